@@ -1,0 +1,2 @@
+//! The `notnets` command.
+fn main() {}
