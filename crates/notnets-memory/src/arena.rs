@@ -166,6 +166,11 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         !self.pools.iter_mut().any(|pool| pool.block_bytes >= block_bytes && pool.has_free())
     }
 
+    /// Is there any free block?
+    pub fn has_free(&mut self) -> bool {
+        self.pools.iter_mut().any(Pool::has_free)
+    }
+
     /// Appends bytes to a loan: as many as there is room for. Returns how many.
     #[inline]
     pub fn write(&self, loan: &mut Loan, bytes: &[u8]) -> usize {

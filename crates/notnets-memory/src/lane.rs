@@ -73,9 +73,14 @@ impl Blocks {
         self.bytes > 0 && self.bytes <= MAX_BLOCK_BYTES && line && self.count > 0
     }
 
-    /// Bytes that all of them take, in whole pages.
-    pub fn total_bytes(self) -> usize {
-        (self.bytes as usize * self.count as usize).next_multiple_of(PAGE)
+    /// Bytes that all of them take.
+    pub fn total(self) -> usize {
+        self.bytes as usize * self.count as usize
+    }
+
+    /// The same in whole pages.
+    pub fn segment_bytes(self) -> usize {
+        self.total().next_multiple_of(PAGE)
     }
 }
 
@@ -94,7 +99,7 @@ impl Geometry {
 
     /// Bytes of the whole segment.
     pub fn segment_bytes(self) -> usize {
-        PAGE + self.ring_bytes() + self.small.total_bytes() + self.large.total_bytes()
+        PAGE + self.ring_bytes() + self.small.segment_bytes() + self.large.segment_bytes()
     }
 
     fn ring_bytes(self) -> usize {
@@ -140,15 +145,18 @@ impl<M> Parts<M> {
             taken,
             small_releases: next(small_table)?,
             large_releases: next(RELEASES_BYTES - small_table)?,
-            slots: {
-                let slots = next(own.slots as usize * LINE)?;
-                next(own.ring_bytes() - own.slots as usize * LINE)?;
-                slots
-            },
-            small: next(own.small.total_bytes())?,
-            large: next(own.large.total_bytes())?,
+            slots: next_in_pages(&mut next, own.slots as usize * LINE)?,
+            small: next_in_pages(&mut next, own.small.total())?,
+            large: next_in_pages(&mut next, own.large.total())?,
         })
     }
+}
+
+/// A part, and then what is left of its last page.
+fn next_in_pages<M, E>(mut next: impl FnMut(usize) -> Result<M, E>, bytes: usize) -> Result<M, E> {
+    let part = next(bytes)?;
+    next(bytes.next_multiple_of(PAGE) - bytes)?;
+    Ok(part)
 }
 
 /// Why a peer's first segment was not accepted.
