@@ -1,1 +1,4 @@
 //! NotNets.
+#![forbid(unsafe_code)]
+
+pub mod name;
