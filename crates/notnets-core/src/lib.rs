@@ -1,4 +1,5 @@
 //! NotNets.
 #![forbid(unsafe_code)]
 
+pub mod link;
 pub mod name;

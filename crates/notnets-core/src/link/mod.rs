@@ -1,0 +1,3 @@
+//! Links: how two processes meet.
+
+pub mod rendezvous;
