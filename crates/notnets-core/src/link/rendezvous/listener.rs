@@ -40,34 +40,21 @@ pub struct Listener {
 impl Listener {
     pub(super) fn bind(directory: &Directory, name: &Name) -> Result<Self, RendezvousError> {
         let path = directory.socket_path(name)?;
-        loop {
-            create(directory.path())?;
-            let opened = open_directory(directory.path())?;
-            let lock = Lock::take(&opened, directory.path())?;
-            if !is_at(&opened, directory.path())? {
-                continue; // It was replaced before we had the lock: what we locked keeps nobody out.
-            }
-            make_room(&opened, name, &path)?;
-            let socket = bind_socket(directory.path(), name, &path)?;
-            let file = match finish(&opened, name, &socket) {
-                Ok(file) => file,
-                Err(errno) => {
-                    let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
-                    return Err(RendezvousError::from_errno("listen on", &path, errno));
-                }
-            };
-            drop(lock);
-            let name = name.clone();
-            return Ok(Listener {
-                socket,
-                directory: opened,
-                name,
-                path,
-                file,
-                owner: process::id(),
-                closed: false,
-            });
+        let opened = open_current(directory.path())?;
+        let lock = Lock::take(&opened, directory.path())?;
+        if !is_at(&opened, directory.path())? {
+            // It was replaced before we had the lock: what we locked keeps nobody out.
+            return Self::bind(directory, name);
         }
+        make_room(&opened, name, &path)?;
+        let socket = bind_socket(directory.path(), name, &path)?;
+        let file = finish(&opened, name, &socket).map_err(|errno| {
+            let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
+            RendezvousError::from_errno("listen on", &path, errno)
+        })?;
+        drop(lock);
+        let name = name.clone();
+        Ok(Listener { socket, directory: opened, name, path, file, owner: process::id(), closed: false })
     }
 
     /// The name that is served.
@@ -136,18 +123,27 @@ impl AsFd for Listener {
     }
 }
 
-/// Creates the directory, for its owner alone, unless there is one already.
+/// Opens the directory, having created it for its owner alone when it was missing.
+fn open_current(path: &Path) -> Result<OwnedFd, RendezvousError> {
+    // Whoever removes it in between is hardly that fast twice. A dangling link is missing every time.
+    const ATTEMPTS: usize = 5;
+    let mut opened = Err(Errno::NOENT);
+    for _ in 0..ATTEMPTS {
+        create(path)?;
+        opened = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        if !matches!(opened, Err(Errno::NOENT)) {
+            break;
+        }
+    }
+    opened.map_err(|errno| RendezvousError::from_errno("open", path, errno))
+}
+
 fn create(path: &Path) -> Result<(), RendezvousError> {
     match DirBuilder::new().recursive(true).mode(0o700).create(path) {
         // It exists but isn't a directory: opening it will say so.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.map_err(|error| RendezvousError::from_io("create", path, error)),
     }
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd, RendezvousError> {
-    open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| RendezvousError::from_errno("open", path, errno))
 }
 
 /// Is the open directory the one that the path leads to?
