@@ -1,1 +1,3 @@
 //! NotNets.
+
+pub mod headroom;
