@@ -9,7 +9,9 @@ pub mod call;
 pub mod code;
 pub mod frame;
 pub mod limits;
+pub mod link;
 pub mod metadata;
+pub mod name;
 pub mod pair;
 pub mod strings;
 

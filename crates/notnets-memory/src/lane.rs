@@ -15,10 +15,12 @@
 //!
 //! More blocks come as segments of their own ([`Lanes::add_own`], [`Lanes::add_peer`]).
 
+use std::os::fd::BorrowedFd;
+
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
 use crate::armed::{Arm, Bell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
-use crate::segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment};
+use crate::segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
 use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory};
 
 /// `NOTNETS1` in the first eight bytes.
@@ -197,28 +199,50 @@ pub struct Lanes<W = OwnMemory, R = PeerMemory> {
 }
 
 impl Lanes {
-    /// Cuts this side's first segment and stamps it, before it is offered. `peer` is the geometry of
-    /// the other side's.
-    pub fn prepare(own: &mut OwnSegment, geometry: Geometry, peer: Geometry) -> Parts<OwnMemory> {
-        let parts =
-            Parts::cut(geometry, peer, |_, bytes| Ok::<_, std::convert::Infallible>(own.carve(bytes)));
-        let Ok(parts) = parts;
-        stamp(&parts.header);
-        parts
-    }
-
-    /// The lanes between this side's parts and the peer's segment.
+    /// The lanes between this side's first segment and the peer's.
     ///
     /// # Errors
     /// When the peer's segment is not what its geometry says.
-    pub fn open(
-        own: Parts<OwnMemory>,
-        own_geometry: Geometry,
-        peer: &PeerSegment,
-        peer_geometry: Geometry,
-    ) -> Result<Self, LaneError> {
+    pub fn open(own: FirstSegment, peer: &PeerSegment, peer_geometry: Geometry) -> Result<Self, LaneError> {
+        let FirstSegment { mut segment, header, geometry: own_geometry } = own;
+        let mut header = Some(header);
+        let own = Parts::cut(own_geometry, peer_geometry, |_, bytes| {
+            Ok::<_, std::convert::Infallible>(header.take().unwrap_or_else(|| segment.carve(bytes)))
+        });
+        let Ok(own) = own;
         let cut = |at, bytes| peer.part(at, bytes).ok_or(LaneError::Short);
         Self::join(own, own_geometry, Parts::cut(peer_geometry, own_geometry, cut)?, peer_geometry)
+    }
+}
+
+/// This side's first segment, made and stamped: it can be offered before the peer's is known.
+#[derive(Debug)]
+pub struct FirstSegment {
+    segment: OwnSegment,
+    header: OwnMemory,
+    geometry: Geometry,
+}
+
+impl FirstSegment {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When there is no memory or descriptor for it.
+    pub fn create(geometry: Geometry) -> Result<Self, SegmentError> {
+        let mut segment = OwnSegment::create(geometry.segment_bytes())?;
+        let header = segment.carve(LINE);
+        stamp(&header);
+        Ok(Self { segment, header, geometry })
+    }
+
+    /// The descriptor to offer.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.segment.descriptor()
+    }
+
+    /// Its sizes.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
     }
 }
 
@@ -426,16 +450,12 @@ mod tests {
 
     fn mapped_pair() -> (Lanes, Lanes) {
         let geometry = Geometry::default();
-        let mut a = OwnSegment::create(geometry.segment_bytes()).unwrap();
-        let mut b = OwnSegment::create(geometry.segment_bytes()).unwrap();
         let bytes = geometry.segment_bytes() as u64;
-        let (seen_a, seen_b) = (
-            PeerSegment::map(a.descriptor(), bytes).unwrap(),
-            PeerSegment::map(b.descriptor(), bytes).unwrap(),
-        );
-        let (a, b) = (Lanes::prepare(&mut a, geometry, geometry), Lanes::prepare(&mut b, geometry, geometry));
-        let a = Lanes::open(a, geometry, &seen_b, geometry).unwrap();
-        (a, Lanes::open(b, geometry, &seen_a, geometry).unwrap())
+        let (a, b) = (FirstSegment::create(geometry).unwrap(), FirstSegment::create(geometry).unwrap());
+        let seen_a = PeerSegment::map(a.descriptor(), bytes).unwrap();
+        let seen_b = PeerSegment::map(b.descriptor(), bytes).unwrap();
+        let a = Lanes::open(a, &seen_b, geometry).unwrap();
+        (a, Lanes::open(b, &seen_a, geometry).unwrap())
     }
 
     #[test]
@@ -500,11 +520,10 @@ mod tests {
     #[test]
     fn a_segment_without_the_stamp_is_refused() {
         let geometry = Geometry::default();
-        let mut own = OwnSegment::create(geometry.segment_bytes()).unwrap();
-        let parts = Lanes::prepare(&mut own, geometry, geometry);
+        let own = FirstSegment::create(geometry).unwrap();
         let blank = OwnSegment::create(geometry.segment_bytes()).unwrap();
         let blank = PeerSegment::map(blank.descriptor(), geometry.segment_bytes() as u64).unwrap();
-        let opened = Lanes::open(parts, geometry, &blank, geometry);
+        let opened = Lanes::open(own, &blank, geometry);
         assert!(matches!(opened, Err(LaneError::Header { magic: 0, version: 0 })));
     }
 }

@@ -10,6 +10,7 @@
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
 //! | [`heap`] | the same memory on the heap of one process, for tests, loom and miri |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
+//! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
 //! | [`armed`] | who is parked, and whether a doorbell has to be rung |
@@ -27,6 +28,7 @@ compile_error!("the layouts in shared memory are little-endian and need 64-bit w
 pub mod arena;
 pub mod armed;
 pub mod coherence;
+pub mod headroom;
 pub mod heap;
 pub mod lane;
 pub mod memory;

@@ -1,5 +1,6 @@
 //! The kernel's word on lives: a peer's pidfd, and whether we are a forked child.
 
+use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -10,36 +11,72 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::PAGE;
 
+/// Who was at the other end of a Unix socket when the connection was made: for a client the process
+/// that called `listen`, for a server the one that called `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerCredentials {
+    /// Its process id as seen from here, or `None` when it lives in a pid namespace that can't be
+    /// seen from here.
+    pub pid: Option<u32>,
+    /// Its effective user id, as seen from here.
+    pub uid: u32,
+    /// Its effective group id, as seen from here.
+    pub gid: u32,
+}
+
+/// The credentials of the peer of a connected Unix socket (`SO_PEERCRED`).
+///
+/// # Errors
+/// When `socket` is not a connected Unix socket.
+pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
+    // Not rustix's form: it puts the pid into a type that cannot be 0, but from another pid
+    // namespace 0 is what comes.
+    const SO_PEERCRED: i32 = 17;
+    let [pid, uid, gid]: [u32; 3] = socket_option(socket.as_fd(), SO_PEERCRED)?;
+    if uid == u32::MAX {
+        return Err(io::Error::from(io::ErrorKind::NotConnected));
+    }
+    Ok(PeerCredentials { pid: (pid != 0).then_some(pid), uid, gid })
+}
+
 /// A descriptor that gets readable when the process at the other end of a connected Unix socket
 /// ends, however it ends and whoever has inherited its sockets.
 ///
 /// # Errors
 /// When the kernel can't tell: before Linux 6.5 for a peer in a PID namespace that this one does
 /// not see.
-pub fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     const SO_PEERPIDFD: i32 = 77;
-    const SOL_SOCKET: i32 = 1;
-    let mut fd: i32 = -1;
-    let mut len = size_of::<i32>() as u32;
-    // SAFETY: the kernel writes at most `len` bytes to `fd`, which is that long.
-    let result = unsafe {
-        getsockopt(socket.as_raw_fd(), SOL_SOCKET, SO_PEERPIDFD, (&raw mut fd).cast(), &raw mut len)
-    };
-    if result == 0 && fd >= 0 {
+    let error = match socket_option::<1>(socket.as_fd(), SO_PEERPIDFD) {
         // SAFETY: the kernel made this descriptor for us just now; nobody else owns it.
-        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
-    }
-    let error = io::Error::last_os_error();
-    let pid = rustix::net::sockopt::socket_peercred(socket)?.pid;
-    match Pid::from_raw(pid.as_raw_nonzero().get()) {
+        Ok([fd]) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
+        Err(error) => error,
+    };
+    let pid = peer_credentials(socket)?.pid.and_then(|pid| Pid::from_raw(pid as i32));
+    match pid {
         Some(pid) => Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?),
         None => Err(error),
     }
 }
 
-unsafe extern "C" {
-    // Declared by POSIX; rustix has no safe form of this option yet.
-    fn getsockopt(fd: i32, level: i32, name: i32, value: *mut core::ffi::c_void, len: *mut u32) -> i32;
+fn socket_option<const N: usize>(socket: BorrowedFd<'_>, name: i32) -> io::Result<[u32; N]> {
+    const SOL_SOCKET: i32 = 1;
+    unsafe extern "C" {
+        // Declared by POSIX.
+        fn getsockopt(fd: i32, level: i32, name: i32, value: *mut c_void, len: *mut u32) -> i32;
+    }
+    let mut value = [0u32; N];
+    let mut len = size_of_val(&value) as u32;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, which is that long.
+    let result =
+        unsafe { getsockopt(socket.as_raw_fd(), SOL_SOCKET, name, value.as_mut_ptr().cast(), &raw mut len) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    match len as usize == size_of_val(&value) {
+        true => Ok(value),
+        false => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
 }
 
 /// Is the process behind this pidfd gone? Does not wait.
@@ -107,7 +144,8 @@ mod tests {
     #[test]
     fn a_pidfd_for_a_peer() {
         let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
-        let pidfd = peer_pidfd(a.as_fd()).unwrap();
+        let pidfd = peer_pidfd(&a).unwrap();
+        assert_eq!(peer_credentials(&a).unwrap().pid, Some(std::process::id()));
         assert!(!is_gone(&pidfd), "we are alive");
     }
 

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::coherence::{self, Coherence};
+use crate::headroom::{self, NoHeadroom};
 use crate::{PAGE, ReadMemory, WORD, WriteMemory};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
@@ -34,6 +35,9 @@ pub enum SegmentError {
         /// The kernel's answer.
         source: Errno,
     },
+    /// There is no memory left for it.
+    #[error(transparent)]
+    NoHeadroom(#[from] NoHeadroom),
     /// A size that is no multiple of a page, or nothing at all.
     #[error("a segment of {0} bytes is no positive multiple of a page")]
     Size(u64),
@@ -79,11 +83,13 @@ impl OwnSegment {
     /// Makes a zeroed segment of `bytes`, a multiple of the page size.
     ///
     /// # Errors
-    /// When the size is wrong or the kernel has no descriptor or memory left.
+    /// When the size is wrong, the kernel has no descriptor left, or the control groups above this
+    /// process have no room: a page that can't be had later would end the process.
     pub fn create(bytes: usize) -> Result<Self, SegmentError> {
         if bytes == 0 || !bytes.is_multiple_of(PAGE) {
             return Err(SegmentError::Size(bytes as u64));
         }
+        headroom::check(bytes as u64)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = memfd_create("notnets", flags | MemfdFlags::NOEXEC_SEAL)
             // Kernels before 6.3 don't know that flag.

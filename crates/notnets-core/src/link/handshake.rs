@@ -1,0 +1,321 @@
+//! From a connected socket to an established link, in one round trip.
+//!
+//! The client's hello brings its first segment, limits and versions; the server's welcome brings the
+//! same of the server. What either says is checked before it is believed.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+
+use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes};
+use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
+use notnets_memory::{PeerSegment, SegmentError};
+
+use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
+use super::socket::{Incoming, Socket};
+use crate::limits::{BadLimits, Limits};
+
+/// What one side brings to a link.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// What it is willing to receive.
+    pub limits: Limits,
+    /// The sizes of its first segment.
+    pub geometry: Geometry,
+}
+
+/// A link, ready for calls.
+#[derive(Debug)]
+pub struct Established {
+    /// For doorbells and further segments.
+    pub socket: Socket,
+    /// Gets readable when the peer's process ends. `None` where the kernel can't tell.
+    pub pidfd: Option<OwnedFd>,
+    /// Both lanes.
+    pub lanes: Lanes,
+    /// What the peer is willing to receive.
+    pub peer_limits: Limits,
+    /// Who it is.
+    pub peer: PeerIdentity,
+}
+
+/// Who is at the other end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The kernel's word on it.
+    pub credentials: PeerCredentials,
+    /// Its process's random number.
+    pub incarnation: Incarnation,
+    /// A client's user agent; empty for a server.
+    pub user_agent: String,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The kernel refused something.
+    #[error("could not {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The server refused.
+    #[error("the server refused the link: {text}")]
+    Refused {
+        /// Why.
+        reason: Refusal,
+        /// In a sentence.
+        text: String,
+    },
+    /// The other end closed the connection before the link was established.
+    #[error("the other side closed the connection during the handshake")]
+    Closed,
+    /// The client speaks only versions that we don't.
+    #[error("the client speaks versions {}–{} of the protocol, this server {}–{}", .0.0, .0.1, VERSIONS.0, VERSIONS.1)]
+    Version((u16, u16)),
+    /// Not what has to be said in a handshake.
+    #[error("the other side said something else than the handshake asks for")]
+    Unexpected,
+    /// It does not parse.
+    #[error("the other side sent {0}")]
+    Packet(#[from] BadPacket),
+    /// The packet should have brought a descriptor: the peer sent none, or we have none left.
+    #[error(
+        "the other side's segment did not arrive: it sent none, or this process is out of descriptors (RLIMIT_NOFILE)"
+    )]
+    NoDescriptor,
+    /// A segment could not be made or accepted.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The peer's segment is not what it said.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// The peer's sizes are impossible.
+    #[error(transparent)]
+    Geometry(#[from] BadGeometry),
+    /// The peer's limits are.
+    #[error(transparent)]
+    Limits(#[from] BadLimits),
+}
+
+impl LinkError {
+    /// What the server tells the client, if it tells anything.
+    fn refusal(&self) -> Option<Refusal> {
+        Some(match self {
+            Self::Closed | Self::Refused { .. } => return None,
+            Self::Version(_) => Refusal::Version,
+            Self::Segment(SegmentError::Os { .. } | SegmentError::NoHeadroom(_))
+            | Self::NoDescriptor
+            | Self::Io { .. } => Refusal::Resources,
+            _ => Refusal::Protocol,
+        })
+    }
+}
+
+/// The random number of this process's life.
+pub fn incarnation() -> Incarnation {
+    static INCARNATION: OnceLock<Incarnation> = OnceLock::new();
+    *INCARNATION.get_or_init(|| {
+        let mut random = [0; 16];
+        // Only an ancient kernel or a strange sandbox fails here; the pid still tells lives apart.
+        if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
+            random[..4].copy_from_slice(&std::process::id().to_le_bytes());
+        }
+        random
+    })
+}
+
+/// The client's side, after its hello.
+#[derive(Debug)]
+pub struct Dialing {
+    socket: Socket,
+    own: FirstSegment,
+}
+
+impl Dialing {
+    /// Says hello on a connected socket.
+    ///
+    /// # Errors
+    /// When there is no memory for a segment, or the server is gone already.
+    pub fn start(socket: Socket, config: Config, name: &str, user_agent: &str) -> Result<Self, LinkError> {
+        let own = FirstSegment::create(config.geometry)?;
+        let hello = Packet::Hello(Hello {
+            versions: VERSIONS,
+            terms: terms(VERSIONS.1, config),
+            name: name.to_owned(),
+            user_agent: user_agent.to_owned(),
+        });
+        // A server that refuses before it reads has said why: go on and read that.
+        match socket.send(&hello, Some(own.descriptor())) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(LinkError::Io { step: "say hello to the server", source: error });
+            }
+            _ => {}
+        }
+        Ok(Self { socket, own })
+    }
+
+    /// The socket, to wait until it is readable.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Takes the server's answer once it is there.
+    ///
+    /// # Errors
+    /// When the server refuses, or answers what it must not.
+    pub fn finish(self, answer: Incoming) -> Result<Established, LinkError> {
+        match answer {
+            Incoming::Packet(Packet::Welcome(terms), descriptor) => {
+                if !(VERSIONS.0..=VERSIONS.1).contains(&terms.version) {
+                    return Err(LinkError::Unexpected);
+                }
+                establish(self.socket, self.own, terms, descriptor, String::new())
+            }
+            Incoming::Packet(Packet::Refused { reason, text }, _) => Err(LinkError::Refused { reason, text }),
+            Incoming::Packet(..) => Err(LinkError::Unexpected),
+            Incoming::Closed => Err(LinkError::Closed),
+            Incoming::Bad(bad) => Err(bad.into()),
+        }
+    }
+}
+
+/// The server's side: answers a client's hello. On error the client has been told.
+///
+/// # Errors
+/// When the client said what it must not, or there is no memory for a segment.
+pub fn answer(
+    socket: Socket,
+    hello: Hello,
+    descriptor: Option<OwnedFd>,
+    config: Config,
+) -> Result<Established, LinkError> {
+    // The socket itself goes into the link; a second handle tells the client if there is none.
+    let tell = socket.as_fd().try_clone_to_owned().map(Socket::from);
+    try_answer(socket, hello, descriptor, config).inspect_err(|error| {
+        if let (Some(reason), Ok(tell)) = (error.refusal(), tell) {
+            refuse(&tell, reason, &error.to_string());
+        }
+    })
+}
+
+/// Tells a client that there will be no link. Best effort: it may be gone.
+pub fn refuse(socket: &Socket, reason: Refusal, text: &str) {
+    let _ = socket.send(&Packet::Refused { reason, text: text.to_owned() }, None);
+}
+
+fn try_answer(
+    socket: Socket,
+    hello: Hello,
+    descriptor: Option<OwnedFd>,
+    config: Config,
+) -> Result<Established, LinkError> {
+    let version = hello.versions.1.min(VERSIONS.1);
+    if version < hello.versions.0.max(VERSIONS.0) {
+        return Err(LinkError::Version(hello.versions));
+    }
+    let own = FirstSegment::create(config.geometry)?;
+    let offered = own.descriptor().try_clone_to_owned();
+    let offered = offered.map_err(|source| LinkError::Io { step: "share a segment", source })?;
+    let established = establish(socket, own, hello.terms, descriptor, hello.user_agent)?;
+    let welcome = Packet::Welcome(terms(version, config));
+    let sent = established.socket.send(&welcome, Some(offered.as_fd()));
+    sent.map_err(|source| LinkError::Io { step: "welcome the client", source })?;
+    Ok(established)
+}
+
+fn establish(
+    socket: Socket,
+    own: FirstSegment,
+    peer: Terms,
+    descriptor: Option<OwnedFd>,
+    user_agent: String,
+) -> Result<Established, LinkError> {
+    let geometry = peer.geometry.check()?;
+    let peer_limits = peer.limits.check()?;
+    let descriptor = descriptor.ok_or(LinkError::NoDescriptor)?;
+    let segment = PeerSegment::map(descriptor.as_fd(), geometry.segment_bytes() as u64)?;
+    let lanes = Lanes::open(own, &segment, geometry)?;
+    let credentials = peer_credentials(&socket);
+    let credentials = credentials.map_err(|source| LinkError::Io { step: "ask who the peer is", source })?;
+    Ok(Established {
+        pidfd: peer_pidfd(&socket).ok(),
+        socket,
+        lanes,
+        peer_limits,
+        peer: PeerIdentity { credentials, incarnation: peer.incarnation, user_agent },
+    })
+}
+
+fn terms(version: u16, config: Config) -> Terms {
+    Terms {
+        version,
+        features: 0,
+        incarnation: incarnation(),
+        limits: config.limits,
+        geometry: config.geometry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notnets_memory::lane::Blocks;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn sockets() -> (Socket, Socket) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        (a.into(), b.into())
+    }
+
+    fn hello(socket: &Socket) -> (Hello, Option<OwnedFd>) {
+        let Incoming::Packet(Packet::Hello(hello), descriptor) = socket.receive().unwrap() else { panic!() };
+        (hello, descriptor)
+    }
+
+    #[test]
+    fn a_link_carries_descriptors_both_ways() {
+        let (client, server) = sockets();
+        let dialing = Dialing::start(client, Config::default(), "x", "agent/1").unwrap();
+        let (greeting, descriptor) = hello(&server);
+        assert_eq!((&*greeting.name, &*greeting.user_agent), ("x", "agent/1"));
+        let mut server = answer(server, greeting, descriptor, Config::default()).unwrap();
+        let welcome = dialing.socket().receive().unwrap();
+        let mut client = dialing.finish(welcome).unwrap();
+        client.lanes.push([1; 7]);
+        server.lanes.push([2; 7]);
+        assert_eq!((server.lanes.pop(), client.lanes.pop()), (Some([1; 7]), Some([2; 7])));
+        assert_eq!(server.peer.credentials.pid, Some(std::process::id()));
+        assert_eq!(server.peer.incarnation, client.peer.incarnation);
+    }
+
+    #[test]
+    fn what_a_client_must_not_say_is_refused_and_told() {
+        type Wrong = fn(&mut Hello);
+        let wrong: [(Wrong, Refusal); 4] = [
+            (|hello| hello.versions = (2, 9), Refusal::Version),
+            (|hello| hello.terms.geometry.slots = 3, Refusal::Protocol),
+            (|hello| hello.terms.geometry.large = Blocks { bytes: 64, count: 1 }, Refusal::Protocol),
+            (|hello| hello.terms.limits.streams = 0, Refusal::Protocol),
+        ];
+        for (spoil, expected) in wrong {
+            let (client, server) = sockets();
+            let dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
+            let (mut greeting, descriptor) = hello(&server);
+            spoil(&mut greeting);
+            answer(server, greeting, descriptor, Config::default()).unwrap_err();
+            let refused = dialing.socket().receive().unwrap();
+            let Err(LinkError::Refused { reason, .. }) = dialing.finish(refused) else { panic!() };
+            assert_eq!(reason, expected);
+        }
+        let (client, server) = sockets();
+        let _dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
+        let (greeting, _descriptor) = hello(&server);
+        let without = answer(server, greeting, None, Config::default());
+        assert!(matches!(without, Err(LinkError::NoDescriptor)));
+    }
+}

@@ -1,0 +1,24 @@
+//! Links: how two processes of one host meet, share segments, wake each other and learn of each
+//! other's end.
+//!
+//! A link is a Unix socket and two lanes. The socket carries the handshake, the descriptors of
+//! segments, doorbells, and by its end the news that the peer is gone. It carries no message.
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`rendezvous`] | names in a directory: listen, connect, look around |
+//! | [`packet`] | what is said on the socket, byte by byte |
+//! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
+//! | [`handshake`] | from a connected socket to an established link |
+//! | [`segments`] | more segments on demand |
+//! | [`stats`] | counters that others may look at |
+
+pub mod handshake;
+pub mod packet;
+pub mod rendezvous;
+pub mod segments;
+pub mod socket;
+pub mod stats;
+
+pub use handshake::{Config, Established, LinkError, PeerIdentity};
+pub use socket::Socket;

@@ -1,0 +1,198 @@
+//! Where names are looked up.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{env, fmt, fs, path};
+
+use super::error::{Absence, RendezvousError};
+use super::listener::Listener;
+use super::socket::{Found, Peephole, dial};
+use crate::name::Name;
+
+/// The variable that names the directory.
+const VARIABLE: &str = "NOTNETS_DIR";
+/// The variable of the user's directory for sockets and the like, in which ours is `notnets`.
+const XDG_VARIABLE: &str = "XDG_RUNTIME_DIR";
+const DEFAULT: &str = "/run/notnets";
+
+/// The longest path that fits the 108 bytes of `sun_path` with its final zero.
+pub(super) const MAX_PATH_LENGTH: usize = 107;
+
+/// A rendezvous directory. It need not exist before something is served in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    path: PathBuf,
+    origin: Origin,
+}
+
+/// What made a process use a certain directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `NOTNETS_DIR` is set to it.
+    Variable,
+    /// It is `notnets` in `XDG_RUNTIME_DIR`.
+    XdgRuntimeDir,
+    /// It is the default.
+    Default,
+    /// The program asked for it.
+    Program,
+}
+
+impl Directory {
+    /// The directory that the environment calls for: `$NOTNETS_DIR`, else `$XDG_RUNTIME_DIR/notnets`, else
+    /// `/run/notnets`.
+    ///
+    /// An empty variable counts as not set, and so does an `XDG_RUNTIME_DIR` that isn't absolute.
+    pub fn from_env() -> Self {
+        Self::from_variables(|variable| env::var_os(variable))
+    }
+
+    fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |variable| get(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(path) = set(VARIABLE) {
+            return Directory { path: absolute(path), origin: Origin::Variable };
+        }
+        if let Some(path) = set(XDG_VARIABLE).filter(|path| path.is_absolute()) {
+            return Directory { path: path.join("notnets"), origin: Origin::XdgRuntimeDir };
+        }
+        Directory { path: DEFAULT.into(), origin: Origin::Default }
+    }
+
+    /// This directory, whatever the environment says.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Directory { path: absolute(path.into()), origin: Origin::Program }
+    }
+
+    /// Where it is, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why it is this one.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Serves a name: creates the directory when it is missing (mode 0700), removes the socket of a server
+    /// that has ended, and listens.
+    ///
+    /// # Errors
+    /// When the name is in use, and when the directory doesn't permit it: see [`RendezvousError`].
+    pub fn listen(&self, name: &Name) -> Result<Listener, RendezvousError> {
+        Listener::bind(self, name)
+    }
+
+    /// Connects to the server of a name, without waiting. The socket doesn't block and isn't inherited.
+    ///
+    /// # Errors
+    /// [`RendezvousError::NoSuchName`] when nobody serves it, [`RendezvousError::Busy`] when its server has no
+    /// room for another client just now, or what else [`RendezvousError`] knows.
+    pub fn connect(&self, name: &Name) -> Result<OwnedFd, RendezvousError> {
+        let path = self.socket_path(name)?;
+        match dial(&path).map_err(|errno| RendezvousError::from_errno("connect to", &path, errno))? {
+            Found::Server(socket, _) => Ok(socket),
+            Found::Nothing if self.path.exists() => Err(self.no_such_name(name, Absence::NoSocket)),
+            Found::Nothing => Err(self.no_such_name(name, Absence::NoDirectory)),
+            Found::Dead | Found::Orphaned => Err(self.no_such_name(name, Absence::Ended)),
+            Found::Busy => Err(RendezvousError::Busy { name: name.clone(), path }),
+            Found::OtherType => Err(RendezvousError::NotOurs { path }),
+        }
+    }
+
+    /// The names that are served now, sorted. Their servers don't notice.
+    ///
+    /// Two cases need a connection to be told from a server, and are listed as one: an open socket that isn't
+    /// ours, and one that only a forked child of a dead server holds. A server that this process may not
+    /// connect to is not listed.
+    ///
+    /// # Errors
+    /// When the directory can't be read. One that doesn't exist has no names.
+    pub fn names(&self) -> Result<Vec<Name>, RendezvousError> {
+        let failed = |error: io::Error| RendezvousError::from_io("read", &self.path, error);
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let peephole =
+            Peephole::new().map_err(|errno| RendezvousError::from_errno("look into", &self.path, errno))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let file_name = entry.map_err(failed)?.file_name();
+            let Some(Ok(name)) = file_name.to_str().map(str::parse::<Name>) else { continue };
+            if peephole.is_open(&self.socket_path(&name)?) {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub(super) fn socket_path(&self, name: &Name) -> Result<PathBuf, RendezvousError> {
+        let path = self.path.join(name.as_str());
+        let length = path.as_os_str().as_bytes().len();
+        if length > MAX_PATH_LENGTH {
+            return Err(RendezvousError::PathTooLong { path, length });
+        }
+        Ok(path)
+    }
+
+    fn no_such_name(&self, name: &Name, absence: Absence) -> RendezvousError {
+        // Only for the message: a directory that can't be listed is as good as empty.
+        let mut present = self.names().unwrap_or_default();
+        present.retain(|other| other != name);
+        RendezvousError::NoSuchName { name: name.clone(), directory: self.clone(), absence, present }
+    }
+}
+
+/// So that a later change of the working directory changes nothing.
+fn absolute(path: PathBuf) -> PathBuf {
+    path::absolute(&path).unwrap_or(path)
+}
+
+/// The path and why it is this one, for errors.
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.path.display())?;
+        match self.origin {
+            Origin::Variable => write!(f, "(from {VARIABLE})"),
+            Origin::XdgRuntimeDir => write!(f, "(from {XDG_VARIABLE}, as {VARIABLE} is not set)"),
+            Origin::Default => write!(f, "(the default, as neither {VARIABLE} nor {XDG_VARIABLE} is set)"),
+            Origin::Program => write!(f, "(chosen by the program)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(variables: &[(&str, &str)]) -> Directory {
+        Directory::from_variables(|wanted| {
+            variables.iter().find(|(variable, _)| *variable == wanted).map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn the_environment_chooses_the_directory() {
+        for (variables, path, origin) in [
+            (&[("NOTNETS_DIR", "/a"), ("XDG_RUNTIME_DIR", "/x")][..], "/a", Origin::Variable),
+            (&[("NOTNETS_DIR", ""), ("XDG_RUNTIME_DIR", "/x")], "/x/notnets", Origin::XdgRuntimeDir),
+            (&[("XDG_RUNTIME_DIR", "relative")], "/run/notnets", Origin::Default),
+            (&[], "/run/notnets", Origin::Default),
+        ] {
+            let directory = chosen(variables);
+            assert_eq!((directory.path(), directory.origin()), (Path::new(path), origin));
+        }
+    }
+
+    #[test]
+    fn a_relative_path_is_fixed_at_once() {
+        let here = env::current_dir().expect("there is a working directory");
+        assert_eq!(chosen(&[("NOTNETS_DIR", "names")]).path(), here.join("names"));
+        assert_eq!(Directory::at("names").path(), here.join("names"));
+    }
+}

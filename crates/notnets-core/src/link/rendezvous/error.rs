@@ -1,0 +1,316 @@
+//! What can go wrong when names are served and looked up, with what to do about it.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getegid, geteuid, getrlimit};
+use thiserror::Error;
+
+use super::directory::{Directory, MAX_PATH_LENGTH};
+use crate::name::Name;
+
+/// Why a name can't be served or connected to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RendezvousError {
+    /// Nobody serves the name.
+    #[error(
+        "nobody serves the name `{name}` in {directory}: {absence}, and {}; start its server, \
+         or set NOTNETS_DIR to the same directory for both processes",
+        listed(present)
+    )]
+    NoSuchName {
+        /// The name.
+        name: Name,
+        /// Where it was looked for.
+        directory: Directory,
+        /// What was found instead.
+        absence: Absence,
+        /// The names that are served there.
+        present: Vec<Name>,
+    },
+
+    /// Another listener has the name.
+    #[error(
+        "the name `{name}` is in use by {} ({}); stop it or serve another name",
+        holder(*pid),
+        path.display()
+    )]
+    NameInUse {
+        /// The name.
+        name: Name,
+        /// Its socket.
+        path: PathBuf,
+        /// The process that listens there, unless it can't be seen from this pid namespace or is too busy to be asked.
+        pid: Option<u32>,
+    },
+
+    /// The server has more clients waiting than it has room for. Trying again later may succeed.
+    #[error("the server of `{name}` accepts no more clients for now, as its backlog is full ({}); try again later", path.display())]
+    Busy {
+        /// The name.
+        name: Name,
+        /// Its socket.
+        path: PathBuf,
+    },
+
+    /// Another process holds the lock on the directory. Trying again later may succeed.
+    #[error(
+        "{} was locked by another process for {:.1} s, while locks are held for microseconds; \
+         look for a process that is stopped there (`fuser -v`) and try again",
+        path.display(),
+        waited.as_secs_f64()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+
+    /// There is something else at the path than a socket of NotNets. It is left alone.
+    #[error("{} is not a socket of NotNets, so it is left alone; remove it or choose another name", path.display())]
+    NotOurs {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// The path of the socket is too long.
+    #[error(
+        "{} has {length} bytes, while the path of a Unix socket has at most {MAX_PATH_LENGTH}; \
+         set NOTNETS_DIR to a shorter directory, for all processes that are to meet",
+        path.display()
+    )]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// How many bytes it has.
+        length: usize,
+    },
+
+    /// The file system denies access.
+    #[error(
+        "may not {action} {}: {} belongs to uid {owner} and gid {group} with mode {mode:04o}, while this process \
+         has uid {uid} and gid {gid}; have its owner change that, or set NOTNETS_DIR to a directory of this uid, \
+         for all processes that are to meet",
+        path.display(),
+        at.display()
+    )]
+    PermissionDenied {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The last file or directory on the way there that can be seen.
+        at: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Its group.
+        group: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Our effective uid.
+        uid: u32,
+        /// Our effective gid.
+        gid: u32,
+    },
+
+    /// The directory, or one above it, is something else.
+    #[error("{} is not a directory, or goes through something that is none; set NOTNETS_DIR to a directory", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// Sockets can't be created on a read-only file system.
+    #[error("may not {action} {} on a read-only file system; set NOTNETS_DIR to a directory on tmpfs, as /run", path.display())]
+    ReadOnlyFileSystem {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+    },
+
+    /// There is no file descriptor left.
+    #[error("no file descriptor is left to {action} {}: {limit}", path.display())]
+    NoDescriptors {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Which limit was reached.
+        limit: DescriptorLimit,
+    },
+
+    /// Something else.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl RendezvousError {
+    /// May the same call succeed a moment later, though nobody does anything about it?
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, RendezvousError::Busy { .. } | RendezvousError::Locked { .. })
+    }
+
+    pub(super) fn in_use(name: &Name, path: &Path, pid: Option<u32>) -> Self {
+        RendezvousError::NameInUse { name: name.clone(), path: path.into(), pid }
+    }
+
+    /// The one place where error numbers get their meaning. `action` completes "may not … /run/notnets".
+    pub(super) fn from_errno(action: &'static str, path: &Path, errno: Errno) -> Self {
+        let path = path.to_path_buf();
+        match errno {
+            Errno::MFILE => {
+                RendezvousError::NoDescriptors { action, path, limit: DescriptorLimit::of_process() }
+            }
+            Errno::NFILE => RendezvousError::NoDescriptors { action, path, limit: DescriptorLimit::System },
+            Errno::ACCESS | Errno::PERM => Self::denied(action, path, errno),
+            Errno::ROFS => RendezvousError::ReadOnlyFileSystem { action, path },
+            Errno::NOTDIR => RendezvousError::NotADirectory { path },
+            errno => RendezvousError::Io { action, path, source: errno.into() },
+        }
+    }
+
+    pub(super) fn from_io(action: &'static str, path: &Path, error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(errno) => Self::from_errno(action, path, errno),
+            None => RendezvousError::Io { action, path: path.into(), source: error },
+        }
+    }
+
+    fn denied(action: &'static str, path: PathBuf, errno: Errno) -> Self {
+        let visible = path.ancestors().find_map(|at| Some((at.to_path_buf(), at.symlink_metadata().ok()?)));
+        let Some((at, metadata)) = visible else {
+            return RendezvousError::Io { action, path, source: errno.into() };
+        };
+        RendezvousError::PermissionDenied {
+            action,
+            path,
+            at,
+            owner: metadata.uid(),
+            group: metadata.gid(),
+            mode: metadata.permissions().mode() & 0o7777,
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+        }
+    }
+}
+
+/// How it shows that nobody serves a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There is no directory.
+    NoDirectory,
+    /// There is no socket of that name.
+    NoSocket,
+    /// There is a socket, but its server has ended.
+    Ended,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absence::NoDirectory => "there is no such directory",
+            Absence::NoSocket => "there is no such socket",
+            Absence::Ended => "its server has ended",
+        })
+    }
+}
+
+/// Which limit left no file descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescriptorLimit {
+    /// That of the process, `RLIMIT_NOFILE`.
+    Process {
+        /// The soft limit, which counts; `None` is without limit.
+        soft: Option<u64>,
+        /// The hard limit, to which the process may raise it.
+        hard: Option<u64>,
+    },
+    /// That of the whole system, `fs.file-max`.
+    System,
+}
+
+impl DescriptorLimit {
+    fn of_process() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        DescriptorLimit::Process { soft: limit.current, hard: limit.maximum }
+    }
+}
+
+impl fmt::Display for DescriptorLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |limit: &Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
+        match self {
+            DescriptorLimit::Process { soft, hard } => write!(
+                f,
+                "RLIMIT_NOFILE of this process is {} (hard limit {}); raise it with `ulimit -n` or LimitNOFILE=, \
+                 or look for descriptors that are not closed",
+                number(soft),
+                number(hard)
+            ),
+            DescriptorLimit::System => {
+                f.write_str("the limit of the whole system is reached; raise it with `sysctl fs.file-max`")
+            }
+        }
+    }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if pid == std::process::id() => format!("this process (pid {pid})"),
+        Some(pid) => format!("the process with pid {pid}"),
+        None => "a process whose pid can't be told from here".into(),
+    }
+}
+
+/// "cart and inventory are served there", cut where there are many.
+fn listed(names: &[Name]) -> String {
+    const MOST: usize = 20;
+    let mut shown: Vec<String> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();
+    if names.len() > MOST {
+        shown.push(format!("{} more", names.len() - MOST));
+    }
+    match shown.as_slice() {
+        [] => "no other name is served there".into(),
+        [one] => format!("{one} is the only name that is served there"),
+        [first @ .., last] => format!("{} and {last} are served there", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(errno: Errno) -> String {
+        RendezvousError::from_errno("listen on", Path::new("/run/notnets/x"), errno).to_string()
+    }
+
+    #[test]
+    fn error_numbers_become_advice() {
+        assert!(message(Errno::ROFS).contains("read-only file system; set NOTNETS_DIR"));
+        assert!(message(Errno::NFILE).contains("sysctl fs.file-max"));
+        assert!(message(Errno::IO).starts_with("cannot listen on /run/notnets/x: "));
+    }
+
+    #[test]
+    fn long_lists_of_names_are_cut() {
+        let names: Vec<Name> = (10..40).map(|n| format!("s{n}").parse().expect("is a name")).collect();
+        assert_eq!(listed(&names[..0]), "no other name is served there");
+        assert_eq!(listed(&names[..1]), "`s10` is the only name that is served there");
+        assert_eq!(listed(&names[..3]), "`s10`, `s11` and `s12` are served there");
+        assert!(listed(&names).ends_with("`s29` and 10 more are served there"));
+    }
+}

@@ -1,0 +1,259 @@
+//! The server's side: a socket in the directory, from bind to unlink.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, chmod, fstat, open, openat, stat, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
+
+use super::directory::Directory;
+use super::error::RendezvousError;
+use super::lock::Lock;
+use super::socket::{Found, dial, seqpacket};
+use crate::name::Name;
+
+/// How many clients may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A name that this process serves. Dropping it gives the name back.
+///
+/// Readiness for [`accept`](Listener::accept) shows on its descriptor ([`AsFd`]), which doesn't block.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    /// Stays open, so that the name can be given back even when descriptors have run out.
+    directory: OwnedFd,
+    name: Name,
+    path: PathBuf,
+    /// The socket's file. No other file can have this identity while `socket` is open.
+    file: FileId,
+    /// Who bound it: a forked child that drops its copy gives nothing back.
+    owner: u32,
+    closed: bool,
+}
+
+impl Listener {
+    pub(super) fn bind(directory: &Directory, name: &Name) -> Result<Self, RendezvousError> {
+        let path = directory.socket_path(name)?;
+        let opened = open_current(directory.path())?;
+        let lock = Lock::take(&opened, directory.path())?;
+        if !is_at(&opened, directory.path())? {
+            // It was replaced before we had the lock: what we locked keeps nobody out.
+            return Self::bind(directory, name);
+        }
+        make_room(&opened, name, &path)?;
+        let socket = bind_socket(directory.path(), name, &path)?;
+        let file = finish(&opened, name, &socket).map_err(|errno| {
+            let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
+            RendezvousError::from_errno("listen on", &path, errno)
+        })?;
+        drop(lock);
+        let name = name.clone();
+        Ok(Listener { socket, directory: opened, name, path, file, owner: process::id(), closed: false })
+    }
+
+    /// The name that is served.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The path of the socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next client that waits, or `None` when there is none now. The socket doesn't block and isn't inherited.
+    ///
+    /// A client that closes without having sent anything has only looked whether the server lives.
+    ///
+    /// # Errors
+    /// When the client can't be accepted, above all because descriptors have run out. Then it stays where it
+    /// is and the listener stays readable: wait before trying again.
+    pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        loop {
+            return match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(client) => Ok(Some(client)),
+                Err(Errno::AGAIN) => Ok(None),
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(errno @ (Errno::MFILE | Errno::NFILE)) => {
+                    Err(io::Error::other(RendezvousError::from_errno("accept on", &self.path, errno)))
+                }
+                Err(errno) => Err(errno.into()),
+            };
+        }
+    }
+
+    /// Gives the name back. Clients that wait to be accepted see the end of the connection.
+    ///
+    /// # Errors
+    /// When the socket's file can't be removed. It is dead all the same, and the next server replaces it.
+    pub fn close(mut self) -> Result<(), RendezvousError> {
+        self.give_back()
+    }
+
+    /// Removes the file, if it is still the one that was bound, and if we are who bound it.
+    fn give_back(&mut self) -> Result<(), RendezvousError> {
+        if std::mem::replace(&mut self.closed, true) || process::id() != self.owner {
+            return Ok(());
+        }
+        let _lock = Lock::take(&self.directory, &self.path)?;
+        if file_at(&self.directory, &self.name).map(|found| found.is(self.file)) != Ok(true) {
+            return Ok(());
+        }
+        unlinkat(&self.directory, self.name.as_str(), AtFlags::empty())
+            .map_err(|errno| RendezvousError::from_errno("remove", &self.path, errno))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // What stays behind is a dead socket, and the next server replaces that.
+        let _ = self.give_back();
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Opens the directory, having created it for its owner alone when it was missing.
+fn open_current(path: &Path) -> Result<OwnedFd, RendezvousError> {
+    // Whoever removes it in between is hardly that fast twice. A dangling link is missing every time.
+    const ATTEMPTS: usize = 5;
+    let mut opened = Err(Errno::NOENT);
+    for _ in 0..ATTEMPTS {
+        create(path)?;
+        opened = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        if !matches!(opened, Err(Errno::NOENT)) {
+            break;
+        }
+    }
+    opened.map_err(|errno| RendezvousError::from_errno("open", path, errno))
+}
+
+fn create(path: &Path) -> Result<(), RendezvousError> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        // It exists but isn't a directory: opening it will say so.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map_err(|error| RendezvousError::from_io("create", path, error)),
+    }
+}
+
+/// Is the open directory the one that the path leads to?
+fn is_at(opened: &OwnedFd, path: &Path) -> Result<bool, RendezvousError> {
+    let failed = |errno| RendezvousError::from_errno("look at", path, errno);
+    match stat(path) {
+        Ok(there) => Ok(FileId::from(fstat(opened).map_err(failed)?) == FileId::from(there)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
+/// Removes what a dead server left at the name, or says who is in the way.
+fn make_room(directory: &OwnedFd, name: &Name, path: &Path) -> Result<(), RendezvousError> {
+    let failed = |action| move |errno| RendezvousError::from_errno(action, path, errno);
+    let before = match file_at(directory, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        found => found.map_err(failed("look at"))?,
+    };
+    if !before.is_socket {
+        return Err(RendezvousError::NotOurs { path: path.into() });
+    }
+    match dial(path).map_err(failed("check the server of"))? {
+        Found::Nothing => Ok(()),
+        Found::Dead | Found::Orphaned => match file_at(directory, name) {
+            Ok(now) if now.is(before.id) => {
+                unlinkat(directory, name.as_str(), AtFlags::empty()).map_err(failed("remove the dead socket"))
+            }
+            // Replaced by somebody who doesn't take the lock: then bind says so.
+            _ => Ok(()),
+        },
+        Found::Server(_, peer) => Err(RendezvousError::in_use(name, path, peer.pid)),
+        Found::Busy => Err(RendezvousError::in_use(name, path, None)),
+        Found::OtherType => Err(RendezvousError::NotOurs { path: path.into() }),
+    }
+}
+
+fn bind_socket(directory: &Path, name: &Name, path: &Path) -> Result<OwnedFd, RendezvousError> {
+    let failed = |errno| match errno {
+        Errno::ADDRINUSE => RendezvousError::in_use(name, path, None),
+        errno => RendezvousError::from_errno("create a socket in", directory, errno),
+    };
+    let socket = seqpacket().map_err(failed)?;
+    bind(&socket, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;
+    Ok(socket)
+}
+
+/// Opens the bound socket to clients, and tells what file it is.
+fn finish(directory: &OwnedFd, name: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
+    let file =
+        openat(directory, name.as_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    open_to_all(&file)?;
+    listen(socket, BACKLOG)?;
+    Ok(fstat(&file)?.into())
+}
+
+/// Undoes the umask on a socket's file, as the directory decides who may connect.
+fn open_to_all(file: &OwnedFd) -> Result<(), Errno> {
+    if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::Socket {
+        return Err(Errno::EXIST); // Who shares the directory put something else there.
+    }
+    // By descriptor, as in a shared directory the name may lead to another file by now.
+    match chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(0o666)) {
+        Err(Errno::NOENT) => Ok(()), // Without /proc the umask stays, and clients of other uids are told so.
+        changed => changed,
+    }
+}
+
+/// Which file it is, on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<Stat> for FileId {
+    fn from(stat: Stat) -> Self {
+        FileId { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// What there is at a name, not followed when it is a symbolic link.
+struct FileAt {
+    id: FileId,
+    is_socket: bool,
+}
+
+impl FileAt {
+    fn is(&self, id: FileId) -> bool {
+        self.is_socket && self.id == id
+    }
+}
+
+fn file_at(directory: &OwnedFd, name: &Name) -> Result<FileAt, Errno> {
+    let stat = statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileAt { is_socket: FileType::from_raw_mode(stat.st_mode) == FileType::Socket, id: stat.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_gives_nothing_back() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let name = "inventory".parse().expect("is a name");
+        let mut listener = Directory::at(temporary.path()).listen(&name).expect("listens");
+        let path = listener.path().to_path_buf();
+        listener.owner += 1; // What a forked child sees: the one who bound it was another process.
+        drop(listener);
+        assert!(path.exists(), "the parent's socket was removed");
+    }
+}

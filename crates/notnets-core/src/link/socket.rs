@@ -1,0 +1,152 @@
+//! Packets, descriptors and doorbells on a link's socket. Nothing here waits: what can't be done now
+//! is `WouldBlock`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
+};
+
+use super::packet::{BadPacket, MAX_PACKET, Packet};
+
+/// A connected `SOCK_SEQPACKET` Unix socket.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+/// What came from the socket.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A packet, perhaps with a descriptor.
+    Packet(Packet, Option<OwnedFd>),
+    /// The peer's end is closed everywhere.
+    Closed,
+    /// The peer sent what is no packet.
+    Bad(BadPacket),
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Socket {
+    fn as_raw_fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Socket {
+    /// Rings the peer. That the socket is full means that it has been rung already, and that it is
+    /// closed will be seen by who reads from it.
+    pub fn ring(&self) {
+        let _ = send(&self.0, &Packet::Doorbell.encode(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    /// Sends a packet, perhaps with a descriptor.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room now; others when the peer is gone.
+    pub fn send(&self, packet: &Packet, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors = descriptor.as_slice();
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let bytes = packet.encode();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
+        Ok(())
+    }
+
+    /// Receives the next packet. Descriptors beyond the first are closed.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none now; others when the socket is broken, among them `EMFILE`-like
+    /// conditions that show as a packet without its descriptor.
+    pub fn receive(&self) -> io::Result<Incoming> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = [0; MAX_PACKET];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = loop {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(Incoming::Closed),
+                other => break other?,
+            }
+        };
+        let descriptors = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        });
+        let descriptor = descriptors.flatten().fold(None, |first, next| first.or(Some(next)));
+        if received.bytes == 0 {
+            return Ok(Incoming::Closed);
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Ok(Incoming::Bad(BadPacket::Length));
+        }
+        Ok(match Packet::decode(&bytes[..received.bytes]) {
+            Ok(packet) => Incoming::Packet(packet, descriptor),
+            Err(bad) => Incoming::Bad(bad),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (Socket, Socket) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        (a.into(), b.into())
+    }
+
+    #[test]
+    fn packets_bring_descriptors() {
+        let (a, b) = pair();
+        a.send(&Packet::Accept { segment: 3 }, Some(a.as_fd())).unwrap();
+        let Incoming::Packet(Packet::Accept { segment: 3 }, Some(_)) = b.receive().unwrap() else { panic!() };
+        assert_eq!(b.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn ringing_never_waits_or_fails() {
+        let (a, b) = pair();
+        for _ in 0..100_000 {
+            a.ring();
+        }
+        let mut rung = 0;
+        while let Ok(Incoming::Packet(Packet::Doorbell, None)) = b.receive() {
+            rung += 1;
+        }
+        assert!(rung > 0);
+        drop(b);
+        a.ring();
+        assert!(matches!(a.receive(), Ok(Incoming::Closed)));
+    }
+
+    #[test]
+    fn what_is_no_packet_is_told_apart() {
+        let (a, b) = pair();
+        send(&a, &[99], SendFlags::empty()).unwrap();
+        assert!(matches!(b.receive(), Ok(Incoming::Bad(BadPacket::Kind(99)))));
+        send(&a, &[0; MAX_PACKET + 1], SendFlags::empty()).unwrap();
+        assert!(matches!(b.receive(), Ok(Incoming::Bad(BadPacket::Length))));
+    }
+}

@@ -1,0 +1,149 @@
+//! Counters that others may look at: one segment for each server, written by it alone.
+//!
+//! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"). It
+//! stops nobody and sees no payload.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use notnets_memory::{OwnMemory, OwnSegment, PAGE, PeerSegment, ReadMemory, SegmentError, WriteMemory};
+
+/// `NNSTATS1`.
+const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS1");
+
+/// Words of the segment.
+mod word {
+    pub const MAGIC: usize = 0;
+    pub const SINCE: usize = 1;
+    pub const LINKS_OPEN: usize = 2;
+    pub const LINKS_TOTAL: usize = 3;
+    pub const CALLS: usize = 4;
+    pub const CALLS_FAILED: usize = 5;
+    pub const BROKEN: usize = 6;
+}
+
+/// A server's counters.
+#[derive(Debug)]
+pub struct Stats {
+    segment: OwnSegment,
+    words: OwnMemory,
+    links_open: AtomicU64,
+    links_total: AtomicU64,
+    calls: AtomicU64,
+    calls_failed: AtomicU64,
+    broken: AtomicU64,
+}
+
+/// A look at them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When it began to serve, in seconds since 1970.
+    pub since: u64,
+    /// Links that are open.
+    pub links_open: u64,
+    /// Links there have been.
+    pub links_total: u64,
+    /// Calls that were accepted.
+    pub calls: u64,
+    /// Of those, calls that ended without the handler's answer.
+    pub calls_failed: u64,
+    /// Links that were closed because the peer broke the protocol.
+    pub broken: u64,
+}
+
+impl Stats {
+    /// All zero.
+    ///
+    /// # Errors
+    /// When there is no memory for the segment.
+    pub fn new(since: u64) -> Result<Self, SegmentError> {
+        let mut segment = OwnSegment::create(PAGE)?;
+        let words = segment.carve(PAGE);
+        words.store(word::SINCE, since);
+        words.store_release(word::MAGIC, MAGIC);
+        let zero = || AtomicU64::new(0);
+        Ok(Self {
+            segment,
+            words,
+            links_open: zero(),
+            links_total: zero(),
+            calls: zero(),
+            calls_failed: zero(),
+            broken: zero(),
+        })
+    }
+
+    /// What a tool is given.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.segment.descriptor()
+    }
+
+    /// A link was opened.
+    pub fn link_opened(&self) {
+        self.add(&self.links_total, word::LINKS_TOTAL, 1);
+        self.add(&self.links_open, word::LINKS_OPEN, 1);
+    }
+
+    /// A link was closed; `broken` when its peer broke the protocol.
+    pub fn link_closed(&self, broken: bool) {
+        self.add(&self.links_open, word::LINKS_OPEN, u64::MAX);
+        if broken {
+            self.add(&self.broken, word::BROKEN, 1);
+        }
+    }
+
+    /// Calls were accepted.
+    pub fn calls(&self, n: u64) {
+        self.add(&self.calls, word::CALLS, n);
+    }
+
+    /// A call ended without its handler's answer.
+    pub fn call_failed(&self) {
+        self.add(&self.calls_failed, word::CALLS_FAILED, 1);
+    }
+
+    /// Links that are open now.
+    pub fn links_open(&self) -> u64 {
+        self.links_open.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, counter: &AtomicU64, word: usize, n: u64) {
+        // Threads that store at once may leave the lower count for a moment; the next store mends it.
+        let value = counter.fetch_add(n, Ordering::Relaxed).wrapping_add(n);
+        self.words.store(word, value);
+    }
+}
+
+impl Snapshot {
+    /// Reads the counters behind a descriptor that a server gave. `None` if there are none.
+    pub fn read(descriptor: &OwnedFd) -> Option<Self> {
+        let memory = PeerSegment::map(descriptor.as_fd(), PAGE as u64).ok()?.part(0, PAGE)?;
+        (memory.load_acquire(word::MAGIC) == MAGIC).then(|| Self {
+            since: memory.load(word::SINCE),
+            links_open: memory.load(word::LINKS_OPEN),
+            links_total: memory.load(word::LINKS_TOTAL),
+            calls: memory.load(word::CALLS),
+            calls_failed: memory.load(word::CALLS_FAILED),
+            broken: memory.load(word::BROKEN),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_sees_the_counts() {
+        let stats = Stats::new(7).unwrap();
+        stats.link_opened();
+        stats.link_opened();
+        stats.link_closed(true);
+        stats.calls(3);
+        stats.call_failed();
+        let seen = Snapshot::read(&stats.descriptor().try_clone_to_owned().unwrap()).unwrap();
+        let expected =
+            Snapshot { since: 7, links_open: 1, links_total: 2, calls: 3, calls_failed: 1, broken: 1 };
+        assert_eq!(seen, expected);
+    }
+}

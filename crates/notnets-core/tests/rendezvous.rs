@@ -1,0 +1,294 @@
+//! Names are served, found and given back within one process, also by threads that race for them.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+
+use notnets_core::link::rendezvous::{Absence, Directory, Listener, RendezvousError};
+use notnets_core::name::Name;
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, recv, socket_with,
+};
+use tempfile::TempDir;
+
+fn name(text: &str) -> Name {
+    text.parse().expect("is a name")
+}
+
+fn inventory() -> Name {
+    name("inventory")
+}
+
+fn temporary() -> (TempDir, Directory) {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let directory = Directory::at(temporary.path());
+    (temporary, directory)
+}
+
+/// A socket that is bound, and not ours to clear up.
+fn bound(path: &Path, kind: SocketType) -> OwnedFd {
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).expect("a socket");
+    bind(&socket, &SocketAddrUnix::new(path).expect("a short path")).expect("binds");
+    socket
+}
+
+fn leave_dead_socket(path: &Path) {
+    drop(bound(path, SocketType::SEQPACKET));
+}
+
+/// Does a connection to the listener's name arrive at this very listener?
+fn is_reached(directory: &Directory, listener: &Listener) -> bool {
+    let client = directory.connect(listener.name());
+    client.is_ok() && matches!(listener.accept(), Ok(Some(_)))
+}
+
+#[test]
+fn a_name_is_free_again_when_its_listener_is_gone() {
+    let (temporary, directory) = temporary();
+    for close in [false, true, false] {
+        let listener = directory.listen(&inventory()).expect("listens");
+        assert!(listener.accept().expect("nothing is wrong").is_none(), "nobody connected yet");
+        assert!(is_reached(&directory, &listener));
+        if close {
+            listener.close().expect("gives back");
+        } else {
+            drop(listener);
+        }
+        assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 0, "something stays behind");
+    }
+}
+
+#[test]
+fn a_directory_is_created_for_its_owner_and_its_sockets_are_open() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let directory = Directory::at(temporary.path().join("not/yet"));
+    assert_eq!(directory.names().expect("is no error"), []);
+    let listener = directory.listen(&inventory()).expect("listens");
+    let mode = |path: &Path| fs::metadata(path).expect("exists").permissions().mode() & 0o777;
+    assert_eq!(mode(directory.path()), 0o700);
+    assert_eq!(mode(listener.path()), 0o666, "the umask must not decide who may connect");
+}
+
+#[test]
+fn an_unknown_name_says_where_it_was_looked_for_and_what_is_there() {
+    let (temporary, directory) = temporary();
+    let _cart = directory.listen(&name("cart")).expect("listens");
+    let _pay = directory.listen(&name("pay")).expect("listens");
+    let error = directory.connect(&inventory()).expect_err("nobody serves it");
+    assert!(matches!(&error, RendezvousError::NoSuchName { absence: Absence::NoSocket, .. }));
+    let path = temporary.path().display();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "nobody serves the name `inventory` in {path} (chosen by the program): there is no such socket, and \
+             `cart` and `pay` are served there; start its server, or set NOTNETS_DIR to the same directory for both \
+             processes"
+        )
+    );
+
+    leave_dead_socket(&temporary.path().join("inventory"));
+    let error = directory.connect(&inventory()).expect_err("its server has ended");
+    assert!(matches!(error, RendezvousError::NoSuchName { absence: Absence::Ended, .. }), "{error}");
+
+    let nowhere = Directory::at(temporary.path().join("nowhere"));
+    let error = nowhere.connect(&inventory()).expect_err("there is no directory");
+    assert!(matches!(error, RendezvousError::NoSuchName { absence: Absence::NoDirectory, .. }), "{error}");
+    assert!(!nowhere.path().exists(), "looking creates nothing");
+}
+
+#[test]
+fn names_lists_living_servers_without_disturbing_them() {
+    let (temporary, directory) = temporary();
+    let listeners = ["pay", "cart"].map(|text| directory.listen(&name(text)).expect("listens"));
+    leave_dead_socket(&temporary.path().join("dead"));
+    leave_dead_socket(&temporary.path().join(".hidden"));
+    fs::write(temporary.path().join("file"), "").expect("writes");
+    assert_eq!(directory.names().expect("is readable"), [name("cart"), name("pay")]);
+    for listener in &listeners {
+        assert!(listener.accept().expect("nothing is wrong").is_none(), "{} was disturbed", listener.name());
+    }
+}
+
+#[test]
+fn a_name_in_use_says_by_whom_and_its_server_only_sees_a_look() {
+    let (_temporary, directory) = temporary();
+    let listener = directory.listen(&inventory()).expect("listens");
+    let error = directory.listen(&inventory()).expect_err("is in use");
+    assert!(
+        error.to_string().contains(&format!("in use by this process (pid {})", std::process::id())),
+        "{error}"
+    );
+    let look = listener.accept().expect("nothing is wrong").expect("the second listener looked");
+    let received = recv(&look, &mut [0; 8], RecvFlags::empty()).expect("no error");
+    assert_eq!(received.1, 0, "end of file before any message");
+    assert!(is_reached(&directory, &listener), "the first listener goes on");
+}
+
+#[test]
+fn a_full_backlog_is_an_error_to_try_again_after() {
+    let (temporary, directory) = temporary();
+    let socket = bound(&temporary.path().join("inventory"), SocketType::SEQPACKET);
+    listen(&socket, 0).expect("listens");
+    let waiting = directory.connect(&inventory()).expect("one has room");
+    let error = directory.connect(&inventory()).expect_err("the backlog is full");
+    assert!(matches!(error, RendezvousError::Busy { .. }) && error.is_retryable(), "{error}");
+    let error = directory.listen(&inventory()).expect_err("a busy server is alive");
+    assert!(matches!(error, RendezvousError::NameInUse { pid: None, .. }), "{error}");
+    drop(waiting);
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let (temporary, directory) = temporary();
+    let file = temporary.path().join("file");
+    fs::write(&file, "precious").expect("writes");
+    symlink("elsewhere", temporary.path().join("link")).expect("links");
+    leave_dead_socket(&temporary.path().join("elsewhere"));
+    let _stream = UnixListener::bind(temporary.path().join("stream")).expect("listens");
+    for taken in ["file", "link", "stream"] {
+        let error = directory.listen(&name(taken)).expect_err("is taken");
+        assert!(matches!(error, RendezvousError::NotOurs { .. }), "{taken}: {error}");
+    }
+    let error = directory.connect(&name("stream")).expect_err("has no message boundaries");
+    assert!(matches!(error, RendezvousError::NotOurs { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&file).expect("is still there"), "precious");
+    assert!(temporary.path().join("elsewhere").exists());
+}
+
+#[test]
+fn paths_that_cannot_be_served_in_say_why() {
+    let (temporary, _) = temporary();
+    let long = Directory::at(temporary.path().join("x".repeat(100)));
+    for error in [
+        long.listen(&inventory()).expect_err("is too long"),
+        long.connect(&inventory()).expect_err("is too long"),
+    ] {
+        let length = long.path().as_os_str().len() + "/inventory".len();
+        assert!(error.to_string().contains(&format!("has {length} bytes")), "{error}");
+        assert!(error.to_string().contains("at most 107; set NOTNETS_DIR"), "{error}");
+    }
+    assert!(!long.path().exists(), "nothing is created for it");
+
+    let file = temporary.path().join("file");
+    fs::write(&file, "").expect("writes");
+    for below in [file.clone(), file.join("deeper")] {
+        let directory = Directory::at(&below);
+        for error in [
+            directory.listen(&inventory()).expect_err("is a file"),
+            directory.connect(&inventory()).expect_err("is a file"),
+            directory.names().expect_err("is a file"),
+        ] {
+            assert!(matches!(error, RendezvousError::NotADirectory { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_longest_path_works() {
+    let (temporary, _) = temporary();
+    let rest = 107 - temporary.path().as_os_str().len() - "/".len() - "/inventory".len();
+    let directory = Directory::at(temporary.path().join("x".repeat(rest)));
+    let listener = directory.listen(&inventory()).expect("fits");
+    assert_eq!(listener.path().as_os_str().len(), 107);
+    assert!(is_reached(&directory, &listener));
+}
+
+#[test]
+fn an_old_listener_does_not_remove_a_newer_ones_socket() {
+    let (_temporary, directory) = temporary();
+    let old = directory.listen(&inventory()).expect("listens");
+    fs::remove_file(old.path()).expect("somebody clears up by hand");
+    let new = directory.listen(&inventory()).expect("the name is free");
+    old.close().expect("has nothing to remove");
+    assert!(is_reached(&directory, &new));
+}
+
+#[test]
+fn a_replaced_directory_is_served_in_anew() {
+    let (temporary, _) = temporary();
+    let directory = Directory::at(temporary.path().join("names"));
+    let old = directory.listen(&inventory()).expect("listens");
+    fs::rename(directory.path(), temporary.path().join("away")).expect("renames");
+    let new = directory.listen(&inventory()).expect("the new directory is empty");
+    drop(old);
+    assert!(!temporary.path().join("away/inventory").exists(), "the old one is given back where it went");
+    assert!(is_reached(&directory, &new));
+}
+
+#[test]
+fn a_directory_replaced_while_its_lock_is_waited_for_is_locked_anew() {
+    let (temporary, _) = temporary();
+    let directory = Directory::at(temporary.path().join("names"));
+    for round in 0..100 {
+        fs::create_dir(directory.path()).expect("creates");
+        let locked = fs::File::open(directory.path()).expect("opens");
+        flock(&locked, FlockOperation::LockExclusive).expect("is free");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| directory.listen(&inventory()));
+            thread::yield_now();
+            fs::rename(directory.path(), temporary.path().join(format!("away{round}"))).expect("renames");
+            flock(&locked, FlockOperation::Unlock).expect("unlocks");
+            let listener = waiting.join().expect("does not panic").expect("listens in the new directory");
+            assert!(is_reached(&directory, &listener), "round {round}");
+        });
+        fs::remove_dir(directory.path()).expect("nothing stays behind in the new directory");
+    }
+}
+
+#[test]
+fn of_two_threads_that_want_a_dead_servers_name_one_gets_it() {
+    let (temporary, directory) = temporary();
+    for round in 0..300 {
+        leave_dead_socket(&temporary.path().join("inventory"));
+        let start = Barrier::new(2);
+        let contend = || {
+            start.wait();
+            directory.listen(&inventory())
+        };
+        let results = thread::scope(|scope| {
+            let threads = [scope.spawn(contend), scope.spawn(contend)];
+            threads.map(|thread| thread.join().expect("does not panic"))
+        });
+        match results {
+            [Ok(winner), Err(loser)] | [Err(loser), Ok(winner)] => {
+                assert!(matches!(loser, RendezvousError::NameInUse { .. }), "round {round}: {loser}");
+                // First the loser's look, if it came that far, then our connection.
+                while winner.accept().expect("nothing is wrong").is_some() {}
+                assert!(is_reached(&directory, &winner), "round {round}");
+            }
+            results => panic!("round {round}: {results:?}"),
+        }
+    }
+}
+
+#[test]
+fn names_that_come_and_go_are_never_taken_from_who_has_them() {
+    let (temporary, directory) = temporary();
+    let churn = || {
+        let mut served = 0;
+        while served < 200 {
+            match directory.listen(&inventory()) {
+                Ok(listener) => {
+                    served += 1;
+                    assert!(
+                        directory.connect(&inventory()).is_ok(),
+                        "the socket of a living listener is gone"
+                    );
+                    drop(listener);
+                }
+                Err(RendezvousError::NameInUse { .. }) => thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(churn);
+        scope.spawn(churn);
+    });
+    assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 0, "something stays behind");
+}

@@ -1,0 +1,199 @@
+//! How much memory there is left before the kernel kills somebody.
+//!
+//! Shared memory is charged to the control group of the process that first touches a page, long after it was
+//! created and mapped, and a full group doesn't answer with an error: the kernel kills a process in it. So
+//! before a segment is created, [`check`] compares its size with what the groups above this process, and the
+//! host, have left, and its error says who has no room, with the numbers.
+//!
+//! ```
+//! use notnets_memory::headroom;
+//!
+//! headroom::check(64 * 1024)?;
+//! if let Some(limit) = headroom::headroom().tightest {
+//!     println!("{} bytes left by {}", limit.available(), limit.source);
+//! }
+//! # Ok::<(), headroom::NoHeadroom>(())
+//! ```
+//!
+//! Memory in use that the kernel takes back when it needs it counts as free, as far as it is page cache that
+//! hasn't been used lately (`inactive_file`). Swap does not: a ring in swap helps nobody.
+//!
+//! It is a look at the present and reserves nothing. Others may take the same memory a moment later, and what can't
+//! be read (no `/proc`, groups above a container) limits nothing. It is cheap enough for each segment: where control
+//! groups are mounted is found out once, and a look is then a few small reads of kernel files.
+
+mod cgroup;
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use thiserror::Error;
+
+use cgroup::Mounts;
+
+/// What limits the memory of this process now.
+pub fn headroom() -> Headroom {
+    Headroom { tightest: View::of_system().tightest(u64::MAX) }
+}
+
+/// Is there room for so many more bytes?
+///
+/// # Errors
+/// When a control group above this process, or the host, has less than that left.
+pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
+    View::of_system().check(bytes)
+}
+
+/// The limit that will be reached first, if there is any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Headroom {
+    /// The limit that leaves the least, or `None` when there is none.
+    pub tightest: Option<Limit>,
+}
+
+impl Headroom {
+    /// How many bytes may still be taken, or `None` for any number.
+    pub fn bytes(&self) -> Option<u64> {
+        self.tightest.as_ref().map(Limit::available)
+    }
+}
+
+/// A limit and how near it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Whose limit it is.
+    pub source: Source,
+    /// The most bytes that may be in use.
+    pub limit: u64,
+    /// How many are.
+    pub usage: u64,
+    /// How many of these the kernel takes back when it needs them.
+    pub reclaimable: u64,
+}
+
+impl Limit {
+    /// How many bytes may still be taken.
+    pub fn available(&self) -> u64 {
+        self.limit.saturating_sub(self.usage.saturating_sub(self.reclaimable))
+    }
+}
+
+/// Who sets a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A control group at or above that of this process.
+    ControlGroup {
+        /// Its directory.
+        path: PathBuf,
+        /// The file in it that holds the limit.
+        file: &'static str,
+    },
+    /// The host has no more memory.
+    Host,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::ControlGroup { path, file } => {
+                write!(f, "{file} of the control group {}", path.display())
+            }
+            Source::Host => f.write_str("the memory of this host"),
+        }
+    }
+}
+
+impl Source {
+    fn remedy(&self) -> &'static str {
+        match self {
+            Source::ControlGroup { .. } => "raise that limit, or share less memory",
+            Source::Host => "stop something else, or share less memory",
+        }
+    }
+}
+
+/// There is less memory left than is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "no room for {} of shared memory: {} leaves {} of {}, with {} in use and {} of that reclaimable; {}",
+    Bytes(*wanted), limit.source, Bytes(limit.available()), Bytes(limit.limit), Bytes(limit.usage),
+    Bytes(limit.reclaimable), limit.source.remedy()
+)]
+pub struct NoHeadroom {
+    /// How many bytes were wanted.
+    pub wanted: u64,
+    /// The limit that leaves less.
+    pub limit: Limit,
+}
+
+/// A number of bytes, exact and readable.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MIB: f64 = (1 << 20) as f64;
+        match self.0 {
+            small @ ..1024 => write!(f, "{small} bytes"),
+            bytes => write!(f, "{bytes} bytes ({:.1} MiB)", bytes as f64 / MIB),
+        }
+    }
+}
+
+/// The system as seen from a root directory: `/`, or a made-up one in tests.
+struct View {
+    root: PathBuf,
+    mounts: Mounts,
+}
+
+impl View {
+    fn of_system() -> &'static View {
+        static VIEW: OnceLock<View> = OnceLock::new();
+        VIEW.get_or_init(|| View::from(Path::new("/")))
+    }
+
+    fn from(root: &Path) -> View {
+        View { root: root.into(), mounts: Mounts::read(root) }
+    }
+
+    fn check(&self, wanted: u64) -> Result<(), NoHeadroom> {
+        match self.tightest(wanted) {
+            Some(limit) if limit.available() < wanted => Err(NoHeadroom { wanted, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The limit that leaves the least. One that leaves `enough` is not looked at more closely than needed to see that.
+    fn tightest(&self, enough: u64) -> Option<Limit> {
+        // Read each time, as a process can be moved between control groups.
+        let groups = self.mounts.groups_of_this_process(&self.root);
+        let limits = groups.iter().filter_map(|group| group.limit(enough));
+        limits.chain(host(&self.root)).min_by_key(Limit::available)
+    }
+}
+
+/// The text of a kernel file. Its size isn't asked for, as it says nothing there.
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::with_capacity(8 << 10);
+    File::open(path).ok()?.take(1 << 20).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// What the host has. The kernel's own estimate already counts what can be reclaimed.
+fn host(root: &Path) -> Option<Limit> {
+    let meminfo = read(&root.join("proc/meminfo"))?;
+    let kib = |key| field(&meminfo, key).and_then(|kib| kib.checked_mul(1024));
+    let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
+    Some(Limit { source: Source::Host, limit: total, usage: total.saturating_sub(available), reclaimable: 0 })
+}
+
+/// The number behind a key, in a file with one key to a line.
+fn field(text: &str, key: &str) -> Option<u64> {
+    let mut words = text.lines().map(str::split_ascii_whitespace);
+    words.find_map(|mut words| (words.next() == Some(key)).then(|| words.next()?.parse().ok())?)
+}
+
+#[cfg(test)]
+mod tests;
