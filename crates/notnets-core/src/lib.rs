@@ -1,5 +1,20 @@
-//! NotNets.
+//! The protocol of NotNets: links between processes that share memory, and calls over them.
+//!
+//! This crate knows nothing of async runtimes or gRPC libraries. [`call`] is a deterministic state
+//! machine (descriptors and time in, descriptors and events out); [`link`] is how two processes of
+//! one host meet, share their segments and wake each other.
 #![forbid(unsafe_code)]
 
+pub mod call;
+pub mod code;
+pub mod frame;
+pub mod limits;
 pub mod link;
+pub mod metadata;
 pub mod name;
+pub mod pair;
+pub mod strings;
+
+pub use call::{Connection, Event, Role};
+pub use code::Code;
+pub use limits::Limits;

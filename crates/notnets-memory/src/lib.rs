@@ -1,3 +1,50 @@
-//! NotNets.
+//! Memory that processes share, and the lanes in it.
+//!
+//! The one rule of NotNets: **every word of shared memory has exactly one writer.** A process
+//! writes its own segments and reads everybody else's. This crate holds what follows from it, and
+//! all of the project's `unsafe`:
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`memory`] | the two traits, [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
+//! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
+//! | [`heap`] | the same memory on the heap of one process, for tests, loom and miri |
+//! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
+//! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
+//! | [`arena`] | blocks for payloads: loaned, committed, released by state |
+//! | [`armed`] | who is parked, and whether a doorbell has to be rung |
+//! | [`lane`] | one direction of a link: the layout that puts the parts together |
+//! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
+//!
+//! What a peer wrote is input: it is read once into private memory with atomic loads, and checked
+//! before it is used. Nothing in here panics on it.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("NotNets runs on Linux only: it is built on memfd seals, pidfds and SCM_RIGHTS");
+#[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
+compile_error!("the layouts in shared memory are little-endian and need 64-bit words");
+
+pub mod arena;
+pub mod armed;
+pub mod coherence;
 pub mod headroom;
+pub mod heap;
+pub mod lane;
+pub mod memory;
+pub mod process;
+pub mod ring;
+pub mod segment;
+
+pub use arena::{Arena, Loan, Reference, Releases};
+pub use coherence::Coherence;
+pub use memory::{ReadMemory, WriteMemory};
+pub use segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
+
+/// Bytes of a cache line: what moves between cores at once.
+pub const LINE: usize = 64;
+/// Bytes of a word, the largest store that is never seen in part.
+pub const WORD: usize = 8;
+/// Words in a line.
+pub const LINE_WORDS: usize = LINE / WORD;
+/// Bytes of a page; parts of a segment begin at multiples of it.
+pub const PAGE: usize = 4096;

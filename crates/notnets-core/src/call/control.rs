@@ -1,0 +1,136 @@
+//! Frames that must get out even when there is no room now.
+//!
+//! They are state, not a queue: resets, credit and answers to resets take one slot for each stream
+//! whatever happens meanwhile, so that a peer that reads slowly makes nothing grow.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::code::Code;
+use crate::frame::{Frame, INLINE, Kind, Payload};
+
+/// What is still to be said about streams and the link.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    order: VecDeque<u64>,
+    slots: HashMap<u64, Slot>,
+    go_away: Option<u64>,
+    ping: Option<u64>,
+    pong: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    window: u64,
+    reset: Option<Reset>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Reset {
+    code: Code,
+    refused: bool,
+    reason: &'static str,
+}
+
+impl Control {
+    /// Gives credit to a stream, or with 0 to the link.
+    pub fn window(&mut self, stream: u64, credit: u64) {
+        self.slot(stream).window += credit;
+    }
+
+    /// Ends a stream. The reason is cut to what fits in a descriptor.
+    pub fn reset(&mut self, stream: u64, code: Code, refused: bool, reason: &'static str) {
+        self.slot(stream).reset = Some(Reset { code, refused, reason });
+    }
+
+    /// Answers a reset.
+    pub fn closed(&mut self, stream: u64) {
+        self.slot(stream).closed = true;
+    }
+
+    pub fn go_away(&mut self, last: u64) {
+        self.go_away = Some(last);
+    }
+
+    pub fn ping(&mut self, echo: u64) {
+        self.ping = Some(echo);
+    }
+
+    pub fn pong(&mut self, echo: u64) {
+        self.pong = Some(echo);
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty() && self.go_away.is_none() && self.ping.is_none() && self.pong.is_none()
+    }
+
+    /// The next frame to push.
+    pub fn pop(&mut self) -> Option<Frame> {
+        let link = |kind, argument| Frame { argument, ..Frame::new(kind, 0) };
+        if let Some(echo) = self.pong.take() {
+            return Some(link(Kind::Pong, echo));
+        }
+        if let Some(echo) = self.ping.take() {
+            return Some(link(Kind::Ping, echo));
+        }
+        while let Some(&stream) = self.order.front() {
+            if let Some(frame) = self.slots.get_mut(&stream).and_then(|slot| slot.pop(stream)) {
+                return Some(frame);
+            }
+            self.order.pop_front();
+            self.slots.remove(&stream);
+        }
+        // After the resets: a client that is told to go away must not lose what was refused.
+        self.go_away.take().map(|last| link(Kind::GoAway, last))
+    }
+
+    fn slot(&mut self, stream: u64) -> &mut Slot {
+        self.slots.entry(stream).or_insert_with(|| {
+            self.order.push_back(stream);
+            Slot::default()
+        })
+    }
+}
+
+impl Slot {
+    fn pop(&mut self, stream: u64) -> Option<Frame> {
+        if let Some(reset) = self.reset.take() {
+            // Nothing more is received there, so credit is of no use.
+            self.window = 0;
+            let mut bytes = [0; INLINE];
+            let len = reset.reason.len().min(INLINE);
+            bytes[..len].copy_from_slice(&reset.reason.as_bytes()[..len]);
+            let payload = Payload::Inline { bytes, len: len as u8, head: 0 };
+            let Reset { code, refused, .. } = reset;
+            return Some(Frame { code: code.0, refused, payload, ..Frame::new(Kind::Reset, stream) });
+        }
+        if std::mem::take(&mut self.closed) {
+            return Some(Frame::new(Kind::Closed, stream));
+        }
+        match std::mem::take(&mut self.window) {
+            0 => None,
+            credit => Some(Frame { argument: credit, ..Frame::new(Kind::Window, stream) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slot_for_each_stream() {
+        let mut control = Control::default();
+        for _ in 0..1000 {
+            control.window(1, 10);
+            control.window(0, 1);
+        }
+        let first = control.pop().unwrap();
+        assert_eq!((first.kind, first.stream, first.argument), (Kind::Window, 1, 10_000));
+        control.reset(0, Code::CANCELLED, false, "a reason that is far too long for a descriptor's 32 bytes");
+        assert_eq!(control.pop().unwrap().kind, Kind::Reset);
+        assert_eq!(control.pop(), None, "credit is of no use after a reset");
+        assert!(control.is_empty());
+    }
+}

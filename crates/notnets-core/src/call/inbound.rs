@@ -1,0 +1,378 @@
+//! What the peer sends: one `match` over its frames, and what the application takes of it.
+
+use bytes::Bytes;
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::stream::{End, Failure, Received, ResponseHead, Stream};
+use super::{Connection, Event, Request, Role, Violation};
+use crate::code::Code;
+use crate::frame::{Frame, Kind, Payload};
+use crate::limits::charge;
+use crate::metadata::{self, Metadata};
+
+/// Credit is given back when this part of a window has been taken: rarely, but before it runs dry.
+const GIVE_BACK: u64 = 4;
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// Takes up to `max` of the peer's descriptors, and pushes what waited for room. Returns how many
+    /// were taken. After a [`violation`](Self::violation) it takes none.
+    #[inline]
+    pub fn receive(&mut self, max: usize) -> usize {
+        let mut taken = 0;
+        while taken < max && self.violation.is_none() {
+            let Some(descriptor) = self.lanes.pop() else { break };
+            taken += 1;
+            let handled =
+                Frame::decode(descriptor).map_err(Violation::from).and_then(|frame| self.handle(frame));
+            if let Err(violation) = handled {
+                self.violation = Some(violation);
+            }
+        }
+        self.flush();
+        self.wake_queued();
+        taken
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), Violation> {
+        match (frame.kind, self.role) {
+            (Kind::Request, Role::Server) => self.on_request(frame),
+            (Kind::Response, Role::Client) => self.on_response(frame),
+            (Kind::Trailers, Role::Client) => self.on_trailers(frame),
+            (Kind::GoAway, Role::Client) => {
+                self.on_go_away(frame.argument);
+                Ok(())
+            }
+            (Kind::Data, _) => self.on_data(frame),
+            (Kind::Reset, _) => self.on_reset(frame),
+            (Kind::Window, _) => self.on_window(frame),
+            (Kind::Closed, _) => {
+                if self.streams.get(&frame.stream).is_some_and(|stream| stream.resetting) {
+                    self.remove_reset(frame.stream);
+                }
+                Ok(())
+            }
+            (Kind::Ping, _) => {
+                self.control.pong(frame.argument);
+                Ok(())
+            }
+            (Kind::Pong, _) => {
+                self.events.push_back(Event::Pong(frame.argument));
+                Ok(())
+            }
+            (kind @ (Kind::Request | Kind::Response | Kind::Trailers | Kind::GoAway), _) => {
+                Err(Violation::State(frame.stream, kind))
+            }
+        }
+    }
+
+    fn on_request(&mut self, frame: Frame) -> Result<(), Violation> {
+        let id = frame.stream;
+        if id <= self.last {
+            return Err(Violation::State(id, frame.kind));
+        }
+        let (mut head, data) = self.fetch(frame.payload)?;
+        let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
+        let method = self.receive_strings.read(tag, &mut head).map_err(metadata::BadHead::from)?;
+        let metadata = metadata::read(head, &mut self.receive_strings)?;
+        let cost = if data.is_empty() { 0 } else { charge(data.len()) };
+        self.spend_link_credit(id, cost)?;
+        self.last = id;
+        if self.draining || self.streams.len() >= self.own.streams as usize {
+            self.give_link_credit(cost);
+            let (code, reason) = match self.draining {
+                true => (Code::UNAVAILABLE, "the server shuts down"),
+                false => (Code::RESOURCE_EXHAUSTED, "too many streams"),
+            };
+            self.control.reset(id, code, true, reason);
+            return Ok(());
+        }
+        let deadline = (frame.argument != 0).then_some(frame.argument);
+        let mut stream = Stream::new(None, deadline, self.own.stream_window, self.peer.stream_window);
+        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        if !data.is_empty() {
+            stream.receive.queue.push_back(data);
+        }
+        if frame.end {
+            stream.receive.end = Some(End::Requests);
+        }
+        self.streams.insert(id, stream);
+        self.active += 1;
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, id));
+        }
+        self.arrived.push_back((id, method, metadata));
+        self.events.push_back(Event::Request);
+        Ok(())
+    }
+
+    fn on_response(&mut self, frame: Frame) -> Result<(), Violation> {
+        let id = frame.stream;
+        let (head, data) = self.fetch(frame.payload)?;
+        let metadata = metadata::read(head, &mut self.receive_strings)?;
+        let cost = if data.is_empty() { 0 } else { charge(data.len()) };
+        self.spend_link_credit(id, cost)?;
+        let Some(stream) = self.open_stream(id, frame.kind)? else {
+            self.give_link_credit(cost);
+            if frame.end {
+                self.remove_reset(id);
+            }
+            return Ok(());
+        };
+        if stream.receive.head_seen || stream.receive.end.is_some() {
+            return Err(Violation::State(id, frame.kind));
+        }
+        stream.receive.head_seen = true;
+        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        if !data.is_empty() {
+            stream.receive.queue.push_back(data);
+        }
+        stream.receive.head = Some(match frame.trailers_only {
+            true => ResponseHead::TrailersOnly(Code(frame.code), metadata),
+            false => ResponseHead::Head(metadata),
+        });
+        match frame.end {
+            true => self.end_response(id, End::Trailers(Code(frame.code), Metadata::new())),
+            false => self.events.push_back(Event::Readable(id)),
+        }
+        Ok(())
+    }
+
+    fn on_data(&mut self, frame: Frame) -> Result<(), Violation> {
+        let id = frame.stream;
+        let client = self.role == Role::Client;
+        let (head, data) = self.fetch(frame.payload)?;
+        // The client's end is told by an END here, the server's by its trailers.
+        let pointless = data.is_empty() && !frame.end;
+        if !head.is_empty() || pointless || (client && frame.end) {
+            return Err(Violation::State(id, frame.kind));
+        }
+        let cost = if data.is_empty() { 0 } else { charge(data.len()) };
+        self.spend_link_credit(id, cost)?;
+        let Some(stream) = self.open_stream(id, frame.kind)? else {
+            self.give_link_credit(cost);
+            return Ok(());
+        };
+        if stream.receive.end.is_some() || (client && !stream.receive.head_seen) {
+            return Err(Violation::State(id, frame.kind));
+        }
+        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        if !data.is_empty() {
+            stream.receive.queue.push_back(data);
+        }
+        if frame.end {
+            stream.receive.end = Some(End::Requests);
+        }
+        self.events.push_back(Event::Readable(id));
+        Ok(())
+    }
+
+    fn on_trailers(&mut self, frame: Frame) -> Result<(), Violation> {
+        let id = frame.stream;
+        let (head, data) = self.fetch(frame.payload)?;
+        let metadata = metadata::read(head, &mut self.receive_strings)?;
+        if !data.is_empty() {
+            return Err(Violation::State(id, frame.kind));
+        }
+        let Some(stream) = self.open_stream(id, frame.kind)? else {
+            self.remove_reset(id);
+            return Ok(());
+        };
+        if stream.receive.end.is_some() || !stream.receive.head_seen {
+            return Err(Violation::State(id, frame.kind));
+        }
+        self.end_response(id, End::Trailers(Code(frame.code), metadata));
+        Ok(())
+    }
+
+    fn on_reset(&mut self, frame: Frame) -> Result<(), Violation> {
+        let id = frame.stream;
+        let (_, reason) = self.fetch(frame.payload)?;
+        let Some(stream) = self.known_stream(id, frame.kind)? else { return Ok(()) };
+        if stream.resetting {
+            // Both sides gave up at once: neither answers.
+            self.remove_reset(id);
+            return Ok(());
+        }
+        self.control.closed(id);
+        self.discard(id);
+        if self.role == Role::Server {
+            let user = self.streams.get_mut(&id).and_then(|stream| stream.user.take());
+            self.remove(id);
+            self.events.push_back(Event::Cancelled(id, user));
+        } else {
+            let failure = Failure {
+                code: Code(frame.code),
+                message: String::from_utf8_lossy(&reason).into(),
+                retry_safe: frame.refused,
+            };
+            self.end_response(id, End::Failed(failure));
+        }
+        Ok(())
+    }
+
+    fn on_window(&mut self, frame: Frame) -> Result<(), Violation> {
+        let credit = frame.argument;
+        if frame.stream == 0 {
+            let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
+            self.send_credit = sum.ok_or(Violation::Window(0))?;
+            self.events.extend(self.starved.drain(..).map(Event::Writable));
+            return Ok(());
+        }
+        let limit = self.peer.stream_window.into();
+        let Some(stream) = self.known_stream(frame.stream, frame.kind)? else { return Ok(()) };
+        let sum = stream.send.credit.checked_add(credit).filter(|sum| *sum <= limit);
+        stream.send.credit = sum.ok_or(Violation::Window(frame.stream))?;
+        if std::mem::take(&mut stream.send.starved) {
+            self.events.push_back(Event::Writable(frame.stream));
+        }
+        Ok(())
+    }
+
+    fn on_go_away(&mut self, last: u64) {
+        self.draining = true;
+        self.events.push_back(Event::GoAway);
+        let refused: Vec<u64> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        for id in refused {
+            if self.streams.get(&id).is_some_and(|stream| stream.resetting) {
+                self.remove_reset(id);
+                continue;
+            }
+            let failure = Failure {
+                code: Code::UNAVAILABLE,
+                message: "the server shuts down and has not taken the call".into(),
+                retry_safe: true,
+            };
+            self.end_response(id, End::Failed(failure));
+        }
+    }
+
+    /// The server is done with a call: its application reads what is left, and sends no more.
+    fn end_response(&mut self, id: u64, end: End) {
+        self.uncount(id);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.receive.end.is_some() {
+            return;
+        }
+        stream.receive.end = Some(end);
+        stream.send.ended = true;
+        if let Some(deadline) = stream.deadline.take() {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.events.push_back(Event::Readable(id));
+        self.events.push_back(Event::Writable(id));
+    }
+
+    /// The peer has answered our reset, one way or other. Who still reads the stream may go on to
+    /// read why it failed.
+    fn remove_reset(&mut self, id: u64) {
+        match self.streams.get_mut(&id) {
+            Some(stream) if stream.user.is_some() => {
+                stream.resetting = false;
+                self.uncount(id);
+            }
+            Some(_) => self.remove(id),
+            None => {}
+        }
+    }
+
+    /// The stream if it is known here, `None` if it is over; one that never was is a violation.
+    fn known_stream(&mut self, id: u64, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
+        if id == 0 || id > self.last {
+            return Err(Violation::State(id, kind));
+        }
+        Ok(self.streams.get_mut(&id))
+    }
+
+    /// The same, but not if we have reset it.
+    fn open_stream(&mut self, id: u64, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
+        Ok(self.known_stream(id, kind)?.filter(|stream| !stream.resetting))
+    }
+
+    /// Copies head and data out of the peer's memory, once, and gives its block back.
+    fn fetch(&mut self, payload: Payload) -> Result<(Bytes, Bytes), Violation> {
+        let (mut head, split) = match payload {
+            Payload::Inline { len: 0, .. } => return Ok((Bytes::new(), Bytes::new())),
+            Payload::Inline { bytes, len, head } => {
+                (Bytes::copy_from_slice(&bytes[..len as usize]), head as usize)
+            }
+            Payload::Reference(reference) => {
+                self.lanes.check(&reference)?;
+                let mut copy = vec![0; reference.length as usize];
+                self.lanes.read(&reference, &mut copy)?;
+                self.lanes.release(&reference);
+                (Bytes::from(copy), reference.head as usize)
+            }
+        };
+        if split > self.own.metadata_bytes as usize {
+            return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
+        }
+        let data = head.split_off(split);
+        Ok((head, data))
+    }
+
+    fn spend_link_credit(&mut self, stream: u64, cost: u64) -> Result<(), Violation> {
+        self.receive_credit = self.receive_credit.checked_sub(cost).ok_or(Violation::Window(stream))?;
+        Ok(())
+    }
+
+    pub(super) fn give_link_credit(&mut self, credit: u64) {
+        self.taken += credit;
+        if self.taken >= u64::from(self.own.link_window) / GIVE_BACK {
+            self.receive_credit += self.taken;
+            self.control.window(0, std::mem::take(&mut self.taken));
+        }
+    }
+
+    /// Server: the next request, unless the client has taken it back meanwhile.
+    pub fn accept(&mut self) -> Option<Request> {
+        loop {
+            let (stream, method, metadata) = self.arrived.pop_front()?;
+            match self.streams.get(&stream) {
+                Some(entry) if !entry.resetting => {
+                    return Some(Request { stream, method, metadata, deadline: entry.deadline });
+                }
+                // Ended before the application saw it.
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Client: the response's head, once it is there.
+    pub fn response(&mut self, stream: u64) -> Option<Result<ResponseHead, Failure>> {
+        let Some(entry) = self.streams.get_mut(&stream) else { return Some(Err(gone())) };
+        if let Some(head) = entry.receive.head.take() {
+            return Some(Ok(head));
+        }
+        match &entry.receive.end {
+            Some(End::Failed(failure)) => Some(Err(failure.clone())),
+            _ => None,
+        }
+    }
+
+    /// The next data of a stream, or its end. Taking data gives the peer credit for more.
+    pub fn take(&mut self, stream: u64) -> Received {
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return Received::End(End::Failed(gone()));
+        };
+        let Some(data) = entry.receive.queue.pop_front() else {
+            return entry.receive.end.clone().map_or(Received::Pending, Received::End);
+        };
+        let cost = charge(data.len());
+        if entry.receive.end.is_none() {
+            entry.receive.taken += cost;
+            if entry.receive.taken >= u64::from(self.own.stream_window) / GIVE_BACK {
+                entry.receive.credit += entry.receive.taken;
+                self.control.window(stream, std::mem::take(&mut entry.receive.taken));
+            }
+        }
+        self.give_link_credit(cost);
+        if !self.control.is_empty() {
+            self.flush();
+        }
+        Received::Data(data)
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new(Code::CANCELLED, "the call is over")
+}

@@ -1,0 +1,403 @@
+//! RPC semantics over two lanes, without I/O: streams, metadata, deadlines, cancellation, flow
+//! control, status.
+//!
+//! A [`Connection`] is one side of a link. It takes the peer's descriptors and the time, and gives
+//! its own descriptors and [`Event`]s. It never waits, spawns or looks at a clock, so a pair of them
+//! is tested without threads ([`crate::pair`]), and the same machine serves every runtime.
+//!
+//! The rules that keep it live and bounded:
+//!
+//! - draining ([`Connection::receive`]) never waits for sending;
+//! - what is drained and not yet taken is bounded by the stream's window and the link's;
+//! - what can't be pushed now stays with its caller, who gets [`Event::Writable`]; control frames
+//!   take one slot for each stream;
+//! - resets that wait are applied before requests that wait are started.
+//!
+//! `T` is whatever its user wants to find again by stream: wakers, mostly.
+
+mod control;
+mod inbound;
+mod outbound;
+mod stream;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use notnets_memory::arena::BadReference;
+use notnets_memory::lane::{Blocks, Lanes};
+use notnets_memory::ring::BadTaken;
+use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, WriteMemory};
+
+use crate::code::Code;
+use crate::frame::{BadFrame, Kind};
+use crate::limits::Limits;
+use crate::metadata::{BadHead, KeyTooLong, Metadata};
+use crate::strings::{StringReader, StringWriter};
+use control::Control;
+use stream::Stream;
+
+pub use stream::{End, Failure, Received, ResponseHead};
+
+/// Which side of a link this is. Only clients open streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Dials and calls.
+    Client,
+    /// Accepts and answers.
+    Server,
+}
+
+/// What the application has to hear of.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<T> {
+    /// Server: a request can be accepted.
+    Request,
+    /// Something can be received on this stream.
+    Readable(u64),
+    /// Something could not be sent on this stream and may fit now.
+    Writable(u64),
+    /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
+    Cancelled(u64, Option<T>),
+    /// Client: a stream could not be opened and may be now.
+    CanOpen,
+    /// Client: the server takes no new streams.
+    GoAway,
+    /// The peer answered a ping.
+    Pong(u64),
+}
+
+/// A request that a server accepted.
+#[derive(Debug)]
+pub struct Request {
+    /// Its stream.
+    pub stream: u64,
+    /// The path: `/package.Service/Method`.
+    pub method: Arc<str>,
+    /// The client's metadata.
+    pub metadata: Metadata,
+    /// When it ends, in nanoseconds of the monotonic clock.
+    pub deadline: Option<u64>,
+}
+
+/// How much of what was to be sent has been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Everything.
+    All,
+    /// The head, and some of the data: go on with [`Connection::send`] after [`Event::Writable`].
+    Part,
+    /// Nothing: try again after [`Event::Writable`] (or [`Event::CanOpen`]).
+    Nothing,
+    /// The stream takes nothing any more; look at what is received.
+    Stopped,
+}
+
+/// A client's call that was opened, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// As this stream; is everything sent?
+    Stream(u64, Sent),
+    /// Not yet: after [`Event::CanOpen`].
+    NotYet,
+    /// Not on this link any more: the server goes away.
+    Never,
+}
+
+/// A head that the peer would not accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Over the receiver's limit.
+    #[error(
+        "the metadata take {bytes} bytes, over the receiver's limit of {limit}: send less, or raise max_metadata_size there"
+    )]
+    TooLarge {
+        /// Bytes of the head.
+        bytes: usize,
+        /// What the peer announced, or what fits in a block of ours.
+        limit: usize,
+    },
+    /// One key or the method path is.
+    #[error(transparent)]
+    Key(#[from] KeyTooLong),
+}
+
+/// What a peer must not do. The link is closed with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A descriptor that is no frame.
+    #[error("the peer sent {0}")]
+    Frame(#[from] BadFrame),
+    /// A payload outside of its segments.
+    #[error(transparent)]
+    Reference(#[from] BadReference),
+    /// A word of its own that can't be true.
+    #[error(transparent)]
+    Taken(#[from] BadTaken),
+    /// A head that does not parse.
+    #[error("the peer sent {0}")]
+    Head(#[from] BadHead),
+    /// A head over the limit that we announced.
+    #[error("the peer sent {bytes} bytes of metadata, over our limit of {limit}")]
+    HeadTooLarge {
+        /// What it sent.
+        bytes: usize,
+        /// What we announced.
+        limit: u32,
+    },
+    /// More data than it has credit for.
+    #[error("the peer sent data beyond its window on stream {0}")]
+    Window(u64),
+    /// A frame that has no place there.
+    #[error("the peer sent a {1:?} frame on stream {0}, where it has no place")]
+    State(u64, Kind),
+}
+
+/// One side of a link.
+#[derive(Debug)]
+pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
+    role: Role,
+    lanes: Lanes<W, R>,
+    own: Limits,
+    peer: Limits,
+    streams: HashMap<u64, Stream<T>>,
+    /// The last stream that was opened.
+    last: u64,
+    /// Streams that count against the server's limit.
+    active: u32,
+    /// Server: streams with a request that the application has not accepted.
+    arrived: VecDeque<(u64, Arc<str>, Metadata)>,
+    send_credit: u64,
+    receive_credit: u64,
+    /// Taken by the application since the peer was last given link credit.
+    taken: u64,
+    send_strings: StringWriter,
+    receive_strings: StringReader,
+    control: Control,
+    /// Streams that wait for room in the ring or for a block.
+    queued: VecDeque<u64>,
+    /// Streams that wait for link credit.
+    starved: VecDeque<u64>,
+    /// Someone waits to open a stream.
+    wants_open: bool,
+    draining: bool,
+    deadlines: BTreeSet<(u64, u64)>,
+    events: VecDeque<Event<T>>,
+    wants_segment: Option<Blocks>,
+    /// Blocks of more segments may be asked for.
+    may_grow: bool,
+    violation: Option<Violation>,
+    scratch: Vec<u8>,
+}
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// One side of a link over these lanes, with what each side announced.
+    pub fn new(role: Role, lanes: Lanes<W, R>, own: Limits, peer: Limits) -> Self {
+        Self {
+            role,
+            lanes,
+            own,
+            peer,
+            streams: HashMap::new(),
+            last: 0,
+            active: 0,
+            arrived: VecDeque::new(),
+            send_credit: peer.link_window.into(),
+            receive_credit: own.link_window.into(),
+            taken: 0,
+            send_strings: StringWriter::default(),
+            receive_strings: StringReader::default(),
+            control: Control::default(),
+            queued: VecDeque::new(),
+            starved: VecDeque::new(),
+            wants_open: false,
+            draining: false,
+            deadlines: BTreeSet::new(),
+            events: VecDeque::new(),
+            wants_segment: None,
+            may_grow: true,
+            violation: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The lanes, for parking and for more segments.
+    pub fn lanes(&mut self) -> &mut Lanes<W, R> {
+        &mut self.lanes
+    }
+
+    /// The next thing the application has to hear of.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event<T>> {
+        self.events.pop_front()
+    }
+
+    /// What was given with a stream, until it is closed.
+    #[inline]
+    pub fn user(&mut self, stream: u64) -> Option<&mut T> {
+        self.streams.get_mut(&stream)?.user.as_mut()
+    }
+
+    /// Gives something to an accepted stream. Returns false when the stream is no more.
+    pub fn set_user(&mut self, stream: u64, user: T) -> bool {
+        match self.streams.get_mut(&stream) {
+            Some(entry) if !entry.resetting => {
+                entry.user = Some(user);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Streams that are open on this side.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Takes out all that was given with streams, when the link is broken.
+    pub fn take_users(&mut self) -> Vec<T> {
+        self.streams.values_mut().filter_map(|stream| stream.user.take()).collect()
+    }
+
+    /// What the peer did that it must not do. The link has to be closed then.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Does someone wait for the peer to take descriptors or release blocks?
+    pub fn waits_for_space(&self) -> bool {
+        !self.control.is_empty() || !self.queued.is_empty() || self.wants_open
+    }
+
+    /// The blocks that a further segment should have, if one would help. Ask once: it stays with the
+    /// asker until [`segment_settled`](Self::segment_settled).
+    pub fn take_wanted_segment(&mut self) -> Option<Blocks> {
+        let wanted = self.wants_segment.take()?;
+        self.may_grow = false;
+        Some(wanted)
+    }
+
+    /// The wanted segment has been added to the lanes; `more` says whether another could be.
+    pub fn segment_settled(&mut self, more: bool) {
+        self.may_grow = more;
+    }
+
+    /// When [`expire`](Self::expire) has to be called next.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Ends the calls whose deadline has passed, on this side and with a reset on the other.
+    pub fn expire(&mut self, now: u64) {
+        while let Some((deadline, stream)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.remove(&(deadline, stream));
+            if let Some(entry) = self.streams.get_mut(&stream) {
+                entry.deadline = None;
+            }
+            let failure = Failure::new(Code::DEADLINE_EXCEEDED, "the call's deadline has passed");
+            self.fail(stream, failure, "deadline exceeded");
+        }
+    }
+
+    /// Server: refuses new streams from now on and tells the client.
+    pub fn go_away(&mut self) {
+        if !self.draining {
+            self.draining = true;
+            self.control.go_away(self.last);
+            self.flush();
+        }
+    }
+
+    /// Has either side said that no new streams are taken?
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Asks whether the peer is there; the echo comes back in [`Event::Pong`].
+    pub fn ping(&mut self, echo: u64) {
+        self.control.ping(echo);
+        self.flush();
+    }
+
+    /// Ends a stream in both directions with a status for the peer. Its application is done with it.
+    pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.user = None;
+        if !entry.resetting {
+            self.start_reset(stream, code, reason);
+        }
+    }
+
+    /// Client: the application lets go of a call. Resets it if it is not over.
+    pub fn close(&mut self, stream: u64) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.user = None;
+        if entry.resetting {
+            return;
+        }
+        if entry.receive.end.is_some() {
+            self.remove(stream);
+        } else {
+            self.start_reset(stream, Code::CANCELLED, "cancelled");
+        }
+    }
+
+    /// Ends a call from this side: the application hears of it, and so does the peer.
+    fn fail(&mut self, stream: u64, failure: Failure, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if entry.resetting || entry.receive.end.is_some() && self.role == Role::Client {
+            return;
+        }
+        let user = (self.role == Role::Server).then(|| entry.user.take());
+        self.start_reset(stream, failure.code, reason);
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.receive.end = Some(End::Failed(failure));
+        }
+        self.events.push_back(match user {
+            Some(user) => Event::Cancelled(stream, user),
+            None => Event::Readable(stream),
+        });
+        self.flush();
+    }
+
+    fn start_reset(&mut self, stream: u64, code: Code, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.resetting = true;
+        entry.send.ended = true;
+        if let Some(deadline) = entry.deadline.take() {
+            self.deadlines.remove(&(deadline, stream));
+        }
+        self.discard(stream);
+        self.control.reset(stream, code, false, reason);
+        self.flush();
+    }
+
+    /// Forgets data that nobody will take, and gives the link's credit for it back.
+    fn discard(&mut self, stream: u64) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let unread: u64 = entry.receive.queue.drain(..).map(|data| crate::limits::charge(data.len())).sum();
+        self.give_link_credit(unread);
+    }
+
+    fn remove(&mut self, stream: u64) {
+        self.discard(stream);
+        self.uncount(stream);
+        if let Some(entry) = self.streams.remove(&stream)
+            && let Some(deadline) = entry.deadline
+        {
+            self.deadlines.remove(&(deadline, stream));
+        }
+    }
+
+    /// A stream does not count against the server's limit any more.
+    fn uncount(&mut self, stream: u64) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if std::mem::take(&mut entry.counted) {
+            self.active -= 1;
+            if std::mem::take(&mut self.wants_open) {
+                self.events.push_back(Event::CanOpen);
+            }
+        }
+    }
+}

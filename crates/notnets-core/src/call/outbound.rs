@@ -1,0 +1,342 @@
+//! What this side sends.
+//!
+//! A head is encoded when it is pushed and taken back if it can't be, for it may define strings that
+//! the peer must see in order. Data stay with the caller until they are in the peer's reach.
+
+use bytes::Buf;
+use notnets_memory::lane::Blocks;
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::stream::Stream;
+use super::{Connection, Event, HeadError, Opened, Role, Sent};
+use crate::code::Code;
+use crate::frame::{Frame, INLINE, Kind, Payload};
+use crate::limits::{MIN_CHARGE, charge};
+use crate::metadata;
+
+/// Segments that are added on demand, by the size of their blocks. Large blocks hold half a stream's
+/// default window, so that one is filled while the other is read, and stay within the inner caches.
+const GROWTH: [Blocks; 3] = [
+    Blocks { bytes: 1024, count: 256 },
+    Blocks { bytes: 16 * 1024, count: 32 },
+    Blocks { bytes: 64 * 1024, count: 32 },
+];
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// Client: opens a stream with as much of `data` as fits now. `end` says that after `data`
+    /// nothing comes. `user` is taken when it is opened.
+    ///
+    /// # Errors
+    /// When the head is too large for the peer.
+    pub fn open<'a>(
+        &mut self,
+        method: &str,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        deadline: Option<u64>,
+        data: &mut impl Buf,
+        end: bool,
+        user: &mut Option<T>,
+    ) -> Result<Opened, HeadError> {
+        debug_assert_eq!(self.role, Role::Client);
+        if self.draining {
+            return Ok(Opened::Never);
+        }
+        if self.active >= self.peer.streams {
+            self.wants_open = true;
+            return Ok(Opened::NotYet);
+        }
+        let stream = self.last + 1;
+        self.begin_head();
+        // The method's tag goes into the frame itself, its bytes if any before the entries.
+        let written = metadata::write_string(&mut self.scratch, &mut self.send_strings, method)
+            .and_then(|()| metadata::write(&mut self.scratch, &mut self.send_strings, entries));
+        self.check_head(written)?;
+        let tag = u16::from_le_bytes([self.scratch[0], self.scratch[1]]);
+        let frame =
+            Frame { code: tag.into(), argument: deadline.unwrap_or(0), ..Frame::new(Kind::Request, stream) };
+        let window = self.peer.stream_window.into();
+        let Some(cost) = self.push(frame, 2, data, window, end) else {
+            self.wants_open = true;
+            return Ok(Opened::NotYet);
+        };
+        self.last = stream;
+        self.active += 1;
+        let mut entry = Stream::new(user.take(), deadline, self.own.stream_window, self.peer.stream_window);
+        entry.send.credit -= cost;
+        entry.send.ended = end && !data.has_remaining();
+        self.streams.insert(stream, entry);
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, stream));
+        }
+        let sent = if data.has_remaining() { self.send_rest(stream, data, end) } else { Sent::All };
+        Ok(Opened::Stream(stream, sent))
+    }
+
+    /// Server: the response's head, with as much of `data` as fits now. With `status`, the response
+    /// ends there if all data fit.
+    ///
+    /// # Errors
+    /// When the head is too large for the peer.
+    pub fn respond<'a>(
+        &mut self,
+        stream: u64,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        data: &mut impl Buf,
+        status: Option<Code>,
+    ) -> Result<Sent, HeadError> {
+        let frame = Frame::new(Kind::Response, stream);
+        self.send_head(frame, entries, data, status)
+    }
+
+    /// Server: a response that is only a status and metadata.
+    ///
+    /// # Errors
+    /// When the head is too large for the peer.
+    pub fn respond_trailers_only<'a>(
+        &mut self,
+        stream: u64,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Result<Sent, HeadError> {
+        let frame = Frame { trailers_only: true, ..Frame::new(Kind::Response, stream) };
+        self.send_head(frame, entries, &mut &[][..], Some(status))
+    }
+
+    /// Server: ends a response whose head was sent.
+    ///
+    /// # Errors
+    /// When the trailers are too large for the peer.
+    pub fn finish<'a>(
+        &mut self,
+        stream: u64,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Result<Sent, HeadError> {
+        let frame = Frame::new(Kind::Trailers, stream);
+        self.send_head(frame, entries, &mut &[][..], Some(status))
+    }
+
+    /// Sends more data. `end` (of a client) says that after `data` nothing comes.
+    pub fn send(&mut self, stream: u64, data: &mut impl Buf, end: bool) -> Sent {
+        loop {
+            let Some(entry) = self.streams.get_mut(&stream).filter(|entry| !entry.send.ended) else {
+                return Sent::Stopped;
+            };
+            if !data.has_remaining() && !end {
+                return Sent::All;
+            }
+            let credit = entry.send.credit;
+            if data.has_remaining() && credit < MIN_CHARGE {
+                entry.send.starved = true;
+                return Sent::Nothing;
+            }
+            self.begin_head();
+            if data.has_remaining() && self.send_credit < MIN_CHARGE {
+                self.starved.push_back(stream);
+                return Sent::Nothing;
+            }
+            let Some(cost) = self.push(Frame::new(Kind::Data, stream), 0, data, credit, end) else {
+                self.queue(stream);
+                return Sent::Nothing;
+            };
+            if let Some(entry) = self.streams.get_mut(&stream) {
+                entry.send.credit -= cost;
+                entry.send.ended = end && !data.has_remaining();
+            }
+            if !data.has_remaining() {
+                return Sent::All;
+            }
+        }
+    }
+
+    fn send_head<'a>(
+        &mut self,
+        frame: Frame,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        data: &mut impl Buf,
+        status: Option<Code>,
+    ) -> Result<Sent, HeadError> {
+        let stream = frame.stream;
+        let Some(entry) = self.streams.get(&stream).filter(|entry| !entry.send.ended) else {
+            return Ok(Sent::Stopped);
+        };
+        let credit = entry.send.credit;
+        self.begin_head();
+        let written = metadata::write(&mut self.scratch, &mut self.send_strings, entries);
+        self.check_head(written)?;
+        let frame = Frame { code: status.map_or(0, |status| status.0), ..frame };
+        let Some(cost) = self.push(frame, 0, data, credit, status.is_some()) else {
+            self.queue(stream);
+            return Ok(Sent::Nothing);
+        };
+        if status.is_some() && !data.has_remaining() {
+            self.remove(stream);
+            return Ok(Sent::All);
+        }
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.send.credit -= cost;
+        }
+        Ok(match self.send_rest(stream, data, false) {
+            // The status is still to be sent.
+            Sent::All if status.is_some() => Sent::Part,
+            sent => sent,
+        })
+    }
+
+    /// Pushes what is left after a first frame.
+    fn send_rest(&mut self, stream: u64, data: &mut impl Buf, end: bool) -> Sent {
+        match self.send(stream, data, end) {
+            Sent::Nothing => Sent::Part,
+            sent => sent,
+        }
+    }
+
+    /// Pushes one frame with the head that is in the scratch from `skip` on and as much of `data` as
+    /// there is credit and room in one block for. `end` is said in it when all of `data` went.
+    /// Returns what it cost, or `None` when nothing was pushed.
+    fn push(
+        &mut self,
+        mut frame: Frame,
+        skip: usize,
+        data: &mut impl Buf,
+        stream_credit: u64,
+        end: bool,
+    ) -> Option<u64> {
+        let pushed = self.try_push(&mut frame, skip, data, stream_credit, end);
+        match pushed {
+            Some(_) => self.send_strings.commit(),
+            None => self.send_strings.roll_back(),
+        }
+        pushed
+    }
+
+    fn try_push(
+        &mut self,
+        frame: &mut Frame,
+        skip: usize,
+        data: &mut impl Buf,
+        stream_credit: u64,
+        end: bool,
+    ) -> Option<u64> {
+        self.flush();
+        if !self.control.is_empty() || !self.has_room() {
+            return None;
+        }
+        let credit = self.send_credit.min(stream_credit);
+        let head = &self.scratch[skip..];
+        let wanted = data.remaining();
+        let mut allowed = if credit < MIN_CHARGE { 0 } else { wanted.min(credit as usize) };
+        if wanted > 0 && allowed == 0 && frame.kind == Kind::Data {
+            return None;
+        }
+        if head.len() + allowed <= INLINE {
+            let mut bytes = [0; INLINE];
+            bytes[..head.len()].copy_from_slice(head);
+            let len = head.len() + allowed;
+            data.copy_to_slice(&mut bytes[head.len()..len]);
+            frame.payload = Payload::Inline { bytes, len: len as u8, head: head.len() as u8 };
+        } else {
+            let least = (head.len() + usize::from(allowed > 0)).max(1);
+            let Some(mut loan) = self.lanes.loan(head.len() + allowed, least) else {
+                self.want_segment(head.len() + wanted);
+                return None;
+            };
+            let short = loan.room() < head.len() + allowed;
+            allowed = allowed.min(loan.room() - head.len());
+            let arena = self.lanes.arena();
+            arena.write(&mut loan, head);
+            let mut left = allowed;
+            while left > 0 {
+                let chunk = data.chunk();
+                let n = arena.write(&mut loan, &chunk[..chunk.len().min(left)]);
+                data.advance(n);
+                left -= n;
+            }
+            frame.payload = Payload::Reference(arena.commit(loan, self.scratch.len() as u32 - skip as u32));
+            if short {
+                self.want_segment(wanted);
+            }
+        }
+        let cost = if allowed == 0 { 0 } else { charge(allowed) };
+        self.send_credit -= cost;
+        frame.end = end && !data.has_remaining();
+        self.lanes.push(frame.encode());
+        Some(cost)
+    }
+
+    fn begin_head(&mut self) {
+        self.scratch.clear();
+    }
+
+    fn check_head(&mut self, written: Result<(), metadata::KeyTooLong>) -> Result<(), HeadError> {
+        let bytes = self.scratch.len();
+        let limit = (self.peer.metadata_bytes as usize).min(self.lanes.arena().largest_block());
+        let checked = match written {
+            Ok(()) if bytes > limit => Err(HeadError::TooLarge { bytes, limit }),
+            other => other.map_err(HeadError::from),
+        };
+        if checked.is_err() {
+            self.send_strings.roll_back();
+        }
+        checked
+    }
+
+    fn has_room(&mut self) -> bool {
+        match self.lanes.room() {
+            Ok(room) => room > 0,
+            Err(lie) => {
+                self.violation.get_or_insert(lie.into());
+                false
+            }
+        }
+    }
+
+    /// Pushes control frames while there is room.
+    pub(super) fn flush(&mut self) {
+        while !self.control.is_empty() && self.has_room() {
+            let Some(frame) = self.control.pop() else { break };
+            self.lanes.push(frame.encode());
+        }
+    }
+
+    fn queue(&mut self, stream: u64) {
+        if let Some(entry) = self.streams.get_mut(&stream)
+            && !std::mem::replace(&mut entry.send.queued, true)
+        {
+            self.queued.push_back(stream);
+        }
+    }
+
+    /// Tells those who wait for something of the link's that there may be some.
+    pub fn wake_queued(&mut self) {
+        if self.queued.is_empty() && !self.wants_open {
+            return;
+        }
+        if !self.control.is_empty() || !self.has_room() || !self.lanes.arena().has_free() {
+            return;
+        }
+        let room = self.lanes.room().unwrap_or(0);
+        for _ in 0..room {
+            let Some(stream) = self.queued.pop_front() else { break };
+            let Some(entry) = self.streams.get_mut(&stream) else { continue };
+            entry.send.queued = false;
+            self.events.push_back(Event::Writable(stream));
+        }
+        if self.wants_open && self.active < self.peer.streams {
+            self.wants_open = false;
+            self.events.push_back(Event::CanOpen);
+        }
+    }
+
+    /// Remembers that more blocks would help for a payload of so many bytes.
+    fn want_segment(&mut self, bytes: usize) {
+        if !self.may_grow || self.wants_segment.is_some() {
+            return;
+        }
+        let class = GROWTH.into_iter().find(|blocks| blocks.bytes as usize >= bytes);
+        let class = class.unwrap_or(GROWTH[GROWTH.len() - 1]);
+        if self.lanes.arena().wants_more(class.bytes as usize) {
+            self.wants_segment = Some(class);
+        }
+    }
+}

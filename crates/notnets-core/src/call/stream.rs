@@ -1,0 +1,114 @@
+//! One call, seen from one side.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::code::Code;
+use crate::metadata::Metadata;
+
+/// Why a call ended before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The status to give to the application.
+    pub code: Code,
+    /// What happened, in a sentence.
+    pub message: Arc<str>,
+    /// The server's application never saw the request: it is safe to call again.
+    pub retry_safe: bool,
+}
+
+impl Failure {
+    /// A failure that may have had effects.
+    pub fn new(code: Code, message: impl Into<Arc<str>>) -> Self {
+        Self { code, message: message.into(), retry_safe: false }
+    }
+}
+
+/// How the receiving direction of a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client has sent everything.
+    Requests,
+    /// The server's status and trailing metadata.
+    Trailers(Code, Metadata),
+    /// Cut short.
+    Failed(Failure),
+}
+
+/// A response's head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseHead {
+    /// Metadata; data and trailers follow.
+    Head(Metadata),
+    /// A status with metadata, and that is all.
+    TrailersOnly(Code, Metadata),
+}
+
+/// What there is to receive on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Nothing yet: an event will tell.
+    Pending,
+    /// The next bytes, cut anywhere.
+    Data(Bytes),
+    /// Nothing any more.
+    End(End),
+}
+
+#[derive(Debug)]
+pub(super) struct Stream<T> {
+    /// `None` once the application has let go of it.
+    pub user: Option<T>,
+    /// We have reset it and wait for the peer's answer.
+    pub resetting: bool,
+    /// It counts against the server's limit of streams.
+    pub counted: bool,
+    pub receive: Receive,
+    pub send: Send,
+    pub deadline: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Receive {
+    pub head: Option<ResponseHead>,
+    pub head_seen: bool,
+    pub queue: VecDeque<Bytes>,
+    pub end: Option<End>,
+    /// What the peer may still send.
+    pub credit: u64,
+    /// What the application took since we last told the peer.
+    pub taken: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Send {
+    /// What we may still send.
+    pub credit: u64,
+    pub ended: bool,
+    /// Waits for room in the ring or for a block.
+    pub queued: bool,
+    /// Waits for credit of its own.
+    pub starved: bool,
+}
+
+impl<T> Stream<T> {
+    pub fn new(user: Option<T>, deadline: Option<u64>, receive_window: u32, send_window: u32) -> Self {
+        Self {
+            user,
+            resetting: false,
+            counted: true,
+            receive: Receive {
+                head: None,
+                head_seen: false,
+                queue: VecDeque::new(),
+                end: None,
+                credit: receive_window.into(),
+                taken: 0,
+            },
+            send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
+            deadline,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Frames: what the 56 bytes of a descriptor mean (`docs/protocol.md`, "Frames").
+//!
+//! This is the one parser for what a peer writes into its ring. It takes any 56 bytes and gives a
+//! [`Frame`] or a [`BadFrame`]; references in it are checked by the memory layer before use.
+
+use notnets_memory::Reference;
+use notnets_memory::ring::Descriptor;
+
+/// Bytes of payload that a descriptor can carry itself.
+pub const INLINE: usize = 32;
+
+/// No more payload comes in this direction.
+const END: u8 = 1;
+/// The payload lies in the arena, not in the descriptor.
+const REFERENCE: u8 = 2;
+/// A response without head: its metadata are trailers.
+const TRAILERS_ONLY: u8 = 4;
+/// The reset stream was never given to the application: calling again is safe.
+const REFUSED: u8 = 8;
+const KNOWN_FLAGS: u8 = END | REFERENCE | TRAILERS_ONLY | REFUSED;
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Opens a stream: method, deadline, metadata, perhaps payload. From clients only.
+    Request = 1,
+    /// The response's head, perhaps with payload, perhaps all of it. From servers only.
+    Response = 2,
+    /// More payload.
+    Data = 3,
+    /// The end of a response: status and trailers. From servers only.
+    Trailers = 4,
+    /// Ends a stream in both directions, with a status.
+    Reset = 5,
+    /// Gives credit: to a stream, or with stream 0 to the link.
+    Window = 6,
+    /// Answers a reset: nothing more comes for that stream.
+    Closed = 7,
+    /// The server takes no streams after the one named. From servers only.
+    GoAway = 8,
+    /// Are you there?
+    Ping = 9,
+    /// I am.
+    Pong = 10,
+}
+
+/// A parsed descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is for.
+    pub kind: Kind,
+    /// No more payload comes in this direction.
+    pub end: bool,
+    /// A response without head.
+    pub trailers_only: bool,
+    /// A reset of a stream that the application has not seen.
+    pub refused: bool,
+    /// Request: the method, see [`crate::strings`]. Response and trailers: the status. Reset: too.
+    pub code: u32,
+    /// The stream; 0 is the link.
+    pub stream: u64,
+    /// Request: the deadline. Window: the credit. Go-away: the last stream. Ping, pong: an echo.
+    pub argument: u64,
+    /// Head and data.
+    pub payload: Payload,
+}
+
+/// Where head and data are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// In the descriptor: the first `head` of `len` bytes are the head.
+    Inline {
+        /// The bytes; those from `len` on mean nothing.
+        bytes: [u8; INLINE],
+        /// How many are used.
+        len: u8,
+        /// How many of them are the head.
+        head: u8,
+    },
+    /// In the sender's arena.
+    Reference(Reference),
+}
+
+/// A descriptor that is no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFrame {
+    /// Of no known kind.
+    #[error("a frame of unknown kind {0}")]
+    Kind(u8),
+    /// With flags that have no meaning.
+    #[error("a frame with unknown flags {0:#x}")]
+    Flags(u8),
+    /// With more payload than fits.
+    #[error("a frame with {len} inline bytes, {head} of them its head")]
+    Inline {
+        /// Bytes said to be in the descriptor.
+        len: u8,
+        /// Bytes said to be its head.
+        head: u8,
+    },
+}
+
+impl Payload {
+    /// No bytes at all.
+    pub const EMPTY: Self = Self::Inline { bytes: [0; INLINE], len: 0, head: 0 };
+
+    /// How many bytes of data, without the head.
+    pub fn data_len(&self) -> usize {
+        match self {
+            Self::Inline { len, head, .. } => (len - head) as usize,
+            Self::Reference(reference) => reference.length.saturating_sub(reference.head) as usize,
+        }
+    }
+}
+
+impl Frame {
+    /// A frame with nothing but its kind and stream.
+    pub fn new(kind: Kind, stream: u64) -> Self {
+        Self {
+            kind,
+            end: false,
+            trailers_only: false,
+            refused: false,
+            code: 0,
+            stream,
+            argument: 0,
+            payload: Payload::EMPTY,
+        }
+    }
+
+    /// As it goes into the ring.
+    #[inline]
+    pub fn encode(&self) -> Descriptor {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let mut flags =
+            flag(self.end, END) | flag(self.trailers_only, TRAILERS_ONLY) | flag(self.refused, REFUSED);
+        let (len, head, words) = match &self.payload {
+            Payload::Inline { bytes, len, head } => {
+                let word =
+                    |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("8 bytes"));
+                (*len, *head, [word(0), word(1), word(2), word(3)])
+            }
+            Payload::Reference(reference) => {
+                flags |= REFERENCE;
+                (0, 0, reference.to_words())
+            }
+        };
+        let code = self.code.to_le_bytes();
+        let first = [self.kind as u8, flags, len, head, code[0], code[1], code[2], code[3]];
+        let [a, b, c, d] = words;
+        [u64::from_le_bytes(first), self.stream, self.argument, a, b, c, d]
+    }
+
+    /// As it came out of the peer's ring.
+    ///
+    /// # Errors
+    /// When it is no frame.
+    #[inline]
+    pub fn decode(descriptor: Descriptor) -> Result<Self, BadFrame> {
+        let [first, stream, argument, words @ ..] = descriptor;
+        let [kind, flags, len, head, code @ ..] = first.to_le_bytes();
+        if flags & !KNOWN_FLAGS != 0 {
+            return Err(BadFrame::Flags(flags));
+        }
+        let payload = if flags & REFERENCE != 0 {
+            Payload::Reference(Reference::from_words(words))
+        } else {
+            if len as usize > INLINE || head > len {
+                return Err(BadFrame::Inline { len, head });
+            }
+            let mut bytes = [0; INLINE];
+            for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+                to.copy_from_slice(&word.to_le_bytes());
+            }
+            Payload::Inline { bytes, len, head }
+        };
+        Ok(Self {
+            kind: Kind::from_byte(kind).ok_or(BadFrame::Kind(kind))?,
+            end: flags & END != 0,
+            trailers_only: flags & TRAILERS_ONLY != 0,
+            refused: flags & REFUSED != 0,
+            code: u32::from_le_bytes(code),
+            stream,
+            argument,
+            payload,
+        })
+    }
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Request,
+            2 => Self::Response,
+            3 => Self::Data,
+            4 => Self::Trailers,
+            5 => Self::Reset,
+            6 => Self::Window,
+            7 => Self::Closed,
+            8 => Self::GoAway,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What decodes, encodes to the same again: nothing a peer says is taken in two ways.
+        #[test]
+        fn any_descriptor_is_refused_or_round_trips(mut descriptor in any::<[u64; 7]>(), kind in 0u8..12, flags in 0u8..20, len in 0u8..40, head in 0u8..40) {
+            let [_, _, _, _, rest @ ..] = descriptor[0].to_le_bytes();
+            descriptor[0] = u64::from_le_bytes([kind, flags, len, head, rest[0], rest[1], rest[2], rest[3]]);
+            if let Ok(frame) = Frame::decode(descriptor) {
+                prop_assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+            } else {
+                prop_assert!(!(1..=10).contains(&kind) || flags > 15 || (flags & REFERENCE == 0 && (len > 32 || head > len)));
+            }
+        }
+    }
+}

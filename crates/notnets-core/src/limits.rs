@@ -1,0 +1,60 @@
+//! All limits of a link, with their reasons. Each side announces its own in the handshake; the
+//! sender keeps to the receiver's.
+
+/// What one side of a link is willing to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one head (metadata, with the method path): what gRPC libraries accept by default.
+    pub metadata_bytes: u32,
+    /// Streams that a client may have open at once; it queues what is beyond.
+    pub streams: u32,
+    /// Bytes of one stream that its reader has not taken yet. Two large blocks, so that one can be
+    /// filled while the other is read, and room for a few messages more.
+    pub stream_window: u32,
+    /// The same over all streams of the link: large, so that streams nobody reads leave room for
+    /// others.
+    pub link_window: u32,
+    /// Bytes of arena segments beyond the first that are accepted from the peer.
+    pub segment_bytes: u32,
+}
+
+/// A window is at least this.
+pub const MIN_WINDOW: u32 = 1024;
+/// Any chunk of data is charged at least this: small messages cost memory as well.
+pub const MIN_CHARGE: u64 = 64;
+/// Streams that a peer may announce at most, whatever it says.
+pub const MAX_STREAMS: u32 = 1 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            metadata_bytes: 16 * 1024,
+            streams: 16 * 1024,
+            stream_window: 256 * 1024,
+            link_window: 16 * 1024 * 1024,
+            segment_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A limit that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a link can't work with these limits: {0:?}")]
+pub struct BadLimits(pub Limits);
+
+impl Limits {
+    /// Checks what a peer announced, or a user configured.
+    ///
+    /// # Errors
+    /// When a link can't work with them.
+    pub fn check(self) -> Result<Self, BadLimits> {
+        let windows = self.stream_window >= MIN_WINDOW && self.link_window >= MIN_WINDOW;
+        let valid = windows && self.streams > 0 && self.streams <= MAX_STREAMS && self.metadata_bytes > 0;
+        if valid { Ok(self) } else { Err(BadLimits(self)) }
+    }
+}
+
+/// What a chunk of data costs of the windows.
+pub fn charge(bytes: usize) -> u64 {
+    (bytes as u64).max(MIN_CHARGE)
+}

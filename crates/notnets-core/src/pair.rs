@@ -1,0 +1,61 @@
+//! Two connections joined by memory on the heap, driven by hand: for tests, without threads or time.
+//!
+//! ```
+//! use notnets_core::call::{Event, Opened, Received, Sent};
+//! use notnets_core::pair::Pair;
+//!
+//! let mut pair = Pair::default();
+//! let opened = pair.client.open("/echo.Echo/Say", [("k", &b"v"[..])], None, &mut &b"hello"[..], true, &mut Some(()))?;
+//! let Opened::Stream(stream, Sent::All) = opened else { panic!("{opened:?}") };
+//! pair.drive();
+//! let request = pair.server.accept().unwrap();
+//! assert_eq!(&*request.method, "/echo.Echo/Say");
+//! assert_eq!(pair.server.take(request.stream), Received::Data("hello".into()));
+//! # Ok::<(), notnets_core::call::HeadError>(())
+//! ```
+
+use notnets_memory::heap::Heap;
+use notnets_memory::lane::{Geometry, heap_pair};
+
+use crate::call::{Connection, Role};
+use crate::limits::Limits;
+
+/// A connection over the heap.
+pub type HeapConnection<T = ()> = Connection<T, Heap, Heap>;
+
+/// A client and a server, with nothing between them but memory.
+#[derive(Debug)]
+pub struct Pair<T = ()> {
+    /// The client's side.
+    pub client: HeapConnection<T>,
+    /// The server's side.
+    pub server: HeapConnection<T>,
+}
+
+impl<T> Default for Pair<T> {
+    fn default() -> Self {
+        Self::new(Geometry::default(), Limits::default(), Limits::default())
+    }
+}
+
+impl<T> Pair<T> {
+    /// Two connections with lanes of that geometry and what each side accepts.
+    pub fn new(geometry: Geometry, client: Limits, server: Limits) -> Self {
+        let (a, b) = heap_pair(geometry, geometry);
+        Self {
+            client: Connection::new(Role::Client, a, client, server),
+            server: Connection::new(Role::Server, b, server, client),
+        }
+    }
+
+    /// Lets both take what the other has pushed, until neither has anything.
+    pub fn drive(&mut self) {
+        while self.client.receive(usize::MAX) + self.server.receive(usize::MAX) > 0 {}
+    }
+
+    /// Neither has found fault with the other.
+    pub fn assert_no_violation(&self) {
+        assert_eq!(self.client.violation(), None);
+        assert_eq!(self.server.violation(), None);
+    }
+}

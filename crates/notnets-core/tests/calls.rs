@@ -1,0 +1,415 @@
+//! RPC semantics between two connections, without threads or time.
+
+use bytes::Bytes;
+use notnets_core::call::{End, Event, HeadError, Opened, Received, Request, ResponseHead, Sent, Violation};
+use notnets_core::code::Code;
+use notnets_core::frame::{Frame, Kind};
+use notnets_core::limits::{Limits, MIN_WINDOW};
+use notnets_core::pair::{HeapConnection, Pair};
+use notnets_memory::lane::{Blocks, Geometry};
+
+const METHOD: &str = "/pkg.Service/Method";
+const NONE: [(&str, &[u8]); 0] = [];
+
+fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> u64 {
+    match client.open(METHOD, NONE, None, &mut { data }, end, &mut Some(())) {
+        Ok(Opened::Stream(stream, Sent::All)) => stream,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn accept(pair: &mut Pair) -> Request {
+    pair.drive();
+    let request = pair.server.accept().expect("a request");
+    assert!(pair.server.set_user(request.stream, ()));
+    request
+}
+
+/// All data there is, and the end if it came.
+fn take_all(side: &mut HeapConnection, stream: u64) -> (Vec<u8>, Option<End>) {
+    let mut all = Vec::new();
+    loop {
+        match side.take(stream) {
+            Received::Data(data) => all.extend_from_slice(&data),
+            Received::Pending => return (all, None),
+            Received::End(end) => return (all, Some(end)),
+        }
+    }
+}
+
+fn events(side: &mut HeapConnection) -> Vec<Event<()>> {
+    std::iter::from_fn(|| side.poll_event()).collect()
+}
+
+fn is_idle(pair: &mut Pair) {
+    pair.drive();
+    pair.assert_no_violation();
+    assert_eq!((pair.client.open_streams(), pair.server.open_streams()), (0, 0));
+    assert_eq!((pair.client.lanes().arena().lent(), pair.server.lanes().arena().lent()), (0, 0));
+}
+
+#[test]
+fn a_unary_call_is_one_descriptor_each_way() {
+    let mut pair = Pair::default();
+    for round in 0..3 {
+        let pushed = (pair.client.lanes().pushed(), pair.server.lanes().pushed());
+        let stream = open(&mut pair.client, b"request", true);
+        let request = accept(&mut pair);
+        assert_eq!((&*request.method, request.stream), (METHOD, stream));
+        assert_eq!(take_all(&mut pair.server, stream), (b"request".to_vec(), Some(End::Requests)));
+        let sent = pair.server.respond(stream, NONE, &mut &b"reply"[..], Some(Code::OK));
+        assert_eq!(sent, Ok(Sent::All));
+        pair.drive();
+        assert_eq!(pair.client.response(stream), Some(Ok(ResponseHead::Head(vec![]))));
+        let end = End::Trailers(Code::OK, vec![]);
+        assert_eq!(take_all(&mut pair.client, stream), (b"reply".to_vec(), Some(end)));
+        pair.client.close(stream);
+        is_idle(&mut pair);
+        let now = (pair.client.lanes().pushed(), pair.server.lanes().pushed());
+        assert_eq!(now, (pushed.0 + 1, pushed.1 + 1), "round {round}");
+    }
+}
+
+#[test]
+fn metadata_cross_in_order_with_repetition() {
+    let mut pair = Pair::default();
+    let entries = [("a", &b"1"[..]), ("b-bin", &[0, 255][..]), ("a", &b""[..])];
+    let opened = pair.client.open(METHOD, entries, None, &mut &b""[..], true, &mut Some(())).unwrap();
+    let Opened::Stream(stream, Sent::All) = opened else { panic!("{opened:?}") };
+    let request = accept(&mut pair);
+    let got: Vec<_> = request.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(got, entries);
+    assert_eq!(pair.server.respond(stream, entries, &mut &b""[..], None), Ok(Sent::All));
+    assert_eq!(pair.server.finish(stream, entries, Code(9)), Ok(Sent::All));
+    pair.drive();
+    let Some(Ok(ResponseHead::Head(head))) = pair.client.response(stream) else { panic!() };
+    assert_eq!(head.len(), 3);
+    let (_, Some(End::Trailers(Code(9), trailers))) = take_all(&mut pair.client, stream) else { panic!() };
+    assert_eq!(trailers, head);
+    pair.client.close(stream);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn trailers_only_replies_are_told_apart() {
+    let mut pair = Pair::default();
+    let stream = open(&mut pair.client, b"", true);
+    accept(&mut pair);
+    let sent = pair.server.respond_trailers_only(stream, [("grpc-message", &b"no"[..])], Code(5));
+    assert_eq!(sent, Ok(Sent::All));
+    pair.drive();
+    let Some(Ok(ResponseHead::TrailersOnly(Code(5), metadata))) = pair.client.response(stream) else {
+        panic!()
+    };
+    assert_eq!(metadata.len(), 1);
+    pair.client.close(stream);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn messages_of_every_size_arrive_through_a_small_arena() {
+    let mut pair = Pair::default();
+    for size in (0..70).chain([1000, 1024, 1025, 16 * 1024, 100_000, 5 << 20]) {
+        let sent: Vec<u8> = (0..size).map(|i| (i * 7 + size) as u8).collect();
+        let mut data = Bytes::from(sent.clone());
+        let opened = pair.client.open(METHOD, NONE, None, &mut data, true, &mut Some(())).unwrap();
+        let Opened::Stream(stream, mut progress) = opened else { panic!("{opened:?}") };
+        accept(&mut pair);
+        let mut got = Vec::new();
+        let mut back = Bytes::from(sent.clone());
+        loop {
+            if progress != Sent::All {
+                progress = pair.client.send(stream, &mut data, true);
+            }
+            pair.drive();
+            let (some, end) = take_all(&mut pair.server, stream);
+            got.extend(some);
+            if end.is_some() {
+                break;
+            }
+        }
+        assert!(got == sent, "{size} bytes");
+        let mut progress = pair.server.respond(stream, NONE, &mut back, Some(Code::OK)).unwrap();
+        let mut got = Vec::new();
+        let end = loop {
+            if progress != Sent::All {
+                progress = pair.server.send(stream, &mut back, false);
+                if progress == Sent::All {
+                    progress = pair.server.finish(stream, NONE, Code::OK).unwrap();
+                }
+            }
+            pair.drive();
+            let (some, end) = take_all(&mut pair.client, stream);
+            got.extend(some);
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        assert!(got == sent, "{size} bytes back");
+        assert_eq!(end, End::Trailers(Code::OK, vec![]));
+        pair.client.close(stream);
+        is_idle(&mut pair);
+    }
+}
+
+#[test]
+fn a_reader_that_stops_stops_its_writer_and_nobody_else() {
+    let mut pair = Pair::default();
+    let stuck = open(&mut pair.client, b"", false);
+    accept(&mut pair);
+    let mut sent = 0;
+    loop {
+        let mut data = &[0u8; 1000][..];
+        let progress = pair.client.send(stuck, &mut data, false);
+        sent += 1000 - data.len();
+        pair.drive();
+        if progress == Sent::Nothing && pair.client.send(stuck, &mut data, false) == Sent::Nothing {
+            break;
+        }
+    }
+    let window = Limits::default().stream_window as usize;
+    assert!(sent <= window && sent > window - 2000, "{sent} of {window}");
+    for _ in 0..10 {
+        let stream = open(&mut pair.client, &[1; 5000], true);
+        assert_eq!(accept(&mut pair).stream, stream);
+        assert_eq!(take_all(&mut pair.server, stream).0.len(), 5000);
+        assert_eq!(pair.server.respond_trailers_only(stream, NONE, Code::OK), Ok(Sent::All));
+        pair.drive();
+        pair.client.close(stream);
+    }
+    events(&mut pair.client);
+    assert_eq!(take_all(&mut pair.server, stuck).0.len(), sent);
+    pair.drive();
+    assert_eq!(events(&mut pair.client), [Event::Writable(stuck)]);
+    assert_eq!(pair.client.send(stuck, &mut &[0; 1000][..], true), Sent::All);
+    pair.drive();
+    assert_eq!(take_all(&mut pair.server, stuck).1, Some(End::Requests));
+    pair.client.close(stuck);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn link_credit_is_never_lost() {
+    let limits = Limits { stream_window: MIN_WINDOW, link_window: 4 * MIN_WINDOW, ..Limits::default() };
+    let mut pair = Pair::new(Geometry::default(), limits, limits);
+    // Calls that end in every way with data nobody takes.
+    for round in 0..200 {
+        let stream = open(&mut pair.client, &[0; 500], round % 3 == 0);
+        accept(&mut pair);
+        match round % 4 {
+            0 => pair.client.close(stream),
+            1 => pair.server.reset(stream, Code::INTERNAL, "no"),
+            2 => drop(pair.server.respond(stream, NONE, &mut &[0; 500][..], Some(Code::OK)).unwrap()),
+            _ => {
+                pair.client.close(stream);
+                pair.server.reset(stream, Code::INTERNAL, "no");
+            }
+        }
+        pair.drive();
+        pair.client.close(stream);
+        is_idle(&mut pair);
+    }
+}
+
+#[test]
+fn a_cancelled_call_is_dropped_by_the_server() {
+    let mut pair = Pair::default();
+    let stream = open(&mut pair.client, b"x", false);
+    accept(&mut pair);
+    events(&mut pair.server);
+    pair.client.close(stream);
+    pair.drive();
+    assert_eq!(events(&mut pair.server), [Event::Cancelled(stream, Some(()))]);
+    assert_eq!(pair.server.respond(stream, NONE, &mut &b""[..], None), Ok(Sent::Stopped));
+    is_idle(&mut pair);
+}
+
+#[test]
+fn a_request_that_was_taken_back_is_never_started() {
+    let mut pair = Pair::default();
+    let stream = open(&mut pair.client, b"x", true);
+    pair.client.close(stream);
+    pair.drive();
+    assert!(pair.server.accept().is_none());
+    is_idle(&mut pair);
+}
+
+#[test]
+fn a_reset_tells_its_status_and_reason() {
+    let mut pair = Pair::default();
+    let stream = open(&mut pair.client, b"x", false);
+    accept(&mut pair);
+    pair.server.reset(stream, Code::INTERNAL, "the handler panicked");
+    pair.drive();
+    let Some(Err(failure)) = pair.client.response(stream) else { panic!() };
+    assert_eq!(
+        (failure.code, &*failure.message, failure.retry_safe),
+        (Code::INTERNAL, "the handler panicked", false)
+    );
+    assert_eq!(pair.client.send(stream, &mut &b"y"[..], true), Sent::Stopped);
+    pair.client.close(stream);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn a_deadline_ends_the_call_on_both_sides() {
+    for (client_late, server_late) in [(true, true), (true, false), (false, true)] {
+        let mut pair = Pair::default();
+        let opened = pair.client.open(METHOD, NONE, Some(1000), &mut &b""[..], false, &mut Some(())).unwrap();
+        let Opened::Stream(stream, _) = opened else { panic!() };
+        let request = accept(&mut pair);
+        assert_eq!(request.deadline, Some(1000));
+        assert_eq!((pair.client.next_deadline(), pair.server.next_deadline()), (Some(1000), Some(1000)));
+        events(&mut pair.server);
+        pair.client.expire(if client_late { 1000 } else { 999 });
+        pair.server.expire(if server_late { 1000 } else { 999 });
+        pair.drive();
+        assert_eq!(events(&mut pair.server), [Event::Cancelled(stream, Some(()))]);
+        let Some(Err(failure)) = pair.client.response(stream) else { panic!() };
+        assert_eq!(failure.code, Code::DEADLINE_EXCEEDED);
+        pair.client.close(stream);
+        is_idle(&mut pair);
+        assert_eq!((pair.client.next_deadline(), pair.server.next_deadline()), (None, None));
+    }
+}
+
+#[test]
+fn an_early_status_stops_the_clients_sending_without_failing_the_call() {
+    let mut pair = Pair::default();
+    let stream = open(&mut pair.client, b"first", false);
+    accept(&mut pair);
+    assert_eq!(pair.server.respond_trailers_only(stream, NONE, Code(7)), Ok(Sent::All));
+    assert_eq!(pair.client.send(stream, &mut &b"crossing"[..], false), Sent::All);
+    pair.drive();
+    assert_eq!(pair.client.send(stream, &mut &b"more"[..], false), Sent::Stopped);
+    assert_eq!(pair.client.response(stream), Some(Ok(ResponseHead::TrailersOnly(Code(7), vec![]))));
+    pair.client.close(stream);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn the_client_keeps_to_the_servers_stream_limit() {
+    let server = Limits { streams: 2, ..Limits::default() };
+    let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
+    let first = open(&mut pair.client, b"", true);
+    open(&mut pair.client, b"", true);
+    let mut third = || pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
+    assert_eq!(third(), Ok(Opened::NotYet));
+    accept(&mut pair);
+    pair.server.respond_trailers_only(first, NONE, Code::OK).unwrap();
+    pair.drive();
+    assert!(events(&mut pair.client).contains(&Event::CanOpen));
+    open(&mut pair.client, b"", true);
+    pair.assert_no_violation();
+}
+
+#[test]
+fn go_away_lets_calls_finish_and_refuses_new_ones() {
+    let mut pair = Pair::default();
+    let running = open(&mut pair.client, b"", true);
+    accept(&mut pair);
+    pair.server.go_away();
+    let crossing = open(&mut pair.client, b"", true);
+    pair.drive();
+    assert!(pair.server.accept().is_none());
+    let Some(Err(failure)) = pair.client.response(crossing) else { panic!() };
+    assert_eq!((failure.code, failure.retry_safe), (Code::UNAVAILABLE, true));
+    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
+    assert_eq!(opened, Ok(Opened::Never));
+    pair.server.respond_trailers_only(running, NONE, Code::OK).unwrap();
+    pair.drive();
+    assert!(matches!(pair.client.response(running), Some(Ok(_))));
+    pair.client.close(running);
+    pair.client.close(crossing);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn a_head_over_the_limit_is_refused_before_it_is_sent() {
+    let server = Limits { metadata_bytes: 100, ..Limits::default() };
+    let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
+    let large = [0; 101];
+    let refused = pair.client.open(METHOD, [("k", &large[..])], None, &mut &b""[..], true, &mut Some(()));
+    assert!(matches!(refused, Err(HeadError::TooLarge { limit: 100, .. })));
+    // Strings of the refused head are defined anew.
+    let stream = open(&mut pair.client, b"", true);
+    let request = accept(&mut pair);
+    assert_eq!((&*request.method, request.stream), (METHOD, stream));
+}
+
+#[test]
+fn a_full_ring_delays_and_loses_nothing() {
+    let small = Blocks { bytes: 64, count: 1 };
+    let geometry = Geometry { slots: 2, small, large: Blocks { bytes: 4096, count: 1 } };
+    let mut pair = Pair::new(geometry, Limits::default(), Limits::default());
+    let mut streams = Vec::new();
+    let mut blocked = 0;
+    while streams.len() < 50 {
+        match pair.client.open(METHOD, NONE, None, &mut &[7; 40][..], true, &mut Some(())).unwrap() {
+            Opened::Stream(stream, Sent::All) => streams.push(stream),
+            _ => {
+                blocked += 1;
+                pair.drive();
+                assert!(events(&mut pair.client).contains(&Event::CanOpen));
+            }
+        }
+    }
+    assert!(blocked > 10);
+    pair.drive();
+    // Resets for all of them wait for room, and arrive.
+    for stream in &streams {
+        pair.client.close(*stream);
+    }
+    is_idle(&mut pair);
+}
+
+#[test]
+fn pings_are_answered() {
+    let mut pair = Pair::default();
+    pair.client.ping(42);
+    pair.drive();
+    assert_eq!(events(&mut pair.client), [Event::Pong(42)]);
+}
+
+#[test]
+fn frames_that_have_no_place_break_the_link() {
+    let frame = |kind, stream| Frame::new(kind, stream);
+    let data = |bytes: u8| notnets_core::frame::Payload::Inline { bytes: [0; 32], len: bytes, head: 0 };
+    let wrong = [
+        frame(Kind::Response, 1),
+        frame(Kind::Trailers, 1),
+        frame(Kind::GoAway, 0),
+        frame(Kind::Data, 9),
+        frame(Kind::Reset, 9),
+        frame(Kind::Data, 0),
+        Frame { argument: u64::MAX, ..frame(Kind::Window, 0) },
+        Frame { argument: 1, ..frame(Kind::Window, 0) },
+        Frame { code: 0x8000, ..frame(Kind::Request, 1) },
+        Frame { code: 0x10000, ..frame(Kind::Request, 1) },
+        Frame { code: 2, payload: data(1), ..frame(Kind::Request, 1) },
+    ];
+    for frame in wrong {
+        let mut pair = Pair::<()>::default();
+        pair.client.lanes().push(frame.encode());
+        pair.drive();
+        assert!(pair.server.violation().is_some(), "{frame:?}");
+    }
+    let mut pair = Pair::<()>::default();
+    pair.client.lanes().push([u64::MAX; 7]);
+    pair.drive();
+    assert!(matches!(pair.server.violation(), Some(Violation::Frame(_))));
+}
+
+#[test]
+fn data_beyond_the_window_break_the_link() {
+    let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
+    let mut pair = Pair::new(Geometry::default(), Limits::default(), limits);
+    let stream = open(&mut pair.client, b"", false);
+    accept(&mut pair);
+    let payload = notnets_core::frame::Payload::Inline { bytes: [0; 32], len: 32, head: 0 };
+    for _ in 0..=MIN_WINDOW / 64 {
+        pair.client.lanes().push(Frame { payload, ..Frame::new(Kind::Data, stream) }.encode());
+    }
+    pair.drive();
+    assert_eq!(pair.server.violation(), Some(&Violation::Window(stream)));
+}

@@ -1,0 +1,449 @@
+//! The arena: blocks for what does not fit in a descriptor.
+//!
+//! A segment's blocks have one size. The owner's free lists are private; the most recently freed
+//! block is loaned first, for its pages and lines are warm. A loan that was committed is a
+//! [`Reference`], which travels in a descriptor. The reader releases it by storing its generation in
+//! a table of its own: **only a release with the right generation frees a block.**
+//!
+//! | atomic | pairs with |
+//! | --- | --- |
+//! | reader: `store_release(table[block], generation)` | owner: `load_acquire` of it: the reader's loads are over |
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{ReadMemory, WORD, WriteMemory};
+
+/// Blocks at least this large are looked for among the released before a colder one is loaned.
+const WARM_FIRST: usize = 4096;
+
+/// Where a payload lies in its writer's arena: 32 bytes in a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The segment's id.
+    pub segment: u32,
+    /// The block's index in the segment.
+    pub block: u32,
+    /// Which loan of the block it is.
+    pub generation: u64,
+    /// First byte within the block.
+    pub offset: u32,
+    /// Bytes.
+    pub length: u32,
+    /// For the layer above: how many of the bytes are its head.
+    pub head: u32,
+}
+
+impl Reference {
+    /// As it lies in a descriptor.
+    #[inline]
+    pub fn to_words(self) -> [u64; 4] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [pair(self.segment, self.block), self.generation, pair(self.offset, self.length), pair(self.head, 0)]
+    }
+
+    /// As it was in a descriptor; nothing in it has been checked.
+    #[inline]
+    pub fn from_words(words: [u64; 4]) -> Self {
+        let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+        Self {
+            segment: low(words[0]),
+            block: high(words[0]),
+            generation: words[1],
+            offset: low(words[2]),
+            length: high(words[2]),
+            head: low(words[3]),
+        }
+    }
+}
+
+/// A block that is being filled. Commit it, or cancel it.
+#[derive(Debug)]
+#[must_use = "a loan that is neither committed nor cancelled is a block lost"]
+pub struct Loan {
+    pool: usize,
+    block: u32,
+    capacity: usize,
+    filled: usize,
+}
+
+impl Loan {
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.capacity - self.filled
+    }
+}
+
+/// The owner's side.
+///
+/// ```
+/// use notnets_memory::{arena::{Arena, Releases, PeerArena}, heap::Heap};
+/// let (blocks, table) = (Heap::new(2 * 64 / 8), Heap::new(2));
+/// let mut arena = Arena::new();
+/// arena.add(0, 64, blocks.clone(), table.clone());
+/// let mut peer = PeerArena::new();
+/// peer.add(0, 64, blocks, Releases::new(table));
+///
+/// let mut loan = arena.loan(5, 5).unwrap();
+/// arena.write(&mut loan, b"hello");
+/// let reference = arena.commit(loan, 0);
+/// let mut read = [0; 5];
+/// peer.read(&reference, &mut read)?;
+/// assert_eq!(&read, b"hello");
+/// peer.release(&reference);
+/// # Ok::<(), notnets_memory::arena::BadReference>(())
+/// ```
+#[derive(Debug)]
+pub struct Arena<W, R> {
+    /// By block size, smallest first.
+    pools: Vec<Pool<W, R>>,
+}
+
+#[derive(Debug)]
+struct Pool<W, R> {
+    segment: u32,
+    block_bytes: usize,
+    memory: W,
+    releases: R,
+    generations: Vec<u64>,
+    free: Vec<u32>,
+    lent: VecDeque<u32>,
+}
+
+impl<W: WriteMemory, R: ReadMemory> Default for Arena<W, R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
+    /// An arena without a segment.
+    pub fn new() -> Self {
+        Self { pools: Vec::new() }
+    }
+
+    /// Adds a segment of `memory.words() * 8 / block_bytes` blocks. `releases` is the reader's table.
+    ///
+    /// # Panics
+    /// When the reader's table has fewer words than there are blocks.
+    pub fn add(&mut self, segment: u32, block_bytes: usize, memory: W, releases: R) {
+        let blocks = memory.words() * WORD / block_bytes;
+        assert!(releases.words() >= blocks);
+        let pool = Pool {
+            segment,
+            block_bytes,
+            memory,
+            releases,
+            generations: vec![0; blocks],
+            free: (0..blocks as u32).rev().collect(),
+            lent: VecDeque::new(),
+        };
+        let at = self.pools.partition_point(|other| other.block_bytes <= block_bytes);
+        self.pools.insert(at, pool);
+    }
+
+    /// A block for up to `want` bytes, or for as many as there are in one block now, but not fewer
+    /// than `least`. `None` when no such block is free.
+    pub fn loan(&mut self, want: usize, least: usize) -> Option<Loan> {
+        let fits = self.pools.partition_point(|pool| pool.block_bytes < want);
+        // The smallest that holds all, then larger ones, then the largest of the smaller ones.
+        let (smaller, larger) = self.pools.split_at_mut(fits);
+        let larger = larger.iter_mut().enumerate().map(|(i, pool)| (fits + i, pool));
+        let smaller = smaller.iter_mut().enumerate().rev();
+        larger.chain(smaller).filter(|(_, pool)| pool.block_bytes >= least).find_map(|(i, pool)| {
+            let block = pool.take()?;
+            Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0 })
+        })
+    }
+
+    /// Bytes of the largest block there is, free or not.
+    pub fn largest_block(&self) -> usize {
+        self.pools.last().map_or(0, |pool| pool.block_bytes)
+    }
+
+    /// Has a segment with blocks of at least so many bytes all of its blocks lent out, or is there
+    /// none? Then one more segment would help.
+    pub fn wants_more(&mut self, block_bytes: usize) -> bool {
+        !self.pools.iter_mut().any(|pool| pool.block_bytes >= block_bytes && pool.has_free())
+    }
+
+    /// Is there any free block?
+    pub fn has_free(&mut self) -> bool {
+        self.pools.iter_mut().any(Pool::has_free)
+    }
+
+    /// Appends bytes to a loan: as many as there is room for. Returns how many.
+    #[inline]
+    pub fn write(&self, loan: &mut Loan, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(loan.room());
+        let pool = &self.pools[loan.pool];
+        pool.memory.copy_in(loan.block as usize * pool.block_bytes + loan.filled, &bytes[..n]);
+        loan.filled += n;
+        n
+    }
+
+    /// Ends a loan: it belongs to the reader as soon as its reference is published.
+    #[inline]
+    pub fn commit(&mut self, loan: Loan, head: u32) -> Reference {
+        let pool = &mut self.pools[loan.pool];
+        let start = loan.block as usize * pool.block_bytes / WORD;
+        pool.memory.publish(start, loan.filled.div_ceil(WORD));
+        pool.generations[loan.block as usize] += 1;
+        pool.lent.push_back(loan.block);
+        Reference {
+            segment: pool.segment,
+            block: loan.block,
+            generation: pool.generations[loan.block as usize],
+            offset: 0,
+            length: loan.filled as u32,
+            head,
+        }
+    }
+
+    /// Gives back a loan that was not committed.
+    pub fn cancel(&mut self, loan: Loan) {
+        self.pools[loan.pool].free.push(loan.block);
+    }
+
+    /// Blocks that are lent to the reader and, by a look now, not released.
+    pub fn lent(&mut self) -> usize {
+        self.pools
+            .iter_mut()
+            .map(|pool| {
+                pool.reclaim_all();
+                pool.lent.len()
+            })
+            .sum()
+    }
+}
+
+impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
+    #[inline]
+    fn take(&mut self) -> Option<u32> {
+        if self.block_bytes >= WARM_FIRST || self.free.is_empty() {
+            self.reclaim_oldest();
+        }
+        if self.free.is_empty() {
+            self.reclaim_all();
+        }
+        self.free.pop()
+    }
+
+    fn has_free(&mut self) -> bool {
+        if self.free.is_empty() {
+            self.reclaim_all();
+        }
+        !self.free.is_empty()
+    }
+
+    /// Readers mostly release in order: one look at the oldest tells most.
+    fn reclaim_oldest(&mut self) {
+        while let Some(&block) = self.lent.front()
+            && self.is_released(block)
+        {
+            self.lent.pop_front();
+            self.free.push(block);
+        }
+    }
+
+    fn reclaim_all(&mut self) {
+        for _ in 0..self.lent.len() {
+            let Some(block) = self.lent.pop_front() else { break };
+            if self.is_released(block) {
+                self.free.push(block);
+            } else {
+                self.lent.push_back(block);
+            }
+        }
+    }
+
+    #[inline]
+    fn is_released(&self, block: u32) -> bool {
+        self.releases.observe(block as usize, 1);
+        self.releases.load_acquire(block as usize) == self.generations[block as usize]
+    }
+}
+
+/// A reference that points outside of what the peer has offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer's payload is outside of its segments: {0:?}")]
+pub struct BadReference(pub Reference);
+
+/// The reader's table of releases for one segment.
+#[derive(Debug)]
+pub struct Releases<W>(W);
+
+impl<W: WriteMemory> Releases<W> {
+    /// A zeroed table with a word for each block.
+    pub fn new(table: W) -> Self {
+        Self(table)
+    }
+}
+
+/// The reader's side: the segments that its peer has offered.
+#[derive(Debug)]
+pub struct PeerArena<W, R> {
+    segments: HashMap<u32, PeerPool<W, R>>,
+}
+
+#[derive(Debug)]
+struct PeerPool<W, R> {
+    block_bytes: usize,
+    blocks: usize,
+    memory: R,
+    releases: Releases<W>,
+}
+
+impl<W: WriteMemory, R: ReadMemory> Default for PeerArena<W, R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
+    /// No segment yet.
+    pub fn new() -> Self {
+        Self { segments: HashMap::new() }
+    }
+
+    /// Accepts a segment of blocks.
+    ///
+    /// # Panics
+    /// When the table has fewer words than there are blocks.
+    pub fn add(&mut self, segment: u32, block_bytes: usize, memory: R, releases: Releases<W>) {
+        let blocks = memory.words() * WORD / block_bytes;
+        assert!(releases.0.words() >= blocks);
+        self.segments.insert(segment, PeerPool { block_bytes, blocks, memory, releases });
+    }
+
+    /// Copies out what a reference refers to. `into` has the reference's length.
+    ///
+    /// # Errors
+    /// When it is not within a block of a segment that was offered.
+    #[inline]
+    pub fn read(&self, reference: &Reference, into: &mut [u8]) -> Result<(), BadReference> {
+        let pool = self.pool(reference)?;
+        let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
+        let words = start / WORD..(start + into.len()).div_ceil(WORD);
+        pool.memory.observe(words.start, words.len());
+        pool.memory.copy_out(start, into);
+        Ok(())
+    }
+
+    /// Checks a reference before anything is allocated for it.
+    ///
+    /// # Errors
+    /// When it is not within a block of a segment that was offered.
+    #[inline]
+    pub fn check(&self, reference: &Reference) -> Result<(), BadReference> {
+        self.pool(reference).map(|_| ())
+    }
+
+    /// Gives the block back to its owner.
+    #[inline]
+    pub fn release(&self, reference: &Reference) {
+        if let Ok(pool) = self.pool(reference) {
+            pool.releases.0.store_release(reference.block as usize, reference.generation);
+            pool.releases.0.publish(reference.block as usize, 1);
+        }
+    }
+
+    #[inline]
+    fn pool(&self, reference: &Reference) -> Result<&PeerPool<W, R>, BadReference> {
+        let bad = BadReference(*reference);
+        let pool = self.segments.get(&reference.segment).ok_or(bad)?;
+        let end = reference.offset as usize + reference.length as usize;
+        let within = (reference.block as usize) < pool.blocks && end <= pool.block_bytes;
+        if within && reference.head <= reference.length { Ok(pool) } else { Err(bad) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::heap::Heap;
+
+    fn pair(pools: &[(usize, usize)]) -> (Arena<Heap, Heap>, PeerArena<Heap, Heap>) {
+        let (mut arena, mut peer) = (Arena::new(), PeerArena::new());
+        for (id, (bytes, blocks)) in pools.iter().enumerate() {
+            let (memory, table) = (Heap::new(bytes * blocks / WORD), Heap::new(*blocks));
+            arena.add(id as u32, *bytes, memory.clone(), table.clone());
+            peer.add(id as u32, *bytes, memory, Releases::new(table));
+        }
+        (arena, peer)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..Default::default() })]
+        /// Blocks that are lent keep their content until they are released, in whatever order.
+        #[test]
+        fn lent_blocks_are_left_alone(operations in prop::collection::vec((0usize..200, any::<prop::sample::Index>(), any::<bool>()), 0..100)) {
+            let (mut arena, peer) = pair(&[(64, 3), (128, 2)]);
+            let mut held: Vec<(Reference, Vec<u8>)> = Vec::new();
+            for (i, (len, which, release)) in operations.into_iter().enumerate() {
+                if release && !held.is_empty() {
+                    let (reference, _) = held.swap_remove(which.index(held.len()));
+                    peer.release(&reference);
+                } else if let Some(mut loan) = arena.loan(len, 1) {
+                    let bytes = vec![i as u8; len];
+                    let n = arena.write(&mut loan, &bytes);
+                    prop_assert!(n == len || n >= 64);
+                    held.push((arena.commit(loan, 0), bytes[..n].to_vec()));
+                } else {
+                    prop_assert_eq!(held.len(), 5, "a free block was not found");
+                }
+                for (reference, bytes) in &held {
+                    let mut read = vec![0; reference.length as usize];
+                    peer.read(reference, &mut read).unwrap();
+                    prop_assert_eq!(&read, bytes);
+                }
+                prop_assert_eq!(arena.lent(), held.len());
+            }
+        }
+
+        /// No reference, however wild, is read outside of its segment.
+        #[test]
+        fn wild_references_are_refused(words in any::<[u64; 4]>()) {
+            let (_, peer) = pair(&[(64, 3)]);
+            let reference = Reference::from_words(words);
+            let valid = reference.segment == 0 && reference.block < 3
+                && u64::from(reference.offset) + u64::from(reference.length) <= 64 && reference.head <= reference.length;
+            prop_assert_eq!(peer.check(&reference).is_ok(), valid);
+        }
+    }
+
+    #[test]
+    fn references_survive_the_descriptor() {
+        let reference =
+            Reference { segment: 1, block: 2, generation: u64::MAX, offset: 3, length: u32::MAX, head: 5 };
+        assert_eq!(Reference::from_words(reference.to_words()), reference);
+    }
+
+    #[test]
+    fn a_release_of_an_old_generation_frees_nothing() {
+        let (mut arena, peer) = pair(&[(64, 1)]);
+        let loan = arena.loan(1, 1).unwrap();
+        let first = arena.commit(loan, 0);
+        peer.release(&first);
+        let loan = arena.loan(1, 1).unwrap();
+        let second = arena.commit(loan, 0);
+        peer.release(&first);
+        assert!(arena.loan(1, 1).is_none());
+        peer.release(&second);
+        assert!(arena.loan(1, 1).is_some());
+    }
+
+    #[test]
+    fn small_payloads_get_small_blocks() {
+        let (mut arena, _) = pair(&[(64, 1), (1024, 1)]);
+        let small = arena.loan(10, 10).unwrap();
+        assert_eq!(small.room(), 64);
+        let large = arena.loan(10, 10).unwrap();
+        assert_eq!(large.room(), 1024);
+        arena.cancel(small);
+        assert!(arena.loan(100, 100).is_none(), "does not fit");
+        assert_eq!(arena.loan(100, 1).unwrap().room(), 64, "in part");
+        arena.cancel(large);
+    }
+}

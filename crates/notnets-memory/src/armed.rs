@@ -1,0 +1,138 @@
+//! Armed words: who is parked and wants the doorbell.
+//!
+//! A waiter that is about to sleep stores a new epoch in a word of its own memory, fences, looks
+//! again and sleeps; zero means that it is awake. The other side stores its data, fences and loads
+//! that word. One of the two must see the other: fences on both sides make it so. Each epoch is rung
+//! for once, so a batch rings once and a waiter that is awake is never rung.
+//!
+//! | fence | pairs with |
+//! | --- | --- |
+//! | waiter: between storing the epoch and looking again | ringer: between storing data and loading the epoch |
+
+use crate::{ReadMemory, WriteMemory};
+
+/// The waiter's side of one condition.
+#[derive(Debug)]
+pub struct Arm {
+    word: usize,
+    epoch: u64,
+    armed: bool,
+}
+
+impl Arm {
+    /// The condition whose armed word that is.
+    pub fn new(word: usize) -> Self {
+        Self { word, epoch: 0, armed: false }
+    }
+
+    /// Asks for the doorbell. The caller **must look again** before it sleeps.
+    #[inline]
+    pub fn arm(&mut self, own: &impl WriteMemory) {
+        if !self.armed {
+            self.armed = true;
+            self.epoch += 1;
+            own.store(self.word, self.epoch);
+            own.publish(self.word, 1);
+        }
+        own.fence();
+    }
+
+    /// Needs no doorbell any more.
+    #[inline]
+    pub fn disarm(&mut self, own: &impl WriteMemory) {
+        if self.armed {
+            self.armed = false;
+            own.store(self.word, 0);
+            own.publish(self.word, 1);
+        }
+    }
+
+    /// Has it asked for the doorbell?
+    pub fn is_armed(&self) -> bool {
+        self.armed
+    }
+}
+
+/// The ringer's side of one condition.
+#[derive(Debug)]
+pub struct Bell {
+    word: usize,
+    rung: u64,
+}
+
+impl Bell {
+    /// The condition whose armed word that is in the waiter's memory.
+    pub fn new(word: usize) -> Self {
+        Self { word, rung: 0 }
+    }
+
+    /// Does the doorbell have to be rung? Call it after a fence that comes after the data. Says yes
+    /// once for each time that the waiter armed.
+    #[inline]
+    pub fn is_due(&mut self, peer: &impl ReadMemory) -> bool {
+        peer.observe(self.word, 1);
+        let epoch = peer.load(self.word);
+        let due = epoch != 0 && epoch != self.rung;
+        if due {
+            self.rung = epoch;
+        }
+        due
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::Heap;
+
+    #[test]
+    fn rings_once_for_each_arming() {
+        let memory = Heap::new(8);
+        let (mut arm, mut bell) = (Arm::new(0), Bell::new(0));
+        assert!(!bell.is_due(&memory), "nobody is parked");
+        arm.arm(&memory);
+        assert!(bell.is_due(&memory));
+        assert!(!bell.is_due(&memory), "rung already");
+        arm.arm(&memory);
+        assert!(!bell.is_due(&memory), "it was armed all along");
+        arm.disarm(&memory);
+        assert!(!bell.is_due(&memory));
+        arm.arm(&memory);
+        assert!(bell.is_due(&memory));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::heap::Heap;
+    use crate::ring::{RingReader, RingWriter};
+
+    /// A waiter that parks after looking again is always rung for what it did not see.
+    #[test]
+    fn no_wakeup_is_lost() {
+        loom::model(|| {
+            let (slots, own) = (Heap::new(2 * crate::LINE_WORDS), Heap::new(16));
+            let doorbell = Arc::new(AtomicBool::new(false));
+            let mut writer = RingWriter::new(slots.clone(), own.part(8, 8));
+            let (peer, bell_of) = (own.clone(), Arc::clone(&doorbell));
+            let ringer = loom::thread::spawn(move || {
+                let mut bell = Bell::new(0);
+                writer.push([1; 7]);
+                peer.fence();
+                if bell.is_due(&peer) {
+                    bell_of.store(true, Ordering::Release);
+                }
+            });
+            let mut reader = RingReader::new(slots, own.part(8, 8));
+            let mut arm = Arm::new(0);
+            arm.arm(&own);
+            let seen = reader.pop().is_some();
+            ringer.join().unwrap();
+            assert!(seen || doorbell.load(Ordering::Acquire), "it sleeps and nobody rang");
+        });
+    }
+}

@@ -1,0 +1,510 @@
+//! The two lanes of a link, seen from one end: what is pushed here, and what the peer pushed.
+//!
+//! Each side offers one first segment with all that a link needs to begin:
+//!
+//! | byte | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 64 | magic, layout version |
+//! | 64 | 64 | armed words: 0 frames (wants descriptors), 1 space (wants room in the ring or blocks) |
+//! | 128 | 64 | taken: how many of the peer's descriptors this side has popped |
+//! | 192 | 64 | reserved, zero |
+//! | 256 | 3840 | releases: a word for each block of the peer's first segment, small ones first |
+//! | 4096 | slots × 64, whole pages | the ring |
+//! | then | whole pages | small blocks: segment 0 of the arena |
+//! | then | whole pages | large blocks: segment 1 of the arena |
+//!
+//! More blocks come as segments of their own ([`Lanes::add_own`], [`Lanes::add_peer`]).
+
+use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
+use crate::armed::{Arm, Bell};
+use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
+use crate::segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment};
+use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory};
+
+/// `NOTNETS1` in the first eight bytes.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"NOTNETS1");
+/// Of the layout above. Another layout has another version.
+pub const LAYOUT_VERSION: u64 = 1;
+
+const RELEASES_BYTES: usize = PAGE - 4 * LINE;
+const MAX_SLOTS: u32 = 1 << 16;
+const MAX_BLOCK_BYTES: u32 = 1 << 26;
+const FRAMES: usize = 0;
+const SPACE: usize = 1;
+
+const _: () = assert!(RELEASES_BYTES.is_multiple_of(WORD) && 4 * LINE + RELEASES_BYTES == PAGE);
+
+/// The sizes in a first segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Slots of the ring, a power of two.
+    pub slots: u32,
+    /// Blocks for what is a little larger than a descriptor.
+    pub small: Blocks,
+    /// Blocks for the rest, until there are more segments.
+    pub large: Blocks,
+}
+
+/// Blocks of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Bytes of each, a multiple of a cache line.
+    pub bytes: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// A peer said that its segment has impossible sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer's first segment can't have this layout: {0:?}")]
+pub struct BadGeometry(pub Geometry);
+
+impl Default for Geometry {
+    /// A ring of 128 slots and 32 KiB of blocks: what connecting costs at most.
+    fn default() -> Self {
+        let small = Blocks { bytes: 1024, count: 16 };
+        Self { slots: 128, small, large: Blocks { bytes: 16 * 1024, count: 1 } }
+    }
+}
+
+impl Blocks {
+    fn is_valid(self) -> bool {
+        let line = self.bytes.is_multiple_of(LINE as u32);
+        self.bytes > 0 && self.bytes <= MAX_BLOCK_BYTES && line && self.count > 0
+    }
+
+    /// Bytes that all of them take.
+    pub fn total(self) -> usize {
+        self.bytes as usize * self.count as usize
+    }
+
+    /// The same in whole pages.
+    pub fn segment_bytes(self) -> usize {
+        self.total().next_multiple_of(PAGE)
+    }
+}
+
+impl Geometry {
+    /// Checks what a peer said.
+    ///
+    /// # Errors
+    /// When there can't be such a segment.
+    pub fn check(self) -> Result<Self, BadGeometry> {
+        let slots = self.slots.is_power_of_two() && self.slots <= MAX_SLOTS;
+        let blocks = self.small.is_valid() && self.large.is_valid();
+        let count = u64::from(self.small.count) + u64::from(self.large.count);
+        let valid = slots && blocks && count <= (RELEASES_BYTES / WORD) as u64;
+        if valid { Ok(self) } else { Err(BadGeometry(self)) }
+    }
+
+    /// Bytes of the whole segment.
+    pub fn segment_bytes(self) -> usize {
+        PAGE + self.ring_bytes() + self.small.segment_bytes() + self.large.segment_bytes()
+    }
+
+    fn ring_bytes(self) -> usize {
+        (self.slots as usize * LINE).next_multiple_of(PAGE)
+    }
+}
+
+/// A first segment cut into its parts. `M` is what one side can do with it.
+#[derive(Debug)]
+pub struct Parts<M> {
+    header: M,
+    armed: M,
+    taken: M,
+    small_releases: M,
+    large_releases: M,
+    slots: M,
+    small: M,
+    large: M,
+}
+
+impl<M> Parts<M> {
+    /// Cuts a segment with `part(offset, bytes)`, called for consecutive parts from 0 on. Its
+    /// releases are for `peer`'s blocks.
+    pub fn cut<E>(
+        own: Geometry,
+        peer: Geometry,
+        mut part: impl FnMut(usize, usize) -> Result<M, E>,
+    ) -> Result<Self, E> {
+        let mut at = 0;
+        let mut next = |bytes: usize| {
+            let made = part(at, bytes);
+            at += bytes;
+            made
+        };
+        let header = next(LINE)?;
+        let armed = next(LINE)?;
+        let taken = next(LINE)?;
+        next(LINE)?; // reserved
+        let small_table = peer.small.count as usize * WORD;
+        Ok(Self {
+            header,
+            armed,
+            taken,
+            small_releases: next(small_table)?,
+            large_releases: next(RELEASES_BYTES - small_table)?,
+            slots: next_in_pages(&mut next, own.slots as usize * LINE)?,
+            small: next_in_pages(&mut next, own.small.total())?,
+            large: next_in_pages(&mut next, own.large.total())?,
+        })
+    }
+}
+
+/// A part, and then what is left of its last page.
+fn next_in_pages<M, E>(mut next: impl FnMut(usize) -> Result<M, E>, bytes: usize) -> Result<M, E> {
+    let part = next(bytes)?;
+    next(bytes.next_multiple_of(PAGE) - bytes)?;
+    Ok(part)
+}
+
+/// Why a peer's first segment was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// It does not begin as it must.
+    #[error(
+        "the peer's first segment has magic {magic:#x} and layout version {version}, not {LAYOUT_VERSION}"
+    )]
+    Header {
+        /// The first word.
+        magic: u64,
+        /// The second.
+        version: u64,
+    },
+    /// A part is not within it.
+    #[error("the peer's first segment is shorter than its layout")]
+    Short,
+}
+
+/// Both lanes of a link, from this end.
+#[derive(Debug)]
+pub struct Lanes<W = OwnMemory, R = PeerMemory> {
+    own_armed: W,
+    peer_armed: R,
+    outgoing: RingWriter<W, R>,
+    incoming: RingReader<W, R>,
+    arena: Arena<W, R>,
+    peer_arena: PeerArena<W, R>,
+    frames: Arm,
+    space: Arm,
+    peer_frames: Bell,
+    peer_space: Bell,
+    /// Something was pushed since the last look at the peer's armed words.
+    pushed: bool,
+    /// Something was taken or released since.
+    freed: bool,
+}
+
+impl Lanes {
+    /// Cuts this side's first segment and stamps it, before it is offered. `peer` is the geometry of
+    /// the other side's.
+    pub fn prepare(own: &mut OwnSegment, geometry: Geometry, peer: Geometry) -> Parts<OwnMemory> {
+        let parts =
+            Parts::cut(geometry, peer, |_, bytes| Ok::<_, std::convert::Infallible>(own.carve(bytes)));
+        let Ok(parts) = parts;
+        stamp(&parts.header);
+        parts
+    }
+
+    /// The lanes between this side's parts and the peer's segment.
+    ///
+    /// # Errors
+    /// When the peer's segment is not what its geometry says.
+    pub fn open(
+        own: Parts<OwnMemory>,
+        own_geometry: Geometry,
+        peer: &PeerSegment,
+        peer_geometry: Geometry,
+    ) -> Result<Self, LaneError> {
+        let cut = |at, bytes| peer.part(at, bytes).ok_or(LaneError::Short);
+        Self::join(own, own_geometry, Parts::cut(peer_geometry, own_geometry, cut)?, peer_geometry)
+    }
+}
+
+fn stamp(header: &impl WriteMemory) {
+    header.store(1, LAYOUT_VERSION);
+    header.store_release(0, MAGIC);
+    header.publish(0, 2);
+}
+
+impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
+    /// As [`Lanes::open`], over any memory. The peer's parts were cut for our geometry.
+    ///
+    /// # Errors
+    /// When the peer's segment doesn't begin as it must.
+    pub fn join(
+        own: Parts<W>,
+        own_geometry: Geometry,
+        peer: Parts<R>,
+        peer_geometry: Geometry,
+    ) -> Result<Self, LaneError> {
+        peer.header.observe(0, 2);
+        let (magic, version) = (peer.header.load_acquire(0), peer.header.load(1));
+        if magic != MAGIC || version != LAYOUT_VERSION {
+            return Err(LaneError::Header { magic, version });
+        }
+        let mut arena = Arena::new();
+        arena.add(0, own_geometry.small.bytes as usize, own.small, peer.small_releases);
+        arena.add(1, own_geometry.large.bytes as usize, own.large, peer.large_releases);
+        let mut peer_arena = PeerArena::new();
+        peer_arena.add(0, peer_geometry.small.bytes as usize, peer.small, Releases::new(own.small_releases));
+        peer_arena.add(1, peer_geometry.large.bytes as usize, peer.large, Releases::new(own.large_releases));
+        Ok(Self {
+            own_armed: own.armed,
+            peer_armed: peer.armed,
+            outgoing: RingWriter::new(own.slots, peer.taken),
+            incoming: RingReader::new(peer.slots, own.taken),
+            arena,
+            peer_arena,
+            frames: Arm::new(FRAMES),
+            space: Arm::new(SPACE),
+            peer_frames: Bell::new(FRAMES),
+            peer_space: Bell::new(SPACE),
+            pushed: false,
+            freed: false,
+        })
+    }
+
+    /// One more segment of blocks of ours, that the peer has accepted with its table of releases.
+    pub fn add_own(&mut self, segment: u32, block_bytes: usize, memory: W, releases: R) {
+        self.arena.add(segment, block_bytes, memory, releases);
+    }
+
+    /// One more segment of blocks of the peer's.
+    pub fn add_peer(&mut self, segment: u32, block_bytes: usize, memory: R, releases: Releases<W>) {
+        self.peer_arena.add(segment, block_bytes, memory, releases);
+    }
+
+    /// This side's arena.
+    pub fn arena(&mut self) -> &mut Arena<W, R> {
+        &mut self.arena
+    }
+
+    /// How many descriptors can be pushed for certain.
+    ///
+    /// # Errors
+    /// When the peer's word can't be true.
+    #[inline]
+    pub fn room(&mut self) -> Result<usize, BadTaken> {
+        self.outgoing.room()
+    }
+
+    /// Publishes a descriptor. Ask for [`room`](Self::room) first.
+    #[inline]
+    pub fn push(&mut self, descriptor: Descriptor) {
+        self.outgoing.push(descriptor);
+        self.pushed = true;
+    }
+
+    /// Descriptors pushed in all.
+    pub fn pushed(&self) -> u64 {
+        self.outgoing.pushed()
+    }
+
+    /// How many of them the peer has taken.
+    ///
+    /// # Errors
+    /// When the peer's word can't be true.
+    pub fn taken(&mut self) -> Result<u64, BadTaken> {
+        self.outgoing.look()
+    }
+
+    /// Is there a descriptor to pop?
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.incoming.is_ready()
+    }
+
+    /// Takes the peer's next descriptor.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Descriptor> {
+        let descriptor = self.incoming.pop();
+        self.freed |= descriptor.is_some();
+        descriptor
+    }
+
+    /// Checks a reference that the peer sent.
+    ///
+    /// # Errors
+    /// When it is not within what the peer has offered.
+    #[inline]
+    pub fn check(&self, reference: &Reference) -> Result<(), BadReference> {
+        self.peer_arena.check(reference)
+    }
+
+    /// Copies out a payload of the peer's; `into` has the reference's length.
+    ///
+    /// # Errors
+    /// When it is not within what the peer has offered.
+    #[inline]
+    pub fn read(&self, reference: &Reference, into: &mut [u8]) -> Result<(), BadReference> {
+        self.peer_arena.read(reference, into)
+    }
+
+    /// Gives a block back to the peer.
+    #[inline]
+    pub fn release(&mut self, reference: &Reference) {
+        self.peer_arena.release(reference);
+        self.freed = true;
+    }
+
+    /// A block to fill; see [`Arena::loan`].
+    pub fn loan(&mut self, want: usize, least: usize) -> Option<Loan> {
+        self.arena.loan(want, least)
+    }
+
+    /// Asks to be rung for descriptors. Returns whether there is one already: then don't sleep.
+    pub fn arm_frames(&mut self) -> bool {
+        self.frames.arm(&self.own_armed);
+        self.is_ready()
+    }
+
+    /// Asks to be rung when the peer takes descriptors or releases blocks. The caller must try again
+    /// before it sleeps.
+    pub fn arm_space(&mut self) {
+        self.space.arm(&self.own_armed);
+    }
+
+    /// Needs no doorbell for descriptors.
+    #[inline]
+    pub fn disarm_frames(&mut self) {
+        self.frames.disarm(&self.own_armed);
+    }
+
+    /// Needs no doorbell for space.
+    #[inline]
+    pub fn disarm_space(&mut self) {
+        self.space.disarm(&self.own_armed);
+    }
+
+    /// Is it rung for descriptors?
+    pub fn is_armed(&self) -> bool {
+        self.frames.is_armed()
+    }
+
+    /// After a batch of pushes, pops and releases: must the peer's doorbell be rung? Costs nothing
+    /// when there was none.
+    #[inline]
+    pub fn bell_is_due(&mut self) -> bool {
+        if !self.pushed && !self.freed {
+            return false;
+        }
+        self.own_armed.fence();
+        let frames = self.pushed && self.peer_frames.is_due(&self.peer_armed);
+        let space = self.freed && self.peer_space.is_due(&self.peer_armed);
+        (self.pushed, self.freed) = (false, false);
+        frames || space
+    }
+}
+
+/// Two ends over the heap, joined: for the tests of the layers above.
+pub fn heap_pair(
+    a: Geometry,
+    b: Geometry,
+) -> (Lanes<crate::heap::Heap, crate::heap::Heap>, Lanes<crate::heap::Heap, crate::heap::Heap>) {
+    use crate::heap::Heap;
+    let (a_memory, b_memory) = (Heap::new(a.segment_bytes() / WORD), Heap::new(b.segment_bytes() / WORD));
+    let cut = |own, peer, memory: &Heap| {
+        let part =
+            |at: usize, bytes: usize| Ok::<_, std::convert::Infallible>(memory.part(at / WORD, bytes / WORD));
+        let Ok(parts) = Parts::cut(own, peer, part);
+        parts
+    };
+    stamp(&cut(a, b, &a_memory).header);
+    stamp(&cut(b, a, &b_memory).header);
+    let first = Lanes::join(cut(a, b, &a_memory), a, cut(b, a, &b_memory), b);
+    let second = Lanes::join(cut(b, a, &b_memory), b, cut(a, b, &a_memory), a);
+    (first.expect("stamped"), second.expect("stamped"))
+}
+
+const _: () = assert!(LINE_WORDS == 8);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn mapped_pair() -> (Lanes, Lanes) {
+        let geometry = Geometry::default();
+        let mut a = OwnSegment::create(geometry.segment_bytes()).unwrap();
+        let mut b = OwnSegment::create(geometry.segment_bytes()).unwrap();
+        let bytes = geometry.segment_bytes() as u64;
+        let (seen_a, seen_b) = (
+            PeerSegment::map(a.descriptor(), bytes).unwrap(),
+            PeerSegment::map(b.descriptor(), bytes).unwrap(),
+        );
+        let (a, b) = (Lanes::prepare(&mut a, geometry, geometry), Lanes::prepare(&mut b, geometry, geometry));
+        let a = Lanes::open(a, geometry, &seen_b, geometry).unwrap();
+        (a, Lanes::open(b, geometry, &seen_a, geometry).unwrap())
+    }
+
+    #[test]
+    fn payloads_cross_mapped_memory() {
+        let (mut a, mut b) = mapped_pair();
+        for round in 0..1000u64 {
+            let bytes: Vec<u8> = (0..round * 3).map(|i| (i + round) as u8).collect();
+            let mut loan = a.loan(bytes.len(), bytes.len()).unwrap();
+            a.arena().write(&mut loan, &bytes);
+            let reference = a.arena().commit(loan, 0).to_words();
+            assert!(a.room().unwrap() > 0);
+            a.push([round, 0, 0, reference[0], reference[1], reference[2], reference[3]]);
+            let got = b.pop().unwrap();
+            assert_eq!(got[0], round);
+            let reference = Reference::from_words([got[3], got[4], got[5], got[6]]);
+            let mut read = vec![0; reference.length as usize];
+            b.read(&reference, &mut read).unwrap();
+            assert_eq!(read, bytes);
+            b.release(&reference);
+        }
+        assert_eq!(a.arena().lent(), 0);
+        assert_eq!(a.taken().unwrap(), 1000);
+    }
+
+    #[test]
+    fn the_doorbell_is_rung_for_the_parked_only() {
+        let (mut a, mut b) = heap_pair(Geometry::default(), Geometry::default());
+        a.push([0; 7]);
+        assert!(!a.bell_is_due(), "nobody is parked");
+        assert!(b.arm_frames(), "there is one: don't sleep");
+        b.pop();
+        assert!(!b.arm_frames());
+        a.room().unwrap();
+        a.push([0; 7]);
+        a.push([0; 7]);
+        assert!(a.bell_is_due());
+        a.push([0; 7]);
+        assert!(!a.bell_is_due(), "rung already");
+        a.arm_space();
+        b.pop();
+        assert!(b.bell_is_due());
+    }
+
+    #[test]
+    fn impossible_geometries_are_refused() {
+        let fine = Geometry::default();
+        assert!(fine.check().is_ok());
+        for wrong in [
+            Geometry { slots: 3, ..fine },
+            Geometry { slots: 0, ..fine },
+            Geometry { slots: 1 << 31, ..fine },
+            Geometry { small: Blocks { bytes: 0, count: 1 }, ..fine },
+            Geometry { small: Blocks { bytes: 63, count: 1 }, ..fine },
+            Geometry { large: Blocks { bytes: 1 << 31, count: 1 }, ..fine },
+            Geometry { large: Blocks { bytes: 64, count: 0 }, ..fine },
+            Geometry { large: Blocks { bytes: 64, count: u32::MAX }, ..fine },
+        ] {
+            assert_eq!(wrong.check(), Err(BadGeometry(wrong)));
+        }
+    }
+
+    #[test]
+    fn a_segment_without_the_stamp_is_refused() {
+        let geometry = Geometry::default();
+        let mut own = OwnSegment::create(geometry.segment_bytes()).unwrap();
+        let parts = Lanes::prepare(&mut own, geometry, geometry);
+        let blank = OwnSegment::create(geometry.segment_bytes()).unwrap();
+        let blank = PeerSegment::map(blank.descriptor(), geometry.segment_bytes() as u64).unwrap();
+        let opened = Lanes::open(parts, geometry, &blank, geometry);
+        assert!(matches!(opened, Err(LaneError::Header { magic: 0, version: 0 })));
+    }
+}

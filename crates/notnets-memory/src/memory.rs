@@ -1,0 +1,47 @@
+//! What rings and arenas ask of memory.
+//!
+//! Three kinds of memory stand behind these traits: mapped segments ([`crate::segment`]), the heap
+//! ([`crate::heap`], also under loom) and, for pods, a simulator that forgets what was not
+//! published. Offsets are in words of 8 bytes, for only aligned words are never seen in part.
+//!
+//! All offsets come from code on this side, already checked, so one out of bounds is a bug here and
+//! panics. Offsets that a peer sent are checked by [`crate::arena`] before they get here.
+
+/// Memory that can be read here, whoever writes it.
+pub trait ReadMemory {
+    /// Its size in words.
+    fn words(&self) -> usize;
+
+    /// Reads a word, relaxed.
+    fn load(&self, word: usize) -> u64;
+
+    /// Reads a word; what its writer stored before a [`WriteMemory::store_release`] that is seen
+    /// here can be read afterwards.
+    fn load_acquire(&self, word: usize) -> u64;
+
+    /// Makes sure that the next loads of these words see what their writer has published: drops
+    /// this side's cached copies where the hardware doesn't.
+    fn observe(&self, word: usize, words: usize);
+
+    /// Copies bytes out, each read once. They may change meanwhile if their writer misbehaves; what
+    /// arrives then is arbitrary but nothing else happens.
+    fn copy_out(&self, byte: usize, into: &mut [u8]);
+
+    /// A sequentially consistent fence, as [`std::sync::atomic::fence`].
+    fn fence(&self);
+}
+
+/// Memory that is written here and nowhere else.
+pub trait WriteMemory: ReadMemory {
+    /// Writes a word, relaxed.
+    fn store(&self, word: usize, value: u64);
+
+    /// Writes a word after everything written before.
+    fn store_release(&self, word: usize, value: u64);
+
+    /// Makes these words visible to observers: writes them back where the hardware doesn't.
+    fn publish(&self, word: usize, words: usize);
+
+    /// Copies bytes in.
+    fn copy_in(&self, byte: usize, from: &[u8]);
+}

@@ -1,0 +1,248 @@
+//! The ring: descriptors of one cache line, from one writer to one reader.
+//!
+//! A slot is valid by its own absolute sequence number, which is written last, with release order,
+//! and never wraps. The reader polls the line that carries the message and nothing else. It stores
+//! how far it has *taken* in its own memory, before it acts on a descriptor; the writer looks there
+//! only when its last look leaves no room.
+//!
+//! | atomic | pairs with |
+//! | --- | --- |
+//! | writer: `store_release(sequence)` | reader: `load_acquire(sequence)`: the descriptor is whole |
+//! | reader: `store_release(taken)` | writer: `load_acquire(taken)`: the slot has been read and can be used again |
+
+use crate::{LINE_WORDS, ReadMemory, WriteMemory};
+
+/// What a slot carries beside its sequence number: 56 bytes, opaque here.
+pub type Descriptor = [u64; LINE_WORDS - 1];
+
+/// The peer stored a `taken` that can't be: it went back or ahead of what was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer says that it took descriptor {said}, but it had taken {before} of {pushed}")]
+pub struct BadTaken {
+    said: u64,
+    before: u64,
+    pushed: u64,
+}
+
+/// The writer's end.
+///
+/// ```
+/// use notnets_memory::{heap::Heap, ring::{RingReader, RingWriter}};
+/// let (slots, taken) = (Heap::new(8 * 4), Heap::new(8));
+/// let mut writer = RingWriter::new(slots.clone(), taken.clone());
+/// let mut reader = RingReader::new(slots, taken);
+/// assert_eq!(reader.pop(), None);
+/// assert!(writer.room()? > 0);
+/// writer.push([7; 7]);
+/// assert_eq!(reader.pop(), Some([7; 7]));
+/// # Ok::<(), notnets_memory::ring::BadTaken>(())
+/// ```
+#[derive(Debug)]
+pub struct RingWriter<W, R> {
+    slots: W,
+    taken: R,
+    capacity: u64,
+    pushed: u64,
+    known_taken: u64,
+}
+
+impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
+    /// A writer on zeroed `slots`, a power of two of lines. `taken` is the reader's word.
+    ///
+    /// # Panics
+    /// When the number of slots is no power of two.
+    pub fn new(slots: W, taken: R) -> Self {
+        let capacity = (slots.words() / LINE_WORDS) as u64;
+        assert!(capacity.is_power_of_two());
+        Self { slots, taken, capacity, pushed: 0, known_taken: 0 }
+    }
+
+    /// How many descriptors can be pushed for certain. Looks at the reader's memory only if by the
+    /// last look there is none.
+    ///
+    /// # Errors
+    /// When the reader's word can't be true.
+    #[inline]
+    pub fn room(&mut self) -> Result<usize, BadTaken> {
+        if self.pushed - self.known_taken == self.capacity {
+            self.look()?;
+        }
+        Ok((self.capacity - (self.pushed - self.known_taken)) as usize)
+    }
+
+    /// How many descriptors the reader has taken in all. After its death that proves which ones it
+    /// never read.
+    ///
+    /// # Errors
+    /// When the reader's word can't be true.
+    pub fn look(&mut self) -> Result<u64, BadTaken> {
+        self.taken.observe(0, 1);
+        let said = self.taken.load_acquire(0);
+        if said < self.known_taken || said > self.pushed {
+            return Err(BadTaken { said, before: self.known_taken, pushed: self.pushed });
+        }
+        self.known_taken = said;
+        Ok(said)
+    }
+
+    /// How many descriptors were pushed in all.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Publishes a descriptor.
+    ///
+    /// # Panics
+    /// When [`room`](Self::room) has not said that there is room.
+    #[inline]
+    pub fn push(&mut self, descriptor: Descriptor) {
+        assert!(self.pushed - self.known_taken < self.capacity, "push without room");
+        let slot = (self.pushed & (self.capacity - 1)) as usize * LINE_WORDS;
+        for (i, word) in descriptor.into_iter().enumerate() {
+            self.slots.store(slot + 1 + i, word);
+        }
+        self.pushed += 1;
+        self.slots.store_release(slot, self.pushed);
+        self.slots.publish(slot, LINE_WORDS);
+    }
+}
+
+/// The reader's end.
+#[derive(Debug)]
+pub struct RingReader<W, R> {
+    slots: R,
+    taken: W,
+    capacity: u64,
+    popped: u64,
+}
+
+impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
+    /// A reader of the writer's `slots`, a power of two of lines, with its own word `taken`.
+    ///
+    /// # Panics
+    /// When the number of slots is no power of two.
+    pub fn new(slots: R, taken: W) -> Self {
+        let capacity = (slots.words() / LINE_WORDS) as u64;
+        assert!(capacity.is_power_of_two());
+        Self { slots, taken, capacity, popped: 0 }
+    }
+
+    /// Is there a descriptor to pop?
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        let slot = self.slot();
+        self.slots.observe(slot, LINE_WORDS);
+        self.slots.load_acquire(slot) == self.popped + 1
+    }
+
+    /// Takes the next descriptor, read once. That it is taken is stored before this returns.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Descriptor> {
+        if !self.is_ready() {
+            return None;
+        }
+        let slot = self.slot();
+        let descriptor = std::array::from_fn(|i| self.slots.load(slot + 1 + i));
+        self.popped += 1;
+        self.taken.store_release(0, self.popped);
+        self.taken.publish(0, 1);
+        Some(descriptor)
+    }
+
+    fn slot(&self) -> usize {
+        (self.popped & (self.capacity - 1)) as usize * LINE_WORDS
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::heap::Heap;
+
+    fn pair(slots: usize) -> (RingWriter<Heap, Heap>, RingReader<Heap, Heap>, Heap) {
+        let (memory, taken) = (Heap::new(slots * LINE_WORDS), Heap::new(LINE_WORDS));
+        let writer = RingWriter::new(memory.clone(), taken.clone());
+        (writer, RingReader::new(memory, taken.clone()), taken)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..Default::default() })]
+        /// Whatever the order of pushes and pops, the ring is a bounded queue.
+        #[test]
+        fn is_a_bounded_queue(operations in prop::collection::vec(any::<bool>(), 0..200), log in 0u32..4) {
+            let capacity = 1 << log;
+            let (mut writer, mut reader, _) = pair(capacity);
+            let mut model = VecDeque::new();
+            for (i, push) in operations.into_iter().enumerate() {
+                if push {
+                    let room = writer.room().unwrap();
+                    prop_assert!(room <= capacity - model.len());
+                    prop_assert_eq!(room == 0, model.len() == capacity);
+                    if room > 0 {
+                        writer.push([i as u64; 7]);
+                        model.push_back([i as u64; 7]);
+                    }
+                } else {
+                    prop_assert_eq!(reader.pop(), model.pop_front());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_lies_is_found_out() {
+        let (mut writer, _, taken) = pair(1);
+        writer.push([0; 7]);
+        taken.store(0, 2);
+        assert_eq!(writer.room(), Err(BadTaken { said: 2, before: 0, pushed: 1 }));
+    }
+
+    #[test]
+    fn a_sequence_of_another_lap_is_no_descriptor() {
+        let (mut writer, mut reader, _) = pair(2);
+        for lap in 0..5 {
+            writer.room().unwrap();
+            writer.push([lap; 7]);
+            assert_eq!(reader.pop(), Some([lap; 7]));
+            assert_eq!(reader.pop(), None);
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::heap::Heap;
+
+    /// Every interleaving of a writer and a reader on two slots: what is popped is whole and in order.
+    #[test]
+    fn descriptors_arrive_whole_and_in_order() {
+        loom::model(|| {
+            let (slots, taken) = (Heap::new(2 * LINE_WORDS), Heap::new(LINE_WORDS));
+            let mut writer = RingWriter::new(slots.clone(), taken.clone());
+            let mut reader = RingReader::new(slots, taken);
+            let thread = loom::thread::spawn(move || {
+                for i in 1..=3 {
+                    while writer.room().unwrap() == 0 {
+                        loom::thread::yield_now();
+                    }
+                    writer.push([i; 7]);
+                }
+            });
+            for i in 1..=3 {
+                let descriptor = loop {
+                    match reader.pop() {
+                        Some(descriptor) => break descriptor,
+                        None => loom::thread::yield_now(),
+                    }
+                };
+                assert_eq!(descriptor, [i; 7]);
+            }
+            thread.join().unwrap();
+        });
+    }
+}
