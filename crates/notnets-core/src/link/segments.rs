@@ -155,7 +155,7 @@ impl Segments {
         let offered = offered.map_err(SegmentViolation::Segment)?;
         let memory = offered.part(0, blocks.total()).ok_or(SegmentViolation::Blocks(blocks))?;
         let table = OwnSegment::create(table_bytes(blocks))
-            .and_then(|table| Ok((table.descriptor().try_clone_to_owned().ok(), table)));
+            .map(|table| (table.descriptor().try_clone_to_owned().ok(), table));
         let Ok((Some(descriptor), mut table)) = table else {
             self.outbox.push_back((Packet::Decline { segment }, None));
             return Ok(());
