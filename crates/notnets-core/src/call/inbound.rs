@@ -349,6 +349,23 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// The end of a stream, if it has come and nothing is left before it.
+    pub fn peek_end(&self, stream: u64) -> Option<&End> {
+        let receive = &self.streams.get(&stream)?.receive;
+        receive.end.as_ref().filter(|_| receive.queue.is_empty())
+    }
+
+    /// Server: brings the end of a call forward.
+    pub fn shorten(&mut self, stream: u64, deadline: u64) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if entry.deadline.is_none_or(|present| deadline < present) {
+            if let Some(present) = entry.deadline.replace(deadline) {
+                self.deadlines.remove(&(present, stream));
+            }
+            self.deadlines.insert((deadline, stream));
+        }
+    }
+
     /// The next data of a stream, or its end. Taking data gives the peer credit for more.
     pub fn take(&mut self, stream: u64) -> Received {
         let Some(entry) = self.streams.get_mut(&stream) else {

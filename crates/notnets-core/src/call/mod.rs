@@ -276,6 +276,21 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Some(wanted)
     }
 
+    /// Would a further segment help?
+    pub fn wants_segment(&self) -> bool {
+        self.wants_segment.is_some()
+    }
+
+    /// Does this side take requests?
+    pub fn role_accepts(&self) -> bool {
+        self.role == Role::Server
+    }
+
+    /// Is this stream open, and not given up by either side?
+    pub fn is_open(&self, stream: u64) -> bool {
+        self.streams.get(&stream).is_some_and(|entry| !entry.resetting)
+    }
+
     /// The wanted segment has been added to the lanes; `more` says whether another could be.
     pub fn segment_settled(&mut self, more: bool) {
         self.may_grow = more;
@@ -343,6 +358,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// Can more be sent on this stream?
+    pub fn is_sending(&self, stream: u64) -> bool {
+        self.streams.get(&stream).is_some_and(|entry| !entry.send.ended)
+    }
+
+    /// Client: the application's own part of a call failed. It gets this status, the server a reset.
+    pub fn fail_locally(&mut self, stream: u64, code: Code, message: &str) {
+        self.fail(stream, Failure::new(code, message), "the client's request failed");
+    }
+
     /// Ends a call from this side: the application hears of it, and so does the peer.
     fn fail(&mut self, stream: u64, failure: Failure, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
@@ -358,6 +383,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Some(user) => Event::Cancelled(stream, user),
             None => Event::Readable(stream),
         });
+        if self.role == Role::Client {
+            self.events.push_back(Event::Writable(stream));
+        }
         self.flush();
     }
 

@@ -40,12 +40,6 @@ impl AsFd for Socket {
     }
 }
 
-impl std::os::fd::AsRawFd for Socket {
-    fn as_raw_fd(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
-}
-
 impl Socket {
     /// Rings the peer. That the socket is full means that it has been rung already, and that it is
     /// closed will be seen by who reads from it.

@@ -1,0 +1,209 @@
+//! A channel: a name, and the link to whoever serves it now.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use notnets_core::Role;
+use notnets_core::link::handshake::Dialing;
+use notnets_core::link::rendezvous::RendezvousError;
+use notnets_core::link::{Established, LinkError, Socket};
+use tokio::io::Interest;
+use tokio::sync::Semaphore;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::endpoint::Endpoint;
+use super::{ResponseFuture, call};
+use crate::Error;
+use crate::link::Link;
+use crate::link::driver::{Driver, NoRequests};
+use crate::watch::watch;
+
+/// After a first failed attempt new ones wait so long, then twice as long, …
+const FIRST_BACKOFF: Duration = Duration::from_millis(5);
+/// … and at most so long: to look for a name on one's own host costs microseconds.
+const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
+/// A server with a full backlog is tried again after so long, until the connect timeout.
+const BUSY: Duration = Duration::from_millis(1);
+
+/// A connection to a name, for generated clients. Cheap to clone, and used by many tasks at once.
+///
+/// When the server ends, its calls fail with `UNAVAILABLE`; later calls connect anew as soon as a
+/// server of that name is back.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) endpoint: Endpoint,
+    pub(super) calls: Option<Arc<Semaphore>>,
+    slot: Mutex<Slot>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    link: Option<Arc<ClientLink>>,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    error: Arc<Error>,
+    retry_at: Instant,
+    backoff: Duration,
+}
+
+/// A client's end of a link. It closes the link when neither channel nor call needs it any more.
+#[derive(Debug)]
+pub(super) struct ClientLink(pub(super) Arc<Link>);
+
+impl Drop for ClientLink {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Channel {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        let calls = endpoint.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit)));
+        let (slot, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { shared: Arc::new(Shared { endpoint, calls, slot, connecting }) }
+    }
+
+    /// Connects to a URI like `notnets:///inventory`, with the defaults of [`Endpoint`].
+    ///
+    /// # Errors
+    /// When there is no such name here, or its server does not want us.
+    pub async fn connect(uri: impl AsRef<str>) -> Result<Self, Error> {
+        Endpoint::new(uri)?.connect().await
+    }
+
+    /// An endpoint, to set more than the URI.
+    pub fn from_static(uri: &'static str) -> Endpoint {
+        Endpoint::from_static(uri)
+    }
+
+    /// An endpoint, to set more than the URI.
+    ///
+    /// # Errors
+    /// When it is not a `notnets:` URI of this host.
+    pub fn from_shared(uri: impl AsRef<str>) -> Result<Endpoint, Error> {
+        Endpoint::from_shared(uri)
+    }
+
+    pub(super) async fn connected(self) -> Result<Self, Error> {
+        let link = self.shared.endpoint.dial().await?;
+        self.shared.slot().link = Some(Arc::new(ClientLink(link)));
+        Ok(self)
+    }
+}
+
+impl Shared {
+    /// The link to the present server, made now if there is none.
+    pub(super) async fn link(&self) -> Result<Arc<ClientLink>, Status> {
+        if let Some(link) = self.usable() {
+            return Ok(link);
+        }
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(link) = self.usable() {
+            return Ok(link);
+        }
+        let backoff = match &self.slot().failed {
+            Some(failed) if Instant::now() < failed.retry_at => return Err(failed.error.to_status()),
+            Some(failed) => (failed.backoff * 2).min(LONGEST_BACKOFF),
+            None => FIRST_BACKOFF,
+        };
+        match self.endpoint.dial().await {
+            Ok(link) => {
+                let link = Arc::new(ClientLink(link));
+                *self.slot() = Slot { link: Some(Arc::clone(&link)), failed: None };
+                Ok(link)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let status = error.to_status();
+                let retry_at = Instant::now() + backoff;
+                *self.slot() = Slot { link: None, failed: Some(Failed { error, retry_at, backoff }) };
+                Err(status)
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn usable(&self) -> Option<Arc<ClientLink>> {
+        let slot = self.slot();
+        slot.link.as_ref().filter(|link| link.0.is_usable()).cloned()
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Endpoint {
+    async fn dial(&self) -> Result<Arc<Link>, Error> {
+        let name = self.uri.name().to_string();
+        match tokio::time::timeout(self.connect_timeout, self.try_dial()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::ConnectTimeout { name, after: self.connect_timeout }),
+        }
+    }
+
+    async fn try_dial(&self) -> Result<Arc<Link>, Error> {
+        let name = self.uri.name();
+        let socket = loop {
+            match self.directory.connect(name) {
+                Err(RendezvousError::Busy { .. }) => tokio::time::sleep(BUSY).await,
+                other => break other?,
+            }
+        };
+        let link = |source| Error::Link { name: name.to_string(), source };
+        let established = self.shake_hands(socket.into()).await.map_err(link)?;
+        self.start(established).map_err(|source| Error::Io { step: "watch a link's socket", source })
+    }
+
+    async fn shake_hands(&self, socket: Socket) -> Result<Established, LinkError> {
+        let dialing = Dialing::start(socket, self.config(), self.uri.name().as_str(), &self.user_agent)?;
+        let answer = {
+            let wait = |source| LinkError::Io { step: "wait for the server's answer", source };
+            let readable = watch(dialing.socket(), Interest::READABLE).map_err(wait)?;
+            loop {
+                let mut guard = readable.readable().await.map_err(wait)?;
+                if let Ok(answer) = guard.try_io(|socket| socket.get_ref().receive()) {
+                    break answer.map_err(wait)?;
+                }
+            }
+        };
+        dialing.finish(answer)
+    }
+
+    fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
+        let (link, pidfd) = Link::new(Role::Client, self.limits, self.wait, established)?;
+        let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, self.keepalive())?;
+        tokio::spawn(async move {
+            let failure = driver.await;
+            tracing::debug!(reason = %failure.message, "link closed");
+        });
+        Ok(link)
+    }
+}
+
+impl tower_service::Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = ResponseFuture;
+
+    /// Always ready: that there is no server is the answer of the call.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        ResponseFuture::new(call::call(Arc::clone(&self.shared), request))
+    }
+}

@@ -1,0 +1,108 @@
+//! Errors, and what they become as a gRPC status. This is the one table for that.
+
+use std::sync::Arc;
+
+use notnets_core::call::Failure;
+use notnets_core::link::LinkError;
+use notnets_core::link::packet::Refusal;
+use notnets_core::link::rendezvous::RendezvousError;
+use notnets_core::name::UriError;
+use tonic::{Code, Status};
+
+/// Why serving or connecting failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a `notnets:` URI, or not one of this host.
+    #[error("{0}")]
+    Uri(String),
+    /// In the rendezvous directory: no such name, a name in use, no permission, …
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
+    /// While shaking hands with the server.
+    #[error("no link to notnets:///{name}: {source}")]
+    Link {
+        /// The name that was dialled.
+        name: String,
+        /// What went wrong.
+        source: LinkError,
+    },
+    /// The server did not answer in time.
+    #[error(
+        "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); does the server hang?"
+    )]
+    ConnectTimeout {
+        /// The name that was dialled.
+        name: String,
+        /// How long was waited.
+        after: std::time::Duration,
+    },
+    /// The operating system refused something.
+    #[error("could not {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// The answer.
+        source: std::io::Error,
+    },
+    /// There is no memory for the counters.
+    #[error(transparent)]
+    Memory(#[from] notnets_memory::SegmentError),
+    /// A limit that a link can't work with.
+    #[error(transparent)]
+    Limits(#[from] notnets_core::limits::BadLimits),
+}
+
+impl From<UriError> for Error {
+    fn from(error: UriError) -> Self {
+        Self::Uri(error.to_string())
+    }
+}
+
+impl Error {
+    /// The status of a call that found no link.
+    pub(crate) fn to_status(self: &Arc<Self>) -> Status {
+        let code = match **self {
+            Self::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. } => {
+                Code::PermissionDenied
+            }
+            Self::Uri(_) | Self::Limits(_) => Code::InvalidArgument,
+            _ => Code::Unavailable,
+        };
+        let mut status = Status::new(code, self.to_string());
+        status.set_source(Arc::new(RetrySafe(Some(Arc::clone(self)))));
+        status
+    }
+}
+
+/// In the source of a [`Status`]: the server's application never saw the request, so that it is safe
+/// to send it again, whatever it does.
+///
+/// ```
+/// fn may_retry(status: &tonic::Status) -> bool {
+///     std::error::Error::source(status).is_some_and(|source| source.is::<notnets::RetrySafe>())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct RetrySafe(Option<Arc<Error>>);
+
+impl std::fmt::Display for RetrySafe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the server's application never saw the request")
+    }
+}
+
+impl std::error::Error for RetrySafe {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.as_deref().map(|error| error as _)
+    }
+}
+
+/// The status of a call that was cut short.
+pub(crate) fn failure_status(failure: &Failure) -> Status {
+    let code = Code::from(i32::try_from(failure.code.0).unwrap_or(Code::Unknown as i32));
+    let mut status = Status::new(code, &*failure.message);
+    if failure.retry_safe {
+        status.set_source(Arc::new(RetrySafe(None)));
+    }
+    status
+}

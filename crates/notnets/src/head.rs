@@ -1,0 +1,231 @@
+//! Between HTTP heads, which tonic speaks, and metadata, which links carry.
+//!
+//! What is the same on every call is not sent: `te`, the usual content type, the user agent that the
+//! client has announced once. The deadline and the status have fields of their own.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use notnets_core::code::Code;
+use notnets_core::link::PeerIdentity;
+use notnets_core::metadata::Metadata;
+
+const GRPC: &[u8] = b"application/grpc";
+const GRPC_STATUS: &str = "grpc-status";
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// Only sent when it is not the usual one.
+const METHOD: &str = ":method";
+const STATUS: &str = ":status";
+
+/// Who a request came from, as a request extension on the server; the kernel vouches for it.
+///
+/// ```
+/// fn caller<T>(request: &tonic::Request<T>) -> Option<u32> {
+///     request.extensions().get::<notnets::PeerInfo>()?.pid
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The process, or `None` when it lives in a pid namespace that can't be seen from here.
+    pub pid: Option<u32>,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+impl From<&PeerIdentity> for PeerInfo {
+    fn from(peer: &PeerIdentity) -> Self {
+        Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid }
+    }
+}
+
+/// The entries that a request's head is sent as.
+pub(crate) fn request_entries<'a>(
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    user_agent: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    let unusual = (method != Method::POST).then(|| (METHOD, method.as_str().as_bytes()));
+    // What a user set by hand replaces what the channel announced; an absent content type is told.
+    let no_type = (!headers.contains_key(CONTENT_TYPE)).then_some((CONTENT_TYPE.as_str(), &b""[..]));
+    unusual.into_iter().chain(no_type).chain(entries(headers).filter(move |(name, value)| {
+        let silent = *name == TE.as_str()
+            || *name == GRPC_TIMEOUT
+            || (*name == CONTENT_TYPE.as_str() && *value == GRPC)
+            || (*name == USER_AGENT.as_str() && *value == user_agent.as_bytes());
+        !silent
+    }))
+}
+
+/// The entries that a response's head is sent as. Its status, if it has one, travels beside them.
+pub(crate) fn response_entries<'a>(
+    status: &'a StatusCode,
+    headers: &'a HeaderMap,
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    let code = (*status != StatusCode::OK).then(|| (STATUS, status.as_str().as_bytes()));
+    let no_type = (!headers.contains_key(CONTENT_TYPE)).then_some((CONTENT_TYPE.as_str(), &b""[..]));
+    let rest =
+        trailer_entries(headers).filter(|(name, value)| !(*name == CONTENT_TYPE.as_str() && *value == GRPC));
+    code.into_iter().chain(no_type).chain(rest)
+}
+
+/// The entries that trailers are sent as, without the status.
+pub(crate) fn trailer_entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    entries(headers).filter(|(name, _)| *name != GRPC_STATUS)
+}
+
+fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+/// The status in a response's head or trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
+    let value = headers.get(GRPC_STATUS)?;
+    Some(value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code))
+}
+
+/// A request's method and headers, from its entries.
+pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>) -> (Method, HeaderMap) {
+    let mut headers = HeaderMap::with_capacity(metadata.len() + 4);
+    let mut method = Method::POST;
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if let Some(agent) = user_agent {
+        headers.insert(USER_AGENT, agent.clone());
+    }
+    for (key, value) in metadata {
+        if &*key == METHOD {
+            method = Method::from_bytes(&value).unwrap_or(Method::POST);
+        } else {
+            append(&mut headers, &key, value);
+        }
+    }
+    (method, headers)
+}
+
+/// A response's status and headers, from its entries.
+pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
+    let mut headers = HeaderMap::with_capacity(metadata.len() + 2);
+    let mut status = StatusCode::OK;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    for (key, value) in metadata {
+        if &*key == STATUS {
+            status = StatusCode::from_bytes(&value).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        } else {
+            append(&mut headers, &key, value);
+        }
+    }
+    (status, headers)
+}
+
+/// Trailers, from their entries and the status.
+pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(metadata.len() + 1);
+    for (key, value) in metadata {
+        append(&mut headers, &key, value);
+    }
+    set_status(&mut headers, status);
+    headers
+}
+
+/// Puts the status where gRPC libraries look for it.
+pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
+    if status != Code::NONE {
+        headers.insert(GRPC_STATUS, HeaderValue::from(status.0));
+    }
+}
+
+/// Adds what the peer sent if it can be a header at all. The content type and user agent replace the
+/// usual ones; an empty content type stands for none.
+fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
+    let (Ok(name), Ok(value)) =
+        (HeaderName::from_bytes(key.as_bytes()), HeaderValue::from_maybe_shared(value))
+    else {
+        return;
+    };
+    match name {
+        CONTENT_TYPE if value.is_empty() => {
+            headers.remove(CONTENT_TYPE);
+        }
+        CONTENT_TYPE | USER_AGENT => {
+            headers.insert(name, value);
+        }
+        _ => {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// What a client asked for in `grpc-timeout`
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+/// The remaining time, for the handler: at most eight digits, as the protocol wants it.
+pub(crate) fn set_timeout(headers: &mut HeaderMap, remaining: Duration) {
+    const LARGEST: u128 = 99_999_999;
+    let nanos = remaining.as_nanos();
+    let units = [(1, 'n'), (1_000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S')];
+    let (n, unit) = units
+        .into_iter()
+        .map(|(size, unit)| (nanos / size, unit))
+        .find(|(n, _)| *n <= LARGEST)
+        .unwrap_or((LARGEST, 'S'));
+    if let Ok(value) = HeaderValue::try_from(format!("{n}{unit}")) {
+        headers.insert(GRPC_TIMEOUT, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_round_trip_within_their_digits() {
+        for duration in [
+            Duration::ZERO,
+            Duration::from_nanos(7),
+            Duration::from_millis(1500),
+            Duration::from_secs(3),
+            Duration::from_secs(86_400),
+        ] {
+            let mut headers = HeaderMap::new();
+            set_timeout(&mut headers, duration);
+            assert_eq!(timeout(&headers), Some(duration));
+        }
+        for wrong in ["", "5", "123456789S", "5x", "S", "-1S", "é"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(wrong.as_bytes()).unwrap());
+            assert_eq!(timeout(&headers), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_usual_head_has_no_entries() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        assert_eq!(request_entries(&Method::POST, &headers, "agent").count(), 0);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        headers.insert(USER_AGENT, HeaderValue::from_static("mine"));
+        assert_eq!(request_entries(&Method::GET, &headers, "agent").count(), 3);
+    }
+}

@@ -1,0 +1,354 @@
+//! A link as tasks share it: the connection behind a lock, and who has to be woken when.
+//!
+//! Whoever has something to send or to look for locks the link, does it, and *settles*: events become
+//! wake-ups, and the peer's doorbell is rung if the peer is parked. A task that waits for a reply
+//! polls the lane itself, one task at a time; when it stops, the lane is armed and looked at once
+//! more, so that a lane is always either polled or armed. The [`driver`] task does the rest: doorbells,
+//! deadlines, further segments, and the link's end.
+
+pub(crate) mod driver;
+mod waiters;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use notnets_core::call::{Connection, Event, Failure, Role, Violation};
+use notnets_core::code::Code;
+use notnets_core::limits::Limits;
+use notnets_core::link::segments::Segments;
+use notnets_core::link::{Established, Socket};
+use notnets_memory::process::ForkGuard;
+
+use crate::clock;
+use crate::wait::{self, Budget, Wait};
+pub(crate) use waiters::Waiters;
+
+/// Descriptors taken in one go before others get a turn.
+const BATCH: usize = 64;
+
+/// One end of a link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    state: Mutex<State>,
+    socket: Arc<Socket>,
+    fork: ForkGuard,
+}
+
+/// What the lock protects.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub connection: Connection<Waiters>,
+    pub segments: Segments,
+    /// Why no call can be made any more.
+    pub broken: Option<Failure>,
+    /// The local side wants the link to end.
+    pub closing: bool,
+    /// The last answered ping.
+    pub pong: u64,
+    budget: Budget,
+    /// The stream whose task polls the lane.
+    poller: Option<u64>,
+    /// Tasks that wait to open a stream.
+    openers: Vec<Waker>,
+    driver: Option<Waker>,
+    /// When the driver wakes by itself.
+    timer: u64,
+    wakes: Vec<Waker>,
+    space_armed: bool,
+}
+
+impl Link {
+    /// A link over what the handshake established. The driver still has to be started.
+    pub(crate) fn new(
+        role: Role,
+        own: Limits,
+        wait: Wait,
+        established: Established,
+    ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
+        let Established { socket, pidfd, lanes, peer_limits, .. } = established;
+        let state = State {
+            connection: Connection::new(role, lanes, own, peer_limits),
+            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
+            broken: None,
+            closing: false,
+            pong: 0,
+            budget: Budget::new(wait),
+            poller: None,
+            openers: Vec::new(),
+            driver: None,
+            timer: u64::MAX,
+            wakes: Vec::new(),
+            space_armed: false,
+        };
+        let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
+        Ok((Arc::new(link), pidfd))
+    }
+
+    /// Locks, does something, settles.
+    #[inline]
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = act(&mut state);
+        self.settle(state);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held is a bug of ours; the state is checked as a peer's is, so
+        // going on does no harm beyond this link.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.fork.is_forked_child() && state.broken.is_none() {
+            state.broken = Some(Failure::new(
+                Code::UNAVAILABLE,
+                "this process was forked from the one that made the channel: make a channel after the fork",
+            ));
+        }
+        state
+    }
+
+    /// Turns events into wake-ups, rings the peer if it is parked, and unlocks.
+    #[inline]
+    fn settle(&self, mut state: MutexGuard<'_, State>) {
+        let ring = state.settle();
+        let mut wakes = std::mem::take(&mut state.wakes);
+        drop(state);
+        if ring {
+            self.socket.ring();
+        }
+        for waker in wakes.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `check` finds what it looks for on a stream. The first task that waits polls the
+    /// lane for a while, in place; `polling` remembers for the caller whether it does.
+    ///
+    /// `check` must find something when the link is broken.
+    pub(crate) fn poll_received<R>(
+        &self,
+        cx: &mut Context<'_>,
+        stream: u64,
+        mut check: impl FnMut(&mut State) -> Option<R>,
+    ) -> Poll<R> {
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = check(&mut state) {
+                state.stop_polling(stream);
+                self.settle(state);
+                return Poll::Ready(found);
+            }
+            if state.poller.is_some_and(|poller| poller != stream) {
+                break;
+            }
+            if state.receive() > 0 {
+                continue;
+            }
+            let now = clock::now();
+            if state.budget.allows(now) {
+                state.poller = Some(stream);
+                let lanes = state.connection.lanes();
+                lanes.disarm_frames();
+                if wait::spin(|| lanes.is_ready()) {
+                    continue;
+                }
+                cx.waker().wake_by_ref();
+                break;
+            }
+            state.stop_polling(stream);
+            if state.park() {
+                break;
+            }
+        }
+        if let Some(waiters) = state.connection.user(stream) {
+            waiters.wait_received(cx.waker());
+        }
+        self.settle(state);
+        Poll::Pending
+    }
+
+    /// A task that may have been polling the lane is dropped.
+    pub(crate) fn abandon(&self, stream: u64, act: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        if state.broken.is_none() {
+            act(&mut state);
+        }
+        state.stop_polling(stream);
+        self.settle(state);
+    }
+
+    /// Ends the link: all its calls fail with this, at once.
+    pub(crate) fn break_with(&self, failure: Failure) {
+        let mut state = self.lock();
+        state.broken.get_or_insert(failure);
+        let users = state.connection.take_users();
+        let mut wakes = std::mem::take(&mut state.wakes);
+        for waiters in users {
+            waiters.wake_all(&mut wakes);
+        }
+        wakes.append(&mut state.openers);
+        drop(state);
+        for waker in wakes {
+            waker.wake();
+        }
+    }
+
+    /// The local side is done with the link.
+    pub(crate) fn close(&self) {
+        self.with(|state| {
+            state.closing = true;
+            state.wake_driver();
+        });
+    }
+
+    /// Can calls be opened?
+    pub(crate) fn is_usable(&self) -> bool {
+        let state = self.lock();
+        state.broken.is_none() && !state.connection.is_draining()
+    }
+}
+
+impl State {
+    /// Takes what the peer has pushed. Nothing once the link is broken.
+    #[inline]
+    pub(crate) fn receive(&mut self) -> usize {
+        if self.broken.is_some() {
+            return 0;
+        }
+        let taken = self.connection.receive(BATCH);
+        if taken > 0 {
+            self.budget.arrived(clock::now);
+        }
+        taken
+    }
+
+    /// May whoever drives this link poll on at `now`, rather than park?
+    pub(crate) fn may_poll(&mut self, now: u64) -> bool {
+        self.broken.is_none()
+            && self.budget.allows(now)
+            && (!self.budget.is_endless() || self.connection.open_streams() > 0)
+    }
+
+    /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
+    #[inline]
+    pub(crate) fn park(&mut self) -> bool {
+        self.broken.is_some() || !self.connection.lanes().arm_frames()
+    }
+
+    /// Is a task of the local side polling the lane?
+    pub(crate) fn is_polled(&self) -> bool {
+        self.poller.is_some()
+    }
+
+    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
+        if !self.openers.iter().any(|other| other.will_wake(waker)) {
+            self.openers.push(waker.clone());
+        }
+    }
+
+    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+        if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+            self.driver = Some(waker.clone());
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: u64) {
+        self.timer = timer;
+    }
+
+    pub(crate) fn wake_driver(&mut self) {
+        if let Some(driver) = &self.driver {
+            self.wakes.push(driver.clone());
+        }
+    }
+
+    /// Violations of the peer's, as the failure of all calls.
+    pub(crate) fn violation(&self) -> Option<Failure> {
+        self.connection.violation().map(violation_failure)
+    }
+
+    /// The doorbell was rung: the words that asked for it are used up.
+    pub(crate) fn rung(&mut self) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.connection.lanes().disarm_frames();
+        if std::mem::take(&mut self.space_armed) {
+            self.connection.lanes().disarm_space();
+            self.connection.wake_queued();
+        }
+    }
+
+    /// The stream's task does not look at the lane any more: then it has to be armed.
+    fn stop_polling(&mut self, stream: u64) {
+        if self.poller != Some(stream) {
+            return;
+        }
+        self.poller = None;
+        while !self.park() {
+            self.receive();
+        }
+    }
+
+    /// Returns whether the peer has to be rung.
+    fn settle(&mut self) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
+        self.watch_space();
+        while let Some(event) = self.connection.poll_event() {
+            self.on_event(event);
+        }
+        let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
+        if timer || self.connection.violation().is_some() || self.connection.wants_segment() {
+            if timer {
+                self.timer = 0;
+            }
+            self.wake_driver();
+        }
+        self.connection.lanes().bell_is_due()
+    }
+
+    fn watch_space(&mut self) {
+        let waits = self.connection.waits_for_space();
+        if waits && !self.space_armed {
+            self.space_armed = true;
+            self.connection.lanes().arm_space();
+            self.connection.wake_queued();
+        } else if !waits && self.space_armed {
+            self.space_armed = false;
+            self.connection.lanes().disarm_space();
+        }
+    }
+
+    fn on_event(&mut self, event: Event<Waiters>) {
+        match event {
+            Event::Readable(stream) => {
+                if let Some(waiters) = self.connection.user(stream) {
+                    self.wakes.extend(waiters.received());
+                }
+            }
+            Event::Writable(stream) => {
+                if let Some(waiters) = self.connection.user(stream) {
+                    self.wakes.extend(waiters.writable());
+                }
+            }
+            Event::Cancelled(_, waiters) => {
+                if let Some(waiters) = waiters {
+                    waiters.wake_all(&mut self.wakes);
+                }
+            }
+            Event::CanOpen => self.wakes.append(&mut self.openers),
+            Event::Pong(echo) => {
+                self.pong = echo;
+                self.wake_driver();
+            }
+            // The driver that received it accepts it; a channel asks when it opens its next call.
+            Event::Request | Event::GoAway => {}
+        }
+    }
+}
+
+/// What a peer's violation means for the calls on the link.
+pub(crate) fn violation_failure(violation: &Violation) -> Failure {
+    Failure::new(Code::INTERNAL, format!("the link was closed: {violation}"))
+}

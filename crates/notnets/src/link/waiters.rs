@@ -1,0 +1,48 @@
+//! The tasks that wait for something of one stream.
+
+use std::task::Waker;
+
+/// At most one task for each thing there is to wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    received: Option<Waker>,
+    writable: Option<Waker>,
+    gone: Option<Waker>,
+}
+
+impl Waiters {
+    /// Wake this when something was received.
+    #[inline]
+    pub(crate) fn wait_received(&mut self, waker: &Waker) {
+        store(&mut self.received, waker);
+    }
+
+    /// Wake this when something that did not fit may be sent.
+    pub(crate) fn wait_writable(&mut self, waker: &Waker) {
+        store(&mut self.writable, waker);
+    }
+
+    /// Wake this when the call is over before its handler is.
+    pub(crate) fn wait_gone(&mut self, waker: &Waker) {
+        store(&mut self.gone, waker);
+    }
+
+    pub(super) fn received(&mut self) -> Option<Waker> {
+        self.received.take()
+    }
+
+    pub(super) fn writable(&mut self) -> Option<Waker> {
+        self.writable.take()
+    }
+
+    pub(super) fn wake_all(self, wakes: &mut Vec<Waker>) {
+        wakes.extend([self.received, self.writable, self.gone].into_iter().flatten());
+    }
+}
+
+fn store(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(present) => present.clone_from(waker),
+        None => *slot = Some(waker.clone()),
+    }
+}

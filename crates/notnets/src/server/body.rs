@@ -1,0 +1,91 @@
+//! A request's body, as its handler reads it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use notnets_core::call::{End, Received};
+use tonic::Status;
+
+use crate::error::failure_status;
+use crate::link::{Link, State};
+
+/// The body of a request.
+pub(super) struct RequestBody {
+    link: Arc<Link>,
+    stream: u64,
+    /// What came with the request itself.
+    first: Option<Bytes>,
+    ended: bool,
+}
+
+impl RequestBody {
+    pub(super) fn new(link: Arc<Link>, stream: u64) -> Self {
+        let mut body = Self { link: Arc::clone(&link), stream, first: None, ended: false };
+        link.with(|state| {
+            if let Some(Received::Data(data)) = receive(state, stream) {
+                body.first = Some(data);
+            }
+            body.ended = matches!(state.connection.peek_end(stream), Some(End::Requests));
+        });
+        body
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let stream = self.stream;
+        let received = self.link.with(|state| {
+            let received = receive(state, stream);
+            if received.is_none()
+                && let Some(waiters) = state.connection.user(stream)
+            {
+                waiters.wait_received(cx.waker());
+            }
+            received
+        });
+        let Some(received) = received else { return Poll::Pending };
+        if let Received::Data(data) = received {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        self.ended = true;
+        Poll::Ready(match received {
+            Received::End(End::Failed(failure)) => Some(Err(failure_status(&failure))),
+            _ => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.first, self.ended) {
+            (Some(first), true) => SizeHint::with_exact(first.len() as u64),
+            (None, true) => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+fn receive(state: &mut State, stream: u64) -> Option<Received> {
+    match (state.connection.take(stream), &state.broken) {
+        (Received::Pending, None) => None,
+        (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
+        (received, _) => Some(received),
+    }
+}

@@ -1,0 +1,386 @@
+//! The server's side, with the names of tonic's `Server`.
+
+mod accept;
+mod body;
+mod handle;
+mod names;
+mod routes;
+mod serve;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use notnets_core::limits::Limits;
+use notnets_core::link::rendezvous::Directory;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower_layer::{Identity, Layer, Stack};
+use tower_service::Service;
+
+use crate::link::driver::Keepalive;
+use crate::{Error, Wait};
+use handle::{AnyService, erase};
+
+pub use accept::Admission;
+pub use names::Names;
+pub use routes::Routes;
+pub use serve::Bound;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Builds a server.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), notnets::Error> {
+/// let (_reporter, health) = tonic_health::server::health_reporter();
+/// notnets::Server::builder()
+///     .timeout(std::time::Duration::from_secs(5))
+///     .add_service(health)
+///     .serve_with_shutdown(["notnets:///inventory", "notnets:///stock"], async {
+///         tokio::signal::ctrl_c().await.ok();
+///     })
+///     .await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Server<L = Identity> {
+    config: Settings,
+    layer: L,
+}
+
+/// What a server's links and calls are held to.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    directory: Directory,
+    limits: Limits,
+    wait: Wait,
+    timeout: Option<Duration>,
+    concurrency_limit: Option<usize>,
+    load_shed: bool,
+    max_age: Option<Duration>,
+    max_age_grace: Option<Duration>,
+    keepalive_interval: Option<Duration>,
+    keepalive_timeout: Duration,
+    admission: Admission,
+    max_links: usize,
+}
+
+impl Settings {
+    fn keepalive(&self) -> Option<Keepalive> {
+        let interval = self.keepalive_interval?;
+        Some(Keepalive { interval, timeout: self.keepalive_timeout, while_idle: true })
+    }
+}
+
+impl Server {
+    /// A server with the defaults.
+    pub fn builder() -> Self {
+        let config = Settings {
+            directory: Directory::from_env(),
+            limits: Limits::default(),
+            wait: Wait::default(),
+            timeout: None,
+            concurrency_limit: None,
+            load_shed: false,
+            max_age: None,
+            max_age_grace: None,
+            keepalive_interval: None,
+            keepalive_timeout: Duration::from_secs(20),
+            admission: Admission::default(),
+            max_links: usize::MAX,
+        };
+        Self { config, layer: Identity::new() }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::builder()
+    }
+}
+
+impl<L> Server<L> {
+    /// Serves its names in this rendezvous directory, not in the environment's.
+    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.config.directory = Directory::at(path);
+        self
+    }
+
+    /// The deadline of each call that does not bring a shorter one, over the whole call.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.config.timeout = Some(timeout);
+        self
+    }
+
+    /// Handlers that run at once for each link; more calls wait.
+    pub fn concurrency_limit_per_connection(mut self, limit: usize) -> Self {
+        self.config.concurrency_limit = Some(limit);
+        self
+    }
+
+    /// Calls over the concurrency limit fail with `RESOURCE_EXHAUSTED` and don't wait.
+    pub fn load_shed(mut self, load_shed: bool) -> Self {
+        self.config.load_shed = load_shed;
+        self
+    }
+
+    /// Bytes of one request stream that may wait to be read.
+    pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.config.limits.stream_window = bytes.into().unwrap_or(Limits::default().stream_window);
+        self
+    }
+
+    /// Bytes over all request streams of a link that may wait to be read.
+    pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.config.limits.link_window = bytes.into().unwrap_or(Limits::default().link_window);
+        self
+    }
+
+    /// Calls that may be open at once on a link; a client holds more back. 16,384 unless set.
+    pub fn max_concurrent_streams(mut self, streams: impl Into<Option<u32>>) -> Self {
+        self.config.limits.streams = streams.into().unwrap_or(Limits::default().streams);
+        self
+    }
+
+    /// Bytes of metadata that a request may have, and at most those that a response may. 16 KiB unless
+    /// set.
+    pub fn max_metadata_size(mut self, bytes: u32) -> Self {
+        self.config.limits.metadata_bytes = bytes;
+        self
+    }
+
+    /// After so long a link's client is told to go elsewhere; its open calls finish.
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.config.max_age = Some(age);
+        self
+    }
+
+    /// How long those calls may take before they are cut off. For ever unless set.
+    pub fn max_connection_age_grace(mut self, grace: Duration) -> Self {
+        self.config.max_age_grace = Some(grace);
+        self
+    }
+
+    /// Asks a client that is silent for so long whether it is there. Off unless set: the end of a
+    /// process is noticed without.
+    pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
+        self.config.keepalive_interval = interval;
+        self
+    }
+
+    /// How long a client may take to answer that. 20 s unless set.
+    pub fn keepalive_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.config.keepalive_timeout = timeout.unwrap_or(Duration::from_secs(20));
+        self
+    }
+
+    /// How to wait for messages.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.config.wait = wait;
+        self
+    }
+
+    /// Who may connect. Only processes of the server's own uid unless set.
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.config.admission = admission;
+        self
+    }
+
+    /// Links that may be open at once; more are refused. Unlimited unless set.
+    pub fn max_connections(mut self, links: usize) -> Self {
+        self.config.max_links = links;
+        self
+    }
+
+    /// Wraps all services in a tower layer; the one added last is the outermost.
+    pub fn layer<N>(self, layer: N) -> Server<Stack<N, L>> {
+        Server { config: self.config, layer: Stack::new(layer, self.layer) }
+    }
+
+    /// Adds a service that tonic-build generated.
+    pub fn add_service<S>(self, service: S) -> Router<L>
+    where
+        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add_routes(Routes::default()).add_service(service)
+    }
+
+    /// Adds a service if there is one.
+    pub fn add_optional_service<S>(self, service: Option<S>) -> Router<L>
+    where
+        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.add_routes(Routes::default()).add_optional_service(service)
+    }
+
+    /// Adds services that were put together before.
+    pub fn add_routes(self, routes: Routes) -> Router<L> {
+        Router { server: self, routes }
+    }
+
+    /// Listens on these names for any tower service, without routing by service name.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub fn bind_service<S, B>(self, names: impl Names, service: S) -> Result<Bound, Error>
+    where
+        L: Layer<S>,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let service: Arc<dyn AnyService> = erase(self.layer.layer(service));
+        Bound::new(names, service, self.config)
+    }
+
+    /// Serves any tower service under these names, until it fails.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub async fn serve_service<S, B>(self, names: impl Names, service: S) -> Result<(), Error>
+    where
+        L: Layer<S>,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.bind_service(names, service)?.serve().await
+    }
+}
+
+/// A server with services.
+#[derive(Clone, Debug)]
+pub struct Router<L = Identity> {
+    server: Server<L>,
+    routes: Routes,
+}
+
+impl<L> Router<L> {
+    /// Adds one more service.
+    pub fn add_service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// Adds one more service if there is one.
+    pub fn add_optional_service<S>(self, service: Option<S>) -> Self
+    where
+        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        match service {
+            Some(service) => self.add_service(service),
+            None => self,
+        }
+    }
+
+    /// Listens on these names: from now on clients can connect, and are answered once
+    /// [`Bound::serve`] is awaited.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub fn bind<B>(self, names: impl Names) -> Result<Bound, Error>
+    where
+        L: Layer<Routes>,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.server.bind_service(names, self.routes)
+    }
+
+    /// Serves under these names, until it fails.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub async fn serve<B>(self, names: impl Names) -> Result<(), Error>
+    where
+        L: Layer<Routes>,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.bind(names)?.serve().await
+    }
+
+    /// Serves under these names until `signal` completes, then gracefully stops: calls in flight
+    /// end, new ones are refused with `UNAVAILABLE`.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub async fn serve_with_shutdown<B>(
+        self,
+        names: impl Names,
+        signal: impl Future<Output = ()>,
+    ) -> Result<(), Error>
+    where
+        L: Layer<Routes>,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        self.bind(names)?.serve_with_shutdown(signal).await
+    }
+}
+
+/// An HTTP response whose body a link can carry. There is nothing to implement.
+pub trait ResponseLike: Send {
+    /// As what is served.
+    fn into_response(self) -> Response<Body>;
+}
+
+impl<B> ResponseLike for Response<B>
+where
+    B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    fn into_response(self) -> Response<Body> {
+        self.map(Body::new)
+    }
+}

@@ -1,0 +1,120 @@
+//! Listening: names in the rendezvous directory, connections from there, and the end of it all.
+
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use notnets_core::link::rendezvous::Listener;
+use notnets_core::link::stats::Stats;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::accept::{Shared, serve_connection};
+use super::handle::AnyService;
+use super::{Names, Settings};
+use crate::Error;
+use crate::watch::{Watched, watch};
+
+/// Out of descriptors or memory, accepting is tried again after so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server whose names are taken: clients can connect already.
+pub struct Bound {
+    listeners: Vec<Listener>,
+    shared: Shared,
+    stop: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+impl Bound {
+    pub(super) fn new(
+        names: impl Names,
+        service: Arc<dyn AnyService>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        settings.limits.check()?;
+        let names = names.names()?;
+        let listen = |name| settings.directory.listen(name);
+        let listeners = names.iter().map(listen).collect::<Result<_, _>>()?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (stop, shutdown) = watch::channel(false);
+        let shared = Shared { service, settings, stats: Stats::new(since)?, shutdown };
+        Ok(Self { listeners, shared, stop })
+    }
+
+    /// Serves, until it fails.
+    ///
+    /// # Errors
+    /// When the runtime can't watch a socket.
+    pub async fn serve(self) -> Result<(), Error> {
+        self.serve_with_shutdown(pending()).await
+    }
+
+    /// Serves until `signal` completes, then gracefully stops: the names are given up, calls in
+    /// flight end, new ones are refused with `UNAVAILABLE`. When this is dropped instead, all ends at
+    /// once.
+    ///
+    /// # Errors
+    /// When the runtime can't watch a socket.
+    pub async fn serve_with_shutdown(self, signal: impl Future<Output = ()>) -> Result<(), Error> {
+        let Self { listeners, shared, stop } = self;
+        let shared = Arc::new(shared);
+        let mut connections = JoinSet::new();
+        let watched = listeners.into_iter().map(|listener| watch(listener, Interest::READABLE));
+        let watch_error = |source| Error::Io { step: "watch a listening socket", source };
+        let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
+        let mut signal = pin!(signal);
+        loop {
+            tokio::select! {
+                () = &mut signal => break,
+                socket = accept(&watched) => {
+                    connections.spawn(serve_connection(Arc::clone(&shared), socket.into()));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        // The names first, so that a successor can take them while we finish.
+        watched.clear();
+        stop.send_replace(true);
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// The next connection on any of the listeners.
+async fn accept(listeners: &[AsyncFd<Watched<Listener>>]) -> OwnedFd {
+    loop {
+        match poll_fn(|cx| poll_accept(listeners, cx)).await {
+            Ok(socket) => return socket,
+            Err(error) => {
+                // The listener stays readable: a pause keeps this from spinning.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn poll_accept(listeners: &[AsyncFd<Watched<Listener>>], cx: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {
+    for listener in listeners {
+        while let Poll::Ready(guard) = listener.poll_read_ready(cx) {
+            let mut guard = guard?;
+            match listener.get_ref().accept()? {
+                Some(socket) => return Poll::Ready(Ok(socket)),
+                None => guard.clear_ready(),
+            }
+        }
+    }
+    Poll::Pending
+}
