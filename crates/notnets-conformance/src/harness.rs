@@ -1,0 +1,91 @@
+//! Runs a case over two transports, each with a server process of its own, and
+//! compares what was seen.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+
+use crate::cases::Case;
+use crate::differences::{INTENDED, compare};
+use crate::process::ServerProcess;
+use crate::server::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::transport::{Flavour, Transport};
+use crate::{Observation, Rpc};
+
+/// No case takes nearly as long, also not on a machine that is busy otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A transport, and the runtime that drives it in both processes.
+pub type Setup = (Transport, Flavour);
+
+/// Runs a case in two setups against servers made by `program`.
+///
+/// # Panics
+/// When an assertion of the case fails, when it does not end in time, or when
+/// the observations differ other than intended.
+pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
+    let expected = observe::<K>(program, reference);
+    let seen = observe::<K>(program, other);
+    let faults = compare(K::NAME, INTENDED, (reference.0, &expected), (other.0, &seen));
+    assert!(
+        faults.is_empty(),
+        "{} differs:\n  {}\nseen over {}: {expected:#?}\nseen over {}: {seen:#?}",
+        K::NAME,
+        faults.join("\n  "),
+        reference.0,
+        other.0,
+    );
+}
+
+/// Runs a case in one setup.
+fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
+    let server = ServerProcess::start(Path::new(program), transport, flavour);
+    let (address, directory) = (server.address().to_owned(), server.directory());
+    let (sender, receiver) = mpsc::channel();
+    // A thread of its own: a case that hangs within one poll, where no timer of
+    // its runtime would fire, is noticed all the same.
+    let case = thread::spawn(move || {
+        let runtime = flavour.runtime().expect("a runtime");
+        let seen = runtime.block_on(run::<K>(transport, &address, directory));
+        // A case is over once it has said what it saw. What it left behind
+        // must not hold up its end.
+        runtime.shutdown_background();
+        let _ = sender.send(seen);
+    });
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(seen) => seen,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            panic!("{} over {transport} ({flavour} runtime) hangs: no end after {PATIENCE:?}", K::NAME)
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            let cause = case.join().expect_err("the case ended without an observation");
+            let cause = cause.downcast_ref::<String>().cloned().unwrap_or_else(|| format!("{cause:?}"));
+            panic!("{} over {transport} ({flavour} runtime): {cause}", K::NAME)
+        }
+    }
+}
+
+/// Runs a case over a new channel.
+#[cfg_attr(not(feature = "notnets"), expect(unused_variables, reason = "only NotNets has a directory"))]
+async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
+    match transport {
+        Transport::Tcp | Transport::Uds => K::run(http2(address).await).await,
+        #[cfg(feature = "notnets")]
+        Transport::NotNets => K::run(notnets(address, directory).await).await,
+        #[cfg(not(feature = "notnets"))]
+        Transport::NotNets => panic!("built without the feature `notnets`"),
+    }
+}
+
+async fn http2(address: &str) -> impl Rpc {
+    Endpoint::from_shared(address.to_owned())
+        .expect("the server's address is a URI")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect()
+        .await
+        .expect("the server accepts connections")
+}
