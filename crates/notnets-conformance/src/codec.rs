@@ -1,14 +1,17 @@
 //! A codec whose encoder refuses a certain message, for the cases in which
 //! encoding fails.
 
+use tonic::Status;
 use tonic::codec::{Codec, EncodeBuf, Encoder};
-use tonic::{Code, Status};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::pb::Chunk;
 
 /// The index of a chunk that [`ChunkCodec`] cannot encode.
 pub const UNENCODABLE: u64 = u64::MAX;
+
+/// What the encoder says about such a chunk.
+pub const REFUSED: &str = "this chunk cannot be encoded";
 
 /// Encodes and decodes chunks like tonic's own codec, but for those with the
 /// index [`UNENCODABLE`].
@@ -39,7 +42,7 @@ impl Encoder for ChunkEncoder {
 
     fn encode(&mut self, item: Chunk, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         if item.index == UNENCODABLE {
-            return Err(Status::new(Code::DataLoss, "this chunk cannot be encoded"));
+            return Err(Status::data_loss(REFUSED));
         }
         self.0.encode(item, buffer)
     }

@@ -1,5 +1,7 @@
 //! The one bound that a channel must meet, and clients on top of it.
 
+use std::time::Duration;
+
 use http::{Request, Response};
 use tonic::body::Body;
 use tower_service::Service;
@@ -71,9 +73,20 @@ pub async fn counters<C: Rpc>(channel: &C, key: &str) -> Counters {
 }
 
 /// Waits until the probe has counted `at_least` that much under `key`.
+///
+/// # Panics
+/// When that takes too long, with what was counted.
 pub async fn wait_for<C: Rpc>(channel: &C, key: &str, at_least: Counters) -> Counters {
-    let request = WaitRequest { key: key.into(), at_least: Some(at_least) };
-    probe(channel).wait(request).await.expect("the probe answers").into_inner()
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let mut client = probe(channel);
+    let request = WaitRequest { key: key.into(), at_least: Some(at_least.clone()) };
+    match tokio::time::timeout(PATIENCE, client.wait(request)).await {
+        Ok(reply) => reply.expect("the probe answers").into_inner(),
+        Err(_) => {
+            let found = counters(channel, key).await;
+            panic!("after {PATIENCE:?} the probe counts {found:?} under {key:?}, expected {at_least:?}")
+        }
+    }
 }
 
 /// Asserts that the channel still carries calls.

@@ -1,13 +1,16 @@
 //! A caller that goes away. Dropping a call's future or stream drops its
 //! handler on the server, and the request stream that the handler held.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::pb::{Chunk, Counters, DuplexRequest, Nothing, ProduceRequest};
+use crate::pb::{Chunk, Counters, Nothing, ProduceRequest};
 use crate::rpc::{assert_alive, faults, keyed, test, wait_for};
 use crate::{Observation, Rpc};
 
+/// The client goes away while the handler waits for more of an upload.
 pub async fn cancel_after_begin<C: Rpc>(channel: C) -> Observation {
     let (chunks, receiver) = mpsc::channel(1);
     let mut client = test(&channel);
@@ -17,18 +20,40 @@ pub async fn cancel_after_begin<C: Rpc>(channel: C) -> Observation {
     call.abort();
     // The call's own half of the request stream goes too.
     chunks.closed().await;
-    gone(&channel, "begun", 1).await
+    let ended = Counters { ended: 1, request_streams_gone: 1, ..Default::default() };
+    let found = wait_for(&channel, "begun", ended).await;
+    assert_eq!((found.started, found.ended, found.consumed), (1, 1, 1));
+    let mut seen = Observation::new();
+    seen.note("dropped", found.dropped);
+    assert_alive(&channel).await;
+    seen
+}
+
+/// The client goes away while the handler is busy with something else.
+pub async fn cancel_stalled_upload<C: Rpc>(channel: C) -> Observation {
+    let (chunks, receiver) = mpsc::channel(1);
+    let mut client = faults(&channel);
+    let call =
+        tokio::spawn(async move { client.stall(keyed("stalled", ReceiverStream::new(receiver))).await });
+    chunks.send(Chunk::default()).await.expect("the call goes on");
+    wait_for(&channel, "stalled", Counters { consumed: 1, ..Default::default() }).await;
+    call.abort();
+    chunks.closed().await;
+    gone(&channel, "stalled", 1).await
 }
 
 pub async fn cancel_after_first_response<C: Rpc>(channel: C) -> Observation {
-    let (requests, receiver) = mpsc::channel(1);
-    let call = test(&channel).duplex(keyed("answered", ReceiverStream::new(receiver))).await;
+    let (chunks, receiver) = mpsc::channel(1);
+    let call = faults(&channel).hold(keyed("answered", ReceiverStream::new(receiver))).await;
     let mut stream = call.expect("a stream").into_inner();
-    requests.send(DuplexRequest { sizes: vec![1], ..Default::default() }).await.expect("it goes on");
+    chunks.send(Chunk::default()).await.expect("the call goes on");
     stream.message().await.expect("no error").expect("the first response");
     drop(stream);
-    requests.closed().await;
-    gone(&channel, "answered", 1).await
+    let stopped = tokio::time::timeout(SOON, chunks.closed()).await.is_ok();
+    drop(chunks);
+    let mut seen = gone(&channel, "answered", 1).await;
+    seen.note("dropping the replies stops the requests", stopped);
+    seen
 }
 
 pub async fn cancel_unary<C: Rpc>(channel: C) -> Observation {
@@ -50,6 +75,9 @@ pub async fn cancel_endless_stream<C: Rpc>(channel: C) -> Observation {
     drop(stream);
     gone(&channel, "endless", 0).await
 }
+
+/// For how long to wait for what may never come.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Waits until the one handler of this key was dropped, and its request stream
 /// if it had any.

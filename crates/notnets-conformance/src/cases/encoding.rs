@@ -5,7 +5,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::client::Grpc;
 use tonic::{Code, Request, Status};
 
-use crate::codec::{ChunkCodec, UNENCODABLE};
+use crate::codec::{ChunkCodec, REFUSED, UNENCODABLE};
 use crate::pb::{Chunk, Counters};
 use crate::rpc::{assert_alive, keyed, wait_for};
 use crate::{Observation, Rpc};
@@ -63,7 +63,8 @@ pub async fn encode_error_on_server<C: Rpc>(channel: C) -> Observation {
                 }
             }
         };
-        assert_eq!(status.code(), Code::DataLoss, "what the encoder said");
+        assert_eq!(status.code(), Code::Internal, "tonic's code for what the encoder refuses");
+        assert!(status.message().contains(REFUSED), "and what the encoder said: {status:?}");
         seen.note(format!("{path} chunks"), chunks);
         seen.note_status(path.path(), &status);
     }

@@ -37,7 +37,8 @@ macro_rules! for_each_case {
                 zero_byte_messages
             }
             cancellation {
-                cancel_after_begin, cancel_after_first_response, cancel_unary, cancel_endless_stream
+                cancel_after_begin, cancel_after_first_response, cancel_stalled_upload, cancel_unary,
+                cancel_endless_stream
             }
             compression { gzip_both_ways, zstd_both_ways, compression_not_accepted }
             concurrency { ten_thousand_concurrent_calls, mixed_calls_in_parallel }

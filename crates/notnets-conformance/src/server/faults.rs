@@ -37,6 +37,7 @@ impl faults_server::Faults for FaultsService {
     type PanicAtEmptyStream = Replies<Chunk>;
     type ProduceStream = Replies<Chunk>;
     type EndEarlyStream = Replies<Chunk>;
+    type HoldStream = Replies<Chunk>;
 
     async fn sleep(&self, request: Request<Nothing>) -> Result<Response<Nothing>, Status> {
         let _handler = self.probe.enter(&request);
@@ -84,6 +85,18 @@ impl faults_server::Faults for FaultsService {
                 out.send(Chunk { index, body: pattern(index, size) }).await;
             }
             Ok(())
+        });
+        Ok(Response::new(chunks))
+    }
+
+    async fn hold(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Replies<Chunk>>, Status> {
+        let handler = self.probe.enter(&request);
+        let mut requests = Requests::new(request.into_inner(), &handler);
+        let chunks = replies(handler, async move |out| {
+            if let Some(chunk) = requests.next().await {
+                out.send(chunk?).await;
+            }
+            match pending::<Infallible>().await {}
         });
         Ok(Response::new(chunks))
     }

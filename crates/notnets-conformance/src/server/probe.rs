@@ -94,6 +94,7 @@ impl Drop for Handler {
     fn drop(&mut self) {
         let finished = self.finished;
         self.tally.add(|counters| {
+            counters.ended += 1;
             if finished {
                 counters.finished += 1;
             } else {
@@ -108,6 +109,7 @@ fn reaches(counters: &Counters, wanted: &Counters) -> bool {
     counters.started >= wanted.started
         && counters.finished >= wanted.finished
         && counters.dropped >= wanted.dropped
+        && counters.ended >= wanted.ended
         && counters.request_streams_gone >= wanted.request_streams_gone
         && counters.consumed >= wanted.consumed
         && counters.produced >= wanted.produced
