@@ -43,7 +43,79 @@ pub const INTENDED: &[Difference] = &[
         why: "hyper resets a call once both of its halves are dropped; to NotNets, nobody who waits \
               for replies is nobody who calls",
     },
+    deadline("timeout_on_sleeping_server", "unary.code"),
+    deadline("timeout_on_sleeping_server", "stream.code"),
+    deadline("deadline_over_upload", "code"),
+    Difference {
+        case: "deadline_over_upload",
+        fact: "dropped",
+        http2: RACE,
+        notnets: "1",
+        why: "as in cancel_after_begin: NotNets drops the handler and shows it no end",
+    },
+    Difference {
+        case: "deadline_over_stream",
+        fact: "end",
+        http2: "Ok",
+        notnets: "DeadlineExceeded",
+        why: "tonic's deadline ends with the response's head, that of NotNets covers the whole call",
+    },
+    Difference {
+        case: "deadline_over_stream",
+        fact: "all chunks came",
+        http2: "true",
+        notnets: "false",
+        why: "the deadline covers the whole call",
+    },
+    panic("panic_in_unary"),
+    panic("panic_mid_stream"),
+    encode_error("encode_error_on_client", "at once: the encoder is quoted"),
+    encode_error("encode_error_on_client", "later: the encoder is quoted"),
+    Difference {
+        case: "reply_over_limit",
+        fact: "sending",
+        http2: "Internal",
+        notnets: "OutOfRange",
+        why: "HTTP/2 has a reset and no status for what the client itself refuses to send",
+    },
+    Difference {
+        case: "metadata_over_limit",
+        fact: "code",
+        http2: "Unknown",
+        notnets: "ResourceExhausted",
+        why: "HTTP/2 answers with the HTTP status 431, for which gRPC has no code",
+    },
 ];
+
+const fn deadline(case: &'static str, fact: &'static str) -> Difference {
+    Difference {
+        case,
+        fact,
+        http2: "Cancelled",
+        notnets: "DeadlineExceeded",
+        why: "gRPC's code for a deadline that has passed is DEADLINE_EXCEEDED",
+    }
+}
+
+const fn panic(case: &'static str) -> Difference {
+    Difference {
+        case,
+        fact: "code",
+        http2: "Cancelled",
+        notnets: "Internal",
+        why: "a handler that panicked has failed; nobody cancelled the call",
+    }
+}
+
+const fn encode_error(case: &'static str, fact: &'static str) -> Difference {
+    Difference {
+        case,
+        fact,
+        http2: "false",
+        notnets: "true",
+        why: "HTTP/2 resets the stream and loses the status; NotNets fails the call with it",
+    }
+}
 
 /// Every fact that is not as it should be, in words: equal over both
 /// transports, or as pinned by `intended`. Empty when all is well.

@@ -32,11 +32,11 @@ pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
     let faults = compare(K::NAME, INTENDED, (reference.0, &expected), (other.0, &seen));
     assert!(
         faults.is_empty(),
-        "{} differs:\n  {}\nseen over {}: {expected:#?}\nseen over {}: {seen:#?}",
+        "{} over {} is not what it is over {}:\n  {}",
         K::NAME,
-        faults.join("\n  "),
-        reference.0,
         other.0,
+        reference.0,
+        faults.join("\n  "),
     );
 }
 
@@ -56,7 +56,11 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
         let _ = sender.send(seen);
     });
     match receiver.recv_timeout(PATIENCE) {
-        Ok(seen) => seen,
+        Ok(seen) => {
+            // Shown by the test runner if the test fails.
+            println!("{} over {transport} ({flavour} runtime): {seen:#?}", K::NAME);
+            seen
+        }
         Err(mpsc::RecvTimeoutError::Timeout) => {
             panic!("{} over {transport} ({flavour} runtime) hangs: no end after {PATIENCE:?}", K::NAME)
         }

@@ -35,7 +35,9 @@ impl Observation {
     /// Notes metadata: sorted by key, repeated values in their order, without
     /// what belongs to the transport.
     pub fn note_metadata(&mut self, name: impl Into<String>, metadata: &MetadataMap) {
-        self.note(name, entries(metadata));
+        let lines =
+            entries(metadata).into_iter().map(|(key, value)| format!("{key}: {}", value.escape_ascii()));
+        self.note(name, lines.collect::<Vec<_>>());
     }
 
     /// Notes all of a status: code, message, details and metadata.

@@ -37,7 +37,7 @@ pub async fn timeout_on_sleeping_server<C: Rpc>(channel: C) -> Observation {
 
     for key in ["unary", "stream"] {
         let found = wait_for(&channel, key, Counters { dropped: 1, ..Default::default() }).await;
-        seen.note(format!("{key}.finished"), found.finished);
+        seen.note(format!("{key}.dropped"), found.dropped);
     }
     assert_alive(&channel).await;
     seen
@@ -52,9 +52,9 @@ pub async fn deadline_over_upload<C: Rpc>(channel: C) -> Observation {
     assert_timed_out(&status);
     let mut seen = Observation::new();
     seen.note("code", status.code());
-    let dropped = Counters { dropped: 1, request_streams_gone: 1, ..Default::default() };
-    let found = wait_for(&channel, "upload", dropped).await;
-    seen.note("finished", found.finished);
+    let ended = Counters { ended: 1, request_streams_gone: 1, ..Default::default() };
+    let found = wait_for(&channel, "upload", ended).await;
+    seen.note("dropped", found.dropped);
     assert_alive(&channel).await;
     seen
 }

@@ -150,14 +150,14 @@ impl probe_server::Probe for ProbeService {
     }
 
     async fn arrive(&self, request: Request<ArriveRequest>) -> Result<Response<ArriveReply>, Status> {
-        let ArriveRequest { key, expected, tag } = request.into_inner();
+        let ArriveRequest { key, expected, body } = request.into_inner();
         let barrier = {
             let mut barriers = self.barriers.lock().map_err(|_| Status::internal("a handler panicked"))?;
             let new = || Arc::new(Barrier::new(expected as usize));
             Arc::clone(barriers.entry(key).or_insert_with(new))
         };
         barrier.wait().await;
-        Ok(Response::new(ArriveReply { tag }))
+        Ok(Response::new(ArriveReply { body }))
     }
 
     async fn set_health(&self, request: Request<HealthChange>) -> Result<Response<Nothing>, Status> {
