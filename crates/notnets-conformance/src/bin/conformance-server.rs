@@ -56,10 +56,7 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
             ready(&format!("unix://{address}"))?;
             serve_http2(UnixListenerStream::new(listener)).await
         }
-        #[cfg(feature = "notnets")]
-        Transport::NotNets => serve_notnets(address).await,
-        #[cfg(not(feature = "notnets"))]
-        Transport::NotNets => Err("built without the feature `notnets`".into()),
+        Transport::NotNets => Err("this server does not serve NotNets yet".into()),
     }
 }
 
@@ -68,8 +65,7 @@ where
     S: Stream<Item = std::io::Result<I>>,
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Send + Unpin + 'static,
 {
-    let mut routes = tonic::service::RoutesBuilder::default();
-    server::register(&mut routes).await;
+    let routes = server::register(tonic::service::RoutesBuilder::default()).await;
     tonic::transport::Server::builder()
         .max_concurrent_streams(server::MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(server::STREAM_WINDOW)

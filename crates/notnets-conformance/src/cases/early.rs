@@ -1,9 +1,6 @@
 //! A server that ends a call before the client has said all it has to say. It
 //! stops the client's sending and does not fail a call that went well.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Code;
@@ -64,19 +61,10 @@ fn endless<T>(
     mut make: impl FnMut(u64) -> T + Send + 'static,
 ) -> (impl Stream<Item = T> + Send + 'static, oneshot::Receiver<()>) {
     let (alive, dropped) = oneshot::channel();
-    let messages = tokio_stream::iter(0..).map(move |index| make(index));
-    (Guarded { messages: Box::pin(messages), _alive: alive }, dropped)
-}
-
-struct Guarded<S> {
-    messages: Pin<Box<S>>,
-    _alive: oneshot::Sender<()>,
-}
-
-impl<S: Stream> Stream for Guarded<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        self.messages.as_mut().poll_next(cx)
-    }
+    let messages = tokio_stream::iter(0..).map(move |index| {
+        // Held by the stream for as long as it is.
+        let _alive: &oneshot::Sender<()> = &alive;
+        make(index)
+    });
+    (messages, dropped)
 }

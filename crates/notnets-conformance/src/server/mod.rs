@@ -46,10 +46,10 @@ pub const STREAM_WINDOW: u32 = 256 << 10;
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// What services are added to: a transport's router.
-pub trait Register {
+pub trait Register: Sized {
     /// Adds one service under its name. Interceptors have bodies of their own
     /// type, so this takes any.
-    fn add<S, B>(&mut self, service: S)
+    fn add<S, B>(self, service: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
             + NamedService
@@ -62,7 +62,7 @@ pub trait Register {
 }
 
 impl Register for tonic::service::RoutesBuilder {
-    fn add<S, B>(&mut self, service: S)
+    fn add<S, B>(mut self, service: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
             + NamedService
@@ -74,11 +74,12 @@ impl Register for tonic::service::RoutesBuilder {
         B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Send + 'static,
     {
         self.add_service(service);
+        self
     }
 }
 
 /// Adds all services, with their interceptor, compression and limits.
-pub async fn register(routes: &mut impl Register) {
+pub async fn register<R: Register>(routes: R) -> R {
     let probe = probe::Probe::default();
     let health = HealthReporter::new();
     health.set_serving::<TestServer<test_service::TestService>>().await;
@@ -92,15 +93,15 @@ pub async fn register(routes: &mut impl Register) {
         .accept_compressed(Zstd)
         .send_compressed(Gzip)
         .send_compressed(Zstd);
-    routes.add(InterceptedService::new(test, intercept::intercept));
-    routes.add(BulkServer::new(Bulk).max_decoding_message_size(RAISED_MESSAGE_SIZE));
-    routes.add(FaultsServer::new(faults::FaultsService::new(probe.clone())));
-    routes.add(ProbeServer::new(probe::ProbeService::new(probe, health.clone())));
-    routes.add(unencodable::UnencodableServer);
-    routes.add(tonic_health::pb::health_server::HealthServer::new(
-        tonic_health::server::HealthService::from_health_reporter(health),
-    ));
-    routes.add(reflection);
+    let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    routes
+        .add(InterceptedService::new(test, intercept::intercept))
+        .add(BulkServer::new(Bulk).max_decoding_message_size(RAISED_MESSAGE_SIZE))
+        .add(FaultsServer::new(faults::FaultsService::new(probe.clone())))
+        .add(ProbeServer::new(probe::ProbeService::new(probe, health)))
+        .add(unencodable::UnencodableServer)
+        .add(tonic_health::pb::health_server::HealthServer::new(health_service))
+        .add(reflection)
 }
 
 /// The echo with raised limits.

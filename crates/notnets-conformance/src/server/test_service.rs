@@ -42,7 +42,7 @@ impl test_server::Test for TestService {
         self.probe.enter(&request).finish();
         let metadata = observation::entries(request.metadata())
             .into_iter()
-            .map(|(key, value)| Entry { key, value: value.into() })
+            .map(|(key, value)| Entry { key, value })
             .collect();
         let copied = copied(request.metadata());
         let UnaryRequest { body, reply_size, outcome } = request.into_inner();

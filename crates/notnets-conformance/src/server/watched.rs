@@ -91,8 +91,10 @@ impl<T, F: Future<Output = Result<(), Status>>> Stream for Generated<T, F> {
         if let (Some(_), Some(handler)) = (&reply, &this.handler) {
             handler.tally().add(|counters| counters.produced += 1);
         }
-        if reply.is_none() {
-            this.handler.take().map(Handler::finish);
+        if reply.is_none()
+            && let Some(handler) = this.handler.take()
+        {
+            handler.finish();
         }
         Poll::Ready(reply.map(Ok).or_else(|| this.failure.take().map(Err)))
     }
