@@ -47,7 +47,8 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
     let (sender, receiver) = mpsc::channel();
     // A thread of its own: a case that hangs within one poll, where no timer of
     // its runtime would fire, is noticed all the same.
-    let case = thread::spawn(move || {
+    let case = thread::Builder::new().name(K::NAME.into());
+    let case = case.spawn(move || {
         let runtime = flavour.runtime().expect("a runtime");
         let seen = runtime.block_on(run::<K>(transport, &address, directory));
         // A case is over once it has said what it saw. What it left behind
@@ -55,6 +56,7 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
         runtime.shutdown_background();
         let _ = sender.send(seen);
     });
+    let case = case.expect("a thread");
     match receiver.recv_timeout(PATIENCE) {
         Ok(seen) => {
             // Shown by the test runner if the test fails.
@@ -66,7 +68,10 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let cause = case.join().expect_err("the case ended without an observation");
-            let cause = cause.downcast_ref::<String>().cloned().unwrap_or_else(|| format!("{cause:?}"));
+            let cause = match cause.downcast_ref::<&str>() {
+                Some(text) => (*text).to_owned(),
+                None => cause.downcast_ref().cloned().unwrap_or_else(|| "it says not why".to_owned()),
+            };
             panic!("{} over {transport} ({flavour} runtime): {cause}", K::NAME)
         }
     }

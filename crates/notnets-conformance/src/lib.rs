@@ -7,8 +7,13 @@
 //! is held to what tonic over HTTP/2 does, also where nobody thought of an
 //! assertion. Where a difference is intended, [`differences`] says so and why.
 //!
-//! To add a transport: a variant in [`transport::Transport`], an arm in the
-//! server binary, an arm in [`harness`]'s `run`.
+//! A run has a server process of its own, so that no case sees what another
+//! left behind, and the case itself is in the test's process.
+//!
+//! To add a case: its function in a module of [`cases`], and its name in
+//! [`for_each_case`]. To add a transport: a variant in [`transport::Transport`],
+//! an arm in the server binary, an arm in [`harness`]'s `run`, and a file in
+//! `tests/`.
 #![forbid(unsafe_code)]
 
 pub mod cases;

@@ -2,7 +2,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -35,11 +38,8 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().expect("stdout is piped"))
-            .read_line(&mut said)
-            .expect("the server's output is text");
-        let Some(address) = said.trim_end().strip_prefix("READY ") else {
+        let said = first_line(child.stdout.take().expect("stdout is piped"));
+        let Some(address) = said.strip_prefix("READY ") else {
             let _ = child.kill();
             panic!("the {transport} server did not come up ({:?}, it said {said:?})", child.wait());
         };
@@ -64,4 +64,17 @@ impl Drop for ServerProcess {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// What the server says first; nothing if it is silent for too long.
+fn first_line(stdout: ChildStdout) -> String {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let (sender, receiver) = mpsc::channel();
+    // Reading has no time limit, so a thread does it. It ends with the process.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = sender.send(line);
+    });
+    receiver.recv_timeout(PATIENCE).unwrap_or_default().trim_end().to_owned()
 }

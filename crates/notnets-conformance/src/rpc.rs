@@ -72,12 +72,25 @@ pub async fn counters<C: Rpc>(channel: &C, key: &str) -> Counters {
     probe(channel).read(Key { key: key.into() }).await.expect("the probe answers").into_inner()
 }
 
+/// How long a case waits for what must happen at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for something that must happen by itself.
+///
+/// # Panics
+/// When it does not.
+pub async fn expect<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, event).await {
+        Ok(outcome) => outcome,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}
+
 /// Waits until the probe has counted `at_least` that much under `key`.
 ///
 /// # Panics
 /// When that takes too long, with what was counted.
 pub async fn wait_for<C: Rpc>(channel: &C, key: &str, at_least: Counters) -> Counters {
-    const PATIENCE: Duration = Duration::from_secs(20);
     let mut client = probe(channel);
     let request = WaitRequest { key: key.into(), at_least: Some(at_least.clone()) };
     match tokio::time::timeout(PATIENCE, client.wait(request)).await {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::pb::{Chunk, Counters, Nothing, ProduceRequest};
-use crate::rpc::{assert_alive, faults, keyed, test, wait_for};
+use crate::rpc::{assert_alive, expect, faults, keyed, test, wait_for};
 use crate::{Observation, Rpc};
 
 /// The client goes away while the handler waits for more of an upload.
@@ -19,7 +19,7 @@ pub async fn cancel_after_begin<C: Rpc>(channel: C) -> Observation {
     wait_for(&channel, "begun", Counters { consumed: 1, ..Default::default() }).await;
     call.abort();
     // The call's own half of the request stream goes too.
-    chunks.closed().await;
+    expect("the cancelled call drops its request stream", chunks.closed()).await;
     let ended = Counters { ended: 1, request_streams_gone: 1, ..Default::default() };
     let found = wait_for(&channel, "begun", ended).await;
     assert_eq!((found.started, found.ended, found.consumed), (1, 1, 1));
@@ -38,7 +38,7 @@ pub async fn cancel_stalled_upload<C: Rpc>(channel: C) -> Observation {
     chunks.send(Chunk::default()).await.expect("the call goes on");
     wait_for(&channel, "stalled", Counters { consumed: 1, ..Default::default() }).await;
     call.abort();
-    chunks.closed().await;
+    expect("the cancelled call drops its request stream", chunks.closed()).await;
     gone(&channel, "stalled", 1).await
 }
 

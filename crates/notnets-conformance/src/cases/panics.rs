@@ -4,12 +4,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::pb::{Chunk, Counters, Nothing};
-use crate::rpc::{assert_alive, faults, keyed, wait_for};
+use crate::rpc::{assert_alive, expect, faults, keyed, wait_for};
 use crate::{Observation, Rpc};
 
 pub async fn panic_in_unary<C: Rpc>(channel: C) -> Observation {
     let (open, mut bystander) = bystander(&channel).await;
-    let status = faults(&channel).panic(keyed("panic", Nothing {})).await.expect_err("no reply");
+    let mut client = faults(&channel);
+    let end = expect("the call ends", client.panic(keyed("panic", Nothing {}))).await;
+    let status = end.expect_err("the handler panicked");
     let mut seen = Observation::new();
     seen.note("code", status.code());
     wait_for(&channel, "panic", Counters { dropped: 1, ..Default::default() }).await;
@@ -29,11 +31,12 @@ pub async fn panic_mid_stream<C: Rpc>(channel: C) -> Observation {
         assert_eq!(stream.message().await.expect("no error yet"), Some(chunk));
     }
     chunks.send(Chunk::default()).await.expect("the call goes on");
-    let status = stream.message().await.expect_err("the handler panicked");
+    let end = expect("the call ends", stream.message()).await;
+    let status = end.expect_err("the handler panicked");
     let mut seen = Observation::new();
     seen.note("code", status.code());
     wait_for(&channel, "panic", Counters { dropped: 1, ..Default::default() }).await;
-    chunks.closed().await;
+    expect("the failed call drops its request stream", chunks.closed()).await;
     assert_goes_on(&open, &mut bystander).await;
     assert_alive(&channel).await;
     seen
