@@ -1,0 +1,96 @@
+//! Runs a case over two transports, each with a server process of its own, and
+//! compares what was seen.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tonic::transport::Endpoint;
+
+use crate::cases::Case;
+use crate::differences::{INTENDED, compare};
+use crate::process::ServerProcess;
+use crate::server::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::transport::{Flavour, Transport};
+use crate::{Observation, Rpc};
+
+/// No case takes nearly as long, also not on a machine that is busy otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A transport, and the runtime that drives it in both processes.
+pub type Setup = (Transport, Flavour);
+
+/// Runs a case in two setups against servers made by `program`.
+///
+/// # Panics
+/// When an assertion of the case fails, when it does not end in time, or when
+/// the observations differ other than intended.
+pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
+    let expected = observe::<K>(program, reference);
+    let seen = observe::<K>(program, other);
+    let faults = compare(K::NAME, INTENDED, (reference.0, &expected), (other.0, &seen));
+    assert!(
+        faults.is_empty(),
+        "{} over {} is not what it is over {}:\n  {}",
+        K::NAME,
+        other.0,
+        reference.0,
+        faults.join("\n  "),
+    );
+}
+
+/// Runs a case in one setup.
+fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
+    let server = ServerProcess::start(Path::new(program), transport, flavour);
+    let (address, directory) = (server.address().to_owned(), server.directory());
+    let (sender, receiver) = mpsc::channel();
+    // A thread of its own: a case that hangs within one poll, where no timer of
+    // its runtime would fire, is noticed all the same.
+    let case = thread::Builder::new().name(K::NAME.into());
+    let case = case.spawn(move || {
+        let runtime = flavour.runtime().expect("a runtime");
+        let seen = runtime.block_on(run::<K>(transport, &address, directory));
+        // A case is over once it has said what it saw. What it left behind
+        // must not hold up its end.
+        runtime.shutdown_background();
+        let _ = sender.send(seen);
+    });
+    let case = case.expect("a thread");
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(seen) => {
+            // Shown by the test runner if the test fails.
+            println!("{} over {transport} ({flavour} runtime): {seen:#?}", K::NAME);
+            seen
+        }
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            panic!("{} over {transport} ({flavour} runtime) hangs: no end after {PATIENCE:?}", K::NAME)
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            let cause = case.join().expect_err("the case ended without an observation");
+            let cause = match cause.downcast_ref::<&str>() {
+                Some(text) => (*text).to_owned(),
+                None => cause.downcast_ref().cloned().unwrap_or_else(|| "it says not why".to_owned()),
+            };
+            panic!("{} over {transport} ({flavour} runtime): {cause}", K::NAME)
+        }
+    }
+}
+
+/// Runs a case over a new channel. `directory` is where NotNets finds names.
+async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
+    match transport {
+        Transport::Tcp | Transport::Uds => K::run(http2(address).await).await,
+        Transport::NotNets => panic!("the suite has no NotNets channel yet for {}", directory.display()),
+    }
+}
+
+async fn http2(address: &str) -> impl Rpc {
+    Endpoint::from_shared(address.to_owned())
+        .expect("the server's address is a URI")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect()
+        .await
+        .expect("the server accepts connections")
+}

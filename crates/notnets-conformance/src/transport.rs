@@ -1,0 +1,59 @@
+//! The transports under test and the runtimes they are driven by.
+
+use clap::ValueEnum;
+use std::fmt;
+use tokio::runtime::{Builder, Runtime};
+
+/// What carries the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// tonic's HTTP/2 over TCP on the loopback interface.
+    Tcp,
+    /// tonic's HTTP/2 over a Unix socket.
+    Uds,
+    /// Shared memory.
+    #[value(name = "notnets")]
+    NotNets,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Uds => "uds",
+            Self::NotNets => "notnets",
+        })
+    }
+}
+
+/// Which tokio runtime drives a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Flavour {
+    /// One thread for everything.
+    Current,
+    /// Work stealing over two threads.
+    Multi,
+}
+
+impl Flavour {
+    /// A new runtime of this flavour.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread or a descriptor.
+    pub fn runtime(self) -> std::io::Result<Runtime> {
+        let mut builder = match self {
+            Self::Current => Builder::new_current_thread(),
+            Self::Multi => Builder::new_multi_thread(),
+        };
+        builder.worker_threads(2).enable_all().build()
+    }
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current",
+            Self::Multi => "multi",
+        })
+    }
+}
