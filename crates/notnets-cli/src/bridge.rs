@@ -100,3 +100,95 @@ impl HttpBody for ResponseBody {
         self.failed || self.body.is_end_stream()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http_body_util::BodyExt;
+    use tonic::Code;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// A body of the given frames that does not say beforehand that it ends.
+    struct Frames(Vec<Result<Frame<Bytes>, Status>>);
+
+    impl HttpBody for Frames {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready((!self.0.is_empty()).then(|| self.0.remove(0)))
+        }
+    }
+
+    async fn bridged(response: Result<Response<Body>, Status>) -> Response<Body> {
+        let response = Arc::new(Mutex::new(Some(response)));
+        let upstream = service_fn(move |_| {
+            let response = response.lock().expect("not poisoned").take().expect("one call");
+            async move { response }
+        });
+        let answer = Bridge::new(upstream).call(Request::new(Body::empty())).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
+
+    #[tokio::test]
+    async fn an_error_instead_of_a_response_is_a_trailers_only_response() {
+        let status = Status::with_details(Code::Unavailable, "käse", Bytes::from_static(&[1, 2]));
+        let response = bridged(Err(status)).await;
+        assert!(response.body().is_end_stream());
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!((status.code(), status.message(), status.details()), (Code::Unavailable, "käse", &[1, 2][..]));
+    }
+
+    #[tokio::test]
+    async fn an_error_in_the_body_becomes_trailers() {
+        let frames = vec![
+            Ok(Frame::data(Bytes::from_static(b"abc"))),
+            Err(Status::data_loss("gone")),
+            Ok(Frame::data(Bytes::from_static(b"never"))),
+        ];
+        let response = bridged(Ok(Response::new(Body::new(Frames(frames))))).await;
+        let collected = response.into_body().collect().await.expect("no error is left");
+        let status = Status::from_header_map(collected.trailers().expect("trailers")).expect("a status");
+        assert_eq!((status.code(), status.message()), (Code::DataLoss, "gone"));
+        assert_eq!(collected.to_bytes(), "abc");
+    }
+
+    #[tokio::test]
+    async fn a_status_in_the_head_ends_the_response_there() {
+        let mut response = Response::new(Body::new(Frames(Vec::new())));
+        response.headers_mut().insert("grpc-status", "5".parse().expect("a value"));
+        assert!(!response.body().is_end_stream());
+        let response = bridged(Ok(response)).await;
+        assert!(response.body().is_end_stream());
+        assert_eq!(response.headers()["grpc-status"], "5");
+    }
+
+    #[tokio::test]
+    async fn frames_and_trailers_pass_as_they_are() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().expect("a value"));
+        let frames = vec![
+            Ok(Frame::data(Bytes::from_static(b"ab"))),
+            Ok(Frame::data(Bytes::from_static(b"c"))),
+            Ok(Frame::trailers(trailers.clone())),
+        ];
+        let mut body = bridged(Ok(Response::new(Body::new(Frames(frames))))).await.into_body();
+        let mut data = Vec::new();
+        let passed = loop {
+            match body.frame().await.expect("not the end").expect("no error").into_data() {
+                Ok(bytes) => data.push(bytes),
+                Err(frame) => break frame.into_trailers().expect("trailers"),
+            }
+        };
+        assert_eq!(data, ["ab", "c"]);
+        assert_eq!(passed, trailers);
+        assert!(body.frame().await.is_none());
+    }
+}

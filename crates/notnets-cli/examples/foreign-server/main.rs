@@ -11,6 +11,7 @@
 #[path = "../../src/http2/mod.rs"]
 mod http2;
 mod probe;
+#[allow(dead_code)]
 mod routes;
 mod trailers;
 

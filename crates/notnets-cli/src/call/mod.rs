@@ -13,7 +13,7 @@ mod outcome;
 mod reflection;
 
 use std::io::{self, ErrorKind, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
@@ -82,31 +82,37 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let headers = metadata::collect(&args.headers);
     let client = Grpc::new(upstream).max_decoding_message_size(args.max_message_size);
     let mut reflection = Reflection::new(client.clone(), headers.clone());
-    let work = async {
-        let Some(method) = &args.method else {
-            let text = describe::services(&mut reflection).await.map_err(|error| error.at(&args.server))?;
-            return print(&text);
-        };
-        let method = reflection.method(method).await.map_err(|error| error.at(&args.server))?;
-        if args.describe {
-            return print(&describe::method(&method));
-        }
-        let input = Input::new(args.body.as_deref(), &method)?;
-        let call = Call { client, headers, method, args: &args };
-        match call.make(input).await {
-            Ok(()) => Ok(()),
-            Err(Ended::Failure(failure)) => Err(failure),
-            Err(Ended::Status(status)) => {
-                Err(outcome::failure(&status, &call.method, &args.server, &mut reflection).await)
-            }
-        }
+    let Some(name) = &args.method else {
+        return print(&args.in_time(describe::services(&mut reflection)).await?);
     };
-    match args.timeout {
-        None => work.await,
-        Some(timeout) => tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
-            let sentence = format!("{} did not answer within {timeout:?} (DEADLINE_EXCEEDED)", args.server);
-            Err(Failure::of_call(Code::DeadlineExceeded, sentence))
-        }),
+    let method = args.in_time(reflection.method(name)).await?;
+    if args.describe {
+        return print(&describe::method(&method));
+    }
+    let input = Input::new(args.body.as_deref(), &method)?;
+    let call = Call { client, headers, method, args: &args };
+    match call.make(input).await {
+        Ok(()) => Ok(()),
+        Err(Ended::Failure(failure)) => Err(failure),
+        Err(Ended::Status(status)) => {
+            Err(outcome::failure(&status, &call.method, &args.server, &mut reflection).await)
+        }
+    }
+}
+
+impl Args {
+    /// The deadline applies to asking the server about itself as well.
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, reflection::Error>>) -> Result<T, Failure> {
+        let answer = match self.timeout {
+            None => asked.await,
+            Some(timeout) => tokio::time::timeout(timeout, asked).await.map_err(|_| self.too_late(timeout))?,
+        };
+        answer.map_err(|error| error.at(&self.server))
+    }
+
+    fn too_late(&self, timeout: Duration) -> Failure {
+        let sentence = format!("{} did not answer within {timeout:?} (DEADLINE_EXCEEDED)", self.server);
+        Failure::of_call(Code::DeadlineExceeded, sentence)
     }
 }
 
@@ -136,8 +142,23 @@ impl Call<'_> {
         tokio::select! {
             biased;
             (failure, _open) = input.failure() => Err(Ended::Failure(failure)),
-            ended = self.exchange(messages) => ended,
+            ended = self.exchange_in_time(messages) => ended,
         }
+    }
+
+    async fn exchange_in_time(&self, messages: input::Messages) -> Result<(), Ended> {
+        let Some(timeout) = self.args.timeout else {
+            return self.exchange(messages).await;
+        };
+        let began = Instant::now();
+        match tokio::time::timeout(timeout, self.exchange(messages)).await {
+            // The server's clock may have been a little faster than ours, and
+            // tonic's servers then say CANCELLED.
+            Ok(Err(Ended::Status(_))) if began.elapsed() >= timeout => {}
+            Ok(ended) => return ended,
+            Err(_) => {}
+        }
+        Err(Ended::Failure(self.args.too_late(timeout)))
     }
 
     async fn exchange(&self, messages: input::Messages) -> Result<(), Ended> {

@@ -1,5 +1,6 @@
 //! A status that is not OK, told to the user.
 
+use http::header;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use prost_types::Any;
@@ -45,7 +46,12 @@ pub async fn failure(
     for detail in details(status, reflection).await {
         text += &format!("\n  detail {detail}");
     }
-    for (key, value) in status.metadata().clone().into_headers().iter() {
+    // A trailers-only reply brings HTTP's headers along with the metadata.
+    let mut metadata = status.metadata().clone().into_headers();
+    for header in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::DATE] {
+        metadata.remove(header);
+    }
+    for (key, value) in &metadata {
         text += &format!("\n  metadata {key}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
     Failure::of_call(code, text)
