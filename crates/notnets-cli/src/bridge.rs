@@ -143,7 +143,10 @@ mod tests {
         assert!(response.body().is_end_stream());
         assert_eq!(response.headers()["content-type"], "application/grpc");
         let status = Status::from_header_map(response.headers()).expect("a status");
-        assert_eq!((status.code(), status.message(), status.details()), (Code::Unavailable, "käse", &[1, 2][..]));
+        assert_eq!(
+            (status.code(), status.message(), status.details()),
+            (Code::Unavailable, "käse", &[1, 2][..])
+        );
     }
 
     #[tokio::test]

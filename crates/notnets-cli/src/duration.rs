@@ -27,7 +27,9 @@ mod tests {
 
     #[test]
     fn numbers_with_units() {
-        for (text, milliseconds) in [("250ms", 250), ("2s", 2000), ("2", 2000), ("1.5m", 90_000), ("1h", 3_600_000)] {
+        for (text, milliseconds) in
+            [("250ms", 250), ("2s", 2000), ("2", 2000), ("1.5m", 90_000), ("1h", 3_600_000)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         assert_eq!(parse("50us"), Ok(Duration::from_micros(50)));

@@ -2,7 +2,7 @@
 //! reflection. `ci/foreign-clients` runs it behind `notnets proxy`.
 //!
 //! `cargo run -p notnets-cli --example foreign-server -- 127.0.0.1:0` prints
-//! `READY ADDRESS` and serves until its standard input ends.
+//! `READY ADDRESS` and serves until it is killed.
 #![forbid(unsafe_code)]
 
 // The proxy's own HTTP/2 server: unlike tonic's it leaves deadlines to the two
@@ -18,8 +18,6 @@ mod trailers;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-
 use http2::listener::Listener;
 use http2::{Address, server};
 
@@ -32,12 +30,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let listener = Listener::bind(&address).await?;
     println!("READY {}", listener.address()?);
-    server::serve(listener, routes::all().await, input_ended(), Duration::from_secs(1)).await;
+    server::serve(listener, routes::all().await, std::future::pending(), Duration::ZERO).await;
     Ok(())
-}
-
-/// The end of standard input: whoever started this server is gone.
-async fn input_ended() {
-    let mut rest = Vec::new();
-    let _ = tokio::io::stdin().read_to_end(&mut rest).await;
 }

@@ -15,9 +15,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use pb::await_request::State;
 use pb::probe_server::Probe;
-use pb::{
-    AwaitRequest, Chunk, EchoReply, EchoRequest, FailRequest, Handler, SplitRequest, Total,
-};
+use pb::{AwaitRequest, Chunk, EchoReply, EchoRequest, FailRequest, Handler, SplitRequest, Total};
 
 /// The generated code.
 #[allow(missing_docs)]

@@ -16,9 +16,11 @@ pub fn parse(text: &str) -> Result<Pair, String> {
     if key.starts_with("grpc-") {
         return Err(format!("`{key}`: keys that begin with grpc- belong to gRPC itself (see --timeout)"));
     }
-    let name = key.parse().map_err(|_| format!("`{key}` is not a metadata key: use a-z, 0-9, `-`, `_`, `.`"))?;
-    let value: HeaderValue =
-        value.trim().parse().map_err(|_| format!("the value of `{key}` has characters metadata cannot carry: send it as {key}-bin, in base64"))?;
+    let name =
+        key.parse().map_err(|_| format!("`{key}` is not a metadata key: use a-z, 0-9, `-`, `_`, `.`"))?;
+    let value: HeaderValue = value.trim().parse().map_err(|_| {
+        format!("the value of `{key}` has characters metadata cannot carry: send it as {key}-bin, in base64")
+    })?;
     let pair = (name, value);
     if key.ends_with("-bin") && !is_base64(&pair) {
         return Err(format!("the value of `{key}` is not base64, as that of a -bin key must be"));

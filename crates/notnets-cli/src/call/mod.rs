@@ -102,10 +102,15 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 
 impl Args {
     /// The deadline applies to asking the server about itself as well.
-    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, reflection::Error>>) -> Result<T, Failure> {
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, reflection::Error>>,
+    ) -> Result<T, Failure> {
         let answer = match self.timeout {
             None => asked.await,
-            Some(timeout) => tokio::time::timeout(timeout, asked).await.map_err(|_| self.too_late(timeout))?,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, asked).await.map_err(|_| self.too_late(timeout))?
+            }
         };
         answer.map_err(|error| error.at(&self.server))
     }

@@ -93,7 +93,9 @@ impl Reflection {
     pub async fn method(&mut self, text: &str) -> Result<MethodDescriptor, Error> {
         let text = text.trim_start_matches('/');
         let (service, method) = text.split_once('/').or_else(|| text.rsplit_once('.')).ok_or_else(|| {
-            Error::Answer(format!("`{text}` is not a method: write package.Service/Method, --list shows them"))
+            Error::Answer(format!(
+                "`{text}` is not a method: write package.Service/Method, --list shows them"
+            ))
         })?;
         let service = match self.service(service).await {
             Err(Error::Status(status)) if status.code() == Code::NotFound => {

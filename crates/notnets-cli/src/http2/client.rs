@@ -23,8 +23,8 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Mutex, oneshot};
-use tonic::body::Body;
 use tonic::Status;
+use tonic::body::Body;
 use tower_service::Service;
 
 use super::status::status_of;
@@ -96,7 +96,9 @@ impl Inner {
             let (mut sender, open) = self.connection().await?;
             let mut error = match sender.try_send_request(request).await {
                 Ok(response) => {
-                    return Ok(response.map(|body| Body::new(ResponseBody { body, _open: open, _wanted: wanted })));
+                    return Ok(
+                        response.map(|body| Body::new(ResponseBody { body, _open: open, _wanted: wanted }))
+                    );
                 }
                 Err(error) => error,
             };

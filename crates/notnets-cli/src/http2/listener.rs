@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::authority::LocalAuthority;
 use super::{Address, Stream, host_and_port};
 
 /// The longest path of a Unix socket, without the final zero.
@@ -61,7 +62,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok(Box::new(LocalAuthority::new(listener.accept().await?.0))),
         }
     }
 }

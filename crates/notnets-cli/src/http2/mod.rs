@@ -7,6 +7,7 @@
 //! [`client`] and [`server`] stand on hyper directly. Both speak HTTP/2 with
 //! prior knowledge, without TLS, over TCP and over Unix sockets.
 
+mod authority;
 pub mod client;
 pub mod listener;
 pub mod server;

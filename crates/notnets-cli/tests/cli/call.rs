@@ -4,7 +4,9 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::support::{Reflection, dropped, client, in_time, key, notnets, run, server, server_of, started, unix_server};
+use crate::support::{
+    Reflection, client, dropped, in_time, key, notnets, run, server, server_of, started, unix_server,
+};
 
 const PROBE: &str = "notnets.probe.Probe";
 
@@ -50,7 +52,8 @@ message notnets.probe.EchoRequest {
 async fn a_unary_call_takes_and_gives_json_and_metadata() {
     let body = r#"{"payload":"AP8=","text":"hé","number":"-9007199254740993","colours":["COLOUR_RED",2],"counts":{"a":1}}"#;
     let server = server().await;
-    let arguments = ["call", &server, &method("Echo"), body, "-H", "Tenant: a", "-H", "tenant:b", "-H", "id-bin:AAEC"];
+    let arguments =
+        ["call", &server, &method("Echo"), body, "-H", "Tenant: a", "-H", "tenant:b", "-H", "id-bin:AAEC"];
     let reply = run(arguments).await.json();
     let expected = r#"{"payload":"AP8=","text":"hé","number":"-9007199254740993","colours":["COLOUR_RED","COLOUR_GREEN"],"counts":{"a":1}}"#;
     assert_eq!(reply["request"], serde_json::from_str::<serde_json::Value>(expected).expect("JSON"));

@@ -12,7 +12,9 @@ use crate::http2::Address;
 use crate::http2::client::Client;
 use crate::support::probe::pb::probe_client::ProbeClient;
 use crate::support::probe::pb::{Chunk, EchoRequest, FailRequest, SplitRequest};
-use crate::support::{Proxy, client, dropped, handler, in_time, key, keyed, server, server_of_ours, started, unix_server};
+use crate::support::{
+    Proxy, client, dropped, handler, in_time, key, keyed, server, server_of_ours, started, unix_server,
+};
 
 const ANY: &str = "127.0.0.1:0";
 
@@ -38,7 +40,8 @@ async fn all_four_kinds_pass_over_tcp_and_unix_sockets() {
         let reply = in_time(client.echo(request)).await.expect("a reply").into_inner();
         assert!(reply.request.expect("an echo").payload == payload);
 
-        let total = in_time(client.collect(tokio_stream::iter(vec![chunk(100_000); 50]))).await.expect("a total");
+        let total =
+            in_time(client.collect(tokio_stream::iter(vec![chunk(100_000); 50]))).await.expect("a total");
         assert_eq!((total.get_ref().chunks, total.get_ref().bytes), (50, 5_000_000));
 
         let request = SplitRequest { count: 50, size: 100_000, ..SplitRequest::default() };
@@ -76,7 +79,8 @@ async fn metadata_is_what_it_would_be_without_the_proxy() {
         let response = in_time(client(address).await.echo(request)).await.expect("a reply");
         let (head, reply, _) = response.into_parts();
         assert_eq!(head.get("x-grpc-test-echo-initial").expect("an echo"), "first");
-        let trailing = head.get_bin("x-grpc-test-echo-trailing-bin").expect("tonic adds trailers to the head");
+        let trailing =
+            head.get_bin("x-grpc-test-echo-trailing-bin").expect("tonic adds trailers to the head");
         assert_eq!(&trailing.to_bytes().expect("base64")[..], [1, 2]);
         seen.push(reply.metadata);
     }
@@ -113,7 +117,8 @@ async fn a_trailers_only_reply_is_one_block_that_ends_the_stream() {
     for (to, code) in [(server().await, Code::Unimplemented), (unbound, Code::Unavailable)] {
         let proxy = Proxy::start(ANY, &to).await;
         let mut client = Client::new(tcp(&proxy.address));
-        let request = HttpRequest::post("/shop.Cart/Add").body(tonic::body::Body::empty()).expect("a request");
+        let request =
+            HttpRequest::post("/shop.Cart/Add").body(tonic::body::Body::empty()).expect("a request");
         let response = in_time(client.call(request)).await.expect("a response");
         assert!(response.body().is_end_stream());
         assert_eq!(response.headers()["grpc-status"], (code as i32).to_string());
@@ -146,7 +151,8 @@ async fn cancelling_reaches_the_handler() {
     let both = key("both");
     let (_send, requests) = tokio::sync::mpsc::channel::<Chunk>(1);
     let mut resetting = ProbeClient::new(Client::new(tcp(&proxy.address)));
-    let stream = in_time(resetting.chat(keyed(&both, ReceiverStream::new(requests)))).await.expect("a stream");
+    let stream =
+        in_time(resetting.chat(keyed(&both, ReceiverStream::new(requests)))).await.expect("a stream");
     started(&mut direct, &both).await;
     drop(stream);
     dropped(&mut direct, &both).await;

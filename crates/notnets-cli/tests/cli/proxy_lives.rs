@@ -131,6 +131,7 @@ async fn what_stands_in_the_way_is_said() {
         assert!(ended.err().contains(words), "{listen}: {}", ended.err());
     }
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), "precious");
-    let kind = std::fs::symlink_metadata(directory.path().join("taken.sock")).expect("still there").file_type();
+    let kind =
+        std::fs::symlink_metadata(directory.path().join("taken.sock")).expect("still there").file_type();
     assert!(kind.is_socket());
 }
