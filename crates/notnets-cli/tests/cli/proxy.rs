@@ -13,7 +13,8 @@ use crate::http2::client::Client;
 use crate::support::probe::pb::probe_client::ProbeClient;
 use crate::support::probe::pb::{Chunk, EchoRequest, FailRequest, SplitRequest};
 use crate::support::{
-    Proxy, client, dropped, handler, in_time, key, keyed, server, server_of_ours, started, unix_server,
+    CALLS_PER_CONNECTION, Proxy, client, dropped, handler, in_time, key, keyed, server, server_of_ours,
+    started, unix_server,
 };
 
 const ANY: &str = "127.0.0.1:0";
@@ -204,8 +205,7 @@ async fn a_handler_that_does_not_read_stops_only_its_own_caller() {
 
 #[tokio::test]
 async fn more_calls_are_open_than_one_connection_to_the_server_allows() {
-    // tonic's server allows 200 for each connection.
-    const CALLS: usize = 450;
+    const CALLS: u32 = 4 * CALLS_PER_CONNECTION + 50;
     let server = server().await;
     let proxy = Proxy::start(ANY, &server).await;
     let mut direct = client(&server).await;

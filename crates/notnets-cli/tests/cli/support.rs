@@ -36,12 +36,16 @@ pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("it should have ended long ago")
 }
 
+/// Calls that tonic's server, as set up here, takes on one connection.
+pub const CALLS_PER_CONNECTION: u32 = 100;
+
 /// Serves everything with tonic's own HTTP/2 server; the address.
 pub async fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tokio::spawn(Server::builder().serve_with_incoming(routes::all().await, incoming));
+    let server = Server::builder().max_concurrent_streams(CALLS_PER_CONNECTION);
+    tokio::spawn(server.serve_with_incoming(routes::all().await, incoming));
     address
 }
 
