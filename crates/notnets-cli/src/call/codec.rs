@@ -1,0 +1,61 @@
+//! The codec of messages whose type is known only at run time.
+
+use prost::Message;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+/// Encodes any message and decodes those of one type.
+pub struct DynamicCodec {
+    reply: MessageDescriptor,
+}
+
+impl DynamicCodec {
+    /// A codec whose replies are of type `reply`.
+    pub fn new(reply: MessageDescriptor) -> Self {
+        Self { reply }
+    }
+}
+
+impl Codec for DynamicCodec {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = DynamicEncoder;
+    type Decoder = DynamicDecoder;
+
+    fn encoder(&mut self) -> DynamicEncoder {
+        DynamicEncoder
+    }
+
+    fn decoder(&mut self) -> DynamicDecoder {
+        DynamicDecoder { reply: self.reply.clone() }
+    }
+}
+
+/// Writes a message of any type.
+pub struct DynamicEncoder;
+
+impl Encoder for DynamicEncoder {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// Reads messages of one type.
+pub struct DynamicDecoder {
+    reply: MessageDescriptor,
+}
+
+impl Decoder for DynamicDecoder {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        DynamicMessage::decode(self.reply.clone(), buffer)
+            .map(Some)
+            .map_err(|error| Status::internal(format!("a reply is no {}: {error}", self.reply.full_name())))
+    }
+}

@@ -1,0 +1,124 @@
+//! The requests: JSON from the command line or from standard input.
+
+use std::io;
+use std::pin::Pin;
+use std::thread;
+
+use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
+use serde_json::{Deserializer, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::failure::Failure;
+
+/// The requests of one call, as they come.
+pub type Messages = Pin<Box<dyn Stream<Item = DynamicMessage> + Send>>;
+
+/// What was wrong with a request, and the sending end of the stream, which must
+/// not end: the server would take the half for the whole.
+type Broken = (Failure, mpsc::Sender<DynamicMessage>);
+
+/// Where a call's requests come from.
+pub struct Input {
+    messages: Option<Messages>,
+    failure: Option<oneshot::Receiver<Broken>>,
+}
+
+impl Input {
+    /// The requests that `body` stands for. Standard input is read while the
+    /// call runs if the method takes a stream, and to its end first if not.
+    ///
+    /// # Errors
+    /// When the body is known to be wrong before the call.
+    pub fn new(body: Option<&str>, method: &MethodDescriptor) -> Result<Self, Failure> {
+        let request = method.input();
+        match body {
+            None if method.is_client_streaming() => Ok(Self::ready(Vec::new())),
+            None => Ok(Self::ready(vec![DynamicMessage::new(request)])),
+            Some("-") if method.is_client_streaming() => Ok(Self::reading(request)),
+            Some("-") => single(parse(io::stdin().lock(), &request), &request),
+            Some(json) if method.is_client_streaming() => {
+                parse(json.as_bytes(), &request).collect::<Result<_, _>>().map(Self::ready)
+            }
+            Some(json) => single(parse(json.as_bytes(), &request), &request),
+        }
+    }
+
+    /// The requests, once.
+    pub fn messages(&mut self) -> Messages {
+        self.messages.take().unwrap_or_else(|| Box::pin(tokio_stream::empty()))
+    }
+
+    /// Resolves if a request turns out to be wrong while the call runs.
+    pub async fn failure(&mut self) -> Broken {
+        if let Some(failure) = self.failure.take()
+            && let Ok(broken) = failure.await
+        {
+            return broken;
+        }
+        std::future::pending().await
+    }
+
+    fn ready(messages: Vec<DynamicMessage>) -> Self {
+        Self { messages: Some(Box::pin(tokio_stream::iter(messages))), failure: None }
+    }
+
+    /// Reads on a thread of its own: a read of standard input cannot be
+    /// interrupted, and the command must be able to end before its input does.
+    fn reading(request: MessageDescriptor) -> Self {
+        let (send, messages) = mpsc::channel(1);
+        let (fail, failure) = oneshot::channel();
+        thread::spawn(move || {
+            for message in parse(io::stdin().lock(), &request) {
+                match message {
+                    Ok(message) => {
+                        if send.blocking_send(message).is_err() {
+                            return;
+                        }
+                    }
+                    Err(failure) => {
+                        let _ = fail.send((failure, send));
+                        return;
+                    }
+                }
+            }
+        });
+        Self { messages: Some(Box::pin(ReceiverStream::new(messages))), failure: Some(failure) }
+    }
+}
+
+fn single(
+    mut messages: impl Iterator<Item = Result<DynamicMessage, Failure>>,
+    request: &MessageDescriptor,
+) -> Result<Input, Failure> {
+    let message = messages.next().unwrap_or_else(|| Ok(DynamicMessage::new(request.clone())))?;
+    match messages.next() {
+        None => Ok(Input::ready(vec![message])),
+        Some(_) => Err(Failure::new(format!(
+            "the body goes on after the first message, but the method takes one {}: give one JSON object",
+            request.full_name()
+        ))),
+    }
+}
+
+/// The JSON values of `input`, each as soon as it is complete.
+fn parse(
+    input: impl io::Read,
+    request: &MessageDescriptor,
+) -> impl Iterator<Item = Result<DynamicMessage, Failure>> {
+    let values = Deserializer::from_reader(io::BufReader::new(input)).into_iter::<Value>();
+    values.enumerate().map(move |(index, value)| {
+        let number = index + 1;
+        let value =
+            value.map_err(|error| Failure::new(format!("message {number} of the body is not JSON: {error}")))?;
+        DynamicMessage::deserialize(request.clone(), value).map_err(|error| {
+            let name = request.full_name();
+            let fields: Vec<_> = request.fields().map(|field| field.json_name().to_owned()).collect();
+            Failure::new(format!(
+                "message {number} of the body is not a {name}: {error}; its fields are: {} (--describe says more)",
+                fields.join(", ")
+            ))
+        })
+    })
+}

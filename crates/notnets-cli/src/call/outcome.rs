@@ -1,0 +1,105 @@
+//! A status that is not OK, told to the user.
+
+use http::header;
+use prost::Message;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use prost_types::Any;
+use tonic::{Code, Status};
+
+use super::reflection::Reflection;
+use crate::failure::Failure;
+use crate::target::Target;
+
+/// What `grpc-status-details-bin` holds by convention.
+#[derive(Clone, PartialEq, Message)]
+struct RichStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// The sentence on a call that ended with `status`, with its details and
+/// trailing metadata on the lines below.
+pub async fn failure(
+    status: &Status,
+    method: &MethodDescriptor,
+    server: &Target,
+    reflection: &mut Reflection,
+) -> Failure {
+    let code = status.code();
+    let mut text = format!(
+        "{}/{} at {server} ended with {} ({})",
+        method.parent_service().full_name(),
+        method.name(),
+        code_name(code),
+        code as i32
+    );
+    if !status.message().is_empty() {
+        text += &format!(": {}", status.message());
+    }
+    if code == Code::OutOfRange && status.message().contains("message length too large") {
+        text += "; --max-message-size raises the limit";
+    }
+    for detail in details(status, reflection).await {
+        text += &format!("\n  detail {detail}");
+    }
+    // A trailers-only reply brings HTTP's headers along with the metadata.
+    let mut metadata = status.metadata().clone().into_headers();
+    for header in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::DATE] {
+        metadata.remove(header);
+    }
+    for (key, value) in &metadata {
+        text += &format!("\n  metadata {key}: {}", String::from_utf8_lossy(value.as_bytes()));
+    }
+    Failure::of_call(code, text)
+}
+
+async fn details(status: &Status, reflection: &mut Reflection) -> Vec<String> {
+    let bytes = status.details();
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    let rich = RichStatus::decode(bytes).ok().filter(|rich| !rich.details.is_empty());
+    let Some(rich) = rich else {
+        return vec![format!("of {} bytes: {}", bytes.len(), bytes.escape_ascii())];
+    };
+    let mut lines = Vec::new();
+    for any in rich.details {
+        let name = any.type_url.rsplit('/').next().unwrap_or_default();
+        let descriptor = reflection.message(name).await;
+        let json = descriptor
+            .and_then(|descriptor| DynamicMessage::decode(descriptor, any.value.as_slice()).ok())
+            .and_then(|message| serde_json::to_string(&message).ok());
+        lines.push(match json {
+            Some(json) => format!("{name}: {json}"),
+            None => format!("{name} of {} bytes: {}", any.value.len(), any.value.escape_ascii()),
+        });
+    }
+    lines
+}
+
+/// A code as gRPC's documents write it.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,246 @@
+//! The client's side: a `tower` service that sends calls to one address.
+//!
+//! Connections are made when a call needs one and replaced when they end, so a
+//! server may start later than its clients and come back as it likes. A call
+//! that the server has surely not seen is sent again on a new connection; no
+//! other is ever repeated. Dropping the response, or the future that waits for
+//! it, resets the call at once.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use std::{fmt, io};
+
+use bytes::Bytes;
+use h2::Reason;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Mutex, oneshot};
+use tonic::Status;
+use tonic::body::Body;
+use tower_service::Service;
+
+use super::status::status_of;
+use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, host_and_port};
+
+/// How long a connection may take before its calls fail.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls open at once on one connection; further ones get a further connection.
+/// HTTP/2 asks every server to allow at least as many, most allow 100 to 250.
+const CALLS_PER_CONNECTION: usize = 100;
+
+/// How many connections may end under a call before it was sent.
+const ATTEMPTS: u32 = 3;
+
+/// Sends calls to one address; cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: Address,
+    connections: Mutex<Vec<Connection>>,
+}
+
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    /// Held once here and once by each open call.
+    open: Arc<()>,
+}
+
+impl Client {
+    /// A client of `address`; it connects when the first call needs it.
+    pub fn new(address: Address) -> Self {
+        Self { inner: Arc::new(Inner { address, connections: Mutex::default() }) }
+    }
+
+    /// Connects, unless a connection is open.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` with what was tried.
+    pub async fn ready(&self) -> Result<(), Status> {
+        self.inner.connection().await.map(drop)
+    }
+}
+
+impl Service<Request<Body>> for Client {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { inner.send(request).await })
+    }
+}
+
+impl Inner {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let (wanted, unwanted) = oneshot::channel();
+        let mut request = self.address(request)?.map(|body| RequestBody { body, unwanted });
+        let mut attempt = 1;
+        loop {
+            let (mut sender, open) = self.connection().await?;
+            let mut error = match sender.try_send_request(request).await {
+                Ok(response) => {
+                    return Ok(
+                        response.map(|body| Body::new(ResponseBody { body, _open: open, _wanted: wanted }))
+                    );
+                }
+                Err(error) => error,
+            };
+            // It comes back if the connection ended before it took the call.
+            match error.take_message() {
+                Some(unsent) if attempt < ATTEMPTS => request = unsent,
+                _ => return Err(status_of(error.error())),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Addresses the call to this server, with the headers gRPC asks for.
+    fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let authority = match &self.address {
+            Address::Tcp(authority) => authority.as_str(),
+            Address::Unix(_) => "localhost",
+        };
+        *request.uri_mut() = Uri::builder()
+            .scheme("http")
+            .authority(authority)
+            .path_and_query(path)
+            .build()
+            .map_err(|error| Status::internal(format!("no URI for the path {path}: {error}")))?;
+        *request.version_mut() = http::Version::HTTP_2;
+        let headers = request.headers_mut();
+        headers.remove(header::HOST);
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/grpc"));
+        Ok(request)
+    }
+
+    /// An open connection with room for a call, and what marks the call as open.
+    async fn connection(&self) -> Result<(SendRequest<RequestBody>, Arc<()>), Status> {
+        let mut connections = self.connections.lock().await;
+        connections.retain(|connection| !connection.sender.is_closed());
+        let with_room = connections
+            .iter()
+            .find(|connection| Arc::strong_count(&connection.open) <= CALLS_PER_CONNECTION)
+            .map(|connection| (connection.sender.clone(), Arc::clone(&connection.open)));
+        if let Some(found) = with_room {
+            return Ok(found);
+        }
+        let sender = self.connect().await?;
+        let open = Arc::new(());
+        connections.push(Connection { sender: sender.clone(), open: Arc::clone(&open) });
+        Ok((sender, open))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<RequestBody>, Status> {
+        let refused = |why: &dyn fmt::Display| {
+            let address = &self.address;
+            Status::unavailable(format!("cannot connect to {address}: {why}; is its server running?"))
+        };
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, dial(&self.address)).await {
+            Ok(dialled) => dialled.map_err(|error| refused(&error))?,
+            Err(_) => return Err(refused(&format_args!("no answer within {CONNECT_TIMEOUT:?}"))),
+        };
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_METADATA)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| refused(&error))?;
+        let address = self.address.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("the connection to {address} ended: {error}");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
+    match address {
+        Address::Tcp(authority) => {
+            let stream = TcpStream::connect(host_and_port(authority)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+    }
+}
+
+/// A request's body; an error in it or a response that nobody wants any more
+/// resets the call, whether or not the caller has more to send.
+struct RequestBody {
+    body: Body,
+    /// Resolves when the future or the body of the response is dropped.
+    unwanted: oneshot::Receiver<Infallible>,
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    /// hyper resets the stream with the reason it finds in here.
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if Pin::new(&mut self.unwanted).poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Reason::CANCEL.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx).map_err(|_| Reason::CANCEL.into())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body, which counts as an open call as long as it is there.
+struct ResponseBody {
+    body: Incoming,
+    _open: Arc<()>,
+    _wanted: oneshot::Sender<Infallible>,
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx).map_err(|error| status_of(&error))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,132 @@
+//! Listening on a TCP address or on a Unix socket.
+//!
+//! A Unix socket is a file, and files outlive their process. One that a killed
+//! process left is found dead (nobody accepts on it) and replaced; one that is
+//! alive is an error. Looking, unlinking and binding happen under a lock on the
+//! directory, so that two processes that start at once cannot take each other's
+//! socket away. Dropping the listener removes the file if it is still its own.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::authority::LocalAuthority;
+use super::{Address, Stream, host_and_port};
+
+/// The longest path of a Unix socket, without the final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A bound address; connections can be made to it from now on.
+pub enum Listener {
+    /// On a TCP port.
+    Tcp(TcpListener),
+    /// On a Unix socket.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Listener {
+    /// Binds `address`; port 0 takes a free port.
+    ///
+    /// # Errors
+    /// When the address is in use or may not be bound.
+    pub async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(authority) => TcpListener::bind(host_and_port(authority)).await.map(Self::Tcp),
+            Address::Unix(path) => bind_unix(path),
+        }
+    }
+
+    /// The address that was bound, with its real port, as clients write it.
+    ///
+    /// # Errors
+    /// When the system does not know it.
+    pub fn address(&self) -> io::Result<String> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),
+            Self::Unix(_, file) => Ok(format!("unix:{}", file.path.display())),
+        }
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// When the system has no room for it.
+    pub async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(listener, _) => Ok(Box::new(LocalAuthority::new(listener.accept().await?.0))),
+        }
+    }
+}
+
+/// The file of a Unix socket that this process has bound; removed on drop.
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let Ok(_lock) = lock_directory(&self.path) else { return };
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("cannot remove the socket {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    let length = path.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        let sentence = format!(
+            "the path has {length} bytes and a Unix socket's may have {MAX_SOCKET_PATH}: use a shorter one"
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+    }
+    let _lock = lock_directory(path)?;
+    remove_dead(path)?;
+    let listener = UnixListener::bind(path)?;
+    let identity = identity(&fs::symlink_metadata(path)?);
+    Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), identity }))
+}
+
+/// Removes the socket that a dead process left at `path`, if there is one.
+fn remove_dead(path: &Path) -> io::Result<()> {
+    let in_the_way = |what: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, what.to_owned()));
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(file) if !file.file_type().is_socket() => {
+            return in_the_way("there is a file of that name which is not a socket: use another path");
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(_) => in_the_way("another process is listening there: stop it or use another path"),
+        Err(error) => Err(error),
+    }
+}
+
+/// Holds the lock on the directory of `path` until the file is dropped.
+fn lock_directory(path: &Path) -> io::Result<File> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let file = File::open(directory)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}

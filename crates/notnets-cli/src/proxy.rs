@@ -1,0 +1,85 @@
+//! `notnets proxy`: a bridge between shared memory and HTTP/2, in either
+//! direction, so that clients and servers in any language take part.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::bridge::Bridge;
+use crate::duration;
+use crate::failure::Failure;
+use crate::target::{self, Target, Upstream};
+
+/// What the user gave.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Prints `READY ADDRESS` once clients can connect. On SIGINT or SIGTERM no new calls are taken and
+open ones may end; a second signal cuts them off.
+
+Examples:
+  notnets proxy --listen 127.0.0.1:50051 --to notnets:///inventory
+  notnets proxy --listen notnets:///inventory --to unix:/run/inventory.sock")]
+pub struct Args {
+    /// Where clients connect: HOST:PORT (port 0 takes a free one), unix:/PATH or notnets:///NAME
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Target,
+    /// Where their calls go: notnets:///NAME, http://HOST:PORT or unix:/PATH
+    #[arg(long, value_name = "ADDRESS")]
+    to: Target,
+    /// How long open calls may go on after the first signal
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    grace: Duration,
+}
+
+/// Forwards calls until a signal comes.
+///
+/// # Errors
+/// When one of the two addresses cannot be used.
+pub async fn run(args: Args) -> Result<(), Failure> {
+    let upstream = Upstream::new(&args.to)?;
+    let signals = Signals::new()
+        .map_err(|error| Failure::new(format!("cannot wait for SIGINT and SIGTERM: {error}")))?;
+    tokio::spawn(warn_if_missing(upstream.clone()));
+    target::serve(&args.listen, Bridge::new(upstream), announce, signals.first(), args.grace).await
+}
+
+/// A server that starts later than its proxy is fine; one that never does
+/// should not be a riddle.
+async fn warn_if_missing(upstream: Upstream) {
+    if let Err(status) = upstream.ready().await {
+        tracing::warn!("calls will fail until the server is there: {}", status.message());
+    }
+}
+
+fn announce(address: &str) {
+    // Whoever started the proxy may have closed its output; that is no reason to stop.
+    let _ = writeln!(io::stdout(), "READY {address}");
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Resolves at the first signal; from then on the next one ends the process.
+    async fn first(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(1);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The command as its users run it: real processes, real sockets.
+
+mod call;
+#[allow(dead_code)]
+#[path = "../../src/http2/mod.rs"]
+mod http2;
+mod proxy;
+mod proxy_lives;
+mod support;

@@ -1,0 +1,184 @@
+//! What the tests share: a server in this process, the command in others.
+
+#[path = "../../examples/foreign-server/probe.rs"]
+pub mod probe;
+#[path = "../../examples/foreign-server/routes.rs"]
+mod routes;
+#[path = "../../examples/foreign-server/trailers.rs"]
+mod trailers;
+
+use std::fmt::Display;
+use std::future::Future;
+use std::path::Path;
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::Request;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+
+use crate::http2::listener::Listener;
+use crate::http2::{self, Address};
+use probe::pb::await_request::State;
+use probe::pb::probe_client::ProbeClient;
+use probe::pb::{AwaitRequest, Handler};
+
+/// Long enough for the slowest machine, short enough to end a run that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fails the test if `work` does not end.
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("it should have ended long ago")
+}
+
+/// Calls that tonic's server, as set up here, takes on one connection.
+pub const CALLS_PER_CONNECTION: u32 = 100;
+
+/// Serves everything with tonic's own HTTP/2 server; the address.
+pub async fn server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder().max_concurrent_streams(CALLS_PER_CONNECTION);
+    tokio::spawn(server.serve_with_incoming(routes::all().await, incoming));
+    address
+}
+
+/// The same on a Unix socket.
+pub async fn unix_server(path: &Path) -> String {
+    let incoming = UnixListenerStream::new(UnixListener::bind(path).expect("a free path"));
+    tokio::spawn(Server::builder().serve_with_incoming(routes::all().await, incoming));
+    format!("unix:{}", path.display())
+}
+
+/// The same with the HTTP/2 server that the proxy has.
+pub async fn server_of_ours() -> String {
+    let address = Address::Tcp("127.0.0.1:0".parse().expect("an address"));
+    let listener = Listener::bind(&address).await.expect("a free port");
+    let address = listener.address().expect("an address");
+    tokio::spawn(http2::server::serve(listener, routes::all().await, std::future::pending(), Duration::ZERO));
+    address
+}
+
+/// A server without reflection, or with that of `v1alpha` only.
+pub async fn server_of(reflection: Reflection) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(
+        Server::builder().serve_with_incoming(routes::some(reflection).await, TcpIncoming::from(listener)),
+    );
+    address
+}
+
+pub use routes::Reflection;
+
+/// The command with its arguments.
+pub fn notnets<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG").kill_on_drop(true);
+    command
+}
+
+/// Runs the command to its end.
+pub async fn run<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Ended {
+    Ended(in_time(notnets(arguments).output()).await.expect("the command starts"))
+}
+
+/// What a command left.
+pub struct Ended(Output);
+
+impl Ended {
+    pub fn code(&self) -> Option<i32> {
+        self.0.status.code()
+    }
+
+    pub fn out(&self) -> &str {
+        str::from_utf8(&self.0.stdout).expect("UTF-8")
+    }
+
+    pub fn err(&self) -> &str {
+        str::from_utf8(&self.0.stderr).expect("UTF-8")
+    }
+
+    /// The only line of output, as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code(), Some(0), "{}", self.err());
+        serde_json::from_str(self.out()).expect("one JSON value")
+    }
+}
+
+/// A running `notnets proxy`; killed on drop.
+pub struct Proxy {
+    pub address: String,
+    child: Child,
+    _out: Lines<BufReader<ChildStdout>>,
+}
+
+impl Proxy {
+    /// Starts one and waits until it is ready.
+    pub async fn start(listen: &str, to: &str) -> Self {
+        let mut command = notnets(["proxy", "--listen", listen, "--to", to]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = in_time(out.next_line()).await.expect("readable").expect("a line");
+        let address = line.strip_prefix("READY ").expect("READY ADDRESS").to_owned();
+        Self { address, child, _out: out }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        rustix::process::kill_process(pid.expect("not yet reaped"), signal).expect("it is ours");
+    }
+
+    /// Waits for its end: how it ended and what it had to say.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let mut err = String::new();
+        let mut stderr = self.child.stderr.take().expect("piped");
+        in_time(stderr.read_to_string(&mut err)).await.expect("UTF-8");
+        (in_time(self.child.wait()).await.expect("it can be waited for"), err)
+    }
+}
+
+/// A tonic client of `HOST:PORT` or `unix:PATH`.
+pub async fn client(address: &str) -> ProbeClient<Channel> {
+    let uri = if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") };
+    let endpoint = Endpoint::from_shared(uri).expect("a URI");
+    ProbeClient::new(in_time(endpoint.connect()).await.expect("a server"))
+}
+
+/// A key that no other handler has.
+pub fn key(of: impl Display) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{of}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn handler(key: &str) -> Handler {
+    Handler { key: key.to_owned() }
+}
+
+/// Waits until the handler of `key` runs.
+pub async fn started(client: &mut ProbeClient<Channel>, key: &str) {
+    reached(client, key, State::Started).await;
+}
+
+/// Waits until the handler of `key` has been dropped.
+pub async fn dropped(client: &mut ProbeClient<Channel>, key: &str) {
+    reached(client, key, State::Dropped).await;
+}
+
+async fn reached(client: &mut ProbeClient<Channel>, key: &str, state: State) {
+    let request = AwaitRequest { key: key.to_owned(), state: state.into() };
+    in_time(client.r#await(request)).await.expect("an answer");
+}
+
+/// A request whose handler can be awaited by `key`.
+pub fn keyed<T>(key: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("key", key.parse().expect("ASCII"));
+    request
+}
