@@ -203,7 +203,7 @@ async fn haggle(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Durat
     for turn in 0..TURNS {
         offer.turn = turn;
         // A shop that hangs up has dropped the other end; what that means, its answer says.
-        let _ = say.send(offer.clone());
+        let _ = say.send(offer);
         let Some(answer) = answers.message().await? else { break };
         offer.cents = offer.cents.midpoint(answer.cents);
         heard.push(answer);

@@ -34,6 +34,7 @@ pub use control::{ProcessArgs, ServiceArgs, customers, service};
 
 use journeys::Journey;
 use machine::Machine;
+use measure::Outcome;
 use transport::Transport;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -97,14 +98,18 @@ pub fn run(args: &Args) -> Result {
         println!("\nReport with plots: {}", path.display());
     }
 
-    match outcome.replies_wrong {
+    verdict(&outcome)
+}
+
+/// A wrong reply makes the whole demo fail, however fast it came.
+fn verdict(outcome: &Outcome) -> Result {
+    let Outcome { replies_checked: checked, replies_wrong: wrong, first_wrong, .. } = outcome;
+    match wrong {
         0 => Ok(()),
-        wrong => Err(format!(
-            "{wrong} of {} replies were wrong; the first: {}",
-            outcome.replies_checked,
-            outcome.first_wrong.unwrap_or_default()
-        )
-        .into()),
+        _ => {
+            let first = first_wrong.as_deref().unwrap_or_default();
+            Err(format!("{wrong} of {checked} replies were wrong; the first: {first}").into())
+        }
     }
 }
 
@@ -133,4 +138,20 @@ fn check_writable(report: &Path) -> Result {
 fn positive(text: &str) -> std::result::Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if seconds > 0.0 && seconds < 1e6 { Ok(seconds) } else { Err("must be more than 0".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_reply_fails_the_demo() {
+        let mut outcome =
+            Outcome { journeys: Vec::new(), replies_checked: 9, replies_wrong: 0, first_wrong: None };
+        assert!(verdict(&outcome).is_ok());
+        outcome.replies_wrong = 1;
+        outcome.first_wrong = Some("browse over TCP: got this, wanted that".into());
+        let error = verdict(&outcome).unwrap_err().to_string();
+        assert_eq!(error, "1 of 9 replies were wrong; the first: browse over TCP: got this, wanted that");
+    }
 }

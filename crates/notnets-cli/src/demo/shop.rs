@@ -3,12 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
-
-use clap::ValueEnum;
 
 use super::Result;
 use super::control::{Answer, Ask};
@@ -18,6 +17,10 @@ use super::transport::Transport;
 
 /// How long a process may take to start, or to answer beyond what it was asked to take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keeps freed memory in the process. Else most of what a message of 1 MiB costs, over any
+/// transport, is the kernel giving out and taking back its pages.
+const KEEP_MEMORY: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456";
 
 /// All processes of a shop, over one transport.
 pub struct Shop {
@@ -36,7 +39,7 @@ impl Shop {
             command.args(arguments).arg("--directory").arg(directory.path());
             command.args(["--transport", transport.as_str(), "--workers", &workers.to_string()]);
             command.args(peers.iter().map(|(name, address)| format!("--peer={}={address}", name.as_str())));
-            command.env("NOTNETS_DIR", directory.path());
+            command.env("NOTNETS_DIR", directory.path()).env("GLIBC_TUNABLES", KEEP_MEMORY);
             Process::start(command)
         };
         let (mut services, mut addresses) = (Vec::new(), Vec::<(Name, String)>::new());
