@@ -14,7 +14,7 @@ pub fn render(args: &Args, machine: &Machine, outcome: &Outcome) -> String {
     let _ = header(&mut text, args, machine);
     let _ = figures(&mut text, args, outcome);
     let _ = comparison(&mut text, args, outcome);
-    let (checked, wrong) = (outcome.replies_checked, outcome.replies_wrong);
+    let (checked, wrong) = (number(outcome.replies_checked as f64), outcome.replies_wrong);
     let _ = writeln!(text, "\n{checked} replies checked against what they must be, {wrong} wrong.");
     text
 }
