@@ -37,3 +37,9 @@ impl fmt::Display for Failure {
         out.write_str(&self.sentence)
     }
 }
+
+impl From<Box<dyn std::error::Error + Send + Sync>> for Failure {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self::new(error.to_string())
+    }
+}

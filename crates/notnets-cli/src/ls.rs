@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use notnets_core::link::inspect::{self, look};
+use notnets_core::link::rendezvous::Directory;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -21,24 +23,26 @@ pub struct Served {
     /// The name, without `notnets:///`.
     pub name: String,
     /// The server's process.
-    pub pid: u32,
+    /// `None` when it is in a pid namespace that can't be seen from here.
+    pub pid: Option<u32>,
     /// The server's user.
     pub uid: u32,
-    /// When it began to serve, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-    /// Clients connected now.
-    pub links: u64,
-    /// Calls open now.
-    pub open_calls: u64,
+    /// When it began to serve, in seconds since 1970. `None`, as the rest, if it does not say.
+    pub since: Option<u64>,
+    /// Links that are open now.
+    pub links: Option<u64>,
     /// Calls so far, the open ones too.
-    pub calls: u64,
+    pub calls: Option<u64>,
 }
+
+/// A server is given so long to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints what is served.
 ///
 /// # Errors
 /// When the rendezvous directory cannot be read.
-pub fn run(args: Args) -> Result<(), Failure> {
+pub async fn run(args: Args) -> Result<(), Failure> {
     let served = served()?;
     let text = if args.json { json(&served) } else { table(&served, SystemTime::now()) };
     // A reader that has seen enough (`| head`) is no failure.
@@ -47,7 +51,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn served() -> Result<Vec<Served>, Failure> {
-    Err(Failure::new("names cannot be listed: this build of the command speaks HTTP/2 only"))
+    let directory = Directory::from_env();
+    let seen = look(&directory, PATIENCE).map_err(|error| Failure::new(error.to_string()))?;
+    let row = |seen: inspect::Served| {
+        let unknown = |reason| eprintln!("notnets: {} is served, but gives no counters: {reason}", seen.name);
+        let counters = seen.counters.map_err(unknown).ok();
+        Served {
+            name: seen.name.to_string(),
+            pid: seen.server.pid,
+            uid: seen.server.uid,
+            since: counters.map(|counters| counters.since),
+            links: counters.map(|counters| counters.links_open),
+            calls: counters.map(|counters| counters.calls),
+        }
+    };
+    Ok(seen.into_iter().map(row).collect())
 }
 
 fn json(served: &[Served]) -> String {
@@ -56,23 +74,22 @@ fn json(served: &[Served]) -> String {
     text
 }
 
-const HEADINGS: [&str; 7] = ["NAME", "PID", "UID", "SINCE", "LINKS", "OPEN", "CALLS"];
+const HEADINGS: [&str; 6] = ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"];
 
 fn table(served: &[Served], now: SystemTime) -> String {
     let rows = served.iter().map(|row| {
         [
             row.name.clone(),
-            row.pid.to_string(),
+            known(row.pid),
             row.uid.to_string(),
-            age(row.since_unix_ms, now),
-            row.links.to_string(),
-            row.open_calls.to_string(),
-            row.calls.to_string(),
+            row.since.map_or_else(|| known(None::<u64>), |since| age(since, now)),
+            known(row.links),
+            known(row.calls),
         ]
     });
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
         text += &format!("{:<1$}", row[0], widths[0]);
@@ -84,9 +101,13 @@ fn table(served: &[Served], now: SystemTime) -> String {
     text
 }
 
+fn known(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "?".to_owned(), |value| value.to_string())
+}
+
 /// How long ago, in its two largest units.
-fn age(since_unix_ms: u64, now: SystemTime) -> String {
-    let since = UNIX_EPOCH + Duration::from_millis(since_unix_ms);
+fn age(since: u64, now: SystemTime) -> String {
+    let since = UNIX_EPOCH + Duration::from_secs(since);
     let seconds = now.duration_since(since).unwrap_or_default().as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
@@ -102,25 +123,24 @@ mod tests {
     use super::*;
 
     fn two() -> [Served; 2] {
-        let served = |name: &str, pid, since_unix_ms, calls| Served {
+        let served = |name: &str, pid, since, calls| Served {
             name: name.to_owned(),
             pid,
             uid: 1000,
-            since_unix_ms,
-            links: 2,
-            open_calls: 0,
+            since: Some(since),
+            links: Some(2),
             calls,
         };
-        [served("inventory", 4711, 0, 123_456), served("cart", 9, 93_600_000, 1)]
+        [served("inventory", Some(4711), 0, Some(123_456)), served("cart", None, 93_600, None)]
     }
 
     #[test]
     fn columns_line_up() {
         let now = UNIX_EPOCH + Duration::from_secs(93_661);
         let expected = "\
-NAME        PID   UID  SINCE  LINKS  OPEN   CALLS
-inventory  4711  1000  1d02h      2     0  123456
-cart          9  1000  1m01s      2     0       1
+NAME        PID   UID  SINCE  LINKS   CALLS
+inventory  4711  1000  1d02h      2  123456
+cart          ?  1000  1m01s      2       ?
 ";
         assert_eq!(table(&two(), now), expected);
     }
@@ -129,6 +149,7 @@ cart          9  1000  1m01s      2     0       1
     fn json_is_one_array() {
         let parsed: serde_json::Value = serde_json::from_str(&json(&two())).expect("valid JSON");
         assert_eq!(parsed[0]["name"], "inventory");
-        assert_eq!(parsed[1]["calls"], 1);
+        assert_eq!(parsed[0]["calls"], 123_456);
+        assert!(parsed[1]["calls"].is_null());
     }
 }

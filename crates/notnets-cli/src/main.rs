@@ -3,6 +3,7 @@
 
 mod bridge;
 mod call;
+mod demo;
 mod duration;
 mod failure;
 mod http2;
@@ -30,6 +31,14 @@ struct Arguments {
 enum Command {
     /// Call a method of a running service, with JSON for its messages
     Call(call::Args),
+    /// Run a small web shop over TCP, Unix sockets and NotNets, and compare
+    Demo(demo::Args),
+    /// One of the demo's services
+    #[command(hide = true)]
+    DemoService(demo::ServiceArgs),
+    /// The demo's customers
+    #[command(hide = true)]
+    DemoCustomers(demo::ProcessArgs),
     /// List the names served on this host
     Ls(ls::Args),
     /// Bridge between shared memory and HTTP/2
@@ -40,7 +49,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
-    match run(arguments.command) {
+    // The demo's processes choose their own runtimes.
+    let result = match arguments.command {
+        Command::Demo(args) => demo::run(&args).map_err(Failure::from),
+        Command::DemoService(args) => demo::service(args).map_err(Failure::from),
+        Command::DemoCustomers(args) => demo::customers(args).map_err(Failure::from),
+        Command::Call(args) => run(call::run(args)),
+        Command::Ls(args) => run(ls::run(args)),
+        Command::Proxy(args) => run(proxy::run(args)),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("notnets: {failure}");
@@ -50,10 +68,6 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Call(args) => call::run(args).await,
-        Command::Ls(args) => ls::run(args),
-        Command::Proxy(args) => proxy::run(args).await,
-    }
+async fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    command.await
 }

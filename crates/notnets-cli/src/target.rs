@@ -12,11 +12,13 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, Uri};
+use tokio::sync::Notify;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -99,6 +101,8 @@ impl fmt::Display for Target {
 pub enum Upstream {
     /// Over HTTP/2.
     Http2(Client),
+    /// Through shared memory.
+    NotNets(notnets::Channel),
 }
 
 impl Upstream {
@@ -106,7 +110,11 @@ impl Upstream {
     /// When the target cannot be reached by any server, whether it runs or not.
     pub fn new(target: &Target) -> Result<Self, Failure> {
         match target {
-            Target::NotNets(uri) => Err(no_shared_memory(uri)),
+            Target::NotNets(uri) => {
+                let endpoint =
+                    notnets::Endpoint::new(uri).map_err(|error| Failure::new(error.to_string()))?;
+                Ok(Self::NotNets(endpoint.connect_lazy()))
+            }
             Target::Http2(address) => Ok(Self::Http2(Client::new(address.clone()))),
         }
     }
@@ -118,6 +126,7 @@ impl Upstream {
     pub async fn ready(&self) -> Result<(), Status> {
         match self {
             Self::Http2(client) => client.ready().await,
+            Self::NotNets(channel) => channel.ready().await,
         }
     }
 }
@@ -130,12 +139,14 @@ impl Service<Request<Body>> for Upstream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         match self {
             Self::Http2(client) => client.poll_ready(cx),
+            Self::NotNets(channel) => channel.poll_ready(cx),
         }
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self {
             Self::Http2(client) => client.call(request),
+            Self::NotNets(channel) => Box::pin(channel.call(request)),
         }
     }
 }
@@ -157,7 +168,24 @@ where
     S::Future: Send + 'static,
 {
     match target {
-        Target::NotNets(uri) => Err(no_shared_memory(uri)),
+        Target::NotNets(uri) => {
+            let cannot = |error: notnets::Error| Failure::new(error.to_string());
+            let bound = notnets::Server::builder().bind_service(uri.as_str(), service).map_err(cannot)?;
+            ready(uri);
+            let stopping = Arc::new(Notify::new());
+            let stopped = async {
+                shutdown.await;
+                stopping.notify_one();
+            };
+            let too_long = async {
+                stopping.notified().await;
+                tokio::time::sleep(grace).await;
+            };
+            tokio::select! {
+                served = bound.serve_with_shutdown(stopped) => served.map_err(cannot),
+                () = too_long => Ok(()),
+            }
+        }
         Target::Http2(address) => {
             let cannot = |error| Failure::new(format!("cannot listen on {target}: {error}"));
             let listener = Listener::bind(address).await.map_err(cannot)?;
@@ -166,10 +194,6 @@ where
             Ok(())
         }
     }
-}
-
-fn no_shared_memory(uri: &str) -> Failure {
-    Failure::new(format!("{uri} cannot be reached: this build of the command speaks HTTP/2 only"))
 }
 
 #[cfg(test)]

@@ -81,7 +81,10 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
 async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
     match transport {
         Transport::Tcp | Transport::Uds => K::run(http2(address).await).await,
-        Transport::NotNets => panic!("the suite has no NotNets channel yet for {}", directory.display()),
+        Transport::NotNets => {
+            let endpoint = notnets::Endpoint::from_shared(address).expect("a name").directory(directory);
+            K::run(endpoint.connect().await.expect("the server accepts links")).await
+        }
     }
 }
 

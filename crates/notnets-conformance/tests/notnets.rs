@@ -1,6 +1,5 @@
 //! The suite over NotNets, held against HTTP/2 over a Unix socket: on
 //! current-thread and on multi-thread runtimes, in both processes.
-#![cfg(feature = "notnets")]
 
 use notnets_conformance::cases;
 use notnets_conformance::harness::check;

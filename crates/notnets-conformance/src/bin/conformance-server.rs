@@ -56,7 +56,16 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
             ready(&format!("unix://{address}"))?;
             serve_http2(UnixListenerStream::new(listener)).await
         }
-        Transport::NotNets => Err("this server does not serve NotNets yet".into()),
+        Transport::NotNets => {
+            let routes = server::register(notnets::Routes::default()).await;
+            let bound = notnets::Server::builder()
+                .max_concurrent_streams(server::MAX_CONCURRENT_STREAMS)
+                .layer(TraceLayer)
+                .add_routes(routes)
+                .bind(address)?;
+            ready(address)?;
+            Ok(bound.serve().await?)
+        }
     }
 }
 

@@ -78,6 +78,22 @@ impl Register for tonic::service::RoutesBuilder {
     }
 }
 
+impl Register for notnets::Routes {
+    fn add<S, B>(self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Send + 'static,
+    {
+        self.add_service(service)
+    }
+}
+
 /// Adds all services, with their interceptor, compression and limits.
 pub async fn register<R: Register>(routes: R) -> R {
     let probe = probe::Probe::default();

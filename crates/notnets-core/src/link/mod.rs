@@ -12,8 +12,10 @@
 //! | [`handshake`] | from a connected socket to an established link |
 //! | [`segments`] | more segments on demand |
 //! | [`stats`] | counters that others may look at |
+//! | [`inspect`] | a look at them |
 
 pub mod handshake;
+pub mod inspect;
 pub mod packet;
 pub mod rendezvous;
 pub mod segments;

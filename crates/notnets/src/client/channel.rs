@@ -96,6 +96,14 @@ impl Channel {
         Endpoint::from_shared(uri)
     }
 
+    /// Connects now if there is no link, to find out whether there is a server.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` with what was tried.
+    pub async fn ready(&self) -> Result<(), Status> {
+        self.shared.link().await.map(drop)
+    }
+
     pub(super) async fn connected(self) -> Result<Self, Error> {
         let link = self.shared.endpoint.dial().await?;
         self.shared.slot().link = Some(Arc::new(ClientLink(link)));

@@ -1,0 +1,61 @@
+//! A look at the servers of a rendezvous directory: who serves what, and their counters.
+
+use std::time::{Duration, Instant};
+
+use notnets_memory::process::{PeerCredentials, peer_credentials};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::packet::Packet;
+use super::rendezvous::{Directory, RendezvousError};
+use super::socket::{Incoming, Socket};
+use super::stats::Snapshot;
+use crate::name::Name;
+
+/// A name that is served, and what its server says of itself.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The name.
+    pub name: Name,
+    /// The process that serves it.
+    pub server: PeerCredentials,
+    /// Its counters, or why there are none.
+    pub counters: Result<Snapshot, String>,
+}
+
+/// Looks at all names of a directory. A server that does not answer within `patience` is listed
+/// without its counters; one that ends meanwhile is not listed.
+///
+/// # Errors
+/// When the directory can't be read.
+pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, RendezvousError> {
+    let mut served = Vec::new();
+    for name in directory.names()? {
+        let Ok(socket) = directory.connect(&name).map(Socket::from) else { continue };
+        let Ok(server) = peer_credentials(&socket) else { continue };
+        served.push(Served { name, server, counters: ask(&socket, patience) });
+    }
+    Ok(served)
+}
+
+fn ask(socket: &Socket, patience: Duration) -> Result<Snapshot, String> {
+    socket.send(&Packet::Inspect, None).map_err(|error| error.to_string())?;
+    let until = Instant::now() + patience;
+    loop {
+        match socket.receive() {
+            Ok(Incoming::Packet(Packet::Stats, Some(descriptor))) => {
+                return Snapshot::read(&descriptor)
+                    .ok_or_else(|| "its counters have another layout".to_owned());
+            }
+            Ok(Incoming::Packet(Packet::Refused { text, .. }, _)) => return Err(text),
+            Ok(_) => return Err("it gives no counters".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("it did not answer within {patience:?}"));
+        }
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout));
+    }
+}
