@@ -50,6 +50,7 @@ async fn calls_and_restarts(wait: Wait) {
     within(server).await.unwrap();
     let refused = within(client.check(request())).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let refused = within(client.check(request())).await.unwrap_err();
     assert!(refused.message().contains("nobody serves the name `health`"), "{refused:?}");
     let (server, stop) = health(directory.path(), wait).await;
     let back = within(async {

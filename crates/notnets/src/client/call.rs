@@ -53,7 +53,7 @@ pub(super) struct Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.link.0.abandon(self.stream, |state| state.connection.close(self.stream));
+        self.link.0.abandon(self.stream);
     }
 }
 

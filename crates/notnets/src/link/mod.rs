@@ -166,11 +166,13 @@ impl Link {
         Poll::Pending
     }
 
-    /// A task that may have been polling the lane is dropped.
-    pub(crate) fn abandon(&self, stream: u64, act: impl FnOnce(&mut State)) {
+    /// A client's call is dropped: ends it, and with it the task that sends its requests.
+    pub(crate) fn abandon(&self, stream: u64) {
         let mut state = self.lock();
         if state.broken.is_none() {
-            act(&mut state);
+            let waiters = state.connection.user(stream).map(std::mem::take);
+            waiters.unwrap_or_default().wake_all(&mut state.wakes);
+            state.connection.close(stream);
         }
         state.stop_polling(stream);
         self.settle(state);
@@ -299,7 +301,9 @@ impl State {
             self.on_event(event);
         }
         let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
-        if timer || self.connection.violation().is_some() || self.connection.wants_segment() {
+        // A link that is wound up ends with its last stream.
+        let drained = self.connection.is_draining() && self.connection.open_streams() == 0;
+        if timer || drained || self.connection.violation().is_some() || self.connection.wants_segment() {
             if timer {
                 self.timer = 0;
             }
