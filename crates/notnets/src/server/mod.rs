@@ -162,8 +162,9 @@ impl<L> Server<L> {
         self
     }
 
-    /// Asks a client that is silent for so long whether it is there. Off unless set: the end of a
-    /// process is noticed without.
+    /// Asks a client whether it is there: after so long, then each time that the longer of this and
+    /// [`keepalive_timeout`](Self::keepalive_timeout) has passed. Off unless set: the end of a process
+    /// is noticed without, only a client that hangs is not.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.config.keepalive_interval = interval;
         self
