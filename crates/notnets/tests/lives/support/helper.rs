@@ -1,0 +1,163 @@
+//! The other process: this test binary again, told by variables which role to play.
+//!
+//! It takes commands as lines on its standard input and ends at its end of file, so that none
+//! outlives its test, however that ends. It answers with lines on its standard error that begin
+//! with `@`.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::LIMIT;
+use super::roles::{self, Options};
+
+const ROLE: &str = "NOTNETS_TEST_ROLE";
+const OPTIONS: &str = "NOTNETS_TEST_OPTIONS";
+const DIRECTORY: &str = "NOTNETS_TEST_DIRECTORY";
+
+/// Not `current_exe`, so that it can be run by a uid that may not reach its path.
+const THIS_BINARY: &str = "/proc/self/exe";
+
+/// The running process; killed when dropped.
+pub struct Helper {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Helper {
+    /// Starts a process in a role. Options are words like `key=value`.
+    pub fn start(role: &str, directory: &Path, options: &str) -> Helper {
+        Self::start_by(&[], role, directory, options).expect("the test binary runs")
+    }
+
+    /// A server that has begun to serve.
+    pub fn server(directory: &Path, options: &str) -> Helper {
+        let mut server = Self::start("server", directory, options);
+        server.expect("serving");
+        server
+    }
+
+    /// A client that has connected.
+    pub fn client(directory: &Path, options: &str) -> Helper {
+        let mut client = Self::start("client", directory, options);
+        client.expect("connected");
+        client
+    }
+
+    /// Starts it by another program, which takes the command line after its own arguments.
+    pub fn start_by(by: &[&str], role: &str, directory: &Path, options: &str) -> std::io::Result<Helper> {
+        let line = [THIS_BINARY, "--exact", "helper_process", "--nocapture", "--test-threads=1"];
+        let mut words = by.iter().chain(&line).map(OsString::from);
+        let mut command = Command::new(words.next().expect("there is a program"));
+        command.args(words).env(ROLE, role).env(OPTIONS, options).env(DIRECTORY, directory);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stderr.take().expect("is piped")).lines();
+        let (sender, answers) = channel();
+        // Reading has no time limit, so a thread does it. It ends with the process.
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Ok(Helper { stdin: child.stdin.take(), child, answers })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_ref().expect("is open"), "{line}").expect("the helper reads");
+    }
+
+    /// The next answer, or all that it has written if it ended without one.
+    pub fn try_answer(&mut self) -> Result<String, String> {
+        let mut other = String::new();
+        loop {
+            match self.answers.recv_timeout(LIMIT) {
+                Ok(line) => match line.strip_prefix('@') {
+                    Some(answer) => return Ok(answer.into()),
+                    None => other += &(line + "\n"),
+                },
+                Err(RecvTimeoutError::Disconnected) => return Err(other),
+                Err(RecvTimeoutError::Timeout) => panic!("the helper is silent for {LIMIT:?}: {other}"),
+            }
+        }
+    }
+
+    pub fn answer(&mut self) -> String {
+        self.try_answer().unwrap_or_else(|output| panic!("the helper ended: {output}"))
+    }
+
+    /// Takes the next answer, which must be this one.
+    pub fn expect(&mut self, answer: &str) {
+        assert_eq!(self.answer(), answer);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it is our child");
+    }
+
+    /// `kill -9`; it is dead and reaped afterwards.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Asks a server to stop gracefully.
+    pub fn stop(&mut self) {
+        self.tell("stop");
+    }
+
+    /// Closes its standard input and waits for its end.
+    pub fn finish(&mut self) -> ExitStatus {
+        drop(self.stdin.take());
+        self.child.wait().expect("it is our child")
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In the other process: plays its role. Does nothing in a test run.
+pub fn play() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let options = Options::parse(&std::env::var(OPTIONS).expect("is set with the role"));
+    let directory = std::env::var_os(DIRECTORY).expect("is set with the role").into();
+    roles::play(&role, directory, &options);
+}
+
+/// Forks a child that holds all that it inherited until the test closes our standard input.
+pub fn fork_holder() {
+    if let fork::Fork::Child = fork::fork().expect("there is room for a process") {
+        // Threads that held locks are no more, so nothing here takes one.
+        let _ = rustix::io::write(rustix::stdio::stderr(), b"@forked\n");
+        while let Ok(1..) = rustix::io::read(rustix::stdio::stdin(), &mut [0; 64]) {}
+        let _ = kill_process(rustix::process::getpid(), Signal::KILL);
+    }
+}
+
+/// Answers the test.
+pub fn say(answer: impl Display) {
+    eprintln!("@{answer}");
+}
+
+/// The commands, as they come. The process ends when the test closes the pipe.
+pub fn commands() -> tokio::sync::mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+        std::process::exit(0);
+    });
+    receiver
+}

@@ -1,0 +1,169 @@
+//! What the other process does.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use notnets::{Admission, Endpoint, Server, Wait};
+use tokio::runtime::{Builder, Runtime};
+use tonic::Status;
+
+use super::NAME;
+use super::client::{Client, endpoint};
+use super::helper::{commands, fork_holder, say};
+use super::service::Probe;
+
+/// Words like `key=value` that change what a role does.
+#[derive(Clone, Debug)]
+pub struct Options(HashMap<String, String>);
+
+impl Options {
+    pub fn parse(text: &str) -> Self {
+        let pairs = text.split_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")));
+        Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    pub fn get<T: FromStr<Err: std::fmt::Debug>>(&self, key: &str) -> Option<T> {
+        self.0.get(key).map(|value| value.parse().expect("the option has the right form"))
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    fn millis(&self, key: &str) -> Option<Duration> {
+        self.get(key).map(Duration::from_millis)
+    }
+
+    fn runtime(&self) -> Runtime {
+        let mut builder = match self.has("multi") {
+            true => Builder::new_multi_thread(),
+            false => Builder::new_current_thread(),
+        };
+        builder.worker_threads(2).enable_all().build().expect("there is room for a runtime")
+    }
+
+    fn wait(&self) -> Wait {
+        if self.has("park") { Wait::Park } else { Wait::default() }
+    }
+}
+
+pub fn play(role: &str, directory: PathBuf, options: &Options) {
+    match role {
+        "server" => options.runtime().block_on(server(&directory, options)),
+        "client" => options.runtime().block_on(client(&directory, options)),
+        role => panic!("no such role: {role}"),
+    }
+}
+
+/// Serves until it is told to stop.
+async fn server(directory: &Path, options: &Options) {
+    let mut commands = commands();
+    let names: Vec<String> = match options.get::<String>("names") {
+        Some(names) => names.split(',').map(|name| format!("notnets:///{name}")).collect(),
+        None => vec![NAME.into()],
+    };
+    let probe = Probe { max_message: options.get("max_message") };
+    let bound = match configure(directory, options).add_service(probe).bind(names) {
+        Ok(bound) => bound,
+        Err(error) => return say(format_args!("refused: {error}")),
+    };
+    say("serving");
+    let stopped = async {
+        while let Some(command) = commands.recv().await {
+            match command.as_str() {
+                "stop" => return say("stopping"),
+                "fork" => fork_holder(),
+                command => panic!("no such command: {command}"),
+            }
+        }
+    };
+    bound.serve_with_shutdown(stopped).await.expect("serves to the end");
+    say("stopped");
+}
+
+pub fn configure(directory: &Path, options: &Options) -> Server {
+    let mut server = Server::builder()
+        .directory(directory)
+        .wait(options.wait())
+        .keepalive_interval(options.millis("keepalive"))
+        .keepalive_timeout(options.millis("keepalive_timeout"))
+        .load_shed(options.has("load_shed"))
+        .admission(match options.get::<String>("admit").as_deref() {
+            Some("anyone") => Admission::Anyone,
+            Some(uid) => Admission::Listed { uids: vec![uid.parse().expect("is a uid")], gids: vec![] },
+            None => Admission::SameUser,
+        });
+    if let Some(timeout) = options.millis("timeout") {
+        server = server.timeout(timeout);
+    }
+    if let Some(limit) = options.get("concurrency") {
+        server = server.concurrency_limit_per_connection(limit);
+    }
+    if let Some(age) = options.millis("max_age") {
+        server = server.max_connection_age(age);
+    }
+    if let Some(grace) = options.millis("max_age_grace") {
+        server = server.max_connection_age_grace(grace);
+    }
+    if let Some(bytes) = options.get("max_metadata") {
+        server = server.max_metadata_size(bytes);
+    }
+    server
+}
+
+/// Makes calls as it is told: `METHOD REQUEST`, the answer being the reply or status; with `&` before
+/// it in a task of its own.
+async fn client(directory: &Path, options: &Options) {
+    let mut commands = commands();
+    let endpoint: Endpoint = endpoint(directory).wait(options.wait());
+    let mut clients = Vec::new();
+    for _ in 0..options.get("links").unwrap_or(1) {
+        match endpoint.connect().await {
+            Ok(channel) => clients.push(Client::new(channel)),
+            Err(error) => return say(format_args!("refused: {error}")),
+        }
+    }
+    say("connected");
+    while let Some(command) = commands.recv().await {
+        if command == "fork" {
+            fork_holder();
+            continue;
+        }
+        let (beside, command) = match command.strip_prefix('&') {
+            Some(command) => (true, command),
+            None => (false, command.as_str()),
+        };
+        let (method, request) = command.split_once(' ').unwrap_or((command, ""));
+        for client in &clients {
+            let call = call(client.clone(), method.to_owned(), request.to_owned());
+            if beside {
+                tokio::spawn(call);
+            } else {
+                call.await;
+            }
+        }
+    }
+}
+
+async fn call(client: Client, method: String, request: String) {
+    let outcome = match method.as_str() {
+        // Reads one message, and then none.
+        "produce" => match client.stream("produce", Bytes::from(request)).await {
+            Ok(mut stream) => {
+                let first = stream.message().await;
+                say(first.map_or_else(text, |_| "produced".into()));
+                return std::future::pending().await;
+            }
+            Err(status) => Err(status),
+        },
+        method => client.text(method, request).await,
+    };
+    say(outcome.unwrap_or_else(|status| text(status)));
+}
+
+fn text(status: Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
