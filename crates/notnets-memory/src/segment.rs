@@ -17,6 +17,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::coherence::{self, Coherence};
 use crate::headroom::{self, NoHeadroom};
+use crate::process::ForkGuard;
 use crate::{PAGE, ReadMemory, WORD, WriteMemory};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
@@ -179,14 +180,20 @@ pub struct PeerMemory(View);
 struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    fork: ForkGuard,
 }
 
 impl Mapping {
     fn new(file: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> Result<Self, SegmentError> {
+        let fork = ForkGuard::new().map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::NOMEM);
+            os("guard against forks", len)(errno)
+        })?;
         // SAFETY: a new mapping where the kernel finds room touches no other memory.
         let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) }
             .map_err(os("map", len))?;
-        let map = Self { start: NonNull::new(start.cast()).expect("the kernel maps nothing at null"), len };
+        let start_of = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
+        let map = Self { start: start_of, len, fork };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
         Ok(map)
@@ -195,7 +202,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new`, and every view of it holds an `Arc` of this, so none is left.
+        if self.fork.is_forked_child() {
+            // It was not inherited, and something else may lie there by now.
+            return;
+        }
+        // SAFETY: mapped in `new` by this very process, and every view of it holds an `Arc` of this, so none is left.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

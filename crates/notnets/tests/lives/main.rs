@@ -6,6 +6,7 @@
 mod support;
 
 mod death;
+mod forks;
 
 /// Not a test by itself: the other process of the tests.
 #[test]

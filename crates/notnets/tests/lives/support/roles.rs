@@ -54,6 +54,7 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
     match role {
         "server" => options.runtime().block_on(server(&directory, options)),
         "client" => options.runtime().block_on(client(&directory, options)),
+        "forker" => forker(&directory, options),
         role => panic!("no such role: {role}"),
     }
 }
@@ -166,4 +167,44 @@ async fn call(client: Client, method: String, request: String) {
 
 fn text(status: Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
+}
+
+/// Forks while a call is open, and uses its channel in the child.
+fn forker(directory: &Path, options: &Options) {
+    let runtime = options.runtime();
+    let (client, mut produced) = runtime.block_on(async {
+        let client = Client::connect(directory).await;
+        let mut produced = client.stream("produce", "1000").await.expect("is produced");
+        produced.message().await.expect("is produced");
+        (client, produced)
+    });
+    let child = match fork::fork().expect("there is room for a process") {
+        fork::Fork::Parent(child) => child,
+        fork::Fork::Child => {
+            Builder::new_current_thread().enable_all().build().expect("there is room").block_on(async {
+                let ended = loop {
+                    match produced.message().await {
+                        // What had arrived before the fork.
+                        Ok(Some(_)) => {}
+                        Ok(None) => break "the end".into(),
+                        Err(status) => break text(status),
+                    }
+                };
+                say(format_args!("child: {ended}"));
+                say(format_args!("child: {}", std::process::id()));
+                say(format_args!("child: {}", client.text("who", "").await.unwrap_or_else(text)));
+            });
+            drop((client, produced));
+            say("child: done");
+            std::process::exit(0);
+        }
+    };
+    say(format_args!("child ended with {}", fork::waitpid(child).expect("it is our child")));
+    runtime.block_on(async {
+        for _ in 0..1000 {
+            produced.message().await.expect("goes on").expect("goes on");
+        }
+        say("parent: produced 1000 more");
+        say(format_args!("parent: {}", client.text("echo", "still here").await.unwrap_or_else(text)));
+    });
 }

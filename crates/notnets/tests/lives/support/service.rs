@@ -108,7 +108,10 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
             response.metadata_mut().insert("x-large", value.parse().expect("is a header's value"));
             Ok(response)
         }
-        "timeout" => Ok(one(metadata.get("grpc-timeout").map_or("none", |text| text.to_str().unwrap_or("?")).to_owned())),
+        "timeout" => Ok(one(metadata
+            .get("grpc-timeout")
+            .map_or("none", |text| text.to_str().unwrap_or("?"))
+            .to_owned())),
         // Never answers.
         "hang" => {
             let _gone = Gone::after("hang");
