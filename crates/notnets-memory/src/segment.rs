@@ -192,8 +192,8 @@ impl Mapping {
         // SAFETY: a new mapping where the kernel finds room touches no other memory.
         let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) }
             .map_err(os("map", len))?;
-        let start_of = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
-        let map = Self { start: start_of, len, fork };
+        let place = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
+        let map = Self { start: place, len, fork };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
         Ok(map)
@@ -206,7 +206,8 @@ impl Drop for Mapping {
             // It was not inherited, and something else may lie there by now.
             return;
         }
-        // SAFETY: mapped in `new` by this very process, and every view of it holds an `Arc` of this, so none is left.
+        // SAFETY: mapped in `new` by this very process, and every view of it holds an `Arc` of this,
+        // so none is left.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

@@ -72,6 +72,7 @@ pub(crate) struct Driver<A> {
     pinged: (u64, u64),
     timer: Pin<Box<Sleep>>,
     requests: Vec<Request>,
+    ended: Option<Failure>,
 }
 
 impl<A: Accept> Driver<A> {
@@ -94,6 +95,7 @@ impl<A: Accept> Driver<A> {
             pinged: (0, clock::now()),
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             requests: Vec::new(),
+            ended: None,
         })
     }
 
@@ -141,6 +143,9 @@ impl<A: Accept> Driver<A> {
             let (taken, broken) = link.with(|state| {
                 state.set_driver(cx.waker());
                 let taken = state.receive();
+                if taken > 0 {
+                    state.expire();
+                }
                 requests.extend(std::iter::from_fn(|| state.connection.accept()));
                 (taken, state.broken.clone().or_else(|| state.violation()))
             });
@@ -187,9 +192,7 @@ impl<A: Accept> Driver<A> {
                 return Poll::Ready(Failure::new(Code::UNAVAILABLE, text));
             }
             let wake_at = self.link.with(|state| {
-                if state.broken.is_none() {
-                    state.connection.expire(now);
-                }
+                state.expire();
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
                 let wake_at = deadline.min(next_ping(self.keepalive, self.pinged));
                 state.set_timer(wake_at);
@@ -298,17 +301,20 @@ impl<A: Accept + Unpin> Future for Driver<A> {
         if ended.is_ready() {
             // What the peer said before its end still counts.
             while this.link.with(|state| state.receive()) > 0 {}
-            return ended;
+        } else {
+            this.poll_segments(cx);
+            ended = this.poll_lanes(cx);
         }
-        this.poll_segments(cx);
-        this.poll_lanes(cx)
+        let failure = ready!(ended);
+        this.ended = Some(failure.clone());
+        Poll::Ready(failure)
     }
 }
 
 impl<A> Drop for Driver<A> {
     /// However the driver ends, also with its runtime: no call waits for what can't come.
     fn drop(&mut self) {
-        self.link.break_with(peer_gone());
+        self.link.break_with(self.ended.take().unwrap_or_else(runtime_gone));
     }
 }
 
@@ -326,6 +332,11 @@ fn nanos(duration: Duration) -> u64 {
 
 fn peer_gone() -> Failure {
     Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
+}
+
+fn runtime_gone() -> Failure {
+    let text = "the runtime that this side of the link ran on has ended, or its server was dropped";
+    Failure::new(Code::UNAVAILABLE, text)
 }
 
 fn broken(error: &io::Error) -> Failure {

@@ -23,8 +23,9 @@ use crate::clock;
 use crate::wait::{self, Budget, Wait};
 pub(crate) use waiters::Waiters;
 
-/// Descriptors taken in one go before others get a turn.
-const BATCH: usize = 64;
+/// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
+/// piled up none is started that has been cancelled behind the others.
+const BATCH: usize = 128;
 
 /// One end of a link.
 #[derive(Debug)]
@@ -221,6 +222,13 @@ impl State {
             self.budget.arrived(clock::now);
         }
         taken
+    }
+
+    /// Ends the calls whose deadline has passed, so that none of them is started any more.
+    pub(crate) fn expire(&mut self) {
+        if self.broken.is_none() && self.connection.next_deadline().is_some() {
+            self.connection.expire(clock::now());
+        }
     }
 
     /// May whoever drives this link poll on at `now`, rather than park?

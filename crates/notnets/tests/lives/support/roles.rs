@@ -150,6 +150,7 @@ async fn client(directory: &Path, options: &Options) {
 }
 
 async fn call(client: Client, method: String, request: String) {
+    let mut drains = false;
     let outcome = match method.as_str() {
         // Reads one message, and then none.
         "produce" => match client.stream("produce", Bytes::from(request)).await {
@@ -158,6 +159,18 @@ async fn call(client: Client, method: String, request: String) {
                 say(first.map_or_else(text, |_| "produced".into()));
                 return std::future::pending().await;
             }
+            Err(status) => Err(status),
+        },
+        // Reads on to the end, and says how many there were.
+        "drain" => match client.stream("produce", Bytes::from(request)).await {
+            Ok(mut stream) => loop {
+                match stream.message().await {
+                    Ok(Some(_)) if !std::mem::replace(&mut drains, true) => say("drains"),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok("the end".into()),
+                    Err(status) => break Err(status),
+                }
+            },
             Err(status) => Err(status),
         },
         method => client.text(method, request).await,
