@@ -291,6 +291,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.get(&stream).is_some_and(|entry| !entry.resetting)
     }
 
+    /// Client: is it certain that the server has never read this stream's request? To be asked when
+    /// the link is broken: a server that lives may read it any time.
+    pub fn is_unread(&mut self, stream: u64) -> bool {
+        let Some(entry) = self.streams.get(&stream) else { return false };
+        // The reader says what it takes before it acts on it.
+        self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+    }
+
     /// The wanted segment has been added to the lanes; `more` says whether another could be.
     pub fn segment_settled(&mut self, more: bool) {
         self.may_grow = more;

@@ -64,6 +64,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut entry = Stream::new(user.take(), deadline, self.own.stream_window, self.peer.stream_window);
         entry.send.credit -= cost;
         entry.send.ended = end && !data.has_remaining();
+        entry.request_at = self.lanes.pushed();
         self.streams.insert(stream, entry);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, stream));

@@ -68,6 +68,8 @@ pub(super) struct Stream<T> {
     pub receive: Receive,
     pub send: Send,
     pub deadline: Option<u64>,
+    /// Client: which of our descriptors holds the request, counted from 1.
+    pub request_at: u64,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl<T> Stream<T> {
             },
             send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
             deadline,
+            request_at: 0,
         }
     }
 }

@@ -89,11 +89,10 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, outgoing.data, body));
     }
     let head = poll_fn(|cx| {
-        call.link.0.poll_received(cx, stream, |state| match &state.broken {
-            Some(failure) => {
-                Some(state.connection.response(stream).filter(Result::is_ok).unwrap_or(Err(failure.clone())))
-            }
-            None => state.connection.response(stream),
+        call.link.0.poll_received(cx, stream, |state| {
+            // An answer that came before the link's end still counts.
+            let answer = state.connection.response(stream);
+            answer.or_else(|| state.failure_of(stream).map(Err))
         })
     });
     match head.await.map_err(|failure| failure_status(&failure))? {

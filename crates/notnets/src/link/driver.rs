@@ -57,6 +57,22 @@ pub(crate) struct Keepalive {
     pub while_idle: bool,
 }
 
+/// The ping that was sent last.
+#[derive(Clone, Copy, Debug)]
+struct Pinged {
+    echo: u64,
+    at: u64,
+    answered: bool,
+}
+
+impl Pinged {
+    /// When the next one is due, or the answer to this one.
+    fn look_at(self, keepalive: Keepalive) -> u64 {
+        let pause = if self.answered { keepalive.interval } else { keepalive.timeout };
+        self.at.saturating_add(nanos(pause))
+    }
+}
+
 /// Runs until the link ends; its calls have been told why by then.
 pub(crate) struct Driver<A> {
     link: Arc<Link>,
@@ -68,8 +84,7 @@ pub(crate) struct Driver<A> {
     accept: A,
     shutting_down: bool,
     keepalive: Option<Keepalive>,
-    /// The ping that was sent last, when, and whether the peer owes an answer.
-    pinged: (u64, u64),
+    pinged: Pinged,
     timer: Pin<Box<Sleep>>,
     requests: Vec<Request>,
     ended: Option<Failure>,
@@ -92,7 +107,7 @@ impl<A: Accept> Driver<A> {
             accept,
             shutting_down: false,
             keepalive,
-            pinged: (0, clock::now()),
+            pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             requests: Vec::new(),
             ended: None,
@@ -125,7 +140,7 @@ impl<A: Accept> Driver<A> {
                             return Poll::Ready(Failure::new(Code::INTERNAL, text));
                         }
                     }
-                    Ok(Ok(Incoming::Closed)) => return Poll::Ready(peer_gone()),
+                    Ok(Ok(Incoming::Closed)) => return Poll::Ready(self.peer_gone()),
                     Ok(Ok(Incoming::Bad(bad))) => {
                         let text = format!("the link was closed: the peer sent {bad}");
                         return Poll::Ready(Failure::new(Code::INTERNAL, text));
@@ -194,7 +209,8 @@ impl<A: Accept> Driver<A> {
             let wake_at = self.link.with(|state| {
                 state.expire();
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
-                let wake_at = deadline.min(next_ping(self.keepalive, self.pinged));
+                let wake_at =
+                    deadline.min(self.keepalive.map_or(u64::MAX, |keepalive| self.pinged.look_at(keepalive)));
                 state.set_timer(wake_at);
                 wake_at
             });
@@ -209,21 +225,22 @@ impl<A: Accept> Driver<A> {
     /// Sends a ping when it is time. Returns whether the last one has gone unanswered for too long.
     fn keep_alive(&mut self, now: u64) -> bool {
         let Some(keepalive) = self.keepalive else { return false };
-        if now < next_ping(self.keepalive, self.pinged) {
-            return false;
-        }
-        let (last, sent) = self.pinged;
         self.link.with(|state| {
-            if last != 0 && state.pong != last {
-                return now >= sent.saturating_add(nanos(keepalive.timeout));
+            if state.pong == self.pinged.echo {
+                self.pinged.answered = true;
             }
-            if keepalive.while_idle || state.connection.open_streams() > 0 {
-                self.pinged = (last + 1, now);
-                state.connection.ping(last + 1);
-            } else {
-                self.pinged = (0, now);
-                state.pong = 0;
+            if now < self.pinged.look_at(keepalive) {
+                return false;
             }
+            if !self.pinged.answered {
+                return true;
+            }
+            let asks = keepalive.while_idle || state.connection.open_streams() > 0;
+            if asks {
+                self.pinged.echo += 1;
+                state.connection.ping(self.pinged.echo);
+            }
+            (self.pinged.at, self.pinged.answered) = (now, !asks);
             false
         })
     }
@@ -264,11 +281,16 @@ impl<A: Accept> Driver<A> {
         }
     }
 
+    fn peer_gone(&self) -> Failure {
+        self.link.with(|state| state.peer_gone = true);
+        Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
+    }
+
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         if let Some(pidfd) = &self.pidfd
             && pidfd.poll_read_ready(cx).is_ready()
         {
-            return Poll::Ready(peer_gone());
+            return Poll::Ready(self.peer_gone());
         }
         if !self.shutting_down && self.accept.poll_shutdown(cx).is_ready() {
             self.shutting_down = true;
@@ -318,20 +340,8 @@ impl<A> Drop for Driver<A> {
     }
 }
 
-fn next_ping(keepalive: Option<Keepalive>, (last, sent): (u64, u64)) -> u64 {
-    match keepalive {
-        None => u64::MAX,
-        Some(keepalive) if last == 0 => sent.saturating_add(nanos(keepalive.interval)),
-        Some(keepalive) => sent.saturating_add(nanos(keepalive.interval.max(keepalive.timeout))),
-    }
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn peer_gone() -> Failure {
-    Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
 }
 
 fn runtime_gone() -> Failure {

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub segments: Segments,
     /// Why no call can be made any more.
     pub broken: Option<Failure>,
+    /// The peer reads no more: it has closed the link, or its process has ended.
+    pub peer_gone: bool,
     /// The local side wants the link to end.
     pub closing: bool,
     /// The last answered ping.
@@ -71,6 +73,7 @@ impl Link {
             connection: Connection::new(role, lanes, own, peer_limits),
             segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
             broken: None,
+            peer_gone: false,
             closing: false,
             pong: 0,
             budget: Budget::new(wait),
@@ -229,6 +232,13 @@ impl State {
         if self.broken.is_none() && self.connection.next_deadline().is_some() {
             self.connection.expire(clock::now());
         }
+    }
+
+    /// Why a call fails that has no answer, once the link is broken.
+    pub(crate) fn failure_of(&mut self, stream: u64) -> Option<Failure> {
+        let failure = self.broken.clone()?;
+        let unread = self.peer_gone && self.connection.is_unread(stream);
+        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
     }
 
     /// May whoever drives this link poll on at `now`, rather than park?

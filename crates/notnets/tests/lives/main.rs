@@ -7,6 +7,7 @@ mod support;
 
 mod death;
 mod forks;
+mod graceful;
 mod stopped;
 
 /// Not a test by itself: the other process of the tests.

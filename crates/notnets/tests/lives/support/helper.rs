@@ -13,8 +13,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::LIMIT;
 use super::roles::{self, Options};
+use super::{LIMIT, eventually};
 
 const ROLE: &str = "NOTNETS_TEST_ROLE";
 const OPTIONS: &str = "NOTNETS_TEST_OPTIONS";
@@ -99,6 +99,20 @@ impl Helper {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it is our child");
+    }
+
+    /// Stops it; all its threads stand still afterwards.
+    pub fn suspend(&self) {
+        self.signal(Signal::STOP);
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The name before it may hold anything, but no later parenthesis.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        eventually("it is stopped", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it lives");
+            tasks.map_while(Result::ok).all(is_stopped)
+        });
     }
 
     /// `kill -9`; it is dead and reaped afterwards.

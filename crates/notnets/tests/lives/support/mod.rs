@@ -12,6 +12,7 @@ use std::time::Duration;
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::stats::Snapshot;
+use tonic::Status;
 
 /// The name that helpers serve unless told otherwise.
 pub const NAME: &str = "notnets:///lives";
@@ -38,4 +39,9 @@ pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
         assert!(begin.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Says the status that it is safe to make the call again?
+pub fn is_retry_safe(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<notnets::RetrySafe>())
 }

@@ -89,6 +89,7 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
     let (metadata, extensions, mut requests) = request.into_parts();
     match method.as_str() {
         "echo" => Ok(one(requests.message().await?.unwrap_or_default())),
+        "pid" => Ok(one(std::process::id().to_string())),
         // As many bytes as the request asks for.
         "bytes" => Ok(one(payload(number(requests.message().await?)))),
         "length" => Ok(one(requests.message().await?.map_or(0, |message| message.len()).to_string())),
