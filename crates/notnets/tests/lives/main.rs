@@ -8,6 +8,7 @@ mod support;
 mod death;
 mod forks;
 mod graceful;
+mod idle;
 mod stopped;
 
 /// Not a test by itself: the other process of the tests.

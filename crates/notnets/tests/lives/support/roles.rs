@@ -173,6 +173,8 @@ async fn call(client: Client, method: String, request: String) {
             },
             Err(status) => Err(status),
         },
+        // A large reply, of which only the length is told.
+        "size" => client.text("bytes", request).await.map(|reply| reply.len().to_string()),
         method => client.text(method, request).await,
     };
     say(outcome.unwrap_or_else(|status| text(status)));

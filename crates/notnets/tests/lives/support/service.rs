@@ -91,7 +91,7 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
         "echo" => Ok(one(requests.message().await?.unwrap_or_default())),
         "pid" => Ok(one(std::process::id().to_string())),
         // As many bytes as the request asks for.
-        "bytes" => Ok(one(payload(number(requests.message().await?)))),
+        "bytes" => Ok(one("b".repeat(number(requests.message().await?)))),
         "length" => Ok(one(requests.message().await?.map_or(0, |message| message.len()).to_string())),
         "who" => {
             let peer = extensions.get::<PeerInfo>().copied();
