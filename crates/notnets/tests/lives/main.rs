@@ -5,10 +5,14 @@
 
 mod support;
 
+mod containers;
 mod death;
 mod forks;
 mod graceful;
+mod identity;
 mod idle;
+mod remains;
+mod sizes;
 mod stopped;
 
 /// Not a test by itself: the other process of the tests.

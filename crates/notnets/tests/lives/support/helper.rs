@@ -4,9 +4,9 @@
 //! outlives its test, however that ends. It answers with lines on its standard error that begin
 //! with `@`.
 
-use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -33,7 +33,7 @@ pub struct Helper {
 impl Helper {
     /// Starts a process in a role. Options are words like `key=value`.
     pub fn start(role: &str, directory: &Path, options: &str) -> Helper {
-        Self::start_by(&[], role, directory, options).expect("the test binary runs")
+        Self::spawn(command(&[THIS_BINARY], role, directory, options)).expect("the test binary runs")
     }
 
     /// A server that has begun to serve.
@@ -50,12 +50,22 @@ impl Helper {
         client
     }
 
-    /// Starts it by another program, which takes the command line after its own arguments.
+    /// Starts it for another uid, which only root may do.
+    pub fn start_as(uid: u32, role: &str, directory: &Path, options: &str) -> std::io::Result<Helper> {
+        let mut command = command(&[THIS_BINARY], role, directory, options);
+        command.uid(uid).gid(uid);
+        Self::spawn(command)
+    }
+
+    /// Starts it by another program, which is given the path of this binary and its arguments.
     pub fn start_by(by: &[&str], role: &str, directory: &Path, options: &str) -> std::io::Result<Helper> {
-        let line = [THIS_BINARY, "--exact", "helper_process", "--nocapture", "--test-threads=1"];
-        let mut words = by.iter().chain(&line).map(OsString::from);
-        let mut command = Command::new(words.next().expect("there is a program"));
-        command.args(words).env(ROLE, role).env(OPTIONS, options).env(DIRECTORY, directory);
+        let this_binary = std::env::current_exe()?;
+        let this_binary = this_binary.to_str().expect("the path is UTF-8");
+        let line: Vec<&str> = by.iter().copied().chain([this_binary]).collect();
+        Self::spawn(command(&line, role, directory, options))
+    }
+
+    fn spawn(mut command: Command) -> std::io::Result<Helper> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stderr.take().expect("is piped")).lines();
         let (sender, answers) = channel();
@@ -139,6 +149,13 @@ impl Drop for Helper {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn command(line: &[&str], role: &str, directory: &Path, options: &str) -> Command {
+    let mut command = Command::new(line[0]);
+    command.args(&line[1..]).args(["--exact", "helper_process", "--nocapture", "--test-threads=1"]);
+    command.env(ROLE, role).env(OPTIONS, options).env(DIRECTORY, directory);
+    command
 }
 
 /// In the other process: plays its role. Does nothing in a test run.

@@ -122,6 +122,10 @@ async fn client(directory: &Path, options: &Options) {
     let endpoint: Endpoint = endpoint(directory).wait(options.wait());
     let mut clients = Vec::new();
     for _ in 0..options.get("links").unwrap_or(1) {
+        if options.has("lazy") {
+            clients.push(Client::new(endpoint.connect_lazy()));
+            continue;
+        }
         match endpoint.connect().await {
             Ok(channel) => clients.push(Client::new(channel)),
             Err(error) => return say(format_args!("refused: {error}")),
