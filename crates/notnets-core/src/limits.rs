@@ -37,10 +37,24 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of metadata at most: a head is sent in one block.
+pub const MAX_METADATA: u32 = 1 << 24;
+
 /// A limit that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a link can't work with these limits: {0:?}")]
-pub struct BadLimits(pub Limits);
+#[error(
+    "a link can't work with a limit of {value} for its {what}: it has to be at least {least} and at most {most}"
+)]
+pub struct BadLimits {
+    /// What is limited.
+    pub what: &'static str,
+    /// The limit.
+    pub value: u32,
+    /// The least that makes sense.
+    pub least: u32,
+    /// The most.
+    pub most: u32,
+}
 
 impl Limits {
     /// Checks what a peer announced, or a user configured.
@@ -48,9 +62,17 @@ impl Limits {
     /// # Errors
     /// When a link can't work with them.
     pub fn check(self) -> Result<Self, BadLimits> {
-        let windows = self.stream_window >= MIN_WINDOW && self.link_window >= MIN_WINDOW;
-        let valid = windows && self.streams > 0 && self.streams <= MAX_STREAMS && self.metadata_bytes > 0;
-        if valid { Ok(self) } else { Err(BadLimits(self)) }
+        for (what, value, least, most) in [
+            ("bytes of metadata", self.metadata_bytes, 1, MAX_METADATA),
+            ("streams", self.streams, 1, MAX_STREAMS),
+            ("stream window", self.stream_window, MIN_WINDOW, u32::MAX),
+            ("link window", self.link_window, MIN_WINDOW, u32::MAX),
+        ] {
+            if value < least || value > most {
+                return Err(BadLimits { what, value, least, most });
+            }
+        }
+        Ok(self)
     }
 }
 

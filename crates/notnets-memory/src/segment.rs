@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::coherence::{self, Coherence};
+use crate::descriptors::DescriptorLimit;
 use crate::headroom::{self, NoHeadroom};
 use crate::process::ForkGuard;
 use crate::{PAGE, ReadMemory, WORD, WriteMemory};
@@ -35,6 +36,16 @@ pub enum SegmentError {
         bytes: usize,
         /// The kernel's answer.
         source: Errno,
+    },
+    /// There is no file descriptor left for it.
+    #[error("no file descriptor is left to {step} a segment of {bytes} bytes: {limit}")]
+    NoDescriptors {
+        /// What was tried.
+        step: &'static str,
+        /// The segment's size.
+        bytes: usize,
+        /// Which limit was reached.
+        limit: DescriptorLimit,
     },
     /// There is no memory left for it.
     #[error(transparent)]
@@ -58,8 +69,18 @@ pub enum SegmentError {
     HugePages,
 }
 
+impl SegmentError {
+    /// What the kernel's answer to a step means.
+    pub fn from_errno(step: &'static str, bytes: usize, source: Errno) -> Self {
+        match DescriptorLimit::of(source) {
+            Some(limit) => Self::NoDescriptors { step, bytes, limit },
+            None => Self::Os { step, bytes, source },
+        }
+    }
+}
+
 fn os(step: &'static str, bytes: usize) -> impl Fn(Errno) -> SegmentError {
-    move |source| SegmentError::Os { step, bytes, source }
+    move |source| SegmentError::from_errno(step, bytes, source)
 }
 
 /// A segment that this process writes.

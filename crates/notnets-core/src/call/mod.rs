@@ -108,7 +108,7 @@ pub enum Opened {
 pub enum HeadError {
     /// Over the receiver's limit.
     #[error(
-        "the metadata take {bytes} bytes, over the receiver's limit of {limit}: send less, or raise max_metadata_size there"
+        "the metadata take {bytes} bytes, over the limit of {limit}: send less, or raise max_metadata_size on both sides"
     )]
     TooLarge {
         /// Bytes of the head.

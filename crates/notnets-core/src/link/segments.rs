@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::{OwnSegment, PAGE, PeerSegment, Releases, SegmentError, WORD};
+use rustix::io::Errno;
 
 use super::packet::Packet;
 use super::socket::Socket;
@@ -32,9 +33,6 @@ pub enum SegmentViolation {
     /// Blocks that can't be.
     #[error("the peer offered impossible blocks: {0:?}")]
     Blocks(Blocks),
-    /// The packet brought no descriptor.
-    #[error("the peer's segment {0} came without its descriptor")]
-    NoDescriptor(u32),
     /// Its segment is not as it must be.
     #[error(transparent)]
     Segment(SegmentError),
@@ -82,10 +80,9 @@ impl Segments {
     /// When there is no memory for it: the link goes on with what it has.
     pub fn offer(&mut self, blocks: Blocks) -> Result<(), SegmentError> {
         let made = OwnSegment::create(blocks.segment_bytes())?;
-        let os = |source: io::Error| SegmentError::Os {
-            step: "share",
-            bytes: blocks.segment_bytes(),
-            source: rustix::io::Errno::from_io_error(&source).unwrap_or(rustix::io::Errno::IO),
+        let os = |error: io::Error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            SegmentError::from_errno("share", blocks.segment_bytes(), errno)
         };
         let descriptor = made.descriptor().try_clone_to_owned().map_err(os)?;
         let segment = self.next;
@@ -114,7 +111,12 @@ impl Segments {
             Packet::Accept { segment } => {
                 let settled = self.offered.remove(&segment);
                 let (mut own, blocks) = settled.ok_or(SegmentViolation::NotOffered(segment))?;
-                let descriptor = descriptor.ok_or(SegmentViolation::NoDescriptor(segment))?;
+                // The kernel drops a descriptor for which this process has no room. The segment is lost
+                // then, and the link goes on with what it has.
+                let Some(descriptor) = descriptor else {
+                    self.peer_budget = 0;
+                    return Ok(true);
+                };
                 let table = PeerSegment::map(descriptor.as_fd(), table_bytes(blocks) as u64);
                 let table = table.map_err(SegmentViolation::Segment)?;
                 let table = table.part(0, table_bytes(blocks)).ok_or(SegmentViolation::Blocks(blocks))?;
@@ -150,7 +152,11 @@ impl Segments {
             self.outbox.push_back((Packet::Decline { segment }, None));
             return Ok(());
         }
-        let descriptor = descriptor.ok_or(SegmentViolation::NoDescriptor(segment))?;
+        let Some(descriptor) = descriptor else {
+            // As above: without room for it, it can't be accepted.
+            self.outbox.push_back((Packet::Decline { segment }, None));
+            return Ok(());
+        };
         let offered = PeerSegment::map(descriptor.as_fd(), blocks.segment_bytes() as u64);
         let offered = offered.map_err(SegmentViolation::Segment)?;
         let memory = offered.part(0, blocks.total()).ok_or(SegmentViolation::Blocks(blocks))?;

@@ -13,15 +13,15 @@ const WATCHED: Duration = Duration::from_secs(5);
 
 /// What a process has used since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Used {
+pub struct Used {
     /// User and system time, in ticks.
-    ticks: u64,
+    pub ticks: u64,
     /// Times that one of its threads began to wait, or was made to.
-    switches: u64,
+    pub switches: u64,
 }
 
 impl Used {
-    fn by(pid: u32) -> Self {
+    pub fn by(pid: u32) -> Self {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
         let fields: Vec<&str> = stat.rsplit_once(") ").expect("has a name").1.split(' ').collect();
         let ticks = [11, 12].map(|field: usize| fields[field].parse::<u64>().expect("is a number"));

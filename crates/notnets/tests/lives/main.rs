@@ -7,6 +7,8 @@ mod support;
 
 mod containers;
 mod death;
+mod descriptors;
+mod errors;
 mod forks;
 mod graceful;
 mod identity;

@@ -106,8 +106,7 @@ async fn metadata_up_to(limit: usize, client: &Client) {
     for bytes in [limit, 3 * limit] {
         let status = within(client.unary("echo", with_metadata(bytes))).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-        let text =
-            format!("over the receiver's limit of {limit}: send less, or raise max_metadata_size there");
+        let text = format!("over the limit of {limit}: send less, or raise max_metadata_size on both sides");
         assert!(status.message().contains(&text), "{status:?}");
         let status = within(client.unary("metadata", asked(bytes))).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");

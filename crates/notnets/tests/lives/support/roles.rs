@@ -1,12 +1,13 @@
 //! What the other process does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use notnets::{Admission, Endpoint, Server, Wait};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tonic::Status;
 
@@ -67,6 +68,9 @@ async fn server(directory: &Path, options: &Options) {
         None => vec![NAME.into()],
     };
     let probe = Probe { max_message: options.get("max_message") };
+    if let Some(left) = options.get::<String>("leave") {
+        leave_descriptors(&left);
+    }
     let bound = match configure(directory, options).add_service(probe).bind(names) {
         Ok(bound) => bound,
         Err(error) => return say(format_args!("refused: {error}")),
@@ -77,7 +81,10 @@ async fn server(directory: &Path, options: &Options) {
             match command.as_str() {
                 "stop" => return say("stopping"),
                 "fork" => fork_holder(),
-                command => panic!("no such command: {command}"),
+                command => match command.strip_prefix("leave ") {
+                    Some(left) => leave(left),
+                    None => panic!("no such command: {command}"),
+                },
             }
         }
     };
@@ -133,9 +140,20 @@ async fn client(directory: &Path, options: &Options) {
     }
     say("connected");
     while let Some(command) = commands.recv().await {
-        if command == "fork" {
-            fork_holder();
+        if let Some(left) = command.strip_prefix("leave ") {
+            leave(left);
             continue;
+        }
+        match command.as_str() {
+            "fork" => {
+                fork_holder();
+                continue;
+            }
+            "new" => {
+                clients = vec![Client::new(endpoint.connect_lazy())];
+                continue;
+            }
+            _ => {}
         }
         let (beside, command) = match command.strip_prefix('&') {
             Some(command) => (true, command),
@@ -226,4 +244,26 @@ fn forker(directory: &Path, options: &Options) {
         say("parent: produced 1000 more");
         say(format_args!("parent: {}", client.text("echo", "still here").await.unwrap_or_else(text)));
     });
+}
+
+fn leave(left: &str) {
+    leave_descriptors(left);
+    say("left");
+}
+
+/// Lowers the limit so that so many more descriptors can be opened, or raises it again.
+fn leave_descriptors(left: &str) {
+    let limit = getrlimit(Resource::Nofile);
+    let set = |current| setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("it may be lowered");
+    set(limit.maximum);
+    if left == "all" {
+        return;
+    }
+    let left: usize = left.parse().expect("is a number");
+    let open = std::fs::read_dir("/proc/self/fd").expect("is readable").map_while(Result::ok);
+    let open: HashSet<u64> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // The descriptor that this was read through is among them, and free by now.
+    let is_free = |fd: &u64| rustix::fs::readlink(format!("/proc/self/fd/{fd}"), Vec::new()).is_err();
+    let highest_free = (0..).filter(|fd| !open.contains(fd) || is_free(fd)).nth(left);
+    set(highest_free);
 }
