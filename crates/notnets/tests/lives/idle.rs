@@ -1,6 +1,7 @@
 //! A connected pair that has nothing to do takes no CPU at all: no thread of either process runs.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
@@ -35,63 +36,50 @@ impl Used {
     }
 }
 
-/// Makes calls over so many links, and then watches both processes.
-fn idles(links: usize, options: &str) {
-    let directory = tempdir().unwrap();
-    let mut server = Helper::server(directory.path(), options);
-    let mut client = Helper::client(directory.path(), &format!("{options} links={links}"));
-    for round in 0..5 {
-        client.tell(&format!("echo {round}"));
-        for _ in 0..links {
-            client.expect(&round.to_string());
-        }
-    }
-    // Large enough for further segments both ways, and an open call that waits.
-    client.tell("size 1000000");
-    for _ in 0..links {
-        client.expect("1000000");
+/// A server, and a client with so many links to it that have been used.
+fn pair(directory: &Path, links: usize, options: &str) -> [Helper; 2] {
+    let mut server = Helper::server(directory, options);
+    let mut client = Helper::client(directory, &format!("{options} links={links}"));
+    // Large enough for further segments, and with an open call that waits.
+    for (tell, expect) in [("echo x", "x"), ("size 100000", "100000"), ("echo y", "y")] {
+        client.tell(tell);
+        (0..links).for_each(|_| client.expect(expect));
     }
     client.tell("&hang");
-    for _ in 0..links {
-        server.expect("hang began");
-    }
+    (0..links).for_each(|_| server.expect("hang began"));
+    [server, client]
+}
 
-    let pids = [server.pid(), client.pid()];
+#[test]
+fn idle_pairs_use_no_cpu() {
+    // All are watched at once, in as many directories.
+    let kinds = [(1, ""), (1, "multi"), (1, "park"), (200, ""), (200, "multi")];
+    let directories = kinds.map(|_| tempdir().unwrap());
+    let mut pairs: Vec<_> = kinds
+        .iter()
+        .zip(&directories)
+        .map(|((links, options), directory)| pair(directory.path(), *links, options))
+        .collect();
+    let used = || -> Vec<[Used; 2]> {
+        pairs.iter().map(|pair| pair.each_ref().map(|helper| Used::by(helper.pid()))).collect()
+    };
     let begin = Instant::now();
     let quiet = loop {
-        let before = pids.map(Used::by);
+        let before = used();
         std::thread::sleep(Duration::from_millis(200));
-        if pids.map(Used::by) == before {
+        if used() == before {
             break before;
         }
-        assert!(begin.elapsed() < LIMIT, "it does not come to rest: {before:?}");
+        assert!(begin.elapsed() < LIMIT, "they do not come to rest: {before:?}");
     };
-    println!("{links} links at rest after {:?}", begin.elapsed());
+    println!("at rest after {:?}", begin.elapsed());
     std::thread::sleep(WATCHED);
-    assert_eq!(pids.map(Used::by), quiet, "server and client, within {WATCHED:?}");
-    // They are not dead.
-    client.tell("echo awake");
-    for _ in 0..links {
-        client.expect("awake");
+    for ((links, options), (after, before)) in kinds.iter().zip(used().iter().zip(&quiet)) {
+        assert_eq!(after, before, "server and client with {links} links ({options}), within {WATCHED:?}");
     }
-}
-
-#[test]
-fn one_link_of_current_thread_runtimes() {
-    idles(1, "");
-}
-
-#[test]
-fn one_link_of_multi_thread_runtimes() {
-    idles(1, "multi");
-}
-
-#[test]
-fn many_links_of_current_thread_runtimes() {
-    idles(200, "");
-}
-
-#[test]
-fn many_links_of_multi_thread_runtimes() {
-    idles(200, "multi");
+    // They are not dead.
+    for ((links, _), [_, client]) in kinds.iter().zip(&mut pairs) {
+        client.tell("echo awake");
+        (0..*links).for_each(|_| client.expect("awake"));
+    }
 }

@@ -13,6 +13,7 @@ mod forks;
 mod graceful;
 mod identity;
 mod idle;
+mod memory;
 mod remains;
 mod sizes;
 mod stopped;

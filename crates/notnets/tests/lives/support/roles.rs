@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use notnets::{Admission, Endpoint, Server, Wait};
+use notnets_memory::headroom::headroom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tonic::Status;
@@ -71,6 +72,14 @@ async fn server(directory: &Path, options: &Options) {
     if let Some(left) = options.get::<String>("leave") {
         leave_descriptors(&left);
     }
+    let mut ballast = Vec::new();
+    if options.has("wait_to_serve") {
+        while let Some(command) = commands.recv().await {
+            if !balance(&mut ballast, &command) {
+                break;
+            }
+        }
+    }
     let bound = match configure(directory, options).add_service(probe).bind(names) {
         Ok(bound) => bound,
         Err(error) => return say(format_args!("refused: {error}")),
@@ -78,6 +87,9 @@ async fn server(directory: &Path, options: &Options) {
     say("serving");
     let stopped = async {
         while let Some(command) = commands.recv().await {
+            if balance(&mut ballast, &command) {
+                continue;
+            }
             match command.as_str() {
                 "stop" => return say("stopping"),
                 "fork" => fork_holder(),
@@ -139,7 +151,11 @@ async fn client(directory: &Path, options: &Options) {
         }
     }
     say("connected");
+    let mut ballast = Vec::new();
     while let Some(command) = commands.recv().await {
+        if balance(&mut ballast, &command) {
+            continue;
+        }
         if let Some(left) = command.strip_prefix("leave ") {
             leave(left);
             continue;
@@ -249,6 +265,24 @@ fn forker(directory: &Path, options: &Options) {
 fn leave(left: &str) {
     leave_descriptors(left);
     say("left");
+}
+
+/// Takes what memory there is, or gives it back.
+fn balance(ballast: &mut Vec<Vec<u8>>, command: &str) -> bool {
+    const STEP: usize = 64 << 10;
+    if command == "free" {
+        ballast.clear();
+        say("freed");
+        return true;
+    }
+    let Some(left) = command.strip_prefix("fill ") else { return false };
+    let left: u64 = left.parse().expect("is a number");
+    // Each step is touched at once, so that the next look counts it.
+    while headroom().bytes().is_some_and(|bytes| bytes > left) {
+        ballast.push(vec![1; STEP]);
+    }
+    say("filled");
+    true
 }
 
 /// Lowers the limit so that so many more descriptors can be opened, or raises it again.
