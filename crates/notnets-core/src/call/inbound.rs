@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::stream::{End, Failure, Received, ResponseHead, Stream};
+use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload};
@@ -90,7 +90,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut stream = Stream::new(None, deadline, self.own.stream_window, self.peer.stream_window);
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {
-            stream.receive.queue.push_back(data);
+            stream.receive.queue.push(data);
         }
         if frame.end {
             stream.receive.end = Some(End::Requests);
@@ -124,7 +124,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         stream.receive.head_seen = true;
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {
-            stream.receive.queue.push_back(data);
+            stream.receive.queue.push(data);
         }
         stream.receive.head = Some(match frame.trailers_only {
             true => ResponseHead::TrailersOnly(Code(frame.code), metadata),
@@ -157,7 +157,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {
-            stream.receive.queue.push_back(data);
+            stream.receive.queue.push(data);
         }
         if frame.end {
             stream.receive.end = Some(End::Requests);
@@ -349,10 +349,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// The end of a stream, if it has come and nothing is left before it.
-    pub fn peek_end(&self, stream: u64) -> Option<&End> {
-        let receive = &self.streams.get(&stream)?.receive;
-        receive.end.as_ref().filter(|_| receive.queue.is_empty())
+    /// What of a stream is at hand: its next data, and its end if that is all.
+    pub fn take_at_hand(&mut self, stream: u64) -> AtHand {
+        let data = match self.take(stream) {
+            Received::Data(data) => Some(data),
+            Received::End(end) => return AtHand { data: None, end: Some(end) },
+            Received::Pending => None,
+        };
+        let receive = self.streams.get(&stream).map(|entry| &entry.receive);
+        let end = receive.filter(|receive| receive.queue.is_empty()).and_then(|receive| receive.end.clone());
+        AtHand { data, end }
     }
 
     /// Server: brings the end of a call forward.
@@ -371,7 +377,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(entry) = self.streams.get_mut(&stream) else {
             return Received::End(End::Failed(gone()));
         };
-        let Some(data) = entry.receive.queue.pop_front() else {
+        let Some(data) = entry.receive.queue.pop() else {
             return entry.receive.end.clone().map_or(Received::Pending, Received::End);
         };
         let cost = charge(data.len());

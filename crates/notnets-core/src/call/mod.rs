@@ -37,7 +37,7 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use stream::Stream;
 
-pub use stream::{End, Failure, Received, ResponseHead};
+pub use stream::{AtHand, End, Failure, Received, ResponseHead};
 
 /// Which side of a link this is. Only clients open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -405,7 +405,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Forgets data that nobody will take, and gives the link's credit for it back.
     fn discard(&mut self, stream: u64) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        let unread: u64 = entry.receive.queue.drain(..).map(|data| crate::limits::charge(data.len())).sum();
+        let queue = &mut entry.receive.queue;
+        let unread = std::iter::from_fn(|| queue.pop()).map(|data| crate::limits::charge(data.len())).sum();
         self.give_link_credit(unread);
     }
 
