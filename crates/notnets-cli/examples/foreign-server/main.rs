@@ -26,8 +26,9 @@ use http2::{Address, server};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let argument =
-        std::env::args().nth(1).ok_or("give the address to serve: HOST:PORT, unix:/PATH or notnets:///NAME")?;
+    let argument = std::env::args()
+        .nth(1)
+        .ok_or("give the address to serve: HOST:PORT, unix:/PATH or notnets:///NAME")?;
     if argument.starts_with("notnets:") {
         return through_memory(&argument).await;
     }
