@@ -20,9 +20,10 @@ mod inbound;
 mod outbound;
 mod stream;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use notnets_memory::arena::BadReference;
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::ring::BadTaken;

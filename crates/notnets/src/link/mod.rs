@@ -225,9 +225,7 @@ impl State {
 
     /// May whoever drives this link poll on at `now`, rather than park?
     pub(crate) fn may_poll(&mut self, now: u64) -> bool {
-        self.broken.is_none()
-            && self.budget.allows(now)
-            && (!self.budget.is_endless() || self.connection.open_streams() > 0)
+        self.broken.is_none() && self.budget.allows(now)
     }
 
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
