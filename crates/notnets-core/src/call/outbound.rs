@@ -307,8 +307,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Tells those who wait for something of the link's that there may be some.
+    /// Gives room to what waits for it: to control frames, then to those who wait for something of the
+    /// link's, who are told that there may be some.
     pub fn wake_queued(&mut self) {
+        if !self.control.is_empty() {
+            self.flush();
+        }
         if self.queued.is_empty() && !self.wants_open {
             return;
         }
