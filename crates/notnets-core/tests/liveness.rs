@@ -55,3 +55,17 @@ fn control_frames_that_wait_go_out_when_room_is_looked_for_once_more() {
     pair.client.receive(usize::MAX);
     assert!(events(&mut pair.client).contains(&Event::Pong(7)));
 }
+
+#[test]
+fn a_head_that_fills_the_largest_block_goes_without_its_data() {
+    let mut pair = Pair::new(tiny(16, 1024), Limits::default(), Limits::default());
+    let stream = open(&mut pair.client, b"", true);
+    accept_all(&mut pair.server);
+    // A tag with the key, and a length before the value.
+    let value = [1; 1024 - 2 - 1 - 4];
+    let mut data = &b"data"[..];
+    let sent = pair.server.respond(stream, [("k", &value[..])], &mut data, Some(Code::OK));
+    assert!(matches!(sent, Ok(Sent::All | Sent::Part)), "{sent:?}: there is no larger block to wait for");
+    pair.drive();
+    assert!(matches!(pair.client.response(stream), Some(Ok(_))));
+}

@@ -236,8 +236,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             data.copy_to_slice(&mut bytes[head.len()..len]);
             frame.payload = Payload::Inline { bytes, len: len as u8, head: head.len() as u8 };
         } else {
-            let least = (head.len() + usize::from(allowed > 0)).max(1);
-            let Some(mut loan) = self.lanes.loan(head.len() + allowed, least) else {
+            // A head may fill the largest block there is: then its data follow in frames of their own.
+            let Some(mut loan) = self.lanes.loan(head.len() + allowed, head.len().max(1)) else {
                 self.want_segment(head.len() + wanted);
                 return None;
             };
