@@ -22,6 +22,10 @@ fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> u64 {
     }
 }
 
+fn try_open(client: &mut HeapConnection) -> Opened {
+    client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(())).unwrap()
+}
+
 fn accept_all(server: &mut HeapConnection) {
     server.receive(usize::MAX);
     while let Some(request) = server.accept() {
@@ -68,4 +72,18 @@ fn a_head_that_fills_the_largest_block_goes_without_its_data() {
     assert!(matches!(sent, Ok(Sent::All | Sent::Part)), "{sent:?}: there is no larger block to wait for");
     pair.drive();
     assert!(matches!(pair.client.response(stream), Some(Ok(_))));
+}
+
+#[test]
+fn who_waits_to_open_is_told_that_the_server_goes_away() {
+    let server = Limits { streams: 1, ..Limits::default() };
+    let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
+    open(&mut pair.client, b"", false);
+    accept_all(&mut pair.server);
+    assert_eq!(try_open(&mut pair.client), Opened::NotYet);
+    pair.server.go_away();
+    pair.drive();
+    // The one that is open may stay so for days.
+    assert!(events(&mut pair.client).contains(&Event::CanOpen));
+    assert_eq!(try_open(&mut pair.client), Opened::Never);
 }

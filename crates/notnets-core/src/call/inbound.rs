@@ -231,7 +231,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_go_away(&mut self, last: u64) {
         self.draining = true;
         self.events.push_back(Event::GoAway);
-        let refused: Vec<u64> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        if std::mem::take(&mut self.wants_open) {
+            // Not on this link: they have to look for another one.
+            self.events.push_back(Event::CanOpen);
+        }
+        let mut refused: Vec<u64> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        refused.sort_unstable();
         for id in refused {
             if self.streams.get(&id).is_some_and(|stream| stream.resetting) {
                 self.remove_reset(id);
