@@ -215,7 +215,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if frame.stream == 0 {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
             self.send_credit = sum.ok_or(Violation::Window(0))?;
-            self.events.extend(self.starved.drain(..).map(Event::Writable));
+            while let Some(stream) = self.starved.pop_front() {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.send.link_starved = false;
+                    self.events.push_back(Event::Writable(stream));
+                }
+            }
             return Ok(());
         }
         let limit = self.peer.stream_window.into();

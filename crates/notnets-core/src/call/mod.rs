@@ -103,6 +103,15 @@ pub enum Opened {
     Never,
 }
 
+/// Credit over all streams of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkCredit {
+    /// What this side may still send.
+    pub to_send: u64,
+    /// What its application took and the peer has not been told yet.
+    pub to_give: u64,
+}
+
 /// A head that the peer would not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
@@ -251,6 +260,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Streams that are open on this side.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// The link's credit, as this side sees it.
+    pub fn link_credit(&self) -> LinkCredit {
+        LinkCredit { to_send: self.send_credit, to_give: self.taken }
     }
 
     /// Takes out all that was given with streams, when the link is broken.
@@ -416,6 +430,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         {
             self.deadlines.remove(&(deadline, stream));
         }
+        // It may have been told of room that it does not need any more.
+        self.wake_queued();
     }
 
     /// A stream does not count against the server's limit any more.
