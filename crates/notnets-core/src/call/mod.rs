@@ -156,6 +156,9 @@ pub enum Violation {
     /// More data than it has credit for.
     #[error("the peer sent data beyond its window on stream {0}")]
     Window(u64),
+    /// More streams that it does not read the end of than it may have open.
+    #[error("the peer leaves the ends of {0} streams unread and goes on opening more")]
+    Unread(usize),
     /// A frame that has no place there.
     #[error("the peer sent a {1:?} frame on stream {0}, where it has no place")]
     State(u64, Kind),
