@@ -125,6 +125,8 @@ pub(super) struct Send {
     pub queued: bool,
     /// Waits for credit of its own.
     pub starved: bool,
+    /// Waits for credit of the link's.
+    pub link_starved: bool,
 }
 
 impl<T> Stream<T> {
@@ -141,7 +143,13 @@ impl<T> Stream<T> {
                 credit: receive_window.into(),
                 taken: 0,
             },
-            send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
+            send: Send {
+                credit: send_window.into(),
+                ended: false,
+                queued: false,
+                starved: false,
+                link_starved: false,
+            },
             deadline,
         }
     }
