@@ -192,6 +192,7 @@ impl<A: Accept> Driver<A> {
                 }
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
                 let wake_at = deadline.min(next_ping(self.keepalive, self.pinged));
+                let wake_at = wake_at.min(state.watch_poller(now));
                 state.set_timer(wake_at);
                 wake_at
             });
