@@ -3,10 +3,16 @@
 mod common;
 
 use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use common::{Host, call, ok, poll_once, within};
+use bytes::Bytes;
+use common::{Frames, Host, call, data, ok, poll_once, within};
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use notnets::{Server, Wait};
+use tokio::sync::Notify;
 use tonic::body::Body;
 
 /// `/fast` answers at once, `/slow` never.
@@ -48,4 +54,60 @@ async fn a_call_that_is_not_polled_any_more_holds_nobody_up_parking() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_is_not_polled_any_more_holds_nobody_up_on_threads() {
     holds_nobody_up(Wait::Adaptive).await;
+}
+
+/// A stream that always has more to say never waits, so it must notice by itself that nobody listens.
+#[test]
+fn a_response_that_never_pauses_ends_with_its_call() {
+    struct Dropped(Arc<Notify>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let dropped = Arc::new(Notify::new());
+    let told = Arc::clone(&dropped);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let entered = runtime.enter();
+    let host = Host::serve(Server::builder(), move |request: Request<Body>| {
+        let dropped = Dropped(Arc::clone(&told));
+        let mut request = request.into_body();
+        let mut frames = 0;
+        async move {
+            let more = Frames(move |cx: &mut Context<'_>| {
+                let _ = &dropped;
+                frames += 1;
+                match frames {
+                    1 => {}
+                    // From here on in a task of its own.
+                    2 | 3 => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    // While this is being made the client goes away, and the link's task sees it.
+                    4 => {
+                        while Pin::new(&mut request).poll_frame(cx).is_pending() {
+                            std::thread::yield_now();
+                        }
+                    }
+                    _ => {}
+                }
+                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+            });
+            Response::new(Body::new(more))
+        }
+    });
+    drop(entered);
+    let noticed = runtime.block_on(async {
+        let channel = host.connect().await;
+        let endless = Body::new(Frames(|_: &mut Context<'_>| Poll::Pending));
+        let mut reply = within("the reply", call(&channel, "/x", endless)).await.unwrap();
+        within("some data", data(reply.body_mut())).await.unwrap().unwrap();
+        drop(reply);
+        tokio::time::timeout(common::LIMIT, dropped.notified()).await
+    });
+    drop(host);
+    // Not by dropping it, which would wait for a thread that goes round and round.
+    runtime.shutdown_background();
+    assert!(noticed.is_ok(), "it goes on for ever");
 }
