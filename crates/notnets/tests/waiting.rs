@@ -56,6 +56,47 @@ async fn a_call_that_is_not_polled_any_more_holds_nobody_up_on_threads() {
     holds_nobody_up(Wait::Adaptive).await;
 }
 
+/// A handler may hand the request to another task and answer without waiting for it.
+#[tokio::test]
+async fn who_reads_a_request_hears_that_its_call_is_over() {
+    for fail in [false, true] {
+        let ended = Arc::new(Notify::new());
+        let told = Arc::clone(&ended);
+        let host = Host::serve(Server::builder(), move |request: Request<Body>| {
+            let told = Arc::clone(&told);
+            async move {
+                let mut body = request.into_body();
+                let (reading, reads) = tokio::sync::oneshot::channel();
+                tokio::spawn(async move {
+                    let mut reading = Some(reading);
+                    loop {
+                        if let Poll::Ready(next) = poll_once(&mut Box::pin(data(&mut body))).await {
+                            if !matches!(next, Some(Ok(_))) {
+                                break;
+                            }
+                            continue;
+                        }
+                        reading.take().map(|reading| reading.send(()));
+                        if !matches!(data(&mut body).await, Some(Ok(_))) {
+                            break;
+                        }
+                    }
+                    told.notify_one();
+                });
+                // It waits for more by now.
+                reads.await.unwrap();
+                assert!(!fail, "a handler that panics");
+                ok()
+            }
+        });
+        let channel = host.connect().await;
+        let endless = Frames(|_: &mut Context<'_>| Poll::Pending);
+        let reply = within("the reply", call(&channel, "/x", Body::new(endless))).await;
+        assert_eq!(reply.is_err(), fail);
+        within("the end of the request's body", ended.notified()).await;
+    }
+}
+
 /// A stream that always has more to say never waits, so it must notice by itself that nobody listens.
 #[test]
 fn a_response_that_never_pauses_ends_with_its_call() {

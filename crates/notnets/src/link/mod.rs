@@ -273,6 +273,11 @@ impl State {
         }
     }
 
+    /// A handler is done with its call: who still reads the request, in another task, hears of it.
+    pub(crate) fn tell_reader(&mut self, waiters: Option<Waiters>) {
+        self.wakes.extend(waiters.and_then(|mut waiters| waiters.received()));
+    }
+
     /// Violations of the peer's, as the failure of all calls.
     pub(crate) fn violation(&self) -> Option<Failure> {
         self.connection.violation().map(violation_failure)
