@@ -11,7 +11,9 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -23,6 +25,9 @@ use crate::{PAGE, ReadMemory, WORD, WriteMemory};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
 const STRING_COPY: usize = 96;
+
+/// What `fstatfs` says of memory made of reserved huge pages.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// Why a segment could not be made or accepted.
 #[derive(Debug, thiserror::Error)]
@@ -170,7 +175,9 @@ impl PeerSegment {
         if stat.st_size as u64 != bytes {
             return Err(SegmentError::WrongSize { said: bytes, actual: stat.st_size as u64 });
         }
-        if stat.st_blksize as usize > PAGE {
+        // Not by its block size: where shared memory is made of transparent huge pages, that is a huge
+        // page's for any memfd.
+        if fstatfs(file).map_err(os("look at", len))?.f_type as u64 == HUGETLBFS_MAGIC {
             return Err(SegmentError::HugePages);
         }
         Ok(Self { map: Arc::new(Mapping::new(file, len, ProtFlags::READ)?) })
@@ -427,6 +434,18 @@ mod tests {
         let own = OwnSegment::create(PAGE).unwrap();
         let wrong = PeerSegment::map(own.descriptor(), 2 * PAGE as u64);
         assert!(matches!(wrong, Err(SegmentError::WrongSize { .. })));
+    }
+
+    #[test]
+    fn huge_pages_are_refused() {
+        const HUGE: usize = 2 << 20;
+        let flags =
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        // There may be none in this kernel; then nobody can send any.
+        let Ok(huge) = memfd_create("huge", flags) else { return };
+        ftruncate(&huge, HUGE as u64).unwrap();
+        fcntl_add_seals(&huge, required_seals()).unwrap();
+        assert!(matches!(PeerSegment::map(huge.as_fd(), HUGE as u64), Err(SegmentError::HugePages)));
     }
 
     #[test]

@@ -366,6 +366,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
         entry.user = None;
         if !entry.resetting {
+            // Somebody may still read it.
+            entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
             self.start_reset(stream, code, reason);
         }
     }

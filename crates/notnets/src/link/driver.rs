@@ -217,6 +217,7 @@ impl<A: Accept> Driver<A> {
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
                 let wake_at =
                     deadline.min(self.keepalive.map_or(u64::MAX, |keepalive| self.pinged.look_at(keepalive)));
+                let wake_at = wake_at.min(state.watch_poller(now));
                 state.set_timer(wake_at);
                 wake_at
             });

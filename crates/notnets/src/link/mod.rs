@@ -28,6 +28,9 @@ pub(crate) use wakes::Wakes;
 /// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
 /// piled up none is started that has been cancelled behind the others.
 const BATCH: usize = 128;
+/// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
+/// it selects, and waits for something else by now.
+const POLLER_PATIENCE: u64 = 5_000_000;
 
 /// One end of a link.
 #[derive(Debug)]
@@ -53,6 +56,10 @@ pub(crate) struct State {
     budget: Budget,
     /// The stream whose task polls the lane.
     poller: Option<u64>,
+    /// How often such a task has said that it will come back.
+    polls: u64,
+    /// What the driver saw of that when it last looked, and when it looks again.
+    watch: Option<(u64, u64)>,
     /// Tasks that wait to open a stream.
     openers: Vec<Waker>,
     driver: Option<Waker>,
@@ -80,6 +87,8 @@ impl Link {
             pong: 0,
             budget: Budget::new(wait),
             poller: None,
+            polls: 0,
+            watch: None,
             openers: Vec::new(),
             driver: None,
             timer: u64::MAX,
@@ -156,6 +165,7 @@ impl Link {
                     continue;
                 }
                 cx.waker().wake_by_ref();
+                state.will_poll_again();
                 break;
             }
             state.stop_polling(stream);
@@ -282,6 +292,11 @@ impl State {
         }
     }
 
+    /// A handler is done with its call: who still reads the request, in another task, hears of it.
+    pub(crate) fn tell_reader(&mut self, waiters: Option<Waiters>) {
+        self.wakes.extend(waiters.and_then(|mut waiters| waiters.received()));
+    }
+
     /// Violations of the peer's, as the failure of all calls.
     pub(crate) fn violation(&self) -> Option<Failure> {
         self.connection.violation().map(violation_failure)
@@ -297,6 +312,28 @@ impl State {
             self.connection.lanes().disarm_space();
             self.connection.wake_queued();
         }
+    }
+
+    /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
+    fn will_poll_again(&mut self) {
+        self.polls += 1;
+        if self.watch.is_none() {
+            self.wake_driver();
+        }
+    }
+
+    /// Takes the lane from a task that does not come back. Returns when to look again.
+    pub(crate) fn watch_poller(&mut self, now: u64) -> u64 {
+        let forgotten = self.watch.is_some_and(|(polls, until)| polls == self.polls && now >= until);
+        if forgotten {
+            self.poller = None;
+        }
+        self.watch = match (self.poller, self.watch) {
+            (None, _) => None,
+            (Some(_), Some((polls, until))) if now < until => Some((polls, until)),
+            (Some(_), _) => Some((self.polls, now + POLLER_PATIENCE)),
+        };
+        self.watch.map_or(u64::MAX, |(_, until)| until)
     }
 
     /// The stream's task does not look at the lane any more: then it has to be armed.

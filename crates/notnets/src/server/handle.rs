@@ -217,7 +217,9 @@ impl CallGuard {
         self.over = true;
         self.link.with(|state| {
             if state.broken.is_none() {
+                let waiters = state.connection.user(self.stream).map(std::mem::take);
                 state.connection.reset(self.stream, code, reason);
+                state.tell_reader(waiters);
             }
         });
     }
@@ -232,7 +234,13 @@ impl CallGuard {
                 if state.broken.is_some() {
                     return Poll::Ready(Ok(Sent::Stopped));
                 }
-                match send(state, self.stream) {
+                let waiters = state.connection.user(self.stream).map(std::mem::take);
+                let sent = send(state, self.stream);
+                match state.connection.user(self.stream) {
+                    Some(present) => *present = waiters.unwrap_or_default(),
+                    None => state.tell_reader(waiters),
+                }
+                match sent {
                     Ok(Sent::Nothing) => {
                         if let Some(waiters) = state.connection.user(self.stream) {
                             waiters.wait_writable(cx.waker());
@@ -249,7 +257,7 @@ impl CallGuard {
 
 async fn respond(mut guard: CallGuard, response: Response<Body>) {
     match try_respond(&guard, response).await {
-        Ok(()) => guard.over = true,
+        Ok(()) | Err(Cut::Over) => guard.over = true,
         Err(Cut::HeadTooLarge(error)) => {
             tracing::debug!(%error, "a response could not be sent");
             guard.reset(Code::RESOURCE_EXHAUSTED, "response metadata too large");
@@ -263,6 +271,8 @@ async fn respond(mut guard: CallGuard, response: Response<Body>) {
 
 /// Why a response could not be sent whole.
 enum Cut {
+    /// The call is over; nobody listens.
+    Over,
     HeadTooLarge(call::HeadError),
     Body(Status),
 }
@@ -340,6 +350,8 @@ async fn send_body(guard: &CallGuard, mut body: Body) -> Result<HeaderMap, Cut> 
 }
 
 async fn send_data(guard: &CallGuard, mut data: Bytes) -> Result<(), Cut> {
-    guard.send(|state, stream| Ok(state.connection.send(stream, &mut data, false))).await?;
-    Ok(())
+    match guard.send(|state, stream| Ok(state.connection.send(stream, &mut data, false))).await? {
+        Sent::Stopped => Err(Cut::Over),
+        _ => Ok(()),
+    }
 }
