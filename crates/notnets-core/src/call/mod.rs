@@ -59,6 +59,8 @@ pub enum Event<T> {
     Writable(u64),
     /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
     Cancelled(u64, Option<T>),
+    /// This side is done with a stream. Who still reads it, in another task, has to hear of it.
+    Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
     /// Client: the server takes no new streams.
@@ -364,7 +366,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Ends a stream in both directions with a status for the peer. Its application is done with it.
     pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        entry.user = None;
+        self.events.extend(entry.user.take().map(Event::Over));
         if !entry.resetting {
             // Somebody may still read it.
             entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
@@ -440,10 +442,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn remove(&mut self, stream: u64) {
         self.discard(stream);
         self.uncount(stream);
-        if let Some(entry) = self.streams.remove(&stream)
-            && let Some(deadline) = entry.deadline
-        {
-            self.deadlines.remove(&(deadline, stream));
+        if let Some(entry) = self.streams.remove(&stream) {
+            if let Some(deadline) = entry.deadline {
+                self.deadlines.remove(&(deadline, stream));
+            }
+            self.events.extend(entry.user.map(Event::Over));
         }
         // It may have been told of room that it does not need any more.
         self.wake_queued();

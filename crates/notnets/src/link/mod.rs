@@ -292,11 +292,6 @@ impl State {
         }
     }
 
-    /// A handler is done with its call: who still reads the request, in another task, hears of it.
-    pub(crate) fn tell_reader(&mut self, waiters: Option<Waiters>) {
-        self.wakes.extend(waiters.and_then(|mut waiters| waiters.received()));
-    }
-
     /// Violations of the peer's, as the failure of all calls.
     pub(crate) fn violation(&self) -> Option<Failure> {
         self.connection.violation().map(violation_failure)
@@ -397,6 +392,7 @@ impl State {
                     waiters.wake_all(&mut self.wakes);
                 }
             }
+            Event::Over(mut waiters) => self.wakes.extend(waiters.received()),
             Event::CanOpen => self.wakes.extend(self.openers.drain(..)),
             Event::Pong(echo) => {
                 self.pong = echo;

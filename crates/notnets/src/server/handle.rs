@@ -217,9 +217,7 @@ impl CallGuard {
         self.over = true;
         self.link.with(|state| {
             if state.broken.is_none() {
-                let waiters = state.connection.user(self.stream).map(std::mem::take);
                 state.connection.reset(self.stream, code, reason);
-                state.tell_reader(waiters);
             }
         });
     }
@@ -234,13 +232,7 @@ impl CallGuard {
                 if state.broken.is_some() {
                     return Poll::Ready(Ok(Sent::Stopped));
                 }
-                let waiters = state.connection.user(self.stream).map(std::mem::take);
-                let sent = send(state, self.stream);
-                match state.connection.user(self.stream) {
-                    Some(present) => *present = waiters.unwrap_or_default(),
-                    None => state.tell_reader(waiters),
-                }
-                match sent {
+                match send(state, self.stream) {
                     Ok(Sent::Nothing) => {
                         if let Some(waiters) = state.connection.user(self.stream) {
                             waiters.wait_writable(cx.waker());
