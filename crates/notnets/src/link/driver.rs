@@ -262,6 +262,24 @@ impl<A: Accept> Driver<A> {
         }
     }
 
+    /// All of the above, in the order of their weight.
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut ended = self.poll_socket(cx);
+        if ended.is_pending() {
+            ended = self.poll_timers(cx);
+        }
+        if ended.is_pending() {
+            ended = self.poll_end(cx);
+        }
+        if ended.is_ready() {
+            // What the peer said before its end still counts.
+            while self.link.with(|state| state.receive()) > 0 {}
+            return ended;
+        }
+        self.poll_segments(cx);
+        self.poll_lanes(cx)
+    }
+
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         if let Some(pidfd) = &self.pidfd
             && pidfd.poll_read_ready(cx).is_ready()
@@ -288,26 +306,16 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
-        let this = &mut *self;
-        let mut ended = this.poll_socket(cx);
-        if ended.is_pending() {
-            ended = this.poll_timers(cx);
+        let ended = self.poll_link(cx);
+        if let Poll::Ready(failure) = &ended {
+            self.link.break_with(failure.clone());
         }
-        if ended.is_pending() {
-            ended = this.poll_end(cx);
-        }
-        if ended.is_ready() {
-            // What the peer said before its end still counts.
-            while this.link.with(|state| state.receive()) > 0 {}
-            return ended;
-        }
-        this.poll_segments(cx);
-        this.poll_lanes(cx)
+        ended
     }
 }
 
 impl<A> Drop for Driver<A> {
-    /// However the driver ends, also with its runtime: no call waits for what can't come.
+    /// Also when it is dropped with its runtime, no call waits for what can't come.
     fn drop(&mut self) {
         self.link.break_with(peer_gone());
     }

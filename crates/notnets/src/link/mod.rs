@@ -188,8 +188,13 @@ impl Link {
         self.settle(state);
     }
 
-    /// Ends the link: all its calls fail with this, at once.
+    /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
+    /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
+        // A forked child has the socket too, but the link is its parent's.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
         let users = state.connection.take_users();
