@@ -4,11 +4,13 @@ mod common;
 
 use common::{call, within};
 use notnets::{Channel, Endpoint};
+use notnets_core::call::Connection;
 use notnets_core::link::handshake::{Config, answer};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
+use notnets_core::{Limits, Role};
 use tonic::Code;
 use tonic::body::Body;
 
@@ -73,4 +75,18 @@ async fn nonsense_ends_the_link_and_its_calls_say_why() {
     assert_eq!(status.code(), Code::Internal, "{status:?}");
     assert!(status.message().contains("unknown"), "{status:?}");
     closed(&server.socket).await;
+}
+
+#[tokio::test]
+async fn a_client_closes_the_link_that_it_was_told_to_leave() {
+    let bad = Bad::new();
+    let (channel, server) = bad.meet(bad.endpoint()).await;
+    let mut connection: Connection<()> =
+        Connection::new(Role::Server, server.lanes, Limits::default(), server.peer_limits);
+    connection.go_away();
+    connection.lanes().bell_is_due();
+    server.socket.ring();
+    // It has no calls there, and none can be made.
+    closed(&server.socket).await;
+    drop(channel);
 }

@@ -294,8 +294,9 @@ impl<A: Accept> Driver<A> {
                 }
             });
         }
-        let (closing, open) = self.link.with(|state| (state.closing, state.connection.open_streams()));
-        if closing || (self.shutting_down && open == 0) {
+        // A link that either side winds up ends with its last stream.
+        let over = self.link.with(|state| state.closing || state.is_wound_up());
+        if over {
             return Poll::Ready(Failure::new(Code::UNAVAILABLE, "the link was closed by this side"));
         }
         Poll::Pending

@@ -251,6 +251,11 @@ impl State {
         self.broken.is_some() || !self.connection.lanes().arm_frames()
     }
 
+    /// Are no new streams taken, and the old ones over?
+    pub(crate) fn is_wound_up(&self) -> bool {
+        self.connection.is_draining() && self.connection.open_streams() == 0
+    }
+
     /// Is a task of the local side polling the lane?
     pub(crate) fn is_polled(&self) -> bool {
         self.poller.is_some()
@@ -343,9 +348,11 @@ impl State {
             self.on_event(event);
         }
         let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
-        // A link that is wound up ends with its last stream.
-        let drained = self.connection.is_draining() && self.connection.open_streams() == 0;
-        if timer || drained || self.connection.violation().is_some() || self.connection.wants_segment() {
+        if timer
+            || self.is_wound_up()
+            || self.connection.violation().is_some()
+            || self.connection.wants_segment()
+        {
             if timer {
                 self.timer = 0;
             }
