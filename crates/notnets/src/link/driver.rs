@@ -25,6 +25,10 @@ use crate::{clock, wait};
 
 /// Rounds of one poll before other tasks get a turn.
 const ROUNDS: usize = 4;
+/// Packets of one poll before other tasks get a turn.
+const PACKETS: usize = 64;
+/// When the link ends, at most so many batches are taken: more than the largest ring holds.
+const LAST_ROUNDS: usize = 2048;
 
 /// What a server does with a link's requests.
 pub(crate) trait Accept: Send {
@@ -99,12 +103,18 @@ impl<A: Accept> Driver<A> {
 
     /// The socket's end, its packets, and doorbells.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut packets = 0;
         loop {
             let mut guard = match ready!(self.socket.poll_read_ready(cx)) {
                 Ok(guard) => guard,
                 Err(error) => return Poll::Ready(broken(&error)),
             };
             loop {
+                if packets == PACKETS {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                packets += 1;
                 match guard.try_io(|socket| socket.get_ref().receive()) {
                     Err(_would_block) => break,
                     Ok(Ok(Incoming::Packet(packet, descriptor))) => {
@@ -273,7 +283,8 @@ impl<A: Accept> Driver<A> {
         }
         if ended.is_ready() {
             // What the peer said before its end still counts.
-            while self.link.with(|state| state.receive()) > 0 {}
+            let mut last = (0..LAST_ROUNDS).map(|_| self.link.with(|state| state.receive()));
+            let _all = last.any(|taken| taken == 0);
             return ended;
         }
         self.poll_segments(cx);

@@ -7,6 +7,8 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,8 @@ pub(crate) use waiters::Waiters;
 
 /// Descriptors taken in one go before others get a turn.
 const BATCH: usize = 64;
+/// A task that waits for something takes at most so many batches that don't bring it.
+const MOST_ROUNDS: usize = 16;
 /// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
 /// it selects, and waits for something else by now.
 const POLLER_PATIENCE: u64 = 5_000_000;
@@ -140,6 +144,7 @@ impl Link {
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut state = self.lock();
+        let mut rounds = 0;
         loop {
             if let Some(found) = check(&mut state) {
                 state.stop_polling(stream);
@@ -150,7 +155,12 @@ impl Link {
                 break;
             }
             if state.receive() > 0 {
-                continue;
+                rounds += 1;
+                if rounds < MOST_ROUNDS {
+                    continue;
+                }
+                state.will_poll_again(stream, cx.waker());
+                break;
             }
             let now = clock::now();
             if state.budget.allows(now) {
@@ -160,8 +170,7 @@ impl Link {
                 if wait::spin(|| lanes.is_ready()) {
                     continue;
                 }
-                cx.waker().wake_by_ref();
-                state.will_poll_again();
+                state.will_poll_again(stream, cx.waker());
                 break;
             }
             state.stop_polling(stream);
@@ -306,7 +315,9 @@ impl State {
     }
 
     /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
-    fn will_poll_again(&mut self) {
+    fn will_poll_again(&mut self, stream: u64, waker: &Waker) {
+        waker.wake_by_ref();
+        self.poller = Some(stream);
         self.polls += 1;
         if self.watch.is_none() {
             self.wake_driver();
@@ -333,9 +344,13 @@ impl State {
             return;
         }
         self.poller = None;
-        while !self.park() {
+        for _ in 0..MOST_ROUNDS {
+            if self.park() {
+                return;
+            }
             self.receive();
         }
+        self.wake_driver();
     }
 
     /// Returns whether the peer has to be rung.
