@@ -151,7 +151,7 @@ impl Link {
                 self.settle(state);
                 return Poll::Ready(found);
             }
-            if state.poller.is_some_and(|poller| poller != stream) {
+            if state.poller.is_some_and(|poller| poller != stream) || state.is_over() {
                 break;
             }
             if state.receive() > 0 {
@@ -254,10 +254,15 @@ impl State {
             && (!self.budget.is_endless() || self.connection.open_streams() > 0)
     }
 
+    /// Does nothing come any more? After a violation frames may lie there, but none is taken.
+    fn is_over(&self) -> bool {
+        self.broken.is_some() || self.connection.violation().is_some()
+    }
+
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
     #[inline]
     pub(crate) fn park(&mut self) -> bool {
-        self.broken.is_some() || !self.connection.lanes().arm_frames()
+        self.is_over() || !self.connection.lanes().arm_frames()
     }
 
     /// Are no new streams taken, and the old ones over?

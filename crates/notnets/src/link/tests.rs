@@ -67,3 +67,23 @@ async fn one_poll_of_the_driver_takes_few_packets() {
     }
     assert!(taken <= 100, "{taken} in one go");
 }
+
+#[test]
+fn a_poll_ends_when_the_peer_breaks_the_rules() {
+    for wait in [Wait::Adaptive, Wait::Spin, Wait::Park] {
+        let (client, mut server) = ends();
+        let (link, _) = Link::new(Role::Client, Limits::default(), wait, client).unwrap();
+        for _ in 0..3 {
+            assert!(server.lanes.room().unwrap() > 0);
+            server.lanes.push([u64::MAX; 7]);
+        }
+        let mut looks = 0;
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = link.poll_received(&mut cx, 1, |_| {
+            looks += 1;
+            assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
+            None::<()>
+        });
+        assert!(polled.is_pending());
+    }
+}
