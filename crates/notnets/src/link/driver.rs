@@ -25,6 +25,10 @@ use crate::{clock, wait};
 
 /// Rounds of one poll before other tasks get a turn.
 const ROUNDS: usize = 4;
+/// Packets of one poll before other tasks get a turn.
+const PACKETS: usize = 64;
+/// When the link ends, at most so many batches are taken: more than the largest ring holds.
+const LAST_ROUNDS: usize = 2048;
 
 /// What a server does with a link's requests.
 pub(crate) trait Accept: Send {
@@ -87,7 +91,6 @@ pub(crate) struct Driver<A> {
     pinged: Pinged,
     timer: Pin<Box<Sleep>>,
     requests: Vec<(Request, AtHand)>,
-    ended: Option<Failure>,
 }
 
 impl<A: Accept> Driver<A> {
@@ -110,18 +113,23 @@ impl<A: Accept> Driver<A> {
             pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             requests: Vec::new(),
-            ended: None,
         })
     }
 
     /// The socket's end, its packets, and doorbells.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut packets = 0;
         loop {
             let mut guard = match ready!(self.socket.poll_read_ready(cx)) {
                 Ok(guard) => guard,
                 Err(error) => return Poll::Ready(broken(&error)),
             };
             loop {
+                if packets == PACKETS {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                packets += 1;
                 match guard.try_io(|socket| socket.get_ref().receive()) {
                     Err(_would_block) => break,
                     Ok(Ok(Incoming::Packet(packet, descriptor))) => {
@@ -293,6 +301,25 @@ impl<A: Accept> Driver<A> {
         Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
     }
 
+    /// All of the above, in the order of their weight.
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut ended = self.poll_socket(cx);
+        if ended.is_pending() {
+            ended = self.poll_timers(cx);
+        }
+        if ended.is_pending() {
+            ended = self.poll_end(cx);
+        }
+        if ended.is_ready() {
+            // What the peer said before its end still counts.
+            let mut last = (0..LAST_ROUNDS).map(|_| self.link.with(|state| state.receive()));
+            let _all = last.any(|taken| taken == 0);
+            return ended;
+        }
+        self.poll_segments(cx);
+        self.poll_lanes(cx)
+    }
+
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         if let Some(pidfd) = &self.pidfd
             && pidfd.poll_read_ready(cx).is_ready()
@@ -307,8 +334,9 @@ impl<A: Accept> Driver<A> {
                 }
             });
         }
-        let (closing, open) = self.link.with(|state| (state.closing, state.connection.open_streams()));
-        if closing || (self.shutting_down && open == 0) {
+        // A link that either side winds up ends with its last stream.
+        let over = self.link.with(|state| state.closing || state.is_wound_up());
+        if over {
             return Poll::Ready(Failure::new(Code::UNAVAILABLE, "the link was closed by this side"));
         }
         Poll::Pending
@@ -319,31 +347,18 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
-        let this = &mut *self;
-        let mut ended = this.poll_socket(cx);
-        if ended.is_pending() {
-            ended = this.poll_timers(cx);
+        let ended = self.poll_link(cx);
+        if let Poll::Ready(failure) = &ended {
+            self.link.break_with(failure.clone());
         }
-        if ended.is_pending() {
-            ended = this.poll_end(cx);
-        }
-        if ended.is_ready() {
-            // What the peer said before its end still counts.
-            while this.link.with(|state| state.receive()) > 0 {}
-        } else {
-            this.poll_segments(cx);
-            ended = this.poll_lanes(cx);
-        }
-        let failure = ready!(ended);
-        this.ended = Some(failure.clone());
-        Poll::Ready(failure)
+        ended
     }
 }
 
 impl<A> Drop for Driver<A> {
-    /// However the driver ends, also with its runtime: no call waits for what can't come.
+    /// Also when it is dropped with its runtime, no call waits for what can't come.
     fn drop(&mut self) {
-        self.link.break_with(self.ended.take().unwrap_or_else(runtime_gone));
+        self.link.break_with(runtime_gone());
     }
 }
 

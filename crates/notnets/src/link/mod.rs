@@ -7,6 +7,8 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
+#[cfg(test)]
+mod tests;
 mod waiters;
 mod wakes;
 
@@ -28,6 +30,8 @@ pub(crate) use wakes::Wakes;
 /// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
 /// piled up none is started that has been cancelled behind the others.
 const BATCH: usize = 128;
+/// A task that waits for something takes at most so many batches that don't bring it.
+const MOST_ROUNDS: usize = 16;
 /// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
 /// it selects, and waits for something else by now.
 const POLLER_PATIENCE: u64 = 5_000_000;
@@ -144,17 +148,23 @@ impl Link {
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut state = self.lock();
+        let mut rounds = 0;
         loop {
             if let Some(found) = check(&mut state) {
                 state.stop_polling(stream);
                 self.settle(state);
                 return Poll::Ready(found);
             }
-            if state.poller.is_some_and(|poller| poller != stream) {
+            if state.poller.is_some_and(|poller| poller != stream) || state.is_over() {
                 break;
             }
             if state.receive() > 0 {
-                continue;
+                rounds += 1;
+                if rounds < MOST_ROUNDS {
+                    continue;
+                }
+                state.will_poll_again(stream, cx.waker());
+                break;
             }
             let now = clock::now();
             if state.budget.allows(now) {
@@ -164,8 +174,7 @@ impl Link {
                 if wait::spin(|| lanes.is_ready()) {
                     continue;
                 }
-                cx.waker().wake_by_ref();
-                state.will_poll_again();
+                state.will_poll_again(stream, cx.waker());
                 break;
             }
             state.stop_polling(stream);
@@ -188,8 +197,13 @@ impl Link {
         self.settle(state);
     }
 
-    /// Ends the link: all its calls fail with this, at once.
+    /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
+    /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
+        // A forked child has the socket too, but the link is its parent's.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
         let users = state.connection.take_users();
@@ -259,10 +273,20 @@ impl State {
         self.broken.is_none() && self.budget.allows(now)
     }
 
+    /// Does nothing come any more? After a violation frames may lie there, but none is taken.
+    fn is_over(&self) -> bool {
+        self.broken.is_some() || self.connection.violation().is_some()
+    }
+
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
     #[inline]
     pub(crate) fn park(&mut self) -> bool {
-        self.broken.is_some() || !self.connection.lanes().arm_frames()
+        self.is_over() || !self.connection.lanes().arm_frames()
+    }
+
+    /// Are no new streams taken, and the old ones over?
+    pub(crate) fn is_wound_up(&self) -> bool {
+        self.connection.is_draining() && self.connection.open_streams() == 0
     }
 
     /// Is a task of the local side polling the lane?
@@ -310,7 +334,9 @@ impl State {
     }
 
     /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
-    fn will_poll_again(&mut self) {
+    fn will_poll_again(&mut self, stream: u64, waker: &Waker) {
+        waker.wake_by_ref();
+        self.poller = Some(stream);
         self.polls += 1;
         if self.watch.is_none() {
             self.wake_driver();
@@ -337,9 +363,13 @@ impl State {
             return;
         }
         self.poller = None;
-        while !self.park() {
+        for _ in 0..MOST_ROUNDS {
+            if self.park() {
+                return;
+            }
             self.receive();
         }
+        self.wake_driver();
     }
 
     /// Returns whether the peer has to be rung.
@@ -352,9 +382,11 @@ impl State {
             self.on_event(event);
         }
         let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
-        // A link that is wound up ends with its last stream.
-        let drained = self.connection.is_draining() && self.connection.open_streams() == 0;
-        if timer || drained || self.connection.violation().is_some() || self.connection.wants_segment() {
+        if timer
+            || self.is_wound_up()
+            || self.connection.violation().is_some()
+            || self.connection.wants_segment()
+        {
             if timer {
                 self.timer = 0;
             }
