@@ -7,7 +7,7 @@ use std::fmt::{Result, Write};
 
 use super::load::QUANTILES;
 use super::measure::Row;
-use super::table::number;
+use crate::number::number;
 
 /// How long a journey takes, from the fastest to the slowest in a thousand: a line for each row.
 ///

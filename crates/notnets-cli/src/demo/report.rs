@@ -7,7 +7,8 @@ use super::journeys::Journey;
 use super::machine::Machine;
 use super::measure::{Outcome, Row};
 use super::plot;
-use super::table::{about, number, sides, speed_up};
+use super::table::{about, sides, speed_up};
+use crate::number::number;
 
 /// The whole page.
 pub fn render(args: &Args, machine: &Machine, outcome: &Outcome) -> String {

@@ -1,0 +1,31 @@
+//! Figures as people read them.
+
+/// A figure to three digits or to the unit, with thousands apart.
+pub fn number(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.2}");
+    }
+    if value < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (nth, digit) in digits.chars().enumerate() {
+        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        let texts = [1.234, 12.34, 123.4, 1234.5, 1_234_567.0].map(number);
+        assert_eq!(texts, ["1.23", "12.3", "123", "1,234", "1,234,567"]);
+    }
+}
