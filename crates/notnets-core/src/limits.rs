@@ -22,6 +22,8 @@ pub struct Limits {
 pub const MIN_WINDOW: u32 = 1024;
 /// Any chunk of data is charged at least this: small messages cost memory as well.
 pub const MIN_CHARGE: u64 = 64;
+/// A head lies in one block of the first segment, so it is at most this.
+pub const MAX_METADATA: u32 = 1 << 24;
 /// Streams that a peer may announce at most, whatever it says.
 pub const MAX_STREAMS: u32 = 1 << 20;
 
@@ -49,7 +51,8 @@ impl Limits {
     /// When a link can't work with them.
     pub fn check(self) -> Result<Self, BadLimits> {
         let windows = self.stream_window >= MIN_WINDOW && self.link_window >= MIN_WINDOW;
-        let valid = windows && self.streams > 0 && self.streams <= MAX_STREAMS && self.metadata_bytes > 0;
+        let streams = (1..=MAX_STREAMS).contains(&self.streams);
+        let valid = windows && streams && (1..=MAX_METADATA).contains(&self.metadata_bytes);
         if valid { Ok(self) } else { Err(BadLimits(self)) }
     }
 }
@@ -57,4 +60,25 @@ impl Limits {
 /// What a chunk of data costs of the windows.
 pub fn charge(bytes: usize) -> u64 {
     (bytes as u64).max(MIN_CHARGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_no_segment_can_hold_are_refused() {
+        let fine = Limits::default();
+        assert!(fine.check().is_ok());
+        for wrong in [
+            Limits { metadata_bytes: 0, ..fine },
+            Limits { metadata_bytes: u32::MAX, ..fine },
+            Limits { streams: 0, ..fine },
+            Limits { streams: u32::MAX, ..fine },
+            Limits { stream_window: 0, ..fine },
+            Limits { link_window: MIN_WINDOW - 1, ..fine },
+        ] {
+            assert_eq!(wrong.check(), Err(BadLimits(wrong)));
+        }
+    }
 }

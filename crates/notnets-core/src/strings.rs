@@ -11,10 +11,10 @@
 //! Both sides count ids from 0. The sender stays within the limits that the receiver announced.
 //! User metadata *values* are never interned: what differs from call to call would fill the table.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::HashMap;
 
 const KNOWN: u16 = 0x8000;
 const DEFINE: u16 = 0x4000;

@@ -1,14 +1,15 @@
 //! The waiting policy, in one place.
 //!
 //! A message through memory takes a fraction of a microsecond, waking a parked thread tens of them.
-//! So whoever waits first polls the lane for a while, and parks when that does not pay. What has
-//! paid off lately on a link decides how long: each wait that ended soon makes the next one poll,
-//! each that took longer than a wake-up makes it park.
+//! So whoever waits first polls the lane for a while, and parks when nothing comes. What has paid off
+//! on a link decides whether the next wait polls at all: after polling in vain some waits park at
+//! once, twice as many after each further failure. Where busy threads outnumber cores polling is in
+//! vain as well, for it keeps the core from those who have the answer; so it ends there too.
 
 /// How a link waits for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
-    /// Poll for ever while calls are open: fastest, and takes a core.
+    /// Poll until nothing has come for a tenth of a second: fastest, and takes a core.
     Spin,
     /// Poll while that pays off, then park. The default.
     #[default]
@@ -17,35 +18,48 @@ pub enum Wait {
     Park,
 }
 
-/// About what a wake-up costs, in nanoseconds: polling longer than this can't pay.
-const WAKE_UP: u64 = 50_000;
+/// Polling longer than this can't pay. A wake-up across cores takes some 50 µs; both sides have to
+/// poll at once for either to win, so each must outlast the other's wake-up and its work.
+const LIMIT: u64 = 150_000;
+/// `Wait::Spin` gives up when nothing has come for so long.
+const LINGER: u64 = 100_000_000;
 /// One poll of a task spins at most so long before it lets other tasks run.
 const ONE_POLL: u64 = 1_000;
-const TRUST: i8 = 8;
+/// After polling in vain, up to so many waits park at once before polling is tried again: then it
+/// costs less than a microsecond for each wait.
+const LONGEST_PENALTY: u32 = 256;
 
 /// How long to poll, from what has paid off.
 #[derive(Debug)]
 pub(crate) struct Budget {
     wait: Wait,
-    /// Above zero: waits have been short lately.
-    trust: i8,
     /// When the present wait began.
     since: Option<u64>,
+    /// So many waits park at once.
+    parked_waits: u32,
+    /// How many will after the next failure; doubles with each, and halves with each success.
+    penalty: u32,
 }
 
 impl Budget {
     pub(crate) fn new(wait: Wait) -> Self {
-        Self { wait, trust: TRUST / 2, since: None }
+        Self { wait, since: None, parked_waits: 0, penalty: 1 }
     }
 
     /// Nothing is there at `now`: poll on, or park?
     #[inline]
     pub(crate) fn allows(&mut self, now: u64) -> bool {
         let since = *self.since.get_or_insert(now);
+        let waited = now.saturating_sub(since);
         match self.wait {
-            Wait::Spin => true,
+            Wait::Spin => waited < LINGER,
             Wait::Park => false,
-            Wait::Adaptive => self.trust > 0 && now - since < WAKE_UP,
+            Wait::Adaptive if self.parked_waits > 0 => false,
+            Wait::Adaptive if waited < LIMIT => true,
+            Wait::Adaptive => {
+                self.penalize();
+                false
+            }
         }
     }
 
@@ -53,13 +67,19 @@ impl Budget {
     #[inline]
     pub(crate) fn arrived(&mut self, now: impl FnOnce() -> u64) {
         let Some(since) = self.since.take() else { return };
-        let short = now().saturating_sub(since) < WAKE_UP;
-        self.trust = if short { (self.trust + 1).min(TRUST) } else { (self.trust - 2).max(-TRUST) };
+        if self.parked_waits > 0 {
+            self.parked_waits -= 1;
+        } else if now().saturating_sub(since) < LIMIT {
+            self.penalty = (self.penalty / 2).max(1);
+        } else {
+            // Polling lost the core in between: others have work for it.
+            self.penalize();
+        }
     }
 
-    /// May this link keep polling for ever?
-    pub(crate) fn is_endless(&self) -> bool {
-        self.wait == Wait::Spin
+    fn penalize(&mut self) {
+        self.parked_waits = self.penalty;
+        self.penalty = (self.penalty * 2).min(LONGEST_PENALTY);
     }
 }
 
@@ -85,35 +105,45 @@ pub(crate) fn spin(mut ready: impl FnMut() -> bool) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn polls_while_it_pays_and_parks_when_it_does_not() {
-        let mut budget = Budget::new(Wait::Adaptive);
+    /// Lets waits of that length pass; returns how many of them were polled.
+    fn waits(budget: &mut Budget, n: usize, duration: u64) -> usize {
         let mut now = 0;
-        let mut wait = |budget: &mut Budget, duration: u64| {
-            let polled = budget.allows(now);
-            now += duration;
-            budget.arrived(|| now);
-            polled
-        };
-        assert!(wait(&mut budget, 5_000));
-        for _ in 0..10 {
-            wait(&mut budget, 10_000_000);
-        }
-        assert!(!wait(&mut budget, 10_000_000), "long waits: it parks at once");
-        for _ in 0..20 {
-            wait(&mut budget, 30_000);
-        }
-        assert!(wait(&mut budget, 5_000), "short waits again: it polls");
+        (0..n)
+            .filter(|_| {
+                let polled = budget.allows(now);
+                if polled && duration >= LIMIT {
+                    assert!(!budget.allows(now + LIMIT), "no wait is polled for longer");
+                }
+                now += duration;
+                budget.arrived(|| now);
+                polled
+            })
+            .count()
     }
 
     #[test]
-    fn one_wait_is_polled_for_no_longer_than_a_wake_up() {
+    fn polls_while_it_pays() {
+        assert_eq!(waits(&mut Budget::new(Wait::Adaptive), 1000, 5_000), 1000);
+    }
+
+    #[test]
+    fn parks_when_it_does_not_pay() {
         let mut budget = Budget::new(Wait::Adaptive);
-        assert!(budget.allows(0));
-        assert!(budget.allows(WAKE_UP - 1));
-        assert!(!budget.allows(WAKE_UP));
+        assert!(waits(&mut budget, 10_000, 1_000_000) < 50);
+    }
+
+    #[test]
+    fn tries_again_when_waits_get_short() {
+        let mut budget = Budget::new(Wait::Adaptive);
+        waits(&mut budget, 10_000, 1_000_000);
+        waits(&mut budget, 1_000, 5_000);
+        assert_eq!(waits(&mut budget, 1000, 5_000), 1000);
+    }
+
+    #[test]
+    fn the_user_overrules() {
+        assert_eq!(waits(&mut Budget::new(Wait::Park), 10, 100), 0);
         let mut spin = Budget::new(Wait::Spin);
-        assert!(spin.allows(0) && spin.allows(u64::MAX));
-        assert!(!Budget::new(Wait::Park).allows(0));
+        assert!(spin.allows(0) && spin.allows(LINGER - 1) && !spin.allows(LINGER));
     }
 }

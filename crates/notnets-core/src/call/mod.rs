@@ -20,9 +20,10 @@ mod inbound;
 mod outbound;
 mod stream;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use notnets_memory::arena::BadReference;
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::ring::BadTaken;
@@ -36,7 +37,7 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use stream::Stream;
 
-pub use stream::{End, Failure, Received, ResponseHead};
+pub use stream::{AtHand, End, Failure, Received, ResponseHead};
 
 /// Which side of a link this is. Only clients open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,15 @@ pub enum Opened {
     Never,
 }
 
+/// Credit over all streams of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkCredit {
+    /// What this side may still send.
+    pub to_send: u64,
+    /// What its application took and the peer has not been told yet.
+    pub to_give: u64,
+}
+
 /// A head that the peer would not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
@@ -147,6 +157,9 @@ pub enum Violation {
     /// More data than it has credit for.
     #[error("the peer sent data beyond its window on stream {0}")]
     Window(u64),
+    /// More streams that it does not read the end of than it may have open.
+    #[error("the peer leaves the ends of {0} streams unread and goes on opening more")]
+    Unread(usize),
     /// A frame that has no place there.
     #[error("the peer sent a {1:?} frame on stream {0}, where it has no place")]
     State(u64, Kind),
@@ -251,6 +264,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Streams that are open on this side.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// The link's credit, as this side sees it.
+    pub fn link_credit(&self) -> LinkCredit {
+        LinkCredit { to_send: self.send_credit, to_give: self.taken }
     }
 
     /// Takes out all that was given with streams, when the link is broken.
@@ -404,7 +422,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Forgets data that nobody will take, and gives the link's credit for it back.
     fn discard(&mut self, stream: u64) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        let unread: u64 = entry.receive.queue.drain(..).map(|data| crate::limits::charge(data.len())).sum();
+        let queue = &mut entry.receive.queue;
+        let unread = std::iter::from_fn(|| queue.pop()).map(|data| crate::limits::charge(data.len())).sum();
         self.give_link_credit(unread);
     }
 
@@ -416,6 +435,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         {
             self.deadlines.remove(&(deadline, stream));
         }
+        // It may have been told of room that it does not need any more.
+        self.wake_queued();
     }
 
     /// A stream does not count against the server's limit any more.

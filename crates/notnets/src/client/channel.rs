@@ -163,6 +163,7 @@ impl Endpoint {
     }
 
     async fn try_dial(&self) -> Result<Arc<Link>, Error> {
+        self.limits.check()?;
         let name = self.uri.name();
         let socket = loop {
             match self.directory.connect(name) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use notnets_core::call::{Failure, Request};
+use notnets_core::call::{AtHand, Failure, Request};
 use notnets_core::code::Code;
 use notnets_core::link::Socket;
 use notnets_core::link::socket::Incoming;
@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
-use super::Link;
+use super::{Link, Waiters};
 use crate::watch::{Watched, watch};
 use crate::{clock, wait};
 
@@ -28,8 +28,8 @@ const ROUNDS: usize = 4;
 
 /// What a server does with a link's requests.
 pub(crate) trait Accept: Send {
-    /// Starts a request's handler.
-    fn accept(&mut self, link: &Arc<Link>, request: Request);
+    /// Starts a request's handler, with what has come of its body.
+    fn accept(&mut self, link: &Arc<Link>, request: Request, at_hand: AtHand);
 
     /// Shall the link be closed, once its calls are over? Registers to be told.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -39,7 +39,7 @@ pub(crate) trait Accept: Send {
 pub(crate) struct NoRequests;
 
 impl Accept for NoRequests {
-    fn accept(&mut self, _link: &Arc<Link>, _request: Request) {}
+    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _at_hand: AtHand) {}
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
@@ -71,7 +71,7 @@ pub(crate) struct Driver<A> {
     /// The ping that was sent last, when, and whether the peer owes an answer.
     pinged: (u64, u64),
     timer: Pin<Box<Sleep>>,
-    requests: Vec<Request>,
+    requests: Vec<(Request, AtHand)>,
 }
 
 impl<A: Accept> Driver<A> {
@@ -141,11 +141,17 @@ impl<A: Accept> Driver<A> {
             let (taken, broken) = link.with(|state| {
                 state.set_driver(cx.waker());
                 let taken = state.receive();
-                requests.extend(std::iter::from_fn(|| state.connection.accept()));
+                requests.extend(std::iter::from_fn(|| {
+                    let request = state.connection.accept()?;
+                    // At once: tasks that the handler starts may wait before the handler itself does.
+                    state.connection.set_user(request.stream, Waiters::default());
+                    let at_hand = state.connection.take_at_hand(request.stream);
+                    Some((request, at_hand))
+                }));
                 (taken, state.broken.clone().or_else(|| state.violation()))
             });
-            for request in self.requests.drain(..) {
-                self.accept.accept(&self.link, request);
+            for (request, at_hand) in self.requests.drain(..) {
+                self.accept.accept(&self.link, request, at_hand);
             }
             if let Some(failure) = broken {
                 return Poll::Ready(failure);

@@ -8,6 +8,7 @@
 
 pub(crate) mod driver;
 mod waiters;
+mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -22,6 +23,7 @@ use notnets_memory::process::ForkGuard;
 use crate::clock;
 use crate::wait::{self, Budget, Wait};
 pub(crate) use waiters::Waiters;
+pub(crate) use wakes::Wakes;
 
 /// Descriptors taken in one go before others get a turn.
 const BATCH: usize = 64;
@@ -53,7 +55,7 @@ pub(crate) struct State {
     driver: Option<Waker>,
     /// When the driver wakes by itself.
     timer: u64,
-    wakes: Vec<Waker>,
+    wakes: Wakes,
     space_armed: bool,
 }
 
@@ -77,7 +79,7 @@ impl Link {
             openers: Vec::new(),
             driver: None,
             timer: u64::MAX,
-            wakes: Vec::new(),
+            wakes: Wakes::default(),
             space_armed: false,
         };
         let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
@@ -110,14 +112,12 @@ impl Link {
     #[inline]
     fn settle(&self, mut state: MutexGuard<'_, State>) {
         let ring = state.settle();
-        let mut wakes = std::mem::take(&mut state.wakes);
+        let wakes = std::mem::take(&mut state.wakes);
         drop(state);
         if ring {
             self.socket.ring();
         }
-        for waker in wakes.drain(..) {
-            waker.wake();
-        }
+        wakes.wake();
     }
 
     /// Waits until `check` finds what it looks for on a stream. The first task that waits polls the
@@ -169,11 +169,7 @@ impl Link {
     /// A client's call is dropped: ends it, and with it the task that sends its requests.
     pub(crate) fn abandon(&self, stream: u64) {
         let mut state = self.lock();
-        if state.broken.is_none() {
-            let waiters = state.connection.user(stream).map(std::mem::take);
-            waiters.unwrap_or_default().wake_all(&mut state.wakes);
-            state.connection.close(stream);
-        }
+        state.close(stream);
         state.stop_polling(stream);
         self.settle(state);
     }
@@ -187,11 +183,9 @@ impl Link {
         for waiters in users {
             waiters.wake_all(&mut wakes);
         }
-        wakes.append(&mut state.openers);
+        wakes.extend(state.openers.drain(..));
         drop(state);
-        for waker in wakes {
-            waker.wake();
-        }
+        wakes.wake();
     }
 
     /// The local side is done with the link.
@@ -210,6 +204,15 @@ impl Link {
 }
 
 impl State {
+    /// The application is done with a client's call; so is the task that sends its requests.
+    pub(crate) fn close(&mut self, stream: u64) {
+        if self.broken.is_none() {
+            let waiters = self.connection.user(stream).map(std::mem::take);
+            waiters.unwrap_or_default().wake_all(&mut self.wakes);
+            self.connection.close(stream);
+        }
+    }
+
     /// Takes what the peer has pushed. Nothing once the link is broken.
     #[inline]
     pub(crate) fn receive(&mut self) -> usize {
@@ -225,9 +228,7 @@ impl State {
 
     /// May whoever drives this link poll on at `now`, rather than park?
     pub(crate) fn may_poll(&mut self, now: u64) -> bool {
-        self.broken.is_none()
-            && self.budget.allows(now)
-            && (!self.budget.is_endless() || self.connection.open_streams() > 0)
+        self.broken.is_none() && self.budget.allows(now)
     }
 
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
@@ -341,7 +342,7 @@ impl State {
                     waiters.wake_all(&mut self.wakes);
                 }
             }
-            Event::CanOpen => self.wakes.append(&mut self.openers),
+            Event::CanOpen => self.wakes.extend(self.openers.drain(..)),
             Event::Pong(echo) => {
                 self.pong = echo;
                 self.wake_driver();

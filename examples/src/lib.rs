@@ -1,0 +1,33 @@
+//! What the examples have in common: the generated code, a greeter, and how a program becomes a
+//! server and a client.
+//!
+//! Each example is a file in `src/bin`, and each is run by a test that reads what it prints.
+//!
+//! | example | shows |
+//! | --- | --- |
+//! | `greeter` | the README's example: a server and a client, two processes |
+//! | `streaming` | the other three kinds of call |
+//! | `interceptor_deadline` | interceptors on both sides, who the caller is, a deadline |
+//! | `health_reflection` | tonic-health and tonic-reflection, as they are |
+//! | `graceful_restart` | a new server takes the name while the old one finishes its calls |
+//! | `from_tonic` | what changes in a program that used tonic's transport |
+//! | `any_tower_service` | plain HTTP between two processes: a service that is no gRPC at all |
+#![forbid(unsafe_code)]
+
+mod my_greeter;
+mod processes;
+
+pub use my_greeter::MyGreeter;
+pub use processes::{in_own_directory, two_processes};
+
+/// What tonic-build made of `proto/greeter.proto`.
+#[allow(missing_docs)]
+pub mod greeter {
+    tonic::include_proto!("greeter");
+}
+
+/// The same file for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// What the examples end with.
+pub type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

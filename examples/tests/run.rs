@@ -1,0 +1,100 @@
+//! Every example runs, and prints what it shows.
+
+use std::process::Command;
+
+/// Runs an example and compares what it prints, line by line.
+fn prints(program: &str, expected: &[&str]) {
+    let output = Command::new(program).output().expect("runs");
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} failed: {errors}");
+    assert_eq!(text.lines().collect::<Vec<_>>(), expected, "{errors}");
+    assert_eq!(errors, "");
+}
+
+#[test]
+fn greeter() {
+    prints(env!("CARGO_BIN_EXE_greeter"), &["Hello memory!"]);
+}
+
+#[test]
+fn streaming() {
+    prints(
+        env!("CARGO_BIN_EXE_streaming"),
+        &[
+            "server streaming: Hello Ada!",
+            "server streaming: Hello Ada!",
+            "server streaming: Hello Ada!",
+            "client streaming: Hello Ada and Grace and Barbara!",
+            "both ways: Hello Edsger!",
+            "both ways: Hello Tony!",
+            "both ways: and then None",
+        ],
+    );
+}
+
+#[test]
+fn interceptor_deadline() {
+    prints(
+        env!("CARGO_BIN_EXE_interceptor_deadline"),
+        &[
+            "Unauthenticated: the password, please",
+            "bread by a baker who knows the deadline: true",
+            "DeadlineExceeded: the call's deadline has passed",
+        ],
+    );
+}
+
+#[test]
+fn health_reflection() {
+    prints(
+        env!("CARGO_BIN_EXE_health_reflection"),
+        &[
+            "greeter.Greeter is SERVING",
+            "it serves greeter.Baker, greeter.Greeter, grpc.reflection.v1.ServerReflection",
+        ],
+    );
+}
+
+#[test]
+fn graceful_restart() {
+    prints(
+        env!("CARGO_BIN_EXE_graceful_restart"),
+        &[
+            "a long call is on its way to the old server",
+            "the new server has the name",
+            "the same client, a new call: bread by the new baker",
+            "the long call: bread by the old baker",
+            "the old server has ended",
+        ],
+    );
+}
+
+#[test]
+fn from_tonic() {
+    prints(
+        env!("CARGO_BIN_EXE_from_tonic"),
+        &[
+            "before: Hello there!",
+            "after: Hello there!",
+            "- use tonic::transport::server::TcpIncoming;",
+            "- use tonic::transport::{Endpoint, Server};",
+            "- let socket = TcpIncoming::bind(\"127.0.0.1:0\".parse()?)?;",
+            "- let address = format!(\"http://{}\", socket.local_addr()?);",
+            "- .serve_with_incoming(socket);",
+            "+ use notnets::{Endpoint, Server};",
+            "+ let address = \"notnets:///greeter\";",
+            "+ .serve(address);",
+        ],
+    );
+}
+
+#[test]
+fn any_tower_service() {
+    prints(
+        env!("CARGO_BIN_EXE_any_tower_service"),
+        &[
+            "PUT 200 OK, text/plain: 100000 bytes for /books/sicp",
+            "POST 405 Method Not Allowed, text/plain: 3 bytes for /books/sicp",
+        ],
+    );
+}
