@@ -9,7 +9,9 @@ mod duration;
 mod failure;
 mod http2;
 mod ls;
+mod machine;
 mod number;
+mod plot;
 mod proxy;
 mod target;
 

@@ -1,4 +1,15 @@
-//! Figures as people read them.
+//! Figures: their medians, and how people read them.
+
+/// The value in the middle, or between the two that are there. 0 of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        len if len % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
 
 /// A figure to three digits or to the unit, with thousands apart.
 pub fn number(value: f64) -> String {
@@ -22,6 +33,13 @@ pub fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0]), 3.0);
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), 3.0);
+    }
 
     #[test]
     fn numbers() {

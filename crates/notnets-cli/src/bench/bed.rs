@@ -122,9 +122,14 @@ impl Bed {
         Ok(())
     }
 
-    /// The ids of the server and of the process that holds idle connections.
-    pub fn server_and_holder(&self) -> (u32, Option<u32>) {
-        (self.servers[0].pid, self.holder.as_ref().map(|holder| holder.pid))
+    /// The server's process id.
+    pub fn server(&self) -> u32 {
+        self.servers[0].pid
+    }
+
+    /// That of the process that holds idle connections, if there is one.
+    pub fn holder(&self) -> Option<u32> {
+        self.holder.as_ref().map(|holder| holder.pid)
     }
 
     /// Makes calls for so many seconds.
@@ -132,15 +137,16 @@ impl Bed {
     /// # Errors
     /// When a call fails, or its reply is wrong.
     pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
-        let (cpu, switches) = (self.servers_cpu().await?, self.switches());
+        let (cpu, switches, busy) = (self.servers_cpu().await?, self.switches(), usage::host_busy());
         let samples = self.load(seconds, seed).await?;
-        let switched = self.switches();
+        let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
         let spent = Spent {
             servers_cpu: self.servers_cpu().await? - cpu,
             switches: Switches {
                 voluntary: switched.voluntary.saturating_sub(switches.voluntary),
                 involuntary: switched.involuntary.saturating_sub(switches.involuntary),
             },
+            host_busy,
         };
         Ok(Figures::new(&samples, &spent))
     }

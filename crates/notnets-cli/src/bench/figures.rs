@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::case::Case;
 use super::recorder::{Sample, merged};
 use super::usage::Switches;
+use crate::number::median;
 
 /// The quantiles of which a plot is made.
 pub const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999];
@@ -15,6 +16,8 @@ pub struct Spent {
     pub servers_cpu: u64,
     /// Context switches of servers and clients.
     pub switches: Switches,
+    /// Time that all cores together were not idle, in nanoseconds.
+    pub host_busy: u64,
 }
 
 /// The figures of one round, or the medians of several.
@@ -38,6 +41,8 @@ pub struct Figures {
     pub wake_ups_per_call: f64,
     /// Times that a thread lost its core to another, for each call.
     pub preemptions_per_call: f64,
+    /// Cores that others kept busy meanwhile: above a few hundredths, the figures are disturbed.
+    pub disturbance: f64,
     /// Calls of all rounds. The reply of each was checked.
     pub replies_checked: u64,
     /// Latencies at each of [`QUANTILES`].
@@ -51,8 +56,11 @@ impl Figures {
         let latencies = merged(samples);
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         let calls: u64 = samples.iter().map(|sample| sample.calls).sum();
+        let clients_cpu: u64 = samples.iter().map(|sample| sample.cpu).sum();
+        let seconds = samples.iter().map(|sample| sample.seconds).fold(f64::MIN_POSITIVE, f64::max);
+        let others = spent.host_busy.saturating_sub(clients_cpu + spent.servers_cpu);
         let each = |total: u64| total as f64 / calls.max(1) as f64;
-        let client_cpu = each(samples.iter().map(|sample| sample.cpu).sum()) / 1000.0;
+        let client_cpu = each(clients_cpu) / 1000.0;
         let server_cpu = each(spent.servers_cpu) / 1000.0;
         Self {
             p50_us: at(0.5),
@@ -64,6 +72,7 @@ impl Figures {
             server_cpu_us_per_call: server_cpu,
             wake_ups_per_call: each(spent.switches.voluntary),
             preemptions_per_call: each(spent.switches.involuntary),
+            disturbance: others as f64 / 1e9 / seconds,
             replies_checked: calls,
             quantiles_us: QUANTILES.map(at).to_vec(),
         }
@@ -82,6 +91,7 @@ impl Figures {
             server_cpu_us_per_call: of(&|round| round.server_cpu_us_per_call),
             wake_ups_per_call: of(&|round| round.wake_ups_per_call),
             preemptions_per_call: of(&|round| round.preemptions_per_call),
+            disturbance: of(&|round| round.disturbance),
             replies_checked: rounds.iter().map(|round| round.replies_checked).sum(),
             quantiles_us: (0..QUANTILES.len()).map(|nth| of(&|round| round.quantiles_us[nth])).collect(),
         }
@@ -111,37 +121,23 @@ impl Row {
     }
 }
 
-/// The value in the middle, or between the two that are there. 0 of none.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        len if len % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn medians() {
-        assert_eq!(median(vec![3.0]), 3.0);
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), 3.0);
-    }
-
-    #[test]
     fn figures_are_of_all_clients() {
         let sample = |calls, cpu, nanos| Sample { calls, seconds: 2.0, cpu, latencies: vec![(nanos, calls)] };
-        let spent = Spent { servers_cpu: 40_000, switches: Switches { voluntary: 20, involuntary: 5 } };
+        let spent = Spent {
+            servers_cpu: 40_000,
+            switches: Switches { voluntary: 20, involuntary: 5 },
+            host_busy: 1_000_100_000,
+        };
         let figures = Figures::new(&[sample(6, 10_000, 1000), sample(4, 50_000, 9000)], &spent);
         assert_eq!(figures.calls_per_s, 5.0);
         assert_eq!((figures.client_cpu_us_per_call, figures.server_cpu_us_per_call), (6.0, 4.0));
         assert_eq!((figures.wake_ups_per_call, figures.preemptions_per_call), (2.0, 0.5));
         assert!((figures.p50_us - 1.0).abs() < 0.01 && (figures.p99_us - 9.0).abs() < 0.01);
-        assert_eq!(figures.replies_checked, 10);
+        assert_eq!((figures.replies_checked, figures.disturbance), (10, 0.5));
     }
 }

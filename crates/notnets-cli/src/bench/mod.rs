@@ -14,11 +14,14 @@ mod client;
 mod control;
 mod figures;
 mod floor;
+mod goals;
+mod links;
 mod load;
 mod measure;
 mod process;
 mod progress;
 mod proto;
+mod ratios;
 mod recorder;
 mod run;
 mod server;
@@ -45,6 +48,8 @@ pub struct Args {
 enum What {
     /// One case, over one or several transports in turns
     Run(run::Args),
+    /// Whether the goals are reached: ratios to tonic's HTTP/2 and to the floor, in a few minutes
+    Ratios(ratios::Args),
 }
 
 /// Measures. A failed call or a wrong reply is an error.
@@ -55,6 +60,7 @@ pub fn run(args: Args) -> Result {
     server::runtime(0)?.block_on(async {
         match args.what {
             What::Run(args) => run::run(args).await,
+            What::Ratios(args) => ratios::run(args).await,
         }
     })
 }

@@ -16,7 +16,7 @@ pub fn render(rows: &[Row]) -> String {
 fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "{:<8} {:<8} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}",
+        "{:<8} {:<8} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}",
         "case",
         "over",
         "wait",
@@ -33,7 +33,8 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         "client",
         "server",
         "wakes",
-        "preempt"
+        "preempt",
+        "others"
     )?;
     for Row { of, figures, .. } in rows {
         let wait = if of.transport.waits() { of.wait.to_string() } else { "-".to_owned() };
@@ -45,7 +46,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<8} {:<8} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}",
+            "{:<8} {:<8} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}",
             of.work,
             of.transport,
             of.size,
@@ -61,6 +62,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
             number(figures.server_cpu_us_per_call),
             number(figures.wake_ups_per_call),
             number(figures.preemptions_per_call),
+            number(figures.disturbance),
         )?;
     }
     Ok(())

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::Args;
-use super::machine::Machine;
 use super::measure::{Outcome, Row};
 use super::transport::Transport;
+use crate::machine::Machine;
 use crate::number::number;
 
 /// The whole text, with what was measured and on what.
