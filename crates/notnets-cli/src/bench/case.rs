@@ -24,13 +24,6 @@ pub enum Transport {
     NotNets,
 }
 
-impl Transport {
-    /// Whether it has [`Wait`] to choose from.
-    pub fn waits(self) -> bool {
-        self == Self::NotNets
-    }
-}
-
 /// The level at which the caller sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,7 +82,7 @@ pub enum Wait {
 }
 
 /// One thing to measure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Case {
     /// What carries the calls.
     pub transport: Transport,
@@ -100,8 +93,8 @@ pub struct Case {
     pub size: Size,
     /// The level at which the caller sits.
     pub api: Api,
-    /// How NotNets waits; says nothing about the others.
-    pub wait: Wait,
+    /// How NotNets waits; the others have no choice.
+    pub wait: Option<Wait>,
     /// Calls open at once in each client.
     pub outstanding: u32,
     /// Client processes.
@@ -126,7 +119,7 @@ impl Default for Case {
             work: Work::Echo,
             size: Size::Bytes(64),
             api: Api::Tonic,
-            wait: Wait::Adaptive,
+            wait: Some(Wait::Adaptive),
             outstanding: 1,
             clients: 1,
             links: 0,
@@ -139,9 +132,28 @@ impl Default for Case {
 }
 
 impl Case {
-    /// A floor.
+    /// A floor, between two cores.
     pub fn floor(work: Work) -> Self {
-        Self { transport: Transport::Floor, api: Api::Raw, work, pinned: true, ..Self::default() }
+        let size = Size::Bytes(match work {
+            Work::Ring => 56,
+            Work::Socket => 1,
+            _ => 8,
+        });
+        Self {
+            transport: Transport::Floor,
+            api: Api::Raw,
+            wait: None,
+            work,
+            size,
+            pinned: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same over another transport.
+    pub fn over(&self, transport: Transport) -> Self {
+        let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
+        Self { transport, wait, ..self.clone() }
     }
 
     /// Whether its parts go together.
@@ -159,6 +171,9 @@ impl Case {
             }
             Transport::Tcp | Transport::Uds | Transport::NotNets | Transport::Null if floor => {
                 wrong("line, ring, socket and eventfd are measured on --transport floor")
+            }
+            _ if self.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1e9)) => {
+                wrong("--rate has to be above 0")
             }
             _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
             _ if self.api == Api::Core => wrong("there is no blocking API yet"),

@@ -37,7 +37,7 @@ pub async fn memory(transport: Transport, links: u32, repeats: u32) -> Result<Li
     let (mut pss, mut page_tables, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
     let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(links);
     for _ in 0..repeats {
-        let mut bed = Bed::open(&Case { transport, clients: 0, ..Case::default() }).await?;
+        let mut bed = Bed::open(&Case { clients: 0, ..Case::default().over(transport) }).await?;
         // What the first link takes is not for the link.
         bed.hold(1).await?;
         let (before, slab) = (look(&bed).await, usage::slab());
@@ -85,7 +85,7 @@ pub struct Idle {
 
 /// Watches a server with idle links, without waking it.
 pub async fn idle(transport: Transport, links: u32, seconds: f64) -> Result<Idle> {
-    let mut bed = Bed::open(&Case { transport, clients: 0, ..Case::default() }).await?;
+    let mut bed = Bed::open(&Case { clients: 0, ..Case::default().over(transport) }).await?;
     bed.hold(links).await?;
     tokio::time::sleep(SETTLE).await;
     let look = || {

@@ -5,24 +5,28 @@
 //!
 //! From the outside in: a [`case`] says what is measured; a [`bed`] is its processes, each either a [`server`] with
 //! the [`service`], or a [`client`] whose [`load`] is the generator; [`floor`] is what the machine can do at all.
-//! Figures go into a [`table`].
+//! Figures go into a [`table`] and a [`report`]; [`ratios`] compares them with the [`goals`], and [`matrix`] varies one
+//! factor at a time.
 
 mod bed;
 mod case;
 mod channel;
 mod client;
 mod control;
+mod factors;
 mod figures;
 mod floor;
 mod goals;
 mod links;
 mod load;
+mod matrix;
 mod measure;
 mod process;
 mod progress;
 mod proto;
 mod ratios;
 mod recorder;
+mod report;
 mod run;
 mod server;
 mod service;
@@ -48,6 +52,8 @@ pub struct Args {
 enum What {
     /// One case, over one or several transports in turns
     Run(run::Args),
+    /// Each factor in turn around a base case, with a report of plots
+    Matrix(matrix::Args),
     /// Whether the goals are reached: ratios to tonic's HTTP/2 and to the floor, in a few minutes
     Ratios(ratios::Args),
 }
@@ -60,7 +66,18 @@ pub fn run(args: Args) -> Result {
     server::runtime(0)?.block_on(async {
         match args.what {
             What::Run(args) => run::run(args).await,
+            What::Matrix(args) => matrix::run(args).await,
             What::Ratios(args) => ratios::run(args).await,
         }
     })
+}
+
+/// A time to measure for.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if seconds > 0.0 && seconds <= 3600.0 {
+        Ok(seconds)
+    } else {
+        Err("must be more than 0, at most 3600".into())
+    }
 }

@@ -151,7 +151,7 @@ impl Runner<'_> {
 
     async fn open_loop(&mut self, rate: f64) -> Result {
         let case = Case { rate: Some(rate), ..Case::default() };
-        let mut cases = vec![Case { transport: Transport::Null, ..case.clone() }];
+        let mut cases = vec![case.over(Transport::Null)];
         cases.extend(against_uds(&case, &[1, 2]));
         let rows = self.measure(&cases, 1.0).await?;
         let (generator, ours, theirs) = (&rows[0], &rows[1], least(&rows[2..], p99));
@@ -175,7 +175,8 @@ impl Runner<'_> {
     async fn park(&mut self) -> Result {
         // Two cores for both: on one core, where the kernel may put two processes that take turns, a wake-up is
         // something else.
-        let cases = [Case { wait: Wait::Park, pinned: true, ..Case::default() }, Case::floor(Work::Socket)];
+        let cases =
+            [Case { wait: Some(Wait::Park), pinned: true, ..Case::default() }, Case::floor(Work::Socket)];
         let rows = self.measure(&cases, 0.5).await?;
         self.verdicts.push(judge(goals::PARK, &rows[0], &rows[1], p50, "µs"));
         Ok(())
@@ -248,7 +249,7 @@ fn against_uds(case: &Case, connections: &[u32]) -> Vec<Case> {
     let mut cases = vec![case.clone()];
     for workers in [0, 2] {
         for &connections in connections {
-            cases.push(Case { transport: Transport::Uds, workers, connections, ..case.clone() });
+            cases.push(Case { workers, connections, ..case.over(Transport::Uds) });
         }
     }
     cases
@@ -292,7 +293,7 @@ fn describe(row: &Row) -> String {
     let Case { transport, work, workers, connections, clients, links, wait, .. } = &row.of;
     match transport {
         Transport::Floor => work.to_string(),
-        Transport::NotNets if *wait == Wait::Park => "notnets, parked".to_owned(),
+        Transport::NotNets if *wait == Some(Wait::Park) => "notnets, parked".to_owned(),
         Transport::NotNets if *clients > 1 => format!("{clients} clients"),
         Transport::NotNets if *links > 0 => format!("beside {links} links"),
         Transport::NotNets => "notnets".to_owned(),

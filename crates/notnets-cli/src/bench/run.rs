@@ -59,7 +59,7 @@ pub struct Args {
     rate: Option<f64>,
 
     /// Seconds of one round.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = super::seconds)]
     seconds: f64,
 
     /// Rounds; figures are their medians.
@@ -74,8 +74,11 @@ pub struct Args {
 /// Measures the case.
 pub async fn run(args: Args) -> Result {
     let progress = Progress::new();
+    let cases = cases(&args);
+    // Before anything is measured.
+    cases.iter().try_for_each(Case::check)?;
     let effort = Effort { seconds: args.seconds, repeats: args.repeats };
-    let rows = interleaved(&cases(&args), effort, &progress).await?;
+    let rows = interleaved(&cases, effort, &progress).await?;
     progress.end();
     if args.json {
         for row in &rows {
@@ -90,23 +93,26 @@ pub async fn run(args: Args) -> Result {
 fn cases(args: &Args) -> Vec<Case> {
     let mut cases = Vec::new();
     for &size in &args.payload {
+        let case = Case {
+            size,
+            work: args.work,
+            api: args.api,
+            outstanding: args.outstanding,
+            clients: args.clients,
+            links: args.links,
+            connections: args.connections,
+            workers: args.workers,
+            pinned: args.pinned,
+            rate: args.rate,
+            ..Case::default()
+        };
         for &transport in &args.transport {
-            let waits = if transport.waits() { &args.wait[..] } else { &[Wait::Adaptive] };
-            for &wait in waits {
-                cases.push(Case {
-                    transport,
-                    work: args.work,
-                    size,
-                    api: if transport == Transport::Floor { Api::Raw } else { args.api },
-                    wait,
-                    outstanding: args.outstanding,
-                    clients: args.clients,
-                    links: args.links,
-                    connections: args.connections,
-                    workers: args.workers,
-                    pinned: args.pinned || transport == Transport::Floor,
-                    rate: args.rate,
-                });
+            match transport {
+                Transport::Floor => cases.push(Case::floor(args.work)),
+                Transport::NotNets => {
+                    cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), ..case.clone() }));
+                }
+                other => cases.push(case.over(other)),
             }
         }
     }

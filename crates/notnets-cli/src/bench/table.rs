@@ -37,7 +37,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         "others"
     )?;
     for Row { of, figures, .. } in rows {
-        let wait = if of.transport.waits() { of.wait.to_string() } else { "-".to_owned() };
+        let wait = of.wait.map_or_else(|| "-".to_owned(), |wait| wait.to_string());
         let runtime = match (of.workers, of.pinned) {
             (0, false) => format!("1 × {}", of.connections),
             (0, true) => format!("1 × {} pin", of.connections),
