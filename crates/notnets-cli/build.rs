@@ -1,4 +1,5 @@
-//! Generates the demo shop's clients and servers, and the service that the command's own tests use.
+//! Generates the clients and servers of the demo shop, of the benchmark, and of the service that the
+//! command's own tests use.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let services =
@@ -6,5 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut protos: Vec<String> =
         services.iter().map(|service| format!("proto/shop/{service}.proto")).collect();
     protos.push("proto/probe.proto".to_owned());
-    notnets_build::compile(&protos, &["proto/shop", "proto"])
+    protos.push("proto/bench.proto".to_owned());
+    // A payload that is cloned for each call would be measured too.
+    let settings = notnets_build::tonic_prost_build::configure().bytes(".notnets.bench");
+    notnets_build::compile_with(settings, &protos, &["proto/shop", "proto"])
 }

@@ -1,6 +1,7 @@
 //! The `notnets` command.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bridge;
 mod call;
 mod demo;
@@ -8,6 +9,9 @@ mod duration;
 mod failure;
 mod http2;
 mod ls;
+mod machine;
+mod number;
+mod plot;
 mod proxy;
 mod target;
 
@@ -29,6 +33,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure what calls cost, beside tonic's HTTP/2 and the floor
+    Bench(bench::Args),
+    /// One of the benchmark's servers
+    #[command(hide = true)]
+    BenchServer,
+    /// One of the benchmark's clients
+    #[command(hide = true)]
+    BenchClient,
     /// Call a method of a running service, with JSON for its messages
     Call(call::Args),
     /// Run a small web shop over TCP, Unix sockets and NotNets, and compare
@@ -49,8 +61,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
-    // The demo's processes choose their own runtimes.
+    // The processes of benchmark and demo choose their own runtimes.
     let result = match arguments.command {
+        Command::Bench(args) => bench::run(args).map_err(Failure::from),
+        Command::BenchServer => bench::server().map_err(Failure::from),
+        Command::BenchClient => bench::client().map_err(Failure::from),
         Command::Demo(args) => demo::run(&args).map_err(Failure::from),
         Command::DemoService(args) => demo::service(args).map_err(Failure::from),
         Command::DemoCustomers(args) => demo::customers(args).map_err(Failure::from),

@@ -183,7 +183,10 @@ where
             };
             tokio::select! {
                 served = bound.serve_with_shutdown(stopped) => served.map_err(cannot),
-                () = too_long => Ok(()),
+                () = too_long => {
+                    tracing::warn!("calls were still open after {grace:?} and have been cut off");
+                    Ok(())
+                }
             }
         }
         Target::Http2(address) => {

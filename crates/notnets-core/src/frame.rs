@@ -105,6 +105,14 @@ impl Payload {
     /// No bytes at all.
     pub const EMPTY: Self = Self::Inline { bytes: [0; INLINE], len: 0, head: 0 };
 
+    /// How many bytes of head.
+    pub fn head_len(&self) -> usize {
+        match self {
+            Self::Inline { head, .. } => *head as usize,
+            Self::Reference(reference) => reference.head as usize,
+        }
+    }
+
     /// How many bytes of data, without the head.
     pub fn data_len(&self) -> usize {
         match self {

@@ -30,7 +30,8 @@ pub const LAYOUT_VERSION: u64 = 1;
 
 const RELEASES_BYTES: usize = PAGE - 4 * LINE;
 const MAX_SLOTS: u32 = 1 << 16;
-const MAX_BLOCK_BYTES: u32 = 1 << 26;
+/// Of a whole first segment: it is mapped before anything is known of the peer.
+const MAX_SEGMENT_BYTES: usize = 1 << 26;
 const FRAMES: usize = 0;
 const SPACE: usize = 1;
 
@@ -72,7 +73,7 @@ impl Default for Geometry {
 impl Blocks {
     fn is_valid(self) -> bool {
         let line = self.bytes.is_multiple_of(LINE as u32);
-        self.bytes > 0 && self.bytes <= MAX_BLOCK_BYTES && line && self.count > 0
+        self.bytes > 0 && line && self.count > 0
     }
 
     /// Bytes that all of them take.
@@ -95,7 +96,8 @@ impl Geometry {
         let slots = self.slots.is_power_of_two() && self.slots <= MAX_SLOTS;
         let blocks = self.small.is_valid() && self.large.is_valid();
         let count = u64::from(self.small.count) + u64::from(self.large.count);
-        let valid = slots && blocks && count <= (RELEASES_BYTES / WORD) as u64;
+        let releases = count <= (RELEASES_BYTES / WORD) as u64;
+        let valid = slots && blocks && releases && self.segment_bytes() <= MAX_SEGMENT_BYTES;
         if valid { Ok(self) } else { Err(BadGeometry(self)) }
     }
 
@@ -512,6 +514,8 @@ mod tests {
             Geometry { large: Blocks { bytes: 1 << 31, count: 1 }, ..fine },
             Geometry { large: Blocks { bytes: 64, count: 0 }, ..fine },
             Geometry { large: Blocks { bytes: 64, count: u32::MAX }, ..fine },
+            // Each part is possible, the whole would be 25 GiB.
+            Geometry { small: Blocks { bytes: 1 << 26, count: 400 }, ..fine },
         ] {
             assert_eq!(wrong.check(), Err(BadGeometry(wrong)));
         }

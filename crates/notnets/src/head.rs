@@ -3,6 +3,7 @@
 //! What is the same on every call is not sent: `te`, the usual content type, the user agent that the
 //! client has announced once. The deadline and the status have fields of their own.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
@@ -87,15 +88,21 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
     Some(value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code))
 }
 
-/// A request's method and headers, from its entries.
-pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>) -> (Method, HeaderMap) {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 4);
-    let mut method = Method::POST;
+/// The head of a request without metadata of its own.
+pub(crate) fn usual_request(user_agent: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    if let Some(agent) = user_agent {
-        headers.insert(USER_AGENT, agent.clone());
+    if let Some(agent) = user_agent.filter(|agent| !agent.is_empty()) {
+        headers.insert(USER_AGENT, agent);
     }
+    headers
+}
+
+/// A request's method and headers, from its entries and the usual head.
+pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, HeaderMap) {
+    let mut headers = usual.clone();
+    let mut method = Method::POST;
     for (key, value) in metadata {
         if &*key == METHOD {
             method = Method::from_bytes(&value).unwrap_or(Method::POST);
@@ -108,9 +115,12 @@ pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>)
 
 /// A response's status and headers, from its entries.
 pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 2);
+    static USUAL: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        HeaderMap::from_iter([content_type])
+    });
+    let mut headers = USUAL.clone();
     let mut status = StatusCode::OK;
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     for (key, value) in metadata {
         if &*key == STATUS {
             status = StatusCode::from_bytes(&value).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -123,6 +133,12 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
 
 /// Trailers, from their entries and the status.
 pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
+    static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
+        HeaderMap::from_iter([(HeaderName::from_static(GRPC_STATUS), HeaderValue::from(0))])
+    });
+    if status == Code::OK && metadata.is_empty() {
+        return OK.clone();
+    }
     let mut headers = HeaderMap::with_capacity(metadata.len() + 1);
     for (key, value) in metadata {
         append(&mut headers, &key, value);

@@ -10,6 +10,7 @@ use super::progress::Progress;
 use super::shop::Shop;
 use super::transport::Transport;
 use super::{Args, Result};
+use crate::number::median;
 
 /// Part of a measurement's time that is run before it, uncounted.
 const WARM_UP: f64 = 0.1;
@@ -166,22 +167,9 @@ fn summarise(rounds: &[Round], journey: Journey, transport: Transport) -> Option
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(vec![3.0]), 3.0);
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), 3.0);
-    }
 
     #[test]
     fn rows_hold_the_medians_of_their_own_rounds() {

@@ -14,9 +14,7 @@ mod control;
 mod data;
 mod journeys;
 mod load;
-mod machine;
 mod measure;
-mod plot;
 mod progress;
 mod proto;
 mod report;
@@ -32,8 +30,8 @@ use tokio::runtime;
 
 pub use control::{ProcessArgs, ServiceArgs, customers, service};
 
+use crate::machine::Machine;
 use journeys::Journey;
-use machine::Machine;
 use measure::Outcome;
 use transport::Transport;
 

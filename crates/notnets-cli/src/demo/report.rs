@@ -4,10 +4,12 @@ use std::fmt::{Result, Write};
 
 use super::Args;
 use super::journeys::Journey;
-use super::machine::Machine;
+use super::load::QUANTILES;
 use super::measure::{Outcome, Row};
-use super::plot;
-use super::table::{about, number, sides, speed_up};
+use super::table::{about, sides, speed_up};
+use crate::machine::Machine;
+use crate::number::number;
+use crate::plot::{Bar, Line, STYLE, bars, escape, latency};
 
 /// The whole page.
 pub fn render(args: &Args, machine: &Machine, outcome: &Outcome) -> String {
@@ -23,7 +25,7 @@ fn write_page(page: &mut String, args: &Args, machine: &Machine, outcome: &Outco
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>NotNets demo</title>\n<style>\n{}</style></head>\n<body>\n",
-        include_str!("report.css")
+        STYLE
     )?;
     write_head(page, args, machine, outcome)?;
     write_comparison(page, args, outcome)?;
@@ -34,7 +36,7 @@ fn write_page(page: &mut String, args: &Args, machine: &Machine, outcome: &Outco
         "Latency",
         "The time of a whole journey as the customer sees it, by percentile. Lower is better; both axes are \
          logarithmic, and each step to the right is ten times as rare.",
-        plot::latency,
+        latencies,
     )?;
     write_panels(
         page,
@@ -42,7 +44,7 @@ fn write_page(page: &mut String, args: &Args, machine: &Machine, outcome: &Outco
         outcome,
         "Throughput",
         "Journeys per second, all customers together. Longer is better.",
-        |rows| plot::bars(rows, |row| row.calls_per_s),
+        |rows| figures(rows, |row| row.calls_per_s),
     )?;
     write_panels(
         page,
@@ -51,7 +53,7 @@ fn write_page(page: &mut String, args: &Args, machine: &Machine, outcome: &Outco
         "Processor time",
         "Microseconds of processor time for one journey, over all nine processes: eight services and the customers, \
          who also check the replies. Shorter is better.",
-        |rows| plot::bars(rows, |row| row.cpu_us_per_request),
+        |rows| figures(rows, |row| row.cpu_us_per_request),
     )?;
     write_figures(page, args, outcome)?;
     writeln!(page, "</body></html>")
@@ -171,6 +173,19 @@ fn write_start(page: &mut String, nth: usize, journey: Journey) -> Result {
     }
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// How long a journey takes, a line for each row.
+fn latencies(rows: &[&Row]) -> String {
+    let line = |row: &&Row| Line {
+        class: row.transport.class(),
+        label: row.transport.label(),
+        points: QUANTILES.iter().copied().zip(row.quantiles_us.iter().copied()).collect(),
+    };
+    latency(&rows.iter().map(line).collect::<Vec<_>>())
+}
+
+/// A figure of each row as a bar.
+fn figures(rows: &[&Row], figure: impl Fn(&Row) -> f64) -> String {
+    let bar =
+        |row: &&Row| Bar { class: row.transport.class(), label: row.transport.label(), value: figure(row) };
+    bars(&rows.iter().map(bar).collect::<Vec<_>>())
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::Args;
-use super::machine::Machine;
 use super::measure::{Outcome, Row};
 use super::transport::Transport;
+use crate::machine::Machine;
+use crate::number::number;
 
 /// The whole text, with what was measured and on what.
 pub fn render(args: &Args, machine: &Machine, outcome: &Outcome) -> String {
@@ -121,35 +122,10 @@ pub fn speed_up(ours: &Row, other: &Row) -> [f64; 5] {
     ]
 }
 
-/// A figure to three digits or to the unit, with thousands apart.
-pub fn number(value: f64) -> String {
-    if value < 10.0 {
-        return format!("{value:.2}");
-    }
-    if value < 100.0 {
-        return format!("{value:.1}");
-    }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (nth, digit) in digits.chars().enumerate() {
-        if nth > 0 && (digits.len() - nth).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::demo::journeys::Journey;
-
-    #[test]
-    fn numbers() {
-        let texts = [1.234, 12.34, 123.4, 1234.5, 1_234_567.0].map(number);
-        assert_eq!(texts, ["1.23", "12.3", "123", "1,234", "1,234,567"]);
-    }
 
     #[test]
     fn better_is_above_one() {

@@ -54,6 +54,15 @@ impl Transport {
         }
     }
 
+    /// The class of its lines and bars in a report.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Tcp => "t-tcp",
+            Self::Uds => "t-uds",
+            Self::NotNets => "t-notnets",
+        }
+    }
+
     /// Whether this is the one that the others are compared with.
     pub fn is_ours(self) -> bool {
         !matches!(self, Self::Tcp | Self::Uds)

@@ -188,6 +188,9 @@ async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
 
 /// A request's body; an error in it or a response that nobody wants any more
 /// resets the call, whether or not the caller has more to send.
+///
+/// It does not say how long it is even if it knows: hyper would add a
+/// `content-length`, which gRPC clients don't send.
 struct RequestBody {
     body: Body,
     /// Resolves when the future or the body of the response is dropped.
@@ -211,10 +214,6 @@ impl HttpBody for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

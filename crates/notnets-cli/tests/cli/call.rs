@@ -1,38 +1,16 @@
-//! `notnets call`.
+//! `notnets call`, of servers over HTTP/2 and through shared memory.
 
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tonic::Code;
 
-use crate::support::{
-    Reflection, client, dropped, in_time, key, notnets, run, server, server_of, started, unix_server,
-};
+use crate::support::{Reflection, World, dropped, in_time, key, server_of, started, unbound, unix_server};
 
 const PROBE: &str = "notnets.probe.Probe";
 
-fn method(name: &str) -> String {
-    format!("{PROBE}/{name}")
-}
-
-#[tokio::test]
-async fn lists_services_and_methods() {
-    let listed = run(["call", &server().await, "--list"]).await;
-    assert_eq!(listed.code(), Some(0), "{}", listed.err());
-    for line in [
-        PROBE,
-        "  rpc Chat(stream notnets.probe.Chunk) returns (stream notnets.probe.Chunk)",
-        "grpc.health.v1.Health",
-        "  rpc Check(grpc.health.v1.HealthCheckRequest) returns (grpc.health.v1.HealthCheckResponse)",
-    ] {
-        assert!(listed.out().lines().any(|listed| listed == line), "{line} is not in\n{}", listed.out());
-    }
-}
-
-#[tokio::test]
-async fn describes_a_method_and_its_messages() {
-    let described = run(["call", &server().await, &method("Echo"), "--describe"]).await;
-    assert_eq!(described.code(), Some(0), "{}", described.err());
-    let expected = "\
+/// How `Echo` is described.
+const ECHO: &str = "\
 notnets.probe.Probe/Echo
   rpc Echo(notnets.probe.EchoRequest) returns (notnets.probe.EchoReply)
 
@@ -44,186 +22,297 @@ message notnets.probe.EchoRequest {
   map<string, int32> counts = 5;
 }
 ";
-    assert!(described.out().starts_with(expected), "{}", described.out());
-    assert!(described.out().contains("enum notnets.probe.Colour {\n  COLOUR_UNSPECIFIED = 0;\n"));
+
+fn method(name: &str) -> String {
+    format!("{PROBE}/{name}")
+}
+
+#[tokio::test]
+async fn lists_services_and_methods() {
+    let world = World::new();
+    for server in world.servers().await {
+        let listed = world.run(["call", &server, "--list"]).await;
+        assert_eq!(listed.code(), Some(0), "{}", listed.err());
+        for line in [
+            PROBE,
+            "  rpc Chat(stream notnets.probe.Chunk) returns (stream notnets.probe.Chunk)",
+            "grpc.health.v1.Health",
+            "  rpc Check(grpc.health.v1.HealthCheckRequest) returns (grpc.health.v1.HealthCheckResponse)",
+        ] {
+            assert!(listed.out().lines().any(|listed| listed == line), "{line} is not in\n{}", listed.out());
+        }
+    }
+}
+
+#[tokio::test]
+async fn describes_a_method_and_its_messages() {
+    let world = World::new();
+    for server in world.servers().await {
+        let described = world.run(["call", &server, &method("Echo"), "--describe"]).await;
+        assert_eq!(described.code(), Some(0), "{}", described.err());
+        assert!(described.out().starts_with(ECHO), "{}", described.out());
+        assert!(described.out().contains("enum notnets.probe.Colour {\n  COLOUR_UNSPECIFIED = 0;\n"));
+    }
 }
 
 #[tokio::test]
 async fn a_unary_call_takes_and_gives_json_and_metadata() {
-    let body = r#"{"payload":"AP8=","text":"hé","number":"-9007199254740993","colours":["COLOUR_RED",2],"counts":{"a":1}}"#;
-    let server = server().await;
-    let arguments =
-        ["call", &server, &method("Echo"), body, "-H", "Tenant: a", "-H", "tenant:b", "-H", "id-bin:AAEC"];
-    let reply = run(arguments).await.json();
-    let expected = r#"{"payload":"AP8=","text":"hé","number":"-9007199254740993","colours":["COLOUR_RED","COLOUR_GREEN"],"counts":{"a":1}}"#;
-    assert_eq!(reply["request"], serde_json::from_str::<serde_json::Value>(expected).expect("JSON"));
-    assert_eq!(reply["metadata"]["tenant"], "a, b");
-    assert_eq!(reply["metadata"]["id-bin"], "AAEC");
+    let world = World::new();
+    for server in world.servers().await {
+        let body = r#"{"payload":"AP8=","text":"hé","number":"-9007199254740993","colours":["COLOUR_RED",2],"counts":{"a":1}}"#;
+        let arguments = [
+            "call",
+            &server,
+            &method("Echo"),
+            body,
+            "-H",
+            "Tenant: a",
+            "-H",
+            "tenant:b",
+            "-H",
+            "id-bin:AAEC",
+        ];
+        let reply = world.run(arguments).await.json();
+        let expected = r#"{"payload":"AP8=","text":"hé","number":"-9007199254740993","colours":["COLOUR_RED","COLOUR_GREEN"],"counts":{"a":1}}"#;
+        assert_eq!(reply["request"], serde_json::from_str::<serde_json::Value>(expected).expect("JSON"));
+        assert_eq!(reply["metadata"]["tenant"], "a, b");
+        assert_eq!(reply["metadata"]["id-bin"], "AAEC");
+    }
 }
 
 #[tokio::test]
 async fn metadata_and_trailers_are_shown_on_request() {
-    let server = server().await;
-    let initial = "x-grpc-test-echo-initial: first";
-    let trailing = "x-grpc-test-echo-trailing-bin: q6ur";
-    let ended = run(["call", &server, &method("Echo"), "-v", "-H", initial, "-H", trailing]).await;
-    assert_eq!(ended.code(), Some(0), "{}", ended.err());
-    assert!(ended.err().contains("metadata x-grpc-test-echo-initial: first\n"), "{}", ended.err());
-    assert!(ended.err().contains("trailer x-grpc-test-echo-trailing-bin: q6ur\n"), "{}", ended.err());
+    let world = World::new();
+    for server in world.servers().await {
+        let initial = "x-grpc-test-echo-initial: first";
+        let trailing = "x-grpc-test-echo-trailing-bin: q6ur";
+        let ended = world.run(["call", &server, &method("Echo"), "-v", "-H", initial, "-H", trailing]).await;
+        assert_eq!(ended.code(), Some(0), "{}", ended.err());
+        assert!(ended.err().contains("metadata x-grpc-test-echo-initial: first\n"), "{}", ended.err());
+        assert!(ended.err().contains("trailer x-grpc-test-echo-trailing-bin: q6ur\n"), "{}", ended.err());
+    }
 }
 
 #[tokio::test]
 async fn a_stream_of_replies_is_one_line_each() {
-    let ended = run(["call", &server().await, &method("Split"), r#"{"count":3,"size":2}"#]).await;
-    assert_eq!((ended.code(), ended.out()), (Some(0), "{\"data\":\"Bwc=\"}\n".repeat(3).as_str()));
+    let world = World::new();
+    for server in world.servers().await {
+        let ended = world.run(["call", &server, &method("Split"), r#"{"count":3,"size":2}"#]).await;
+        assert_eq!((ended.code(), ended.out()), (Some(0), "{\"data\":\"Bwc=\"}\n".repeat(3).as_str()));
+    }
 }
 
 #[tokio::test]
 async fn a_stream_of_requests_is_a_sequence_of_values() {
-    let server = server().await;
-    let total = run(["call", &server, &method("Collect"), r#"{"data":"AAAA"} {"data":"AA=="}{}"#]).await;
-    assert_eq!(total.json(), serde_json::json!({"chunks": "3", "bytes": "4"}));
-    let none = run(["call", &server, &method("Collect")]).await;
-    assert_eq!(none.json(), serde_json::json!({}));
+    let world = World::new();
+    for server in world.servers().await {
+        let total =
+            world.run(["call", &server, &method("Collect"), r#"{"data":"AAAA"} {"data":"AA=="}{}"#]).await;
+        assert_eq!(total.json(), serde_json::json!({"chunks": "3", "bytes": "4"}));
+        let none = world.run(["call", &server, &method("Collect")]).await;
+        assert_eq!(none.json(), serde_json::json!({}));
+    }
 }
 
 #[tokio::test]
 async fn standard_input_is_read_while_replies_come() {
-    let server = server().await;
-    let mut command = notnets(["call", &server, &method("Chat"), "-"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
-    let mut input = child.stdin.take().expect("piped");
-    let mut output = BufReader::new(child.stdout.take().expect("piped")).lines();
-    for data in ["AAAA", "AQID", "/w=="] {
-        let line = format!("{{\"data\":\"{data}\"}}");
-        input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
-        // The next request is not written before the reply to this one is here.
-        assert_eq!(in_time(output.next_line()).await.expect("UTF-8"), Some(line));
+    let world = World::new();
+    for server in world.servers().await {
+        let mut command = world.notnets(["call", &server, &method("Chat"), "-"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut input = child.stdin.take().expect("piped");
+        let mut output = BufReader::new(child.stdout.take().expect("piped")).lines();
+        for data in ["AAAA", "AQID", "/w=="] {
+            let line = format!("{{\"data\":\"{data}\"}}");
+            input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads");
+            // The next request is not written before the reply to this one is here.
+            assert_eq!(in_time(output.next_line()).await.expect("UTF-8"), Some(line));
+        }
+        drop(input);
+        assert_eq!(in_time(output.next_line()).await.expect("UTF-8"), None);
+        assert!(in_time(child.wait()).await.expect("it can be waited for").success());
     }
-    drop(input);
-    assert_eq!(in_time(output.next_line()).await.expect("UTF-8"), None);
-    assert!(in_time(child.wait()).await.expect("it can be waited for").success());
 }
 
 #[tokio::test]
 async fn a_wrong_message_cancels_the_stream() {
-    let server = server().await;
-    let mut client = client(&server).await;
-    let key = key("wrong");
-    let header = format!("key:{key}");
-    let mut command = notnets(["call", &server, &method("Chat"), "-", "-H", &header]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut input = child.stdin.take().expect("piped");
-    input.write_all(b"{}\n").await.expect("it reads");
-    started(&mut client, &key).await;
-    input.write_all(b"{\"dat\":1}\n").await.expect("it reads");
-    let output = in_time(child.wait_with_output()).await.expect("it can be waited for");
-    assert_eq!(output.status.code(), Some(1));
-    let err = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(err.contains("message 2 of the body is not a notnets.probe.Chunk"), "{err}");
-    assert!(err.contains("its fields are: data"), "{err}");
-    dropped(&mut client, &key).await;
-    drop(input);
+    let world = World::new();
+    for server in world.servers().await {
+        let mut client = world.client(&server).await;
+        let key = key("wrong");
+        let header = format!("key:{key}");
+        let mut command = world.notnets(["call", &server, &method("Chat"), "-", "-H", &header]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut input = child.stdin.take().expect("piped");
+        input.write_all(b"{}\n").await.expect("it reads");
+        started(&mut client, &key).await;
+        input.write_all(b"{\"dat\":1}\n").await.expect("it reads");
+        let output = in_time(child.wait_with_output()).await.expect("it can be waited for");
+        assert_eq!(output.status.code(), Some(1));
+        let err = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(err.contains("message 2 of the body is not a notnets.probe.Chunk"), "{err}");
+        assert!(err.contains("its fields are: data"), "{err}");
+        dropped(&mut client, &key).await;
+        drop(input);
+    }
 }
 
 #[tokio::test]
 async fn a_status_is_a_sentence_with_its_details() {
-    let server = server().await;
-    // google.rpc.Status { code: 7, message: "no", details: [Any of Total { chunks: 3 }] }
-    let url = "type.googleapis.com/notnets.probe.Total";
-    let any = [&[0x0a, url.len() as u8], url.as_bytes(), &[0x12, 2, 0x08, 3]].concat();
-    let rich = [&[0x08, 7, 0x12, 2][..], b"no", &[0x1a, any.len() as u8], &any].concat();
-    let body = serde_json::json!({"code": 7, "message": "no ü", "details": base64(&rich)}).to_string();
-    let ended = run(["call", &server, &method("Fail"), &body]).await;
-    assert_eq!(ended.code(), Some(64 + 7));
-    let expected = format!(
-        "notnets: notnets.probe.Probe/Fail at {server} ended with PERMISSION_DENIED (7): no ü\n  \
-         detail notnets.probe.Total: {{\"chunks\":\"3\"}}\n"
-    );
-    assert_eq!(ended.err(), expected);
+    let world = World::new();
+    for server in world.servers().await {
+        // google.rpc.Status { code: 7, message: "no", details: [Any of Total { chunks: 3 }] }
+        let url = "type.googleapis.com/notnets.probe.Total";
+        let any = [&[0x0a, url.len() as u8], url.as_bytes(), &[0x12, 2, 0x08, 3]].concat();
+        let rich = [&[0x08, 7, 0x12, 2][..], b"no", &[0x1a, any.len() as u8], &any].concat();
+        let body = serde_json::json!({"code": 7, "message": "no ü", "details": base64(&rich)}).to_string();
+        let ended = world.run(["call", &server, &method("Fail"), &body]).await;
+        assert_eq!(ended.code(), Some(64 + 7));
+        let expected = format!(
+            "notnets: notnets.probe.Probe/Fail at {server} ended with PERMISSION_DENIED (7): no ü\n  \
+             detail notnets.probe.Total: {{\"chunks\":\"3\"}}\n"
+        );
+        assert_eq!(ended.err(), expected);
+    }
 }
 
 #[tokio::test]
 async fn replies_before_a_status_are_printed() {
-    let body = r#"{"count":2,"size":1,"fail":{"code":5,"message":"the rest is missing"}}"#;
-    let ended = run(["call", &server().await, &method("Split"), body]).await;
-    assert_eq!((ended.code(), ended.out()), (Some(64 + 5), "{\"data\":\"Bw==\"}\n".repeat(2).as_str()));
-    assert!(ended.err().contains("NOT_FOUND (5): the rest is missing"), "{}", ended.err());
+    let world = World::new();
+    for server in world.servers().await {
+        let body = r#"{"count":2,"size":1,"fail":{"code":5,"message":"the rest is missing"}}"#;
+        let ended = world.run(["call", &server, &method("Split"), body]).await;
+        assert_eq!((ended.code(), ended.out()), (Some(64 + 5), "{\"data\":\"Bw==\"}\n".repeat(2).as_str()));
+        assert!(ended.err().contains("NOT_FOUND (5): the rest is missing"), "{}", ended.err());
+    }
 }
 
 #[tokio::test]
 async fn a_deadline_ends_the_call_on_both_sides() {
-    let server = server().await;
-    let mut client = client(&server).await;
-    for name in ["Wait", "WaitStream"] {
-        let key = key(name);
-        let body = format!("{{\"key\":\"{key}\"}}");
-        let ended = run(["call", &server, &method(name), &body, "--timeout", "700ms"]).await;
-        assert_eq!(ended.code(), Some(64 + 4), "{}", ended.err());
-        assert!(ended.err().contains("DEADLINE_EXCEEDED"), "{}", ended.err());
-        dropped(&mut client, &key).await;
+    let world = World::new();
+    for server in world.servers().await {
+        let mut client = world.client(&server).await;
+        for name in ["Wait", "WaitStream"] {
+            let key = key(name);
+            let body = format!("{{\"key\":\"{key}\"}}");
+            let ended = world.run(["call", &server, &method(name), &body, "--timeout", "700ms"]).await;
+            assert_eq!(ended.code(), Some(64 + 4), "{}", ended.err());
+            assert!(ended.err().contains("DEADLINE_EXCEEDED"), "{}", ended.err());
+            dropped(&mut client, &key).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_reply_over_the_limit_says_which_option_raises_it() {
-    let server = server().await;
-    let body = r#"{"count":1,"size":5000000}"#;
-    let ended = run(["call", &server, &method("Split"), body]).await;
-    assert_eq!(ended.code(), Some(64 + 11));
-    assert!(ended.err().contains("--max-message-size raises the limit"), "{}", ended.err());
-    let raised = run(["call", &server, &method("Split"), body, "--max-message-size", "6000000"]).await;
-    assert_eq!(raised.code(), Some(0), "{}", raised.err());
+    let world = World::new();
+    for server in world.servers().await {
+        let body = r#"{"count":1,"size":5000000}"#;
+        let ended = world.run(["call", &server, &method("Split"), body]).await;
+        assert_eq!(ended.code(), Some(64 + 11));
+        assert!(ended.err().contains("--max-message-size raises the limit"), "{}", ended.err());
+        let raised =
+            world.run(["call", &server, &method("Split"), body, "--max-message-size", "6000000"]).await;
+        assert_eq!(raised.code(), Some(0), "{}", raised.err());
+    }
 }
 
 #[tokio::test]
 async fn works_over_a_unix_socket() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let server = unix_server(&directory.path().join("probe.sock")).await;
-    let reply = run(["call", &server, &method("Echo"), r#"{"text":"x"}"#]).await.json();
+    let world = World::new();
+    let server = unix_server(&world.path("probe.sock")).await;
+    let reply = world.run(["call", &server, &method("Echo"), r#"{"text":"x"}"#]).await.json();
     assert_eq!(reply["request"]["text"], "x");
 }
 
 #[tokio::test]
 async fn an_old_server_is_asked_in_its_version() {
+    let world = World::new();
     let server = server_of(Reflection::V1Alpha).await;
-    let reply = run(["call", &server, &method("Echo"), r#"{"text":"x"}"#]).await.json();
+    let reply = world.run(["call", &server, &method("Echo"), r#"{"text":"x"}"#]).await.json();
     assert_eq!(reply["request"]["text"], "x");
 }
 
 #[tokio::test]
 async fn what_went_wrong_is_said_with_what_to_do() {
-    let server = server().await;
+    let world = World::new();
     let silent = server_of(Reflection::Neither).await;
-    let unbound = {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        listener.local_addr().expect("an address").to_string()
-    };
+    let unbound = unbound().await;
     let (echo, none) = (method("Echo"), method("None"));
     for (arguments, words) in [
         (vec!["call", &silent, &echo], "tonic-reflection"),
         (vec!["call", &unbound, &echo], "is its server running?"),
-        (vec!["call", &server, &none], "it has Echo, Fail, Split"),
-        (vec!["call", &server, "shop.Cart/Add"], "there is no service `shop.Cart`; there are grpc.health"),
-        (vec!["call", &server, "Echo"], "write package.Service/Method"),
-        (vec!["call", &server, &echo, "{"], "message 1 of the body is not JSON"),
-        (vec!["call", &server, &echo, "{} {}"], "takes one notnets.probe.EchoRequest"),
-        (vec!["call", &server, &echo, r#"{"number":"many"}"#], "is not a notnets.probe.EchoRequest"),
-        (vec!["call", &server], "METHOD"),
         (vec!["call", "https://shop", &echo], "no TLS"),
-        (vec!["call", &server, &echo, "-H", "grpc-timeout:1S"], "--timeout"),
-        (vec!["call", &server, &echo, "--timeout", "soon"], "250ms"),
     ] {
-        let ended = run(arguments.clone()).await;
-        assert_ne!(ended.code(), Some(0), "{arguments:?}");
-        assert_eq!(ended.out(), "", "{arguments:?}");
+        let ended = world.run(arguments.clone()).await;
+        assert_eq!((ended.code() == Some(0), ended.out()), (false, ""), "{arguments:?}");
         assert!(ended.err().contains(words), "{arguments:?}: {}", ended.err());
     }
+    for server in world.servers().await {
+        for (arguments, words) in [
+            (vec!["call", &server, &none], "it has Echo, Fail, Split"),
+            (
+                vec!["call", &server, "shop.Cart/Add"],
+                "there is no service `shop.Cart`; there are grpc.health",
+            ),
+            (vec!["call", &server, "Echo"], "write package.Service/Method"),
+            (vec!["call", &server, &echo, "{"], "message 1 of the body is not JSON"),
+            (vec!["call", &server, &echo, "{} {}"], "takes one notnets.probe.EchoRequest"),
+            (vec!["call", &server, &echo, r#"{"number":"many"}"#], "is not a notnets.probe.EchoRequest"),
+            (vec!["call", &server], "METHOD"),
+            (vec!["call", &server, &echo, "-H", "grpc-timeout:1S"], "--timeout"),
+            (vec!["call", &server, &echo, "--timeout", "soon"], "250ms"),
+        ] {
+            let ended = world.run(arguments.clone()).await;
+            assert_eq!((ended.code() == Some(0), ended.out()), (false, ""), "{arguments:?}");
+            assert!(ended.err().contains(words), "{arguments:?}: {}", ended.err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_needs_no_scheme() {
+    let world = World::new();
+    let server = world.server().await;
+    let name = server.strip_prefix("notnets:///").expect("a URI");
+    let reply = world.run(["call", name, &method("Echo"), r#"{"text":"x"}"#]).await.json();
+    assert_eq!(reply["request"]["text"], "x");
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_serves_is_looked_for_in_a_place_that_is_told() {
+    let world = World::new();
+    let directory = world.names().display().to_string();
+    let no_call = async |server, code| {
+        let ended = world.run(["call", server, "--list"]).await;
+        assert_eq!((ended.code(), ended.out()), (Some(code), ""), "{}", ended.err());
+        ended.err().to_owned()
+    };
+    let unavailable = 64 + Code::Unavailable as i32;
+    let alone = no_call("inventory", unavailable).await;
+    let expected = format!(
+        "nobody serves the name `inventory` in {directory} (from NOTNETS_DIR): there is no such socket, \
+         and no other name is served there; start its server, or set NOTNETS_DIR"
+    );
+    assert!(alone.contains(&expected), "{alone}");
+
+    let server = world.server().await;
+    let other = server.strip_prefix("notnets:///").expect("a URI");
+    let beside_another = no_call("inventory", unavailable).await;
+    assert!(
+        beside_another.contains(&format!("`{other}` is the only name that is served there")),
+        "{beside_another}"
+    );
+
+    let elsewhere = no_call("notnets://pod0/inventory", 1).await;
+    assert!(elsewhere.contains("names of this host only, as notnets:///inventory"), "{elsewhere}");
+    let wrong = no_call("notnets:///no/such", 1).await;
+    assert!(wrong.contains("no/such"), "{wrong}");
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -4,6 +4,7 @@ mod call;
 #[allow(dead_code)]
 #[path = "../../src/http2/mod.rs"]
 mod http2;
+mod ls;
 mod proxy;
 mod proxy_lives;
 mod support;

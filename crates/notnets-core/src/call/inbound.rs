@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::stream::{End, Failure, Received, ResponseHead, Stream};
+use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload};
@@ -70,7 +70,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if id <= self.last {
             return Err(Violation::State(id, frame.kind));
         }
-        let (mut head, data) = self.fetch(frame.payload)?;
+        let (mut head, data) = self.fetch(&frame)?;
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut head).map_err(metadata::BadHead::from)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
@@ -84,13 +84,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 false => (Code::RESOURCE_EXHAUSTED, "too many streams"),
             };
             self.control.reset(id, code, true, reason);
-            return Ok(());
+            return self.check_answers();
         }
         let deadline = (frame.argument != 0).then_some(frame.argument);
         let mut stream = Stream::new(None, deadline, self.own.stream_window, self.peer.stream_window);
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {
-            stream.receive.queue.push_back(data);
+            stream.receive.queue.push(data);
         }
         if frame.end {
             stream.receive.end = Some(End::Requests);
@@ -107,7 +107,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_response(&mut self, frame: Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(frame.payload)?;
+        let (head, data) = self.fetch(&frame)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
         let cost = if data.is_empty() { 0 } else { charge(data.len()) };
         self.spend_link_credit(id, cost)?;
@@ -118,13 +118,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
             return Ok(());
         };
-        if stream.receive.head_seen || stream.receive.end.is_some() {
+        let status_without_end = frame.trailers_only && !frame.end;
+        if stream.receive.head_seen || stream.receive.end.is_some() || status_without_end {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.head_seen = true;
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {
-            stream.receive.queue.push_back(data);
+            stream.receive.queue.push(data);
         }
         stream.receive.head = Some(match frame.trailers_only {
             true => ResponseHead::TrailersOnly(Code(frame.code), metadata),
@@ -140,7 +141,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_data(&mut self, frame: Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let client = self.role == Role::Client;
-        let (head, data) = self.fetch(frame.payload)?;
+        let (head, data) = self.fetch(&frame)?;
         // The client's end is told by an END here, the server's by its trailers.
         let pointless = data.is_empty() && !frame.end;
         if !head.is_empty() || pointless || (client && frame.end) {
@@ -157,7 +158,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {
-            stream.receive.queue.push_back(data);
+            stream.receive.queue.push(data);
         }
         if frame.end {
             stream.receive.end = Some(End::Requests);
@@ -168,7 +169,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_trailers(&mut self, frame: Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(frame.payload)?;
+        let (head, data) = self.fetch(&frame)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
         if !data.is_empty() {
             return Err(Violation::State(id, frame.kind));
@@ -186,7 +187,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_reset(&mut self, frame: Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (_, reason) = self.fetch(frame.payload)?;
+        let Payload::Inline { bytes, len, .. } = frame.payload else {
+            return Err(Violation::State(id, frame.kind));
+        };
         let Some(stream) = self.known_stream(id, frame.kind)? else { return Ok(()) };
         if stream.resetting {
             // Both sides gave up at once: neither answers.
@@ -199,10 +202,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             let user = self.streams.get_mut(&id).and_then(|stream| stream.user.take());
             self.remove(id);
             self.events.push_back(Event::Cancelled(id, user));
+            self.check_answers()?;
         } else {
             let failure = Failure {
                 code: Code(frame.code),
-                message: String::from_utf8_lossy(&reason).into(),
+                message: String::from_utf8_lossy(&bytes[..len as usize]).into(),
                 retry_safe: frame.refused,
             };
             self.end_response(id, End::Failed(failure));
@@ -210,12 +214,24 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(())
     }
 
+    /// A client that keeps to its limit of streams counts each until it has our answer.
+    fn check_answers(&self) -> Result<(), Violation> {
+        let waiting = self.control.streams();
+        // One more for the link itself.
+        if waiting > self.own.streams as usize + 1 { Err(Violation::Unread(waiting)) } else { Ok(()) }
+    }
+
     fn on_window(&mut self, frame: Frame) -> Result<(), Violation> {
         let credit = frame.argument;
         if frame.stream == 0 {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
             self.send_credit = sum.ok_or(Violation::Window(0))?;
-            self.events.extend(self.starved.drain(..).map(Event::Writable));
+            while let Some(stream) = self.starved.pop_front() {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.send.link_starved = false;
+                    self.events.push_back(Event::Writable(stream));
+                }
+            }
             return Ok(());
         }
         let limit = self.peer.stream_window.into();
@@ -231,7 +247,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_go_away(&mut self, last: u64) {
         self.draining = true;
         self.events.push_back(Event::GoAway);
-        let refused: Vec<u64> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        if std::mem::take(&mut self.wants_open) {
+            // Not on this link: they have to look for another one.
+            self.events.push_back(Event::CanOpen);
+        }
+        let mut refused: Vec<u64> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        refused.sort_unstable();
         for id in refused {
             if self.streams.get(&id).is_some_and(|stream| stream.resetting) {
                 self.remove_reset(id);
@@ -288,24 +309,27 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(self.known_stream(id, kind)?.filter(|stream| !stream.resetting))
     }
 
-    /// Copies head and data out of the peer's memory, once, and gives its block back.
-    fn fetch(&mut self, payload: Payload) -> Result<(Bytes, Bytes), Violation> {
-        let (mut head, split) = match payload {
+    /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
+    /// limit is not copied: a block can be much larger than what was granted.
+    fn fetch(&mut self, frame: &Frame) -> Result<(Bytes, Bytes), Violation> {
+        let (split, data) = (frame.payload.head_len(), frame.payload.data_len());
+        if split > self.own.metadata_bytes as usize {
+            return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
+        }
+        if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
+            return Err(Violation::Window(frame.stream));
+        }
+        let mut head = match frame.payload {
             Payload::Inline { len: 0, .. } => return Ok((Bytes::new(), Bytes::new())),
-            Payload::Inline { bytes, len, head } => {
-                (Bytes::copy_from_slice(&bytes[..len as usize]), head as usize)
-            }
+            Payload::Inline { bytes, len, .. } => Bytes::copy_from_slice(&bytes[..len as usize]),
             Payload::Reference(reference) => {
                 self.lanes.check(&reference)?;
                 let mut copy = vec![0; reference.length as usize];
                 self.lanes.read(&reference, &mut copy)?;
                 self.lanes.release(&reference);
-                (Bytes::from(copy), reference.head as usize)
+                Bytes::from(copy)
             }
         };
-        if split > self.own.metadata_bytes as usize {
-            return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
-        }
         let data = head.split_off(split);
         Ok((head, data))
     }
@@ -349,10 +373,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// The end of a stream, if it has come and nothing is left before it.
-    pub fn peek_end(&self, stream: u64) -> Option<&End> {
-        let receive = &self.streams.get(&stream)?.receive;
-        receive.end.as_ref().filter(|_| receive.queue.is_empty())
+    /// What of a stream is at hand: its next data, and its end if that is all.
+    pub fn take_at_hand(&mut self, stream: u64) -> AtHand {
+        let data = match self.take(stream) {
+            Received::Data(data) => Some(data),
+            Received::End(end) => return AtHand { data: None, end: Some(end) },
+            Received::Pending => None,
+        };
+        let receive = self.streams.get(&stream).map(|entry| &entry.receive);
+        let end = receive.filter(|receive| receive.queue.is_empty()).and_then(|receive| receive.end.clone());
+        AtHand { data, end }
     }
 
     /// Server: brings the end of a call forward.
@@ -371,7 +401,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(entry) = self.streams.get_mut(&stream) else {
             return Received::End(End::Failed(gone()));
         };
-        let Some(data) = entry.receive.queue.pop_front() else {
+        let Some(data) = entry.receive.queue.pop() else {
             return entry.receive.end.clone().map_or(Received::Pending, Received::End);
         };
         let cost = charge(data.len());

@@ -37,7 +37,7 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use stream::Stream;
 
-pub use stream::{End, Failure, Received, ResponseHead};
+pub use stream::{AtHand, End, Failure, Received, ResponseHead};
 
 /// Which side of a link this is. Only clients open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub enum Event<T> {
     Writable(u64),
     /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
     Cancelled(u64, Option<T>),
+    /// This side is done with a stream. Who still reads it, in another task, has to hear of it.
+    Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
     /// Client: the server takes no new streams.
@@ -104,12 +106,21 @@ pub enum Opened {
     Never,
 }
 
+/// Credit over all streams of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkCredit {
+    /// What this side may still send.
+    pub to_send: u64,
+    /// What its application took and the peer has not been told yet.
+    pub to_give: u64,
+}
+
 /// A head that the peer would not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// Over the receiver's limit.
     #[error(
-        "the metadata take {bytes} bytes, over the receiver's limit of {limit}: send less, or raise max_metadata_size there"
+        "the metadata take {bytes} bytes, over the limit of {limit}: send less, or raise max_metadata_size on both sides"
     )]
     TooLarge {
         /// Bytes of the head.
@@ -148,6 +159,9 @@ pub enum Violation {
     /// More data than it has credit for.
     #[error("the peer sent data beyond its window on stream {0}")]
     Window(u64),
+    /// More streams that it does not read the end of than it may have open.
+    #[error("the peer leaves the ends of {0} streams unread and goes on opening more")]
+    Unread(usize),
     /// A frame that has no place there.
     #[error("the peer sent a {1:?} frame on stream {0}, where it has no place")]
     State(u64, Kind),
@@ -254,6 +268,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.len()
     }
 
+    /// The link's credit, as this side sees it.
+    pub fn link_credit(&self) -> LinkCredit {
+        LinkCredit { to_send: self.send_credit, to_give: self.taken }
+    }
+
     /// Takes out all that was given with streams, when the link is broken.
     pub fn take_users(&mut self) -> Vec<T> {
         self.streams.values_mut().filter_map(|stream| stream.user.take()).collect()
@@ -290,6 +309,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Is this stream open, and not given up by either side?
     pub fn is_open(&self, stream: u64) -> bool {
         self.streams.get(&stream).is_some_and(|entry| !entry.resetting)
+    }
+
+    /// Client: is it certain that the server has never read this stream's request? To be asked when
+    /// the link is broken: a server that lives may read it any time.
+    pub fn is_unread(&mut self, stream: u64) -> bool {
+        let Some(entry) = self.streams.get(&stream) else { return false };
+        // The reader says what it takes before it acts on it.
+        self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
     /// The wanted segment has been added to the lanes; `more` says whether another could be.
@@ -339,8 +366,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Ends a stream in both directions with a status for the peer. Its application is done with it.
     pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        entry.user = None;
+        self.events.extend(entry.user.take().map(Event::Over));
         if !entry.resetting {
+            // Somebody may still read it.
+            entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
             self.start_reset(stream, code, reason);
         }
     }
@@ -405,18 +434,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Forgets data that nobody will take, and gives the link's credit for it back.
     fn discard(&mut self, stream: u64) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        let unread: u64 = entry.receive.queue.drain(..).map(|data| crate::limits::charge(data.len())).sum();
+        let queue = &mut entry.receive.queue;
+        let unread = std::iter::from_fn(|| queue.pop()).map(|data| crate::limits::charge(data.len())).sum();
         self.give_link_credit(unread);
     }
 
     fn remove(&mut self, stream: u64) {
         self.discard(stream);
         self.uncount(stream);
-        if let Some(entry) = self.streams.remove(&stream)
-            && let Some(deadline) = entry.deadline
-        {
-            self.deadlines.remove(&(deadline, stream));
+        if let Some(entry) = self.streams.remove(&stream) {
+            if let Some(deadline) = entry.deadline {
+                self.deadlines.remove(&(deadline, stream));
+            }
+            self.events.extend(entry.user.map(Event::Over));
         }
+        // It may have been told of room that it does not need any more.
+        self.wake_queued();
     }
 
     /// A stream does not count against the server's limit any more.

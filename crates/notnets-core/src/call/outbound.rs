@@ -65,6 +65,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut entry = Stream::new(user.take(), deadline, self.own.stream_window, self.peer.stream_window);
         entry.send.credit -= cost;
         entry.send.ended = end && !data.has_remaining();
+        entry.request_at = self.lanes.pushed();
         self.streams.insert(stream, entry);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, stream));
@@ -121,6 +122,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn send(&mut self, stream: u64, data: &mut impl Buf, end: bool) -> Sent {
         loop {
             let Some(entry) = self.streams.get_mut(&stream).filter(|entry| !entry.send.ended) else {
+                self.wake_queued();
                 return Sent::Stopped;
             };
             if !data.has_remaining() && !end {
@@ -129,13 +131,17 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             let credit = entry.send.credit;
             if data.has_remaining() && credit < MIN_CHARGE {
                 entry.send.starved = true;
+                self.wake_queued();
+                return Sent::Nothing;
+            }
+            if data.has_remaining() && self.send_credit < MIN_CHARGE {
+                if !std::mem::replace(&mut entry.send.link_starved, true) {
+                    self.starved.push_back(stream);
+                }
+                self.wake_queued();
                 return Sent::Nothing;
             }
             self.begin_head();
-            if data.has_remaining() && self.send_credit < MIN_CHARGE {
-                self.starved.push_back(stream);
-                return Sent::Nothing;
-            }
             let Some(cost) = self.push(Frame::new(Kind::Data, stream), 0, data, credit, end) else {
                 self.queue(stream);
                 return Sent::Nothing;
@@ -159,6 +165,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     ) -> Result<Sent, HeadError> {
         let stream = frame.stream;
         let Some(entry) = self.streams.get(&stream).filter(|entry| !entry.send.ended) else {
+            self.wake_queued();
             return Ok(Sent::Stopped);
         };
         let credit = entry.send.credit;
@@ -237,8 +244,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             data.copy_to_slice(&mut bytes[head.len()..len]);
             frame.payload = Payload::Inline { bytes, len: len as u8, head: head.len() as u8 };
         } else {
-            let least = (head.len() + usize::from(allowed > 0)).max(1);
-            let Some(mut loan) = self.lanes.loan(head.len() + allowed, least) else {
+            // A head may fill the largest block there is: then its data follow in frames of their own.
+            let Some(mut loan) = self.lanes.loan(head.len() + allowed, head.len().max(1)) else {
                 self.want_segment(head.len() + wanted);
                 return None;
             };
@@ -308,8 +315,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Tells those who wait for something of the link's that there may be some.
+    /// Gives room to what waits for it: to control frames, then to those who wait for something of the
+    /// link's, as many as there is room for. Whoever is told and can't use it calls this for the next:
+    /// the peer rings only when it takes something.
     pub fn wake_queued(&mut self) {
+        if !self.control.is_empty() {
+            self.flush();
+        }
         if self.queued.is_empty() && !self.wants_open {
             return;
         }
@@ -317,11 +329,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return;
         }
         let room = self.lanes.room().unwrap_or(0);
-        for _ in 0..room {
+        let mut woken = 0;
+        while woken < room {
             let Some(stream) = self.queued.pop_front() else { break };
             let Some(entry) = self.streams.get_mut(&stream) else { continue };
             entry.send.queued = false;
-            self.events.push_back(Event::Writable(stream));
+            if !entry.send.ended {
+                woken += 1;
+                self.events.push_back(Event::Writable(stream));
+            }
         }
         if self.wants_open && self.active < self.peer.streams {
             self.wants_open = false;

@@ -57,6 +57,15 @@ pub enum Received {
     End(End),
 }
 
+/// What of a stream is at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtHand {
+    /// The next data.
+    pub data: Option<Bytes>,
+    /// The end, if it comes right after.
+    pub end: Option<End>,
+}
+
 #[derive(Debug)]
 pub(super) struct Stream<T> {
     /// `None` once the application has let go of it.
@@ -68,18 +77,45 @@ pub(super) struct Stream<T> {
     pub receive: Receive,
     pub send: Send,
     pub deadline: Option<u64>,
+    /// Client: which of our descriptors holds the request, counted from 1.
+    pub request_at: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Receive {
     pub head: Option<ResponseHead>,
     pub head_seen: bool,
-    pub queue: VecDeque<Bytes>,
+    pub queue: Queue,
     pub end: Option<End>,
     /// What the peer may still send.
     pub credit: u64,
     /// What the application took since we last told the peer.
     pub taken: u64,
+}
+
+/// Data in the order they came. Most streams never hold more than one chunk: that one needs no
+/// allocation.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    first: Option<Bytes>,
+    rest: VecDeque<Bytes>,
+}
+
+impl Queue {
+    pub fn push(&mut self, data: Bytes) {
+        match self.first {
+            None if self.rest.is_empty() => self.first = Some(data),
+            _ => self.rest.push_back(data),
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Bytes> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +127,8 @@ pub(super) struct Send {
     pub queued: bool,
     /// Waits for credit of its own.
     pub starved: bool,
+    /// Waits for credit of the link's.
+    pub link_starved: bool,
 }
 
 impl<T> Stream<T> {
@@ -102,13 +140,20 @@ impl<T> Stream<T> {
             receive: Receive {
                 head: None,
                 head_seen: false,
-                queue: VecDeque::new(),
+                queue: Queue::default(),
                 end: None,
                 credit: receive_window.into(),
                 taken: 0,
             },
-            send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
+            send: Send {
+                credit: send_window.into(),
+                ended: false,
+                queued: false,
+                starved: false,
+                link_starved: false,
+            },
             deadline,
+            request_at: 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::{OwnSegment, PAGE, PeerSegment, Releases, SegmentError, WORD};
+use rustix::io::Errno;
 
 use super::packet::Packet;
 use super::socket::Socket;
@@ -19,6 +20,12 @@ const FIRST_ID: u32 = 2;
 pub const MAX_OFFERED: usize = 32 << 20;
 /// Blocks of offered segments are at most this large: what is larger goes in several frames.
 const MAX_BLOCK: u32 = 1 << 20;
+
+/// A process accepts at most so many segments on one link, each of which takes two mappings. Those
+/// that it offers itself are large: 64 MiB of them are fewer.
+const MAX_ACCEPTED: u32 = 256;
+/// Offers are made one at a time, so a peer that reads its answers leaves hardly any unread.
+const MAX_UNREAD: usize = 8;
 
 /// What a peer must not do with segments.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +39,9 @@ pub enum SegmentViolation {
     /// Blocks that can't be.
     #[error("the peer offered impossible blocks: {0:?}")]
     Blocks(Blocks),
-    /// The packet brought no descriptor.
-    #[error("the peer's segment {0} came without its descriptor")]
-    NoDescriptor(u32),
+    /// It goes on offering and reads none of the answers.
+    #[error("the peer offers segments and leaves {0} answers unread")]
+    Unread(usize),
     /// Its segment is not as it must be.
     #[error(transparent)]
     Segment(SegmentError),
@@ -53,7 +60,8 @@ pub struct Segments {
     peer_budget: usize,
     /// How much we accept.
     own_budget: usize,
-    last_accepted: u32,
+    last_offered: u32,
+    accepted: u32,
     outbox: VecDeque<(Packet, Option<OwnedFd>)>,
 }
 
@@ -66,7 +74,8 @@ impl Segments {
             offered_bytes: 0,
             peer_budget: (peer_budget as usize).min(MAX_OFFERED),
             own_budget: own_budget as usize,
-            last_accepted: FIRST_ID - 1,
+            last_offered: FIRST_ID - 1,
+            accepted: 0,
             outbox: VecDeque::new(),
         }
     }
@@ -82,10 +91,9 @@ impl Segments {
     /// When there is no memory for it: the link goes on with what it has.
     pub fn offer(&mut self, blocks: Blocks) -> Result<(), SegmentError> {
         let made = OwnSegment::create(blocks.segment_bytes())?;
-        let os = |source: io::Error| SegmentError::Os {
-            step: "share",
-            bytes: blocks.segment_bytes(),
-            source: rustix::io::Errno::from_io_error(&source).unwrap_or(rustix::io::Errno::IO),
+        let os = |error: io::Error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            SegmentError::from_errno("share", blocks.segment_bytes(), errno)
         };
         let descriptor = made.descriptor().try_clone_to_owned().map_err(os)?;
         let segment = self.next;
@@ -114,7 +122,11 @@ impl Segments {
             Packet::Accept { segment } => {
                 let settled = self.offered.remove(&segment);
                 let (mut own, blocks) = settled.ok_or(SegmentViolation::NotOffered(segment))?;
-                let descriptor = descriptor.ok_or(SegmentViolation::NoDescriptor(segment))?;
+                let Some(descriptor) = descriptor else {
+                    // Either side may be out of descriptors; the link goes on with what it has.
+                    self.peer_budget = 0;
+                    return Ok(true);
+                };
                 let table = PeerSegment::map(descriptor.as_fd(), table_bytes(blocks) as u64);
                 let table = table.map_err(SegmentViolation::Segment)?;
                 let table = table.part(0, table_bytes(blocks)).ok_or(SegmentViolation::Blocks(blocks))?;
@@ -138,19 +150,23 @@ impl Segments {
         descriptor: Option<OwnedFd>,
         lanes: &mut Lanes,
     ) -> Result<(), SegmentViolation> {
-        if segment <= self.last_accepted {
+        if segment <= self.last_offered {
             return Err(SegmentViolation::Again(segment));
         }
-        self.last_accepted = segment;
+        self.last_offered = segment;
         let aligned = blocks.bytes > 0 && blocks.bytes.is_multiple_of(64) && blocks.bytes <= MAX_BLOCK;
         if !aligned || blocks.count == 0 {
             return Err(SegmentViolation::Blocks(blocks));
         }
-        if blocks.segment_bytes() > self.own_budget {
+        if self.outbox.len() >= MAX_UNREAD {
+            return Err(SegmentViolation::Unread(self.outbox.len()));
+        }
+        let too_much = blocks.segment_bytes() > self.own_budget || self.accepted == MAX_ACCEPTED;
+        // Without its descriptor it can't be mapped: either side may have none left.
+        let Some(descriptor) = descriptor.filter(|_| !too_much) else {
             self.outbox.push_back((Packet::Decline { segment }, None));
             return Ok(());
-        }
-        let descriptor = descriptor.ok_or(SegmentViolation::NoDescriptor(segment))?;
+        };
         let offered = PeerSegment::map(descriptor.as_fd(), blocks.segment_bytes() as u64);
         let offered = offered.map_err(SegmentViolation::Segment)?;
         let memory = offered.part(0, blocks.total()).ok_or(SegmentViolation::Blocks(blocks))?;
@@ -161,6 +177,7 @@ impl Segments {
             return Ok(());
         };
         self.own_budget -= blocks.segment_bytes();
+        self.accepted += 1;
         let releases = Releases::new(table.carve(table_bytes(blocks)));
         lanes.add_peer(segment, blocks.bytes as usize, memory, releases);
         self.outbox.push_back((Packet::Accept { segment }, Some(descriptor)));
@@ -183,4 +200,57 @@ impl Segments {
 
 fn table_bytes(blocks: Blocks) -> usize {
     (blocks.count as usize * WORD).next_multiple_of(PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use notnets_memory::lane::{FirstSegment, Geometry};
+
+    use super::*;
+
+    const BLOCKS: Blocks = Blocks { bytes: 64, count: 64 };
+
+    fn lanes() -> Lanes {
+        let geometry = Geometry::default();
+        let (own, peer) = (FirstSegment::create(geometry).unwrap(), FirstSegment::create(geometry).unwrap());
+        let seen = PeerSegment::map(peer.descriptor(), geometry.segment_bytes() as u64).unwrap();
+        Lanes::open(own, &seen, geometry).unwrap()
+    }
+
+    fn offer(segments: &mut Segments, lanes: &mut Lanes, segment: u32) -> Result<bool, SegmentViolation> {
+        let made = OwnSegment::create(BLOCKS.segment_bytes()).unwrap();
+        let descriptor = made.descriptor().try_clone_to_owned().unwrap();
+        segments.receive(Packet::Offer { segment, blocks: BLOCKS }, Some(descriptor), lanes)
+    }
+
+    #[test]
+    fn answers_that_nobody_reads_do_not_pile_up() {
+        for budget in [0, u32::MAX] {
+            let (mut segments, mut lanes) = (Segments::new(budget, 0), lanes());
+            let refused = (2..1000).find(|id| offer(&mut segments, &mut lanes, *id).is_err());
+            assert!(refused.is_some(), "{} answers, most with a descriptor", segments.outbox.len());
+        }
+    }
+
+    #[test]
+    fn the_segments_of_a_link_are_counted_too() {
+        let (mut segments, mut lanes) = (Segments::new(u32::MAX, 0), lanes());
+        let declined = (2..2000).find(|id| {
+            offer(&mut segments, &mut lanes, *id).unwrap();
+            matches!(segments.outbox.pop_front(), Some((Packet::Decline { .. }, _)))
+        });
+        assert!(declined.is_some(), "each takes two mappings, of which a process has some 65,000");
+    }
+
+    #[test]
+    fn a_descriptor_that_did_not_arrive_costs_the_segment_and_not_the_link() {
+        // What a process sees that has no descriptor left.
+        let (mut segments, mut lanes) = (Segments::new(u32::MAX, u32::MAX), lanes());
+        let settled = segments.receive(Packet::Offer { segment: 2, blocks: BLOCKS }, None, &mut lanes);
+        assert!(!settled.unwrap());
+        assert!(matches!(segments.outbox.pop_front(), Some((Packet::Decline { segment: 2 }, None))));
+        segments.offer(BLOCKS).unwrap();
+        assert!(segments.receive(Packet::Accept { segment: 2 }, None, &mut lanes).unwrap());
+        assert!(!segments.may_offer(BLOCKS));
+    }
 }

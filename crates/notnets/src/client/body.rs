@@ -1,11 +1,11 @@
 //! A response's body: data as they come, then trailers.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use notnets_core::call::{End, Received};
+use notnets_core::call::{AtHand, End, Received};
 use tonic::Status;
 
 use super::call::Call;
@@ -14,13 +14,25 @@ use crate::head;
 
 /// The body of a call's response. Dropping it before its end cancels the call.
 pub(super) struct ResponseBody {
-    /// `None` after the end.
-    call: Option<Call>,
+    call: Call,
+    at_hand: AtHand,
+    over: bool,
 }
 
 impl ResponseBody {
-    pub(super) fn new(call: Call) -> Self {
-        Self { call: Some(call) }
+    pub(super) fn new(call: Call, at_hand: AtHand) -> Self {
+        Self { call, at_hand, over: false }
+    }
+
+    fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Received> {
+        let stream = self.call.stream;
+        self.call.link.0.poll_received(cx, stream, |state| {
+            match (state.connection.take(stream), &state.broken) {
+                (Received::Pending, None) => None,
+                (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
+                (received, _) => Some(received),
+            }
+        })
     }
 }
 
@@ -32,30 +44,33 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(call) = &self.call else { return Poll::Ready(None) };
-        let stream = call.stream;
-        let received = call.link.0.poll_received(cx, stream, |state| {
-            match (state.connection.take(stream), &state.broken) {
-                (Received::Pending, None) => None,
-                (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
-                (received, _) => Some(received),
-            }
-        });
-        let Poll::Ready(received) = received else { return Poll::Pending };
-        let frame = match received {
-            Received::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-            Received::End(End::Trailers(status, metadata)) => {
+        let this = &mut *self;
+        if let Some(data) = this.at_hand.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let end = match this.at_hand.end.take() {
+            Some(end) => end,
+            None => match ready!(this.poll_received(cx)) {
+                Received::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Received::End(end) => end,
+                Received::Pending => return Poll::Pending,
+            },
+        };
+        this.over = true;
+        Poll::Ready(match end {
+            End::Trailers(status, metadata) => {
                 let trailers = head::trailers(metadata, status);
                 (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
             }
-            Received::End(End::Failed(failure)) => Some(Err(failure_status(&failure))),
-            Received::End(End::Requests) | Received::Pending => None,
-        };
-        self.call = None;
-        Poll::Ready(frame)
+            End::Failed(failure) => Some(Err(failure_status(&failure))),
+            End::Requests => None,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.call.is_none()
+        self.over
     }
 }

@@ -48,12 +48,16 @@ impl Future for ResponseFuture {
 pub(super) struct Call {
     pub(super) link: Arc<ClientLink>,
     pub(super) stream: u64,
+    /// All of it has been received, and its stream is closed.
+    over: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.link.0.abandon(self.stream);
+        if !self.over {
+            self.link.0.abandon(self.stream);
+        }
     }
 }
 
@@ -83,20 +87,29 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         }
         // That server goes away: on to the next.
     };
-    let call = Call { link, stream, _permit: permit };
+    let mut call = Call { link, stream, over: false, _permit: permit };
     if sent != Sent::All {
         // The rest goes beside the response, as both sides of a stream are independent.
         tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, outgoing.data, body));
     }
-    let head = poll_fn(|cx| {
-        call.link.0.poll_received(cx, stream, |state| match &state.broken {
-            Some(failure) => {
-                Some(state.connection.response(stream).filter(Result::is_ok).unwrap_or(Err(failure.clone())))
+    let received = poll_fn(|cx| {
+        call.link.0.poll_received(cx, stream, |state| {
+            // An answer that came before the link's end still counts.
+            let head = match state.connection.response(stream) {
+                Some(Ok(head)) => head,
+                Some(Err(failure)) => return Some(Err(failure)),
+                None => return state.failure_of(stream).map(Err),
+            };
+            let at_hand = state.connection.take_at_hand(stream);
+            if at_hand.end.is_some() {
+                state.close(stream);
             }
-            None => state.connection.response(stream),
+            Some(Ok((head, at_hand)))
         })
     });
-    match head.await.map_err(|failure| failure_status(&failure))? {
+    let (head, at_hand) = received.await.map_err(|failure| failure_status(&failure))?;
+    call.over = at_hand.end.is_some();
+    match head {
         ResponseHead::TrailersOnly(status, metadata) => {
             let (code, mut headers) = head::response_head(metadata);
             head::set_status(&mut headers, status);
@@ -104,7 +117,7 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         }
         ResponseHead::Head(metadata) => {
             let (code, headers) = head::response_head(metadata);
-            Ok(response(code, headers, Body::new(ResponseBody::new(call))))
+            Ok(response(code, headers, Body::new(ResponseBody::new(call, at_hand))))
         }
     }
 }

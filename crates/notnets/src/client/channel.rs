@@ -155,6 +155,7 @@ impl Shared {
 
 impl Endpoint {
     async fn dial(&self) -> Result<Arc<Link>, Error> {
+        self.limits.check()?;
         let name = self.uri.name().to_string();
         match tokio::time::timeout(self.connect_timeout, self.try_dial()).await {
             Ok(result) => result,
@@ -163,6 +164,7 @@ impl Endpoint {
     }
 
     async fn try_dial(&self) -> Result<Arc<Link>, Error> {
+        self.limits.check()?;
         let name = self.uri.name();
         let socket = loop {
             match self.directory.connect(name) {

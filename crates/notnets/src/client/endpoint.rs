@@ -173,7 +173,6 @@ impl Endpoint {
     /// # Errors
     /// When there is no such name here, or its server does not want us.
     pub async fn connect(&self) -> Result<Channel, Error> {
-        self.limits.check()?;
         Channel::new(self.clone()).connected().await
     }
 

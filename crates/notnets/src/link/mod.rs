@@ -7,7 +7,10 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
+#[cfg(test)]
+mod tests;
 mod waiters;
+mod wakes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -22,9 +25,16 @@ use notnets_memory::process::ForkGuard;
 use crate::clock;
 use crate::wait::{self, Budget, Wait};
 pub(crate) use waiters::Waiters;
+pub(crate) use wakes::Wakes;
 
-/// Descriptors taken in one go before others get a turn.
-const BATCH: usize = 64;
+/// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
+/// piled up none is started that has been cancelled behind the others.
+const BATCH: usize = 128;
+/// A task that waits for something takes at most so many batches that don't bring it.
+const MOST_ROUNDS: usize = 16;
+/// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
+/// it selects, and waits for something else by now.
+const POLLER_PATIENCE: u64 = 5_000_000;
 
 /// One end of a link.
 #[derive(Debug)]
@@ -41,6 +51,8 @@ pub(crate) struct State {
     pub segments: Segments,
     /// Why no call can be made any more.
     pub broken: Option<Failure>,
+    /// The peer reads no more: it has closed the link, or its process has ended.
+    pub peer_gone: bool,
     /// The local side wants the link to end.
     pub closing: bool,
     /// The last answered ping.
@@ -48,12 +60,16 @@ pub(crate) struct State {
     budget: Budget,
     /// The stream whose task polls the lane.
     poller: Option<u64>,
+    /// How often such a task has said that it will come back.
+    polls: u64,
+    /// What the driver saw of that when it last looked, and when it looks again.
+    watch: Option<(u64, u64)>,
     /// Tasks that wait to open a stream.
     openers: Vec<Waker>,
     driver: Option<Waker>,
     /// When the driver wakes by itself.
     timer: u64,
-    wakes: Vec<Waker>,
+    wakes: Wakes,
     space_armed: bool,
 }
 
@@ -70,14 +86,17 @@ impl Link {
             connection: Connection::new(role, lanes, own, peer_limits),
             segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
             broken: None,
+            peer_gone: false,
             closing: false,
             pong: 0,
             budget: Budget::new(wait),
             poller: None,
+            polls: 0,
+            watch: None,
             openers: Vec::new(),
             driver: None,
             timer: u64::MAX,
-            wakes: Vec::new(),
+            wakes: Wakes::default(),
             space_armed: false,
         };
         let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
@@ -110,14 +129,12 @@ impl Link {
     #[inline]
     fn settle(&self, mut state: MutexGuard<'_, State>) {
         let ring = state.settle();
-        let mut wakes = std::mem::take(&mut state.wakes);
+        let wakes = std::mem::take(&mut state.wakes);
         drop(state);
         if ring {
             self.socket.ring();
         }
-        for waker in wakes.drain(..) {
-            waker.wake();
-        }
+        wakes.wake();
     }
 
     /// Waits until `check` finds what it looks for on a stream. The first task that waits polls the
@@ -131,17 +148,23 @@ impl Link {
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut state = self.lock();
+        let mut rounds = 0;
         loop {
             if let Some(found) = check(&mut state) {
                 state.stop_polling(stream);
                 self.settle(state);
                 return Poll::Ready(found);
             }
-            if state.poller.is_some_and(|poller| poller != stream) {
+            if state.poller.is_some_and(|poller| poller != stream) || state.is_over() {
                 break;
             }
             if state.receive() > 0 {
-                continue;
+                rounds += 1;
+                if rounds < MOST_ROUNDS {
+                    continue;
+                }
+                state.will_poll_again(stream, cx.waker());
+                break;
             }
             let now = clock::now();
             if state.budget.allows(now) {
@@ -151,7 +174,7 @@ impl Link {
                 if wait::spin(|| lanes.is_ready()) {
                     continue;
                 }
-                cx.waker().wake_by_ref();
+                state.will_poll_again(stream, cx.waker());
                 break;
             }
             state.stop_polling(stream);
@@ -169,17 +192,18 @@ impl Link {
     /// A client's call is dropped: ends it, and with it the task that sends its requests.
     pub(crate) fn abandon(&self, stream: u64) {
         let mut state = self.lock();
-        if state.broken.is_none() {
-            let waiters = state.connection.user(stream).map(std::mem::take);
-            waiters.unwrap_or_default().wake_all(&mut state.wakes);
-            state.connection.close(stream);
-        }
+        state.close(stream);
         state.stop_polling(stream);
         self.settle(state);
     }
 
-    /// Ends the link: all its calls fail with this, at once.
+    /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
+    /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
+        // A forked child has the socket too, but the link is its parent's.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
         let users = state.connection.take_users();
@@ -187,11 +211,9 @@ impl Link {
         for waiters in users {
             waiters.wake_all(&mut wakes);
         }
-        wakes.append(&mut state.openers);
+        wakes.extend(state.openers.drain(..));
         drop(state);
-        for waker in wakes {
-            waker.wake();
-        }
+        wakes.wake();
     }
 
     /// The local side is done with the link.
@@ -210,6 +232,15 @@ impl Link {
 }
 
 impl State {
+    /// The application is done with a client's call; so is the task that sends its requests.
+    pub(crate) fn close(&mut self, stream: u64) {
+        if self.broken.is_none() {
+            let waiters = self.connection.user(stream).map(std::mem::take);
+            waiters.unwrap_or_default().wake_all(&mut self.wakes);
+            self.connection.close(stream);
+        }
+    }
+
     /// Takes what the peer has pushed. Nothing once the link is broken.
     #[inline]
     pub(crate) fn receive(&mut self) -> usize {
@@ -223,15 +254,39 @@ impl State {
         taken
     }
 
+    /// Ends the calls whose deadline has passed, so that none of them is started any more.
+    pub(crate) fn expire(&mut self) {
+        if self.broken.is_none() && self.connection.next_deadline().is_some() {
+            self.connection.expire(clock::now());
+        }
+    }
+
+    /// Why a call fails that has no answer, once the link is broken.
+    pub(crate) fn failure_of(&mut self, stream: u64) -> Option<Failure> {
+        let failure = self.broken.clone()?;
+        let unread = self.peer_gone && self.connection.is_unread(stream);
+        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
+    }
+
     /// May whoever drives this link poll on at `now`, rather than park?
     pub(crate) fn may_poll(&mut self, now: u64) -> bool {
         self.broken.is_none() && self.budget.allows(now)
     }
 
+    /// Does nothing come any more? After a violation frames may lie there, but none is taken.
+    fn is_over(&self) -> bool {
+        self.broken.is_some() || self.connection.violation().is_some()
+    }
+
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
     #[inline]
     pub(crate) fn park(&mut self) -> bool {
-        self.broken.is_some() || !self.connection.lanes().arm_frames()
+        self.is_over() || !self.connection.lanes().arm_frames()
+    }
+
+    /// Are no new streams taken, and the old ones over?
+    pub(crate) fn is_wound_up(&self) -> bool {
+        self.connection.is_draining() && self.connection.open_streams() == 0
     }
 
     /// Is a task of the local side polling the lane?
@@ -278,15 +333,43 @@ impl State {
         }
     }
 
+    /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
+    fn will_poll_again(&mut self, stream: u64, waker: &Waker) {
+        waker.wake_by_ref();
+        self.poller = Some(stream);
+        self.polls += 1;
+        if self.watch.is_none() {
+            self.wake_driver();
+        }
+    }
+
+    /// Takes the lane from a task that does not come back. Returns when to look again.
+    pub(crate) fn watch_poller(&mut self, now: u64) -> u64 {
+        let forgotten = self.watch.is_some_and(|(polls, until)| polls == self.polls && now >= until);
+        if forgotten {
+            self.poller = None;
+        }
+        self.watch = match (self.poller, self.watch) {
+            (None, _) => None,
+            (Some(_), Some((polls, until))) if now < until => Some((polls, until)),
+            (Some(_), _) => Some((self.polls, now + POLLER_PATIENCE)),
+        };
+        self.watch.map_or(u64::MAX, |(_, until)| until)
+    }
+
     /// The stream's task does not look at the lane any more: then it has to be armed.
     fn stop_polling(&mut self, stream: u64) {
         if self.poller != Some(stream) {
             return;
         }
         self.poller = None;
-        while !self.park() {
+        for _ in 0..MOST_ROUNDS {
+            if self.park() {
+                return;
+            }
             self.receive();
         }
+        self.wake_driver();
     }
 
     /// Returns whether the peer has to be rung.
@@ -299,9 +382,11 @@ impl State {
             self.on_event(event);
         }
         let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
-        // A link that is wound up ends with its last stream.
-        let drained = self.connection.is_draining() && self.connection.open_streams() == 0;
-        if timer || drained || self.connection.violation().is_some() || self.connection.wants_segment() {
+        if timer
+            || self.is_wound_up()
+            || self.connection.violation().is_some()
+            || self.connection.wants_segment()
+        {
             if timer {
                 self.timer = 0;
             }
@@ -339,7 +424,8 @@ impl State {
                     waiters.wake_all(&mut self.wakes);
                 }
             }
-            Event::CanOpen => self.wakes.append(&mut self.openers),
+            Event::Over(mut waiters) => self.wakes.extend(waiters.received()),
+            Event::CanOpen => self.wakes.extend(self.openers.drain(..)),
             Event::Pong(echo) => {
                 self.pong = echo;
                 self.wake_driver();

@@ -2,6 +2,8 @@
 
 use std::task::Waker;
 
+use super::Wakes;
+
 /// At most one task for each thing there is to wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
@@ -35,7 +37,7 @@ impl Waiters {
         self.writable.take()
     }
 
-    pub(super) fn wake_all(self, wakes: &mut Vec<Waker>) {
+    pub(super) fn wake_all(self, wakes: &mut Wakes) {
         wakes.extend([self.received, self.writable, self.gone].into_iter().flatten());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use notnets_core::Role;
-use notnets_core::call::Request;
+use notnets_core::call::{AtHand, Request};
 use notnets_core::link::handshake::{Config, answer, refuse};
 use notnets_core::link::packet::{Packet, Refusal};
 use notnets_core::link::rendezvous::{PeerCredentials, peer_credentials};
@@ -17,9 +17,9 @@ use tokio::io::Interest;
 use tokio::sync::{Semaphore, watch};
 
 use super::Settings;
-use super::handle::{AnyService, Caller, start};
+use super::handle::{AnyService, Caller, Paths, start};
 use crate::client::geometry;
-use crate::head::PeerInfo;
+use crate::head::{self, PeerInfo};
 use crate::link::Link;
 use crate::link::driver::{Accept, Driver};
 use crate::watch::watch;
@@ -142,7 +142,8 @@ async fn serve_link(
     let caller = Caller {
         service: Arc::clone(&shared.service),
         peer: PeerInfo::from(&peer),
-        user_agent: HeaderValue::try_from(peer.user_agent).ok().filter(|agent| !agent.is_empty()),
+        head: head::usual_request(HeaderValue::try_from(peer.user_agent).ok()),
+        paths: Paths::default(),
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
         load_shed: settings.load_shed,
@@ -194,9 +195,9 @@ struct Requests {
 }
 
 impl Accept for Requests {
-    fn accept(&mut self, link: &Arc<Link>, request: Request) {
+    fn accept(&mut self, link: &Arc<Link>, request: Request, at_hand: AtHand) {
         self.shared.stats.calls(1);
-        start(&self.caller, link, request);
+        start(&mut self.caller, link, request, at_hand);
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use notnets_core::call::{End, Received};
+use notnets_core::call::{AtHand, End, Received};
 use tonic::Status;
 
 use crate::error::failure_status;
@@ -22,15 +22,8 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(link: Arc<Link>, stream: u64) -> Self {
-        let mut body = Self { link: Arc::clone(&link), stream, first: None, ended: false };
-        link.with(|state| {
-            if let Some(Received::Data(data)) = receive(state, stream) {
-                body.first = Some(data);
-            }
-            body.ended = matches!(state.connection.peek_end(stream), Some(End::Requests));
-        });
-        body
+    pub(super) fn new(link: Arc<Link>, stream: u64, at_hand: AtHand) -> Self {
+        Self { link, stream, first: at_hand.data, ended: at_hand.end == Some(End::Requests) }
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use foldhash::HashMap;
+use http::{HeaderMap, Request, Response, Uri};
 use http_body::Body as _;
-use notnets_core::call::{self, Sent};
+use notnets_core::call::{self, AtHand, Sent};
 use notnets_core::code::Code;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -20,7 +21,7 @@ use super::body::RequestBody;
 use super::{BoxError, ResponseLike};
 use crate::clock;
 use crate::head::{self, PeerInfo};
-use crate::link::{Link, State, Waiters};
+use crate::link::{Link, State};
 
 /// A service of any type: its errors have become responses.
 pub(super) trait AnyService: Send + Sync {
@@ -69,48 +70,74 @@ where
 pub(super) struct Caller {
     pub(super) service: Arc<dyn AnyService>,
     pub(super) peer: PeerInfo,
-    pub(super) user_agent: Option<HeaderValue>,
+    /// The head of a request without metadata.
+    pub(super) head: HeaderMap,
+    pub(super) paths: Paths,
     pub(super) timeout: Option<std::time::Duration>,
     pub(super) running: Option<Arc<Semaphore>>,
     pub(super) load_shed: bool,
 }
 
+/// The paths that were called, parsed: methods come again and again.
+#[derive(Debug, Default)]
+pub(super) struct Paths(HashMap<Arc<str>, Uri>);
+
+impl Paths {
+    /// More than a server has methods; a client that calls what there isn't fills no memory.
+    const MOST: usize = 1024;
+
+    fn parse(&mut self, path: &Arc<str>) -> Result<Uri, Status> {
+        if let Some(uri) = self.0.get(path) {
+            return Ok(uri.clone());
+        }
+        let uri = Uri::try_from(&**path);
+        let uri = uri.map_err(|_| Status::unimplemented(format!("{path:?} is no method's path")))?;
+        if self.0.len() < Self::MOST {
+            self.0.insert(Arc::clone(path), uri.clone());
+        }
+        Ok(uri)
+    }
+}
+
 /// Runs a request's handler: polled once in place, and as a task of its own if it is not done then.
-pub(super) fn start(caller: &Caller, link: &Arc<Link>, request: call::Request) {
+pub(super) fn start(caller: &mut Caller, link: &Arc<Link>, request: call::Request, at_hand: AtHand) {
     let stream = request.stream;
     let guard = CallGuard { link: Arc::clone(link), stream, over: false };
-    let request = match http_request(caller, link, request) {
+    let request = match http_request(caller, link, request, at_hand) {
         Ok(request) => request,
         Err(status) => {
             tokio::spawn(respond(guard, status.into_http()));
             return;
         }
     };
-    let mut handler =
-        Handler { link: Arc::clone(link), stream, call: Box::pin(handle(caller, guard, request)) };
-    // The handler is polled here with a waker that does nothing: if it is not done, a task polls it
-    // again at once, with its own.
+    let mut call: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(handle(caller, guard, request));
+    // Polled here with a waker that does nothing: if it is not done, a task polls it again at once,
+    // with its own.
     let mut cx = Context::from_waker(std::task::Waker::noop());
-    let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut handler).poll(&mut cx)));
+    let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut cx)));
     if let Ok(Poll::Pending) = polled {
-        tokio::spawn(handler);
+        tokio::spawn(Handler { link: Arc::clone(link), stream, call });
     }
 }
 
-fn http_request(caller: &Caller, link: &Arc<Link>, request: call::Request) -> Result<Request<Body>, Status> {
+fn http_request(
+    caller: &mut Caller,
+    link: &Arc<Link>,
+    request: call::Request,
+    at_hand: AtHand,
+) -> Result<Request<Body>, Status> {
     let call::Request { stream, method: path, metadata, mut deadline } = request;
     if let Some(timeout) = caller.timeout {
         let own = clock::after(timeout);
         deadline = Some(deadline.map_or(own, |client| client.min(own)));
         link.with(|state| state.connection.shorten(stream, own));
     }
-    let uri =
-        Uri::try_from(&*path).map_err(|_| Status::unimplemented(format!("{path:?} is no method's path")))?;
-    let (method, mut headers) = head::request_head(metadata, caller.user_agent.as_ref());
+    let uri = caller.paths.parse(&path)?;
+    let (method, mut headers) = head::request_head(metadata, &caller.head);
     if let Some(deadline) = deadline {
         head::set_timeout(&mut headers, clock::until(deadline));
     }
-    let mut http = Request::new(Body::new(RequestBody::new(Arc::clone(link), stream)));
+    let mut http = Request::new(Body::new(RequestBody::new(Arc::clone(link), stream, at_hand)));
     *http.method_mut() = method;
     *http.uri_mut() = uri;
     *http.version_mut() = http::Version::HTTP_2;
@@ -159,13 +186,8 @@ impl Future for Handler {
             if state.broken.is_some() || !state.connection.is_open(stream) {
                 return false;
             }
-            match state.connection.user(stream) {
-                Some(waiters) => waiters.wait_gone(cx.waker()),
-                None => {
-                    let mut waiters = Waiters::default();
-                    waiters.wait_gone(cx.waker());
-                    state.connection.set_user(stream, waiters);
-                }
+            if let Some(waiters) = state.connection.user(stream) {
+                waiters.wait_gone(cx.waker());
             }
             true
         });
@@ -227,7 +249,7 @@ impl CallGuard {
 
 async fn respond(mut guard: CallGuard, response: Response<Body>) {
     match try_respond(&guard, response).await {
-        Ok(()) => guard.over = true,
+        Ok(()) | Err(Cut::Over) => guard.over = true,
         Err(Cut::HeadTooLarge(error)) => {
             tracing::debug!(%error, "a response could not be sent");
             guard.reset(Code::RESOURCE_EXHAUSTED, "response metadata too large");
@@ -241,6 +263,8 @@ async fn respond(mut guard: CallGuard, response: Response<Body>) {
 
 /// Why a response could not be sent whole.
 enum Cut {
+    /// The call is over; nobody listens.
+    Over,
     HeadTooLarge(call::HeadError),
     Body(Status),
 }
@@ -318,6 +342,8 @@ async fn send_body(guard: &CallGuard, mut body: Body) -> Result<HeaderMap, Cut> 
 }
 
 async fn send_data(guard: &CallGuard, mut data: Bytes) -> Result<(), Cut> {
-    guard.send(|state, stream| Ok(state.connection.send(stream, &mut data, false))).await?;
-    Ok(())
+    match guard.send(|state, stream| Ok(state.connection.send(stream, &mut data, false))).await? {
+        Sent::Stopped => Err(Cut::Over),
+        _ => Ok(()),
+    }
 }

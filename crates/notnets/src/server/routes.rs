@@ -1,12 +1,12 @@
 //! Services by their names, found by the first part of a call's path.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use foldhash::HashMap;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;

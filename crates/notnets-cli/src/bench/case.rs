@@ -1,0 +1,209 @@
+//! What is measured: a case says what carries which calls, how large they are and how many there are.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::sizes::Size;
+
+/// What carries the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Nothing that deserves the name: what the machine can do at all.
+    Floor,
+    /// No transport: calls that are answered where they are made. What the generator itself costs.
+    Null,
+    /// tonic's HTTP/2 over TCP on the loopback interface.
+    Tcp,
+    /// tonic's HTTP/2 over a Unix socket.
+    Uds,
+    /// NotNets.
+    #[value(name = "notnets")]
+    NotNets,
+}
+
+/// The level at which the caller sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// Memory, sockets and descriptors themselves.
+    Raw,
+    /// NotNets' blocking API, for callers that own a core.
+    Core,
+    /// The stubs that tonic generates.
+    Tonic,
+}
+
+/// What one call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// A unary call that gives back what it was given.
+    Echo,
+    /// A unary call with a reply of 8 bytes, or of the profile's size.
+    Ask,
+    /// A stream of 32 messages to the server, and its count of them.
+    Upload,
+    /// A stream of 32 messages from the server.
+    Download,
+    /// One message over and back on a stream that stays open.
+    Chat,
+    /// An echo through three servers in a row.
+    Chain,
+    /// An echo through a server that asks eight others at once.
+    FanOut,
+    /// A new connection and the first call on it.
+    Connect,
+    /// From dropping a call to the end of its handler.
+    Cancel,
+    /// Floor: a cache line over and back between two spinning processes.
+    Line,
+    /// Floor: a 64-byte descriptor over and back through NotNets' rings.
+    Ring,
+    /// Floor: a byte over and back on a Unix socket, each side parked in the kernel meanwhile.
+    Socket,
+    /// Floor: the same by two eventfds.
+    Eventfd,
+}
+
+/// How NotNets waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    /// `Wait::Spin`
+    Spin,
+    /// `Wait::Adaptive`
+    #[default]
+    Adaptive,
+    /// `Wait::Park`
+    Park,
+}
+
+/// One thing to measure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Case {
+    /// What carries the calls.
+    pub transport: Transport,
+    /// What one call is.
+    pub work: Work,
+    /// How large requests and replies are.
+    #[serde(rename = "payload")]
+    pub size: Size,
+    /// The level at which the caller sits.
+    pub api: Api,
+    /// How NotNets waits; the others have no choice.
+    pub wait: Option<Wait>,
+    /// Calls open at once in each client.
+    pub outstanding: u32,
+    /// Client processes.
+    pub clients: u32,
+    /// Idle connections beside, held by one more process.
+    pub links: u32,
+    /// Connections of each client.
+    pub connections: u32,
+    /// Workers of the runtime of each process; 0 for the current-thread runtime.
+    pub workers: usize,
+    /// Whether servers and clients are kept on cores of their own.
+    pub pinned: bool,
+    /// Calls per second to begin, whatever comes back (open loop). `None`: each ends before the next.
+    pub rate: Option<f64>,
+}
+
+impl Default for Case {
+    /// The base case: 64 bytes, one call at a time.
+    fn default() -> Self {
+        Self {
+            transport: Transport::NotNets,
+            work: Work::Echo,
+            size: Size::Bytes(64),
+            api: Api::Tonic,
+            wait: Some(Wait::Adaptive),
+            outstanding: 1,
+            clients: 1,
+            links: 0,
+            connections: 1,
+            workers: 0,
+            pinned: false,
+            rate: None,
+        }
+    }
+}
+
+impl Case {
+    /// A floor, between two cores.
+    pub fn floor(work: Work) -> Self {
+        let size = Size::Bytes(match work {
+            Work::Ring => 56,
+            Work::Socket => 1,
+            _ => 8,
+        });
+        Self {
+            transport: Transport::Floor,
+            api: Api::Raw,
+            wait: None,
+            work,
+            size,
+            pinned: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same over another transport.
+    pub fn over(&self, transport: Transport) -> Self {
+        let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
+        Self { transport, wait, ..self.clone() }
+    }
+
+    /// Whether its parts go together.
+    ///
+    /// # Errors
+    /// With what does not.
+    pub fn check(&self) -> Result<(), String> {
+        let floor = matches!(self.work, Work::Line | Work::Ring | Work::Socket | Work::Eventfd);
+        let unary = matches!(self.work, Work::Echo | Work::Ask | Work::Chain | Work::FanOut);
+        let wrong = |why: &str| Err(why.to_owned());
+        match self.transport {
+            Transport::Floor if !floor => wrong("the floor is measured by line, ring, socket or eventfd"),
+            Transport::Null if self.rate.is_none() => {
+                wrong("without a transport only --rate can be measured")
+            }
+            Transport::Tcp | Transport::Uds | Transport::NotNets | Transport::Null if floor => {
+                wrong("line, ring, socket and eventfd are measured on --transport floor")
+            }
+            _ if self.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1e9)) => {
+                wrong("--rate has to be above 0")
+            }
+            _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
+            _ if self.api == Api::Core => wrong("there is no blocking API yet"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The name of a value as it stands in arguments and JSON.
+fn name<T: ValueEnum>(value: &T) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+macro_rules! display_as_argument {
+    ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&name(self))
+            }
+        }
+    )*};
+}
+display_as_argument!(Transport, Api, Work, Wait);
+
+impl From<Wait> for notnets::Wait {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Spin => Self::Spin,
+            Wait::Adaptive => Self::Adaptive,
+            Wait::Park => Self::Park,
+        }
+    }
+}

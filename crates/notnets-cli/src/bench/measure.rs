@@ -1,0 +1,54 @@
+//! Rounds: each case in turn, so that what disturbs the machine disturbs all alike. A figure is the median of
+//! its rounds.
+
+use super::Result;
+use super::bed::Bed;
+use super::case::Case;
+use super::figures::{Figures, Row};
+use super::progress::Progress;
+
+/// Part of a round's time that is run before it, uncounted.
+const WARM_UP: f64 = 0.15;
+
+/// How long and how often to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Seconds of one round of one case.
+    pub seconds: f64,
+    /// Rounds.
+    pub repeats: u32,
+}
+
+/// Measures cases in turns. All of their processes live meanwhile, but only one case's are at work.
+///
+/// # Errors
+/// When a case can't be measured, or a reply was wrong: then no figure is worth anything.
+pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) -> Result<Vec<Row>> {
+    let mut beds = Vec::new();
+    for case in cases {
+        let bed = Bed::open(case).await.map_err(|error| told(case, error))?;
+        beds.push((case, bed, Vec::new()));
+    }
+    for round in 0..effort.repeats {
+        for (case, bed, rounds) in &mut beds {
+            let figures = measure(bed, effort.seconds, round).await.map_err(|error| told(case, error))?;
+            progress.step(round, effort.repeats, case, &figures);
+            rounds.push(figures);
+        }
+    }
+    let mut rows = Vec::new();
+    for (case, bed, rounds) in beds {
+        rows.push(Row::new(case, &rounds));
+        bed.close().await?;
+    }
+    Ok(rows)
+}
+
+async fn measure(bed: &mut Bed, seconds: f64, round: u32) -> Result<Figures> {
+    bed.measure(seconds * WARM_UP, u64::MAX >> 16).await?;
+    bed.measure(seconds, round.into()).await
+}
+
+fn told(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {
+    format!("{} over {}: {error}", case.work, case.transport)
+}

@@ -1,0 +1,87 @@
+//! Latencies of calls, and what a client says of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// What came of an order to make calls.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// Calls that ended, each with the reply that it had to have.
+    pub calls: u64,
+    /// From the start to the end of the last one.
+    pub seconds: f64,
+    /// The client's processor time meanwhile, in nanoseconds.
+    pub cpu: u64,
+    /// How often a call took how many nanoseconds, to three digits.
+    pub latencies: Vec<(u64, u64)>,
+}
+
+/// Nanoseconds up to a minute, to three digits.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds that are in order")
+}
+
+/// A client's latencies. Each of its threads has a histogram almost for itself, so that recording costs
+/// nanoseconds; one for each task would cost its memory.
+pub struct Recorder {
+    shards: Box<[Mutex<Histogram<u64>>]>,
+}
+
+impl Recorder {
+    /// For a runtime with so many threads.
+    pub fn new(threads: usize) -> Self {
+        Self { shards: (0..threads.max(1)).map(|_| Mutex::new(histogram())).collect() }
+    }
+
+    /// A call of the nth task took so long.
+    #[inline]
+    pub fn record(&self, task: usize, nanos: u64) {
+        let shard = &self.shards[task % self.shards.len()];
+        shard.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(nanos.max(1));
+    }
+
+    /// As it goes to the benchmark's parent.
+    pub fn latencies(&self) -> Vec<(u64, u64)> {
+        let mut all = histogram();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.add(&*shard).expect("the same bounds");
+        }
+        all.iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+            .collect()
+    }
+}
+
+/// One histogram of many clients' latencies.
+pub fn merged<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Histogram<u64> {
+    let mut all = histogram();
+    for (nanos, count) in samples.into_iter().flat_map(|sample| &sample.latencies) {
+        all.saturating_record_n(*nanos, *count);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_survive_the_way_to_the_parent() {
+        let recorder = Recorder::new(3);
+        for nanos in 1..=100_000u64 {
+            recorder.record(nanos as usize, nanos);
+        }
+        let sample = |latencies| Sample { latencies, ..Sample::default() };
+        let samples = [sample(recorder.latencies()), sample(vec![(5_000_000, 2)])];
+        let all = merged(&samples);
+        assert_eq!(all.len(), 100_002);
+        for quantile in [0.5, 0.99, 0.999] {
+            let value = all.value_at_quantile(quantile) as f64;
+            assert!((value / (quantile * 1e5) - 1.0).abs() < 0.002, "{quantile}: {value}");
+        }
+        assert!(all.max() >= 5_000_000);
+    }
+}

@@ -1,0 +1,128 @@
+//! What a process uses: clocks and counters of the kernel.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds on a clock.
+fn read(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The host's monotonic clock in nanoseconds, the same for all processes.
+pub fn now() -> u64 {
+    read(ClockId::Monotonic)
+}
+
+/// Processor time of this process, over all its threads, also ended ones.
+pub fn cpu_time() -> u64 {
+    read(ClockId::ProcessCPUTime)
+}
+
+/// Keeps this process, and the threads that it starts later, on one core.
+pub fn stay_on(core: usize) -> std::io::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// As many descriptors as this process may have: a thousand connections need thousands.
+pub fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // What can't be raised is told by who runs out of it.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// How often a process's threads gave up a processor or lost it. The process itself does not notice that
+/// it is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// It had to wait for something: each is followed by a wake-up.
+    pub voluntary: u64,
+    /// Another thread's turn came.
+    pub involuntary: u64,
+}
+
+/// Context switches of a process's living threads so far.
+pub fn switches(pid: u32) -> Switches {
+    let mut all = Switches::default();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        all.voluntary += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
+        all.involuntary += field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+    }
+    all
+}
+
+/// Nanoseconds that a process's living threads have run, up to their last switch, by the scheduler's own
+/// account. Unlike [`cpu_time`], reading it wakes nobody.
+pub fn time_on_core(pid: u32) -> Option<u64> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let line = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        nanos += line.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(nanos)
+}
+
+/// Bytes of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Proportional set size: a page that n processes have mapped counts an nth for each.
+    pub pss: u64,
+    /// Page tables.
+    pub page_tables: u64,
+}
+
+/// What a process takes now.
+pub fn memory(pid: u32) -> Memory {
+    let read =
+        |file| fs::read_to_string(Path::new("/proc").join(pid.to_string()).join(file)).unwrap_or_default();
+    let kibibytes = |file, name| field(&read(file), name).unwrap_or(0) * 1024;
+    Memory { pss: kibibytes("smaps_rollup", "Pss:"), page_tables: kibibytes("status", "VmPTE:") }
+}
+
+/// Bytes in the kernel's own allocator, of the whole host.
+pub fn slab() -> u64 {
+    field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Slab:").unwrap_or(0) * 1024
+}
+
+/// Nanoseconds that all cores together have not been idle, for whomever, and not even ours: what a hypervisor
+/// took away counts too. Goes by hundredths of a second.
+pub fn host_busy() -> u64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of the first two.
+    let busy = times.take(8).enumerate().filter(|(nth, _)| ![3, 4].contains(nth));
+    // Each is in the hundredths of a second that Linux shows to programs, however it counts itself.
+    busy.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum::<u64>() * 10_000_000
+}
+
+/// The number after a name at the beginning of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_can_be_looked_at() {
+        let (before, cpu) = (switches(std::process::id()), cpu_time());
+        let (mut pages, start) = (vec![0u8; 8 << 20], memory(std::process::id()));
+        pages.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        assert!(memory(std::process::id()).pss >= start.pss + (7 << 20));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(switches(std::process::id()).voluntary > before.voluntary);
+        assert!(cpu_time() > cpu && time_on_core(std::process::id()) > Some(0) && slab() > 0);
+        assert!(host_busy() > 0);
+        assert_eq!(pages[4096], 1);
+    }
+}

@@ -1,0 +1,28 @@
+//! Plots for reports, as SVG that needs nothing but the style sheet in [`STYLE`].
+//!
+//! A line, dot or bar has a class, which gives it its colour: `t-tcp`, `t-uds`, `t-notnets` and the like; `grid`,
+//! `axis` and `value` are lines and texts.
+
+mod bars;
+mod latency;
+mod levels;
+mod scale;
+
+pub use bars::{Bar, bars};
+pub use latency::{Line, latency};
+pub use levels::{Dots, levels};
+
+/// What gives a report and its plots their looks.
+pub const STYLE: &str = include_str!("style.css");
+
+/// Text that is put into a page.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+const WIDTH: f64 = 340.0;
+const HEIGHT: f64 = 210.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 8.0;
+const BOTTOM: f64 = 24.0;

@@ -1,0 +1,133 @@
+//! `notnets ls`: who serves what in a rendezvous directory.
+
+use serde_json::{Value, json};
+
+use crate::support::probe::pb::EchoRequest;
+use crate::support::{World, http2_server, in_time, keyed, started};
+
+async fn listed(world: &World) -> Vec<Value> {
+    match world.run(["ls", "--json"]).await.json() {
+        Value::Array(rows) => rows,
+        other => panic!("{other} is no array"),
+    }
+}
+
+/// Waits until the only row has these links: a server hears of a client's end by and by.
+async fn with_links(world: &World, links: u64) -> Value {
+    in_time(async {
+        loop {
+            let row = listed(world).await.pop().expect("a row");
+            if row["links"] == links {
+                return row;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_name_is_listed_with_its_server_and_what_it_does() {
+    let world = World::new();
+    let before = seconds_now();
+    let proxy = world.proxy("notnets:///inventory", &http2_server().await).await;
+    let new = listed(&world).await;
+    let uid = rustix::process::getuid().as_raw();
+    let since = new[0]["since"].as_u64().expect("it says");
+    let expected = json!([{
+        "name": "inventory", "pid": proxy.pid(), "uid": uid, "since": since, "links": 0, "calls": 0,
+    }]);
+    assert_eq!(Value::Array(new), expected);
+    assert!((before..=seconds_now()).contains(&since), "{since}");
+
+    let mut clients = [world.client(&proxy.address).await, world.client(&proxy.address).await];
+    for client in &mut clients {
+        for _ in 0..5 {
+            in_time(client.echo(EchoRequest::default())).await.expect("a reply");
+        }
+    }
+    let row = with_links(&world, 2).await;
+    assert_eq!((&row["calls"], &row["since"]), (&json!(10), &json!(since)));
+
+    // A call counts from its beginning.
+    let [mut first, mut second] = clients;
+    let open = tokio::spawn(async move { first.wait(keyed("open", Default::default())).await });
+    started(&mut second, "").await;
+    assert_eq!(listed(&world).await[0]["calls"], 12);
+    open.abort();
+    drop((in_time(open).await, second));
+    assert_eq!(with_links(&world, 0).await["calls"], 12);
+
+    // Looking is no link.
+    assert_eq!(listed(&world).await[0]["links"], 0);
+}
+
+fn seconds_now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().expect("a clock").as_secs()
+}
+
+#[tokio::test]
+async fn names_are_a_table_in_alphabetical_order() {
+    let world = World::new();
+    let server = http2_server().await;
+    let cart = world.proxy("notnets:///cart", &server).await;
+    let fraud = world.proxy("notnets:///fraud-check", &server).await;
+    let ended = world.run(["ls"]).await;
+    let rows: Vec<Vec<&str>> = ended.out().lines().map(|row| row.split_whitespace().collect()).collect();
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let [cart_pid, fraud_pid] = [&cart, &fraud].map(|proxy| proxy.pid().to_string());
+    assert_eq!(rows[0], ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"]);
+    let mut without_age = rows.clone();
+    for row in &mut without_age {
+        assert!(row[0] == "NAME" || row.remove(3).ends_with('s'), "{}", ended.out());
+    }
+    assert_eq!(without_age[1], ["cart", &cart_pid, &uid, "0", "0"]);
+    assert_eq!(without_age[2], ["fraud-check", &fraud_pid, &uid, "0", "0"]);
+    assert_eq!((rows.len(), ended.code(), ended.err()), (3, Some(0), ""));
+}
+
+#[tokio::test]
+async fn a_server_that_has_ended_is_not_listed() {
+    let world = World::new();
+    let server = http2_server().await;
+    let killed = world.proxy("notnets:///killed", &server).await;
+    killed.signal(rustix::process::Signal::KILL);
+    killed.ended().await;
+    assert!(world.names().join("killed").exists(), "its socket is still there");
+    assert_eq!(listed(&world).await, Vec::<Value>::new());
+    let table = world.run(["ls"]).await;
+    assert_eq!((table.code(), table.out().lines().count()), (Some(0), 1), "{}", table.err());
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_listed_without_its_counters() {
+    let world = World::new();
+    let proxy = world.proxy("notnets:///stopped", &http2_server().await).await;
+    proxy.signal(rustix::process::Signal::STOP);
+    let ended = world.run(["ls", "--json"]).await;
+    let row = &ended.json()[0];
+    assert_eq!((&row["name"], &row["pid"]), (&json!("stopped"), &json!(proxy.pid())));
+    assert_eq!((&row["calls"], &row["links"], &row["since"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert!(
+        ended.err().contains("stopped is served, but gives no counters: it did not answer"),
+        "{}",
+        ended.err()
+    );
+}
+
+#[tokio::test]
+async fn where_nothing_is_served_there_is_nothing_to_list() {
+    let world = World::new();
+    let nowhere = world.path("no/such/directory");
+    for directory in [world.names(), nowhere] {
+        let mut command = world.notnets(["ls", "--json"]);
+        let output = in_time(command.env("NOTNETS_DIR", &directory).output()).await.expect("it starts");
+        assert!(output.status.success(), "{}", directory.display());
+        assert_eq!(output.stdout, b"[]\n");
+    }
+    let mut command = world.notnets(["ls"]);
+    std::fs::write(world.path("file"), "").expect("writable");
+    let output = in_time(command.env("NOTNETS_DIR", world.path("file")).output()).await.expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("is not a directory") && said.contains("set NOTNETS_DIR"), "{said}");
+}

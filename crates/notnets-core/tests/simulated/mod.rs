@@ -1,0 +1,8 @@
+//! The parts of the simulated worlds.
+
+pub mod call;
+pub mod flow;
+pub mod handler;
+pub mod random;
+pub mod side;
+pub mod world;

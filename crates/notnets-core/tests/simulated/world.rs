@@ -1,0 +1,344 @@
+//! A client, a server, and the order in which things happen.
+
+use std::collections::HashMap;
+
+use notnets_core::call::{Event, Request};
+use notnets_core::code::Code;
+use notnets_core::limits::{Limits, MIN_WINDOW};
+use notnets_core::pair::Pair;
+use notnets_memory::heap::Heap;
+use notnets_memory::lane::{Blocks, Geometry};
+use notnets_memory::{Releases, WORD};
+
+use super::call::{Call, Phase, Script};
+use super::flow::{Flow, random_entries, random_total};
+use super::handler::{Handler, Plan};
+use super::random::Random;
+use super::side::Side;
+
+const CLIENT: usize = 0;
+const SERVER: usize = 1;
+/// No world needs so many steps: it goes round in circles.
+const MOST_STEPS: usize = 300_000;
+
+/// What goes wrong in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mischief {
+    None,
+    /// Calls are dropped, reset, or out of time.
+    Cuts,
+    /// The same, and the server goes away.
+    GoAway,
+}
+
+pub struct World {
+    random: Random,
+    mischief: Mischief,
+    now: u64,
+    limits: [Limits; 2],
+    sides: [Side; 2],
+    scripts: Vec<Script>,
+    calls: Vec<Call>,
+    handlers: HashMap<u64, Handler>,
+    segments: [Segment; 2],
+    pings: u64,
+    pongs: u64,
+    gone: bool,
+}
+
+/// How far a further segment of a side has got.
+enum Segment {
+    None(u32),
+    Offered(u32, Blocks, Heap, Heap),
+    Accepted(u32, Blocks, Heap, Heap),
+}
+
+enum Step {
+    Start,
+    Settle(usize),
+    Drive(usize),
+    Expire(usize),
+    Grow(usize),
+    Call(usize),
+    Handler(u64),
+}
+
+impl World {
+    pub fn new(seed: u64, mischief: Mischief) -> Self {
+        let mut random = Random::new(seed);
+        let geometry = random_geometry(&mut random);
+        let limits = [random_limits(&mut random), random_limits(&mut random)];
+        let pair = Pair::new(geometry, limits[CLIENT], limits[SERVER]);
+        let largest = geometry.small.bytes.max(geometry.large.bytes) as usize;
+        let head_limit = |limits: Limits| largest.min(limits.metadata_bytes as usize);
+        let scripts = (0..1 + random.below(14))
+            .map(|key| {
+                let key = key as u64;
+                let cuts = mischief != Mischief::None;
+                Script {
+                    plan: Plan::new(key, &mut random, head_limit(limits[CLIENT]), cuts),
+                    request: Flow::new(key, random_total(&mut random)),
+                    entries: random_entries(&mut random, head_limit(limits[SERVER])),
+                    deadline: (cuts && random.once_in(4)).then(|| 1 + random.below(30) as u64),
+                    cut: false,
+                }
+            })
+            .collect();
+        Self {
+            random,
+            mischief,
+            now: 0,
+            limits,
+            sides: [Side::new(pair.client), Side::new(pair.server)],
+            scripts,
+            calls: Vec::new(),
+            handlers: HashMap::new(),
+            segments: [Segment::None(2), Segment::None(2)],
+            pings: 0,
+            pongs: 0,
+            gone: false,
+        }
+    }
+
+    /// Runs until nobody has anything to do, and sees that nothing is left then.
+    pub fn run(mut self) {
+        for _ in 0..MOST_STEPS {
+            let steps = self.steps();
+            if steps.is_empty() {
+                return self.assert_over();
+            }
+            let step = self.random.below(steps.len());
+            self.step(&steps[step]);
+            if self.mischief != Mischief::None && self.random.once_in(25) {
+                self.disturb();
+            }
+        }
+        panic!("it never ends");
+    }
+
+    /// All that can happen next.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.calls.len() < self.scripts.len() {
+            steps.push(Step::Start);
+        }
+        for (id, side) in self.sides.iter().enumerate() {
+            if side.unsettled {
+                steps.push(Step::Settle(id));
+                continue;
+            }
+            if side.rung || side.awake {
+                steps.push(Step::Drive(id));
+            }
+            if side.connection.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+                steps.push(Step::Expire(id));
+            }
+            if side.connection.wants_segment() || !matches!(self.segments[id], Segment::None(_)) {
+                steps.push(Step::Grow(id));
+            }
+        }
+        if !self.sides[CLIENT].unsettled {
+            let calls = self.calls.iter().enumerate();
+            steps.extend(calls.filter(|(_, call)| call.is_runnable()).map(|(key, _)| Step::Call(key)));
+        }
+        if !self.sides[SERVER].unsettled {
+            let handlers = self.handlers.values().filter(|handler| handler.is_runnable(&self.scripts));
+            let mut streams: Vec<u64> = handlers.map(|handler| handler.stream).collect();
+            streams.sort_unstable();
+            steps.extend(streams.into_iter().map(Step::Handler));
+        }
+        steps
+    }
+
+    fn step(&mut self, step: &Step) {
+        let Self { random, sides, scripts, .. } = self;
+        match *step {
+            Step::Start => self.calls.push(Call::new(self.calls.len(), &scripts[self.calls.len()])),
+            Step::Settle(id) => self.settle(id),
+            Step::Drive(id) => {
+                sides[id].drive(random);
+                while let Some(request) = self.sides[id].connection.accept() {
+                    self.accept(&request);
+                }
+            }
+            Step::Expire(id) => {
+                sides[id].connection.expire(self.now);
+                sides[id].unsettled = true;
+            }
+            Step::Grow(id) => self.grow(id),
+            Step::Call(key) => self.calls[key].run(&mut sides[CLIENT], &mut scripts[key], random),
+            Step::Handler(stream) => {
+                let handler = self.handlers.get_mut(&stream).expect("it was runnable");
+                handler.run(&mut sides[SERVER], scripts, random);
+                if handler.over {
+                    self.handlers.remove(&stream);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, request: &Request) {
+        let handler = Handler::new(request, &self.scripts);
+        assert!(self.sides[SERVER].connection.set_user(request.stream, ()));
+        assert!(self.handlers.insert(request.stream, handler).is_none(), "a stream is accepted twice");
+        assert!(self.handlers.len() <= self.limits[SERVER].streams as usize);
+    }
+
+    fn settle(&mut self, id: usize) {
+        if self.sides[id].settle() {
+            self.sides[1 - id].rung = true;
+        }
+        for event in std::mem::take(&mut self.sides[id].events) {
+            self.on_event(event);
+        }
+        for side in &self.sides {
+            assert_eq!(side.connection.violation(), None);
+        }
+    }
+
+    fn on_event(&mut self, event: Event<()>) {
+        let Self { calls, handlers, .. } = self;
+        let of = match event {
+            Event::Readable(stream) | Event::Writable(stream) => Some(Phase::Open(stream)),
+            _ => None,
+        };
+        let call = calls.iter_mut().find(|call| Some(call.phase) == of);
+        match event {
+            Event::Readable(stream) => {
+                call.into_iter().for_each(|call| call.must_wait_to_read = false);
+                handlers.entry(stream).and_modify(|handler| handler.must_wait_to_read = false);
+            }
+            Event::Writable(stream) => {
+                call.into_iter().for_each(|call| call.must_wait_to_send = false);
+                handlers.entry(stream).and_modify(|handler| handler.must_wait_to_send = false);
+            }
+            Event::Over(_) => {}
+            Event::Cancelled(stream, _) => {
+                if let Some(handler) = handlers.remove(&stream) {
+                    assert!(self.scripts[handler.key].cut, "a call was cancelled that nobody cut short");
+                }
+            }
+            Event::CanOpen => self.calls.iter_mut().for_each(|call| call.must_wait_to_open = false),
+            Event::Pong(echo) => self.pongs = echo,
+            Event::Request | Event::GoAway => {}
+        }
+    }
+
+    /// Something that nobody waits for.
+    fn disturb(&mut self) {
+        let Self { random, sides, .. } = self;
+        match random.below(6) {
+            0 if !self.calls.is_empty() && !sides[CLIENT].unsettled => {
+                let key = random.below(self.calls.len());
+                self.calls[key].cut(&mut sides[CLIENT], &mut self.scripts[key], random);
+            }
+            1 if !sides[SERVER].unsettled => {
+                let Some(stream) = self.handlers.keys().copied().min() else { return };
+                self.scripts[self.handlers.remove(&stream).expect("is there").key].cut = true;
+                sides[SERVER].connection.reset(stream, Code::INTERNAL, "the handler was dropped");
+                sides[SERVER].unsettled = true;
+            }
+            2 => {
+                self.now += random.below(4) as u64;
+                let late = self.scripts.iter_mut().filter(|script| script.deadline <= Some(self.now));
+                late.filter(|script| script.deadline.is_some()).for_each(|script| script.cut = true);
+            }
+            3 if !sides[CLIENT].unsettled && self.pings == self.pongs => {
+                self.pings += 1;
+                sides[CLIENT].connection.ping(self.pings);
+                sides[CLIENT].unsettled = true;
+            }
+            4 if self.mischief == Mischief::GoAway && !sides[SERVER].unsettled && random.once_in(4) => {
+                self.gone = true;
+                self.scripts.iter_mut().for_each(|script| script.cut = true);
+                sides[SERVER].connection.go_away();
+                sides[SERVER].unsettled = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// A further segment: offered, accepted by the other side, used; or declined.
+    fn grow(&mut self, id: usize) {
+        let (own, peer) = (id, 1 - id);
+        let segment = std::mem::replace(&mut self.segments[id], Segment::None(0));
+        self.segments[id] = match segment {
+            Segment::None(number) => {
+                let Some(Blocks { bytes, .. }) = self.sides[own].connection.take_wanted_segment() else {
+                    panic!("it wanted one")
+                };
+                let blocks = Blocks { bytes, count: 2 };
+                let (memory, table) = (Heap::new(blocks.total() / WORD), Heap::new(2));
+                if self.random.once_in(2) {
+                    self.sides[own].connection.segment_settled(false);
+                    self.sides[own].answer_doorbell();
+                    Segment::None(number)
+                } else {
+                    Segment::Offered(number, blocks, memory, table)
+                }
+            }
+            Segment::Offered(..) if self.sides[peer].unsettled => segment,
+            Segment::Offered(number, blocks, memory, table) => {
+                let releases = Releases::new(table.clone());
+                let lanes = self.sides[peer].connection.lanes();
+                lanes.add_peer(number, blocks.bytes as usize, memory.clone(), releases);
+                Segment::Accepted(number, blocks, memory, table)
+            }
+            Segment::Accepted(number, blocks, memory, table) => {
+                self.sides[own].answer_doorbell();
+                self.sides[own].connection.lanes().add_own(number, blocks.bytes as usize, memory, table);
+                self.sides[own].connection.segment_settled(true);
+                Segment::None(number + 1)
+            }
+        };
+    }
+
+    fn assert_over(mut self) {
+        for (key, call) in self.calls.iter().enumerate() {
+            assert_eq!(call.phase, Phase::Over, "call {key} waits for ever");
+        }
+        let left: Vec<u64> = self.handlers.keys().copied().collect();
+        assert!(left.is_empty(), "handlers wait for ever on the streams {left:?}");
+        assert_eq!(self.pings, self.pongs);
+        self.sides.iter_mut().for_each(Side::assert_idle);
+        for (id, limits) in self.limits.iter().enumerate() {
+            let (sender, receiver) = (&self.sides[1 - id].connection, &self.sides[id].connection);
+            let credit = sender.link_credit().to_send + receiver.link_credit().to_give;
+            assert_eq!(credit, u64::from(limits.link_window), "link credit towards side {id}");
+        }
+        if !self.gone {
+            self.assert_streams_are_free();
+        }
+    }
+
+    /// The client can open as many streams as the server allows, and no more.
+    fn assert_streams_are_free(&mut self) {
+        let [client, server] = &mut self.sides;
+        let mut open = || {
+            let none = std::iter::empty::<(&str, &[u8])>();
+            client.connection.open("/a.B/C", none, None, &mut &b""[..], true, &mut Some(())).unwrap()
+        };
+        for _ in 0..self.limits[SERVER].streams {
+            assert!(matches!(open(), notnets_core::call::Opened::Stream(..)), "a stream's place was lost");
+            server.connection.receive(usize::MAX);
+        }
+        assert_eq!(open(), notnets_core::call::Opened::NotYet);
+        assert_eq!(server.connection.violation(), None);
+    }
+}
+
+fn random_geometry(random: &mut Random) -> Geometry {
+    let small = Blocks { bytes: 64, count: 1 + random.below(2) as u32 };
+    let large = Blocks { bytes: random.pick(&[128, 256, 1024, 4096]), count: 1 };
+    Geometry { slots: random.pick(&[1, 2, 2, 4, 16]), small, large }
+}
+
+fn random_limits(random: &mut Random) -> Limits {
+    Limits {
+        metadata_bytes: random.pick(&[128, 300, 16 * 1024]),
+        streams: random.pick(&[1, 2, 3, 8]),
+        stream_window: random.pick(&[MIN_WINDOW, MIN_WINDOW + 700, 4096]),
+        link_window: random.pick(&[MIN_WINDOW, 2 * MIN_WINDOW, 8 * MIN_WINDOW]),
+        segment_bytes: 1 << 20,
+    }
+}
