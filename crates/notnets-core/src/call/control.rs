@@ -65,6 +65,11 @@ impl Control {
         self.order.is_empty() && self.go_away.is_none() && self.ping.is_none() && self.pong.is_none()
     }
 
+    /// Streams that something is still to be said about.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// The next frame to push.
     pub fn pop(&mut self) -> Option<Frame> {
         let link = |kind, argument| Frame { argument, ..Frame::new(kind, 0) };

@@ -22,8 +22,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         while taken < max && self.violation.is_none() {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
-            let handled =
-                Frame::decode(descriptor).map_err(Violation::from).and_then(|frame| self.handle(frame));
+            let handled = Frame::decode(descriptor)
+                .map_err(Violation::from)
+                .and_then(|frame| self.handle(frame))
+                .and_then(|()| self.check_backlog());
             if let Err(violation) = handled {
                 self.violation = Some(violation);
             }
@@ -65,6 +67,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// A client counts a stream as open until it has our answer, and so there are answers to no more
+    /// streams than it may have open; the link has one slot, and one may be about to go.
+    fn check_backlog(&self) -> Result<(), Violation> {
+        let streams = self.control.len();
+        let most = self.own.streams as usize + 2;
+        if self.role == Role::Server && streams > most { Err(Violation::Backlog(streams)) } else { Ok(()) }
+    }
+
     fn on_request(&mut self, frame: Frame) -> Result<(), Violation> {
         let id = frame.stream;
         if id <= self.last {
@@ -99,6 +109,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.active += 1;
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
+        }
+        if self.arrived.len() >= self.own.streams as usize {
+            // Some of them were taken back before the application accepted any.
+            self.arrived.retain(|(id, ..)| self.streams.contains_key(id));
         }
         self.arrived.push_back((id, method, metadata));
         self.events.push_back(Event::Request);
@@ -215,7 +229,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if frame.stream == 0 {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
             self.send_credit = sum.ok_or(Violation::Window(0))?;
-            self.events.extend(self.starved.drain(..).map(Event::Writable));
+            self.events.extend(std::mem::take(&mut self.starved).into_iter().map(Event::Writable));
             return Ok(());
         }
         let limit = self.peer.stream_window.into();

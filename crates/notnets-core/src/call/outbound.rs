@@ -132,7 +132,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
             self.begin_head();
             if data.has_remaining() && self.send_credit < MIN_CHARGE {
-                self.starved.push_back(stream);
+                self.starved.insert(stream);
                 return Sent::Nothing;
             }
             let Some(cost) = self.push(Frame::new(Kind::Data, stream), 0, data, credit, end) else {
