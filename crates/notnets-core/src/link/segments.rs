@@ -19,6 +19,10 @@ const FIRST_ID: u32 = 2;
 pub const MAX_OFFERED: usize = 32 << 20;
 /// Blocks of offered segments are at most this large: more is copied out at once on arrival.
 const MAX_BLOCK: u32 = 1 << 20;
+/// A peer's segments on one link, of any size: each is two mappings, of which a process has 65,530.
+const MAX_ACCEPTED: u32 = 256;
+/// Packets that wait for room in the socket. A peer offers one segment at a time and reads the answer.
+const MAX_UNSENT: usize = 8;
 
 /// What a peer must not do with segments.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,9 @@ pub enum SegmentViolation {
     /// Its segment is not as it must be.
     #[error(transparent)]
     Segment(SegmentError),
+    /// It goes on offering, and does not read the answers.
+    #[error("the peer offers segments and does not read the answers")]
+    Unread,
     /// A packet that has no place on an established link.
     #[error("the peer said what has no place on an established link")]
     Unexpected,
@@ -54,6 +61,7 @@ pub struct Segments {
     /// How much we accept.
     own_budget: usize,
     last_accepted: u32,
+    accepted: u32,
     outbox: VecDeque<(Packet, Option<OwnedFd>)>,
 }
 
@@ -67,6 +75,7 @@ impl Segments {
             peer_budget: (peer_budget as usize).min(MAX_OFFERED),
             own_budget: own_budget as usize,
             last_accepted: FIRST_ID - 1,
+            accepted: 0,
             outbox: VecDeque::new(),
         }
     }
@@ -138,6 +147,9 @@ impl Segments {
         descriptor: Option<OwnedFd>,
         lanes: &mut Lanes,
     ) -> Result<(), SegmentViolation> {
+        if self.outbox.len() >= MAX_UNSENT {
+            return Err(SegmentViolation::Unread);
+        }
         if segment <= self.last_accepted {
             return Err(SegmentViolation::Again(segment));
         }
@@ -146,7 +158,7 @@ impl Segments {
         if !aligned || blocks.count == 0 {
             return Err(SegmentViolation::Blocks(blocks));
         }
-        if blocks.segment_bytes() > self.own_budget {
+        if blocks.segment_bytes() > self.own_budget || self.accepted == MAX_ACCEPTED {
             self.outbox.push_back((Packet::Decline { segment }, None));
             return Ok(());
         }
@@ -161,6 +173,7 @@ impl Segments {
             return Ok(());
         };
         self.own_budget -= blocks.segment_bytes();
+        self.accepted += 1;
         let releases = Releases::new(table.carve(table_bytes(blocks)));
         lanes.add_peer(segment, blocks.bytes as usize, memory, releases);
         self.outbox.push_back((Packet::Accept { segment }, Some(descriptor)));
