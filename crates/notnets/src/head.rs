@@ -17,6 +17,9 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// Only sent when it is not the usual one.
 const METHOD: &str = ":method";
 const STATUS: &str = ":status";
+/// A map of headers holds little more and panics when it is full. What is beyond is left out: only a
+/// hostile peer sends so much, for others had it in such a map as well.
+const MOST_ENTRIES: usize = 24_000;
 
 /// Who a request came from, as a request extension on the server; the kernel vouches for it.
 ///
@@ -89,14 +92,14 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
 
 /// A request's method and headers, from its entries.
 pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>) -> (Method, HeaderMap) {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 4);
+    let mut headers = header_map(&metadata);
     let mut method = Method::POST;
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     if let Some(agent) = user_agent {
         headers.insert(USER_AGENT, agent.clone());
     }
-    for (key, value) in metadata {
+    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         if &*key == METHOD {
             method = Method::from_bytes(&value).unwrap_or(Method::POST);
         } else {
@@ -108,10 +111,10 @@ pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>)
 
 /// A response's status and headers, from its entries.
 pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 2);
+    let mut headers = header_map(&metadata);
     let mut status = StatusCode::OK;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    for (key, value) in metadata {
+    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         if &*key == STATUS {
             status = StatusCode::from_bytes(&value).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         } else {
@@ -123,8 +126,8 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
 
 /// Trailers, from their entries and the status.
 pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 1);
-    for (key, value) in metadata {
+    let mut headers = header_map(&metadata);
+    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         append(&mut headers, &key, value);
     }
     set_status(&mut headers, status);
@@ -136,6 +139,11 @@ pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
     if status != Code::NONE {
         headers.insert(GRPC_STATUS, HeaderValue::from(status.0));
     }
+}
+
+/// Room for these entries and a few of our own.
+fn header_map(metadata: &Metadata) -> HeaderMap {
+    HeaderMap::with_capacity(metadata.len().min(MOST_ENTRIES) + 4)
 }
 
 /// Adds what the peer sent if it can be a header at all. The content type and user agent replace the
@@ -216,6 +224,17 @@ mod tests {
             headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(wrong.as_bytes()).unwrap());
             assert_eq!(timeout(&headers), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn more_metadata_than_a_map_holds_do_no_harm() {
+        let entry = |n: usize| (format!("key-{n}").into(), bytes::Bytes::from_static(b"v"));
+        let metadata: Metadata = (0..100_000).map(entry).collect();
+        let (_, mut headers) = request_head(metadata.clone(), Some(&HeaderValue::from_static("agent")));
+        set_timeout(&mut headers, Duration::ZERO);
+        assert!(headers["key-23999"] == "v" && headers[USER_AGENT] == "agent");
+        assert_eq!(response_head(metadata.clone()).1["key-23999"], "v");
+        assert_eq!(trailers(metadata, Code(5))[GRPC_STATUS], "5");
     }
 
     #[test]
