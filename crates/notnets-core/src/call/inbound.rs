@@ -100,6 +100,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
+        if self.arrived.len() >= self.own.streams as usize {
+            // Some of them were taken back before the application accepted any.
+            self.arrived.retain(|(id, ..)| self.streams.contains_key(id));
+        }
         self.arrived.push_back((id, method, metadata));
         self.events.push_back(Event::Request);
         Ok(())
@@ -226,12 +230,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if frame.stream == 0 {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
             self.send_credit = sum.ok_or(Violation::Window(0))?;
-            while let Some(stream) = self.starved.pop_front() {
-                if let Some(entry) = self.streams.get_mut(&stream) {
-                    entry.send.link_starved = false;
-                    self.events.push_back(Event::Writable(stream));
-                }
-            }
+            self.events.extend(std::mem::take(&mut self.starved).into_iter().map(Event::Writable));
             return Ok(());
         }
         let limit = self.peer.stream_window.into();

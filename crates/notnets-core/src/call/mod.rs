@@ -15,6 +15,7 @@
 //!
 //! `T` is whatever its user wants to find again by stream: wakers, mostly.
 
+mod backlog;
 mod control;
 mod inbound;
 mod outbound;
@@ -37,6 +38,7 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use stream::Stream;
 
+pub use backlog::Backlog;
 pub use stream::{AtHand, End, Failure, Received, ResponseHead};
 
 /// Which side of a link this is. Only clients open streams.
@@ -191,7 +193,7 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Streams that wait for room in the ring or for a block.
     queued: VecDeque<u64>,
     /// Streams that wait for link credit.
-    starved: VecDeque<u64>,
+    starved: BTreeSet<u64>,
     /// Someone waits to open a stream.
     wants_open: bool,
     draining: bool,
@@ -223,7 +225,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             receive_strings: StringReader::default(),
             control: Control::default(),
             queued: VecDeque::new(),
-            starved: VecDeque::new(),
+            starved: BTreeSet::new(),
             wants_open: false,
             draining: false,
             deadlines: BTreeSet::new(),
@@ -442,6 +444,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn remove(&mut self, stream: u64) {
         self.discard(stream);
         self.uncount(stream);
+        self.starved.remove(&stream);
         if let Some(entry) = self.streams.remove(&stream) {
             if let Some(deadline) = entry.deadline {
                 self.deadlines.remove(&(deadline, stream));

@@ -135,9 +135,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 return Sent::Nothing;
             }
             if data.has_remaining() && self.send_credit < MIN_CHARGE {
-                if !std::mem::replace(&mut entry.send.link_starved, true) {
-                    self.starved.push_back(stream);
-                }
+                self.starved.insert(stream);
                 self.wake_queued();
                 return Sent::Nothing;
             }

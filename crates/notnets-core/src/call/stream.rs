@@ -113,6 +113,10 @@ impl Queue {
         self.first.take().or_else(|| self.rest.pop_front())
     }
 
+    pub fn bytes(&self) -> usize {
+        self.first.iter().chain(&self.rest).map(Bytes::len).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.first.is_none() && self.rest.is_empty()
     }
@@ -127,8 +131,6 @@ pub(super) struct Send {
     pub queued: bool,
     /// Waits for credit of its own.
     pub starved: bool,
-    /// Waits for credit of the link's.
-    pub link_starved: bool,
 }
 
 impl<T> Stream<T> {
@@ -145,13 +147,7 @@ impl<T> Stream<T> {
                 credit: receive_window.into(),
                 taken: 0,
             },
-            send: Send {
-                credit: send_window.into(),
-                ended: false,
-                queued: false,
-                starved: false,
-                link_starved: false,
-            },
+            send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
             deadline,
             request_at: 0,
         }
