@@ -148,9 +148,8 @@ impl Endpoint {
         self
     }
 
-    /// Asks the server whether it is there: after so long, then each time that the longer of this and
-    /// [`keep_alive_timeout`](Self::keep_alive_timeout) has passed. Off unless set: the end of a process
-    /// is noticed without, only a server that hangs is not.
+    /// Asks the server so often whether it is there. Off unless set: the end of a process is noticed
+    /// without, only a server that hangs is not.
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keepalive_interval = Some(interval);
         self

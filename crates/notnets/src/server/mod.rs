@@ -162,9 +162,8 @@ impl<L> Server<L> {
         self
     }
 
-    /// Asks a client whether it is there: after so long, then each time that the longer of this and
-    /// [`keepalive_timeout`](Self::keepalive_timeout) has passed. Off unless set: the end of a process
-    /// is noticed without, only a client that hangs is not.
+    /// Asks each client so often whether it is there. Off unless set: the end of a process is noticed
+    /// without, only a client that hangs is not.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.config.keepalive_interval = interval;
         self
