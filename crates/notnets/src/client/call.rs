@@ -65,7 +65,7 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
     };
     let deadline = timeout.map(clock::after);
     let permit = match &shared.calls {
-        Some(calls) => Arc::clone(calls).acquire_owned().await.ok(),
+        Some(calls) => within(deadline, Arc::clone(calls).acquire_owned()).await?.ok(),
         None => None,
     };
     let (data, end) = poll_fn(|cx| Poll::Ready(first_data(cx, Pin::new(&mut body)))).await?;
@@ -86,7 +86,8 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
     let call = Call { link, stream, _permit: permit };
     if sent != Sent::All {
         // The rest goes beside the response, as both sides of a stream are independent.
-        tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, outgoing.data, body));
+        let Outgoing { data, end } = outgoing;
+        tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, data, body, end));
     }
     let head = poll_fn(|cx| {
         call.link.0.poll_received(cx, stream, |state| match &state.broken {
