@@ -159,6 +159,7 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
     outgoing: &mut Outgoing,
 ) -> Result<Option<(u64, Sent)>, Status> {
     let mut waiters = Some(Waiters::default());
+    let mut place = Place { link, ticket: None };
     poll_fn(|cx| {
         link.0.with(|state| {
             if state.broken.is_some() {
@@ -167,11 +168,14 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
             let Outgoing { data, end } = outgoing;
             match state.connection.open(path, entries(), deadline, data, *end, &mut waiters) {
                 Ok(Opened::Stream(stream, sent)) => {
+                    if let Some(ticket) = place.ticket.take() {
+                        state.leave_openers(ticket, true);
+                    }
                     let sent = if *end || sent != Sent::All { sent } else { Sent::Part };
                     Poll::Ready(Ok(Some((stream, sent))))
                 }
                 Ok(Opened::NotYet) => {
-                    state.wait_to_open(cx.waker());
+                    state.wait_to_open(&mut place.ticket, cx.waker());
                     Poll::Pending
                 }
                 Ok(Opened::Never) => Poll::Ready(Ok(None)),
@@ -180,6 +184,20 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         })
     })
     .await
+}
+
+/// A place among those that wait to open a stream, if there was a need to wait.
+struct Place<'a> {
+    link: &'a ClientLink,
+    ticket: Option<u64>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.link.0.with(|state| state.leave_openers(ticket, false));
+        }
+    }
 }
 
 fn head_status(error: &HeadError) -> Status {
