@@ -270,6 +270,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.len()
     }
 
+    /// Client: how many more streams the server's limit allows now.
+    pub fn free_streams(&self) -> usize {
+        self.peer.streams.saturating_sub(self.active) as usize
+    }
+
+    /// Client: somebody waits to open a stream and did not try now. [`Event::CanOpen`] will tell.
+    pub fn want_to_open(&mut self) {
+        self.wants_open = !self.draining;
+    }
+
     /// The link's credit, as this side sees it.
     pub fn link_credit(&self) -> LinkCredit {
         LinkCredit { to_send: self.send_credit, to_give: self.taken }

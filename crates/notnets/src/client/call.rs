@@ -69,7 +69,7 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
     };
     let deadline = timeout.map(clock::after);
     let permit = match &shared.calls {
-        Some(calls) => Arc::clone(calls).acquire_owned().await.ok(),
+        Some(calls) => within(deadline, Arc::clone(calls).acquire_owned()).await?.ok(),
         None => None,
     };
     let (data, end) = poll_fn(|cx| Poll::Ready(first_data(cx, Pin::new(&mut body)))).await?;
@@ -90,7 +90,8 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
     let mut call = Call { link, stream, over: false, _permit: permit };
     if sent != Sent::All {
         // The rest goes beside the response, as both sides of a stream are independent.
-        tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, outgoing.data, body));
+        let Outgoing { data, end } = outgoing;
+        tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, data, body, end));
     }
     let received = poll_fn(|cx| {
         call.link.0.poll_received(cx, stream, |state| {
@@ -171,6 +172,7 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
     outgoing: &mut Outgoing,
 ) -> Result<Option<(u64, Sent)>, Status> {
     let mut waiters = Some(Waiters::default());
+    let mut place = Place { link, ticket: None };
     poll_fn(|cx| {
         link.0.with(|state| {
             if state.broken.is_some() {
@@ -179,11 +181,14 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
             let Outgoing { data, end } = outgoing;
             match state.connection.open(path, entries(), deadline, data, *end, &mut waiters) {
                 Ok(Opened::Stream(stream, sent)) => {
+                    if let Some(ticket) = place.ticket.take() {
+                        state.leave_openers(ticket, true);
+                    }
                     let sent = if *end || sent != Sent::All { sent } else { Sent::Part };
                     Poll::Ready(Ok(Some((stream, sent))))
                 }
                 Ok(Opened::NotYet) => {
-                    state.wait_to_open(cx.waker());
+                    state.wait_to_open(&mut place.ticket, cx.waker());
                     Poll::Pending
                 }
                 Ok(Opened::Never) => Poll::Ready(Ok(None)),
@@ -192,6 +197,20 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         })
     })
     .await
+}
+
+/// A place among those that wait to open a stream, if there was a need to wait.
+struct Place<'a> {
+    link: &'a ClientLink,
+    ticket: Option<u64>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.link.0.with(|state| state.leave_openers(ticket, false));
+        }
+    }
 }
 
 fn head_status(error: &HeadError) -> Status {

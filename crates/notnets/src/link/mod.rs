@@ -7,6 +7,7 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
+mod openers;
 #[cfg(test)]
 mod tests;
 mod waiters;
@@ -24,6 +25,7 @@ use notnets_memory::process::ForkGuard;
 
 use crate::clock;
 use crate::wait::{self, Budget, Wait};
+use openers::Openers;
 pub(crate) use waiters::Waiters;
 pub(crate) use wakes::Wakes;
 
@@ -32,6 +34,8 @@ pub(crate) use wakes::Wakes;
 const BATCH: usize = 128;
 /// A task that waits for something takes at most so many batches that don't bring it.
 const MOST_ROUNDS: usize = 16;
+/// So many calls at most are woken at once to open their streams: they fill a ring.
+const MOST_WOKEN: usize = 128;
 /// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
 /// it selects, and waits for something else by now.
 const POLLER_PATIENCE: u64 = 5_000_000;
@@ -65,7 +69,7 @@ pub(crate) struct State {
     /// What the driver saw of that when it last looked, and when it looks again.
     watch: Option<(u64, u64)>,
     /// Tasks that wait to open a stream.
-    openers: Vec<Waker>,
+    openers: Openers,
     driver: Option<Waker>,
     /// When the driver wakes by itself.
     timer: u64,
@@ -93,7 +97,7 @@ impl Link {
             poller: None,
             polls: 0,
             watch: None,
-            openers: Vec::new(),
+            openers: Openers::default(),
             driver: None,
             timer: u64::MAX,
             wakes: Wakes::default(),
@@ -211,7 +215,7 @@ impl Link {
         for waiters in users {
             waiters.wake_all(&mut wakes);
         }
-        wakes.extend(state.openers.drain(..));
+        state.openers.wake_all(&mut wakes);
         drop(state);
         wakes.wake();
     }
@@ -294,9 +298,24 @@ impl State {
         self.poller.is_some()
     }
 
-    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
-        if !self.openers.iter().any(|other| other.will_wake(waker)) {
-            self.openers.push(waker.clone());
+    pub(crate) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+        self.openers.wait(ticket, waker);
+    }
+
+    /// Who waited to open a stream has one, or has given up: then what it may have been woken for is
+    /// there for others.
+    pub(crate) fn leave_openers(&mut self, ticket: u64, opened: bool) {
+        self.openers.leave(ticket);
+        if !opened && self.broken.is_none() {
+            self.connection.wake_queued();
+        }
+    }
+
+    /// If those that are woken don't use all there is, the next look for room finds the others.
+    fn wake_openers(&mut self) {
+        let free = self.connection.free_streams().min(MOST_WOKEN);
+        if self.openers.wake(free, &mut self.wakes) {
+            self.connection.want_to_open();
         }
     }
 
@@ -425,7 +444,8 @@ impl State {
                 }
             }
             Event::Over(mut waiters) => self.wakes.extend(waiters.received()),
-            Event::CanOpen => self.wakes.extend(self.openers.drain(..)),
+            Event::CanOpen if self.connection.is_draining() => self.openers.wake_all(&mut self.wakes),
+            Event::CanOpen => self.wake_openers(),
             Event::Pong(echo) => {
                 self.pong = echo;
                 self.wake_driver();
