@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as _;
-use notnets_core::call::{HeadError, Opened, ResponseHead, Sent};
+use notnets_core::call::{AtHand, Failure, HeadError, Opened, ResponseHead, Sent};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
@@ -50,7 +50,7 @@ pub(super) struct Call {
     pub(super) stream: u64,
     /// All of it has been received, and its stream is closed.
     over: bool,
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Call {
@@ -68,47 +68,43 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         (call, endpoint) => call.or(endpoint),
     };
     let deadline = timeout.map(clock::after);
-    let permit = match &shared.calls {
+    let mut permit = match &shared.calls {
         Some(calls) => within(deadline, Arc::clone(calls).acquire_owned()).await?.ok(),
         None => None,
     };
     let (data, end) = poll_fn(|cx| Poll::Ready(first_data(cx, Pin::new(&mut body)))).await?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut outgoing = Outgoing { data, end };
-    let (link, stream, sent) = loop {
-        let link = match shared.usable() {
-            Some(link) => link,
-            None => within(deadline, shared.link()).await??,
-        };
-        let entries = || head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
-        let opened = open(&link, path, entries, deadline, &mut outgoing);
-        if let Some((stream, sent)) = within(deadline, opened).await?? {
-            break (link, stream, sent);
-        }
-        // That server goes away: on to the next.
-    };
-    let mut call = Call { link, stream, over: false, _permit: permit };
-    if sent != Sent::All {
-        // The rest goes beside the response, as both sides of a stream are independent.
-        let Outgoing { data, end } = outgoing;
-        tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, data, body, end));
-    }
-    let received = poll_fn(|cx| {
-        call.link.0.poll_received(cx, stream, |state| {
-            // An answer that came before the link's end still counts.
-            let head = match state.connection.response(stream) {
-                Some(Ok(head)) => head,
-                Some(Err(failure)) => return Some(Err(failure)),
-                None => return state.failure_of(stream).map(Err),
+    let (mut call, (head, at_hand)) = loop {
+        let mut outgoing = Outgoing { data: data.clone(), end };
+        let (link, stream, sent) = loop {
+            let link = match shared.usable() {
+                Some(link) => link,
+                None => within(deadline, shared.link()).await??,
             };
-            let at_hand = state.connection.take_at_hand(stream);
-            if at_hand.end.is_some() {
-                state.close(stream);
+            let entries =
+                || head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
+            let opened = open(&link, path, entries, deadline, &mut outgoing);
+            if let Some((stream, sent)) = within(deadline, opened).await?? {
+                break (link, stream, sent);
             }
-            Some(Ok((head, at_hand)))
-        })
-    });
-    let (head, at_hand) = received.await.map_err(|failure| failure_status(&failure))?;
+            // That server goes away: on to the next.
+        };
+        let mut call = Call { link, stream, over: false, permit };
+        if sent != Sent::All {
+            // The rest goes beside the response, as both sides of a stream are independent.
+            let rest = if end { Body::empty() } else { std::mem::take(&mut body) };
+            let Outgoing { data, end } = outgoing;
+            tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, data, rest, end));
+        }
+        match poll_fn(|cx| poll_head(cx, &call)).await {
+            Ok(received) => break (call, received),
+            // The server went away as the call was made, and its application has not seen it.
+            Err(failure) if end && failure.retry_safe && call.link.0.is_draining() => {
+                permit = call.permit.take()
+            }
+            Err(failure) => return Err(failure_status(&failure)),
+        }
+    };
     call.over = at_hand.end.is_some();
     match head {
         ResponseHead::TrailersOnly(status, metadata) => {
@@ -121,6 +117,24 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
             Ok(response(code, headers, Body::new(ResponseBody::new(call, at_hand))))
         }
     }
+}
+
+/// The response's head, and what has come with it.
+fn poll_head(cx: &mut Context<'_>, call: &Call) -> Poll<Result<(ResponseHead, AtHand), Failure>> {
+    let stream = call.stream;
+    call.link.0.poll_received(cx, stream, |state| {
+        // An answer that came before the link's end still counts.
+        let head = match state.connection.response(stream) {
+            Some(Ok(head)) => head,
+            Some(Err(failure)) => return Some(Err(failure)),
+            None => return state.failure_of(stream).map(Err),
+        };
+        let at_hand = state.connection.take_at_hand(stream);
+        if at_hand.end.is_some() {
+            state.close(stream);
+        }
+        Some(Ok((head, at_hand)))
+    })
 }
 
 fn response(code: http::StatusCode, headers: http::HeaderMap, body: Body) -> Response<Body> {

@@ -228,6 +228,11 @@ impl Link {
         });
     }
 
+    /// Does the server take no new calls on this link?
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lock().connection.is_draining()
+    }
+
     /// Can calls be opened?
     pub(crate) fn is_usable(&self) -> bool {
         let state = self.lock();
