@@ -89,7 +89,7 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
 
 /// A request's method and headers, from its entries.
 pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>) -> (Method, HeaderMap) {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 4);
+    let mut headers = map_for(&metadata);
     let mut method = Method::POST;
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -108,7 +108,7 @@ pub(crate) fn request_head(metadata: Metadata, user_agent: Option<&HeaderValue>)
 
 /// A response's status and headers, from its entries.
 pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 2);
+    let mut headers = map_for(&metadata);
     let mut status = StatusCode::OK;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     for (key, value) in metadata {
@@ -123,18 +123,26 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
 
 /// Trailers, from their entries and the status.
 pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 1);
-    for (key, value) in metadata {
+    let mut headers = map_for(&metadata);
+    set_status(&mut headers, status);
+    for (key, value) in metadata.into_iter().filter(|(key, _)| &**key != GRPC_STATUS) {
         append(&mut headers, &key, value);
     }
-    set_status(&mut headers, status);
     headers
+}
+
+/// Room for so many entries and a few more, if a map can have it: beyond some 24,000 it can't, and what
+/// is over is left out.
+fn map_for(metadata: &Metadata) -> HeaderMap {
+    HeaderMap::try_with_capacity(metadata.len() + 4).unwrap_or_default()
 }
 
 /// Puts the status where gRPC libraries look for it.
 pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
-    if status != Code::NONE {
-        headers.insert(GRPC_STATUS, HeaderValue::from(status.0));
+    if status != Code::NONE && headers.try_insert(GRPC_STATUS, status.0.into()).is_err() {
+        // Of a map that is full, the status is what matters.
+        headers.clear();
+        headers.insert(GRPC_STATUS, status.0.into());
     }
 }
 
@@ -151,10 +159,10 @@ fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
             headers.remove(CONTENT_TYPE);
         }
         CONTENT_TYPE | USER_AGENT => {
-            headers.insert(name, value);
+            let _full = headers.try_insert(name, value);
         }
         _ => {
-            headers.append(name, value);
+            let _full = headers.try_append(name, value);
         }
     }
 }
@@ -190,7 +198,7 @@ pub(crate) fn set_timeout(headers: &mut HeaderMap, remaining: Duration) {
         .find(|(n, _)| *n <= LARGEST)
         .unwrap_or((LARGEST, 'S'));
     if let Ok(value) = HeaderValue::try_from(format!("{n}{unit}")) {
-        headers.insert(GRPC_TIMEOUT, value);
+        let _full = headers.try_insert(GRPC_TIMEOUT, value);
     }
 }
 
@@ -216,6 +224,18 @@ mod tests {
             headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(wrong.as_bytes()).unwrap());
             assert_eq!(timeout(&headers), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn heads_with_more_entries_than_a_map_can_hold_do_no_harm() {
+        let metadata: Metadata = (0..100_000).map(|_| ("k".into(), bytes::Bytes::new())).collect();
+        assert!(request_head(metadata.clone(), None).1.len() > 10_000);
+        assert!(response_head(metadata.clone()).1.len() > 10_000);
+        assert!(trailers(metadata, Code::OK).contains_key(GRPC_STATUS));
+        let different = (0..100_000).map(|i| (format!("k{i}").into(), bytes::Bytes::new()));
+        let (_, mut headers) = response_head(different.collect());
+        set_status(&mut headers, Code::OK);
+        assert!(headers.contains_key(GRPC_STATUS));
     }
 
     #[test]
