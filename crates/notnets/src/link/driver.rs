@@ -201,7 +201,7 @@ impl<A: Accept> Driver<A> {
                     state.connection.expire(now);
                 }
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
-                let wake_at = deadline.min(next_ping(self.keepalive, self.pinged));
+                let wake_at = deadline.min(next_ping(self.keepalive, self.pinged, state.pong));
                 let wake_at = wake_at.min(state.watch_poller(now));
                 state.set_timer(wake_at);
                 wake_at
@@ -217,11 +217,11 @@ impl<A: Accept> Driver<A> {
     /// Sends a ping when it is time. Returns whether the last one has gone unanswered for too long.
     fn keep_alive(&mut self, now: u64) -> bool {
         let Some(keepalive) = self.keepalive else { return false };
-        if now < next_ping(self.keepalive, self.pinged) {
-            return false;
-        }
         let (last, sent) = self.pinged;
         self.link.with(|state| {
+            if now < next_ping(self.keepalive, self.pinged, state.pong) {
+                return false;
+            }
             if last != 0 && state.pong != last {
                 return now >= sent.saturating_add(nanos(keepalive.timeout));
             }
@@ -333,12 +333,11 @@ impl<A> Drop for Driver<A> {
     }
 }
 
-fn next_ping(keepalive: Option<Keepalive>, (last, sent): (u64, u64)) -> u64 {
-    match keepalive {
-        None => u64::MAX,
-        Some(keepalive) if last == 0 => sent.saturating_add(nanos(keepalive.interval)),
-        Some(keepalive) => sent.saturating_add(nanos(keepalive.interval.max(keepalive.timeout))),
-    }
+/// When to ask next, or until when the answer may take.
+fn next_ping(keepalive: Option<Keepalive>, (last, sent): (u64, u64), pong: u64) -> u64 {
+    let Some(keepalive) = keepalive else { return u64::MAX };
+    let unanswered = last != 0 && pong != last;
+    sent.saturating_add(nanos(if unanswered { keepalive.timeout } else { keepalive.interval }))
 }
 
 fn nanos(duration: Duration) -> u64 {
