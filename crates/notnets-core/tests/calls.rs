@@ -413,3 +413,24 @@ fn data_beyond_the_window_break_the_link() {
     pair.drive();
     assert_eq!(pair.server.violation(), Some(&Violation::Window(stream)));
 }
+
+#[test]
+fn a_severed_connection_gives_what_it_has_and_touches_no_lane() {
+    let mut pair = Pair::default();
+    let mut data = &[1; 200_000][..];
+    let opened = pair.client.open(METHOD, NONE, None, &mut data, false, &mut Some(()));
+    let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
+    accept(&mut pair);
+    while !data.is_empty() {
+        pair.client.send(stream, &mut data, false);
+        pair.drive();
+    }
+    pair.server.sever();
+    let pushed = pair.server.lanes().pushed();
+    // Taking so much gives credit back, which must not be pushed.
+    assert_eq!(take_all(&mut pair.server, stream).0.len(), 200_000);
+    pair.server.reset(stream, Code::INTERNAL, "no");
+    assert_eq!(pair.server.lanes().pushed(), pushed);
+    pair.client.close(stream);
+    assert_eq!(pair.server.receive(usize::MAX), 0);
+}

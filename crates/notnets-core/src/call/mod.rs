@@ -203,6 +203,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
+    /// The link is gone: the lanes are not looked at any more.
+    severed: bool,
     scratch: Vec<u8>,
 }
 
@@ -233,6 +235,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
+            severed: false,
             scratch: Vec::new(),
         }
     }
@@ -288,6 +291,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Takes out all that was given with streams, when the link is broken.
     pub fn take_users(&mut self) -> Vec<T> {
         self.streams.values_mut().filter_map(|stream| stream.user.take()).collect()
+    }
+
+    /// The link is gone, or belongs to another process: what was received can still be taken, but the
+    /// lanes are not touched any more.
+    pub fn sever(&mut self) {
+        self.severed = true;
     }
 
     /// What the peer did that it must not do. The link has to be closed then.

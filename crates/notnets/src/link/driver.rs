@@ -164,7 +164,6 @@ impl<A: Accept> Driver<A> {
         for _ in 0..ROUNDS {
             let Self { link, requests, .. } = self;
             let (taken, broken) = link.with(|state| {
-                state.set_driver(cx.waker());
                 let taken = state.receive();
                 if taken > 0 {
                     state.expire();
@@ -347,6 +346,8 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
+        // Before anything is looked at: what happens from now on wakes this task.
+        self.link.with(|state| state.set_driver(cx.waker()));
         let ended = self.poll_link(cx);
         if let Poll::Ready(failure) = &ended {
             self.link.break_with(failure.clone());

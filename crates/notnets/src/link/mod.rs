@@ -121,6 +121,7 @@ impl Link {
         // going on does no harm beyond this link.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if self.fork.is_forked_child() && state.broken.is_none() {
+            state.connection.sever();
             state.broken = Some(Failure::new(
                 Code::UNAVAILABLE,
                 "this process was forked from the one that made the channel: make a channel after the fork",
@@ -210,6 +211,7 @@ impl Link {
         }
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
+        state.connection.sever();
         let users = state.connection.take_users();
         let mut wakes = std::mem::take(&mut state.wakes);
         for waiters in users {
