@@ -146,6 +146,7 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
     for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         append(&mut headers, &key, value);
     }
+    set_status(&mut headers, status);
     headers
 }
 
