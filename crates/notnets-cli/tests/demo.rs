@@ -90,7 +90,16 @@ fn check_report(path: &Path) {
 fn prints_a_table_that_says_what_it_was_measured_on() {
     let directory = TempDir::new().unwrap();
     let run = demo(directory.path())
-        .args(["--seconds", "0.1", "--rounds", "1", "--journeys", "browse,haggle", "--transports", "uds,notnets"])
+        .args([
+            "--seconds",
+            "0.1",
+            "--rounds",
+            "1",
+            "--journeys",
+            "browse,haggle",
+            "--transports",
+            "uds,notnets",
+        ])
         .output()
         .unwrap();
     let table = String::from_utf8(run.stdout).unwrap();

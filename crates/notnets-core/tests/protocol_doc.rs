@@ -65,8 +65,7 @@ fn constants() {
         ("slots", slots.into()),
         ("first segment", Geometry::default().segment_bytes() as u64),
     ];
-    let mut lines: Vec<_> =
-        constants.iter().map(|(name, value)| format!("| `{name}` | {value} |")).collect();
+    let mut lines: Vec<_> = constants.iter().map(|(name, value)| format!("| `{name}` | {value} |")).collect();
     for (name, Blocks { bytes, count }) in [("small", small), ("large", large)] {
         lines.push(format!("| `{name}` | {count} × {bytes} |"));
     }

@@ -47,6 +47,12 @@ impl Socket {
         let _ = send(&self.0, &Packet::Doorbell.encode(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 
+    /// Tells the peer that this is the end, whoever still holds the socket. What was sent before can
+    /// still be received.
+    pub fn shut_down(&self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+
     /// Sends a packet, perhaps with a descriptor.
     ///
     /// # Errors

@@ -23,6 +23,10 @@ use super::{Link, Waiters};
 use crate::watch::{Watched, watch};
 use crate::{clock, wait};
 
+/// A client that is told to go away has so long to answer. Until then what it sends is taken; a client
+/// that hangs must not keep a server from stopping.
+const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Rounds of one poll before other tasks get a turn.
 const ROUNDS: usize = 4;
 
@@ -82,7 +86,9 @@ pub(crate) struct Driver<A> {
     /// Readable when the peer's process is gone.
     pidfd: Option<AsyncFd<Watched<OwnedFd>>>,
     accept: A,
-    shutting_down: bool,
+    /// Set once the link is being wound up: when calls are refused of which the client could not know
+    /// that they come too late.
+    refuse_at: Option<u64>,
     keepalive: Option<Keepalive>,
     pinged: Pinged,
     timer: Pin<Box<Sleep>>,
@@ -105,7 +111,7 @@ impl<A: Accept> Driver<A> {
             pidfd: pidfd.map(|pidfd| watch(pidfd, Interest::READABLE)).transpose()?,
             link,
             accept,
-            shutting_down: false,
+            refuse_at: None,
             keepalive,
             pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
@@ -214,9 +220,13 @@ impl<A: Accept> Driver<A> {
             }
             let wake_at = self.link.with(|state| {
                 state.expire();
+                if self.refuse_at.is_some_and(|at| at <= now) && state.broken.is_none() {
+                    state.connection.refuse();
+                }
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
-                let wake_at =
-                    deadline.min(self.keepalive.map_or(u64::MAX, |keepalive| self.pinged.look_at(keepalive)));
+                let ping = self.keepalive.map(|keepalive| self.pinged.look_at(keepalive));
+                let refuse = self.refuse_at.filter(|at| *at > now && !state.connection.is_draining());
+                let wake_at = [ping, refuse].into_iter().flatten().fold(deadline, u64::min);
                 state.set_timer(wake_at);
                 wake_at
             });
@@ -298,16 +308,18 @@ impl<A: Accept> Driver<A> {
         {
             return Poll::Ready(self.peer_gone());
         }
-        if !self.shutting_down && self.accept.poll_shutdown(cx).is_ready() {
-            self.shutting_down = true;
-            self.link.with(|state| {
-                if state.broken.is_none() {
-                    state.connection.go_away();
-                }
-            });
+        let begins = self.refuse_at.is_none() && self.accept.poll_shutdown(cx).is_ready();
+        if begins {
+            self.refuse_at = Some(clock::after(GO_AWAY_TIMEOUT));
         }
-        let (closing, open) = self.link.with(|state| (state.closing, state.connection.open_streams()));
-        if closing || (self.shutting_down && open == 0) {
+        let over = self.link.with(|state| {
+            if begins && state.broken.is_none() {
+                state.connection.go_away();
+            }
+            let drained = state.connection.is_draining() && state.connection.open_streams() == 0;
+            state.closing || (self.refuse_at.is_some() && drained)
+        });
+        if over {
             return Poll::Ready(Failure::new(Code::UNAVAILABLE, "the link was closed by this side"));
         }
         Poll::Pending
@@ -321,10 +333,10 @@ impl<A: Accept + Unpin> Future for Driver<A> {
         let this = &mut *self;
         let mut ended = this.poll_socket(cx);
         if ended.is_pending() {
-            ended = this.poll_timers(cx);
+            ended = this.poll_end(cx);
         }
         if ended.is_pending() {
-            ended = this.poll_end(cx);
+            ended = this.poll_timers(cx);
         }
         if ended.is_ready() {
             // What the peer said before its end still counts.

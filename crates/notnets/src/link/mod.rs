@@ -189,6 +189,11 @@ impl Link {
         }
         wakes.extend(state.openers.drain(..));
         drop(state);
+        // The socket itself stays open for as long as a call or channel holds the link. A forked child
+        // shares it with its parent.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         wakes.wake();
     }
 
@@ -366,7 +371,9 @@ impl State {
                 self.wake_driver();
             }
             // The driver that received it accepts it; a channel asks when it opens its next call.
-            Event::Request | Event::GoAway => {}
+            Event::Request => {}
+            // For a server: the link can be wound up.
+            Event::GoAway => self.wake_driver(),
         }
     }
 }
