@@ -309,13 +309,35 @@ fn go_away_lets_calls_finish_and_refuses_new_ones() {
     let running = open(&mut pair.client, b"", true);
     accept(&mut pair);
     pair.server.go_away();
+    // The client can't know yet, so this one is taken as well.
+    let crossing = open(&mut pair.client, b"", true);
+    assert!(!pair.server.is_draining());
+    pair.drive();
+    assert_eq!(accept(&mut pair).stream, crossing);
+    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
+    assert_eq!(opened, Ok(Opened::Never));
+    assert!(pair.server.is_draining(), "the client has heard of it: no more can come");
+    for stream in [running, crossing] {
+        pair.server.respond_trailers_only(stream, NONE, Code::OK).unwrap();
+        pair.drive();
+        assert!(matches!(pair.client.response(stream), Some(Ok(_))));
+        pair.client.close(stream);
+    }
+    is_idle(&mut pair);
+}
+
+#[test]
+fn a_client_that_does_not_hear_the_go_away_is_refused() {
+    let mut pair = Pair::default();
+    let running = open(&mut pair.client, b"", true);
+    accept(&mut pair);
+    pair.server.go_away();
+    pair.server.refuse();
     let crossing = open(&mut pair.client, b"", true);
     pair.drive();
     assert!(pair.server.accept().is_none());
     let Some(Err(failure)) = pair.client.response(crossing) else { panic!() };
     assert_eq!((failure.code, failure.retry_safe), (Code::UNAVAILABLE, true));
-    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
-    assert_eq!(opened, Ok(Opened::Never));
     pair.server.respond_trailers_only(running, NONE, Code::OK).unwrap();
     pair.drive();
     assert!(matches!(pair.client.response(running), Some(Ok(_))));

@@ -65,7 +65,7 @@ pub enum Event<T> {
     Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
-    /// Client: the server takes no new streams.
+    /// Client: the server takes no new streams. Server: the client has heard of it.
     GoAway,
     /// The peer answered a ping.
     Pong(u64),
@@ -196,6 +196,9 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     starved: BTreeSet<u64>,
     /// Someone waits to open a stream.
     wants_open: bool,
+    /// Server: the client has been told that it should open no more streams.
+    going_away: bool,
+    /// No new streams are opened or taken.
     draining: bool,
     deadlines: BTreeSet<(u64, u64)>,
     events: VecDeque<Event<T>>,
@@ -229,6 +232,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             queued: VecDeque::new(),
             starved: BTreeSet::new(),
             wants_open: false,
+            going_away: false,
             draining: false,
             deadlines: BTreeSet::new(),
             events: VecDeque::new(),
@@ -364,16 +368,26 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Server: refuses new streams from now on and tells the client.
+    /// Server: tells the client to open no new streams. Those that it opens before it hears of it are
+    /// taken; [`is_draining`](Self::is_draining) says when there can be no more.
     pub fn go_away(&mut self) {
+        if !self.going_away {
+            self.going_away = true;
+            self.control.announce();
+            self.flush();
+        }
+    }
+
+    /// Server: refuses new streams from now on, also those of a client that has not heard of it.
+    pub fn refuse(&mut self) {
         if !self.draining {
-            self.draining = true;
+            (self.going_away, self.draining) = (true, true);
             self.control.go_away(self.last);
             self.flush();
         }
     }
 
-    /// Has either side said that no new streams are taken?
+    /// Are no new streams opened or taken any more?
     pub fn is_draining(&self) -> bool {
         self.draining
     }

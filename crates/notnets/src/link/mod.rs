@@ -205,10 +205,6 @@ impl Link {
     /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
     /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
-        // A forked child has the socket too, but the link is its parent's.
-        if !self.fork.is_forked_child() {
-            self.socket.shut_down();
-        }
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
         state.connection.sever();
@@ -219,6 +215,11 @@ impl Link {
         }
         state.openers.wake_all(&mut wakes);
         drop(state);
+        // The socket itself stays open for as long as a call or channel holds the link. A forked child
+        // shares it with its parent.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         wakes.wake();
     }
 
@@ -458,7 +459,9 @@ impl State {
                 self.wake_driver();
             }
             // The driver that received it accepts it; a channel asks when it opens its next call.
-            Event::Request | Event::GoAway => {}
+            Event::Request => {}
+            // For a server: the link can be wound up.
+            Event::GoAway => self.wake_driver(),
         }
     }
 }
