@@ -202,6 +202,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
+    /// The lanes are out of reach.
+    detached: bool,
     scratch: Vec<u8>,
 }
 
@@ -233,8 +235,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
+            detached: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
+    pub fn detach(&mut self) {
+        self.detached = true;
     }
 
     /// The lanes, for parking and for more segments.
@@ -318,7 +326,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn is_unread(&mut self, stream: u64) -> bool {
         let Some(entry) = self.streams.get(&stream) else { return false };
         // The reader says what it takes before it acts on it.
-        self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+        !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
     /// The wanted segment has been added to the lanes; `more` says whether another could be.

@@ -103,11 +103,9 @@ impl Link {
         // A panic while the lock was held is a bug of ours; the state is checked as a peer's is, so
         // going on does no harm beyond this link.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.fork.is_forked_child() && state.broken.is_none() {
-            state.broken = Some(Failure::new(
-                Code::UNAVAILABLE,
-                "this process was forked from the one that made the channel: make a channel after the fork",
-            ));
+        if self.fork.is_forked_child() {
+            state.connection.detach();
+            state.broken.get_or_insert_with(forked);
         }
         state
     }
@@ -210,6 +208,12 @@ impl Link {
         let state = self.lock();
         state.broken.is_none() && !state.connection.is_draining()
     }
+}
+
+/// Calls and links are not inherited.
+fn forked() -> Failure {
+    let text = "this process was forked from the one that made the channel: make a channel after the fork";
+    Failure::new(Code::UNAVAILABLE, text)
 }
 
 impl State {

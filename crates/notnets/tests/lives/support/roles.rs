@@ -248,7 +248,7 @@ async fn call(client: Client, method: String, request: String) {
         "size" => client.text("bytes", request).await.map(|reply| reply.len().to_string()),
         method => client.text(method, request).await,
     };
-    say(outcome.unwrap_or_else(|status| text(status)));
+    say(outcome.unwrap_or_else(text));
 }
 
 fn text(status: Status) -> String {
@@ -262,6 +262,10 @@ fn forker(directory: &Path, options: &Options) {
         let client = Client::connect(directory).await;
         let mut produced = client.stream("produce", "1000").await.expect("is produced");
         produced.message().await.expect("is produced");
+        // Much of what is produced has arrived then, and nobody has taken it.
+        for _ in 0..100 {
+            client.text("echo", "x").await.expect("is echoed");
+        }
         (client, produced)
     });
     let child = match fork::fork().expect("there is room for a process") {
