@@ -437,7 +437,7 @@ fn data_beyond_the_window_break_the_link() {
 }
 
 #[test]
-fn a_severed_connection_gives_what_it_has_and_touches_no_lane() {
+fn a_detached_connection_gives_what_it_has_and_touches_no_lane() {
     let mut pair = Pair::default();
     let mut data = &[1; 200_000][..];
     let opened = pair.client.open(METHOD, NONE, None, &mut data, false, &mut Some(()));
@@ -447,7 +447,7 @@ fn a_severed_connection_gives_what_it_has_and_touches_no_lane() {
         pair.client.send(stream, &mut data, false);
         pair.drive();
     }
-    pair.server.sever();
+    pair.server.detach();
     let pushed = pair.server.lanes().pushed();
     // Taking so much gives credit back, which must not be pushed.
     assert_eq!(take_all(&mut pair.server, stream).0.len(), 200_000);

@@ -20,7 +20,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn receive(&mut self, max: usize) -> usize {
         let mut taken = 0;
-        while taken < max && self.violation.is_none() && !self.severed {
+        while taken < max && self.violation.is_none() && !self.detached {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
             let handled =

@@ -206,8 +206,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
-    /// The link is gone: the lanes are not looked at any more.
-    severed: bool,
+    /// The lanes are out of reach.
+    detached: bool,
     scratch: Vec<u8>,
 }
 
@@ -239,9 +239,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
-            severed: false,
+            detached: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
+    pub fn detach(&mut self) {
+        self.detached = true;
     }
 
     /// The lanes, for parking and for more segments.
@@ -297,12 +302,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.values_mut().filter_map(|stream| stream.user.take()).collect()
     }
 
-    /// The link is gone, or belongs to another process: what was received can still be taken, but the
-    /// lanes are not touched any more.
-    pub fn sever(&mut self) {
-        self.severed = true;
-    }
-
     /// What the peer did that it must not do. The link has to be closed then.
     pub fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
@@ -341,7 +340,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn is_unread(&mut self, stream: u64) -> bool {
         let Some(entry) = self.streams.get(&stream) else { return false };
         // The reader says what it takes before it acts on it.
-        self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+        !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
     /// The wanted segment has been added to the lanes; `more` says whether another could be.

@@ -287,7 +287,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn has_room(&mut self) -> bool {
-        if self.severed {
+        if self.detached {
             return false;
         }
         match self.lanes.room() {

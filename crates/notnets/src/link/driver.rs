@@ -307,7 +307,10 @@ impl<A: Accept> Driver<A> {
 
     fn peer_gone(&self) -> Failure {
         self.link.with(|state| state.peer_gone = true);
-        Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
+        Failure::new(
+            Code::UNAVAILABLE,
+            "the other end of the link is gone: its process has ended, or has let go of the link",
+        )
     }
 
     /// All of the above, in the order of their weight.

@@ -120,12 +120,9 @@ impl Link {
         // A panic while the lock was held is a bug of ours; the state is checked as a peer's is, so
         // going on does no harm beyond this link.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.fork.is_forked_child() && state.broken.is_none() {
-            state.connection.sever();
-            state.broken = Some(Failure::new(
-                Code::UNAVAILABLE,
-                "this process was forked from the one that made the channel: make a channel after the fork",
-            ));
+        if self.fork.is_forked_child() {
+            state.connection.detach();
+            state.broken.get_or_insert_with(forked);
         }
         state
     }
@@ -207,7 +204,7 @@ impl Link {
     pub(crate) fn break_with(&self, failure: Failure) {
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
-        state.connection.sever();
+        state.connection.detach();
         let users = state.connection.take_users();
         let mut wakes = std::mem::take(&mut state.wakes);
         for waiters in users {
@@ -241,6 +238,12 @@ impl Link {
         let state = self.lock();
         state.broken.is_none() && !state.connection.is_draining()
     }
+}
+
+/// Calls and links are not inherited.
+fn forked() -> Failure {
+    let text = "this process was forked from the one that made the channel: make a channel after the fork";
+    Failure::new(Code::UNAVAILABLE, text)
 }
 
 impl State {

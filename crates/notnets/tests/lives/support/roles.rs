@@ -262,6 +262,10 @@ fn forker(directory: &Path, options: &Options) {
         let client = Client::connect(directory).await;
         let mut produced = client.stream("produce", "1000").await.expect("is produced");
         produced.message().await.expect("is produced");
+        // Much of what is produced has arrived then, and nobody has taken it.
+        for _ in 0..100 {
+            client.text("echo", "x").await.expect("is echoed");
+        }
         (client, produced)
     });
     let child = match fork::fork().expect("there is room for a process") {
