@@ -8,8 +8,8 @@ pub struct Limits {
     pub metadata_bytes: u32,
     /// Streams that a client may have open at once; it queues what is beyond.
     pub streams: u32,
-    /// Bytes of one stream that its reader has not taken yet. Two large blocks, so that one can be
-    /// filled while the other is read, and room for a few messages more.
+    /// Bytes of one stream that its reader has not taken yet. Four large blocks, so that some can be
+    /// filled while others are read.
     pub stream_window: u32,
     /// The same over all streams of the link: large, so that streams nobody reads leave room for
     /// others.

@@ -14,8 +14,9 @@ use crate::frame::{Frame, INLINE, Kind, Payload};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
-/// Segments that are added on demand, by the size of their blocks. Large blocks hold half a stream's
-/// default window, so that one is filled while the other is read, and stay within the inner caches.
+/// Segments that are added on demand, by the size of their blocks. Large blocks hold a quarter of a
+/// stream's default window, so that some are filled while others are read, and stay within the inner
+/// caches.
 const GROWTH: [Blocks; 3] = [
     Blocks { bytes: 1024, count: 256 },
     Blocks { bytes: 16 * 1024, count: 32 },

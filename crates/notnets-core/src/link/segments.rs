@@ -18,7 +18,7 @@ use super::socket::Socket;
 const FIRST_ID: u32 = 2;
 /// A process offers at most so many bytes on one link, whatever its peer would accept.
 pub const MAX_OFFERED: usize = 32 << 20;
-/// Blocks of offered segments are at most this large: more is copied out at once on arrival.
+/// Blocks of offered segments are at most this large: what is larger goes in several frames.
 const MAX_BLOCK: u32 = 1 << 20;
 
 /// A process accepts at most so many segments on one link, each of which takes two mappings. Those

@@ -54,7 +54,7 @@ impl Accept for NoRequests {
     }
 }
 
-/// When to ask a silent peer whether it is there.
+/// When to ask the peer whether it is there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keepalive {
     /// How often.
