@@ -74,6 +74,8 @@ pub(crate) struct State {
     /// When the driver wakes by itself.
     timer: u64,
     wakes: Wakes,
+    /// Wakers that are not needed any more, to be dropped when the lock is not held.
+    replaced: Vec<Waker>,
     space_armed: bool,
 }
 
@@ -101,6 +103,7 @@ impl Link {
             driver: None,
             timer: u64::MAX,
             wakes: Wakes::default(),
+            replaced: Vec::new(),
             space_armed: false,
         };
         let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
@@ -132,6 +135,7 @@ impl Link {
     fn settle(&self, mut state: MutexGuard<'_, State>) {
         let ring = state.settle();
         let wakes = std::mem::take(&mut state.wakes);
+        let _replaced = std::mem::take(&mut state.replaced);
         drop(state);
         if ring {
             self.socket.ring();
@@ -184,9 +188,7 @@ impl Link {
                 break;
             }
         }
-        if let Some(waiters) = state.connection.user(stream) {
-            waiters.wait_received(cx.waker());
-        }
+        state.wait_received(stream, cx.waker());
         self.settle(state);
         Poll::Pending
     }
@@ -309,8 +311,13 @@ impl State {
         self.poller.is_some()
     }
 
+    pub(crate) fn wait_received(&mut self, stream: u64, waker: &Waker) {
+        let replaced = self.connection.user(stream).and_then(|waiters| waiters.wait_received(waker));
+        self.replaced.extend(replaced);
+    }
+
     pub(crate) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
-        self.openers.wait(ticket, waker);
+        self.replaced.extend(self.openers.wait(ticket, waker));
     }
 
     /// Who waited to open a stream has one, or has given up: then what it may have been woken for is

@@ -18,14 +18,19 @@ pub(crate) struct Openers {
 }
 
 impl Openers {
-    /// Wake this when a stream may be opened. The ticket keeps its place.
-    pub(super) fn wait(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+    /// Wake this when a stream may be opened. The ticket keeps its place. Returns what was to be woken
+    /// before, as [`Waiters`](super::Waiters) do.
+    #[must_use]
+    pub(super) fn wait(&mut self, ticket: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
         let ticket = *ticket.get_or_insert_with(|| {
             self.next += 1;
             self.next
         });
         self.woken.remove(&ticket);
-        self.waiting.insert(ticket, waker.clone());
+        match self.waiting.get(&ticket) {
+            Some(present) if present.will_wake(waker) => None,
+            _ => self.waiting.insert(ticket, waker.clone()),
+        }
     }
 
     /// Waits no more.
