@@ -4,6 +4,7 @@
 mod bench;
 mod bridge;
 mod call;
+mod child;
 mod demo;
 mod duration;
 mod failure;

@@ -1,8 +1,8 @@
 //! What a peer does over and over makes nothing grow on the other side.
 
 use notnets_core::call::{Sent, Violation};
-use notnets_core::frame::{Frame, Kind};
-use notnets_core::limits::{Limits, MIN_WINDOW};
+use notnets_core::frame::{Frame, INLINE, Kind, Payload};
+use notnets_core::limits::{Limits, MIN_CHARGE, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair};
 use notnets_memory::lane::Geometry;
 
@@ -92,6 +92,29 @@ fn calls_that_are_taken_back_while_their_responses_wait_for_credit() {
         assert_eq!(pair.server.backlog().waiting, 0);
     }
     assert_eq!(pair.server.violation(), None);
+}
+
+/// Each stream stays within its own window; all of them together don't within the link's.
+#[test]
+fn data_on_many_streams_that_nobody_takes() {
+    let mut pair = pair();
+    let streams = u64::from(STREAMS);
+    push(&mut pair, (1..=streams).map(|stream| Frame::new(Kind::Request, stream)));
+    let payload = Payload::Inline { bytes: [7; INLINE], len: INLINE as u8, head: 0 };
+    let mut sent = 0;
+    while pair.server.violation().is_none() {
+        sent += 1;
+        assert!(sent < TIMES, "it goes on for ever");
+        push(&mut pair, [Frame { payload, ..Frame::new(Kind::Data, 1 + sent % streams) }]);
+        forget_events(&mut pair.server);
+        assert!(pair.server.backlog().unread as u64 <= u64::from(2 * MIN_WINDOW));
+    }
+    assert_eq!(
+        sent,
+        u64::from(2 * MIN_WINDOW) / MIN_CHARGE + 1,
+        "small chunks are charged for as larger ones"
+    );
+    assert!(matches!(pair.server.violation(), Some(Violation::Window(_))), "{:?}", pair.server.violation());
 }
 
 /// What the server says is taken, and not heeded.

@@ -152,8 +152,10 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
 
 /// Puts the status where gRPC libraries look for it.
 pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
-    if status != Code::NONE {
-        headers.insert(GRPC_STATUS, HeaderValue::from(status.0));
+    if status != Code::NONE && headers.try_insert(GRPC_STATUS, status.0.into()).is_err() {
+        // Of a map that is full, the status is what matters.
+        headers.clear();
+        headers.insert(GRPC_STATUS, status.0.into());
     }
 }
 
@@ -175,10 +177,10 @@ fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
             headers.remove(CONTENT_TYPE);
         }
         CONTENT_TYPE | USER_AGENT => {
-            headers.insert(name, value);
+            let _full = headers.try_insert(name, value);
         }
         _ => {
-            headers.append(name, value);
+            let _full = headers.try_append(name, value);
         }
     }
 }
@@ -214,7 +216,7 @@ pub(crate) fn set_timeout(headers: &mut HeaderMap, remaining: Duration) {
         .find(|(n, _)| *n <= LARGEST)
         .unwrap_or((LARGEST, 'S'));
     if let Ok(value) = HeaderValue::try_from(format!("{n}{unit}")) {
-        headers.insert(GRPC_TIMEOUT, value);
+        let _full = headers.try_insert(GRPC_TIMEOUT, value);
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{call, within};
 use notnets::{Channel, Endpoint};
 use notnets_core::call::Connection;
@@ -88,5 +90,34 @@ async fn a_client_closes_the_link_that_it_was_told_to_leave() {
     server.socket.ring();
     // It has no calls there, and none can be made.
     closed(&server.socket).await;
+    drop(channel);
+}
+
+#[tokio::test]
+async fn keepalive_asks_as_often_as_it_was_told_to() {
+    let bad = Bad::new();
+    let often = bad.endpoint().keep_alive_interval(Duration::from_millis(20)).keep_alive_while_idle(true);
+    let (channel, server) = bad.meet(often.keep_alive_timeout(Duration::from_secs(3600))).await;
+    let mut connection: Connection<()> =
+        Connection::new(Role::Server, server.lanes, Limits::default(), server.peer_limits);
+    for _ in 0..3 {
+        // It is answered at once.
+        until(|| (connection.receive(1) > 0).then_some(())).await;
+        if connection.lanes().bell_is_due() {
+            server.socket.ring();
+        }
+    }
+    drop(channel);
+}
+
+#[tokio::test]
+async fn keepalive_waits_no_longer_than_it_was_told_to() {
+    let bad = Bad::new();
+    let rarely = bad.endpoint().keep_alive_interval(Duration::from_secs(2)).keep_alive_while_idle(true);
+    let (channel, server) = bad.meet(rarely.keep_alive_timeout(Duration::from_millis(1))).await;
+    until(|| server.lanes.is_ready().then_some(())).await;
+    let asked = Instant::now();
+    closed(&server.socket).await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?} for a timeout of 1 ms", asked.elapsed());
     drop(channel);
 }

@@ -84,11 +84,12 @@ impl Bed {
     }
 
     async fn start_server(&mut self, nth: usize, upstream: Vec<String>) -> Result<String> {
-        let Case { transport, work, wait, workers, .. } = self.case;
+        let Case { transport, api, work, wait, workers, .. } = self.case;
         let wait = wait.unwrap_or_default();
         let (directory, name) = (self.directory.path().to_owned(), format!("server-{nth}"));
         let core = self.core(nth);
-        let order = Serve { transport, work, wait, workers, core, directory, name, upstream, spoil: false };
+        let order =
+            Serve { transport, api, work, wait, workers, core, directory, name, upstream, spoil: false };
         let mut server = Process::start("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
@@ -96,10 +97,10 @@ impl Bed {
     }
 
     async fn start_client(&self, core: Option<usize>) -> Result<Process> {
-        let Case { transport, wait, workers, connections, .. } = self.case;
+        let Case { transport, api, wait, workers, connections, .. } = self.case;
         let wait = wait.unwrap_or_default();
         let (directory, address) = (self.directory.path().to_owned(), self.address.clone());
-        let order = Connect { transport, wait, workers, core, directory, address, connections };
+        let order = Connect { transport, api, wait, workers, core, directory, address, connections };
         let mut client = Process::start("bench-client")?;
         client.be(&Ask::Connect(order)).await?;
         Ok(client)

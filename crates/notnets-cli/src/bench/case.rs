@@ -36,6 +36,10 @@ pub enum Api {
     Tonic,
 }
 
+/// Why [`Api::Core`] can't be measured: everything below it is there, and what `server` and `client` would do
+/// with it is not.
+pub const NO_BLOCKING_API: &str = "there is no blocking API yet";
+
 /// What one call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -176,7 +180,7 @@ impl Case {
                 wrong("--rate has to be above 0")
             }
             _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
-            _ if self.api == Api::Core => wrong("there is no blocking API yet"),
+            _ if self.api == Api::Core => wrong(NO_BLOCKING_API),
             _ => Ok(()),
         }
     }

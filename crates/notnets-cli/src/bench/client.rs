@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::case::{Transport, Work};
+use super::case::{Api, NO_BLOCKING_API, Transport, Work};
 use super::channel::Channel;
 use super::control::{Answer, Ask, Connect, Load, answer, first, listen};
 use super::load;
@@ -28,6 +28,7 @@ pub fn run() -> Result {
         usage::stay_on(core)?;
     }
     let done = match order.transport {
+        _ if order.api == Api::Core => Err(NO_BLOCKING_API.into()),
         Transport::Floor => floor::call(&order),
         Transport::Null => runtime(order.workers)?.block_on(call_nobody(&order)),
         Transport::NotNets => runtime(order.workers)?.block_on(call::<notnets::Channel>(&order)),
@@ -43,7 +44,7 @@ pub fn run() -> Result {
 
 /// Calls that are answered here: what the generator itself costs.
 async fn call_nobody(order: &Connect) -> Result {
-    let mut orders = listen();
+    let mut orders = listen(order.directory.clone());
     answer(&Answer::Ready(String::new()));
     while let Some(ask) = orders.recv().await {
         let Ask::Load(load) = ask else { return Err(format!("can't do without a server: {ask:?}").into()) };
@@ -53,7 +54,7 @@ async fn call_nobody(order: &Connect) -> Result {
 }
 
 async fn call<C: Channel>(order: &Connect) -> Result {
-    let mut orders = listen();
+    let mut orders = listen(order.directory.clone());
     let mut clients = Vec::new();
     for _ in 0..order.connections {
         clients.push(client::<C>(order).await?);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::case::{Transport, Wait, Work};
+use super::case::{Api, Transport, Wait, Work};
 use super::recorder::Sample;
 use super::sizes::Size;
 use super::usage;
@@ -47,6 +47,8 @@ pub enum Answer {
 pub struct Serve {
     /// What carries the calls.
     pub transport: Transport,
+    /// At which level.
+    pub api: Api,
     /// What calls there will be: floors are made for one kind of it.
     pub work: Work,
     /// How NotNets waits.
@@ -72,6 +74,8 @@ pub struct Serve {
 pub struct Connect {
     /// What carries the calls.
     pub transport: Transport,
+    /// At which level.
+    pub api: Api,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.
@@ -113,8 +117,9 @@ pub fn first() -> Option<Ask> {
 }
 
 /// Starts a thread that answers what it can itself and passes other orders on. It ends the process
-/// when its input ends, whatever the process is doing then.
-pub fn listen() -> mpsc::UnboundedReceiver<Ask> {
+/// when its input ends, whatever the process is doing then, and takes the sockets' directory along: the parent
+/// may have been killed.
+pub fn listen(directory: PathBuf) -> mpsc::UnboundedReceiver<Ask> {
     let (pass_on, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
@@ -124,6 +129,8 @@ pub fn listen() -> mpsc::UnboundedReceiver<Ask> {
                 order => drop(pass_on.send(order)),
             }
         }
+        // All of a case's processes do this at the same time. One that fails leaves it to the one that was faster.
+        let _ = std::fs::remove_dir_all(&directory);
         std::process::exit(0);
     });
     orders

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::number::number;
+use crate::number::{median, number};
+
+/// Cores that others may keep busy before it has to be told.
+const DISTURBED: f64 = 0.1;
 
 /// Which side of a bound is the good one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,6 +51,8 @@ pub struct Verdict {
     pub stretch_met: Option<bool>,
     /// What the ratio was made of, and what has to be known of it.
     pub from: String,
+    /// Cores that others kept busy meanwhile, where that was looked at.
+    pub disturbance: Option<f64>,
 }
 
 const fn at_least(goal: &'static str, what: &'static str, reach: f64, stretch: f64) -> Goal {
@@ -91,12 +96,27 @@ impl Goal {
             met: self.better.holds(ratio, self.reach),
             stretch_met: self.stretch.map(|stretch| self.better.holds(ratio, stretch)),
             from,
+            disturbance: None,
         }
     }
 
     /// Nothing could be measured.
     pub fn unknown(self, why: &str) -> Verdict {
-        Verdict { goal: self, ratio: None, met: false, stretch_met: None, from: why.to_owned() }
+        Verdict {
+            goal: self,
+            ratio: None,
+            met: false,
+            stretch_met: None,
+            from: why.to_owned(),
+            disturbance: None,
+        }
+    }
+}
+
+impl Verdict {
+    /// Notes what disturbed the rows that it was made of.
+    pub fn disturbed_by(self, disturbance: f64) -> Self {
+        Self { disturbance: Some(disturbance), ..self }
     }
 }
 
@@ -119,7 +139,7 @@ impl Better {
 /// A line for each verdict.
 pub fn render(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
-    for Verdict { goal, ratio, met, stretch_met, from } in verdicts {
+    for Verdict { goal, ratio, met, stretch_met, from, .. } in verdicts {
         let (sign, unit) = (goal.better.sign(), goal.unit);
         let ratio = ratio.as_ref().map_or("?".to_owned(), |ratio| number(*ratio));
         let word = match (met, stretch_met) {
@@ -137,6 +157,14 @@ pub fn render(verdicts: &[Verdict]) -> String {
     }
     let met = verdicts.iter().filter(|verdict| verdict.met).count();
     let _ = writeln!(text, "{met} of {} met", verdicts.len());
+    let disturbances = verdicts.iter().filter_map(|verdict| verdict.disturbance);
+    let disturbance = median(disturbances.collect());
+    if disturbance > DISTURBED {
+        let _ = writeln!(
+            text,
+            "Other processes kept {disturbance:.1} cores busy meanwhile: measure again without them."
+        );
+    }
     text
 }
 

@@ -68,7 +68,7 @@ fn write_factor(page: &mut String, one: &Measured) -> Result {
         ("Median latency, µs", |figures| figures.p50_us),
         ("99th percentile, µs", |figures| figures.p99_us),
         ("Calls per second", |figures| figures.calls_per_s),
-        ("Processor time per call, all processes, µs", |figures| figures.cpu_us_per_call),
+        ("CPU per call, all processes, µs", |figures| figures.cpu_us_per_call),
     ];
     for (title, figure) in panels {
         let plot = levels(&names, &dots(rows, figure), factor.steady);

@@ -2,7 +2,7 @@
 
 use tokio::runtime;
 
-use super::case::Transport;
+use super::case::{Api, NO_BLOCKING_API, Transport};
 use super::channel::{self, Channel};
 use super::control::{Answer, Ask, Serve, answer, first, listen};
 use super::proto::bench_client::BenchClient;
@@ -21,8 +21,9 @@ pub fn run() -> Result {
     if let Some(core) = order.core {
         usage::stay_on(core)?;
     }
-    let _orders = listen();
+    let _orders = listen(order.directory.clone());
     let served = match order.transport {
+        _ if order.api == Api::Core => Err(NO_BLOCKING_API.into()),
         Transport::Floor => floor::serve(&order),
         Transport::NotNets => runtime(order.workers)?.block_on(serve::<notnets::Channel>(order)),
         _ => runtime(order.workers)?.block_on(serve::<tonic::transport::Channel>(order)),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::control::FENCE;
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
@@ -19,7 +20,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn receive(&mut self, max: usize) -> usize {
         let mut taken = 0;
-        while taken < max && self.violation.is_none() {
+        while taken < max && self.violation.is_none() && !self.detached {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
             let handled =
@@ -53,6 +54,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
             (Kind::Ping, _) => {
                 self.control.pong(frame.argument);
+                Ok(())
+            }
+            (Kind::Pong, Role::Server) if frame.argument == FENCE => {
+                // The client has heard that we go away: it opens nothing behind this.
+                self.draining |= self.going_away;
+                self.events.push_back(Event::GoAway);
                 Ok(())
             }
             (Kind::Pong, _) => {

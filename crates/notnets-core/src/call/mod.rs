@@ -65,7 +65,7 @@ pub enum Event<T> {
     Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
-    /// Client: the server takes no new streams.
+    /// Client: the server takes no new streams. Server: the client has heard of it.
     GoAway,
     /// The peer answered a ping.
     Pong(u64),
@@ -196,6 +196,9 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     starved: BTreeSet<u64>,
     /// Someone waits to open a stream.
     wants_open: bool,
+    /// Server: the client has been told that it should open no more streams.
+    going_away: bool,
+    /// No new streams are opened or taken.
     draining: bool,
     deadlines: BTreeSet<(u64, u64)>,
     events: VecDeque<Event<T>>,
@@ -203,6 +206,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
+    /// The lanes are out of reach.
+    detached: bool,
     scratch: Vec<u8>,
 }
 
@@ -227,14 +232,21 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             queued: VecDeque::new(),
             starved: BTreeSet::new(),
             wants_open: false,
+            going_away: false,
             draining: false,
             deadlines: BTreeSet::new(),
             events: VecDeque::new(),
             wants_segment: None,
             may_grow: true,
             violation: None,
+            detached: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
+    pub fn detach(&mut self) {
+        self.detached = true;
     }
 
     /// The lanes, for parking and for more segments.
@@ -268,6 +280,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Streams that are open on this side.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Client: how many more streams the server's limit allows now.
+    pub fn free_streams(&self) -> usize {
+        self.peer.streams.saturating_sub(self.active) as usize
+    }
+
+    /// Client: somebody waits to open a stream and did not try now. [`Event::CanOpen`] will tell.
+    pub fn want_to_open(&mut self) {
+        self.wants_open = !self.draining;
     }
 
     /// The link's credit, as this side sees it.
@@ -318,7 +340,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn is_unread(&mut self, stream: u64) -> bool {
         let Some(entry) = self.streams.get(&stream) else { return false };
         // The reader says what it takes before it acts on it.
-        self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+        !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
     /// The wanted segment has been added to the lanes; `more` says whether another could be.
@@ -345,16 +367,26 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Server: refuses new streams from now on and tells the client.
+    /// Server: tells the client to open no new streams. Those that it opens before it hears of it are
+    /// taken; [`is_draining`](Self::is_draining) says when there can be no more.
     pub fn go_away(&mut self) {
+        if !self.going_away {
+            self.going_away = true;
+            self.control.announce();
+            self.flush();
+        }
+    }
+
+    /// Server: refuses new streams from now on, also those of a client that has not heard of it.
+    pub fn refuse(&mut self) {
         if !self.draining {
-            self.draining = true;
+            (self.going_away, self.draining) = (true, true);
             self.control.go_away(self.last);
             self.flush();
         }
     }
 
-    /// Has either side said that no new streams are taken?
+    /// Are no new streams opened or taken any more?
     pub fn is_draining(&self) -> bool {
         self.draining
     }

@@ -288,6 +288,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn has_room(&mut self) -> bool {
+        if self.detached {
+            return false;
+        }
         match self.lanes.room() {
             Ok(room) => room > 0,
             Err(lie) => {

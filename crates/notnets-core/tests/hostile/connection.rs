@@ -34,7 +34,7 @@ pub fn any_peer(role: Role, bytes: &[u8]) {
             5..=9 => scene.victim.act(&mut input),
             10 => drop(scene.peer.receive(input.below(16))),
             11..=13 => scene.victim_receives(input.below(16)),
-            14 if input.byte() % 8 == 0 => scene.rapid_reset(input.below(64)),
+            14 if input.byte().is_multiple_of(8) => scene.rapid_reset(input.below(64)),
             14 => scene.push(&mut input),
             _ => scene.overwrite(&mut input),
         }

@@ -23,6 +23,10 @@ use super::{Link, Waiters};
 use crate::watch::{Watched, watch};
 use crate::{clock, wait};
 
+/// A client that is told to go away has so long to answer. Until then what it sends is taken; a client
+/// that hangs must not keep a server from stopping.
+const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Rounds of one poll before other tasks get a turn.
 const ROUNDS: usize = 4;
 /// Packets of one poll before other tasks get a turn.
@@ -86,7 +90,9 @@ pub(crate) struct Driver<A> {
     /// Readable when the peer's process is gone.
     pidfd: Option<AsyncFd<Watched<OwnedFd>>>,
     accept: A,
-    shutting_down: bool,
+    /// Set once the link is being wound up: when calls are refused of which the client could not know
+    /// that they come too late.
+    refuse_at: Option<u64>,
     keepalive: Option<Keepalive>,
     pinged: Pinged,
     timer: Pin<Box<Sleep>>,
@@ -108,7 +114,7 @@ impl<A: Accept> Driver<A> {
             pidfd: pidfd.map(|pidfd| watch(pidfd, Interest::READABLE)).transpose()?,
             link,
             accept,
-            shutting_down: false,
+            refuse_at: None,
             keepalive,
             pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
@@ -164,7 +170,6 @@ impl<A: Accept> Driver<A> {
         for _ in 0..ROUNDS {
             let Self { link, requests, .. } = self;
             let (taken, broken) = link.with(|state| {
-                state.set_driver(cx.waker());
                 let taken = state.receive();
                 if taken > 0 {
                     state.expire();
@@ -222,9 +227,13 @@ impl<A: Accept> Driver<A> {
             }
             let wake_at = self.link.with(|state| {
                 state.expire();
+                if self.refuse_at.is_some_and(|at| at <= now) && state.broken.is_none() {
+                    state.connection.refuse();
+                }
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
-                let wake_at =
-                    deadline.min(self.keepalive.map_or(u64::MAX, |keepalive| self.pinged.look_at(keepalive)));
+                let ping = self.keepalive.map(|keepalive| self.pinged.look_at(keepalive));
+                let refuse = self.refuse_at.filter(|at| *at > now && !state.connection.is_draining());
+                let wake_at = [ping, refuse].into_iter().flatten().fold(deadline, u64::min);
                 let wake_at = wake_at.min(state.watch_poller(now));
                 state.set_timer(wake_at);
                 wake_at
@@ -298,17 +307,20 @@ impl<A: Accept> Driver<A> {
 
     fn peer_gone(&self) -> Failure {
         self.link.with(|state| state.peer_gone = true);
-        Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
+        Failure::new(
+            Code::UNAVAILABLE,
+            "the other end of the link is gone: its process has ended, or has let go of the link",
+        )
     }
 
     /// All of the above, in the order of their weight.
     fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         let mut ended = self.poll_socket(cx);
         if ended.is_pending() {
-            ended = self.poll_timers(cx);
+            ended = self.poll_end(cx);
         }
         if ended.is_pending() {
-            ended = self.poll_end(cx);
+            ended = self.poll_timers(cx);
         }
         if ended.is_ready() {
             // What the peer said before its end still counts.
@@ -326,16 +338,17 @@ impl<A: Accept> Driver<A> {
         {
             return Poll::Ready(self.peer_gone());
         }
-        if !self.shutting_down && self.accept.poll_shutdown(cx).is_ready() {
-            self.shutting_down = true;
-            self.link.with(|state| {
-                if state.broken.is_none() {
-                    state.connection.go_away();
-                }
-            });
+        let begins = self.refuse_at.is_none() && self.accept.poll_shutdown(cx).is_ready();
+        if begins {
+            self.refuse_at = Some(clock::after(GO_AWAY_TIMEOUT));
         }
         // A link that either side winds up ends with its last stream.
-        let over = self.link.with(|state| state.closing || state.is_wound_up());
+        let over = self.link.with(|state| {
+            if begins && state.broken.is_none() {
+                state.connection.go_away();
+            }
+            state.closing || state.is_wound_up()
+        });
         if over {
             return Poll::Ready(Failure::new(Code::UNAVAILABLE, "the link was closed by this side"));
         }
@@ -347,6 +360,8 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
+        // Before anything is looked at: what happens from now on wakes this task.
+        self.link.with(|state| state.set_driver(cx.waker()));
         let ended = self.poll_link(cx);
         if let Poll::Ready(failure) = &ended {
             self.link.break_with(failure.clone());

@@ -7,6 +7,7 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
+mod openers;
 #[cfg(test)]
 mod tests;
 mod waiters;
@@ -24,6 +25,7 @@ use notnets_memory::process::ForkGuard;
 
 use crate::clock;
 use crate::wait::{self, Budget, Wait};
+use openers::Openers;
 pub(crate) use waiters::Waiters;
 pub(crate) use wakes::Wakes;
 
@@ -32,6 +34,8 @@ pub(crate) use wakes::Wakes;
 const BATCH: usize = 128;
 /// A task that waits for something takes at most so many batches that don't bring it.
 const MOST_ROUNDS: usize = 16;
+/// So many calls at most are woken at once to open their streams: they fill a ring.
+const MOST_WOKEN: usize = 128;
 /// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
 /// it selects, and waits for something else by now.
 const POLLER_PATIENCE: u64 = 5_000_000;
@@ -65,11 +69,13 @@ pub(crate) struct State {
     /// What the driver saw of that when it last looked, and when it looks again.
     watch: Option<(u64, u64)>,
     /// Tasks that wait to open a stream.
-    openers: Vec<Waker>,
+    openers: Openers,
     driver: Option<Waker>,
     /// When the driver wakes by itself.
     timer: u64,
     wakes: Wakes,
+    /// Wakers that are not needed any more, to be dropped when the lock is not held.
+    replaced: Vec<Waker>,
     space_armed: bool,
 }
 
@@ -93,10 +99,11 @@ impl Link {
             poller: None,
             polls: 0,
             watch: None,
-            openers: Vec::new(),
+            openers: Openers::default(),
             driver: None,
             timer: u64::MAX,
             wakes: Wakes::default(),
+            replaced: Vec::new(),
             space_armed: false,
         };
         let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
@@ -116,11 +123,9 @@ impl Link {
         // A panic while the lock was held is a bug of ours; the state is checked as a peer's is, so
         // going on does no harm beyond this link.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.fork.is_forked_child() && state.broken.is_none() {
-            state.broken = Some(Failure::new(
-                Code::UNAVAILABLE,
-                "this process was forked from the one that made the channel: make a channel after the fork",
-            ));
+        if self.fork.is_forked_child() {
+            state.connection.detach();
+            state.broken.get_or_insert_with(forked);
         }
         state
     }
@@ -130,6 +135,7 @@ impl Link {
     fn settle(&self, mut state: MutexGuard<'_, State>) {
         let ring = state.settle();
         let wakes = std::mem::take(&mut state.wakes);
+        let _replaced = std::mem::take(&mut state.replaced);
         drop(state);
         if ring {
             self.socket.ring();
@@ -182,9 +188,7 @@ impl Link {
                 break;
             }
         }
-        if let Some(waiters) = state.connection.user(stream) {
-            waiters.wait_received(cx.waker());
-        }
+        state.wait_received(stream, cx.waker());
         self.settle(state);
         Poll::Pending
     }
@@ -200,19 +204,21 @@ impl Link {
     /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
     /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
-        // A forked child has the socket too, but the link is its parent's.
-        if !self.fork.is_forked_child() {
-            self.socket.shut_down();
-        }
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
+        state.connection.detach();
         let users = state.connection.take_users();
         let mut wakes = std::mem::take(&mut state.wakes);
         for waiters in users {
             waiters.wake_all(&mut wakes);
         }
-        wakes.extend(state.openers.drain(..));
+        state.openers.wake_all(&mut wakes);
         drop(state);
+        // The socket itself stays open for as long as a call or channel holds the link. A forked child
+        // shares it with its parent.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         wakes.wake();
     }
 
@@ -224,11 +230,22 @@ impl Link {
         });
     }
 
+    /// Does the server take no new calls on this link?
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lock().connection.is_draining()
+    }
+
     /// Can calls be opened?
     pub(crate) fn is_usable(&self) -> bool {
         let state = self.lock();
         state.broken.is_none() && !state.connection.is_draining()
     }
+}
+
+/// Calls and links are not inherited.
+fn forked() -> Failure {
+    let text = "this process was forked from the one that made the channel: make a channel after the fork";
+    Failure::new(Code::UNAVAILABLE, text)
 }
 
 impl State {
@@ -294,9 +311,29 @@ impl State {
         self.poller.is_some()
     }
 
-    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
-        if !self.openers.iter().any(|other| other.will_wake(waker)) {
-            self.openers.push(waker.clone());
+    pub(crate) fn wait_received(&mut self, stream: u64, waker: &Waker) {
+        let replaced = self.connection.user(stream).and_then(|waiters| waiters.wait_received(waker));
+        self.replaced.extend(replaced);
+    }
+
+    pub(crate) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+        self.replaced.extend(self.openers.wait(ticket, waker));
+    }
+
+    /// Who waited to open a stream has one, or has given up: then what it may have been woken for is
+    /// there for others.
+    pub(crate) fn leave_openers(&mut self, ticket: u64, opened: bool) {
+        self.openers.leave(ticket);
+        if !opened && self.broken.is_none() {
+            self.connection.wake_queued();
+        }
+    }
+
+    /// If those that are woken don't use all there is, the next look for room finds the others.
+    fn wake_openers(&mut self) {
+        let free = self.connection.free_streams().min(MOST_WOKEN);
+        if self.openers.wake(free, &mut self.wakes) {
+            self.connection.want_to_open();
         }
     }
 
@@ -425,13 +462,16 @@ impl State {
                 }
             }
             Event::Over(mut waiters) => self.wakes.extend(waiters.received()),
-            Event::CanOpen => self.wakes.extend(self.openers.drain(..)),
+            Event::CanOpen if self.connection.is_draining() => self.openers.wake_all(&mut self.wakes),
+            Event::CanOpen => self.wake_openers(),
             Event::Pong(echo) => {
                 self.pong = echo;
                 self.wake_driver();
             }
             // The driver that received it accepts it; a channel asks when it opens its next call.
-            Event::Request | Event::GoAway => {}
+            Event::Request => {}
+            // For a server: the link can be wound up.
+            Event::GoAway => self.wake_driver(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use notnets::{Endpoint, Error, Server};
+use notnets_core::link::rendezvous::Directory;
 use tempfile::tempdir;
 use tonic::Code;
 
@@ -157,4 +158,18 @@ async fn settings_that_can_not_be() {
             &["stream window", &bytes.to_string(), "at least 1024"],
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ends_while_it_is_dialled() {
+    let directory = tempdir().unwrap();
+    let listener = Directory::at(directory.path()).listen(&"lives".parse().unwrap()).unwrap();
+    // It takes the connection, and ends without an answer.
+    let ends = std::thread::spawn(move || {
+        while listener.accept().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+    });
+    says(connect(directory.path(), NAME).await, &["nobody serves the name `lives`"]);
+    ends.join().unwrap();
 }

@@ -1,9 +1,11 @@
 //! Servers that stop and start while clients hold channels.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use notnets_core::link::rendezvous::Directory;
+use rustix::process::Signal;
 use tempfile::tempdir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -159,4 +161,26 @@ async fn a_request_that_the_dead_server_never_read_can_be_made_again() {
     assert_eq!((begun.code(), unread.code()), (Code::Unavailable, Code::Unavailable));
     assert!(!is_retry_safe(&begun), "it may have had effects: {begun:?}");
     assert!(is_retry_safe(&unread), "{unread:?}");
+}
+
+#[test]
+fn clients_that_say_nothing_or_hang_do_not_keep_a_server_from_stopping() {
+    let directory = tempdir().unwrap();
+    let mut server = Helper::server(directory.path(), "");
+    let silent = Directory::at(directory.path()).connect(&"lives".parse().unwrap()).unwrap();
+    let mut hung = Helper::client(directory.path(), "");
+    hung.tell("echo x");
+    hung.expect("x");
+    hung.suspend();
+    let began = Instant::now();
+    server.stop();
+    server.expect("stopping");
+    server.expect("stopped");
+    println!("the server stopped after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    drop(silent);
+    hung.signal(Signal::CONT);
+    hung.tell("echo x");
+    let told = hung.answer();
+    assert!(told.starts_with("Unavailable: "), "{told}");
 }

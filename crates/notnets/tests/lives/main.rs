@@ -15,6 +15,8 @@ mod identity;
 mod idle;
 mod memory;
 mod remains;
+mod runtimes;
+mod settings;
 mod sizes;
 mod stopped;
 

@@ -50,7 +50,7 @@ fn killed_processes_leave_only_a_dead_socket_which_blocks_nobody() {
         server.kill();
         clients.iter_mut().for_each(Helper::kill);
         assert_eq!(files(directory.path()), [directory.path().join("lives")]);
-        assert_eq!(shared_memory(), [PathBuf::new(); 0]);
+        assert!(shared_memory().is_empty());
     }
     let server = Helper::server(directory.path(), "");
     drop(server);
@@ -68,8 +68,8 @@ async fn a_clean_stop_removes_the_sockets() {
     server.expect("stopping");
     server.expect("stopped");
     assert!(server.finish().success());
-    assert_eq!(files(directory.path()), [PathBuf::new(); 0]);
-    assert_eq!(shared_memory(), [PathBuf::new(); 0]);
+    assert!(files(directory.path()).is_empty());
+    assert!(shared_memory().is_empty());
 }
 
 #[test]

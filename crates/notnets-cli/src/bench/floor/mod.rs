@@ -52,7 +52,7 @@ fn echo(work: Work, client: OwnedFd) -> Result {
 
 /// Makes round trips as it is told, until its input ends.
 pub fn call(order: &Connect) -> Result {
-    let mut orders = listen();
+    let mut orders = listen(order.directory.clone());
     answer(&Answer::Ready(String::new()));
     while let Some(ask) = orders.blocking_recv() {
         let Ask::Load(load) = ask else { return Err(format!("a floor can't {ask:?}").into()) };

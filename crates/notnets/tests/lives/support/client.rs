@@ -15,7 +15,6 @@ use super::{NAME, within};
 /// Calls over a channel.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub channel: Channel,
     grpc: Grpc<Channel>,
 }
 
@@ -26,7 +25,7 @@ pub fn endpoint(directory: &Path) -> Endpoint {
 
 impl Client {
     pub fn new(channel: Channel) -> Self {
-        Self { grpc: Grpc::new(channel.clone()), channel }
+        Self { grpc: Grpc::new(channel) }
     }
 
     /// Connects to what a helper serves.

@@ -6,11 +6,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use notnets::{Admission, Endpoint, Server, Wait};
+use http_body_util::BodyExt;
+use notnets::{Admission, Bound, Endpoint, Error, Server, Wait};
 use notnets_memory::headroom::headroom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tonic::Status;
+use tonic::body::Body;
+use tower::util::MapResponseLayer;
 
 use super::NAME;
 use super::client::{Client, endpoint};
@@ -68,7 +71,6 @@ async fn server(directory: &Path, options: &Options) {
         Some(names) => names.split(',').map(|name| format!("notnets:///{name}")).collect(),
         None => vec![NAME.into()],
     };
-    let probe = Probe { max_message: options.get("max_message") };
     if let Some(left) = options.get::<String>("leave") {
         leave_descriptors(&left);
     }
@@ -80,7 +82,7 @@ async fn server(directory: &Path, options: &Options) {
             }
         }
     }
-    let bound = match configure(directory, options).add_service(probe).bind(names) {
+    let bound = match bind(directory, options, names).await {
         Ok(bound) => bound,
         Err(error) => return say(format_args!("refused: {error}")),
     };
@@ -104,7 +106,38 @@ async fn server(directory: &Path, options: &Options) {
     say("stopped");
 }
 
-pub fn configure(directory: &Path, options: &Options) -> Server {
+async fn bind(directory: &Path, options: &Options, names: Vec<String>) -> Result<Bound, Error> {
+    let server = configure(directory, options);
+    if options.has("plain") {
+        return server.bind_service(names, tower::service_fn(plain));
+    }
+    let probe = Probe { max_message: options.get("max_message") };
+    if options.has("layered") {
+        let layer = MapResponseLayer::new(|mut response: http::Response<Body>| {
+            response.headers_mut().insert("x-layer", http::HeaderValue::from_static("was here"));
+            response
+        });
+        return server.layer(layer).add_service(probe).bind(names);
+    }
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    server.add_service(probe).add_service(health).bind(names)
+}
+
+/// Any tower service: it tells what it was asked.
+async fn plain(request: http::Request<Body>) -> Result<http::Response<String>, std::convert::Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let text = format!("{} {}: {}", parts.method, parts.uri, String::from_utf8_lossy(&body));
+    let mut response = http::Response::new(text);
+    *response.status_mut() = http::StatusCode::CREATED;
+    if let Some(said) = parts.headers.get("x-said") {
+        response.headers_mut().insert("x-said", said.clone());
+    }
+    Ok(response)
+}
+
+fn configure(directory: &Path, options: &Options) -> Server {
     let mut server = Server::builder()
         .directory(directory)
         .wait(options.wait())
@@ -215,7 +248,7 @@ async fn call(client: Client, method: String, request: String) {
         "size" => client.text("bytes", request).await.map(|reply| reply.len().to_string()),
         method => client.text(method, request).await,
     };
-    say(outcome.unwrap_or_else(|status| text(status)));
+    say(outcome.unwrap_or_else(text));
 }
 
 fn text(status: Status) -> String {
@@ -229,6 +262,10 @@ fn forker(directory: &Path, options: &Options) {
         let client = Client::connect(directory).await;
         let mut produced = client.stream("produce", "1000").await.expect("is produced");
         produced.message().await.expect("is produced");
+        // Much of what is produced has arrived then, and nobody has taken it.
+        for _ in 0..100 {
+            client.text("echo", "x").await.expect("is echoed");
+        }
         (client, produced)
     });
     let child = match fork::fork().expect("there is room for a process") {

@@ -1,0 +1,254 @@
+//! `notnets bench` as a user runs it, only shorter: that it measures what it says, checks replies, and leaves
+//! nothing behind. The figures mean nothing here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A benchmark that keeps its files in `directory`.
+fn bench(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    command.current_dir(directory).env("TMPDIR", directory).arg("bench");
+    command
+}
+
+/// The lines of JSON that a benchmark prints.
+fn lines(command: &mut Command) -> Vec<Value> {
+    let run = command.output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let text = String::from_utf8(run.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let files = fs::read_dir(directory).unwrap().flatten();
+    files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What every line about a case has.
+fn check_row(row: &Value) {
+    let figure = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("no {name} in {row}"));
+    assert!(figure("p50_us") > 0.0, "{row}");
+    assert!(figure("p50_us") <= figure("p99_us") && figure("p99_us") <= figure("p999_us"), "{row}");
+    assert!(figure("calls_per_s") > 0.0 && figure("cpu_us_per_call") > 0.0, "{row}");
+    let parts = figure("client_cpu_us_per_call") + figure("server_cpu_us_per_call");
+    assert!((parts / figure("cpu_us_per_call") - 1.0).abs() < 0.01, "{row}");
+    assert!(figure("replies_checked") >= figure("repeats"), "{row}");
+    for name in ["case", "transport", "api"] {
+        assert!(row[name].is_string(), "no {name} in {row}");
+    }
+    for name in ["payload", "outstanding", "clients", "links", "wait"] {
+        assert!(row.get(name).is_some(), "no {name} in {row}");
+    }
+}
+
+#[test]
+fn one_case_over_each_transport() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args(["run", "--json", "--transport", "tcp,uds,notnets", "--wait", "adaptive,park"]);
+    command.args(["--outstanding", "4", "--clients", "2", "--links", "3", "--connections", "2"]);
+    let rows =
+        lines(command.args(["--payload", "0,fleet", "--work", "ask", "--seconds", "0.03", "--repeats", "2"]));
+    rows.iter().for_each(check_row);
+    let of = |row: &Value| (row["transport"].clone(), row["wait"].clone(), row["payload"].clone());
+    let expected: Vec<_> = [json!(0), json!("fleet")]
+        .into_iter()
+        .flat_map(|payload| {
+            [
+                ("tcp", Value::Null),
+                ("uds", Value::Null),
+                ("notnets", "adaptive".into()),
+                ("notnets", "park".into()),
+            ]
+            .map(|(transport, wait)| (transport.into(), wait, payload.clone()))
+        })
+        .collect();
+    assert_eq!(rows.iter().map(of).collect::<Vec<_>>(), expected);
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn all_kinds_of_calls() {
+    let directory = TempDir::new().unwrap();
+    for work in ["echo", "upload", "download", "chat", "chain", "fan-out", "connect", "cancel"] {
+        let mut command = bench(directory.path());
+        command.args(["run", "--json", "--transport", "uds,notnets", "--work", work, "--outstanding", "2"]);
+        let rows = lines(command.args(["--payload", "2k", "--seconds", "0.03", "--repeats", "1"]));
+        rows.iter().for_each(check_row);
+        assert_eq!(rows.len(), 2);
+        assert!(rows.iter().all(|row| row["case"] == work));
+    }
+    for work in ["line", "ring", "socket", "eventfd"] {
+        let mut command = bench(directory.path());
+        command.args(["run", "--json", "--transport", "floor", "--work", work]);
+        let rows = lines(command.args(["--seconds", "0.03", "--repeats", "1"]));
+        rows.iter().for_each(check_row);
+        assert!(rows.len() == 1 && rows[0]["api"] == "raw" && rows[0]["case"] == work);
+    }
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn an_open_loop_begins_calls_when_they_are_due() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args(["run", "--json", "--transport", "null,uds,notnets", "--rate", "500", "--clients", "2"]);
+    let rows = lines(command.args(["--seconds", "0.4", "--repeats", "1"]));
+    rows.iter().for_each(check_row);
+    let checked: Vec<_> = rows.iter().map(|row| row["replies_checked"].as_u64().unwrap()).collect();
+    // The same for each transport, and about 200 of them.
+    assert!(checked.iter().all(|calls| *calls == checked[0]), "{checked:?}");
+    assert!((120..300).contains(&checked[0]), "{checked:?}");
+}
+
+#[test]
+fn goals_have_their_verdicts() {
+    let directory = TempDir::new().unwrap();
+    let goals = lines(bench(directory.path()).args(["ratios", "--smoke", "--json"]));
+    let names: BTreeSet<_> = goals.iter().map(|line| line["goal"].as_str().unwrap()).collect();
+    let expected = [
+        "core",
+        "p50",
+        "p99",
+        "throughput",
+        "cpu",
+        "open-loop",
+        "park",
+        "clients",
+        "chain",
+        "idle-links",
+        "connect",
+        "cancel",
+        "memory",
+        "idle-cpu",
+    ];
+    assert_eq!(names, BTreeSet::from(expected));
+    assert_eq!(goals.len(), expected.len());
+    for line in &goals {
+        assert!(line["reach"].is_number() && line["met"].is_boolean(), "{line}");
+        // Until there is a blocking API, its goal has no ratio.
+        assert!(line["ratio"].is_number() || line["goal"] == "core", "{line}");
+    }
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_factor_has_a_report_that_needs_nothing_else() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args(["matrix", "--quick", "--json", "--factors", "floor,waiting,idle", "--seconds", "0.03"]);
+    let rows = lines(command.args(["--report", "report.html"]));
+    let of = |case: &str| rows.iter().filter(|row| row["case"] == case).count();
+    assert_eq!((of("ring"), of("echo"), of("memory"), of("idle")), (1, 6, 3, 3));
+    let report = fs::read_to_string(directory.path().join("report.html")).unwrap();
+    // Of both factors four figures and each level's latencies, and the two of idle links.
+    assert_eq!(report.matches("<svg").count(), 4 + 4 + 4 + 2 + 2);
+    for foreign in ["http:", "https:", "<script", "<link", "@import", "url(", "src=", "NaN"] {
+        assert!(!report.contains(foreign), "{foreign} in the report");
+    }
+    assert_eq!(files_in(directory.path()), ["report.html"]);
+}
+
+#[test]
+fn what_cannot_be_measured_is_told_at_once() {
+    let directory = TempDir::new().unwrap();
+    for (arguments, why) in [
+        (vec!["run", "--work", "line"], "--transport floor"),
+        (vec!["run", "--transport", "null"], "--rate"),
+        (vec!["run", "--payload", "9m"], "4m"),
+        (vec!["run", "--rate", "0"], "--rate"),
+        (vec!["run", "--work", "chat", "--rate", "5"], "--rate"),
+        (vec!["run", "--api", "core"], "blocking API"),
+        (vec!["matrix", "--factors", "weather"], "weather"),
+        (vec!["matrix", "--report", "no/such/place.html"], "no/such/place.html"),
+    ] {
+        let run = bench(directory.path()).args(&arguments).output().unwrap();
+        let told = String::from_utf8(run.stderr).unwrap();
+        assert!(!run.status.success() && told.contains(why), "{arguments:?}: {told}");
+        assert!(!told.contains("round"), "before anything was measured: {told}");
+    }
+}
+
+#[test]
+fn a_killed_benchmark_takes_its_processes_and_files_along() {
+    let directory = TempDir::new().unwrap();
+    let mut run = bench(directory.path())
+        .args(["run", "--transport", "uds,notnets", "--seconds", "0.01", "--repeats", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = BufReader::new(run.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("round 2 ") {
+        line.clear();
+        assert!(progress.read_line(&mut line).unwrap() > 0, "the benchmark ended by itself");
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // Its processes share its standard error, which ends when the last of them has.
+    let mut rest = String::new();
+    progress.read_to_string(&mut rest).unwrap();
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+/// One of the benchmark's processes.
+struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    fn start(role: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+        let mut child = command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { input: child.stdin.take(), output, child }
+    }
+
+    fn ask(&mut self, what: &Value) -> Value {
+        writeln!(self.input.as_mut().unwrap(), "{what}").unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.input = None;
+        let _ = self.child.wait();
+    }
+}
+
+/// Every tenth reply of this server is to another call.
+#[test]
+fn wrong_replies_fail_a_benchmark() {
+    for transport in ["uds", "notnets"] {
+        let directory = TempDir::new().unwrap();
+        let mut server = Process::start("bench-server");
+        let serve = json!({
+            "transport": transport, "api": "tonic", "work": "echo", "wait": "adaptive", "workers": 0, "core": null,
+            "directory": directory.path(), "name": "spoiled", "spoil": true
+        });
+        let address = server.ask(&json!({ "serve": serve }))["ready"].clone();
+        let mut client = Process::start("bench-client");
+        let connect = json!({
+            "transport": transport, "api": "tonic", "wait": "adaptive", "workers": 0, "core": null,
+            "directory": directory.path(), "address": address, "connections": 1
+        });
+        assert_eq!(client.ask(&json!({ "connect": connect })), json!({ "ready": "" }));
+        let load = json!({
+            "work": "echo", "size": 64, "outstanding": 1, "rate": null, "start": 0, "seconds": 30.0, "seed": 1
+        });
+        let answer = client.ask(&json!({ "load": load }));
+        assert!(answer["failed"].as_str().unwrap().contains("a wrong reply"), "{answer}");
+    }
+}
