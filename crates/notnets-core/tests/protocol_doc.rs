@@ -201,9 +201,14 @@ fn frames_that_steer() {
 
     let mut pair = Pair::default();
     pair.server.go_away();
+    is("GO-AWAY", pushed_to(&mut pair.client, 1));
+    is("PING, behind it", pushed_to(&mut pair.client, 2));
+
+    let mut pair = Pair::default();
+    pair.server.refuse();
     open(&mut pair, &[], b"", true);
     pair.server.receive(1);
-    is("GO-AWAY", pushed_to(&mut pair.client, 1));
+    is("GO-AWAY, at once", pushed_to(&mut pair.client, 1));
     is("RESET, refused", pushed_to(&mut pair.client, 2));
 
     let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
