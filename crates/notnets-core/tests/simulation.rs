@@ -31,15 +31,20 @@ fn simulate(mischief: Mischief, seeds: u64) {
 
 #[test]
 fn undisturbed_calls_all_end_well() {
-    simulate(Mischief::None, 1500);
+    simulate(Mischief::None, 1000);
 }
 
 #[test]
 fn calls_that_are_cut_short_leave_nothing_behind() {
-    simulate(Mischief::Cuts, 1500);
+    simulate(Mischief::Cuts, 1000);
 }
 
 #[test]
-fn a_server_that_goes_away_leaves_nothing_behind() {
-    simulate(Mischief::GoAway, 1000);
+fn a_server_that_goes_away_ends_what_it_has_begun() {
+    simulate(Mischief::GoAway, 700);
+}
+
+#[test]
+fn calls_that_are_cut_short_while_the_server_goes_away_leave_nothing_behind() {
+    simulate(Mischief::All, 700);
 }

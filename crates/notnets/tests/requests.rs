@@ -71,3 +71,29 @@ async fn a_body_is_not_polled_after_its_end() {
     let response = within("the call", call(&channel, "/x", Body::new(body))).await.unwrap();
     assert_eq!(response.headers()["total"], LARGE.to_string());
 }
+
+/// Generated clients keep a response's body until its stream is dropped, which may be much later.
+#[tokio::test]
+async fn a_call_that_has_ended_counts_no_more_though_its_body_is_held() {
+    let host = Host::serve(Server::builder().max_concurrent_streams(1), |_: Request<Body>| async {
+        let mut frames = 0;
+        let slowly = Frames(move |cx: &mut Context<'_>| {
+            frames += 1;
+            match frames {
+                1 => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"some"))))),
+                // Not with the head: the end is to come later.
+                2 | 3 => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                _ => Poll::Ready(None),
+            }
+        });
+        Response::new(Body::new(slowly))
+    });
+    let channel = host.endpoint().concurrency_limit(1).connect().await.unwrap();
+    let mut held = within("the first call", call(&channel, "/x", Body::empty())).await.unwrap();
+    while within("its body", data(held.body_mut())).await.is_some() {}
+    within("the next call", call(&channel, "/x", Body::empty())).await.unwrap();
+    drop(held);
+}

@@ -16,6 +16,8 @@ pub struct Script {
     pub deadline: Option<u64>,
     /// Something happened that may end the call before its time.
     pub cut: bool,
+    /// The server goes away: the call may find no link to be made on.
+    pub too_late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl Call {
                 self.must_wait_to_open = true;
             }
             Ok(Opened::Never) => {
-                assert!(script.cut, "a link that takes no calls");
+                assert!(script.too_late, "a link that takes no calls");
                 self.phase = Phase::Over;
             }
             // The entries may be a little over the limit.

@@ -27,8 +27,20 @@ pub enum Mischief {
     None,
     /// Calls are dropped, reset, or out of time.
     Cuts,
-    /// The same, and the server goes away.
+    /// The server goes away: calls that it has not refused end well.
     GoAway,
+    /// Both.
+    All,
+}
+
+impl Mischief {
+    fn cuts(self) -> bool {
+        matches!(self, Self::Cuts | Self::All)
+    }
+
+    fn goes_away(self) -> bool {
+        matches!(self, Self::GoAway | Self::All)
+    }
 }
 
 pub struct World {
@@ -74,13 +86,14 @@ impl World {
         let scripts = (0..1 + random.below(14))
             .map(|key| {
                 let key = key as u64;
-                let cuts = mischief != Mischief::None;
+                let cuts = mischief.cuts();
                 Script {
                     plan: Plan::new(key, &mut random, head_limit(limits[CLIENT]), cuts),
                     request: Flow::new(key, random_total(&mut random)),
                     entries: random_entries(&mut random, head_limit(limits[SERVER])),
                     deadline: (cuts && random.once_in(4)).then(|| 1 + random.below(30) as u64),
                     cut: false,
+                    too_late: false,
                 }
             })
             .collect();
@@ -227,18 +240,19 @@ impl World {
     /// Something that nobody waits for.
     fn disturb(&mut self) {
         let Self { random, sides, .. } = self;
+        let cuts = self.mischief.cuts();
         match random.below(6) {
-            0 if !self.calls.is_empty() && !sides[CLIENT].unsettled => {
+            0 if cuts && !self.calls.is_empty() && !sides[CLIENT].unsettled => {
                 let key = random.below(self.calls.len());
                 self.calls[key].cut(&mut sides[CLIENT], &mut self.scripts[key], random);
             }
-            1 if !sides[SERVER].unsettled => {
+            1 if cuts && !sides[SERVER].unsettled => {
                 let Some(stream) = self.handlers.keys().copied().min() else { return };
                 self.scripts[self.handlers.remove(&stream).expect("is there").key].cut = true;
                 sides[SERVER].connection.reset(stream, Code::INTERNAL, "the handler was dropped");
                 sides[SERVER].unsettled = true;
             }
-            2 => {
+            2 if cuts => {
                 self.now += random.below(4) as u64;
                 let late = self.scripts.iter_mut().filter(|script| script.deadline <= Some(self.now));
                 late.filter(|script| script.deadline.is_some()).for_each(|script| script.cut = true);
@@ -248,9 +262,9 @@ impl World {
                 sides[CLIENT].connection.ping(self.pings);
                 sides[CLIENT].unsettled = true;
             }
-            4 if self.mischief == Mischief::GoAway && !sides[SERVER].unsettled && random.once_in(4) => {
+            4 if self.mischief.goes_away() && !sides[SERVER].unsettled && random.once_in(4) => {
                 self.gone = true;
-                self.scripts.iter_mut().for_each(|script| script.cut = true);
+                self.scripts.iter_mut().for_each(|script| script.too_late = true);
                 sides[SERVER].connection.go_away();
                 sides[SERVER].unsettled = true;
             }
@@ -306,7 +320,9 @@ impl World {
             let credit = sender.link_credit().to_send + receiver.link_credit().to_give;
             assert_eq!(credit, u64::from(limits.link_window), "link credit towards side {id}");
         }
-        if !self.gone {
+        if self.gone {
+            assert!(self.sides.iter().all(|side| side.connection.is_draining()), "it never went away");
+        } else {
             self.assert_streams_are_free();
         }
     }

@@ -60,6 +60,7 @@ impl Body for ResponseBody {
             },
         };
         this.over = true;
+        this.call.end();
         Poll::Ready(match end {
             End::Trailers(status, metadata) => {
                 let trailers = head::trailers(metadata, status);

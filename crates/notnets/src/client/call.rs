@@ -53,11 +53,19 @@ pub(super) struct Call {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        if !self.over {
+impl Call {
+    /// Lets go of all that the call holds, though its body may be held on to.
+    pub(super) fn end(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
             self.link.0.abandon(self.stream);
         }
+        self.permit = None;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -105,7 +113,9 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
             Err(failure) => return Err(failure_status(&failure)),
         }
     };
-    call.over = at_hand.end.is_some();
+    if at_hand.end.is_some() {
+        (call.over, call.permit) = (true, None);
+    }
     match head {
         ResponseHead::TrailersOnly(status, metadata) => {
             let (code, mut headers) = head::response_head(metadata);

@@ -161,7 +161,7 @@ async fn serve_link(
     let failure = match settings.max_age.and(settings.max_age_grace) {
         None => (&mut driver).await,
         Some(grace) => {
-            let cut_off = settings.max_age.unwrap_or_default() + grace;
+            let cut_off = settings.max_age.unwrap_or_default().saturating_add(grace);
             tokio::time::timeout(cut_off, &mut driver).await.unwrap_or_else(|_| {
                 notnets_core::call::Failure::new(notnets_core::Code::UNAVAILABLE, "the link is too old")
             })
