@@ -8,8 +8,8 @@ pub struct Limits {
     pub metadata_bytes: u32,
     /// Streams that a client may have open at once; it queues what is beyond.
     pub streams: u32,
-    /// Bytes of one stream that its reader has not taken yet. Two large blocks, so that one can be
-    /// filled while the other is read, and room for a few messages more.
+    /// Bytes of one stream that its reader has not taken yet. Four large blocks, so that some can be
+    /// filled while others are read.
     pub stream_window: u32,
     /// The same over all streams of the link: large, so that streams nobody reads leave room for
     /// others.
@@ -41,8 +41,19 @@ impl Default for Limits {
 
 /// A limit that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a link can't work with these limits: {0:?}")]
-pub struct BadLimits(pub Limits);
+#[error(
+    "a link can't work with a limit of {value} for its {what}: it has to be at least {least} and at most {most}"
+)]
+pub struct BadLimits {
+    /// What is limited.
+    pub what: &'static str,
+    /// The limit.
+    pub value: u32,
+    /// The least that makes sense.
+    pub least: u32,
+    /// The most.
+    pub most: u32,
+}
 
 impl Limits {
     /// Checks what a peer announced, or a user configured.
@@ -50,10 +61,17 @@ impl Limits {
     /// # Errors
     /// When a link can't work with them.
     pub fn check(self) -> Result<Self, BadLimits> {
-        let windows = self.stream_window >= MIN_WINDOW && self.link_window >= MIN_WINDOW;
-        let streams = (1..=MAX_STREAMS).contains(&self.streams);
-        let valid = windows && streams && (1..=MAX_METADATA).contains(&self.metadata_bytes);
-        if valid { Ok(self) } else { Err(BadLimits(self)) }
+        for (what, value, least, most) in [
+            ("bytes of metadata", self.metadata_bytes, 1, MAX_METADATA),
+            ("streams", self.streams, 1, MAX_STREAMS),
+            ("stream window", self.stream_window, MIN_WINDOW, u32::MAX),
+            ("link window", self.link_window, MIN_WINDOW, u32::MAX),
+        ] {
+            if value < least || value > most {
+                return Err(BadLimits { what, value, least, most });
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -78,7 +96,7 @@ mod tests {
             Limits { stream_window: 0, ..fine },
             Limits { link_window: MIN_WINDOW - 1, ..fine },
         ] {
-            assert_eq!(wrong.check(), Err(BadLimits(wrong)));
+            assert!(wrong.check().is_err(), "{wrong:?}");
         }
     }
 }

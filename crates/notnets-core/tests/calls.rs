@@ -309,13 +309,35 @@ fn go_away_lets_calls_finish_and_refuses_new_ones() {
     let running = open(&mut pair.client, b"", true);
     accept(&mut pair);
     pair.server.go_away();
+    // The client can't know yet, so this one is taken as well.
+    let crossing = open(&mut pair.client, b"", true);
+    assert!(!pair.server.is_draining());
+    pair.drive();
+    assert_eq!(accept(&mut pair).stream, crossing);
+    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
+    assert_eq!(opened, Ok(Opened::Never));
+    assert!(pair.server.is_draining(), "the client has heard of it: no more can come");
+    for stream in [running, crossing] {
+        pair.server.respond_trailers_only(stream, NONE, Code::OK).unwrap();
+        pair.drive();
+        assert!(matches!(pair.client.response(stream), Some(Ok(_))));
+        pair.client.close(stream);
+    }
+    is_idle(&mut pair);
+}
+
+#[test]
+fn a_client_that_does_not_hear_the_go_away_is_refused() {
+    let mut pair = Pair::default();
+    let running = open(&mut pair.client, b"", true);
+    accept(&mut pair);
+    pair.server.go_away();
+    pair.server.refuse();
     let crossing = open(&mut pair.client, b"", true);
     pair.drive();
     assert!(pair.server.accept().is_none());
     let Some(Err(failure)) = pair.client.response(crossing) else { panic!() };
     assert_eq!((failure.code, failure.retry_safe), (Code::UNAVAILABLE, true));
-    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
-    assert_eq!(opened, Ok(Opened::Never));
     pair.server.respond_trailers_only(running, NONE, Code::OK).unwrap();
     pair.drive();
     assert!(matches!(pair.client.response(running), Some(Ok(_))));
@@ -412,4 +434,25 @@ fn data_beyond_the_window_break_the_link() {
     }
     pair.drive();
     assert_eq!(pair.server.violation(), Some(&Violation::Window(stream)));
+}
+
+#[test]
+fn a_detached_connection_gives_what_it_has_and_touches_no_lane() {
+    let mut pair = Pair::default();
+    let mut data = &[1; 200_000][..];
+    let opened = pair.client.open(METHOD, NONE, None, &mut data, false, &mut Some(()));
+    let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
+    accept(&mut pair);
+    while !data.is_empty() {
+        pair.client.send(stream, &mut data, false);
+        pair.drive();
+    }
+    pair.server.detach();
+    let pushed = pair.server.lanes().pushed();
+    // Taking so much gives credit back, which must not be pushed.
+    assert_eq!(take_all(&mut pair.server, stream).0.len(), 200_000);
+    pair.server.reset(stream, Code::INTERNAL, "no");
+    assert_eq!(pair.server.lanes().pushed(), pushed);
+    pair.client.close(stream);
+    assert_eq!(pair.server.receive(usize::MAX), 0);
 }

@@ -4,7 +4,7 @@
 use notnets_core::call::{Opened, Sent};
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE};
-use notnets_core::limits::{Limits, MAX_STREAMS, MIN_CHARGE, MIN_WINDOW};
+use notnets_core::limits::{Limits, MAX_METADATA, MAX_STREAMS, MIN_CHARGE, MIN_WINDOW};
 use notnets_core::link::packet::{self, Hello, Packet, Refusal, Terms};
 use notnets_core::link::segments::MAX_OFFERED;
 use notnets_core::name::MAX_NAME_LENGTH;
@@ -41,7 +41,7 @@ fn hex(bytes: &[u8]) -> String {
 fn constants() {
     let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes } = Limits::default();
     let Geometry { slots, small, large } = Geometry::default();
-    let constants: [(&str, u64); 22] = [
+    let constants: [(&str, u64); 23] = [
         ("LINE", LINE as u64),
         ("PAGE", PAGE as u64),
         ("LAYOUT_VERSION", lane::LAYOUT_VERSION),
@@ -54,6 +54,7 @@ fn constants() {
         ("MAX_STRING_BYTES", MAX_STRING_BYTES as u64),
         ("MIN_CHARGE", MIN_CHARGE),
         ("MIN_WINDOW", MIN_WINDOW.into()),
+        ("MAX_METADATA", MAX_METADATA.into()),
         ("MAX_STREAMS", MAX_STREAMS.into()),
         ("MAX_OFFERED", MAX_OFFERED as u64),
         ("MAX_NAME_LENGTH", MAX_NAME_LENGTH as u64),
@@ -80,14 +81,14 @@ fn limits_of_a_geometry() {
     for (geometry, valid) in [
         (Geometry { slots: 65536, ..fine }, true),
         (Geometry { slots: 131_072, ..fine }, false),
-        (Geometry { large: blocks(67_108_864, 1), ..fine }, true),
-        (Geometry { large: blocks(67_108_864 + 64, 1), ..fine }, false),
+        (Geometry { large: blocks(67_108_864 - 28_672, 1), ..fine }, true),
+        (Geometry { large: blocks(67_108_864 - 28_672 + 64, 1), ..fine }, false),
         (Geometry { small: blocks(64, 479), large: blocks(64, 1), ..fine }, true),
         (Geometry { small: blocks(64, 480), large: blocks(64, 1), ..fine }, false),
     ] {
         assert_eq!(geometry.check().is_ok(), valid, "{geometry:?}");
     }
-    assert_stands_there(&["at most 65536".into(), "at most 67108864".into(), "at most 480".into()]);
+    assert_stands_there(&["at most 65536".into(), "in all at most 67108864".into(), "at most 480".into()]);
 }
 
 #[test]

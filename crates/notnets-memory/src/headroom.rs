@@ -39,12 +39,16 @@ pub fn headroom() -> Headroom {
     Headroom { tightest: View::of_system().tightest(u64::MAX) }
 }
 
-/// Is there room for so many more bytes?
+/// What [`check`] leaves to the processes in a group: without any they could not even say that their
+/// memory has run out, for the kernel kills one of them as soon as it touches another page.
+pub const KEPT_FREE: u64 = 1 << 20;
+
+/// Is there room for so many more bytes, beside [`KEPT_FREE`]?
 ///
 /// # Errors
 /// When a control group above this process, or the host, has less than that left.
 pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
-    View::of_system().check(bytes)
+    View::of_system().check(bytes, KEPT_FREE)
 }
 
 /// The limit that will be reached first, if there is any.
@@ -118,15 +122,29 @@ impl Source {
 /// There is less memory left than is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "no room for {} of shared memory: {} leaves {} of {}, with {} in use and {} of that reclaimable; {}",
+    "no room for {} of shared memory: {} leaves {} of {}, with {} in use and {} of that reclaimable{}; {}",
     Bytes(*wanted), limit.source, Bytes(limit.available()), Bytes(limit.limit), Bytes(limit.usage),
-    Bytes(limit.reclaimable), limit.source.remedy()
+    Bytes(limit.reclaimable), Kept(*kept), limit.source.remedy()
 )]
 pub struct NoHeadroom {
     /// How many bytes were wanted.
     pub wanted: u64,
+    /// How many more have to stay free.
+    pub kept: u64,
     /// The limit that leaves less.
     pub limit: Limit,
+}
+
+/// What has to stay free, if anything has to.
+struct Kept(u64);
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            kept => write!(f, ", while {} stay free for what else is done there", Bytes(kept)),
+        }
+    }
 }
 
 /// A number of bytes, exact and readable.
@@ -134,9 +152,11 @@ struct Bytes(u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MIB: f64 = (1 << 20) as f64;
+        const KIB: f64 = 1024.0;
+        const MIB: f64 = KIB * KIB;
         match self.0 {
             small @ ..1024 => write!(f, "{small} bytes"),
+            bytes @ ..0x10_0000 => write!(f, "{bytes} bytes ({:.1} KiB)", bytes as f64 / KIB),
             bytes => write!(f, "{bytes} bytes ({:.1} MiB)", bytes as f64 / MIB),
         }
     }
@@ -158,9 +178,10 @@ impl View {
         View { root: root.into(), mounts: Mounts::read(root) }
     }
 
-    fn check(&self, wanted: u64) -> Result<(), NoHeadroom> {
-        match self.tightest(wanted) {
-            Some(limit) if limit.available() < wanted => Err(NoHeadroom { wanted, limit }),
+    fn check(&self, wanted: u64, kept: u64) -> Result<(), NoHeadroom> {
+        let enough = wanted.saturating_add(kept);
+        match self.tightest(enough) {
+            Some(limit) if limit.available() < enough => Err(NoHeadroom { wanted, kept, limit }),
             _ => Ok(()),
         }
     }

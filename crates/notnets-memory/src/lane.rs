@@ -30,7 +30,6 @@ pub const LAYOUT_VERSION: u64 = 1;
 
 const RELEASES_BYTES: usize = PAGE - 4 * LINE;
 const MAX_SLOTS: u32 = 1 << 16;
-const MAX_BLOCK_BYTES: u32 = 1 << 26;
 /// Of a whole first segment: it is mapped before anything is known of the peer.
 const MAX_SEGMENT_BYTES: usize = 1 << 26;
 const FRAMES: usize = 0;
@@ -74,7 +73,7 @@ impl Default for Geometry {
 impl Blocks {
     fn is_valid(self) -> bool {
         let line = self.bytes.is_multiple_of(LINE as u32);
-        self.bytes > 0 && self.bytes <= MAX_BLOCK_BYTES && line && self.count > 0
+        self.bytes > 0 && line && self.count > 0
     }
 
     /// Bytes that all of them take.

@@ -15,6 +15,7 @@
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
 //! | [`armed`] | who is parked, and whether a doorbell has to be rung |
 //! | [`lane`] | one direction of a link: the layout that puts the parts together |
+//! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
 //!
 //! What a peer wrote is input: it is read once into private memory with atomic loads, and checked
@@ -28,6 +29,7 @@ compile_error!("the layouts in shared memory are little-endian and need 64-bit w
 pub mod arena;
 pub mod armed;
 pub mod coherence;
+pub mod descriptors;
 pub mod headroom;
 pub mod heap;
 pub mod lane;

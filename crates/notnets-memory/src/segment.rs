@@ -11,16 +11,23 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::coherence::{self, Coherence};
+use crate::descriptors::DescriptorLimit;
 use crate::headroom::{self, NoHeadroom};
+use crate::process::ForkGuard;
 use crate::{PAGE, ReadMemory, WORD, WriteMemory};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
 const STRING_COPY: usize = 96;
+
+/// What `fstatfs` says of memory made of reserved huge pages.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// Why a segment could not be made or accepted.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +41,16 @@ pub enum SegmentError {
         bytes: usize,
         /// The kernel's answer.
         source: Errno,
+    },
+    /// There is no file descriptor left for it.
+    #[error("no file descriptor is left to {step} a segment of {bytes} bytes: {limit}")]
+    NoDescriptors {
+        /// What was tried.
+        step: &'static str,
+        /// The segment's size.
+        bytes: usize,
+        /// Which limit was reached.
+        limit: DescriptorLimit,
     },
     /// There is no memory left for it.
     #[error(transparent)]
@@ -57,8 +74,18 @@ pub enum SegmentError {
     HugePages,
 }
 
+impl SegmentError {
+    /// What the kernel's answer to a step means.
+    pub fn from_errno(step: &'static str, bytes: usize, source: Errno) -> Self {
+        match DescriptorLimit::of(source) {
+            Some(limit) => Self::NoDescriptors { step, bytes, limit },
+            None => Self::Os { step, bytes, source },
+        }
+    }
+}
+
 fn os(step: &'static str, bytes: usize) -> impl Fn(Errno) -> SegmentError {
-    move |source| SegmentError::Os { step, bytes, source }
+    move |source| SegmentError::from_errno(step, bytes, source)
 }
 
 /// A segment that this process writes.
@@ -148,7 +175,9 @@ impl PeerSegment {
         if stat.st_size as u64 != bytes {
             return Err(SegmentError::WrongSize { said: bytes, actual: stat.st_size as u64 });
         }
-        if stat.st_blksize as usize > PAGE {
+        // Not by its block size: where shared memory is made of transparent huge pages, that is a huge
+        // page's for any memfd.
+        if fstatfs(file).map_err(os("look at", len))?.f_type as u64 == HUGETLBFS_MAGIC {
             return Err(SegmentError::HugePages);
         }
         Ok(Self { map: Arc::new(Mapping::new(file, len, ProtFlags::READ)?) })
@@ -179,14 +208,20 @@ pub struct PeerMemory(View);
 struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    fork: ForkGuard,
 }
 
 impl Mapping {
     fn new(file: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> Result<Self, SegmentError> {
+        let fork = ForkGuard::new().map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::NOMEM);
+            os("guard against forks", len)(errno)
+        })?;
         // SAFETY: a new mapping where the kernel finds room touches no other memory.
         let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) }
             .map_err(os("map", len))?;
-        let map = Self { start: NonNull::new(start.cast()).expect("the kernel maps nothing at null"), len };
+        let place = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
+        let map = Self { start: place, len, fork };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
         Ok(map)
@@ -195,7 +230,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new`, and every view of it holds an `Arc` of this, so none is left.
+        if self.fork.is_forked_child() {
+            // It was not inherited, and something else may lie there by now.
+            return;
+        }
+        // SAFETY: mapped in `new` by this very process, and every view of it holds an `Arc` of this,
+        // so none is left.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
@@ -394,6 +434,18 @@ mod tests {
         let own = OwnSegment::create(PAGE).unwrap();
         let wrong = PeerSegment::map(own.descriptor(), 2 * PAGE as u64);
         assert!(matches!(wrong, Err(SegmentError::WrongSize { .. })));
+    }
+
+    #[test]
+    fn huge_pages_are_refused() {
+        const HUGE: usize = 2 << 20;
+        let flags =
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        // There may be none in this kernel; then nobody can send any.
+        let Ok(huge) = memfd_create("huge", flags) else { return };
+        ftruncate(&huge, HUGE as u64).unwrap();
+        fcntl_add_seals(&huge, required_seals()).unwrap();
+        assert!(matches!(PeerSegment::map(huge.as_fd(), HUGE as u64), Err(SegmentError::HugePages)));
     }
 
     #[test]

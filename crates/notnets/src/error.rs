@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// The server did not answer in time.
     #[error(
-        "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); does the server hang?"
+        "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); does the server hang, or has it run out of descriptors?"
     )]
     ConnectTimeout {
         /// The name that was dialled.

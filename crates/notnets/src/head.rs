@@ -18,6 +18,9 @@ const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// Only sent when it is not the usual one.
 const METHOD: &str = ":method";
 const STATUS: &str = ":status";
+/// A map of headers holds little more and panics when it is full. What is beyond is left out: only a
+/// hostile peer sends so much, for others had it in such a map as well.
+const MOST_ENTRIES: usize = 24_000;
 
 /// Who a request came from, as a request extension on the server; the kernel vouches for it.
 ///
@@ -103,7 +106,7 @@ pub(crate) fn usual_request(user_agent: Option<HeaderValue>) -> HeaderMap {
 pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, HeaderMap) {
     let mut headers = usual.clone();
     let mut method = Method::POST;
-    for (key, value) in metadata {
+    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         if &*key == METHOD {
             method = Method::from_bytes(&value).unwrap_or(Method::POST);
         } else {
@@ -121,7 +124,7 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
     });
     let mut headers = USUAL.clone();
     let mut status = StatusCode::OK;
-    for (key, value) in metadata {
+    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         if &*key == STATUS {
             status = StatusCode::from_bytes(&value).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         } else {
@@ -139,8 +142,8 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
     if status == Code::OK && metadata.is_empty() {
         return OK.clone();
     }
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 1);
-    for (key, value) in metadata {
+    let mut headers = header_map(&metadata);
+    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         append(&mut headers, &key, value);
     }
     set_status(&mut headers, status);
@@ -149,9 +152,16 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
 
 /// Puts the status where gRPC libraries look for it.
 pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
-    if status != Code::NONE {
-        headers.insert(GRPC_STATUS, HeaderValue::from(status.0));
+    if status != Code::NONE && headers.try_insert(GRPC_STATUS, status.0.into()).is_err() {
+        // Of a map that is full, the status is what matters.
+        headers.clear();
+        headers.insert(GRPC_STATUS, status.0.into());
     }
+}
+
+/// Room for these entries and a few of our own.
+fn header_map(metadata: &Metadata) -> HeaderMap {
+    HeaderMap::with_capacity(metadata.len().min(MOST_ENTRIES) + 4)
 }
 
 /// Adds what the peer sent if it can be a header at all. The content type and user agent replace the
@@ -167,10 +177,10 @@ fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
             headers.remove(CONTENT_TYPE);
         }
         CONTENT_TYPE | USER_AGENT => {
-            headers.insert(name, value);
+            let _full = headers.try_insert(name, value);
         }
         _ => {
-            headers.append(name, value);
+            let _full = headers.try_append(name, value);
         }
     }
 }
@@ -206,7 +216,7 @@ pub(crate) fn set_timeout(headers: &mut HeaderMap, remaining: Duration) {
         .find(|(n, _)| *n <= LARGEST)
         .unwrap_or((LARGEST, 'S'));
     if let Ok(value) = HeaderValue::try_from(format!("{n}{unit}")) {
-        headers.insert(GRPC_TIMEOUT, value);
+        let _full = headers.try_insert(GRPC_TIMEOUT, value);
     }
 }
 
@@ -232,6 +242,18 @@ mod tests {
             headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(wrong.as_bytes()).unwrap());
             assert_eq!(timeout(&headers), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn more_metadata_than_a_map_holds_do_no_harm() {
+        let entry = |n: usize| (format!("key-{n}").into(), bytes::Bytes::from_static(b"v"));
+        let metadata: Metadata = (0..100_000).map(entry).collect();
+        let (_, mut headers) =
+            request_head(metadata.clone(), &usual_request(Some(HeaderValue::from_static("agent"))));
+        set_timeout(&mut headers, Duration::ZERO);
+        assert!(headers["key-23999"] == "v" && headers[USER_AGENT] == "agent");
+        assert_eq!(response_head(metadata.clone()).1["key-23999"], "v");
+        assert_eq!(trailers(metadata, Code(5))[GRPC_STATUS], "5");
     }
 
     #[test]

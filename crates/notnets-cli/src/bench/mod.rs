@@ -3,8 +3,8 @@
 //! Clients and servers are processes of their own. The parent tells them by lines of JSON what to do
 //! ([`control`]), measures cases in turns ([`measure`]), and tells medians.
 //!
-//! From the outside in: a [`case`] says what is measured; a [`bed`] is its processes, each either a [`server`] with
-//! the [`service`], or a [`client`] whose [`load`] is the generator; [`floor`] is what the machine can do at all.
+//! From the outside in: a [`case`] says what is measured; a [`bed`] is its processes, each either a [`mod@server`] with
+//! the [`service`], or a [`mod@client`] whose [`load`] is the generator; [`floor`] is what the machine can do at all.
 //! Figures go into a [`table`] and a [`report`]; [`ratios`] compares them with the [`goals`], and [`matrix`] varies one
 //! factor at a time.
 

@@ -8,12 +8,19 @@ use std::collections::{HashMap, VecDeque};
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, Payload};
 
+/// The echo of the ping behind a go-away.
+pub(super) const FENCE: u64 = u64::MAX;
+
 /// What is still to be said about streams and the link.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     order: VecDeque<u64>,
     slots: HashMap<u64, Slot>,
     go_away: Option<u64>,
+    /// A ping right behind the announcement that we go away.
+    fence: bool,
+    /// The answer to the peer's.
+    fence_pong: bool,
     ping: Option<u64>,
     pong: Option<u64>,
 }
@@ -52,17 +59,27 @@ impl Control {
         self.go_away = Some(last);
     }
 
+    /// Says that we go away, and asks for an answer to that: what the client has sent before it still
+    /// counts.
+    pub fn announce(&mut self) {
+        (self.go_away, self.fence) = (Some(u64::MAX), true);
+    }
+
     pub fn ping(&mut self, echo: u64) {
         self.ping = Some(echo);
     }
 
     pub fn pong(&mut self, echo: u64) {
-        self.pong = Some(echo);
+        match echo {
+            FENCE => self.fence_pong = true,
+            echo => self.pong = Some(echo),
+        }
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty() && self.go_away.is_none() && self.ping.is_none() && self.pong.is_none()
+        let link = self.go_away.is_none() && self.ping.is_none() && self.pong.is_none();
+        self.order.is_empty() && link && !self.fence && !self.fence_pong
     }
 
     /// Streams that something is still to be said about.
@@ -87,7 +104,13 @@ impl Control {
             self.slots.remove(&stream);
         }
         // After the resets: a client that is told to go away must not lose what was refused.
-        self.go_away.take().map(|last| link(Kind::GoAway, last))
+        if let Some(last) = self.go_away.take() {
+            return Some(link(Kind::GoAway, last));
+        }
+        if std::mem::take(&mut self.fence) {
+            return Some(link(Kind::Ping, FENCE));
+        }
+        std::mem::take(&mut self.fence_pong).then(|| link(Kind::Pong, FENCE))
     }
 
     fn slot(&mut self, stream: u64) -> &mut Slot {

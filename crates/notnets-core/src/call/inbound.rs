@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::control::FENCE;
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
@@ -19,7 +20,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn receive(&mut self, max: usize) -> usize {
         let mut taken = 0;
-        while taken < max && self.violation.is_none() {
+        while taken < max && self.violation.is_none() && !self.detached {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
             let handled =
@@ -53,6 +54,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
             (Kind::Ping, _) => {
                 self.control.pong(frame.argument);
+                Ok(())
+            }
+            (Kind::Pong, Role::Server) if frame.argument == FENCE => {
+                // The client has heard that we go away: it opens nothing behind this.
+                self.draining |= self.going_away;
+                self.events.push_back(Event::GoAway);
                 Ok(())
             }
             (Kind::Pong, _) => {
@@ -99,6 +106,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.active += 1;
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
+        }
+        if self.arrived.len() >= self.own.streams as usize {
+            // Some of them were taken back before the application accepted any.
+            self.arrived.retain(|(id, ..)| self.streams.contains_key(id));
         }
         self.arrived.push_back((id, method, metadata));
         self.events.push_back(Event::Request);
@@ -226,12 +237,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if frame.stream == 0 {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
             self.send_credit = sum.ok_or(Violation::Window(0))?;
-            while let Some(stream) = self.starved.pop_front() {
-                if let Some(entry) = self.streams.get_mut(&stream) {
-                    entry.send.link_starved = false;
-                    self.events.push_back(Event::Writable(stream));
-                }
-            }
+            self.events.extend(std::mem::take(&mut self.starved).into_iter().map(Event::Writable));
             return Ok(());
         }
         let limit = self.peer.stream_window.into();

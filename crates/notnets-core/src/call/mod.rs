@@ -15,6 +15,7 @@
 //!
 //! `T` is whatever its user wants to find again by stream: wakers, mostly.
 
+mod backlog;
 mod control;
 mod inbound;
 mod outbound;
@@ -37,6 +38,7 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use stream::Stream;
 
+pub use backlog::Backlog;
 pub use stream::{AtHand, End, Failure, Received, ResponseHead};
 
 /// Which side of a link this is. Only clients open streams.
@@ -59,9 +61,11 @@ pub enum Event<T> {
     Writable(u64),
     /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
     Cancelled(u64, Option<T>),
+    /// This side is done with a stream. Who still reads it, in another task, has to hear of it.
+    Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
-    /// Client: the server takes no new streams.
+    /// Client: the server takes no new streams. Server: the client has heard of it.
     GoAway,
     /// The peer answered a ping.
     Pong(u64),
@@ -118,7 +122,7 @@ pub struct LinkCredit {
 pub enum HeadError {
     /// Over the receiver's limit.
     #[error(
-        "the metadata take {bytes} bytes, over the receiver's limit of {limit}: send less, or raise max_metadata_size there"
+        "the metadata take {bytes} bytes, over the limit of {limit}: send less, or raise max_metadata_size on both sides"
     )]
     TooLarge {
         /// Bytes of the head.
@@ -189,9 +193,12 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Streams that wait for room in the ring or for a block.
     queued: VecDeque<u64>,
     /// Streams that wait for link credit.
-    starved: VecDeque<u64>,
+    starved: BTreeSet<u64>,
     /// Someone waits to open a stream.
     wants_open: bool,
+    /// Server: the client has been told that it should open no more streams.
+    going_away: bool,
+    /// No new streams are opened or taken.
     draining: bool,
     deadlines: BTreeSet<(u64, u64)>,
     events: VecDeque<Event<T>>,
@@ -199,6 +206,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
+    /// The lanes are out of reach.
+    detached: bool,
     scratch: Vec<u8>,
 }
 
@@ -221,16 +230,23 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             receive_strings: StringReader::default(),
             control: Control::default(),
             queued: VecDeque::new(),
-            starved: VecDeque::new(),
+            starved: BTreeSet::new(),
             wants_open: false,
+            going_away: false,
             draining: false,
             deadlines: BTreeSet::new(),
             events: VecDeque::new(),
             wants_segment: None,
             may_grow: true,
             violation: None,
+            detached: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
+    pub fn detach(&mut self) {
+        self.detached = true;
     }
 
     /// The lanes, for parking and for more segments.
@@ -264,6 +280,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Streams that are open on this side.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Client: how many more streams the server's limit allows now.
+    pub fn free_streams(&self) -> usize {
+        self.peer.streams.saturating_sub(self.active) as usize
+    }
+
+    /// Client: somebody waits to open a stream and did not try now. [`Event::CanOpen`] will tell.
+    pub fn want_to_open(&mut self) {
+        self.wants_open = !self.draining;
     }
 
     /// The link's credit, as this side sees it.
@@ -309,6 +335,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.get(&stream).is_some_and(|entry| !entry.resetting)
     }
 
+    /// Client: is it certain that the server has never read this stream's request? To be asked when
+    /// the link is broken: a server that lives may read it any time.
+    pub fn is_unread(&mut self, stream: u64) -> bool {
+        let Some(entry) = self.streams.get(&stream) else { return false };
+        // The reader says what it takes before it acts on it.
+        !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+    }
+
     /// The wanted segment has been added to the lanes; `more` says whether another could be.
     pub fn segment_settled(&mut self, more: bool) {
         self.may_grow = more;
@@ -333,16 +367,26 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Server: refuses new streams from now on and tells the client.
+    /// Server: tells the client to open no new streams. Those that it opens before it hears of it are
+    /// taken; [`is_draining`](Self::is_draining) says when there can be no more.
     pub fn go_away(&mut self) {
+        if !self.going_away {
+            self.going_away = true;
+            self.control.announce();
+            self.flush();
+        }
+    }
+
+    /// Server: refuses new streams from now on, also those of a client that has not heard of it.
+    pub fn refuse(&mut self) {
         if !self.draining {
-            self.draining = true;
+            (self.going_away, self.draining) = (true, true);
             self.control.go_away(self.last);
             self.flush();
         }
     }
 
-    /// Has either side said that no new streams are taken?
+    /// Are no new streams opened or taken any more?
     pub fn is_draining(&self) -> bool {
         self.draining
     }
@@ -356,8 +400,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Ends a stream in both directions with a status for the peer. Its application is done with it.
     pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        entry.user = None;
+        self.events.extend(entry.user.take().map(Event::Over));
         if !entry.resetting {
+            // Somebody may still read it.
+            entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
             self.start_reset(stream, code, reason);
         }
     }
@@ -430,10 +476,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn remove(&mut self, stream: u64) {
         self.discard(stream);
         self.uncount(stream);
-        if let Some(entry) = self.streams.remove(&stream)
-            && let Some(deadline) = entry.deadline
-        {
-            self.deadlines.remove(&(deadline, stream));
+        self.starved.remove(&stream);
+        if let Some(entry) = self.streams.remove(&stream) {
+            if let Some(deadline) = entry.deadline {
+                self.deadlines.remove(&(deadline, stream));
+            }
+            self.events.extend(entry.user.map(Event::Over));
         }
         // It may have been told of room that it does not need any more.
         self.wake_queued();

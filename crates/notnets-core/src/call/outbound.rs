@@ -14,8 +14,9 @@ use crate::frame::{Frame, INLINE, Kind, Payload};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
-/// Segments that are added on demand, by the size of their blocks. Large blocks hold half a stream's
-/// default window, so that one is filled while the other is read, and stay within the inner caches.
+/// Segments that are added on demand, by the size of their blocks. Large blocks hold a quarter of a
+/// stream's default window, so that some are filled while others are read, and stay within the inner
+/// caches.
 const GROWTH: [Blocks; 3] = [
     Blocks { bytes: 1024, count: 256 },
     Blocks { bytes: 16 * 1024, count: 32 },
@@ -64,6 +65,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut entry = Stream::new(user.take(), deadline, self.own.stream_window, self.peer.stream_window);
         entry.send.credit -= cost;
         entry.send.ended = end && !data.has_remaining();
+        entry.request_at = self.lanes.pushed();
         self.streams.insert(stream, entry);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, stream));
@@ -133,9 +135,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 return Sent::Nothing;
             }
             if data.has_remaining() && self.send_credit < MIN_CHARGE {
-                if !std::mem::replace(&mut entry.send.link_starved, true) {
-                    self.starved.push_back(stream);
-                }
+                self.starved.insert(stream);
                 self.wake_queued();
                 return Sent::Nothing;
             }
@@ -288,6 +288,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn has_room(&mut self) -> bool {
+        if self.detached {
+            return false;
+        }
         match self.lanes.room() {
             Ok(room) => room > 0,
             Err(lie) => {

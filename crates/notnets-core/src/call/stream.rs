@@ -77,6 +77,8 @@ pub(super) struct Stream<T> {
     pub receive: Receive,
     pub send: Send,
     pub deadline: Option<u64>,
+    /// Client: which of our descriptors holds the request, counted from 1.
+    pub request_at: u64,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,10 @@ impl Queue {
         self.first.take().or_else(|| self.rest.pop_front())
     }
 
+    pub fn bytes(&self) -> usize {
+        self.first.iter().chain(&self.rest).map(Bytes::len).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.first.is_none() && self.rest.is_empty()
     }
@@ -125,8 +131,6 @@ pub(super) struct Send {
     pub queued: bool,
     /// Waits for credit of its own.
     pub starved: bool,
-    /// Waits for credit of the link's.
-    pub link_starved: bool,
 }
 
 impl<T> Stream<T> {
@@ -143,14 +147,9 @@ impl<T> Stream<T> {
                 credit: receive_window.into(),
                 taken: 0,
             },
-            send: Send {
-                credit: send_window.into(),
-                ended: false,
-                queued: false,
-                starved: false,
-                link_starved: false,
-            },
+            send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
             deadline,
+            request_at: 0,
         }
     }
 }

@@ -7,9 +7,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
+use notnets_memory::descriptors::DescriptorLimit;
 use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes};
 use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
 use notnets_memory::{PeerSegment, SegmentError};
+use rustix::io::Errno;
 
 use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
 use super::socket::{Incoming, Socket};
@@ -62,7 +64,7 @@ pub enum LinkError {
         source: io::Error,
     },
     /// The server refused.
-    #[error("the server refused the link: {text}")]
+    #[error("the server refused the link, saying: {text}")]
     Refused {
         /// Why.
         reason: Refusal,
@@ -81,11 +83,17 @@ pub enum LinkError {
     /// It does not parse.
     #[error("the other side sent {0}")]
     Packet(#[from] BadPacket),
-    /// The packet should have brought a descriptor: the peer sent none, or we have none left.
-    #[error(
-        "the other side's segment did not arrive: it sent none, or this process is out of descriptors (RLIMIT_NOFILE)"
-    )]
-    NoDescriptor,
+    /// This process has no file descriptor left.
+    #[error("no file descriptor is left to {step}: {limit}")]
+    NoDescriptors {
+        /// What was tried.
+        step: &'static str,
+        /// Which limit was reached.
+        limit: DescriptorLimit,
+    },
+    /// The packet should have brought a descriptor.
+    #[error("the other side sent no segment")]
+    NoSegment,
     /// A segment could not be made or accepted.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -106,8 +114,10 @@ impl LinkError {
         Some(match self {
             Self::Closed | Self::Refused { .. } => return None,
             Self::Version(_) => Refusal::Version,
-            Self::Segment(SegmentError::Os { .. } | SegmentError::NoHeadroom(_))
-            | Self::NoDescriptor
+            Self::Segment(
+                SegmentError::Os { .. } | SegmentError::NoDescriptors { .. } | SegmentError::NoHeadroom(_),
+            )
+            | Self::NoDescriptors { .. }
             | Self::Io { .. } => Refusal::Resources,
             _ => Refusal::Protocol,
         })
@@ -172,7 +182,8 @@ impl Dialing {
                 if !(VERSIONS.0..=VERSIONS.1).contains(&terms.version) {
                     return Err(LinkError::Unexpected);
                 }
-                establish(self.socket, self.own, terms, descriptor, String::new())
+                let parts = establish(&self.socket, self.own, terms, descriptor, String::new())?;
+                Ok(parts.join(self.socket))
             }
             Incoming::Packet(Packet::Refused { reason, text }, _) => Err(LinkError::Refused { reason, text }),
             Incoming::Packet(..) => Err(LinkError::Unexpected),
@@ -192,13 +203,15 @@ pub fn answer(
     descriptor: Option<OwnedFd>,
     config: Config,
 ) -> Result<Established, LinkError> {
-    // The socket itself goes into the link; a second handle tells the client if there is none.
-    let tell = socket.as_fd().try_clone_to_owned().map(Socket::from);
-    try_answer(socket, hello, descriptor, config).inspect_err(|error| {
-        if let (Some(reason), Ok(tell)) = (error.refusal(), tell) {
-            refuse(&tell, reason, &error.to_string());
+    match try_answer(&socket, hello, descriptor, config) {
+        Ok(parts) => Ok(parts.join(socket)),
+        Err(error) => {
+            if let Some(reason) = error.refusal() {
+                refuse(&socket, reason, &error.to_string());
+            }
+            Err(error)
         }
-    })
+    }
 }
 
 /// Tells a client that there will be no link. Best effort: it may be gone.
@@ -207,42 +220,75 @@ pub fn refuse(socket: &Socket, reason: Refusal, text: &str) {
 }
 
 fn try_answer(
-    socket: Socket,
+    socket: &Socket,
     hello: Hello,
     descriptor: Option<OwnedFd>,
     config: Config,
-) -> Result<Established, LinkError> {
+) -> Result<Parts, LinkError> {
     let version = hello.versions.1.min(VERSIONS.1);
     if version < hello.versions.0.max(VERSIONS.0) {
         return Err(LinkError::Version(hello.versions));
     }
     let own = FirstSegment::create(config.geometry)?;
     let offered = own.descriptor().try_clone_to_owned();
-    let offered = offered.map_err(|source| LinkError::Io { step: "share a segment", source })?;
-    let established = establish(socket, own, hello.terms, descriptor, hello.user_agent)?;
+    let offered = offered.map_err(failed("share a segment"))?;
+    let parts = establish(socket, own, hello.terms, descriptor, hello.user_agent)?;
     let welcome = Packet::Welcome(terms(version, config));
-    let sent = established.socket.send(&welcome, Some(offered.as_fd()));
-    sent.map_err(|source| LinkError::Io { step: "welcome the client", source })?;
-    Ok(established)
+    socket.send(&welcome, Some(offered.as_fd())).map_err(failed("welcome the client"))?;
+    Ok(parts)
+}
+
+/// An established link but for its socket.
+struct Parts {
+    pidfd: Option<OwnedFd>,
+    lanes: Lanes,
+    peer_limits: Limits,
+    peer: PeerIdentity,
+}
+
+impl Parts {
+    fn join(self, socket: Socket) -> Established {
+        let Self { pidfd, lanes, peer_limits, peer } = self;
+        Established { socket, pidfd, lanes, peer_limits, peer }
+    }
+}
+
+/// What the kernel's refusal of a step means.
+fn failed(step: &'static str) -> impl FnOnce(io::Error) -> LinkError {
+    move |source| match Errno::from_io_error(&source).and_then(DescriptorLimit::of) {
+        Some(limit) => LinkError::NoDescriptors { step, limit },
+        None => LinkError::Io { step, source },
+    }
+}
+
+/// Why a packet came without its descriptor: the kernel drops it when there is no room for it here.
+fn no_segment(socket: &Socket) -> LinkError {
+    match socket.as_fd().try_clone_to_owned() {
+        Err(error) => failed("receive the other side's segment")(error),
+        Ok(_) => LinkError::NoSegment,
+    }
 }
 
 fn establish(
-    socket: Socket,
+    socket: &Socket,
     own: FirstSegment,
     peer: Terms,
     descriptor: Option<OwnedFd>,
     user_agent: String,
-) -> Result<Established, LinkError> {
+) -> Result<Parts, LinkError> {
     let geometry = peer.geometry.check()?;
     let peer_limits = peer.limits.check()?;
-    let descriptor = descriptor.ok_or(LinkError::NoDescriptor)?;
+    let descriptor = descriptor.ok_or_else(|| no_segment(socket))?;
     let segment = PeerSegment::map(descriptor.as_fd(), geometry.segment_bytes() as u64)?;
     let lanes = Lanes::open(own, &segment, geometry)?;
-    let credentials = peer_credentials(&socket);
-    let credentials = credentials.map_err(|source| LinkError::Io { step: "ask who the peer is", source })?;
-    Ok(Established {
-        pidfd: peer_pidfd(&socket).ok(),
-        socket,
+    let credentials = peer_credentials(socket).map_err(failed("ask who the peer is"))?;
+    let pidfd = match peer_pidfd(socket).map_err(failed("watch the other process")) {
+        Err(error @ LinkError::NoDescriptors { .. }) => return Err(error),
+        // The kernel can't tell. Then the end of the socket has to do.
+        pidfd => pidfd.ok(),
+    };
+    Ok(Parts {
+        pidfd,
         lanes,
         peer_limits,
         peer: PeerIdentity { credentials, incarnation: peer.incarnation, user_agent },
@@ -316,6 +362,6 @@ mod tests {
         let _dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
         let (greeting, _descriptor) = hello(&server);
         let without = answer(server, greeting, None, Config::default());
-        assert!(matches!(without, Err(LinkError::NoDescriptor)));
+        assert!(matches!(without, Err(LinkError::NoSegment)));
     }
 }

@@ -132,8 +132,8 @@ impl Packet {
                 out.extend(hello.versions.0.to_le_bytes());
                 out.extend(hello.versions.1.to_le_bytes());
                 hello.terms.encode(&mut out);
-                put_string(&mut out, &hello.name);
-                put_string(&mut out, &hello.user_agent);
+                put_string(&mut out, &hello.name, LONGEST_OF_TWO);
+                put_string(&mut out, &hello.user_agent, LONGEST_OF_TWO);
             }
             Self::Welcome(terms) => {
                 out.push(2);
@@ -141,7 +141,7 @@ impl Packet {
             }
             Self::Refused { reason, text } => {
                 out.extend([3, *reason as u8]);
-                put_string(&mut out, text);
+                put_string(&mut out, text, MAX_PACKET - 4);
             }
             Self::Offer { segment, blocks } => {
                 out.push(4);
@@ -263,10 +263,12 @@ impl Refusal {
     }
 }
 
+/// Two strings of a packet have room for so many bytes each, beside its other fields.
+const LONGEST_OF_TWO: usize = 400;
+
 /// Appends a string, cut to what a packet has room for.
-fn put_string(out: &mut Vec<u8>, string: &str) {
-    const LONGEST: usize = 400;
-    let mut len = string.len().min(LONGEST);
+fn put_string(out: &mut Vec<u8>, string: &str, longest: usize) {
+    let mut len = string.len().min(longest);
     while !string.is_char_boundary(len) {
         len -= 1;
     }
@@ -343,6 +345,9 @@ mod tests {
         };
         assert_eq!((back.terms, &back.name), (hello.terms, &hello.name));
         assert_eq!(back.user_agent.len(), 400, "cut to what has room");
+        let refused = Packet::Refused { reason: Refusal::Resources, text: "é".repeat(1000) };
+        assert_eq!(refused.encode().len(), MAX_PACKET, "as long as a packet may be");
+        assert!(Packet::decode(&refused.encode()).is_ok());
         let blocks = Blocks { bytes: 64, count: 3 };
         for packet in [
             Packet::Doorbell,

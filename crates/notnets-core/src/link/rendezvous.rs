@@ -48,6 +48,7 @@ mod peer;
 mod socket;
 
 pub use directory::{Directory, Origin};
-pub use error::{Absence, DescriptorLimit, RendezvousError};
+pub use error::{Absence, RendezvousError};
 pub use listener::Listener;
+pub use notnets_memory::descriptors::DescriptorLimit;
 pub use notnets_memory::process::{PeerCredentials, peer_credentials};

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::{OwnSegment, PAGE, PeerSegment, Releases, SegmentError, WORD};
+use rustix::io::Errno;
 
 use super::packet::Packet;
 use super::socket::Socket;
@@ -17,7 +18,7 @@ use super::socket::Socket;
 const FIRST_ID: u32 = 2;
 /// A process offers at most so many bytes on one link, whatever its peer would accept.
 pub const MAX_OFFERED: usize = 32 << 20;
-/// Blocks of offered segments are at most this large: more is copied out at once on arrival.
+/// Blocks of offered segments are at most this large: what is larger goes in several frames.
 const MAX_BLOCK: u32 = 1 << 20;
 
 /// A process accepts at most so many segments on one link, each of which takes two mappings. Those
@@ -90,10 +91,9 @@ impl Segments {
     /// When there is no memory for it: the link goes on with what it has.
     pub fn offer(&mut self, blocks: Blocks) -> Result<(), SegmentError> {
         let made = OwnSegment::create(blocks.segment_bytes())?;
-        let os = |source: io::Error| SegmentError::Os {
-            step: "share",
-            bytes: blocks.segment_bytes(),
-            source: rustix::io::Errno::from_io_error(&source).unwrap_or(rustix::io::Errno::IO),
+        let os = |error: io::Error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            SegmentError::from_errno("share", blocks.segment_bytes(), errno)
         };
         let descriptor = made.descriptor().try_clone_to_owned().map_err(os)?;
         let segment = self.next;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
+    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, send, sendmsg, shutdown,
 };
 
 use super::packet::{BadPacket, MAX_PACKET, Packet};
@@ -45,6 +45,12 @@ impl Socket {
     /// closed will be seen by who reads from it.
     pub fn ring(&self) {
         let _ = send(&self.0, &Packet::Doorbell.encode(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+
+    /// Ends the connection for both sides, whoever still holds this socket.
+    pub fn shut_down(&self) {
+        // It fails when the peer is gone, and then nothing is left to end.
+        let _ = shutdown(&self.0, Shutdown::Both);
     }
 
     /// Sends a packet, perhaps with a descriptor.
@@ -117,6 +123,17 @@ mod tests {
         a.send(&Packet::Accept { segment: 3 }, Some(a.as_fd())).unwrap();
         let Incoming::Packet(Packet::Accept { segment: 3 }, Some(_)) = b.receive().unwrap() else { panic!() };
         assert_eq!(b.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_connection_that_is_shut_down_is_closed_while_its_socket_is_held() {
+        let (a, b) = pair();
+        a.ring();
+        a.shut_down();
+        assert!(matches!(b.receive(), Ok(Incoming::Packet(Packet::Doorbell, None))));
+        assert!(matches!(b.receive(), Ok(Incoming::Closed)));
+        assert!(matches!(a.receive(), Ok(Incoming::Closed)));
+        a.shut_down();
     }
 
     #[test]

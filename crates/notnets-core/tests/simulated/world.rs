@@ -212,6 +212,7 @@ impl World {
                 call.into_iter().for_each(|call| call.must_wait_to_send = false);
                 handlers.entry(stream).and_modify(|handler| handler.must_wait_to_send = false);
             }
+            Event::Over(_) => {}
             Event::Cancelled(stream, _) => {
                 if let Some(handler) = handlers.remove(&stream) {
                     assert!(self.scripts[handler.key].cut, "a call was cancelled that nobody cut short");

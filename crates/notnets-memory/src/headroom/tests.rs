@@ -98,8 +98,8 @@ fn idle_page_cache_is_as_good_as_free() {
     let system = v2_system();
     system.v2("sys/fs/cgroup/shop.slice/cart.service", "1000", 950, 700);
     assert_eq!(system.tightest(), at("sys/fs/cgroup/shop.slice/cart.service", 750));
-    assert_eq!(system.view().check(750), Ok(()));
-    assert!(system.view().check(751).is_err());
+    assert_eq!(system.view().check(750, 0), Ok(()));
+    assert!(system.view().check(751, 0).is_err());
 }
 
 #[test]
@@ -141,9 +141,9 @@ fn a_process_that_is_moved_is_followed() {
     system.v2("sys/fs/cgroup/shop.slice", "1000", 0, 0);
     system.v2("sys/fs/cgroup/small", "10", 0, 0);
     let view = system.view();
-    assert_eq!(view.check(100), Ok(()));
+    assert_eq!(view.check(100, 0), Ok(()));
     system.write("proc/self/cgroup", "0::/small\n");
-    assert!(view.check(100).is_err());
+    assert!(view.check(100, 0).is_err());
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn the_host_is_a_limit_too() {
         "MemTotal:       4096 kB\nMemFree:   1 kB\nMemAvailable:   1024 kB\nSwapFree: 9 kB\n",
     );
     assert_eq!(system.tightest(), at("host", MIB));
-    let error = system.view().check(MIB + 1).expect_err("is more than there is").to_string();
+    let error = system.view().check(MIB + 1, 0).expect_err("is more than there is").to_string();
     assert!(
         error.contains("the memory of this host leaves 1048576 bytes (1.0 MiB) of 4194304 bytes (4.0 MiB)"),
         "{error}"
@@ -168,7 +168,7 @@ fn the_host_is_a_limit_too() {
 fn the_error_gives_the_numbers_and_the_group() {
     let system = v2_system();
     system.v2("sys/fs/cgroup/shop.slice", &(8 * MIB).to_string(), 9 * MIB, 500);
-    let error = system.view().check(4 * MIB).expect_err("the group is over its limit");
+    let error = system.view().check(4 * MIB, 0).expect_err("the group is over its limit");
     assert_eq!(error.limit.available(), 0);
     let group = system.path("sys/fs/cgroup/shop.slice");
     assert_eq!(
@@ -179,6 +179,19 @@ fn the_error_gives_the_numbers_and_the_group() {
              that limit, or share less memory",
             group.display()
         )
+    );
+}
+
+#[test]
+fn some_of_it_stays_free() {
+    let system = v2_system();
+    system.v2("sys/fs/cgroup/shop.slice", &(8 * MIB).to_string(), 5 * MIB, 0);
+    assert_eq!(system.view().check(2 * MIB, MIB), Ok(()));
+    let error = system.view().check(2 * MIB + 1, MIB).expect_err("too little would stay free").to_string();
+    assert!(
+        error.contains("leaves 3145728 bytes (3.0 MiB) of 8388608 bytes (8.0 MiB)")
+            && error.contains(", while 1048576 bytes (1.0 MiB) stay free for what else is done there; raise"),
+        "{error}"
     );
 }
 
@@ -197,7 +210,7 @@ fn what_cannot_be_read_limits_nothing() {
     ] {
         let system = System::new(files);
         assert_eq!(system.tightest(), None);
-        assert_eq!(system.view().check(u64::MAX), Ok(()));
+        assert_eq!(system.view().check(u64::MAX, 0), Ok(()));
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as _;
-use notnets_core::call::{HeadError, Opened, ResponseHead, Sent};
+use notnets_core::call::{AtHand, Failure, HeadError, Opened, ResponseHead, Sent};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
@@ -50,7 +50,7 @@ pub(super) struct Call {
     pub(super) stream: u64,
     /// All of it has been received, and its stream is closed.
     over: bool,
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Call {
@@ -68,46 +68,43 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
         (call, endpoint) => call.or(endpoint),
     };
     let deadline = timeout.map(clock::after);
-    let permit = match &shared.calls {
-        Some(calls) => Arc::clone(calls).acquire_owned().await.ok(),
+    let mut permit = match &shared.calls {
+        Some(calls) => within(deadline, Arc::clone(calls).acquire_owned()).await?.ok(),
         None => None,
     };
     let (data, end) = poll_fn(|cx| Poll::Ready(first_data(cx, Pin::new(&mut body)))).await?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut outgoing = Outgoing { data, end };
-    let (link, stream, sent) = loop {
-        let link = match shared.usable() {
-            Some(link) => link,
-            None => within(deadline, shared.link()).await??,
-        };
-        let entries = || head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
-        let opened = open(&link, path, entries, deadline, &mut outgoing);
-        if let Some((stream, sent)) = within(deadline, opened).await?? {
-            break (link, stream, sent);
-        }
-        // That server goes away: on to the next.
-    };
-    let mut call = Call { link, stream, over: false, _permit: permit };
-    if sent != Sent::All {
-        // The rest goes beside the response, as both sides of a stream are independent.
-        tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, outgoing.data, body));
-    }
-    let received = poll_fn(|cx| {
-        call.link.0.poll_received(cx, stream, |state| {
-            let head = match (state.connection.response(stream), &state.broken) {
-                (None, None) => return None,
-                (Some(Ok(head)), _) => head,
-                (_, Some(failure)) => return Some(Err(failure.clone())),
-                (Some(Err(failure)), None) => return Some(Err(failure)),
+    let (mut call, (head, at_hand)) = loop {
+        let mut outgoing = Outgoing { data: data.clone(), end };
+        let (link, stream, sent) = loop {
+            let link = match shared.usable() {
+                Some(link) => link,
+                None => within(deadline, shared.link()).await??,
             };
-            let at_hand = state.connection.take_at_hand(stream);
-            if at_hand.end.is_some() {
-                state.close(stream);
+            let entries =
+                || head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
+            let opened = open(&link, path, entries, deadline, &mut outgoing);
+            if let Some((stream, sent)) = within(deadline, opened).await?? {
+                break (link, stream, sent);
             }
-            Some(Ok((head, at_hand)))
-        })
-    });
-    let (head, at_hand) = received.await.map_err(|failure| failure_status(&failure))?;
+            // That server goes away: on to the next.
+        };
+        let mut call = Call { link, stream, over: false, permit };
+        if sent != Sent::All {
+            // The rest goes beside the response, as both sides of a stream are independent.
+            let rest = if end { Body::empty() } else { std::mem::take(&mut body) };
+            let Outgoing { data, end } = outgoing;
+            tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, data, rest, end));
+        }
+        match poll_fn(|cx| poll_head(cx, &call)).await {
+            Ok(received) => break (call, received),
+            // The server went away as the call was made, and its application has not seen it.
+            Err(failure) if end && failure.retry_safe && call.link.0.is_draining() => {
+                permit = call.permit.take()
+            }
+            Err(failure) => return Err(failure_status(&failure)),
+        }
+    };
     call.over = at_hand.end.is_some();
     match head {
         ResponseHead::TrailersOnly(status, metadata) => {
@@ -120,6 +117,24 @@ pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<
             Ok(response(code, headers, Body::new(ResponseBody::new(call, at_hand))))
         }
     }
+}
+
+/// The response's head, and what has come with it.
+fn poll_head(cx: &mut Context<'_>, call: &Call) -> Poll<Result<(ResponseHead, AtHand), Failure>> {
+    let stream = call.stream;
+    call.link.0.poll_received(cx, stream, |state| {
+        // An answer that came before the link's end still counts.
+        let head = match state.connection.response(stream) {
+            Some(Ok(head)) => head,
+            Some(Err(failure)) => return Some(Err(failure)),
+            None => return state.failure_of(stream).map(Err),
+        };
+        let at_hand = state.connection.take_at_hand(stream);
+        if at_hand.end.is_some() {
+            state.close(stream);
+        }
+        Some(Ok((head, at_hand)))
+    })
 }
 
 fn response(code: http::StatusCode, headers: http::HeaderMap, body: Body) -> Response<Body> {
@@ -171,6 +186,7 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
     outgoing: &mut Outgoing,
 ) -> Result<Option<(u64, Sent)>, Status> {
     let mut waiters = Some(Waiters::default());
+    let mut place = Place { link, ticket: None };
     poll_fn(|cx| {
         link.0.with(|state| {
             if state.broken.is_some() {
@@ -179,11 +195,14 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
             let Outgoing { data, end } = outgoing;
             match state.connection.open(path, entries(), deadline, data, *end, &mut waiters) {
                 Ok(Opened::Stream(stream, sent)) => {
+                    if let Some(ticket) = place.ticket.take() {
+                        state.leave_openers(ticket, true);
+                    }
                     let sent = if *end || sent != Sent::All { sent } else { Sent::Part };
                     Poll::Ready(Ok(Some((stream, sent))))
                 }
                 Ok(Opened::NotYet) => {
-                    state.wait_to_open(cx.waker());
+                    state.wait_to_open(&mut place.ticket, cx.waker());
                     Poll::Pending
                 }
                 Ok(Opened::Never) => Poll::Ready(Ok(None)),
@@ -192,6 +211,20 @@ async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         })
     })
     .await
+}
+
+/// A place among those that wait to open a stream, if there was a need to wait.
+struct Place<'a> {
+    link: &'a ClientLink,
+    ticket: Option<u64>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.link.0.with(|state| state.leave_openers(ticket, false));
+        }
+    }
 }
 
 fn head_status(error: &HeadError) -> Status {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use notnets_core::Role;
 use notnets_core::link::handshake::Dialing;
+use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::link::{Established, LinkError, Socket};
 use tokio::io::Interest;
@@ -27,6 +28,13 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 /// A server with a full backlog is tried again after so long, until the connect timeout.
 const BUSY: Duration = Duration::from_millis(1);
+/// One that ended while it was dialled is dialled again after these pauses.
+const ENDING: [Duration; 4] = [
+    Duration::from_millis(1),
+    Duration::from_millis(3),
+    Duration::from_millis(10),
+    Duration::from_millis(30),
+];
 
 /// A connection to a name, for generated clients. Cheap to clone, and used by many tasks at once.
 ///
@@ -153,6 +161,11 @@ impl Shared {
     }
 }
 
+/// Did we dial a server that was about to end? Then there may be another by now, or certainly none.
+fn is_ending(error: &LinkError) -> bool {
+    matches!(error, LinkError::Closed | LinkError::Refused { reason: Refusal::ShuttingDown, .. })
+}
+
 impl Endpoint {
     async fn dial(&self) -> Result<Arc<Link>, Error> {
         let name = self.uri.name().to_string();
@@ -165,14 +178,23 @@ impl Endpoint {
     async fn try_dial(&self) -> Result<Arc<Link>, Error> {
         self.limits.check()?;
         let name = self.uri.name();
-        let socket = loop {
-            match self.directory.connect(name) {
-                Err(RendezvousError::Busy { .. }) => tokio::time::sleep(BUSY).await,
-                other => break other?,
+        let mut pauses = ENDING.into_iter();
+        let established = loop {
+            let socket = match self.directory.connect(name) {
+                Err(RendezvousError::Busy { .. }) => {
+                    tokio::time::sleep(BUSY).await;
+                    continue;
+                }
+                connected => connected?,
+            };
+            match self.shake_hands(socket.into()).await {
+                Ok(established) => break established,
+                Err(source) => match pauses.next().filter(|_| is_ending(&source)) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(Error::Link { name: name.to_string(), source }),
+                },
             }
         };
-        let link = |source| Error::Link { name: name.to_string(), source };
-        let established = self.shake_hands(socket.into()).await.map_err(link)?;
         self.start(established).map_err(|source| Error::Io { step: "watch a link's socket", source })
     }
 

@@ -148,8 +148,8 @@ impl Endpoint {
         self
     }
 
-    /// Asks a server that is silent for so long whether it is there. Off unless set: the end of a
-    /// process is noticed without, only a server that hangs is not.
+    /// Asks the server so often whether it is there. Off unless set: the end of a process is noticed
+    /// without, only a server that hangs is not.
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keepalive_interval = Some(interval);
         self

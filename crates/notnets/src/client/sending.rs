@@ -14,23 +14,44 @@ use tonic::body::Body;
 
 use super::channel::ClientLink;
 
-/// Sends what is left of a body. Ends with the call, whoever ends it.
-pub(super) async fn send_body(link: Arc<ClientLink>, stream: u64, mut data: Bytes, body: Body) {
+/// Sends `data` and what is left of a body, which is nothing if it has `ended`. Ends with the call,
+/// whoever ends it.
+pub(super) async fn send_body(link: Arc<ClientLink>, stream: u64, data: Bytes, body: Body, ended: bool) {
+    let mut sending = Sending { link, stream, over: false };
+    send_all(&sending.link, stream, data, body, ended).await;
+    sending.over = true;
+}
+
+/// Ends the call if its body can't be sent any more: it has panicked, or its runtime ends.
+struct Sending {
+    link: Arc<ClientLink>,
+    stream: u64,
+    over: bool,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.over {
+            let status = Status::cancelled("the request's body was dropped before its end");
+            self.link.0.with(|state| state.fail_sending(self.stream, &status));
+        }
+    }
+}
+
+async fn send_all(link: &ClientLink, stream: u64, mut data: Bytes, body: Body, mut ended: bool) {
     let mut body = pin!(body);
     loop {
-        let end = body.is_end_stream();
-        if (!data.is_empty() || end) && send(&link, stream, &mut data, end).await == Sent::Stopped {
+        // A body that has said that it ends is not asked again.
+        ended = ended || body.is_end_stream();
+        if (!data.is_empty() || ended) && send(link, stream, &mut data, ended).await == Sent::Stopped {
             return;
         }
-        if end {
+        if ended {
             return;
         }
-        match next(&link, stream, body.as_mut()).await {
+        match next(link, stream, body.as_mut()).await {
             Next::Data(next) => data = next,
-            Next::End => {
-                send(&link, stream, &mut Bytes::new(), true).await;
-                return;
-            }
+            Next::End => ended = true,
             Next::Failed(status) => {
                 tracing::debug!(%status, "a request's body failed");
                 link.0.with(|state| state.fail_sending(stream, &status));

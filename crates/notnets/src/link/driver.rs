@@ -23,8 +23,16 @@ use super::{Link, Waiters};
 use crate::watch::{Watched, watch};
 use crate::{clock, wait};
 
+/// A client that is told to go away has so long to answer. Until then what it sends is taken; a client
+/// that hangs must not keep a server from stopping.
+const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Rounds of one poll before other tasks get a turn.
 const ROUNDS: usize = 4;
+/// Packets of one poll before other tasks get a turn.
+const PACKETS: usize = 64;
+/// When the link ends, at most so many batches are taken: more than the largest ring holds.
+const LAST_ROUNDS: usize = 2048;
 
 /// What a server does with a link's requests.
 pub(crate) trait Accept: Send {
@@ -46,7 +54,7 @@ impl Accept for NoRequests {
     }
 }
 
-/// When to ask a silent peer whether it is there.
+/// When to ask the peer whether it is there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keepalive {
     /// How often.
@@ -55,6 +63,22 @@ pub(crate) struct Keepalive {
     pub timeout: Duration,
     /// Also while no call is open.
     pub while_idle: bool,
+}
+
+/// The ping that was sent last.
+#[derive(Clone, Copy, Debug)]
+struct Pinged {
+    echo: u64,
+    at: u64,
+    answered: bool,
+}
+
+impl Pinged {
+    /// When the next one is due, or the answer to this one.
+    fn look_at(self, keepalive: Keepalive) -> u64 {
+        let pause = if self.answered { keepalive.interval } else { keepalive.timeout };
+        self.at.saturating_add(nanos(pause))
+    }
 }
 
 /// Runs until the link ends; its calls have been told why by then.
@@ -66,10 +90,11 @@ pub(crate) struct Driver<A> {
     /// Readable when the peer's process is gone.
     pidfd: Option<AsyncFd<Watched<OwnedFd>>>,
     accept: A,
-    shutting_down: bool,
+    /// Set once the link is being wound up: when calls are refused of which the client could not know
+    /// that they come too late.
+    refuse_at: Option<u64>,
     keepalive: Option<Keepalive>,
-    /// The ping that was sent last, when, and whether the peer owes an answer.
-    pinged: (u64, u64),
+    pinged: Pinged,
     timer: Pin<Box<Sleep>>,
     requests: Vec<(Request, AtHand)>,
 }
@@ -89,9 +114,9 @@ impl<A: Accept> Driver<A> {
             pidfd: pidfd.map(|pidfd| watch(pidfd, Interest::READABLE)).transpose()?,
             link,
             accept,
-            shutting_down: false,
+            refuse_at: None,
             keepalive,
-            pinged: (0, clock::now()),
+            pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             requests: Vec::new(),
         })
@@ -99,12 +124,18 @@ impl<A: Accept> Driver<A> {
 
     /// The socket's end, its packets, and doorbells.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut packets = 0;
         loop {
             let mut guard = match ready!(self.socket.poll_read_ready(cx)) {
                 Ok(guard) => guard,
                 Err(error) => return Poll::Ready(broken(&error)),
             };
             loop {
+                if packets == PACKETS {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                packets += 1;
                 match guard.try_io(|socket| socket.get_ref().receive()) {
                     Err(_would_block) => break,
                     Ok(Ok(Incoming::Packet(packet, descriptor))) => {
@@ -123,7 +154,7 @@ impl<A: Accept> Driver<A> {
                             return Poll::Ready(Failure::new(Code::INTERNAL, text));
                         }
                     }
-                    Ok(Ok(Incoming::Closed)) => return Poll::Ready(peer_gone()),
+                    Ok(Ok(Incoming::Closed)) => return Poll::Ready(self.peer_gone()),
                     Ok(Ok(Incoming::Bad(bad))) => {
                         let text = format!("the link was closed: the peer sent {bad}");
                         return Poll::Ready(Failure::new(Code::INTERNAL, text));
@@ -139,8 +170,10 @@ impl<A: Accept> Driver<A> {
         for _ in 0..ROUNDS {
             let Self { link, requests, .. } = self;
             let (taken, broken) = link.with(|state| {
-                state.set_driver(cx.waker());
                 let taken = state.receive();
+                if taken > 0 {
+                    state.expire();
+                }
                 requests.extend(std::iter::from_fn(|| {
                     let request = state.connection.accept()?;
                     // At once: tasks that the handler starts may wait before the handler itself does.
@@ -193,11 +226,15 @@ impl<A: Accept> Driver<A> {
                 return Poll::Ready(Failure::new(Code::UNAVAILABLE, text));
             }
             let wake_at = self.link.with(|state| {
-                if state.broken.is_none() {
-                    state.connection.expire(now);
+                state.expire();
+                if self.refuse_at.is_some_and(|at| at <= now) && state.broken.is_none() {
+                    state.connection.refuse();
                 }
                 let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
-                let wake_at = deadline.min(next_ping(self.keepalive, self.pinged));
+                let ping = self.keepalive.map(|keepalive| self.pinged.look_at(keepalive));
+                let refuse = self.refuse_at.filter(|at| *at > now && !state.connection.is_draining());
+                let wake_at = [ping, refuse].into_iter().flatten().fold(deadline, u64::min);
+                let wake_at = wake_at.min(state.watch_poller(now));
                 state.set_timer(wake_at);
                 wake_at
             });
@@ -212,21 +249,22 @@ impl<A: Accept> Driver<A> {
     /// Sends a ping when it is time. Returns whether the last one has gone unanswered for too long.
     fn keep_alive(&mut self, now: u64) -> bool {
         let Some(keepalive) = self.keepalive else { return false };
-        if now < next_ping(self.keepalive, self.pinged) {
-            return false;
-        }
-        let (last, sent) = self.pinged;
         self.link.with(|state| {
-            if last != 0 && state.pong != last {
-                return now >= sent.saturating_add(nanos(keepalive.timeout));
+            if state.pong == self.pinged.echo {
+                self.pinged.answered = true;
             }
-            if keepalive.while_idle || state.connection.open_streams() > 0 {
-                self.pinged = (last + 1, now);
-                state.connection.ping(last + 1);
-            } else {
-                self.pinged = (0, now);
-                state.pong = 0;
+            if now < self.pinged.look_at(keepalive) {
+                return false;
             }
+            if !self.pinged.answered {
+                return true;
+            }
+            let asks = keepalive.while_idle || state.connection.open_streams() > 0;
+            if asks {
+                self.pinged.echo += 1;
+                state.connection.ping(self.pinged.echo);
+            }
+            (self.pinged.at, self.pinged.answered) = (now, !asks);
             false
         })
     }
@@ -267,22 +305,51 @@ impl<A: Accept> Driver<A> {
         }
     }
 
+    fn peer_gone(&self) -> Failure {
+        self.link.with(|state| state.peer_gone = true);
+        Failure::new(
+            Code::UNAVAILABLE,
+            "the other end of the link is gone: its process has ended, or has let go of the link",
+        )
+    }
+
+    /// All of the above, in the order of their weight.
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut ended = self.poll_socket(cx);
+        if ended.is_pending() {
+            ended = self.poll_end(cx);
+        }
+        if ended.is_pending() {
+            ended = self.poll_timers(cx);
+        }
+        if ended.is_ready() {
+            // What the peer said before its end still counts.
+            let mut last = (0..LAST_ROUNDS).map(|_| self.link.with(|state| state.receive()));
+            let _all = last.any(|taken| taken == 0);
+            return ended;
+        }
+        self.poll_segments(cx);
+        self.poll_lanes(cx)
+    }
+
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
         if let Some(pidfd) = &self.pidfd
             && pidfd.poll_read_ready(cx).is_ready()
         {
-            return Poll::Ready(peer_gone());
+            return Poll::Ready(self.peer_gone());
         }
-        if !self.shutting_down && self.accept.poll_shutdown(cx).is_ready() {
-            self.shutting_down = true;
-            self.link.with(|state| {
-                if state.broken.is_none() {
-                    state.connection.go_away();
-                }
-            });
+        let begins = self.refuse_at.is_none() && self.accept.poll_shutdown(cx).is_ready();
+        if begins {
+            self.refuse_at = Some(clock::after(GO_AWAY_TIMEOUT));
         }
-        let (closing, open) = self.link.with(|state| (state.closing, state.connection.open_streams()));
-        if closing || (self.shutting_down && open == 0) {
+        // A link that either side winds up ends with its last stream.
+        let over = self.link.with(|state| {
+            if begins && state.broken.is_none() {
+                state.connection.go_away();
+            }
+            state.closing || state.is_wound_up()
+        });
+        if over {
             return Poll::Ready(Failure::new(Code::UNAVAILABLE, "the link was closed by this side"));
         }
         Poll::Pending
@@ -293,36 +360,20 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
-        let this = &mut *self;
-        let mut ended = this.poll_socket(cx);
-        if ended.is_pending() {
-            ended = this.poll_timers(cx);
+        // Before anything is looked at: what happens from now on wakes this task.
+        self.link.with(|state| state.set_driver(cx.waker()));
+        let ended = self.poll_link(cx);
+        if let Poll::Ready(failure) = &ended {
+            self.link.break_with(failure.clone());
         }
-        if ended.is_pending() {
-            ended = this.poll_end(cx);
-        }
-        if ended.is_ready() {
-            // What the peer said before its end still counts.
-            while this.link.with(|state| state.receive()) > 0 {}
-            return ended;
-        }
-        this.poll_segments(cx);
-        this.poll_lanes(cx)
+        ended
     }
 }
 
 impl<A> Drop for Driver<A> {
-    /// However the driver ends, also with its runtime: no call waits for what can't come.
+    /// Also when it is dropped with its runtime, no call waits for what can't come.
     fn drop(&mut self) {
-        self.link.break_with(peer_gone());
-    }
-}
-
-fn next_ping(keepalive: Option<Keepalive>, (last, sent): (u64, u64)) -> u64 {
-    match keepalive {
-        None => u64::MAX,
-        Some(keepalive) if last == 0 => sent.saturating_add(nanos(keepalive.interval)),
-        Some(keepalive) => sent.saturating_add(nanos(keepalive.interval.max(keepalive.timeout))),
+        self.link.break_with(runtime_gone());
     }
 }
 
@@ -330,8 +381,9 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn peer_gone() -> Failure {
-    Failure::new(Code::UNAVAILABLE, "the process at the other end of the link is gone")
+fn runtime_gone() -> Failure {
+    let text = "the runtime that this side of the link ran on has ended, or its server was dropped";
+    Failure::new(Code::UNAVAILABLE, text)
 }
 
 fn broken(error: &io::Error) -> Failure {

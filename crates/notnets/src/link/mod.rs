@@ -7,6 +7,9 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
+mod openers;
+#[cfg(test)]
+mod tests;
 mod waiters;
 mod wakes;
 
@@ -22,11 +25,20 @@ use notnets_memory::process::ForkGuard;
 
 use crate::clock;
 use crate::wait::{self, Budget, Wait};
+use openers::Openers;
 pub(crate) use waiters::Waiters;
 pub(crate) use wakes::Wakes;
 
-/// Descriptors taken in one go before others get a turn.
-const BATCH: usize = 64;
+/// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
+/// piled up none is started that has been cancelled behind the others.
+const BATCH: usize = 128;
+/// A task that waits for something takes at most so many batches that don't bring it.
+const MOST_ROUNDS: usize = 16;
+/// So many calls at most are woken at once to open their streams: they fill a ring.
+const MOST_WOKEN: usize = 128;
+/// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
+/// it selects, and waits for something else by now.
+const POLLER_PATIENCE: u64 = 5_000_000;
 
 /// One end of a link.
 #[derive(Debug)]
@@ -43,6 +55,8 @@ pub(crate) struct State {
     pub segments: Segments,
     /// Why no call can be made any more.
     pub broken: Option<Failure>,
+    /// The peer reads no more: it has closed the link, or its process has ended.
+    pub peer_gone: bool,
     /// The local side wants the link to end.
     pub closing: bool,
     /// The last answered ping.
@@ -50,12 +64,18 @@ pub(crate) struct State {
     budget: Budget,
     /// The stream whose task polls the lane.
     poller: Option<u64>,
+    /// How often such a task has said that it will come back.
+    polls: u64,
+    /// What the driver saw of that when it last looked, and when it looks again.
+    watch: Option<(u64, u64)>,
     /// Tasks that wait to open a stream.
-    openers: Vec<Waker>,
+    openers: Openers,
     driver: Option<Waker>,
     /// When the driver wakes by itself.
     timer: u64,
     wakes: Wakes,
+    /// Wakers that are not needed any more, to be dropped when the lock is not held.
+    replaced: Vec<Waker>,
     space_armed: bool,
 }
 
@@ -72,14 +92,18 @@ impl Link {
             connection: Connection::new(role, lanes, own, peer_limits),
             segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
             broken: None,
+            peer_gone: false,
             closing: false,
             pong: 0,
             budget: Budget::new(wait),
             poller: None,
-            openers: Vec::new(),
+            polls: 0,
+            watch: None,
+            openers: Openers::default(),
             driver: None,
             timer: u64::MAX,
             wakes: Wakes::default(),
+            replaced: Vec::new(),
             space_armed: false,
         };
         let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
@@ -99,11 +123,9 @@ impl Link {
         // A panic while the lock was held is a bug of ours; the state is checked as a peer's is, so
         // going on does no harm beyond this link.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.fork.is_forked_child() && state.broken.is_none() {
-            state.broken = Some(Failure::new(
-                Code::UNAVAILABLE,
-                "this process was forked from the one that made the channel: make a channel after the fork",
-            ));
+        if self.fork.is_forked_child() {
+            state.connection.detach();
+            state.broken.get_or_insert_with(forked);
         }
         state
     }
@@ -113,6 +135,7 @@ impl Link {
     fn settle(&self, mut state: MutexGuard<'_, State>) {
         let ring = state.settle();
         let wakes = std::mem::take(&mut state.wakes);
+        let _replaced = std::mem::take(&mut state.replaced);
         drop(state);
         if ring {
             self.socket.ring();
@@ -131,17 +154,23 @@ impl Link {
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut state = self.lock();
+        let mut rounds = 0;
         loop {
             if let Some(found) = check(&mut state) {
                 state.stop_polling(stream);
                 self.settle(state);
                 return Poll::Ready(found);
             }
-            if state.poller.is_some_and(|poller| poller != stream) {
+            if state.poller.is_some_and(|poller| poller != stream) || state.is_over() {
                 break;
             }
             if state.receive() > 0 {
-                continue;
+                rounds += 1;
+                if rounds < MOST_ROUNDS {
+                    continue;
+                }
+                state.will_poll_again(stream, cx.waker());
+                break;
             }
             let now = clock::now();
             if state.budget.allows(now) {
@@ -151,7 +180,7 @@ impl Link {
                 if wait::spin(|| lanes.is_ready()) {
                     continue;
                 }
-                cx.waker().wake_by_ref();
+                state.will_poll_again(stream, cx.waker());
                 break;
             }
             state.stop_polling(stream);
@@ -159,9 +188,7 @@ impl Link {
                 break;
             }
         }
-        if let Some(waiters) = state.connection.user(stream) {
-            waiters.wait_received(cx.waker());
-        }
+        state.wait_received(stream, cx.waker());
         self.settle(state);
         Poll::Pending
     }
@@ -174,17 +201,24 @@ impl Link {
         self.settle(state);
     }
 
-    /// Ends the link: all its calls fail with this, at once.
+    /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
+    /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
+        state.connection.detach();
         let users = state.connection.take_users();
         let mut wakes = std::mem::take(&mut state.wakes);
         for waiters in users {
             waiters.wake_all(&mut wakes);
         }
-        wakes.extend(state.openers.drain(..));
+        state.openers.wake_all(&mut wakes);
         drop(state);
+        // The socket itself stays open for as long as a call or channel holds the link. A forked child
+        // shares it with its parent.
+        if !self.fork.is_forked_child() {
+            self.socket.shut_down();
+        }
         wakes.wake();
     }
 
@@ -196,11 +230,22 @@ impl Link {
         });
     }
 
+    /// Does the server take no new calls on this link?
+    pub(crate) fn is_draining(&self) -> bool {
+        self.lock().connection.is_draining()
+    }
+
     /// Can calls be opened?
     pub(crate) fn is_usable(&self) -> bool {
         let state = self.lock();
         state.broken.is_none() && !state.connection.is_draining()
     }
+}
+
+/// Calls and links are not inherited.
+fn forked() -> Failure {
+    let text = "this process was forked from the one that made the channel: make a channel after the fork";
+    Failure::new(Code::UNAVAILABLE, text)
 }
 
 impl State {
@@ -226,15 +271,39 @@ impl State {
         taken
     }
 
+    /// Ends the calls whose deadline has passed, so that none of them is started any more.
+    pub(crate) fn expire(&mut self) {
+        if self.broken.is_none() && self.connection.next_deadline().is_some() {
+            self.connection.expire(clock::now());
+        }
+    }
+
+    /// Why a call fails that has no answer, once the link is broken.
+    pub(crate) fn failure_of(&mut self, stream: u64) -> Option<Failure> {
+        let failure = self.broken.clone()?;
+        let unread = self.peer_gone && self.connection.is_unread(stream);
+        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
+    }
+
     /// May whoever drives this link poll on at `now`, rather than park?
     pub(crate) fn may_poll(&mut self, now: u64) -> bool {
         self.broken.is_none() && self.budget.allows(now)
     }
 
+    /// Does nothing come any more? After a violation frames may lie there, but none is taken.
+    fn is_over(&self) -> bool {
+        self.broken.is_some() || self.connection.violation().is_some()
+    }
+
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
     #[inline]
     pub(crate) fn park(&mut self) -> bool {
-        self.broken.is_some() || !self.connection.lanes().arm_frames()
+        self.is_over() || !self.connection.lanes().arm_frames()
+    }
+
+    /// Are no new streams taken, and the old ones over?
+    pub(crate) fn is_wound_up(&self) -> bool {
+        self.connection.is_draining() && self.connection.open_streams() == 0
     }
 
     /// Is a task of the local side polling the lane?
@@ -242,9 +311,29 @@ impl State {
         self.poller.is_some()
     }
 
-    pub(crate) fn wait_to_open(&mut self, waker: &Waker) {
-        if !self.openers.iter().any(|other| other.will_wake(waker)) {
-            self.openers.push(waker.clone());
+    pub(crate) fn wait_received(&mut self, stream: u64, waker: &Waker) {
+        let replaced = self.connection.user(stream).and_then(|waiters| waiters.wait_received(waker));
+        self.replaced.extend(replaced);
+    }
+
+    pub(crate) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+        self.replaced.extend(self.openers.wait(ticket, waker));
+    }
+
+    /// Who waited to open a stream has one, or has given up: then what it may have been woken for is
+    /// there for others.
+    pub(crate) fn leave_openers(&mut self, ticket: u64, opened: bool) {
+        self.openers.leave(ticket);
+        if !opened && self.broken.is_none() {
+            self.connection.wake_queued();
+        }
+    }
+
+    /// If those that are woken don't use all there is, the next look for room finds the others.
+    fn wake_openers(&mut self) {
+        let free = self.connection.free_streams().min(MOST_WOKEN);
+        if self.openers.wake(free, &mut self.wakes) {
+            self.connection.want_to_open();
         }
     }
 
@@ -281,15 +370,43 @@ impl State {
         }
     }
 
+    /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
+    fn will_poll_again(&mut self, stream: u64, waker: &Waker) {
+        waker.wake_by_ref();
+        self.poller = Some(stream);
+        self.polls += 1;
+        if self.watch.is_none() {
+            self.wake_driver();
+        }
+    }
+
+    /// Takes the lane from a task that does not come back. Returns when to look again.
+    pub(crate) fn watch_poller(&mut self, now: u64) -> u64 {
+        let forgotten = self.watch.is_some_and(|(polls, until)| polls == self.polls && now >= until);
+        if forgotten {
+            self.poller = None;
+        }
+        self.watch = match (self.poller, self.watch) {
+            (None, _) => None,
+            (Some(_), Some((polls, until))) if now < until => Some((polls, until)),
+            (Some(_), _) => Some((self.polls, now + POLLER_PATIENCE)),
+        };
+        self.watch.map_or(u64::MAX, |(_, until)| until)
+    }
+
     /// The stream's task does not look at the lane any more: then it has to be armed.
     fn stop_polling(&mut self, stream: u64) {
         if self.poller != Some(stream) {
             return;
         }
         self.poller = None;
-        while !self.park() {
+        for _ in 0..MOST_ROUNDS {
+            if self.park() {
+                return;
+            }
             self.receive();
         }
+        self.wake_driver();
     }
 
     /// Returns whether the peer has to be rung.
@@ -302,9 +419,11 @@ impl State {
             self.on_event(event);
         }
         let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
-        // A link that is wound up ends with its last stream.
-        let drained = self.connection.is_draining() && self.connection.open_streams() == 0;
-        if timer || drained || self.connection.violation().is_some() || self.connection.wants_segment() {
+        if timer
+            || self.is_wound_up()
+            || self.connection.violation().is_some()
+            || self.connection.wants_segment()
+        {
             if timer {
                 self.timer = 0;
             }
@@ -342,13 +461,17 @@ impl State {
                     waiters.wake_all(&mut self.wakes);
                 }
             }
-            Event::CanOpen => self.wakes.extend(self.openers.drain(..)),
+            Event::Over(mut waiters) => self.wakes.extend(waiters.received()),
+            Event::CanOpen if self.connection.is_draining() => self.openers.wake_all(&mut self.wakes),
+            Event::CanOpen => self.wake_openers(),
             Event::Pong(echo) => {
                 self.pong = echo;
                 self.wake_driver();
             }
             // The driver that received it accepts it; a channel asks when it opens its next call.
-            Event::Request | Event::GoAway => {}
+            Event::Request => {}
+            // For a server: the link can be wound up.
+            Event::GoAway => self.wake_driver(),
         }
     }
 }

@@ -13,10 +13,15 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Wake this when something was received.
+    /// Wake this when something was received. Returns what was to be woken before: the application's
+    /// wakers may own whole tasks, so they are not dropped while the link is locked.
     #[inline]
-    pub(crate) fn wait_received(&mut self, waker: &Waker) {
-        store(&mut self.received, waker);
+    #[must_use]
+    pub(super) fn wait_received(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.received {
+            Some(present) if present.will_wake(waker) => None,
+            _ => self.received.replace(waker.clone()),
+        }
     }
 
     /// Wake this when something that did not fit may be sent.

@@ -66,7 +66,14 @@ pub(super) struct Shared {
 
 /// Serves one connection to its end.
 pub(super) async fn serve_connection(shared: Arc<Shared>, socket: Socket) {
-    match tokio::time::timeout(HELLO_TIMEOUT, hello(&socket)).await {
+    let mut shutdown = shared.shutdown.clone();
+    let hello = tokio::select! {
+        hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&socket)) => hello,
+        _ = shutdown.wait_for(|stop| *stop) => {
+            return refuse(&socket, Refusal::ShuttingDown, "the server shuts down");
+        }
+    };
+    match hello {
         // Somebody looked whether we live.
         Err(_) | Ok(None) => {}
         Ok(Some((Packet::Inspect, _))) => {

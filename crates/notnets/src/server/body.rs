@@ -44,10 +44,8 @@ impl Body for RequestBody {
         let stream = self.stream;
         let received = self.link.with(|state| {
             let received = receive(state, stream);
-            if received.is_none()
-                && let Some(waiters) = state.connection.user(stream)
-            {
-                waiters.wait_received(cx.waker());
+            if received.is_none() {
+                state.wait_received(stream, cx.waker());
             }
             received
         });

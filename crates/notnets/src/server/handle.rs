@@ -249,7 +249,7 @@ impl CallGuard {
 
 async fn respond(mut guard: CallGuard, response: Response<Body>) {
     match try_respond(&guard, response).await {
-        Ok(()) => guard.over = true,
+        Ok(()) | Err(Cut::Over) => guard.over = true,
         Err(Cut::HeadTooLarge(error)) => {
             tracing::debug!(%error, "a response could not be sent");
             guard.reset(Code::RESOURCE_EXHAUSTED, "response metadata too large");
@@ -263,6 +263,8 @@ async fn respond(mut guard: CallGuard, response: Response<Body>) {
 
 /// Why a response could not be sent whole.
 enum Cut {
+    /// The call is over; nobody listens.
+    Over,
     HeadTooLarge(call::HeadError),
     Body(Status),
 }
@@ -340,6 +342,8 @@ async fn send_body(guard: &CallGuard, mut body: Body) -> Result<HeaderMap, Cut> 
 }
 
 async fn send_data(guard: &CallGuard, mut data: Bytes) -> Result<(), Cut> {
-    guard.send(|state, stream| Ok(state.connection.send(stream, &mut data, false))).await?;
-    Ok(())
+    match guard.send(|state, stream| Ok(state.connection.send(stream, &mut data, false))).await? {
+        Sent::Stopped => Err(Cut::Over),
+        _ => Ok(()),
+    }
 }

@@ -162,8 +162,8 @@ impl<L> Server<L> {
         self
     }
 
-    /// Asks a client that is silent for so long whether it is there. Off unless set: the end of a
-    /// process is noticed without.
+    /// Asks each client so often whether it is there. Off unless set: the end of a process is noticed
+    /// without, only a client that hangs is not.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.config.keepalive_interval = interval;
         self

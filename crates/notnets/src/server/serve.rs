@@ -45,6 +45,9 @@ impl Bound {
     ) -> Result<Self, Error> {
         settings.limits.check()?;
         let names = names.names()?;
+        if names.is_empty() {
+            return Err(Error::Uri("no name to serve is given, as `notnets:///NAME`".to_owned()));
+        }
         let listen = |name| settings.directory.listen(name);
         let listeners = names.iter().map(listen).collect::<Result<_, _>>()?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -6,8 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use notnets_memory::descriptors::DescriptorLimit;
 use rustix::io::Errno;
-use rustix::process::{Resource, getegid, geteuid, getrlimit};
+use rustix::process::{getegid, geteuid};
 use thiserror::Error;
 
 use super::directory::{Directory, MAX_PATH_LENGTH};
@@ -171,11 +172,10 @@ impl RendezvousError {
     /// The one place where error numbers get their meaning. `action` completes "may not … /run/notnets".
     pub(super) fn from_errno(action: &'static str, path: &Path, errno: Errno) -> Self {
         let path = path.to_path_buf();
+        if let Some(limit) = DescriptorLimit::of(errno) {
+            return RendezvousError::NoDescriptors { action, path, limit };
+        }
         match errno {
-            Errno::MFILE => {
-                RendezvousError::NoDescriptors { action, path, limit: DescriptorLimit::of_process() }
-            }
-            Errno::NFILE => RendezvousError::NoDescriptors { action, path, limit: DescriptorLimit::System },
             Errno::ACCESS | Errno::PERM => Self::denied(action, path, errno),
             Errno::ROFS => RendezvousError::ReadOnlyFileSystem { action, path },
             Errno::NOTDIR => RendezvousError::NotADirectory { path },
@@ -226,45 +226,6 @@ impl fmt::Display for Absence {
             Absence::NoSocket => "there is no such socket",
             Absence::Ended => "its server has ended",
         })
-    }
-}
-
-/// Which limit left no file descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DescriptorLimit {
-    /// That of the process, `RLIMIT_NOFILE`.
-    Process {
-        /// The soft limit, which counts; `None` is without limit.
-        soft: Option<u64>,
-        /// The hard limit, to which the process may raise it.
-        hard: Option<u64>,
-    },
-    /// That of the whole system, `fs.file-max`.
-    System,
-}
-
-impl DescriptorLimit {
-    fn of_process() -> Self {
-        let limit = getrlimit(Resource::Nofile);
-        DescriptorLimit::Process { soft: limit.current, hard: limit.maximum }
-    }
-}
-
-impl fmt::Display for DescriptorLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = |limit: &Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
-        match self {
-            DescriptorLimit::Process { soft, hard } => write!(
-                f,
-                "RLIMIT_NOFILE of this process is {} (hard limit {}); raise it with `ulimit -n` or LimitNOFILE=, \
-                 or look for descriptors that are not closed",
-                number(soft),
-                number(hard)
-            ),
-            DescriptorLimit::System => {
-                f.write_str("the limit of the whole system is reached; raise it with `sysctl fs.file-max`")
-            }
-        }
     }
 }
 

@@ -1,0 +1,34 @@
+//! What a link holds in private memory because of its peer.
+
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::Connection;
+
+/// Everything that a peer can make grow. [`Limits`](crate::limits::Limits) bound all of it, whatever
+/// the peer does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Bytes received that the application has not taken.
+    pub unread: usize,
+    /// Requests received that the application has not accepted.
+    pub requests: usize,
+    /// Frames that wait for room in the ring.
+    pub control: usize,
+    /// Streams that wait for room or credit.
+    pub waiting: usize,
+    /// Deadlines that have not passed.
+    pub deadlines: usize,
+}
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// Counts it, which takes a look at every stream.
+    pub fn backlog(&self) -> Backlog {
+        Backlog {
+            unread: self.streams.values().map(|stream| stream.receive.queue.bytes()).sum(),
+            requests: self.arrived.len(),
+            control: self.control.streams(),
+            waiting: self.queued.len() + self.starved.len(),
+            deadlines: self.deadlines.len(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a peer does over and over makes nothing grow on the other side.
+
+use notnets_core::call::{Sent, Violation};
+use notnets_core::frame::{Frame, INLINE, Kind, Payload};
+use notnets_core::limits::{Limits, MIN_CHARGE, MIN_WINDOW};
+use notnets_core::pair::{HeapConnection, Pair};
+use notnets_memory::lane::Geometry;
+
+const NONE: [(&str, &[u8]); 0] = [];
+const STREAMS: u32 = 10;
+const TIMES: u64 = 10_000;
+
+fn pair() -> Pair {
+    let limits = Limits { streams: STREAMS, link_window: 2 * MIN_WINDOW, ..Limits::default() };
+    Pair::new(Geometry::default(), limits, limits)
+}
+
+/// Pushes frames that the connection on this side knows nothing of; the other side takes them.
+fn push(pair: &mut Pair, frames: impl IntoIterator<Item = Frame>) {
+    for frame in frames {
+        assert!(pair.client.lanes().room().unwrap() > 0);
+        pair.client.lanes().push(frame.encode());
+        pair.server.receive(1);
+    }
+}
+
+fn forget_events(side: &mut HeapConnection) {
+    while side.poll_event().is_some() {}
+}
+
+#[test]
+fn calls_that_are_taken_back_while_their_answers_are_not_taken() {
+    let mut pair = pair();
+    let mut stream = 0;
+    while pair.server.violation().is_none() {
+        stream += 1;
+        assert!(stream < TIMES, "it goes on for ever");
+        push(&mut pair, [Frame::new(Kind::Request, stream), Frame::new(Kind::Reset, stream)]);
+        forget_events(&mut pair.server);
+        let backlog = pair.server.backlog();
+        assert!(backlog.control <= STREAMS as usize + 3, "{backlog:?}");
+        assert!(backlog.requests <= STREAMS as usize, "{backlog:?}");
+    }
+    assert!(matches!(pair.server.violation(), Some(Violation::Unread(_))), "{:?}", pair.server.violation());
+}
+
+#[test]
+fn calls_over_the_limit_while_their_refusals_are_not_taken() {
+    let mut pair = pair();
+    let mut stream = 0;
+    while pair.server.violation().is_none() {
+        stream += 1;
+        assert!(stream < TIMES, "it goes on for ever");
+        push(&mut pair, [Frame::new(Kind::Request, stream)]);
+        forget_events(&mut pair.server);
+        assert!(pair.server.open_streams() <= STREAMS as usize);
+        let backlog = pair.server.backlog();
+        assert!(backlog.control <= STREAMS as usize + 3, "{backlog:?}");
+    }
+    assert!(matches!(pair.server.violation(), Some(Violation::Unread(_))), "{:?}", pair.server.violation());
+}
+
+/// A client may take calls back faster than the server's application accepts any.
+#[test]
+fn calls_that_are_taken_back_before_they_are_accepted() {
+    let mut pair = pair();
+    for stream in 1..TIMES {
+        push(&mut pair, [Frame::new(Kind::Request, stream), Frame::new(Kind::Reset, stream)]);
+        take_answers(&mut pair);
+        let backlog = pair.server.backlog();
+        assert!(backlog.requests <= STREAMS as usize, "{backlog:?}");
+    }
+    assert_eq!(pair.server.violation(), None);
+    assert!(pair.server.accept().is_none(), "nobody waits for any of them");
+}
+
+/// The response to each call waits for credit of the link, which the client never gives.
+#[test]
+fn calls_that_are_taken_back_while_their_responses_wait_for_credit() {
+    let mut pair = pair();
+    for stream in 1..TIMES {
+        push(&mut pair, [Frame::new(Kind::Request, stream)]);
+        assert_eq!(pair.server.accept().expect("a request").stream, stream);
+        pair.server.respond(stream, NONE, &mut &[0; 4096][..], None).unwrap();
+        // As often as its application tries.
+        for _ in 0..3 {
+            assert_eq!(pair.server.send(stream, &mut &[0; 4096][..], false), Sent::Nothing);
+        }
+        assert_eq!(pair.server.backlog().waiting, 1);
+        push(&mut pair, [Frame::new(Kind::Reset, stream)]);
+        take_answers(&mut pair);
+        assert_eq!(pair.server.backlog().waiting, 0);
+    }
+    assert_eq!(pair.server.violation(), None);
+}
+
+/// Each stream stays within its own window; all of them together don't within the link's.
+#[test]
+fn data_on_many_streams_that_nobody_takes() {
+    let mut pair = pair();
+    let streams = u64::from(STREAMS);
+    push(&mut pair, (1..=streams).map(|stream| Frame::new(Kind::Request, stream)));
+    let payload = Payload::Inline { bytes: [7; INLINE], len: INLINE as u8, head: 0 };
+    let mut sent = 0;
+    while pair.server.violation().is_none() {
+        sent += 1;
+        assert!(sent < TIMES, "it goes on for ever");
+        push(&mut pair, [Frame { payload, ..Frame::new(Kind::Data, 1 + sent % streams) }]);
+        forget_events(&mut pair.server);
+        assert!(pair.server.backlog().unread as u64 <= u64::from(2 * MIN_WINDOW));
+    }
+    assert_eq!(
+        sent,
+        u64::from(2 * MIN_WINDOW) / MIN_CHARGE + 1,
+        "small chunks are charged for as larger ones"
+    );
+    assert!(matches!(pair.server.violation(), Some(Violation::Window(_))), "{:?}", pair.server.violation());
+}
+
+/// What the server says is taken, and not heeded.
+fn take_answers(pair: &mut Pair) {
+    while pair.client.lanes().pop().is_some() {}
+    forget_events(&mut pair.server);
+}

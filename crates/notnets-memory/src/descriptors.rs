@@ -1,0 +1,52 @@
+//! Running out of file descriptors: which limit was reached, and what to do about it.
+
+use std::fmt;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+/// Which limit left no file descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescriptorLimit {
+    /// That of the process, `RLIMIT_NOFILE`.
+    Process {
+        /// The soft limit, which counts; `None` is without limit.
+        soft: Option<u64>,
+        /// The hard limit, to which the process may raise it.
+        hard: Option<u64>,
+    },
+    /// That of the whole system, `fs.file-max`.
+    System,
+}
+
+impl DescriptorLimit {
+    /// The limit that this error number stands for, if it stands for one.
+    pub fn of(errno: Errno) -> Option<Self> {
+        match errno {
+            Errno::MFILE => {
+                let limit = getrlimit(Resource::Nofile);
+                Some(Self::Process { soft: limit.current, hard: limit.maximum })
+            }
+            Errno::NFILE => Some(Self::System),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for DescriptorLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |limit: &Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
+        match self {
+            Self::Process { soft, hard } => write!(
+                f,
+                "RLIMIT_NOFILE of this process is {} (hard limit {}); raise it with `ulimit -n` or LimitNOFILE=, \
+                 or look for descriptors that are not closed",
+                number(soft),
+                number(hard)
+            ),
+            Self::System => {
+                f.write_str("the limit of the whole system is reached; raise it with `sysctl fs.file-max`")
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A forked child inherits no segment, only the values that once stood for one. To drop those must
+//! not unmap what has come to lie at the same place since.
+
+use std::process::Command;
+
+use notnets_memory::{OwnSegment, PAGE, PeerSegment, ReadMemory, WriteMemory};
+
+const ROLE: &str = "NOTNETS_TEST_ROLE";
+
+#[test]
+fn a_child_that_drops_its_parents_segments_unmaps_nothing() {
+    let mut forker = Command::new("/proc/self/exe");
+    forker.args(["--exact", "helper_process", "--nocapture", "--test-threads=1"]).env(ROLE, "forker");
+    let output = forker.output().expect("the test binary runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Not a test by itself: the process that forks.
+#[test]
+fn helper_process() {
+    if std::env::var_os(ROLE).is_none() {
+        return;
+    }
+    let mut parents: Vec<_> = (0..8).map(|_| OwnSegment::create(16 * PAGE).unwrap()).collect();
+    let seen = PeerSegment::map(parents[0].descriptor(), 16 * PAGE as u64).unwrap();
+    let (written, read) = (parents[0].carve(PAGE), seen.part(0, PAGE).unwrap());
+    match fork::fork().unwrap() {
+        fork::Fork::Child => {
+            // The kernel puts these where the parent's were: there is just the room.
+            let mut own: Vec<_> = (0..8).map(|_| OwnSegment::create(16 * PAGE).unwrap()).collect();
+            let words: Vec<_> = own.iter_mut().map(|own| own.carve(PAGE)).collect();
+            drop((parents, seen, written, read));
+            for words in &words {
+                words.store(0, 7);
+                assert_eq!(words.load(0), 7);
+            }
+            std::process::exit(0);
+        }
+        fork::Fork::Parent(child) => {
+            assert_eq!(fork::waitpid(child).unwrap(), 0, "the child's wait status");
+            written.store(0, 8);
+            assert_eq!(read.load(0), 8);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What one poll may do, however much the peer sends.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use notnets_core::call::{AtHand, Failure, Opened, Request, Sent};
+use notnets_core::frame::{Frame, Kind};
+use notnets_core::limits::Limits;
+use notnets_core::link::handshake::{Config, Dialing, answer};
+use notnets_core::link::packet::Packet;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::link::socket::Incoming;
+use notnets_core::link::{Established, Socket};
+
+use super::driver::{Accept, Driver, NoRequests};
+use super::*;
+
+/// Both ends of a new link.
+fn ends() -> (Established, Established) {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = Directory::at(temporary.path());
+    let name = "test".parse().unwrap();
+    let listener = directory.listen(&name).unwrap();
+    let dialing = Socket::from(directory.connect(&name).unwrap());
+    let server = Socket::from(listener.accept().unwrap().unwrap());
+    let dialing = Dialing::start(dialing, Config::default(), "test", "").unwrap();
+    let Incoming::Packet(Packet::Hello(hello), descriptor) = server.receive().unwrap() else { panic!() };
+    let server = answer(server, hello, descriptor, Config::default()).unwrap();
+    let welcome = dialing.socket().receive().unwrap();
+    (dialing.finish(welcome).unwrap(), server)
+}
+
+fn client(wait: Wait) -> (Arc<Link>, Established) {
+    let (client, server) = ends();
+    let (link, _) = Link::new(Role::Client, Limits::default(), wait, client).unwrap();
+    (link, server)
+}
+
+#[test]
+fn a_poll_ends_even_if_frames_go_on_coming() {
+    let (link, mut server) = client(Wait::Adaptive);
+    let mut looks = 0;
+    let mut cx = Context::from_waker(Waker::noop());
+    let polled = link.poll_received(&mut cx, 1, |_| {
+        looks += 1;
+        assert!(looks < 10_000, "it goes on for ever");
+        assert!(server.lanes.room().unwrap() > 0);
+        server.lanes.push(Frame::new(Kind::Pong, 0).encode());
+        None::<()>
+    });
+    assert!(polled.is_pending());
+}
+
+#[tokio::test]
+async fn one_poll_of_the_driver_takes_few_packets() {
+    let (link, server) = client(Wait::Adaptive);
+    let mut driver = Driver::new(Arc::clone(&link), None, NoRequests, None).unwrap();
+    let fill = || (0..).find(|_| server.socket.send(&Packet::Doorbell, None).is_err()).unwrap();
+    assert!(fill() > 100);
+    let mut taken = 0;
+    while taken == 0 {
+        let polled: Poll<Failure> = poll_fn(|cx| Poll::Ready(Pin::new(&mut driver).poll(cx))).await;
+        assert!(polled.is_pending());
+        taken = fill();
+        tokio::task::yield_now().await;
+    }
+    assert!(taken <= 100, "{taken} in one go");
+}
+
+#[test]
+fn a_poll_ends_when_the_peer_breaks_the_rules() {
+    for wait in [Wait::Adaptive, Wait::Spin, Wait::Park] {
+        let (link, mut server) = client(wait);
+        for _ in 0..3 {
+            assert!(server.lanes.room().unwrap() > 0);
+            server.lanes.push([u64::MAX; 7]);
+        }
+        let mut looks = 0;
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = link.poll_received(&mut cx, 1, |_| {
+            looks += 1;
+            assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
+            None::<()>
+        });
+        assert!(polled.is_pending());
+    }
+}
+
+/// Opens a call in the middle of the driver's first poll, as another thread may.
+struct OpensMeanwhile(Option<Arc<Link>>);
+
+impl Accept for OpensMeanwhile {
+    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _at_hand: AtHand) {}
+
+    fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(link) = self.0.take() {
+            link.with(|state| {
+                let deadline = Some(clock::after(Duration::from_millis(1)));
+                let none = std::iter::empty::<(&str, &[u8])>();
+                let mut waiters = Some(Waiters::default());
+                let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut waiters);
+                assert_eq!(opened, Ok(Opened::Stream(1, Sent::All)));
+            });
+        }
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
+    let (link, _server) = client(Wait::Park);
+    let opens = OpensMeanwhile(Some(Arc::clone(&link)));
+    tokio::spawn(Driver::new(Arc::clone(&link), None, opens, None).unwrap());
+    while link.with(|state| state.connection.open_streams()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let ended = poll_fn(|cx| link.poll_received(cx, 1, |state| state.connection.response(1)));
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    let failure = ended.expect("its deadline is not kept").unwrap_err();
+    assert_eq!(failure.code, Code::DEADLINE_EXCEEDED);
+}

@@ -1,0 +1,34 @@
+//! A channel in a forked child: its segments are not inherited, so what the parent had open ends with
+//! an error, and new calls get a link of their own.
+
+use tempfile::tempdir;
+
+use crate::support::helper::Helper;
+
+fn a_child_uses_its_parents_channel(options: &str) {
+    let directory = tempdir().unwrap();
+    let mut server = Helper::server(directory.path(), "");
+    let mut forker = Helper::start("forker", directory.path(), options);
+    server.expect("produce began");
+    forker.expect("child: Unavailable: this process was forked from the one that made the channel: make a channel after the fork");
+    let (child, who) = (forker.answer(), forker.answer());
+    let pid = child.strip_prefix("child: ").expect("the child says its pid");
+    assert!(who.starts_with(&format!("child: Some({pid}) ")), "the kernel sees another caller: {who}");
+    forker.expect("child: done");
+    // The child has ended as processes do, having dropped all it had. The parent has noticed nothing.
+    forker.expect("child ended with 0");
+    forker.expect("parent: produced 1000 more");
+    forker.expect("parent: still here");
+    assert!(forker.finish().success());
+    server.expect("produce is gone");
+}
+
+#[test]
+fn of_a_current_thread_runtime() {
+    a_child_uses_its_parents_channel("");
+}
+
+#[test]
+fn of_a_multi_thread_runtime() {
+    a_child_uses_its_parents_channel("multi");
+}

@@ -1,0 +1,92 @@
+//! Who calls whom: the kernel vouches for it, and a server admits whom it is told to.
+
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::{getegid, geteuid};
+use tempfile::{TempDir, tempdir};
+use tonic::Code;
+
+use crate::support::client::{Client, endpoint};
+use crate::support::helper::Helper;
+use crate::support::within;
+
+const NOBODY: u32 = 65534;
+
+/// A rendezvous directory that all users can reach.
+fn public() -> TempDir {
+    let directory = tempdir().unwrap();
+    set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// A client of another uid. `None`, with the reason printed, where this process can't make one.
+fn stranger(directory: &TempDir, options: &str) -> Option<Helper> {
+    if !geteuid().is_root() {
+        println!("skipped: only root can run a process of another uid");
+        return None;
+    }
+    Helper::start_as(NOBODY, "client", directory.path(), options)
+        .map_err(|error| println!("skipped: can't run as uid {NOBODY}: {error}"))
+        .ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_sees_who_calls() {
+    let directory = tempdir().unwrap();
+    let _server = Helper::server(directory.path(), "");
+    let ours = format!("{} {}", geteuid().as_raw(), getegid().as_raw());
+    let agent = concat!("notnets/", env!("CARGO_PKG_VERSION"));
+    let client = Client::connect(directory.path()).await;
+    let who = within(client.text("who", "")).await.unwrap();
+    assert_eq!(who, format!("Some({}) {ours} {agent}", std::process::id()));
+    let mut other = Helper::client(directory.path(), "");
+    other.tell("who");
+    other.expect(&format!("Some({}) {ours} {agent}", other.pid()));
+    let endpoint = endpoint(directory.path()).user_agent("tests/1").unwrap();
+    let client = Client::new(endpoint.connect().await.unwrap());
+    let who = within(client.text("who", "")).await.unwrap();
+    assert!(who.ends_with(&format!(" tests/1 {agent}")), "{who}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_uid_is_refused_unless_admitted() {
+    let directory = public();
+    let own = geteuid().as_raw();
+    {
+        let _server = Helper::server(directory.path(), "");
+        let Some(mut refused) = stranger(&directory, "") else { return };
+        let text = format!(
+            "uid {NOBODY} is not admitted: the server, of uid {own}, admits its own uid only (see Server::admission)"
+        );
+        let told = refused.answer();
+        assert!(told.starts_with("refused: ") && told.contains(&text), "{told}");
+        // The same as the status of a call.
+        let Some(mut refused) = stranger(&directory, "lazy") else { return };
+        refused.expect("connected");
+        refused.tell("echo x");
+        let told = refused.answer();
+        assert!(
+            told.starts_with(&format!("{:?}: ", Code::PermissionDenied)) && told.contains(&text),
+            "{told}"
+        );
+        // Its own uid is admitted all the while.
+        let client = Client::connect(directory.path()).await;
+        assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");
+    }
+    for admit in ["anyone", &NOBODY.to_string()] {
+        let _server = Helper::server(directory.path(), &format!("admit={admit}"));
+        let Some(mut admitted) = stranger(&directory, "") else { return };
+        admitted.expect("connected");
+        admitted.tell("who");
+        let who = admitted.answer();
+        assert!(who.starts_with(&format!("Some({}) {NOBODY} {NOBODY} ", admitted.pid())), "{who}");
+        let client = Client::connect(directory.path()).await;
+        assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");
+    }
+    let _server = Helper::server(directory.path(), "admit=12345");
+    let Some(mut refused) = stranger(&directory, "") else { return };
+    let told = refused.answer();
+    assert!(told.contains(&format!("uid {NOBODY} is not admitted")), "{told}");
+    assert!(told.contains("admits the uids and gids that it lists"), "{told}");
+}

@@ -1,0 +1,27 @@
+//! Lives, errors and limits, between real processes: what a user meets when servers and clients are
+//! killed, stopped, forked, starved and restarted.
+//!
+//! The other process of each test is this test binary again, in a role (see [`support::helper`]).
+
+mod support;
+
+mod containers;
+mod death;
+mod descriptors;
+mod errors;
+mod forks;
+mod graceful;
+mod identity;
+mod idle;
+mod memory;
+mod remains;
+mod runtimes;
+mod settings;
+mod sizes;
+mod stopped;
+
+/// Not a test by itself: the other process of the tests.
+#[test]
+fn helper_process() {
+    support::helper::play();
+}

@@ -1,0 +1,73 @@
+//! Requests whose bodies and deadlines are out of the ordinary.
+
+mod common;
+
+use std::future::pending;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use common::{Frames, Host, call, data, ok, poll_once, within};
+use http::{Request, Response};
+use http_body::Frame;
+use notnets::Server;
+use tonic::Code;
+use tonic::body::Body;
+use tower_service::Service;
+
+/// Reads the whole request and says how many bytes it had.
+async fn count(request: Request<Body>) -> Response<Body> {
+    let mut body = request.into_body();
+    let mut total = 0;
+    while let Some(Ok(data)) = data(&mut body).await {
+        total += data.len();
+    }
+    let mut response = ok();
+    response.headers_mut().insert("total", total.into());
+    response
+}
+
+#[tokio::test]
+async fn a_deadline_also_ends_the_wait_for_the_concurrency_limit() {
+    let host = Host::serve(Server::builder(), |_: Request<Body>| pending());
+    let channel = host.endpoint().concurrency_limit(1).connect().await.unwrap();
+    let mut first = call(&channel, "/x", Body::empty());
+    assert!(poll_once(&mut first).await.is_pending());
+    let second = Request::builder().uri("/x").header("grpc-timeout", "20m").body(Body::empty()).unwrap();
+    let status = within("the deadline", channel.clone().call(second)).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_panics_ends_its_call() {
+    let host = Host::serve(Server::builder(), count);
+    let channel = host.connect().await;
+    let mut polls = 0;
+    let panics = Frames(move |cx: &mut Context<'_>| {
+        polls += 1;
+        assert!(polls < 3, "a body that panics");
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    let status = within("the call", call(&channel, "/x", Body::new(panics))).await.unwrap_err();
+    assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+    within("another", call(&channel, "/x", Body::empty())).await.unwrap();
+}
+
+/// Bodies made of streams may panic when they are asked once more after their end.
+#[tokio::test]
+async fn a_body_is_not_polled_after_its_end() {
+    const LARGE: usize = 3 << 20;
+    let host = Host::serve(Server::builder(), count);
+    let channel = host.connect().await;
+    let mut polls = 0;
+    let body = Frames(move |_: &mut Context<'_>| {
+        polls += 1;
+        Poll::Ready(match polls {
+            1 => Some(Ok(Frame::data(Bytes::from(vec![1; LARGE])))),
+            2 => None,
+            _ => panic!("asked once more"),
+        })
+    });
+    let response = within("the call", call(&channel, "/x", Body::new(body))).await.unwrap();
+    assert_eq!(response.headers()["total"], LARGE.to_string());
+}
