@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::{Result, report, table};
 use crate::machine::Machine;
 use crate::number::number;
+use crate::plot::check_writable;
 
 /// Each factor in turn around a base case.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,9 +66,7 @@ pub async fn run(args: Args) -> Result {
     if let Some(unknown) = args.factors.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no factor {unknown}; there are {}", known.join(", ")).into());
     }
-    // Finds out before half an hour has passed.
-    std::fs::write(&args.report, "")
-        .map_err(|error| format!("cannot write the report to {}: {error}", args.report.display()))?;
+    check_writable(&args.report)?;
     let progress = Progress::new();
     let mut measured = Vec::new();
     let factors = if args.quick { factors::shortened(factors::all()) } else { factors::all() };

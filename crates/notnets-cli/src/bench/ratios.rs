@@ -33,6 +33,11 @@ pub struct Args {
     #[arg(long, value_delimiter = ',')]
     goals: Vec<String>,
 
+    /// Keep server and client on cores of their own wherever there is one of each. Left alone, the kernel may put two
+    /// processes that take turns on one core.
+    #[arg(long)]
+    pinned: bool,
+
     /// See in seconds that all works. The figures mean nothing.
     #[arg(long)]
     smoke: bool,
@@ -112,7 +117,13 @@ impl Runner<'_> {
             true => Effort { seconds: 0.02, repeats: 1 },
             false => Effort { seconds, repeats: self.args.repeats },
         };
-        let rows = interleaved(cases, effort, self.progress).await?;
+        let one_of_each = |case: &Case| case.clients == 1 && case.work != Work::Chain;
+        let place = |case: &Case| Case {
+            pinned: case.pinned || self.args.pinned && one_of_each(case),
+            ..case.clone()
+        };
+        let cases: Vec<_> = cases.iter().map(place).collect();
+        let rows = interleaved(&cases, effort, self.progress).await?;
         self.rows.extend(rows.iter().cloned());
         Ok(rows)
     }

@@ -23,7 +23,7 @@ mod shop;
 mod table;
 mod transport;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use tokio::runtime;
@@ -31,6 +31,7 @@ use tokio::runtime;
 pub use control::{ProcessArgs, ServiceArgs, customers, service};
 
 use crate::machine::Machine;
+use crate::plot::check_writable;
 use journeys::Journey;
 use measure::Outcome;
 use transport::Transport;
@@ -122,15 +123,6 @@ fn runtime(workers: usize) -> Result<runtime::Runtime> {
         builder.worker_threads(workers);
     }
     Ok(builder.enable_all().build()?)
-}
-
-/// Finds out before two minutes have passed. Leaves nothing behind, not even if it is killed.
-fn check_writable(report: &Path) -> Result {
-    let directory = report.parent().filter(|parent| !parent.as_os_str().is_empty());
-    tempfile::tempfile_in(directory.unwrap_or(Path::new("."))).map_err(|error| {
-        format!("cannot write the report to {}: {error}; name another place with --report", report.display())
-    })?;
-    Ok(())
 }
 
 fn positive(text: &str) -> std::result::Result<f64, String> {

@@ -8,12 +8,24 @@ mod latency;
 mod levels;
 mod scale;
 
+use std::path::Path;
+
 pub use bars::{Bar, bars};
 pub use latency::{Line, latency};
 pub use levels::{Dots, levels};
 
 /// What gives a report and its plots their looks.
 pub const STYLE: &str = include_str!("style.css");
+
+/// Whether a report can be written there: to be found out before much time has passed. Leaves nothing behind, not
+/// even if the process is killed.
+pub fn check_writable(report: &Path) -> Result<(), String> {
+    let directory = report.parent().filter(|parent| !parent.as_os_str().is_empty());
+    tempfile::tempfile_in(directory.unwrap_or(Path::new("."))).map_err(|error| {
+        format!("cannot write the report to {}: {error}; name another place with --report", report.display())
+    })?;
+    Ok(())
+}
 
 /// Text that is put into a page.
 pub fn escape(text: &str) -> String {
