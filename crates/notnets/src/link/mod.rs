@@ -206,7 +206,6 @@ impl Link {
     pub(crate) fn break_with(&self, failure: Failure) {
         let mut state = self.lock();
         state.broken.get_or_insert(failure);
-        state.connection.detach();
         let users = state.connection.take_users();
         let mut wakes = std::mem::take(&mut state.wakes);
         for waiters in users {
