@@ -8,7 +8,11 @@
 //! | --- | --- |
 //! | [`memory`] | the two traits, [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
+//! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | [`heap`] | the same memory on the heap of one process, for tests, loom and miri |
+//! | [`incoherent`] | the same memory on simulated hosts without coherence, for tests |
+//! | [`seal`] | checksums that tell torn, stale and old lines from messages |
+//! | [`record`] | a few words that are published together |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
 //! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
@@ -32,10 +36,14 @@ pub mod coherence;
 pub mod descriptors;
 pub mod headroom;
 pub mod heap;
+pub mod incoherent;
 pub mod lane;
 pub mod memory;
 pub mod process;
+pub mod record;
+pub mod region;
 pub mod ring;
+pub mod seal;
 pub mod segment;
 
 pub use arena::{Arena, Loan, Reference, Releases};

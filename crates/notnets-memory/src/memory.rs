@@ -1,16 +1,24 @@
 //! What rings and arenas ask of memory.
 //!
-//! Three kinds of memory stand behind these traits: mapped segments ([`crate::segment`]), the heap
-//! ([`crate::heap`], also under loom) and, for pods, a simulator that forgets what was not
-//! published. Offsets are in words of 8 bytes, for only aligned words are never seen in part.
+//! Three kinds of memory stand behind these traits: mapped memory ([`crate::segment`],
+//! [`crate::region`]), the heap ([`crate::heap`], also under loom) and a simulator of hosts that forget
+//! what was not published ([`crate::incoherent`]). Offsets are in words of 8 bytes, for only aligned words are never seen in part.
 //!
 //! All offsets come from code on this side, already checked, so one out of bounds is a bug here and
 //! panics. Offsets that a peer sent are checked by [`crate::arena`] before they get here.
+
+use crate::Coherence;
 
 /// Memory that can be read here, whoever writes it.
 pub trait ReadMemory {
     /// Its size in words.
     fn words(&self) -> usize;
+
+    /// Who keeps the copies of its lines in step.
+    #[inline]
+    fn coherence(&self) -> Coherence {
+        Coherence::Hardware
+    }
 
     /// Reads a word, relaxed.
     fn load(&self, word: usize) -> u64;
