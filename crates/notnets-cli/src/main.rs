@@ -14,6 +14,7 @@ mod machine;
 mod number;
 mod plot;
 mod proxy;
+mod region;
 mod target;
 
 use std::io;
@@ -56,6 +57,8 @@ enum Command {
     Ls(ls::Args),
     /// Bridge between shared memory and HTTP/2
     Proxy(proxy::Args),
+    /// Make the memory that the hosts of a pod share, and look at it
+    Region(region::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Call(args) => run(call::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
+        Command::Region(args) => region::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

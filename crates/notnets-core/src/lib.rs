@@ -2,7 +2,7 @@
 //!
 //! This crate knows nothing of async runtimes or gRPC libraries. [`call`] is a deterministic state
 //! machine (descriptors and time in, descriptors and events out); [`link`] is how two processes of
-//! one host meet, share their segments and wake each other.
+//! one host meet, share their segments and wake each other; [`pod`] is how hosts do that share a region.
 #![forbid(unsafe_code)]
 
 pub mod call;
@@ -13,6 +13,7 @@ pub mod link;
 pub mod metadata;
 pub mod name;
 pub mod pair;
+pub mod pod;
 pub mod strings;
 
 pub use call::{Connection, Event, Role};

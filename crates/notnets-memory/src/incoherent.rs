@@ -103,6 +103,12 @@ impl World {
         self.lock().caches[host].clear();
     }
 
+    /// Writes a word's line back for a host, as a test's own preparations need it.
+    pub fn settle(&self, host: usize, word: usize) {
+        let mut state = self.lock();
+        state.write_back(host, word / LINE_WORDS, u8::MAX);
+    }
+
     /// Where something was published or observed so far.
     pub fn sites(&self) -> BTreeSet<Site> {
         self.lock().sites.clone()

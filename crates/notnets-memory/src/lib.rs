@@ -48,7 +48,7 @@ pub mod segment;
 
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;
-pub use memory::{ReadMemory, WriteMemory};
+pub use memory::{Part, ReadMemory, WriteMemory};
 pub use segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
 
 /// Bytes of a cache line: what moves between cores at once.

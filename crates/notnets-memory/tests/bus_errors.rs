@@ -18,7 +18,7 @@ fn region() -> Region {
     let fd = memfd_create("region", MemfdFlags::CLOEXEC).unwrap();
     fallocate(&fd, FallocateFlags::empty(), 0, 1 << 20).unwrap();
     let file = RegionFile::of(fd).unwrap();
-    format(&file, &Plan { mailbox_slots: 32, ..Plan::new("pod0", 1) }).unwrap();
+    format(&file, &Plan::new("pod0", 1)).unwrap();
     Region::of(file).unwrap()
 }
 

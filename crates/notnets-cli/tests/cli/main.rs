@@ -7,4 +7,5 @@ mod http2;
 mod ls;
 mod proxy;
 mod proxy_lives;
+mod region;
 mod support;

@@ -155,7 +155,7 @@ impl Superblock {
     pub fn check(self) -> Result<Self, BadSuperblock> {
         let unit = self.unit.is_power_of_two() && self.unit >= PAGE as u64;
         let times = self.heartbeat_ms > 0 && self.lease_ms / 3 >= self.heartbeat_ms;
-        let slots = self.mailbox_slots.is_power_of_two() && (32..=1 << 16).contains(&self.mailbox_slots);
+        let slots = self.mailbox_slots.is_power_of_two() && (64..=1 << 16).contains(&self.mailbox_slots);
         let entries = |n: u32| (1..=1 << 16).contains(&n);
         for (fine, what) in [
             (unit, "mapping unit"),

@@ -1,0 +1,15 @@
+//! Pods: several hosts that share a region (`docs/pod.md`).
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`agent`] | what the agent of a host does, without I/O |
+//! | [`packet`] | what a process and its agent say to each other |
+//! | [`table`] | what stands in a host's control area |
+//! | [`mailbox`] | packets from one host's agent to another's |
+//! | [`survey`] | a look at a whole region from outside |
+
+pub mod agent;
+pub mod mailbox;
+pub mod packet;
+pub mod survey;
+pub mod table;
