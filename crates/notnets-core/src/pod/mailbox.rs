@@ -40,7 +40,6 @@ pub struct MailboxFull;
 
 impl MailWriter {
     /// The writer's end of a mailbox in `slots`, of the reader's word in `taken`. Goes on where it was.
-    #[track_caller]
     pub fn open(slots: &impl ReadMemory, taken: &impl ReadMemory, seal: Seal) -> Self {
         let mut writer = Self {
             seal,
@@ -49,9 +48,10 @@ impl MailWriter {
             slots: (slots.words() / LINE_WORDS) as u64,
             waiting: VecDeque::new(),
         };
-        writer.look(taken);
+        // What this side saw of it last will do: what was written since then has overwritten nothing.
+        writer.believe(record::read(taken, 0, seal));
         writer.pushed = writer.taken;
-        while read_slot(slots, writer.slots, seal, writer.pushed + 1).is_some() {
+        while has_slot(slots, writer.slots, seal, writer.pushed + 1) {
             writer.pushed += 1;
         }
         writer
@@ -100,7 +100,11 @@ impl MailWriter {
 
     #[track_caller]
     fn look(&mut self, taken: &impl ReadMemory) {
-        let Some([said, ..]) = record::observe::<FIELDS>(taken, 0, self.seal) else { return };
+        self.believe(record::observe(taken, 0, self.seal));
+    }
+
+    fn believe(&mut self, said: Option<[u64; FIELDS]>) {
+        let Some([said, ..]) = said else { return };
         // What a reader can't have taken is not believed.
         if said >= self.taken && (self.pushed == 0 || said <= self.pushed) {
             self.taken = said;
@@ -180,6 +184,11 @@ fn part_fields(part: u64, len: usize, data: &[u8]) -> [u64; FIELDS] {
         *word = u64::from_le_bytes(bytes);
     }
     fields
+}
+
+/// Has this side written this sequence number, and nothing over it since?
+fn has_slot(slots: &impl ReadMemory, count: u64, seal: Seal, sequence: u64) -> bool {
+    record::read::<FIELDS>(slots, slot_of(sequence, count), seal.at(sequence)).is_some()
 }
 
 /// A slot's part, its packet's length and its data, if it is that of this sequence number.

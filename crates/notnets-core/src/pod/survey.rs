@@ -74,7 +74,7 @@ pub fn survey(region: &Region) -> Survey {
 /// The control area of a host, to read.
 fn control(region: &Region, host: usize) -> Control<PeerMemory> {
     let memory = region.peer(region.layout().control(host)).expect("within the region");
-    Control::new(memory, *region.layout(), region.superblock().uuid, host as u16)
+    Control::of_peer(memory, *region.layout(), region.superblock().uuid, host as u16)
 }
 
 fn of_host(

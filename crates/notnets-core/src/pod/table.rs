@@ -282,13 +282,20 @@ pub struct Control<M> {
     memory: M,
     layout: Layout,
     seal: Seal,
+    /// Nobody else writes it, so what is read here is what was written here.
+    own: bool,
 }
 
 impl<M: ReadMemory> Control<M> {
-    /// The control area of a host of this region.
-    pub fn new(memory: M, layout: Layout, uuid: Uuid, host: u16) -> Self {
+    /// The control area of another host of this region.
+    pub fn of_peer(memory: M, layout: Layout, uuid: Uuid, host: u16) -> Self {
         let [a, b] = uuid.words();
-        Self { memory, layout, seal: Seal::new([a, b, host.into()]) }
+        Self { memory, layout, seal: Seal::new([a, b, host.into()]), own: false }
+    }
+
+    /// That of this host.
+    pub fn of_own(memory: M, layout: Layout, uuid: Uuid, host: u16) -> Self {
+        Self { own: true, ..Self::of_peer(memory, layout, uuid, host) }
     }
 
     /// Its memory.
@@ -305,6 +312,14 @@ impl<M: ReadMemory> Control<M> {
     #[track_caller]
     pub fn host(&self) -> Option<HostRecord> {
         HostRecord::decode(self.observe(self.layout.host_record())?)
+    }
+
+    /// The host's record as others see it, also its own: another could have written there.
+    #[track_caller]
+    pub fn host_as_seen(&self) -> Option<HostRecord> {
+        let place = self.layout.host_record();
+        let fields = record::observe(&self.memory, place / WORD, self.seal.at(place as u64))?;
+        HostRecord::decode(fields)
     }
 
     /// What the host says of another.
@@ -331,16 +346,19 @@ impl<M: ReadMemory> Control<M> {
         ExtentEntry::decode(self.observe(self.layout.extent_entry(extent))?)
     }
 
-    /// Was this part of a control area never written? Then it is all zeros.
+    /// Was this part of a control area, which was looked at just now, never written? Then it is all zeros.
     pub fn is_blank(&self, place: usize, bytes: usize) -> bool {
         let words = place / WORD..(place + bytes) / WORD;
-        self.memory.observe(words.start, words.len());
         words.into_iter().all(|word| self.memory.load(word) == 0)
     }
 
     #[track_caller]
     fn observe<const N: usize>(&self, place: usize) -> Option<[u64; N]> {
-        record::observe(&self.memory, place / WORD, self.seal.at(place as u64))
+        let (word, seal) = (place / WORD, self.seal.at(place as u64));
+        match self.own {
+            true => record::read(&self.memory, word, seal),
+            false => record::observe(&self.memory, word, seal),
+        }
     }
 }
 

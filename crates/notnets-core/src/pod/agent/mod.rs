@@ -100,7 +100,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         is_alive: impl Fn(&super::table::ProcessEntry) -> bool,
     ) -> Self {
         let uuid = superblock.uuid;
-        let own = Control::new(own, layout, uuid, host);
+        let own = Control::of_own(own, layout, uuid, host);
         let lease = u64::from(superblock.lease_ms) * 1_000_000;
         let before = own.host().unwrap_or_default();
         let resumes = before.state == HostState::Running
@@ -122,7 +122,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
         };
         let with = |(peer, memory): (usize, Option<R>)| {
-            let control = Control::new(memory?, layout, uuid, peer as u16);
+            let control = Control::of_peer(memory?, layout, uuid, peer as u16);
             let said = own.peer(peer as u16).unwrap_or_default();
             Some(Peer::new(control, said, start.now))
         };
@@ -141,9 +141,6 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             services: Vec::new(),
             told: VecDeque::new(),
         };
-        if !resumes {
-            agent.own.set_host(&agent.record);
-        }
         let same_boot = before.boot == start.boot;
         agent.take_stock(resumes, |entry| same_boot && is_alive(entry));
         agent
@@ -172,7 +169,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub fn tick(&mut self, now: u64) -> Result<(), Over> {
         if let Phase::Claiming { until } = self.phase {
             // The line is another host's as soon as that has written it.
-            if self.own.host().is_some_and(|record| record.life != self.record.life) {
+            if self.seen_by_others().is_some() {
                 return Err(Over::Duplicate(self.host));
             }
             if now < until {
@@ -187,7 +184,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         let beats = now.saturating_sub(self.record.beat_at) >= self.heartbeat;
         if beats {
-            if self.own.host().is_some_and(|record| record.life != self.record.life) {
+            // Who only claims our number finds our next heartbeat there.
+            if self.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
                 return Err(Over::Duplicate(self.host));
             }
             self.beat(now);
@@ -207,6 +205,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// What a local process has to be told next.
     pub fn poll(&mut self) -> Option<(u16, ToProcess)> {
         self.told.pop_front()
+    }
+
+    /// Whose record others see in our place, if it is not ours.
+    fn seen_by_others(&self) -> Option<HostRecord> {
+        self.own.host_as_seen().filter(|record| record.life != self.record.life)
     }
 
     fn beat(&mut self, now: u64) {

@@ -295,6 +295,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let heard = self.peer(host).and_then(|peer| peer.control.peer(self.host));
         let Some(heard) = heard else { return Ok(()) };
         if heard.dead == own {
+            // So that nobody takes this life up again.
+            self.leave();
             return Err(Over::Lapsed);
         }
         if heard.known == own {

@@ -271,27 +271,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let kept = extent.state == ExtentState::Kept && extent.exposed.contains(host);
             if kept && extent.lives <= lives {
                 extent.exposed.remove(host);
-                let exposed = extent.exposed;
-                self.keep_extent_until(index, exposed);
-            }
-        }
-        if lives == u64::MAX {
-            // That host is another now: our processes have met nobody there.
-            for process in 0..self.processes.len() {
-                let entry = &mut self.processes[process].entry;
-                if entry.exposed.contains(host) {
-                    entry.exposed.remove(host);
-                    self.own.set_process(process, &self.processes[process].entry);
+                if extent.exposed.is_empty() {
+                    *extent = ExtentEntry::default();
                 }
+                self.own.set_extent(index, &self.extents[index]);
             }
         }
-    }
-
-    fn keep_extent_until(&mut self, index: usize, exposed: Hosts) {
-        if exposed.is_empty() {
-            self.extents[index] = ExtentEntry::default();
-        }
-        self.own.set_extent(index, &self.extents[index]);
     }
 
     fn all_others(&self) -> Hosts {
