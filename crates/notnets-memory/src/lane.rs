@@ -403,8 +403,9 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
 
     /// Asks to be rung for descriptors. Returns whether there is one already: then don't sleep.
     pub fn arm_frames(&mut self) -> bool {
-        if !self.silent {
-            self.frames.arm(&self.own_armed);
+        match self.silent {
+            false => self.frames.arm(&self.own_armed),
+            true => self.frames.arm_here(&self.own_armed),
         }
         self.is_ready()
     }
@@ -412,21 +413,28 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     /// Asks to be rung when the peer takes descriptors or releases blocks. The caller must try again
     /// before it sleeps.
     pub fn arm_space(&mut self) {
-        if !self.silent {
-            self.space.arm(&self.own_armed);
+        match self.silent {
+            false => self.space.arm(&self.own_armed),
+            true => self.space.arm_here(&self.own_armed),
         }
     }
 
     /// Needs no doorbell for descriptors.
     #[inline]
     pub fn disarm_frames(&mut self) {
-        self.frames.disarm(&self.own_armed);
+        match self.silent {
+            false => self.frames.disarm(&self.own_armed),
+            true => self.frames.disarm_here(&self.own_armed),
+        }
     }
 
     /// Needs no doorbell for space.
     #[inline]
     pub fn disarm_space(&mut self) {
-        self.space.disarm(&self.own_armed);
+        match self.silent {
+            false => self.space.disarm(&self.own_armed),
+            true => self.space.disarm_here(&self.own_armed),
+        }
     }
 
     /// Is it rung for descriptors?

@@ -19,6 +19,7 @@
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
 //! | [`armed`] | who is parked, and whether a doorbell has to be rung |
 //! | [`lane`] | one direction of a link: the layout that puts the parts together |
+//! | [`watch`] | lanes between hosts: how they are made in a region, and polled |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
 //!
@@ -45,6 +46,7 @@ pub mod region;
 pub mod ring;
 pub mod seal;
 pub mod segment;
+pub mod watch;
 
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;

@@ -284,8 +284,14 @@ pub(crate) struct View {
     start: NonNull<AtomicU64>,
     words: usize,
     coherence: Coherence,
-    _map: Arc<Mapping>,
+    /// Keeps the bytes mapped, and nobody else from being given them.
+    _held: Arc<dyn Held>,
 }
+
+/// What a view holds for as long as it lives.
+pub(crate) trait Held: Send + Sync + std::fmt::Debug {}
+
+impl Held for Mapping {}
 
 // SAFETY: `start` points into the mapping that is held, to atomics.
 unsafe impl Send for View {}
@@ -303,7 +309,12 @@ impl View {
         assert!(byte.is_multiple_of(WORD) && bytes.is_multiple_of(WORD) && byte + bytes <= map.len);
         // SAFETY: within the mapping, and aligned since a mapping begins at a page.
         let start = unsafe { map.start.add(byte) }.cast();
-        Self { start, words: bytes / WORD, coherence, _map: Arc::clone(map) }
+        Self { start, words: bytes / WORD, coherence, _held: Arc::clone(map) as Arc<dyn Held> }
+    }
+
+    /// The same, which holds something else: that must hold the mapping.
+    pub(crate) fn holding(self, held: Arc<dyn Held>) -> Self {
+        Self { _held: held, ..self }
     }
 
     #[inline]

@@ -9,9 +9,10 @@
 //!
 //! A region's file is never truncated or extended: its blocks must be there before.
 
-use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor, open};
 use rustix::io::Errno;
@@ -156,6 +157,30 @@ impl RegionFile {
         match bytes {
             0 => Err(FileError::Empty),
             _ => Ok(Self { fd, kind, bytes, unit }),
+        }
+    }
+
+    /// Locks some bytes against others who do the same. The lock ends with the descriptor, which is one of
+    /// its own: this one may be shared with processes that outlive us. `None` when they are locked.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub(super) fn lock(&self, bytes: &Range<usize>) -> io::Result<Option<OwnedFd>> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let again = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        // SAFETY: zeros are a valid `flock`.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK as _;
+        lock.l_whence = libc::SEEK_SET as _;
+        lock.l_start = bytes.start as _;
+        lock.l_len = bytes.len() as _;
+        // SAFETY: the kernel reads the structure, which is valid.
+        match unsafe { libc::fcntl(again.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+            0 => Ok(Some(again)),
+            _ => match io::Error::last_os_error() {
+                error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(None),
+                error => Err(error),
+            },
         }
     }
 

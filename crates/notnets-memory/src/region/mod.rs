@@ -6,6 +6,7 @@
 //! | [`superblock`] | what it says of itself |
 //! | [`layout`] | where what lies in it |
 //! | [`format`] | how it is made |
+//! | [`pool`] | blocks of what a process was granted |
 //! | `sigbus` | what happens when a part of it is lost |
 //!
 //! A process maps a region to read, and those parts of it to write that are its own.
@@ -13,11 +14,14 @@
 pub mod file;
 pub mod format;
 pub mod layout;
+pub mod pool;
 pub(crate) mod sigbus;
 pub mod superblock;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,6 +139,20 @@ impl Region {
         &self.shared.file
     }
 
+    /// Keeps others, in whatever process of this kernel, from doing the same with this host's partition,
+    /// until the descriptor is closed. `None` when somebody else has it.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub fn claim(&self, host: usize) -> io::Result<Option<OwnedFd>> {
+        self.shared.file.lock(&self.shared.layout.control(host))
+    }
+
+    /// The descriptor to give to processes of this host.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.shared.file.descriptor()
+    }
+
     /// A part of it to read, or `None` if that is not within it or not made of whole words.
     pub fn peer(&self, bytes: Range<usize>) -> Option<PeerMemory> {
         let whole = bytes.start.is_multiple_of(WORD) && bytes.end.is_multiple_of(WORD);
@@ -204,6 +222,11 @@ pub struct OwnPart {
 }
 
 impl OwnPart {
+    /// What it is mapped by, for pools.
+    pub(crate) fn map(&self) -> (&Arc<Mapping>, Coherence) {
+        (&self.map, self.coherence)
+    }
+
     /// Where it lies in the region.
     pub fn place(&self) -> Range<usize> {
         self.bytes.clone()

@@ -90,6 +90,47 @@ fn own_parts_are_units_of_one_partition() {
 }
 
 #[test]
+fn a_partition_is_claimed_once() {
+    let file = memory(BYTES);
+    format(&file, &Plan::new("pod0", 2)).unwrap();
+    let (region, other) = (Region::of(again(&file)).unwrap(), Region::of(file).unwrap());
+    let claim = region.claim(0).unwrap();
+    assert!(claim.is_some());
+    assert!(other.claim(0).unwrap().is_none() && region.claim(0).unwrap().is_none());
+    assert!(other.claim(1).unwrap().is_some());
+    drop(claim);
+    assert!(other.claim(0).unwrap().is_some());
+}
+
+#[test]
+fn blocks_of_a_pool_come_back_when_nobody_holds_them() {
+    let file = memory(BYTES);
+    format(&file, &Plan::new("pod0", 2)).unwrap();
+    let region = Region::of(file).unwrap();
+    let extent = region.layout().extent(0, 1);
+    let pool = pool::Pool::default();
+    assert!(pool.allocate(PAGE).is_none(), "nothing was granted");
+    pool.add(region.own(extent.clone()).unwrap());
+    assert!(pool.allocate(extent.len() + 1).is_none());
+    let mut first = pool.allocate(extent.len() - PAGE).unwrap();
+    assert_eq!(first.place(), extent.start..extent.end - PAGE);
+    let second = pool.allocate(1).unwrap();
+    assert_eq!(second.place(), extent.end - PAGE..extent.end);
+    assert!(pool.allocate(1).is_none());
+    let (memory, lease) = (first.carve(8), first.lease());
+    memory.store(0, 9);
+    assert_eq!(region.peer(extent.clone()).unwrap().load(0), 9);
+    drop(first);
+    drop(memory);
+    assert!(pool.allocate(PAGE).is_none(), "it is leased");
+    drop(lease);
+    assert!(pool.allocate(extent.len() - 2 * PAGE).is_some());
+    drop(second);
+    let whole = pool.allocate(extent.len());
+    assert!(whole.is_some(), "what is free grows together");
+}
+
+#[test]
 fn a_region_in_less_memory_is_refused() {
     let file = memory(BYTES);
     format(&file, &Plan::new("pod0", 2)).unwrap();
