@@ -237,7 +237,7 @@ impl Process {
                 self.known.insert(from);
                 self.inbox.push_back((from, number));
             }
-            ToProcess::Gone(address) => {
+            ToProcess::Gone { address, .. } => {
                 self.known.remove(&address);
                 self.gone.push(address);
                 agent.handle(self.number.expect("joined"), FromProcess::Done(address));

@@ -44,12 +44,26 @@ pub struct Established {
 /// Who is at the other end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// The kernel's word on it.
+    /// Its process and user, on its own host.
     pub credentials: PeerCredentials,
     /// Its process's random number.
     pub incarnation: Incarnation,
     /// A client's user agent; empty for a server.
     pub user_agent: String,
+    /// Who says so.
+    pub vouched: Vouched,
+}
+
+/// Who says who a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// The kernel that both run on.
+    Kernel,
+    /// The agent of another host of the pod. Whoever can write the pod's region could say the same.
+    Agent {
+        /// The number of that host.
+        host: u16,
+    },
 }
 
 /// Why there is no link.
@@ -127,14 +141,17 @@ impl LinkError {
 /// The random number of this process's life.
 pub fn incarnation() -> Incarnation {
     static INCARNATION: OnceLock<Incarnation> = OnceLock::new();
-    *INCARNATION.get_or_init(|| {
-        let mut random = [0; 16];
-        // Only an ancient kernel or a strange sandbox fails here; the pid still tells lives apart.
-        if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
-            random[..4].copy_from_slice(&std::process::id().to_le_bytes());
-        }
-        random
-    })
+    *INCARNATION.get_or_init(random)
+}
+
+/// A random number.
+pub(crate) fn random() -> [u8; 16] {
+    let mut random = [0; 16];
+    // Only an ancient kernel or a strange sandbox fails here; the pid still tells lives apart.
+    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
+        random[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    random
 }
 
 /// The client's side, after its hello.
@@ -291,7 +308,12 @@ fn establish(
         pidfd,
         lanes,
         peer_limits,
-        peer: PeerIdentity { credentials, incarnation: peer.incarnation, user_agent },
+        peer: PeerIdentity {
+            credentials,
+            incarnation: peer.incarnation,
+            user_agent,
+            vouched: Vouched::Kernel,
+        },
     })
 }
 

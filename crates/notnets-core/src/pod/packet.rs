@@ -90,7 +90,12 @@ pub enum ToProcess {
         body: Vec<u8>,
     },
     /// This process is no more, or can't be reached. Answer with [`FromProcess::Done`].
-    Gone(Address),
+    Gone {
+        /// Which one.
+        address: Address,
+        /// Is it certain that it has ended? Else its host is silent, and it may still read.
+        ended: bool,
+    },
 }
 
 /// A packet that does not parse.
@@ -214,8 +219,8 @@ impl ToProcess {
                 put_address(&mut out, *from);
                 out.extend(body);
             }
-            Self::Gone(address) => {
-                out.push(9);
+            Self::Gone { address, ended } => {
+                out.extend([9, u8::from(*ended)]);
                 put_address(&mut out, *address);
             }
         }
@@ -249,7 +254,14 @@ impl ToProcess {
                 Self::Resolved { query, places }
             }
             8 => Self::Mail { from: fields.address()?, body: fields.body()? },
-            9 => Self::Gone(fields.address()?),
+            9 => {
+                let ended = match fields.byte()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(BadPodPacket),
+                };
+                Self::Gone { address: fields.address()?, ended }
+            }
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -363,7 +375,8 @@ mod tests {
             ToProcess::NotServing(name, "no".into()),
             ToProcess::Resolved { query: 7, places: vec![address; MAX_PLACES] },
             ToProcess::Mail { from: address, body: vec![1; MAX_BODY] },
-            ToProcess::Gone(address),
+            ToProcess::Gone { address, ended: true },
+            ToProcess::Gone { address, ended: false },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

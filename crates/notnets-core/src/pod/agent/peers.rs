@@ -170,26 +170,26 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.said.dead = peer.said.known;
         let said = peer.said;
         self.own.set_peer(host, &said);
-        self.tell_gone(host, |_| false);
+        self.tell_gone(host, false, |_| false);
     }
 
     /// Processes of this host that met one which does not live have to let go of it.
-    fn tell_gone(&mut self, host: u16, lives: impl Fn(Address) -> bool) {
+    fn tell_gone(&mut self, host: u16, ended: bool, lives: impl Fn(Address) -> bool) {
         for process in 0..self.processes.len() as u16 {
             let contacts = &mut self.processes[usize::from(process)].contacts;
             let gone: Vec<_> = contacts.extract_if(.., |met| met.host == host && !lives(*met)).collect();
             for address in gone {
-                self.say_gone(process, address);
+                self.say_gone(process, address, ended);
             }
         }
     }
 
     /// Tells one process that another is gone, and waits for its answer.
-    pub(super) fn say_gone(&mut self, process: u16, address: Address) {
+    pub(super) fn say_gone(&mut self, process: u16, address: Address, ended: bool) {
         if let Some(peer) = self.peer_mut(address.host) {
             peer.pending.insert((process, address));
         }
-        self.tell(process, ToProcess::Gone(address));
+        self.tell(process, ToProcess::Gone { address, ended });
     }
 
     /// A local process reads nothing of that one any more.
@@ -233,7 +233,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 None => return,
             }
         }
-        self.tell_gone(host, |met| living.get(usize::from(met.process)) == Some(&Some(met.life)));
+        self.tell_gone(host, true, |met| living.get(usize::from(met.process)) == Some(&Some(met.life)));
         if let Some(peer) = self.peer_mut(host) {
             peer.lives_read = lives;
         }
@@ -251,7 +251,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             // It comes up, or is buried.
             State::Expected => peer.lives_read = peer.lives_read.wrapping_sub(1),
-            State::Absent => self.tell_gone(host, |_| false),
+            State::Absent => self.tell_gone(host, false, |_| false),
         }
     }
 
@@ -356,7 +356,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                     let _ = writer.send(answer);
                 }
             }
-            (NOBODY, true) => self.say_gone(to.process, from),
+            (NOBODY, true) => self.say_gone(to.process, from, true),
             _ => {}
         }
     }

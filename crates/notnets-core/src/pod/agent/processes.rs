@@ -199,7 +199,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if to.host == self.host {
             match self.lives(to) {
                 true => self.deliver(to.process, from, body.to_vec()),
-                false => self.tell(process, ToProcess::Gone(to)),
+                false => self.tell(process, ToProcess::Gone { address: to, ended: true }),
             }
             return;
         }
@@ -212,7 +212,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             true => {
                 self.processes[usize::from(process)].contacts.insert(to);
             }
-            false => self.say_gone(process, to),
+            false => self.say_gone(process, to, false),
         }
     }
 
