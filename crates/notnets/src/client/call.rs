@@ -32,12 +32,15 @@ pub struct ResponseFuture {
 enum Phase {
     New,
     /// Waits for its turn, for a link, or for room on it.
-    Opening(Pin<Box<dyn Future<Output = Result<(Call, Outgoing), Status>> + Send>>),
+    Opening(Pin<Box<dyn Future<Output = Opening> + Send>>),
     /// Waits for the response's head.
     Open(Call),
     /// Could not be opened, or is answered.
     Over,
 }
+
+/// The call, and its request again.
+type Opening = Result<(Call, Outgoing), Status>;
 
 /// The response's head and what has come with it.
 type Answer = Result<(ResponseHead, AtHand), Failure>;

@@ -72,6 +72,7 @@ struct Handler {
     permit: Option<OwnedSemaphorePermit>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "each call comes to it, and a box would be an allocation more")]
 enum Stage {
     /// Waits for its permit.
     Queued(Box<Queued>),
