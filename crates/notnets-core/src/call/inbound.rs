@@ -7,7 +7,7 @@ use super::control::FENCE;
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
-use crate::frame::{Frame, Kind, Payload};
+use crate::frame::{Frame, Kind, PREFIX, Payload, prefix};
 use crate::limits::charge;
 use crate::metadata::{self, Metadata};
 
@@ -318,26 +318,30 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
     /// limit is not copied: a block can be much larger than what was granted.
     fn fetch(&mut self, frame: &Frame) -> Result<(Bytes, Bytes), Violation> {
-        let (split, data) = (frame.payload.head_len(), frame.payload.data_len());
+        let restored = if frame.message { PREFIX } else { 0 };
+        let (split, data) = (frame.payload.head_len(), frame.payload.data_len() + restored);
         if split > self.own.metadata_bytes as usize {
             return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
         }
         if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
             return Err(Violation::Window(frame.stream));
         }
-        let mut head = match frame.payload {
-            Payload::Inline { len: 0, .. } => return Ok((Bytes::new(), Bytes::new())),
-            Payload::Inline { bytes, len, .. } => Bytes::copy_from_slice(&bytes[..len as usize]),
+        match frame.payload {
+            Payload::Inline { bytes, len, .. } => {
+                let (head, data) = bytes[..len as usize].split_at(split);
+                let data = if frame.message { with_prefix(data) } else { Bytes::copy_from_slice(data) };
+                Ok((Bytes::copy_from_slice(head), data))
+            }
             Payload::Reference(reference) => {
                 self.lanes.check(&reference)?;
                 let mut copy = vec![0; reference.length as usize];
                 self.lanes.read(&reference, &mut copy)?;
                 self.lanes.release(&reference);
-                Bytes::from(copy)
+                let mut head = Bytes::from(copy);
+                let data = head.split_off(split);
+                Ok((head, if frame.message { with_prefix(&data) } else { data }))
             }
-        };
-        let data = head.split_off(split);
-        Ok((head, data))
+        }
     }
 
     fn spend_link_credit(&mut self, stream: u64, cost: u64) -> Result<(), Violation> {
@@ -424,6 +428,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         Received::Data(data)
     }
+}
+
+/// A message as it was before its prefix was left out.
+fn with_prefix(message: &[u8]) -> Bytes {
+    let mut whole = Vec::with_capacity(PREFIX + message.len());
+    // It is within the windows, which are numbers of 32 bits.
+    whole.extend_from_slice(&prefix(message.len() as u32));
+    whole.extend_from_slice(message);
+    whole.into()
 }
 
 fn gone() -> Failure {

@@ -10,7 +10,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 use super::stream::Stream;
 use super::{Connection, Event, HeadError, Opened, Role, Sent};
 use crate::code::Code;
-use crate::frame::{Frame, INLINE, Kind, Payload};
+use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload, prefix};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
@@ -235,10 +235,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if wanted > 0 && allowed == 0 && frame.kind == Kind::Data {
             return None;
         }
-        if head.len() + allowed <= INLINE {
+        // A small message goes without its prefix, which its reader can tell from its length.
+        frame.message = allowed == wanted && head.len() + wanted <= INLINE + PREFIX && is_message(data);
+        if frame.message {
+            data.advance(PREFIX);
+        }
+        if head.len() + data.remaining().min(allowed) <= INLINE {
             let mut bytes = [0; INLINE];
             bytes[..head.len()].copy_from_slice(head);
-            let len = head.len() + allowed;
+            let len = head.len() + data.remaining().min(allowed);
             data.copy_to_slice(&mut bytes[head.len()..len]);
             frame.payload = Payload::Inline { bytes, len: len as u8, head: head.len() as u8 };
         } else {
@@ -357,4 +362,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.wants_segment = Some(class);
         }
     }
+}
+
+/// Are these data one whole message that is not compressed?
+#[inline]
+fn is_message(data: &impl Buf) -> bool {
+    let rest = data.remaining().checked_sub(PREFIX).and_then(|rest| u32::try_from(rest).ok());
+    rest.is_some_and(|rest| data.chunk().starts_with(&prefix(rest)))
 }
