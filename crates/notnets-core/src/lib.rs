@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod clock;
 pub mod code;
 pub mod frame;
 pub mod limits;
@@ -14,7 +15,9 @@ pub mod metadata;
 pub mod name;
 pub mod pair;
 pub mod strings;
+pub mod wait;
 
 pub use call::{Connection, Event, Role};
 pub use code::Code;
 pub use limits::Limits;
+pub use wait::Wait;
