@@ -142,7 +142,7 @@ impl Client {
         };
         self.link.connection.close(stream);
         self.clear_events();
-        self.link.settle();
+        self.link.settle_last();
         Ok(result)
     }
 

@@ -118,6 +118,15 @@ impl Link {
         }
     }
 
+    /// The same once a call is over. Room that was made is told with the next one: a peer that waits for it
+    /// has only frames to send that can wait too, or another call would be open.
+    #[inline]
+    pub fn settle_last(&mut self) {
+        if self.connection.lanes().has_pushed() {
+            self.settle();
+        }
+    }
+
     #[cold]
     fn watch_space(&mut self) {
         self.space_armed = !self.space_armed;

@@ -1,7 +1,5 @@
 //! One message in a call's body: what gRPC puts in front of it, and putting it together from its parts.
 
-use bytes::Bytes;
-
 use super::Status;
 use crate::code::Code;
 use crate::frame::{PREFIX, prefix};
@@ -11,9 +9,13 @@ const MOST_RESERVED: usize = 64 * 1024;
 
 /// The message in data that are just one, not compressed: mostly they are.
 #[inline]
-pub fn whole(data: &Bytes) -> Option<&[u8]> {
-    let len = u32::try_from(data.len().checked_sub(PREFIX)?).ok()?;
-    data.starts_with(&prefix(len)).then(|| &data[PREFIX..])
+pub fn whole(data: &[u8]) -> Option<&[u8]> {
+    match data {
+        [0, a, b, c, d, message @ ..] if u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len() => {
+            Some(message)
+        }
+        _ => None,
+    }
 }
 
 /// The prefix of a message that is sent.
@@ -102,7 +104,7 @@ mod tests {
         for len in [0, 1, 100] {
             let message: Vec<u8> = (0..len).collect();
             let sent = [&prefix_of(&message).unwrap()[..], &message].concat();
-            assert_eq!(whole(&Bytes::from(sent.clone())), Some(&*message));
+            assert_eq!(whole(&sent), Some(&*message));
             for cut in 0..=sent.len() {
                 let (a, b) = sent.split_at(cut);
                 assert_eq!(assemble(&[a, b]), Ok(Some(message.clone())));

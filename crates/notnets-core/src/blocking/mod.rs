@@ -34,11 +34,11 @@
 //!
 //! # Waiting
 //!
-//! [`Wait`](crate::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at memory
-//! for ever, at the clock now and then, and at its sockets every 0.1 ms: a call then takes well under a
-//! microsecond, and each side takes a whole core. With `Adaptive` it does so while that pays off, and sleeps
-//! in `poll(2)` otherwise; with `Park` it sleeps at once. A thread that spins and shares its core is slower than
-//! one that sleeps.
+//! [`Wait`](crate::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at memory,
+//! at the clock now and then, and at its sockets every 0.1 ms, until nothing has come for a tenth of a
+//! second: a call then takes less than a microsecond, and each side takes a whole core. With `Adaptive` it
+//! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread that
+//! spins and shares its core is slower than one that sleeps.
 //!
 //! # What ends a call
 //!

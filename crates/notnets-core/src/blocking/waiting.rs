@@ -73,7 +73,7 @@ impl Waiting {
         if self.sockets_at == 0 {
             self.sockets_at = now + SOCKETS_EVERY;
         }
-        if self.wait == Wait::Adaptive && !self.budget.allows(now) {
+        if !self.budget.allows(now) {
             Next::Park
         } else if now >= self.sockets_at {
             self.sockets_at = now + SOCKETS_EVERY;
