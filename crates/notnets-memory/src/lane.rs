@@ -409,6 +409,12 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.frames.is_armed()
     }
 
+    /// Was anything pushed since [`bell_is_due`](Self::bell_is_due) was asked?
+    #[inline]
+    pub fn has_pushed(&self) -> bool {
+        self.pushed
+    }
+
     /// After a batch of pushes, pops and releases: must the peer's doorbell be rung? Costs nothing
     /// when there was none.
     #[inline]
