@@ -132,8 +132,7 @@ fn goals_have_their_verdicts() {
     assert_eq!(goals.len(), expected.len());
     for line in &goals {
         assert!(line["reach"].is_number() && line["met"].is_boolean(), "{line}");
-        // Until there is a blocking API, its goal has no ratio.
-        assert!(line["ratio"].is_number() || line["goal"] == "core", "{line}");
+        assert!(line["ratio"].is_number(), "{line}");
     }
     assert_eq!(files_in(directory.path()), Vec::<String>::new());
 }
@@ -164,7 +163,9 @@ fn what_cannot_be_measured_is_told_at_once() {
         (vec!["run", "--payload", "9m"], "4m"),
         (vec!["run", "--rate", "0"], "--rate"),
         (vec!["run", "--work", "chat", "--rate", "5"], "--rate"),
-        (vec!["run", "--api", "core"], "blocking API"),
+        (vec!["run", "--api", "core", "--transport", "uds"], "blocking API"),
+        (vec!["run", "--api", "core", "--outstanding", "2"], "one call at a time"),
+        (vec!["run", "--api", "core", "--work", "chat"], "echo or ask"),
         (vec!["matrix", "--factors", "weather"], "weather"),
         (vec!["matrix", "--report", "no/such/place.html"], "no/such/place.html"),
     ] {
@@ -231,17 +232,17 @@ impl Drop for Process {
 /// Every tenth reply of this server is to another call.
 #[test]
 fn wrong_replies_fail_a_benchmark() {
-    for transport in ["uds", "notnets"] {
+    for (transport, api) in [("uds", "tonic"), ("notnets", "tonic"), ("notnets", "core")] {
         let directory = TempDir::new().unwrap();
         let mut server = Process::start("bench-server");
         let serve = json!({
-            "transport": transport, "api": "tonic", "work": "echo", "wait": "adaptive", "workers": 0, "core": null,
+            "transport": transport, "api": api, "work": "echo", "wait": "adaptive", "workers": 0, "core": null,
             "directory": directory.path(), "name": "spoiled", "spoil": true
         });
         let address = server.ask(&json!({ "serve": serve }))["ready"].clone();
         let mut client = Process::start("bench-client");
         let connect = json!({
-            "transport": transport, "api": "tonic", "wait": "adaptive", "workers": 0, "core": null,
+            "transport": transport, "api": api, "wait": "adaptive", "workers": 0, "core": null,
             "directory": directory.path(), "address": address, "connections": 1
         });
         assert_eq!(client.ask(&json!({ "connect": connect })), json!({ "ready": "" }));

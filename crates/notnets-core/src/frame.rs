@@ -17,7 +17,19 @@ const REFERENCE: u8 = 2;
 const TRAILERS_ONLY: u8 = 4;
 /// The reset stream was never given to the application: calling again is safe.
 const REFUSED: u8 = 8;
-const KNOWN_FLAGS: u8 = END | REFERENCE | TRAILERS_ONLY | REFUSED;
+/// The data are one whole message, and what gRPC puts in front of it is left out.
+const MESSAGE: u8 = 16;
+const KNOWN_FLAGS: u8 = END | REFERENCE | TRAILERS_ONLY | REFUSED | MESSAGE;
+
+/// Bytes that gRPC puts in front of a message: whether it is compressed, and its length in network order.
+pub const PREFIX: usize = 5;
+
+/// What stands in front of a message of so many bytes that is not compressed.
+#[inline]
+pub fn prefix(bytes: u32) -> [u8; PREFIX] {
+    let [a, b, c, d] = bytes.to_be_bytes();
+    [0, a, b, c, d]
+}
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +68,8 @@ pub struct Frame {
     pub trailers_only: bool,
     /// A reset of a stream that the application has not seen.
     pub refused: bool,
+    /// The data are one message that is not compressed, without its [`prefix`].
+    pub message: bool,
     /// Request: the method, see [`crate::strings`]. Response and trailers: the status. Reset: too.
     pub code: u32,
     /// The stream; 0 is the link.
@@ -130,6 +144,7 @@ impl Frame {
             end: false,
             trailers_only: false,
             refused: false,
+            message: false,
             code: 0,
             stream,
             argument: 0,
@@ -141,8 +156,10 @@ impl Frame {
     #[inline]
     pub fn encode(&self) -> Descriptor {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let mut flags =
-            flag(self.end, END) | flag(self.trailers_only, TRAILERS_ONLY) | flag(self.refused, REFUSED);
+        let mut flags = flag(self.end, END)
+            | flag(self.trailers_only, TRAILERS_ONLY)
+            | flag(self.refused, REFUSED)
+            | flag(self.message, MESSAGE);
         let (len, head, words) = match &self.payload {
             Payload::Inline { bytes, len, head } => {
                 let word =
@@ -188,6 +205,7 @@ impl Frame {
             end: flags & END != 0,
             trailers_only: flags & TRAILERS_ONLY != 0,
             refused: flags & REFUSED != 0,
+            message: flags & MESSAGE != 0,
             code: u32::from_le_bytes(code),
             stream,
             argument,
@@ -223,13 +241,13 @@ mod tests {
     proptest! {
         /// What decodes, encodes to the same again: nothing a peer says is taken in two ways.
         #[test]
-        fn any_descriptor_is_refused_or_round_trips(mut descriptor in any::<[u64; 7]>(), kind in 0u8..12, flags in 0u8..20, len in 0u8..40, head in 0u8..40) {
+        fn any_descriptor_is_refused_or_round_trips(mut descriptor in any::<[u64; 7]>(), kind in 0u8..12, flags in 0u8..40, len in 0u8..40, head in 0u8..40) {
             let [_, _, _, _, rest @ ..] = descriptor[0].to_le_bytes();
             descriptor[0] = u64::from_le_bytes([kind, flags, len, head, rest[0], rest[1], rest[2], rest[3]]);
             if let Ok(frame) = Frame::decode(descriptor) {
                 prop_assert_eq!(Frame::decode(frame.encode()), Ok(frame));
             } else {
-                prop_assert!(!(1..=10).contains(&kind) || flags > 15 || (flags & REFERENCE == 0 && (len > 32 || head > len)));
+                prop_assert!(!(1..=10).contains(&kind) || flags > 31 || (flags & REFERENCE == 0 && (len > 32 || head > len)));
             }
         }
     }

@@ -76,6 +76,7 @@ impl Limits {
 }
 
 /// What a chunk of data costs of the windows.
+#[inline]
 pub fn charge(bytes: usize) -> u64 {
     (bytes as u64).max(MIN_CHARGE)
 }

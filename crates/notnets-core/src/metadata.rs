@@ -33,6 +33,7 @@ pub struct KeyTooLong(pub usize);
 ///
 /// # Errors
 /// When it is too long for a tag.
+#[inline]
 pub fn write_string(head: &mut Vec<u8>, strings: &mut StringWriter, string: &str) -> Result<(), KeyTooLong> {
     if string.len() > MAX_STRING {
         return Err(KeyTooLong(string.len()));
@@ -49,6 +50,7 @@ pub fn write_string(head: &mut Vec<u8>, strings: &mut StringWriter, string: &str
 ///
 /// # Errors
 /// When a key is too long.
+#[inline]
 pub fn write<'a>(
     head: &mut Vec<u8>,
     strings: &mut StringWriter,
@@ -78,6 +80,7 @@ pub fn read_string(head: &mut Bytes, strings: &mut StringReader) -> Result<Arc<s
 ///
 /// # Errors
 /// When the peer broke the rules.
+#[inline]
 pub fn read(mut head: Bytes, strings: &mut StringReader) -> Result<Metadata, BadHead> {
     let mut metadata = Metadata::new();
     while !head.is_empty() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use notnets_core::call::{End, Event, HeadError, Opened, Received, Request, ResponseHead, Sent, Violation};
 use notnets_core::code::Code;
-use notnets_core::frame::{Frame, Kind};
+use notnets_core::frame::{Frame, INLINE, Kind, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair};
 use notnets_memory::lane::{Blocks, Geometry};
@@ -46,6 +46,56 @@ fn is_idle(pair: &mut Pair) {
     pair.assert_no_violation();
     assert_eq!((pair.client.open_streams(), pair.server.open_streams()), (0, 0));
     assert_eq!((pair.client.lanes().arena().lent(), pair.server.lanes().arena().lent()), (0, 0));
+}
+
+/// As gRPC puts it into a body.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&prefix(message.len() as u32)[..], message].concat()
+}
+
+#[test]
+fn small_messages_need_no_block_and_arrive_as_they_were() {
+    let mut pair = Pair::default();
+    // The first call brings the method's path.
+    for len in [0].into_iter().chain(0..=INLINE + 8) {
+        let message: Vec<u8> = (0..len as u8).collect();
+        let first = pair.client.lanes().pushed() == 0;
+        let stream = open(&mut pair.client, &framed(&message), true);
+        assert_eq!(pair.client.lanes().arena().lent() > 0, !first && len > INLINE, "{len} bytes");
+        accept(&mut pair);
+        assert_eq!(take_all(&mut pair.server, stream), (framed(&message), Some(End::Requests)));
+        let mut reply = framed(&message);
+        // Not what it looks like at first: compressed, of another length, or with something behind.
+        match len % 4 {
+            1 => reply[0] = 1,
+            2 => reply[4] ^= 1,
+            3 => reply.push(0),
+            _ => {}
+        }
+        assert_eq!(pair.server.respond(stream, NONE, &mut &reply[..], Some(Code::OK)), Ok(Sent::All));
+        pair.drive();
+        assert_eq!(take_all(&mut pair.client, stream).0, reply);
+        pair.client.close(stream);
+    }
+    is_idle(&mut pair);
+    let credit = pair.client.link_credit();
+    assert_eq!(credit.to_send + pair.server.link_credit().to_give, u64::from(Limits::default().link_window));
+}
+
+#[test]
+fn small_messages_of_a_stream_are_counted_alike_on_both_sides() {
+    let mut pair = Pair::default();
+    let stream = open(&mut pair.client, b"", false);
+    accept(&mut pair);
+    // More than a window holds, so credit has to come back right.
+    for i in 0..20_000u32 {
+        let message = framed(&i.to_le_bytes()[..i as usize % 5]);
+        assert_eq!(pair.client.send(stream, &mut &message[..], false), Sent::All, "message {i}");
+        pair.drive();
+        assert_eq!(pair.server.take(stream), Received::Data(message.into()));
+        pair.drive();
+    }
+    pair.assert_no_violation();
 }
 
 #[test]

@@ -161,6 +161,10 @@ fn frames_of_a_call() {
     is("REQUEST", pushed_to(&mut pair.server, 1));
 
     let mut pair = Pair::default();
+    open(&mut pair, &[], b"\0\0\0\0\x02hi", true);
+    is("REQUEST, its data one message", pushed_to(&mut pair.server, 1));
+
+    let mut pair = Pair::default();
     open(&mut pair, &[], &[7; 100], true);
     is("REQUEST, its payload in a block", pushed_to(&mut pair.server, 1));
 

@@ -1,9 +1,9 @@
 //! Peers that break the rules on purpose: nothing they write makes this side panic, grow without
 //! bound or do work that nobody granted them.
 
-use notnets_core::call::{Event, Opened, Sent, Violation};
+use notnets_core::call::{Event, Opened, Received, Sent, Violation};
 use notnets_core::code::Code;
-use notnets_core::frame::{Frame, INLINE, Kind, Payload};
+use notnets_core::frame::{Frame, INLINE, Kind, PREFIX, Payload, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair};
 use notnets_memory::lane::{Blocks, Geometry};
@@ -120,10 +120,42 @@ fn a_status_alone_is_an_end() {
     assert_eq!(pair.client.violation(), Some(&Violation::State(stream, Kind::Response)));
 }
 
+#[test]
+fn a_message_is_no_part_of_trailers() {
+    let mut pair = pair(Limits::default());
+    let stream = open(&mut pair.client);
+    push(pair.server.lanes(), Frame::new(Kind::Response, stream));
+    push(pair.server.lanes(), Frame { message: true, ..Frame::new(Kind::Trailers, stream) });
+    pair.client.receive(usize::MAX);
+    assert_eq!(pair.client.violation(), Some(&Violation::State(stream, Kind::Trailers)));
+}
+
+#[test]
+fn what_is_put_in_front_of_a_message_counts() {
+    let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
+    let geometry = Geometry { large: Blocks { bytes: 2048, count: 1 }, ..Geometry::default() };
+    for (bytes, allowed) in [(MIN_WINDOW as usize - PREFIX, true), (MIN_WINDOW as usize - PREFIX + 1, false)]
+    {
+        let mut pair: Pair = Pair::new(geometry, limits, limits);
+        let stream = open(&mut pair.client);
+        pair.server.receive(usize::MAX);
+        let lanes = pair.client.lanes();
+        let mut loan = lanes.loan(bytes, bytes).unwrap();
+        lanes.arena().write(&mut loan, &vec![7; bytes]);
+        let payload = Payload::Reference(lanes.arena().commit(loan, 0));
+        push(lanes, Frame { message: true, payload, ..Frame::new(Kind::Data, stream) });
+        pair.server.receive(usize::MAX);
+        assert_eq!(pair.server.violation().is_none(), allowed);
+        let whole = [&prefix(bytes as u32)[..], &vec![7; bytes]].concat();
+        let taken = if allowed { Received::Data(whole.into()) } else { Received::Pending };
+        assert_eq!(pair.server.take(stream), taken);
+    }
+}
+
 /// Frames of which many are almost right.
 fn frames() -> impl Strategy<Value = Vec<[u64; 7]>> {
     let number = || prop_oneof![4 => 0u64..6, 1 => Just(64), 1 => Just(1024), 1 => any::<u64>()];
-    let first = (0u8..12, 0u8..16, 0u8..34, 0u8..34, prop_oneof![0u32..5, Just(0x4002), Just(0x8000)]);
+    let first = (0u8..12, 0u8..32, 0u8..34, 0u8..34, prop_oneof![0u32..5, Just(0x4002), Just(0x8000)]);
     let frame = (first, number(), number(), [number(), number(), number(), number()]);
     let encoded = frame.prop_map(|((kind, flags, len, head, code), stream, argument, words)| {
         let code = code.to_le_bytes();

@@ -442,11 +442,21 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.frames.is_armed()
     }
 
+    /// Was anything pushed since [`bell_is_due`](Self::bell_is_due) was asked?
+    #[inline]
+    pub fn has_pushed(&self) -> bool {
+        self.pushed
+    }
+
     /// After a batch of pushes, pops and releases: must the peer's doorbell be rung? Costs nothing
     /// when there was none.
     #[inline]
     pub fn bell_is_due(&mut self) -> bool {
-        if self.silent || !self.pushed && !self.freed {
+        if !self.pushed && !self.freed {
+            return false;
+        }
+        if self.silent {
+            (self.pushed, self.freed) = (false, false);
             return false;
         }
         self.own_armed.fence();

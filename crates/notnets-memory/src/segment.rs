@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate, memfd_create,
@@ -397,6 +397,24 @@ unsafe fn string_copy(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
+/// A sequentially consistent fence.
+///
+/// What the standard one compiles to on x86-64 (`mfence`) takes twice the time of this, with which
+/// operating systems make theirs: any locked instruction orders all loads and stores around it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn full_fence() {
+    // SAFETY: or-ing 0 to a word below the stack's end changes nothing, also where something is kept there.
+    unsafe { core::arch::asm!("lock or dword ptr [rsp - 8], 0", options(nostack)) }
+}
+
+/// A sequentially consistent fence.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+fn full_fence() {
+    std::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// See the x86-64 form; here the caller never gets to it.
 ///
 /// # Safety
@@ -435,7 +453,7 @@ macro_rules! read_through_view {
             }
             #[inline]
             fn fence(&self) {
-                fence(Ordering::SeqCst);
+                full_fence();
             }
         }
     };

@@ -26,13 +26,13 @@
 #![forbid(unsafe_code)]
 
 mod client;
-mod clock;
 mod error;
 mod head;
 mod link;
 mod server;
-mod wait;
 mod watch;
+
+use notnets_core::{clock, wait};
 
 pub use client::{Channel, Endpoint, ResponseFuture};
 pub use error::{Error, RetrySafe};

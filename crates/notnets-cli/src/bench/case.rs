@@ -36,10 +36,6 @@ pub enum Api {
     Tonic,
 }
 
-/// Why [`Api::Core`] can't be measured: everything below it is there, and what `server` and `client` would do
-/// with it is not.
-pub const NO_BLOCKING_API: &str = "there is no blocking API yet";
-
 /// What one call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,6 +150,12 @@ impl Case {
         }
     }
 
+    /// The blocking API, both sides spinning on cores of their own: 32 bytes over and back.
+    pub fn core() -> Self {
+        let (api, wait, size) = (Api::Core, Some(Wait::Spin), Size::Bytes(32));
+        Self { api, wait, size, pinned: true, ..Self::default() }
+    }
+
     /// The same over another transport.
     pub fn over(&self, transport: Transport) -> Self {
         let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
@@ -180,9 +182,22 @@ impl Case {
                 wrong("--rate has to be above 0")
             }
             _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
-            _ if self.api == Api::Core => wrong(NO_BLOCKING_API),
+            Transport::NotNets if self.api == Api::Core => self.check_core(),
+            _ if self.api == Api::Core => wrong("the blocking API is NotNets' own: --transport notnets"),
             _ => Ok(()),
         }
+    }
+
+    fn check_core(&self) -> Result<(), String> {
+        if !matches!(self.work, Work::Echo | Work::Ask) {
+            return Err("the blocking API is measured by echo or ask".to_owned());
+        }
+        if self.outstanding != 1 || self.connections != 1 || self.rate.is_some() {
+            return Err(
+                "a client of the blocking API has one connection and makes one call at a time".to_owned()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -202,7 +217,7 @@ macro_rules! display_as_argument {
 }
 display_as_argument!(Transport, Api, Work, Wait);
 
-impl From<Wait> for notnets::Wait {
+impl From<Wait> for notnets_core::Wait {
     fn from(wait: Wait) -> Self {
         match wait {
             Wait::Spin => Self::Spin,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::case::{Api, NO_BLOCKING_API, Transport, Work};
+use super::case::{Api, Transport, Work};
 use super::channel::Channel;
 use super::control::{Answer, Ask, Connect, Load, answer, first, listen};
 use super::load;
@@ -14,7 +14,7 @@ use super::proto::bench_client::BenchClient;
 use super::recorder::Sample;
 use super::server::runtime;
 use super::service::MOST;
-use super::{Result, floor, usage};
+use super::{Result, core, floor, usage};
 
 /// Makes calls as it is told, until its input ends.
 pub fn run() -> Result {
@@ -28,7 +28,7 @@ pub fn run() -> Result {
         usage::stay_on(core)?;
     }
     let done = match order.transport {
-        _ if order.api == Api::Core => Err(NO_BLOCKING_API.into()),
+        _ if order.api == Api::Core => core::call(&order),
         Transport::Floor => floor::call(&order),
         Transport::Null => runtime(order.workers)?.block_on(call_nobody(&order)),
         Transport::NotNets => runtime(order.workers)?.block_on(call::<notnets::Channel>(&order)),

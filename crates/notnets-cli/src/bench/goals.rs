@@ -43,8 +43,8 @@ pub struct Verdict {
     /// The goal.
     #[serde(flatten)]
     pub goal: Goal,
-    /// What was measured. `None` if it could not be.
-    pub ratio: Option<f64>,
+    /// What was measured.
+    pub ratio: f64,
     /// Whether the reach was met.
     pub met: bool,
     /// Whether the stretch was.
@@ -92,22 +92,10 @@ impl Goal {
     pub fn judge(self, ratio: f64, from: String) -> Verdict {
         Verdict {
             goal: self,
-            ratio: Some(ratio),
+            ratio,
             met: self.better.holds(ratio, self.reach),
             stretch_met: self.stretch.map(|stretch| self.better.holds(ratio, stretch)),
             from,
-            disturbance: None,
-        }
-    }
-
-    /// Nothing could be measured.
-    pub fn unknown(self, why: &str) -> Verdict {
-        Verdict {
-            goal: self,
-            ratio: None,
-            met: false,
-            stretch_met: None,
-            from: why.to_owned(),
             disturbance: None,
         }
     }
@@ -141,7 +129,7 @@ pub fn render(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
     for Verdict { goal, ratio, met, stretch_met, from, .. } in verdicts {
         let (sign, unit) = (goal.better.sign(), goal.unit);
-        let ratio = ratio.as_ref().map_or("?".to_owned(), |ratio| number(*ratio));
+        let ratio = number(*ratio);
         let word = match (met, stretch_met) {
             (_, Some(true)) => "met, and the stretch",
             (true, _) => "met",
@@ -180,7 +168,6 @@ mod tests {
         assert_eq!(word(PARK.judge(1.2, String::new())), (true, Some(false)));
         assert_eq!(word(PARK.judge(1.0, String::new())), (true, Some(true)));
         assert_eq!(word(IDLE_CPU.judge(1.0, String::new())), (false, None));
-        assert_eq!(word(CORE.unknown("why")), (false, None));
     }
 
     #[test]

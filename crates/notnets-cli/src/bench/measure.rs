@@ -1,14 +1,18 @@
 //! Rounds: each case in turn, so that what disturbs the machine disturbs all alike. A figure is the median of
 //! its rounds.
 
+use std::time::Duration;
+
 use super::Result;
 use super::bed::Bed;
-use super::case::Case;
+use super::case::{Case, Wait};
 use super::figures::{Figures, Row};
 use super::progress::Progress;
 
 /// Part of a round's time that is run before it, uncounted.
 const WARM_UP: f64 = 0.15;
+/// Who spins goes on for a tenth of a second. Until it has stopped, the next case would have to share a core.
+const SPINS_ON: Duration = Duration::from_millis(120);
 
 /// How long and how often to measure.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,9 @@ pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) ->
     for round in 0..effort.repeats {
         for (case, bed, rounds) in &mut beds {
             let figures = measure(bed, effort.seconds, round).await.map_err(|error| told(case, error))?;
+            if case.wait == Some(Wait::Spin) {
+                tokio::time::sleep(SPINS_ON).await;
+            }
             progress.step(round, effort.repeats, case, &figures);
             rounds.push(figures);
         }

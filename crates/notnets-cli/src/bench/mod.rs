@@ -13,6 +13,7 @@ mod case;
 mod channel;
 mod client;
 mod control;
+mod core;
 mod factors;
 mod figures;
 mod floor;

@@ -5,7 +5,7 @@
 //! configuration, its defaults on a current-thread runtime, for all goals but the one that is about
 //! `Wait::Park`.
 
-use super::case::{Case, NO_BLOCKING_API, Transport, Wait, Work};
+use super::case::{Api, Case, Transport, Wait, Work};
 use super::figures::{Figures, Row};
 use super::goals::{self, Goal, Verdict};
 use super::measure::{Effort, interleaved};
@@ -134,8 +134,9 @@ impl Runner<'_> {
     }
 
     async fn core(&mut self) -> Result {
-        self.measure(&[Case::floor(Work::Line), Case::floor(Work::Ring)], 0.3).await?;
-        self.verdicts.push(goals::CORE.unknown(NO_BLOCKING_API));
+        let rows =
+            self.measure(&[Case::core(), Case::floor(Work::Line), Case::floor(Work::Ring)], 0.3).await?;
+        self.verdicts.push(judge(goals::CORE, &rows[0], &rows[1], p50, "µs"));
         Ok(())
     }
 
@@ -302,9 +303,10 @@ fn judge(goal: Goal, over: &Row, under: &Row, figure: Of, unit: &str) -> Verdict
 
 /// What sets a row apart from others of its goal.
 fn describe(row: &Row) -> String {
-    let Case { transport, work, workers, connections, clients, links, wait, .. } = &row.of;
+    let Case { transport, api, work, workers, connections, clients, links, wait, .. } = &row.of;
     match transport {
         Transport::Floor => work.to_string(),
+        Transport::NotNets if *api == Api::Core => "blocking API".to_owned(),
         Transport::NotNets if *wait == Some(Wait::Park) => "notnets, parked".to_owned(),
         Transport::NotNets if *clients > 1 => format!("{clients} clients"),
         Transport::NotNets if *links > 0 => format!("beside {links} links"),

@@ -2,13 +2,13 @@
 
 use tokio::runtime;
 
-use super::case::{Api, NO_BLOCKING_API, Transport};
+use super::case::{Api, Transport};
 use super::channel::{self, Channel};
 use super::control::{Answer, Ask, Serve, answer, first, listen};
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::BenchServer;
 use super::service::{MOST, Service};
-use super::{Result, floor, usage};
+use super::{Result, core, floor, usage};
 
 /// Serves as it is told, until its input ends.
 pub fn run() -> Result {
@@ -23,7 +23,7 @@ pub fn run() -> Result {
     }
     let _orders = listen(order.directory.clone());
     let served = match order.transport {
-        _ if order.api == Api::Core => Err(NO_BLOCKING_API.into()),
+        _ if order.api == Api::Core => core::serve(&order),
         Transport::Floor => floor::serve(&order),
         Transport::NotNets => runtime(order.workers)?.block_on(serve::<notnets::Channel>(order)),
         _ => runtime(order.workers)?.block_on(serve::<tonic::transport::Channel>(order)),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::case::Api;
 use super::figures::Row;
 use crate::number::number;
 
@@ -38,6 +39,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     )?;
     for Row { of, figures, .. } in rows {
         let wait = of.wait.map_or_else(|| "-".to_owned(), |wait| wait.to_string());
+        let over = if of.api == Api::Core { of.api.to_string() } else { of.transport.to_string() };
         let runtime = match (of.workers, of.pinned) {
             (0, false) => format!("1 × {}", of.connections),
             (0, true) => format!("1 × {} pin", of.connections),
@@ -46,9 +48,8 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<8} {:<8} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}",
+            "{:<8} {over:<8} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}",
             of.work,
-            of.transport,
             of.size,
             of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),
             of.clients,

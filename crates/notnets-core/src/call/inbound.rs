@@ -7,7 +7,7 @@ use super::control::FENCE;
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
-use crate::frame::{Frame, Kind, Payload};
+use crate::frame::{Frame, Kind, PREFIX, Payload, prefix};
 use crate::limits::charge;
 use crate::metadata::{self, Metadata};
 
@@ -23,8 +23,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         while taken < max && self.violation.is_none() && !self.detached {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
-            let handled =
-                Frame::decode(descriptor).map_err(Violation::from).and_then(|frame| self.handle(frame));
+            let handled = match Frame::decode(descriptor) {
+                Ok(frame) => self.handle(&frame),
+                Err(bad) => Err(bad.into()),
+            };
             if let Err(violation) = handled {
                 self.violation = Some(violation);
             }
@@ -34,7 +36,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         taken
     }
 
-    fn handle(&mut self, frame: Frame) -> Result<(), Violation> {
+    #[inline]
+    fn handle(&mut self, frame: &Frame) -> Result<(), Violation> {
         match (frame.kind, self.role) {
             (Kind::Request, Role::Server) => self.on_request(frame),
             (Kind::Response, Role::Client) => self.on_response(frame),
@@ -47,7 +50,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             (Kind::Reset, _) => self.on_reset(frame),
             (Kind::Window, _) => self.on_window(frame),
             (Kind::Closed, _) => {
-                if self.streams.get(&frame.stream).is_some_and(|stream| stream.resetting) {
+                if self.streams.get(frame.stream).is_some_and(|stream| stream.resetting) {
                     self.remove_reset(frame.stream);
                 }
                 Ok(())
@@ -72,12 +75,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    fn on_request(&mut self, frame: Frame) -> Result<(), Violation> {
+    fn on_request(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         if id <= self.last {
             return Err(Violation::State(id, frame.kind));
         }
-        let (mut head, data) = self.fetch(&frame)?;
+        let (mut head, data) = self.fetch(frame)?;
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut head).map_err(metadata::BadHead::from)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
@@ -109,16 +112,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         if self.arrived.len() >= self.own.streams as usize {
             // Some of them were taken back before the application accepted any.
-            self.arrived.retain(|(id, ..)| self.streams.contains_key(id));
+            self.arrived.retain(|(id, ..)| self.streams.contains(*id));
         }
         self.arrived.push_back((id, method, metadata));
         self.events.push_back(Event::Request);
         Ok(())
     }
 
-    fn on_response(&mut self, frame: Frame) -> Result<(), Violation> {
+    fn on_response(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(&frame)?;
+        let (head, data) = self.fetch(frame)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
         let cost = if data.is_empty() { 0 } else { charge(data.len()) };
         self.spend_link_credit(id, cost)?;
@@ -149,10 +152,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(())
     }
 
-    fn on_data(&mut self, frame: Frame) -> Result<(), Violation> {
+    fn on_data(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let client = self.role == Role::Client;
-        let (head, data) = self.fetch(&frame)?;
+        let (head, data) = self.fetch(frame)?;
         // The client's end is told by an END here, the server's by its trailers.
         let pointless = data.is_empty() && !frame.end;
         if !head.is_empty() || pointless || (client && frame.end) {
@@ -178,9 +181,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(())
     }
 
-    fn on_trailers(&mut self, frame: Frame) -> Result<(), Violation> {
+    fn on_trailers(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(&frame)?;
+        let (head, data) = self.fetch(frame)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
         if !data.is_empty() {
             return Err(Violation::State(id, frame.kind));
@@ -196,9 +199,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(())
     }
 
-    fn on_reset(&mut self, frame: Frame) -> Result<(), Violation> {
+    fn on_reset(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let Payload::Inline { bytes, len, .. } = frame.payload else {
+        let Payload::Inline { bytes, len, .. } = &frame.payload else {
             return Err(Violation::State(id, frame.kind));
         };
         let Some(stream) = self.known_stream(id, frame.kind)? else { return Ok(()) };
@@ -210,14 +213,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.control.closed(id);
         self.discard(id);
         if self.role == Role::Server {
-            let user = self.streams.get_mut(&id).and_then(|stream| stream.user.take());
+            let user = self.streams.get_mut(id).and_then(|stream| stream.user.take());
             self.remove(id);
             self.events.push_back(Event::Cancelled(id, user));
             self.check_answers()?;
         } else {
             let failure = Failure {
                 code: Code(frame.code),
-                message: String::from_utf8_lossy(&bytes[..len as usize]).into(),
+                message: String::from_utf8_lossy(&bytes[..*len as usize]).into(),
                 retry_safe: frame.refused,
             };
             self.end_response(id, End::Failed(failure));
@@ -232,7 +235,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if waiting > self.own.streams as usize + 1 { Err(Violation::Unread(waiting)) } else { Ok(()) }
     }
 
-    fn on_window(&mut self, frame: Frame) -> Result<(), Violation> {
+    fn on_window(&mut self, frame: &Frame) -> Result<(), Violation> {
         let credit = frame.argument;
         if frame.stream == 0 {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
@@ -257,10 +260,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             // Not on this link: they have to look for another one.
             self.events.push_back(Event::CanOpen);
         }
-        let mut refused: Vec<u64> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        let mut refused: Vec<u64> = self.streams.ids().filter(|id| *id > last).collect();
         refused.sort_unstable();
         for id in refused {
-            if self.streams.get(&id).is_some_and(|stream| stream.resetting) {
+            if self.streams.get(id).is_some_and(|stream| stream.resetting) {
                 self.remove_reset(id);
                 continue;
             }
@@ -276,7 +279,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// The server is done with a call: its application reads what is left, and sends no more.
     fn end_response(&mut self, id: u64, end: End) {
         self.uncount(id);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.receive.end.is_some() {
             return;
         }
@@ -292,7 +295,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// The peer has answered our reset, one way or other. Who still reads the stream may go on to
     /// read why it failed.
     fn remove_reset(&mut self, id: u64) {
-        match self.streams.get_mut(&id) {
+        match self.streams.get_mut(id) {
             Some(stream) if stream.user.is_some() => {
                 stream.resetting = false;
                 self.uncount(id);
@@ -307,7 +310,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if id == 0 || id > self.last {
             return Err(Violation::State(id, kind));
         }
-        Ok(self.streams.get_mut(&id))
+        Ok(self.streams.get_mut(id))
     }
 
     /// The same, but not if we have reset it.
@@ -317,34 +320,42 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
     /// limit is not copied: a block can be much larger than what was granted.
+    #[inline]
     fn fetch(&mut self, frame: &Frame) -> Result<(Bytes, Bytes), Violation> {
-        let (split, data) = (frame.payload.head_len(), frame.payload.data_len());
+        let restored = if frame.message { PREFIX } else { 0 };
+        let (split, data) = (frame.payload.head_len(), frame.payload.data_len() + restored);
         if split > self.own.metadata_bytes as usize {
             return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
         }
         if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
             return Err(Violation::Window(frame.stream));
         }
-        let mut head = match frame.payload {
-            Payload::Inline { len: 0, .. } => return Ok((Bytes::new(), Bytes::new())),
-            Payload::Inline { bytes, len, .. } => Bytes::copy_from_slice(&bytes[..len as usize]),
-            Payload::Reference(reference) => {
-                self.lanes.check(&reference)?;
-                let mut copy = vec![0; reference.length as usize];
-                self.lanes.read(&reference, &mut copy)?;
-                self.lanes.release(&reference);
-                Bytes::from(copy)
+        match &frame.payload {
+            Payload::Inline { bytes, len, .. } => {
+                let (head, data) = bytes[..*len as usize].split_at(split);
+                let data = if frame.message { with_prefix(data) } else { Bytes::copy_from_slice(data) };
+                let head = if head.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(head) };
+                Ok((head, data))
             }
-        };
-        let data = head.split_off(split);
-        Ok((head, data))
+            Payload::Reference(reference) => {
+                self.lanes.check(reference)?;
+                let mut copy = vec![0; reference.length as usize];
+                self.lanes.read(reference, &mut copy)?;
+                self.lanes.release(reference);
+                let mut head = Bytes::from(copy);
+                let data = head.split_off(split);
+                Ok((head, if frame.message { with_prefix(&data) } else { data }))
+            }
+        }
     }
 
+    #[inline]
     fn spend_link_credit(&mut self, stream: u64, cost: u64) -> Result<(), Violation> {
         self.receive_credit = self.receive_credit.checked_sub(cost).ok_or(Violation::Window(stream))?;
         Ok(())
     }
 
+    #[inline]
     pub(super) fn give_link_credit(&mut self, credit: u64) {
         self.taken += credit;
         if self.taken >= u64::from(self.own.link_window) / GIVE_BACK {
@@ -357,7 +368,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn accept(&mut self) -> Option<Request> {
         loop {
             let (stream, method, metadata) = self.arrived.pop_front()?;
-            match self.streams.get(&stream) {
+            match self.streams.get(stream) {
                 Some(entry) if !entry.resetting => {
                     return Some(Request { stream, method, metadata, deadline: entry.deadline });
                 }
@@ -369,7 +380,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Client: the response's head, once it is there.
     pub fn response(&mut self, stream: u64) -> Option<Result<ResponseHead, Failure>> {
-        let Some(entry) = self.streams.get_mut(&stream) else { return Some(Err(gone())) };
+        let Some(entry) = self.streams.get_mut(stream) else { return Some(Err(gone())) };
         if let Some(head) = entry.receive.head.take() {
             return Some(Ok(head));
         }
@@ -386,14 +397,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Received::End(end) => return AtHand { data: None, end: Some(end) },
             Received::Pending => None,
         };
-        let receive = self.streams.get(&stream).map(|entry| &entry.receive);
+        let receive = self.streams.get(stream).map(|entry| &entry.receive);
         let end = receive.filter(|receive| receive.queue.is_empty()).and_then(|receive| receive.end.clone());
         AtHand { data, end }
     }
 
     /// Server: brings the end of a call forward.
     pub fn shorten(&mut self, stream: u64, deadline: u64) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         if entry.deadline.is_none_or(|present| deadline < present) {
             if let Some(present) = entry.deadline.replace(deadline) {
                 self.deadlines.remove(&(present, stream));
@@ -403,8 +414,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// The next data of a stream, or its end. Taking data gives the peer credit for more.
+    #[inline]
     pub fn take(&mut self, stream: u64) -> Received {
-        let Some(entry) = self.streams.get_mut(&stream) else {
+        let Some(entry) = self.streams.get_mut(stream) else {
             return Received::End(End::Failed(gone()));
         };
         let Some(data) = entry.receive.queue.pop() else {
@@ -424,6 +436,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         Received::Data(data)
     }
+}
+
+/// A message as it was before its prefix was left out.
+#[inline]
+fn with_prefix(message: &[u8]) -> Bytes {
+    let mut whole = Vec::with_capacity(PREFIX + message.len());
+    // It is within the windows, which are numbers of 32 bits.
+    whole.extend_from_slice(&prefix(message.len() as u32));
+    whole.extend_from_slice(message);
+    whole.into()
 }
 
 fn gone() -> Failure {

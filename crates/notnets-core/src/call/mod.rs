@@ -20,11 +20,11 @@ mod control;
 mod inbound;
 mod outbound;
 mod stream;
+mod streams;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
 use notnets_memory::arena::BadReference;
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::ring::BadTaken;
@@ -36,7 +36,7 @@ use crate::limits::Limits;
 use crate::metadata::{BadHead, KeyTooLong, Metadata};
 use crate::strings::{StringReader, StringWriter};
 use control::Control;
-use stream::Stream;
+use streams::Streams;
 
 pub use backlog::Backlog;
 pub use stream::{AtHand, End, Failure, Received, ResponseHead};
@@ -176,7 +176,7 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     lanes: Lanes<W, R>,
     own: Limits,
     peer: Limits,
-    streams: HashMap<u64, Stream<T>>,
+    streams: Streams<T>,
     /// The last stream that was opened.
     last: u64,
     /// Streams that count against the server's limit.
@@ -219,7 +219,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             lanes,
             own,
             peer,
-            streams: HashMap::new(),
+            streams: Streams::new(),
             last: 0,
             active: 0,
             arrived: VecDeque::new(),
@@ -263,12 +263,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// What was given with a stream, until it is closed.
     #[inline]
     pub fn user(&mut self, stream: u64) -> Option<&mut T> {
-        self.streams.get_mut(&stream)?.user.as_mut()
+        self.streams.get_mut(stream)?.user.as_mut()
     }
 
     /// Gives something to an accepted stream. Returns false when the stream is no more.
     pub fn set_user(&mut self, stream: u64, user: T) -> bool {
-        match self.streams.get_mut(&stream) {
+        match self.streams.get_mut(stream) {
             Some(entry) if !entry.resetting => {
                 entry.user = Some(user);
                 true
@@ -332,13 +332,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Is this stream open, and not given up by either side?
     pub fn is_open(&self, stream: u64) -> bool {
-        self.streams.get(&stream).is_some_and(|entry| !entry.resetting)
+        self.streams.get(stream).is_some_and(|entry| !entry.resetting)
     }
 
     /// Client: is it certain that the server has never read this stream's request? To be asked when
     /// the link is broken: a server that lives may read it any time.
     pub fn is_unread(&mut self, stream: u64) -> bool {
-        let Some(entry) = self.streams.get(&stream) else { return false };
+        let Some(entry) = self.streams.get(stream) else { return false };
         // The reader says what it takes before it acts on it.
         !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
@@ -359,7 +359,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             && deadline <= now
         {
             self.deadlines.remove(&(deadline, stream));
-            if let Some(entry) = self.streams.get_mut(&stream) {
+            if let Some(entry) = self.streams.get_mut(stream) {
                 entry.deadline = None;
             }
             let failure = Failure::new(Code::DEADLINE_EXCEEDED, "the call's deadline has passed");
@@ -399,7 +399,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Ends a stream in both directions with a status for the peer. Its application is done with it.
     pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         self.events.extend(entry.user.take().map(Event::Over));
         if !entry.resetting {
             // Somebody may still read it.
@@ -410,7 +410,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Client: the application lets go of a call. Resets it if it is not over.
     pub fn close(&mut self, stream: u64) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         entry.user = None;
         if entry.resetting {
             return;
@@ -424,7 +424,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Can more be sent on this stream?
     pub fn is_sending(&self, stream: u64) -> bool {
-        self.streams.get(&stream).is_some_and(|entry| !entry.send.ended)
+        self.streams.get(stream).is_some_and(|entry| !entry.send.ended)
     }
 
     /// Client: the application's own part of a call failed. It gets this status, the server a reset.
@@ -434,13 +434,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Ends a call from this side: the application hears of it, and so does the peer.
     fn fail(&mut self, stream: u64, failure: Failure, reason: &'static str) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         if entry.resetting || entry.receive.end.is_some() && self.role == Role::Client {
             return;
         }
         let user = (self.role == Role::Server).then(|| entry.user.take());
         self.start_reset(stream, failure.code, reason);
-        if let Some(entry) = self.streams.get_mut(&stream) {
+        if let Some(entry) = self.streams.get_mut(stream) {
             entry.receive.end = Some(End::Failed(failure));
         }
         self.events.push_back(match user {
@@ -454,7 +454,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn start_reset(&mut self, stream: u64, code: Code, reason: &'static str) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         entry.resetting = true;
         entry.send.ended = true;
         if let Some(deadline) = entry.deadline.take() {
@@ -466,9 +466,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Forgets data that nobody will take, and gives the link's credit for it back.
+    #[inline]
     fn discard(&mut self, stream: u64) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         let queue = &mut entry.receive.queue;
+        if queue.is_empty() {
+            return;
+        }
         let unread = std::iter::from_fn(|| queue.pop()).map(|data| crate::limits::charge(data.len())).sum();
         self.give_link_credit(unread);
     }
@@ -477,7 +481,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.discard(stream);
         self.uncount(stream);
         self.starved.remove(&stream);
-        if let Some(entry) = self.streams.remove(&stream) {
+        if let Some(entry) = self.streams.remove(stream) {
             if let Some(deadline) = entry.deadline {
                 self.deadlines.remove(&(deadline, stream));
             }
@@ -488,8 +492,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// A stream does not count against the server's limit any more.
+    #[inline]
     fn uncount(&mut self, stream: u64) {
-        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else { return };
         if std::mem::take(&mut entry.counted) {
             self.active -= 1;
             if std::mem::take(&mut self.wants_open) {

@@ -10,7 +10,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 use super::stream::Stream;
 use super::{Connection, Event, HeadError, Opened, Role, Sent};
 use crate::code::Code;
-use crate::frame::{Frame, INLINE, Kind, Payload};
+use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
@@ -121,7 +121,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Sends more data. `end` (of a client) says that after `data` nothing comes.
     pub fn send(&mut self, stream: u64, data: &mut impl Buf, end: bool) -> Sent {
         loop {
-            let Some(entry) = self.streams.get_mut(&stream).filter(|entry| !entry.send.ended) else {
+            let Some(entry) = self.streams.get_mut(stream).filter(|entry| !entry.send.ended) else {
                 self.wake_queued();
                 return Sent::Stopped;
             };
@@ -144,7 +144,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.queue(stream);
                 return Sent::Nothing;
             };
-            if let Some(entry) = self.streams.get_mut(&stream) {
+            if let Some(entry) = self.streams.get_mut(stream) {
                 entry.send.credit -= cost;
                 entry.send.ended = end && !data.has_remaining();
             }
@@ -162,7 +162,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         status: Option<Code>,
     ) -> Result<Sent, HeadError> {
         let stream = frame.stream;
-        let Some(entry) = self.streams.get(&stream).filter(|entry| !entry.send.ended) else {
+        let Some(entry) = self.streams.get(stream).filter(|entry| !entry.send.ended) else {
             self.wake_queued();
             return Ok(Sent::Stopped);
         };
@@ -179,7 +179,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.remove(stream);
             return Ok(Sent::All);
         }
-        if let Some(entry) = self.streams.get_mut(&stream) {
+        if let Some(entry) = self.streams.get_mut(stream) {
             entry.send.credit -= cost;
         }
         Ok(match self.send_rest(stream, data, false) {
@@ -200,6 +200,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Pushes one frame with the head that is in the scratch from `skip` on and as much of `data` as
     /// there is credit and room in one block for. `end` is said in it when all of `data` went.
     /// Returns what it cost, or `None` when nothing was pushed.
+    #[inline]
     fn push(
         &mut self,
         mut frame: Frame,
@@ -216,6 +217,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         pushed
     }
 
+    #[inline]
     fn try_push(
         &mut self,
         frame: &mut Frame,
@@ -235,10 +237,17 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if wanted > 0 && allowed == 0 && frame.kind == Kind::Data {
             return None;
         }
-        if head.len() + allowed <= INLINE {
+        // A small message goes without its prefix, which its reader can tell from its length.
+        frame.message = allowed == wanted && head.len() + wanted <= INLINE + PREFIX && is_message(data);
+        if frame.message {
+            data.advance(PREFIX);
+        }
+        if head.len() + data.remaining().min(allowed) <= INLINE {
             let mut bytes = [0; INLINE];
-            bytes[..head.len()].copy_from_slice(head);
-            let len = head.len() + allowed;
+            if !head.is_empty() {
+                bytes[..head.len()].copy_from_slice(head);
+            }
+            let len = head.len() + data.remaining().min(allowed);
             data.copy_to_slice(&mut bytes[head.len()..len]);
             frame.payload = Payload::Inline { bytes, len: len as u8, head: head.len() as u8 };
         } else {
@@ -274,6 +283,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.scratch.clear();
     }
 
+    #[inline]
     fn check_head(&mut self, written: Result<(), metadata::KeyTooLong>) -> Result<(), HeadError> {
         let bytes = self.scratch.len();
         let limit = (self.peer.metadata_bytes as usize).min(self.lanes.arena().largest_block());
@@ -287,6 +297,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         checked
     }
 
+    #[inline]
     fn has_room(&mut self) -> bool {
         if self.detached {
             return false;
@@ -301,7 +312,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Pushes control frames while there is room.
+    #[inline]
     pub(super) fn flush(&mut self) {
+        if !self.control.is_empty() {
+            self.push_control();
+        }
+    }
+
+    fn push_control(&mut self) {
         while !self.control.is_empty() && self.has_room() {
             let Some(frame) = self.control.pop() else { break };
             self.lanes.push(frame.encode());
@@ -309,7 +327,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn queue(&mut self, stream: u64) {
-        if let Some(entry) = self.streams.get_mut(&stream)
+        if let Some(entry) = self.streams.get_mut(stream)
             && !std::mem::replace(&mut entry.send.queued, true)
         {
             self.queued.push_back(stream);
@@ -319,13 +337,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Gives room to what waits for it: to control frames, then to those who wait for something of the
     /// link's, as many as there is room for. Whoever is told and can't use it calls this for the next:
     /// the peer rings only when it takes something.
+    #[inline]
     pub fn wake_queued(&mut self) {
-        if !self.control.is_empty() {
-            self.flush();
+        self.flush();
+        if !self.queued.is_empty() || self.wants_open {
+            self.wake_those_queued();
         }
-        if self.queued.is_empty() && !self.wants_open {
-            return;
-        }
+    }
+
+    fn wake_those_queued(&mut self) {
         if !self.control.is_empty() || !self.has_room() || !self.lanes.arena().has_free() {
             return;
         }
@@ -333,7 +353,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut woken = 0;
         while woken < room {
             let Some(stream) = self.queued.pop_front() else { break };
-            let Some(entry) = self.streams.get_mut(&stream) else { continue };
+            let Some(entry) = self.streams.get_mut(stream) else { continue };
             entry.send.queued = false;
             if !entry.send.ended {
                 woken += 1;
@@ -356,5 +376,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if self.lanes.arena().wants_more(class.bytes as usize) {
             self.wants_segment = Some(class);
         }
+    }
+}
+
+/// Are these data one whole message that is not compressed?
+#[inline]
+fn is_message(data: &impl Buf) -> bool {
+    match data.chunk() {
+        // Not compared with the bytes of a `prefix`: the processor waits for bytes that were just stored
+        // when they are loaded in other pieces.
+        [0, a, b, c, d, ..] => data.remaining() == PREFIX + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+        _ => false,
     }
 }

@@ -98,27 +98,36 @@ pub(super) struct Receive {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     first: Option<Bytes>,
-    rest: VecDeque<Bytes>,
+    /// Boxed, for most streams have none.
+    rest: Option<Box<VecDeque<Bytes>>>,
 }
 
 impl Queue {
+    #[inline]
     pub fn push(&mut self, data: Bytes) {
-        match self.first {
-            None if self.rest.is_empty() => self.first = Some(data),
-            _ => self.rest.push_back(data),
+        match (&self.first, &mut self.rest) {
+            (None, None) => self.first = Some(data),
+            (_, rest) => rest.get_or_insert_default().push_back(data),
         }
     }
 
+    #[inline]
     pub fn pop(&mut self) -> Option<Bytes> {
-        self.first.take().or_else(|| self.rest.pop_front())
+        if self.first.is_some() {
+            return self.first.take();
+        }
+        let next = self.rest.as_mut()?.pop_front();
+        self.rest.take_if(|rest| rest.is_empty());
+        next
     }
 
     pub fn bytes(&self) -> usize {
-        self.first.iter().chain(&self.rest).map(Bytes::len).sum()
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| &**rest)).map(Bytes::len).sum()
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
+        self.first.is_none() && self.rest.is_none()
     }
 }
 
@@ -134,6 +143,7 @@ pub(super) struct Send {
 }
 
 impl<T> Stream<T> {
+    #[inline]
     pub fn new(user: Option<T>, deadline: Option<u64>, receive_window: u32, send_window: u32) -> Self {
         Self {
             user,

@@ -167,7 +167,7 @@ fn descriptor(input: &mut Input<'_>) -> Descriptor {
         return std::array::from_fn(|_| input.word());
     }
     let kind = KINDS[input.below(KINDS.len())] as u8;
-    let (flags, len) = (input.byte() % 16, input.byte() % 34);
+    let (flags, len) = (input.byte() % 32, input.byte() % 34);
     let head = if input.flag() { 0 } else { input.byte() % 34 };
     let code = (input.word() as u32).to_le_bytes();
     let first = [kind, flags, len, head, code[0], code[1], code[2], code[3]];

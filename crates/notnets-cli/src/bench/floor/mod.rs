@@ -22,7 +22,7 @@ use super::recorder::{Recorder, Sample};
 use super::{Result, usage};
 
 /// Round trips between two looks at the clock, where both sides spin.
-const BATCH: u64 = 16;
+pub const BATCH: u64 = 16;
 
 /// Answers each client on a thread of its own, for ever.
 pub fn serve(order: &Serve) -> Result {
@@ -72,7 +72,7 @@ fn connect(directory: &Path, name: &str) -> Result<OwnedFd> {
 }
 
 /// Makes round trips for as long as the order says, `batch` of them between looks at the clock.
-fn measure(load: &Load, batch: u64, mut round_trip: impl FnMut() -> Result) -> Result<Sample> {
+pub fn measure(load: &Load, batch: u64, mut round_trip: impl FnMut() -> Result) -> Result<Sample> {
     let recorder = Recorder::new(1);
     let (cpu, start, mut calls) = (usage::cpu_time(), Instant::now(), 0);
     let mut before = start;

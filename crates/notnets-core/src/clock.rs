@@ -6,17 +6,17 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Now.
 #[inline]
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// So long from now.
-pub(crate) fn after(duration: Duration) -> u64 {
+pub fn after(duration: Duration) -> u64 {
     now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// How long it is until then; nothing if that has passed.
-pub(crate) fn until(time: u64) -> Duration {
+pub fn until(time: u64) -> Duration {
     Duration::from_nanos(time.saturating_sub(now()))
 }

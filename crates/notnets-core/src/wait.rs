@@ -31,7 +31,7 @@ const LONGEST_PENALTY: u32 = 256;
 
 /// How long to poll, from what has paid off.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     wait: Wait,
     /// When the present wait began.
     since: Option<u64>,
@@ -42,13 +42,14 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(wait: Wait) -> Self {
+    /// Nothing has been waited for yet.
+    pub fn new(wait: Wait) -> Self {
         Self { wait, since: None, parked_waits: 0, penalty: 1 }
     }
 
     /// Nothing is there at `now`: poll on, or park?
     #[inline]
-    pub(crate) fn allows(&mut self, now: u64) -> bool {
+    pub fn allows(&mut self, now: u64) -> bool {
         let since = *self.since.get_or_insert(now);
         let waited = now.saturating_sub(since);
         match self.wait {
@@ -65,7 +66,7 @@ impl Budget {
 
     /// Something came.
     #[inline]
-    pub(crate) fn arrived(&mut self, now: impl FnOnce() -> u64) {
+    pub fn arrived(&mut self, now: impl FnOnce() -> u64) {
         let Some(since) = self.since.take() else { return };
         if self.parked_waits > 0 {
             self.parked_waits -= 1;
@@ -85,7 +86,7 @@ impl Budget {
 
 /// Spins until `ready` or until one poll's share of time is over. Returns whether it is ready.
 #[inline]
-pub(crate) fn spin(mut ready: impl FnMut() -> bool) -> bool {
+pub fn spin(mut ready: impl FnMut() -> bool) -> bool {
     // PAUSE takes some 27 ns here; a look at the clock about as long, so it is looked at rarely.
     let until = crate::clock::now() + ONE_POLL;
     loop {

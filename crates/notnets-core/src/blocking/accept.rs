@@ -1,0 +1,159 @@
+//! From connections in the rendezvous directory to links, without waiting for any of them.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use notnets_memory::process::{PeerCredentials, peer_credentials};
+use rustix::event::{PollFd, PollFlags};
+
+use super::link::Link;
+use crate::call::Role;
+use crate::clock;
+use crate::link::Socket;
+use crate::link::handshake::{Config, answer, refuse};
+use crate::link::packet::{Packet, Refusal};
+use crate::link::rendezvous::Listener;
+use crate::link::socket::Incoming;
+use crate::link::stats::Stats;
+
+/// A client that connects and says nothing is let go of after so long.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a connection can't be accepted, for want of descriptors, it is tried again after so long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted in one go, and such that may wait for their hello.
+const MOST: usize = 64;
+
+/// Who may connect.
+pub type Admission = Box<dyn Fn(&PeerCredentials) -> bool + Send>;
+
+/// A server's door.
+pub struct Door {
+    listener: Option<Listener>,
+    /// Connections that have not said hello, and when they are let go of.
+    silent: Vec<(Socket, u64)>,
+    paused_until: u64,
+    pub config: Config,
+    pub admission: Admission,
+    pub max_links: usize,
+    pub stats: Stats,
+}
+
+impl Door {
+    pub fn new(
+        listener: Listener,
+        config: Config,
+        admission: Admission,
+        max_links: usize,
+        stats: Stats,
+    ) -> Self {
+        let (silent, paused_until) = (Vec::new(), 0);
+        Self { listener: Some(listener), silent, paused_until, config, admission, max_links, stats }
+    }
+
+    /// Gives the name up.
+    pub fn close(&mut self) {
+        self.listener = None;
+        for (socket, _) in self.silent.drain(..) {
+            refuse(&socket, Refusal::ShuttingDown, "the server shuts down");
+        }
+    }
+
+    /// What to watch.
+    pub fn watched(&self, now: u64) -> impl Iterator<Item = PollFd<'_>> {
+        let open = now >= self.paused_until && self.silent.len() < MOST;
+        let interest = if open { PollFlags::IN } else { PollFlags::empty() };
+        let listener = self.listener.iter().map(move |listener| PollFd::new(listener, interest));
+        listener.chain(self.silent.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::IN)))
+    }
+
+    /// When to look even if nothing is ready.
+    pub fn wakes_at(&self, now: u64) -> u64 {
+        let pause = if self.paused_until > now { self.paused_until } else { u64::MAX };
+        self.silent.iter().map(|(_, until)| *until).fold(pause, u64::min)
+    }
+
+    /// Takes who has come, of what is ready in the order of [`watched`](Self::watched).
+    /// There are `open` links already.
+    pub fn on_ready(
+        &mut self,
+        mut ready: impl Iterator<Item = bool>,
+        now: u64,
+        open: usize,
+        links: &mut Vec<Link>,
+    ) {
+        let knocks = self.listener.is_some() && ready.next() == Some(true);
+        let silent = std::mem::take(&mut self.silent);
+        for ((socket, until), speaks) in silent.into_iter().zip(ready.chain(std::iter::repeat(false))) {
+            if speaks {
+                self.greet(socket, until, open, links);
+            } else if now < until {
+                self.silent.push((socket, until));
+            }
+        }
+        if knocks {
+            self.accept(now);
+        }
+    }
+
+    fn accept(&mut self, now: u64) {
+        while let Some(listener) = &self.listener
+            && self.silent.len() < MOST
+        {
+            match listener.accept() {
+                Ok(Some(socket)) => self.silent.push((socket.into(), clock::after(HELLO_TIMEOUT))),
+                Ok(None) => return,
+                Err(_) => {
+                    // It stays ready: without a pause this would spin.
+                    self.paused_until = now + PAUSE.as_nanos() as u64;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a connection's first packet.
+    fn greet(&mut self, socket: Socket, until: u64, open: usize, links: &mut Vec<Link>) {
+        match socket.receive() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => self.silent.push((socket, until)),
+            Ok(Incoming::Packet(Packet::Inspect, _)) => {
+                if self.admit(&socket, 0).is_ok() {
+                    let _ = socket.send(&Packet::Stats, Some(self.stats.descriptor()));
+                }
+            }
+            Ok(Incoming::Packet(Packet::Hello(hello), descriptor)) => {
+                match self.admit(&socket, open + links.len()) {
+                    Err((reason, text)) => refuse(&socket, reason, text),
+                    Ok(()) => links.extend(self.establish(socket, hello, descriptor)),
+                }
+            }
+            Ok(Incoming::Packet(..)) => refuse(&socket, Refusal::Protocol, "a link begins with a hello"),
+            // Somebody looked whether we live, or said nothing that could be answered.
+            Ok(Incoming::Closed | Incoming::Bad(_)) | Err(_) => {}
+        }
+    }
+
+    /// A client that gets no link has been told why.
+    fn establish(
+        &self,
+        socket: Socket,
+        hello: crate::link::packet::Hello,
+        descriptor: Option<OwnedFd>,
+    ) -> Option<Link> {
+        let established = answer(socket, hello, descriptor, self.config).ok()?;
+        let link = Link::new(Role::Server, self.config.limits, established).ok()?;
+        self.stats.link_opened();
+        Some(link)
+    }
+
+    fn admit(&self, socket: &Socket, links: usize) -> Result<(), (Refusal, &'static str)> {
+        let peer = peer_credentials(socket);
+        let peer = peer.map_err(|_| (Refusal::Resources, "the server can't tell who you are"))?;
+        if !(self.admission)(&peer) {
+            return Err((Refusal::Identity, "your uid is not admitted by the server"));
+        }
+        if links >= self.max_links {
+            return Err((Refusal::Resources, "the server has as many links as it may have"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! Where a client connects to, and how.
+
+use std::time::Duration;
+
+use notnets_memory::lane::Geometry;
+use rustix::event::{PollFd, PollFlags};
+
+use super::waiting::ready;
+use super::{Client, Error};
+use crate::call::Role;
+use crate::clock;
+use crate::limits::Limits;
+use crate::link::handshake::{Config, Dialing};
+use crate::link::packet::Refusal;
+use crate::link::rendezvous::{Directory, RendezvousError};
+use crate::link::{Established, LinkError, Socket};
+use crate::name::{Name, Uri};
+use crate::wait::Wait;
+
+use super::link::Link;
+
+/// A server with a full backlog, or one that just ends, is tried again after so long.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Where a [`Client`] connects to, and how it behaves.
+///
+/// ```no_run
+/// use notnets_core::Wait;
+/// use notnets_core::blocking::Endpoint;
+///
+/// let client = Endpoint::new("notnets:///inventory")?.wait(Wait::Spin).connect()?;
+/// # Ok::<(), notnets_core::blocking::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    directory: Directory,
+    name: Name,
+    config: Config,
+    connect_timeout: Duration,
+    pub(super) wait: Wait,
+    pub(super) max_message_size: usize,
+}
+
+impl Endpoint {
+    /// The server of a URI like `notnets:///inventory`, in the rendezvous directory that the environment
+    /// calls for.
+    ///
+    /// # Errors
+    /// When it is no `notnets:` URI of this host.
+    pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
+        let name = name_on_this_host(uri.as_ref())?;
+        Ok(Self::at(Directory::from_env(), name))
+    }
+
+    /// The server of a name in a directory.
+    pub fn at(directory: Directory, name: Name) -> Self {
+        Self {
+            directory,
+            name,
+            config: Config::default(),
+            connect_timeout: Duration::from_secs(5),
+            wait: Wait::default(),
+            max_message_size: super::MAX_MESSAGE_SIZE,
+        }
+    }
+
+    /// Looks for the name in this directory.
+    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.directory = Directory::at(path);
+        self
+    }
+
+    /// How to wait for replies.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// What the client is willing to receive.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// The sizes of its first segment.
+    pub fn geometry(mut self, geometry: Geometry) -> Self {
+        self.config.geometry = geometry;
+        self
+    }
+
+    /// Bytes of a reply's message, at most. 4 MiB unless set.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// How long to wait for a server's answer when connecting. 5 s unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Connects now.
+    ///
+    /// # Errors
+    /// When there is no such name, or its server does not want us.
+    pub fn connect(self) -> Result<Client, Error> {
+        let link = self.dial()?;
+        Ok(Client::new(self, link))
+    }
+
+    pub(super) fn dial(&self) -> Result<Link, Error> {
+        self.config.limits.check()?;
+        let until = clock::after(self.connect_timeout);
+        loop {
+            let error = match self.directory.connect(&self.name) {
+                Ok(socket) => match self.shake_hands(socket.into(), until) {
+                    Ok(Some(established)) => {
+                        let link = Link::new(Role::Client, self.config.limits, established);
+                        return link.map_err(Error::io("tell forks by a page"));
+                    }
+                    Ok(None) => return Err(self.timed_out()),
+                    // It is about to end: then there is another by now, or certainly none.
+                    Err(LinkError::Closed | LinkError::Refused { reason: Refusal::ShuttingDown, .. })
+                        if clock::now() < until =>
+                    {
+                        None
+                    }
+                    Err(source) => return Err(Error::Link { name: self.name.clone(), source }),
+                },
+                Err(busy @ RendezvousError::Busy { .. }) => Some(busy),
+                Err(error) => return Err(error.into()),
+            };
+            if clock::now() >= until {
+                return Err(error.map_or_else(|| self.timed_out(), Error::from));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::Timeout { name: self.name.clone(), after: self.connect_timeout }
+    }
+
+    /// `None` when the server has not answered in time.
+    fn shake_hands(&self, socket: Socket, until: u64) -> Result<Option<Established>, LinkError> {
+        let dialing = Dialing::start(socket, self.config, self.name.as_str(), super::USER_AGENT)?;
+        loop {
+            match dialing.socket().receive() {
+                Ok(answer) => return dialing.finish(answer).map(Some),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(source) => return Err(LinkError::Io { step: "wait for the server's answer", source }),
+            }
+            if clock::now() >= until {
+                return Ok(None);
+            }
+            ready(&mut [PollFd::new(dialing.socket(), PollFlags::IN)], Some(until));
+        }
+    }
+}
+
+/// The name in a URI, if it is one of this host.
+pub(super) fn name_on_this_host(uri: &str) -> Result<Name, Error> {
+    let uri: Uri = uri.parse()?;
+    match uri.pod() {
+        None => Ok(uri.name().clone()),
+        Some(_) => Err(Error::Pod(uri)),
+    }
+}

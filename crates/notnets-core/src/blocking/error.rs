@@ -1,0 +1,78 @@
+//! Why there is no client or server.
+
+use std::io;
+use std::time::Duration;
+
+use notnets_memory::SegmentError;
+
+use super::Status;
+use crate::code::Code;
+use crate::limits::BadLimits;
+use crate::link::LinkError;
+use crate::link::packet::Refusal;
+use crate::link::rendezvous::RendezvousError;
+use crate::name::{Name, Uri, UriError};
+
+/// Why connecting or serving failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No `notnets:` URI.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// One of another host.
+    #[error("{} is in a pod: this version reaches the names of this host only, as notnets:///{}", .0, .0.name())]
+    Pod(Uri),
+    /// In the rendezvous directory: no such name, a name in use, no permission, …
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
+    /// While shaking hands with the server.
+    #[error("no link to notnets:///{name}: {source}")]
+    Link {
+        /// The name that was dialled.
+        name: Name,
+        /// What went wrong.
+        source: LinkError,
+    },
+    /// The server did not answer in time.
+    #[error("no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout)")]
+    Timeout {
+        /// The name that was dialled.
+        name: Name,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Limits that a link can't work with.
+    #[error(transparent)]
+    Limits(#[from] BadLimits),
+    /// There is no memory for a server's counters.
+    #[error(transparent)]
+    Memory(#[from] SegmentError),
+    /// The operating system refused something.
+    #[error("could not {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(super) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { step, source }
+    }
+}
+
+/// Of a call that found no server.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. } => {
+                Code::PERMISSION_DENIED
+            }
+            Error::Uri(_) | Error::Pod(_) | Error::Limits(_) => Code::INVALID_ARGUMENT,
+            _ => Code::UNAVAILABLE,
+        };
+        Self { retry_safe: true, ..Self::new(code, error.to_string()) }
+    }
+}

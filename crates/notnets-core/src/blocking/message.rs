@@ -1,0 +1,126 @@
+//! One message in a call's body: what gRPC puts in front of it, and putting it together from its parts.
+
+use super::Status;
+use crate::code::Code;
+use crate::frame::{PREFIX, prefix};
+
+/// What a peer says of a message's length is not believed further than this before the bytes are there.
+const MOST_RESERVED: usize = 64 * 1024;
+
+/// The message in data that are just one, not compressed: mostly they are.
+#[inline]
+pub fn whole(data: &[u8]) -> Option<&[u8]> {
+    match data {
+        [0, a, b, c, d, message @ ..] if u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len() => {
+            Some(message)
+        }
+        _ => None,
+    }
+}
+
+/// The prefix of a message that is sent.
+///
+/// # Errors
+/// When it is longer than gRPC can say.
+pub fn prefix_of(message: &[u8]) -> Result<[u8; PREFIX], Status> {
+    let len = u32::try_from(message.len());
+    len.map(prefix).map_err(|_| Status::new(Code::RESOURCE_EXHAUSTED, "a message of more than 4 GiB"))
+}
+
+/// A message that comes in parts.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    prefix: [u8; PREFIX],
+    /// Bytes of the prefix that have come.
+    known: usize,
+    /// Bytes of the message that have not.
+    left: usize,
+}
+
+impl Assembler {
+    /// Appends what is in the next data to the message, of at most so many bytes.
+    ///
+    /// # Errors
+    /// When it is compressed or too long, or when another one follows.
+    pub fn push(&mut self, mut data: &[u8], message: &mut Vec<u8>, most: usize) -> Result<(), Status> {
+        while !data.is_empty() {
+            let wanted = if self.known < PREFIX { PREFIX - self.known } else { self.left };
+            let (now, later) = data.split_at(wanted.min(data.len()));
+            if self.known < PREFIX {
+                self.prefix[self.known..self.known + now.len()].copy_from_slice(now);
+                self.known += now.len();
+                if self.known == PREFIX {
+                    self.left = length(self.prefix, most)?;
+                    message.reserve(self.left.min(MOST_RESERVED));
+                }
+            } else if self.left == 0 {
+                return Err(Status::new(
+                    Code::UNIMPLEMENTED,
+                    "a second message on a call that has one each way: streams are not for the blocking API",
+                ));
+            } else {
+                message.extend_from_slice(now);
+                self.left -= now.len();
+            }
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// Has all of a message come?
+    pub fn is_whole(&self) -> bool {
+        self.known == PREFIX && self.left == 0
+    }
+}
+
+fn length(prefix: [u8; PREFIX], most: usize) -> Result<usize, Status> {
+    let [compressed, length @ ..] = prefix;
+    if compressed != 0 {
+        let text = "a compressed message: this side has no compression";
+        return Err(Status::new(Code::UNIMPLEMENTED, text));
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > most {
+        let text = format!("a message of {length} bytes, over the limit of {most} (max_message_size)");
+        return Err(Status::new(Code::RESOURCE_EXHAUSTED, text));
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assemble(parts: &[&[u8]]) -> Result<Option<Vec<u8>>, Code> {
+        let (mut assembler, mut message) = (Assembler::default(), Vec::new());
+        for part in parts {
+            assembler.push(part, &mut message, 100).map_err(|status| status.code)?;
+        }
+        Ok(assembler.is_whole().then_some(message))
+    }
+
+    #[test]
+    fn a_message_may_be_cut_anywhere() {
+        for len in [0, 1, 100] {
+            let message: Vec<u8> = (0..len).collect();
+            let sent = [&prefix_of(&message).unwrap()[..], &message].concat();
+            assert_eq!(whole(&sent), Some(&*message));
+            for cut in 0..=sent.len() {
+                let (a, b) = sent.split_at(cut);
+                assert_eq!(assemble(&[a, b]), Ok(Some(message.clone())));
+                assert_eq!(assemble(&[a]), Ok((cut == sent.len()).then(|| message.clone())));
+            }
+            let bytes: Vec<&[u8]> = sent.chunks(1).collect();
+            assert_eq!(assemble(&bytes), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_message_is_refused() {
+        assert_eq!(assemble(&[&prefix(101)]), Err(Code::RESOURCE_EXHAUSTED));
+        assert_eq!(assemble(&[&[1, 0, 0, 0, 0]]), Err(Code::UNIMPLEMENTED));
+        assert_eq!(assemble(&[&prefix(0), &prefix(0)]), Err(Code::UNIMPLEMENTED));
+        assert_eq!(assemble(&[&prefix(1), &[7, 7]]), Err(Code::UNIMPLEMENTED));
+        assert_eq!(assemble(&[]), Ok(None));
+    }
+}

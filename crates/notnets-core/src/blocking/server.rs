@@ -1,0 +1,319 @@
+//! The server: all its links on the calling thread.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use notnets_memory::lane::Geometry;
+use notnets_memory::process::PeerCredentials;
+use rustix::event::{PollFd, PollFlags};
+
+use super::accept::{Admission, Door};
+use super::endpoint::name_on_this_host;
+use super::handler::{App, Handler};
+use super::serving::Serving;
+use super::waiting::{Next, Waiting, ready};
+use super::{Error, Reply, Request, Status, Stopper};
+use crate::clock;
+use crate::code::Code;
+use crate::limits::Limits;
+use crate::link::handshake::Config;
+use crate::link::rendezvous::Directory;
+use crate::link::stats::Stats;
+use crate::name::Name;
+use crate::wait::Wait;
+
+/// A client that is told to go away has so long to answer. Until then what it sends is taken; one that
+/// hangs must not keep a server from stopping.
+const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How a [`Server`] is made.
+pub struct Builder {
+    directory: Directory,
+    config: Config,
+    wait: Wait,
+    max_message_size: usize,
+    max_links: usize,
+    admission: Admission,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let own = rustix::process::geteuid().as_raw();
+        Self {
+            directory: Directory::from_env(),
+            config: Config::default(),
+            wait: Wait::default(),
+            max_message_size: super::MAX_MESSAGE_SIZE,
+            max_links: 1024,
+            admission: Box::new(move |peer| peer.uid == own),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Serves the name in this directory, not in the environment's.
+    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.directory = Directory::at(path);
+        self
+    }
+
+    /// How to wait for requests.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// What the server is willing to receive on each link.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// The sizes of its first segment on each link.
+    pub fn geometry(mut self, geometry: Geometry) -> Self {
+        self.config.geometry = geometry;
+        self
+    }
+
+    /// Bytes of a request's message, at most. 4 MiB unless set.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// Links that may be open at once; further clients are refused. 1024 unless set.
+    pub fn max_links(mut self, links: usize) -> Self {
+        self.max_links = links;
+        self
+    }
+
+    /// Whom to let in, by the kernel's word on who connects. Processes of the server's own uid unless set.
+    pub fn admission(mut self, admits: impl Fn(&PeerCredentials) -> bool + Send + 'static) -> Self {
+        self.admission = Box::new(admits);
+        self
+    }
+
+    /// Takes the name of a URI like `notnets:///inventory`. Clients can connect from now on; they are
+    /// answered once [`Server::serve`] runs.
+    ///
+    /// # Errors
+    /// When the name is in use, or the directory doesn't permit it.
+    pub fn bind(self, uri: impl AsRef<str>) -> Result<Server, Error> {
+        let name = name_on_this_host(uri.as_ref())?;
+        self.bind_name(&name)
+    }
+
+    /// Takes a name.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_name(self, name: &Name) -> Result<Server, Error> {
+        self.config.limits.check()?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let stats = Stats::new(since)?;
+        let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
+        let listener = self.directory.listen(name)?;
+        let door = Door::new(listener, self.config, self.admission, self.max_links, stats);
+        let (wait, max_message_size) = (self.wait, self.max_message_size);
+        Ok(Server { door, wait, max_message_size, stopper })
+    }
+}
+
+/// A server of unary calls that works on the thread that calls [`serve`](Self::serve).
+pub struct Server {
+    door: Door,
+    wait: Wait,
+    max_message_size: usize,
+    stopper: Stopper,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("wait", &self.wait).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// How to make one.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Stops it, from another thread or from its handler.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Answers calls with `handler` until it is stopped, and then those that were made before their
+    /// clients heard of it. One call is answered after the other, on this thread.
+    ///
+    /// A handler that panics ends all of it: its clients see the end of the server.
+    pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
+        let Self { door, wait, max_message_size, stopper } = self;
+        let app = App { handler, reply: Reply::default(), max_message_size };
+        let waiting = Waiting::new(wait);
+        Loop { door, app, waiting, stopper, servings: Vec::new(), stopping: false, uncounted: 0 }.run();
+    }
+}
+
+/// A server at work.
+struct Loop<H> {
+    door: Door,
+    app: App<H>,
+    waiting: Waiting,
+    stopper: Stopper,
+    servings: Vec<Serving>,
+    stopping: bool,
+    /// Calls that the counters don't know yet.
+    uncounted: u64,
+}
+
+impl<H: Handler> Loop<H> {
+    fn run(mut self) {
+        while !(self.stopping && self.servings.is_empty()) {
+            if self.stopper.is_stopped() && !self.stopping {
+                self.begin_to_stop();
+            }
+            if self.take_turns() {
+                if self.waiting.arrived() {
+                    self.at_the_clock(clock::now());
+                    self.look_around(Some(0));
+                }
+                continue;
+            }
+            match self.waiting.idle() {
+                Next::Poll => {}
+                Next::Clock(now) => self.at_the_clock(now),
+                Next::Sockets(now) => {
+                    self.at_the_clock(now);
+                    self.look_around(Some(0));
+                }
+                Next::Park => {
+                    self.at_the_clock(clock::now());
+                    self.park();
+                }
+            }
+        }
+    }
+
+    /// Serves each link. Returns whether anything had come.
+    #[inline]
+    fn take_turns(&mut self) -> bool {
+        let mut any = false;
+        for serving in &mut self.servings {
+            if let Some(begun) = serving.turn(&mut self.app) {
+                self.uncounted += begun;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// What is due by now, when nothing else is.
+    #[cold]
+    fn at_the_clock(&mut self, now: u64) {
+        if self.uncounted > 0 {
+            self.door.stats.calls(std::mem::take(&mut self.uncounted));
+        }
+        for serving in &mut self.servings {
+            if serving.refuse_at.is_some_and(|at| at <= now) {
+                serving.refuse_at = None;
+                serving.link.connection.refuse();
+            }
+            // Also to send what was said just now.
+            self.uncounted += serving.work(&mut self.app);
+        }
+        self.drop_ended();
+    }
+
+    fn drop_ended(&mut self) {
+        let stats = &self.door.stats;
+        self.servings.retain(|serving| {
+            let ended = serving.link.ended();
+            if let Some(failure) = ended {
+                stats.link_closed(failure.code == Code::INTERNAL);
+            } else if serving.is_wound_up() {
+                stats.link_closed(false);
+            }
+            ended.is_none() && !serving.is_wound_up()
+        });
+    }
+
+    #[cold]
+    fn begin_to_stop(&mut self) {
+        self.stopping = true;
+        // The name first, so that a successor can take it while we finish.
+        self.door.close();
+        for serving in &mut self.servings {
+            serving.link.connection.go_away();
+            serving.refuse_at = Some(clock::after(GO_AWAY_TIMEOUT));
+            self.uncounted += serving.work(&mut self.app);
+        }
+        self.drop_ended();
+    }
+
+    /// Sleeps, unless something has come meanwhile.
+    fn park(&mut self) {
+        if self.stopping && self.servings.is_empty() {
+            return;
+        }
+        let mut may_sleep = !self.stopper.is_stopped() || self.stopping;
+        for serving in &mut self.servings {
+            may_sleep &= serving.link.arm();
+        }
+        self.look_around(if may_sleep { self.wakes_at() } else { Some(0) });
+        for serving in &mut self.servings {
+            serving.link.disarm();
+        }
+        self.waiting.arrived();
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn wakes_at(&self) -> Option<u64> {
+        let of = |serving: &Serving| {
+            let deadline = serving.link.connection.next_deadline().unwrap_or(u64::MAX);
+            deadline.min(serving.refuse_at.unwrap_or(u64::MAX))
+        };
+        let soonest = self.servings.iter().map(of).fold(self.door.wakes_at(clock::now()), u64::min);
+        // Not 0, which would not sleep at all.
+        (soonest != u64::MAX).then_some(soonest.max(1))
+    }
+
+    /// Looks at all descriptors, or waits for one of them until then.
+    #[cold]
+    fn look_around(&mut self, until: Option<u64>) {
+        let now = clock::now();
+        let mut counts = Vec::with_capacity(self.servings.len());
+        let ready = {
+            // When it is stopping it was told already, and the event stays readable.
+            let stop = (!self.stopping).then(|| PollFd::new(self.stopper.event(), PollFlags::IN));
+            let mut watched: Vec<PollFd<'_>> = stop.into_iter().collect();
+            for serving in &self.servings {
+                let before = watched.len();
+                watched.extend(serving.link.watched());
+                counts.push(watched.len() - before);
+            }
+            watched.extend(self.door.watched(now));
+            ready(&mut watched, until)
+        };
+        let mut ready = ready.into_iter();
+        if !self.stopping {
+            ready.next();
+        }
+        for (serving, count) in self.servings.iter_mut().zip(counts) {
+            serving.link.on_ready(ready.by_ref().take(count));
+            self.uncounted += serving.work(&mut self.app);
+        }
+        let mut links = Vec::new();
+        let open = self.servings.len();
+        self.door.on_ready(ready, clock::now(), open, &mut links);
+        self.servings.extend(links.into_iter().map(Serving::new));
+        self.drop_ended();
+    }
+}

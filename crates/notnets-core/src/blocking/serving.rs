@@ -1,0 +1,282 @@
+//! One link of a server: from requests to replies.
+
+use std::collections::VecDeque;
+
+use bytes::Buf;
+use foldhash::HashMap;
+
+use super::handler::{App, Handler};
+use super::link::Link;
+use super::message::{Assembler, prefix_of, whole};
+use super::status::GRPC_MESSAGE;
+use super::{Reply, Request, Status};
+use crate::call::{self, Connection, End, Event, HeadError, Received, Sent};
+use crate::clock;
+use crate::code::Code;
+use crate::metadata::Metadata;
+
+/// What a server does with a link's calls.
+#[derive(Debug)]
+pub struct Serving {
+    pub link: Link,
+    calls: Calls,
+    /// When calls are refused of which the client could not know that they come too late.
+    pub refuse_at: Option<u64>,
+}
+
+/// Calls that take more than one look.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Requests of which not all has come.
+    incomplete: HashMap<u64, Incomplete>,
+    /// Those of them that are to be looked at.
+    readable: VecDeque<u64>,
+    /// Replies of which not all has gone.
+    unsent: HashMap<u64, Unsent>,
+}
+
+#[derive(Debug)]
+struct Incomplete {
+    request: call::Request,
+    assembler: Assembler,
+    message: Vec<u8>,
+}
+
+/// A reply on its way.
+#[derive(Debug)]
+struct Unsent {
+    reply: Result<Reply, Status>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// The head has gone.
+    begun: bool,
+    /// Bytes of the message and its prefix that have.
+    sent: usize,
+}
+
+impl Serving {
+    pub fn new(link: Link) -> Self {
+        Self { link, calls: Calls::default(), refuse_at: None }
+    }
+
+    /// Are no new calls taken, and the old ones over?
+    pub fn is_wound_up(&self) -> bool {
+        self.link.connection.is_draining() && self.link.connection.open_streams() == 0
+    }
+
+    /// Takes what has come, and answers it. Returns how many calls began, or `None` when nothing came.
+    #[inline]
+    pub fn turn<H: Handler>(&mut self, app: &mut App<H>) -> Option<u64> {
+        if !self.link.is_ready() {
+            return None;
+        }
+        self.link.receive();
+        Some(self.work(app))
+    }
+
+    /// Does what events ask for. Returns how many calls began.
+    #[inline]
+    pub fn work<H: Handler>(&mut self, app: &mut App<H>) -> u64 {
+        let mut begun = 0;
+        if self.link.connection.next_deadline().is_some() {
+            self.link.connection.expire(clock::now());
+        }
+        loop {
+            self.hear();
+            if let Some(stream) = self.calls.readable.pop_front() {
+                self.read_on(stream, app);
+            } else if let Some(request) = self.link.connection.accept() {
+                begun += 1;
+                self.begin(request, app);
+            } else {
+                break;
+            }
+        }
+        self.link.settle();
+        begun
+    }
+
+    #[inline]
+    fn hear(&mut self) {
+        while let Some(event) = self.link.connection.poll_event() {
+            match event {
+                Event::Readable(stream) if self.calls.incomplete.contains_key(&stream) => {
+                    self.calls.readable.push_back(stream);
+                }
+                Event::Writable(stream) => {
+                    if let Some(mut unsent) = self.calls.unsent.remove(&stream)
+                        && !advance(&mut self.link.connection, stream, &mut unsent)
+                    {
+                        self.calls.unsent.insert(stream, unsent);
+                    }
+                }
+                Event::Cancelled(stream, _) => {
+                    self.calls.incomplete.remove(&stream);
+                    self.calls.unsent.remove(&stream);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A request that has all come with its first data is answered at once.
+    #[inline]
+    fn begin<H: Handler>(&mut self, request: call::Request, app: &mut App<H>) {
+        let stream = request.stream;
+        let at_hand = self.link.connection.take_at_hand(stream);
+        let ended = matches!(at_hand.end, Some(End::Requests));
+        if let Some(data) = &at_hand.data
+            && ended
+            && let Some(message) = whole(data)
+            && message.len() <= app.max_message_size
+        {
+            return self.answer(&request, message, app);
+        }
+        let mut incomplete = Incomplete { request, assembler: Assembler::default(), message: Vec::new() };
+        let pushed = match &at_hand.data {
+            Some(data) => incomplete.assembler.push(data, &mut incomplete.message, app.max_message_size),
+            None => Ok(()),
+        };
+        match pushed {
+            Err(status) => self.send(stream, Err(status)),
+            Ok(()) if ended => self.complete(incomplete, app),
+            Ok(()) => {
+                self.calls.incomplete.insert(stream, incomplete);
+                // The rest may be there already.
+                self.calls.readable.push_back(stream);
+            }
+        }
+    }
+
+    /// Takes more of a request.
+    fn read_on<H: Handler>(&mut self, stream: u64, app: &mut App<H>) {
+        let Some(incomplete) = self.calls.incomplete.get_mut(&stream) else { return };
+        loop {
+            match self.link.connection.take(stream) {
+                Received::Pending => return,
+                Received::Data(data) => {
+                    let pushed =
+                        incomplete.assembler.push(&data, &mut incomplete.message, app.max_message_size);
+                    if let Err(status) = pushed {
+                        self.calls.incomplete.remove(&stream);
+                        return self.send(stream, Err(status));
+                    }
+                }
+                Received::End(end) => {
+                    let Some(incomplete) = self.calls.incomplete.remove(&stream) else { return };
+                    if end == End::Requests {
+                        self.complete(incomplete, app);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A request that came in parts has all come.
+    fn complete<H: Handler>(&mut self, incomplete: Incomplete, app: &mut App<H>) {
+        let Incomplete { request, assembler, message } = incomplete;
+        if assembler.is_whole() {
+            self.answer(&request, &message, app);
+        } else {
+            let text = "the request ended without a whole message";
+            self.send(request.stream, Err(Status::new(Code::INTERNAL, text)));
+        }
+    }
+
+    #[inline]
+    fn answer<H: Handler>(&mut self, request: &call::Request, message: &[u8], app: &mut App<H>) {
+        app.reply.clear();
+        let (stream, deadline) = (request.stream, request.deadline);
+        let (method, metadata, peer) = (&*request.method, &request.metadata, &self.link.peer);
+        let request = Request { method, message, metadata, deadline, peer };
+        let result = app.handler.handle(&request, &mut app.reply);
+        if let Some(deadline) = deadline {
+            let now = clock::now();
+            if now >= deadline {
+                return self.link.connection.expire(now);
+            }
+        }
+        if let Err(status) = result {
+            return self.send(stream, Err(status));
+        }
+        // Mostly all of it goes at once, and the reply's memory stays here for the next.
+        let mut progress = Progress::default();
+        if !respond(&mut self.link.connection, stream, &app.reply, &mut progress) {
+            let reply = Ok(std::mem::take(&mut app.reply));
+            self.calls.unsent.insert(stream, Unsent { reply, progress });
+        }
+    }
+
+    fn send(&mut self, stream: u64, reply: Result<Reply, Status>) {
+        let mut unsent = Unsent { reply, progress: Progress::default() };
+        if !advance(&mut self.link.connection, stream, &mut unsent) {
+            self.calls.unsent.insert(stream, unsent);
+        }
+    }
+}
+
+/// Sends what there is room for. Returns whether the call is done with.
+#[cold]
+fn advance(connection: &mut Connection<()>, stream: u64, unsent: &mut Unsent) -> bool {
+    let status = match &unsent.reply {
+        Ok(reply) => return respond(connection, stream, reply, &mut unsent.progress),
+        Err(status) => status,
+    };
+    let message = status.encoded_message();
+    let message = (!message.is_empty()).then_some((GRPC_MESSAGE, message.as_bytes()));
+    let entries = message.into_iter().chain(entries(&status.metadata));
+    let sent = connection.respond_trailers_only(stream, entries, status.code);
+    settled(connection, stream, sent) != Some(Sent::Nothing)
+}
+
+#[inline]
+fn respond(connection: &mut Connection<()>, stream: u64, reply: &Reply, progress: &mut Progress) -> bool {
+    let prefix = match prefix_of(&reply.message) {
+        Ok(prefix) => prefix,
+        Err(status) => {
+            connection.reset(stream, status.code, "the reply is over 4 GiB");
+            return true;
+        }
+    };
+    let mut data = prefix.chain(&*reply.message);
+    let total = data.remaining();
+    data.advance(progress.sent);
+    // Trailers with more than the status take a frame of their own.
+    let with_head = reply.trailers.is_empty().then_some(Code::OK);
+    let sent = match progress.begun {
+        false => {
+            let sent = connection.respond(stream, entries(&reply.metadata), &mut data, with_head);
+            match settled(connection, stream, sent) {
+                Some(Sent::All) if with_head.is_some() => return true,
+                Some(Sent::Nothing) => return false,
+                sent => sent,
+            }
+        }
+        true => Some(connection.send(stream, &mut data, false)),
+    };
+    progress.begun = true;
+    progress.sent = total - data.remaining();
+    match sent {
+        None | Some(Sent::Stopped) => return true,
+        _ if data.has_remaining() => return false,
+        _ => {}
+    }
+    let sent = connection.finish(stream, entries(&reply.trailers), Code::OK);
+    settled(connection, stream, sent) != Some(Sent::Nothing)
+}
+
+/// A call whose metadata the client would not take is over.
+fn settled(connection: &mut Connection<()>, stream: u64, sent: Result<Sent, HeadError>) -> Option<Sent> {
+    if sent.is_err() {
+        connection.reset(stream, Code::RESOURCE_EXHAUSTED, "response metadata too large");
+    }
+    sent.ok()
+}
+
+fn entries(metadata: &Metadata) -> impl Iterator<Item = (&str, &[u8])> {
+    metadata.iter().map(|(key, value)| (&**key, &**value))
+}

@@ -1,0 +1,93 @@
+//! What a call ends with that does not end well.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+
+use crate::call::Failure;
+use crate::code::Code;
+use crate::metadata::Metadata;
+
+/// Where gRPC has the text of a status.
+pub(super) const GRPC_MESSAGE: &str = "grpc-message";
+/// What it does not put there as it is.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// A gRPC status that is not OK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The code.
+    pub code: Code,
+    /// What happened, in a sentence.
+    pub message: String,
+    /// What came or goes with it.
+    pub metadata: Metadata,
+    /// For a client: the server's application has never seen the request, so it is safe to call again.
+    pub retry_safe: bool,
+}
+
+impl Status {
+    /// A status without metadata.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), metadata: Metadata::new(), retry_safe: false }
+    }
+
+    /// What a handler answers that does not know the method.
+    pub fn unknown_method(method: &str) -> Self {
+        Self::new(Code::UNIMPLEMENTED, format!("there is no method {method}"))
+    }
+
+    /// From what the server ended the call with.
+    pub(super) fn from_trailers(code: Code, mut metadata: Metadata) -> Self {
+        let mut message = String::new();
+        metadata.retain(|(key, value)| {
+            let is_message = &**key == GRPC_MESSAGE;
+            if is_message {
+                message = percent_decode(value).decode_utf8_lossy().into_owned();
+            }
+            !is_message
+        });
+        let (code, message) = match code {
+            Code::NONE => (Code::UNKNOWN, "the response has no status".to_owned()),
+            code => (code, message),
+        };
+        Self { code, message, metadata, retry_safe: false }
+    }
+
+    /// The message as it goes into the metadata.
+    pub(super) fn encoded_message(&self) -> String {
+        utf8_percent_encode(&self.message, ESCAPED).to_string()
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}: {}", self.code.0, self.message)
+    }
+}
+
+impl std::error::Error for Status {}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let Failure { code, message, retry_safe } = failure;
+        Self { retry_safe, ..Self::new(code, &*message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_way() {
+        for message in ["", "no bread", "100 % – ünïcode\nand\tmore", "%41"] {
+            let status = Status::new(Code::UNKNOWN, message);
+            let encoded = status.encoded_message();
+            assert!(encoded.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{encoded}");
+            let entries = vec![(GRPC_MESSAGE.into(), encoded.into_bytes().into()), ("k".into(), "v".into())];
+            let back = Status::from_trailers(Code::UNKNOWN, entries);
+            assert_eq!((&*back.message, back.metadata.len()), (message, 1));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How a thread waits that drives its links itself.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock;
+use crate::wait::{Budget, Wait};
+
+/// Looks at the lanes between two looks at the clock, which costs as much as one of them.
+const LOOKS: u32 = 32;
+/// A thread that polls looks at its sockets so often, in nanoseconds: to see the end of a peer, and
+/// memory that it offers.
+const SOCKETS_EVERY: u64 = 100_000;
+/// A thread that finds something at each look does so after so many.
+const SOCKETS_AFTER: u32 = 1024;
+
+/// What to do when there is nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Look at the lanes again.
+    Poll,
+    /// Look at the clock's hands: deadlines may have passed.
+    Clock(u64),
+    /// And at the sockets.
+    Sockets(u64),
+    /// Arm, and sleep.
+    Park,
+}
+
+/// One thread's waiting.
+#[derive(Debug)]
+pub struct Waiting {
+    wait: Wait,
+    budget: Budget,
+    looks: u32,
+    busy: u32,
+    sockets_at: u64,
+}
+
+impl Waiting {
+    /// Waits that way.
+    pub fn new(wait: Wait) -> Self {
+        Self { wait, budget: Budget::new(wait), looks: 0, busy: 0, sockets_at: 0 }
+    }
+
+    /// Something came. Returns whether it is time for a look at the sockets.
+    #[inline]
+    pub fn arrived(&mut self) -> bool {
+        if self.looks >= LOOKS {
+            self.budget.arrived(clock::now);
+            self.sockets_at = 0;
+        }
+        self.looks = 0;
+        self.busy += 1;
+        self.busy.is_multiple_of(SOCKETS_AFTER)
+    }
+
+    /// Nothing is there.
+    #[inline]
+    pub fn idle(&mut self) -> Next {
+        self.looks += 1;
+        if self.wait == Wait::Park {
+            return Next::Park;
+        }
+        if !self.looks.is_multiple_of(LOOKS) {
+            std::hint::spin_loop();
+            return Next::Poll;
+        }
+        self.at_the_clock(clock::now())
+    }
+
+    #[cold]
+    fn at_the_clock(&mut self, now: u64) -> Next {
+        if self.sockets_at == 0 {
+            self.sockets_at = now + SOCKETS_EVERY;
+        }
+        if !self.budget.allows(now) {
+            Next::Park
+        } else if now >= self.sockets_at {
+            self.sockets_at = now + SOCKETS_EVERY;
+            Next::Sockets(now)
+        } else {
+            Next::Clock(now)
+        }
+    }
+}
+
+/// Sleeps until one of them is ready or until a time of the monotonic clock; not at all at 0. Returns
+/// which are ready, in their order.
+pub fn ready(watched: &mut [PollFd<'_>], until: Option<u64>) -> Vec<bool> {
+    let timeout = until.map(|until| {
+        let left = if until == 0 { std::time::Duration::ZERO } else { clock::until(until) };
+        Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+    });
+    // A signal is as good as nothing: who waits looks again.
+    let count = poll(watched, timeout.as_ref()).unwrap_or(0);
+    let is_ready = |watched: &PollFd<'_>| count > 0 && watched.revents() != PollFlags::empty();
+    watched.iter().map(is_ready).collect()
+}

@@ -1,0 +1,397 @@
+//! Blocking clients and servers: calls of all sizes, deadlines, stopping, and the ends of processes.
+
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod helper;
+
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use helper::Helper;
+use notnets_core::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server, Status, Stopper};
+use notnets_core::limits::{Limits, MIN_WINDOW};
+use notnets_core::link::inspect;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::{Code, Wait, clock};
+use notnets_memory::lane::{Blocks, Geometry};
+use tempfile::TempDir;
+
+const ECHO: &str = "/test.Test/Echo";
+const WAITS: [Wait; 3] = [Wait::Spin, Wait::Adaptive, Wait::Park];
+/// Nothing here takes long, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What the servers of these tests do.
+fn answer(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
+    match request.method {
+        ECHO => reply.message.extend_from_slice(request.message),
+        // As many bytes as the request's eight say.
+        "/test.Test/Many" => {
+            let bytes = u64::from_le_bytes(request.message.try_into().expect("eight bytes"));
+            reply.message.extend((0..bytes).map(|i| i as u8));
+        }
+        "/test.Test/Metadata" => {
+            reply.metadata = request.metadata.clone();
+            reply.trailers = request.metadata.iter().rev().cloned().collect();
+        }
+        "/test.Test/Fail" => {
+            let status = Status::new(Code(5), "no bread – 100 %");
+            return Err(Status { metadata: request.metadata.clone(), ..status });
+        }
+        // Does not answer in time.
+        "/test.Test/Late" => {
+            let deadline = request.deadline.expect("a deadline");
+            while clock::now() < deadline {
+                std::thread::yield_now();
+            }
+        }
+        "/test.Test/Die" => std::process::abort(),
+        method => return Err(Status::unknown_method(method)),
+    }
+    Ok(())
+}
+
+/// A server on a thread, that is stopped when this is dropped.
+struct Host {
+    directory: TempDir,
+    stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    fn new(wait: Wait) -> Self {
+        Self::with(|builder| builder.wait(wait))
+    }
+
+    fn with(set: impl FnOnce(notnets_core::blocking::Builder) -> notnets_core::blocking::Builder) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let server = set(Server::builder()).directory(directory.path()).bind("notnets:///test").unwrap();
+        let stopper = server.stopper();
+        let thread = Some(std::thread::spawn(move || server.serve(answer)));
+        Self { directory, stopper, thread }
+    }
+
+    fn client(&self, wait: Wait) -> Client {
+        endpoint(self.directory.path()).wait(wait).connect().unwrap()
+    }
+
+    fn stop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(ended, None | Some(Ok(()))));
+    }
+}
+
+fn endpoint(directory: &Path) -> Endpoint {
+    Endpoint::new("notnets:///test").unwrap().directory(directory)
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + len) as u8).collect()
+}
+
+#[test]
+fn messages_of_all_sizes_come_back() {
+    for wait in WAITS {
+        let host = Host::new(wait);
+        let mut client = host.client(wait);
+        for len in [0, 1, 26, 27, 28, 31, 32, 33, 37, 64, 1000, 1024, 16_000, 32_768, 300_000, 4 << 20] {
+            assert!(client.call(ECHO, &bytes(len)).unwrap() == bytes(len), "{len} bytes, {wait:?}");
+        }
+        for len in [0u64, 32, 33, 100_000, 4 << 20] {
+            assert_eq!(client.call("/test.Test/Many", &len.to_le_bytes()).unwrap().len() as u64, len);
+        }
+    }
+}
+
+#[test]
+fn messages_larger_than_all_that_is_shared_go_through_it_piece_by_piece() {
+    let small = Blocks { bytes: 64, count: 2 };
+    let geometry = Geometry { slots: 4, small, large: Blocks { bytes: 1024, count: 2 } };
+    let limits = Limits {
+        metadata_bytes: 512,
+        stream_window: 2 * MIN_WINDOW,
+        link_window: 2 * MIN_WINDOW,
+        segment_bytes: 0,
+        ..Limits::default()
+    };
+    for wait in WAITS {
+        let host = Host::with(|builder| builder.wait(wait).geometry(geometry).limits(limits));
+        let endpoint = endpoint(host.directory.path()).wait(wait).geometry(geometry).limits(limits);
+        let mut client = endpoint.connect().unwrap();
+        for len in [0, 100, 1019, 1020, 5000, 50_000] {
+            assert!(client.call(ECHO, &bytes(len)).unwrap() == bytes(len), "{len} bytes, {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn metadata_go_both_ways() {
+    let host = Host::new(Wait::Park);
+    let mut client = host.client(Wait::Park);
+    let metadata = [("a", &b"1"[..]), ("b-bin", &b"Ag"[..])];
+    let mut response = Response::default();
+    let call = Call { metadata: &metadata, ..Call::new("/test.Test/Metadata", b"") };
+    for _ in 0..3 {
+        client.call_into(&call, &mut response).unwrap();
+        let sent = |entries: &[(std::sync::Arc<str>, bytes::Bytes)]| -> Vec<(String, Vec<u8>)> {
+            entries.iter().map(|(key, value)| (key.to_string(), value.to_vec())).collect()
+        };
+        let expected: Vec<_> = metadata.iter().map(|(k, v)| (k.to_string(), v.to_vec())).collect();
+        assert_eq!(sent(&response.metadata), expected);
+        assert_eq!(sent(&response.trailers), expected.into_iter().rev().collect::<Vec<_>>());
+    }
+    client.call_into(&Call::new(ECHO, b"x"), &mut response).unwrap();
+    assert_eq!(response, Response { message: b"x".to_vec(), ..Response::default() });
+}
+
+#[test]
+fn statuses_arrive_with_their_metadata() {
+    let host = Host::new(Wait::Park);
+    let mut client = host.client(Wait::Park);
+    let call = Call { metadata: &[("why", b"sold out")], ..Call::new("/test.Test/Fail", b"") };
+    let status = client.call_into(&call, &mut Response::default()).unwrap_err();
+    assert_eq!((status.code, &*status.message), (Code(5), "no bread – 100 %"));
+    assert_eq!(status.metadata, [("why".into(), "sold out".into())]);
+    let status = client.call("/test.Test/What", b"").unwrap_err();
+    assert_eq!(status.code, Code::UNIMPLEMENTED);
+    let value = vec![b'x'; 20_000];
+    let call = Call { metadata: &[("large", &value)], ..Call::new(ECHO, b"") };
+    let status = client.call_into(&call, &mut Response::default()).unwrap_err();
+    assert_eq!(status.code, Code::RESOURCE_EXHAUSTED);
+    assert_eq!(client.call(ECHO, b"on").unwrap(), b"on", "and the link goes on");
+}
+
+#[test]
+fn messages_over_the_limit_are_refused_on_both_sides() {
+    let host = Host::with(|builder| builder.max_message_size(1000));
+    let mut client = endpoint(host.directory.path()).max_message_size(500).connect().unwrap();
+    assert_eq!(client.call(ECHO, &bytes(500)).unwrap(), bytes(500));
+    for len in [501, 1001, 100_000] {
+        let status = client.call(ECHO, &bytes(len)).unwrap_err();
+        assert_eq!(status.code, Code::RESOURCE_EXHAUSTED, "{len} bytes: {status}");
+    }
+    assert_eq!(client.call(ECHO, &bytes(500)).unwrap(), bytes(500));
+}
+
+#[test]
+fn a_call_ends_with_its_deadline() {
+    for wait in WAITS {
+        let host = Host::new(wait);
+        let mut client = host.client(wait);
+        let call =
+            |method, millis| Call { timeout: Some(Duration::from_millis(millis)), ..Call::new(method, b"") };
+        let before = Instant::now();
+        let status = client.call_into(&call("/test.Test/Late", 50), &mut Response::default()).unwrap_err();
+        assert_eq!(status.code, Code::DEADLINE_EXCEEDED);
+        assert!((Duration::from_millis(50)..LIMIT).contains(&before.elapsed()));
+        client.call_into(&call(ECHO, 20_000), &mut Response::default()).unwrap();
+        let status = client.call_into(&call(ECHO, 0), &mut Response::default()).unwrap_err();
+        assert_eq!(status.code, Code::DEADLINE_EXCEEDED);
+        assert_eq!(client.call(ECHO, b"on").unwrap(), b"on");
+    }
+}
+
+#[test]
+fn a_server_that_nobody_serves_for_is_waited_for_until_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::builder().directory(directory.path()).bind("notnets:///test").unwrap();
+    let endpoint = endpoint(directory.path()).connect_timeout(Duration::from_millis(20));
+    let error = endpoint.connect().unwrap_err();
+    assert!(error.to_string().contains("no answer within 20ms"), "{error}");
+    drop(server);
+}
+
+#[test]
+fn several_clients_share_a_server() {
+    for wait in [Wait::Adaptive, Wait::Park] {
+        let host = Host::new(wait);
+        std::thread::scope(|scope| {
+            for nth in 0..5 {
+                let mut client = host.client(wait);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let sent = bytes(nth * 1000 + round);
+                        assert_eq!(client.call(ECHO, &sent).unwrap(), sent);
+                    }
+                });
+            }
+        });
+        let served = inspect::look(&Directory::at(host.directory.path()), LIMIT).unwrap();
+        let counters = served[0].counters.as_ref().unwrap();
+        assert_eq!(counters.links_total, 5);
+        assert!(counters.calls <= 1000);
+    }
+}
+
+#[test]
+fn links_beyond_the_limit_and_clients_that_are_not_admitted_are_told() {
+    let host = Host::with(|builder| builder.max_links(1));
+    let first = host.client(Wait::Park);
+    let error = endpoint(host.directory.path()).connect().unwrap_err();
+    assert!(error.to_string().contains("as many links as it may have"), "{error}");
+    drop(first);
+    // The server sees its end in its own time.
+    let before = Instant::now();
+    while endpoint(host.directory.path()).connect().is_err() {
+        assert!(before.elapsed() < LIMIT, "the link of a client that is gone still counts");
+    }
+    let host = Host::with(|builder| builder.admission(|_| false));
+    let status = Status::from(endpoint(host.directory.path()).connect().unwrap_err());
+    assert_eq!((status.code, status.retry_safe), (Code::PERMISSION_DENIED, true));
+}
+
+#[test]
+fn a_server_that_is_stopped_gives_its_name_up_and_a_client_goes_to_the_next() {
+    for wait in WAITS {
+        let mut host = Host::new(wait);
+        let mut client = host.client(wait);
+        client.call(ECHO, b"one").unwrap();
+        let before = Instant::now();
+        host.stop();
+        assert!(before.elapsed() < LIMIT);
+        let status = client.call(ECHO, b"two").unwrap_err();
+        assert_eq!((status.code, status.retry_safe), (Code::UNAVAILABLE, true), "{status}");
+        let next = Server::builder().directory(host.directory.path()).wait(wait).bind("notnets:///test");
+        let next = next.unwrap();
+        let stopper = next.stopper();
+        let thread = std::thread::spawn(move || next.serve(answer));
+        assert_eq!(client.call(ECHO, b"three").unwrap(), b"three");
+        stopper.stop();
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_stops_while_its_clients_go_on_calling() {
+    for wait in WAITS {
+        let mut host = Host::new(wait);
+        let clients: Vec<_> = (0..2).map(|_| host.client(wait)).collect();
+        std::thread::scope(|scope| {
+            let (begun, has_begun) = std::sync::mpsc::channel();
+            for mut client in clients {
+                let begun = begun.clone();
+                scope.spawn(move || {
+                    let mut calls = 0u64;
+                    loop {
+                        match client.call(ECHO, &calls.to_le_bytes()) {
+                            Ok(reply) => assert_eq!(reply, calls.to_le_bytes()),
+                            // No call is lost: each was answered, or never seen.
+                            Err(status) => {
+                                assert_eq!(
+                                    (status.code, status.retry_safe),
+                                    (Code::UNAVAILABLE, true),
+                                    "{status}"
+                                );
+                                return;
+                            }
+                        }
+                        calls += 1;
+                        if calls == 100 {
+                            begun.send(()).unwrap();
+                        }
+                    }
+                });
+            }
+            has_begun.recv().unwrap();
+            has_begun.recv().unwrap();
+            host.stop();
+        });
+    }
+}
+
+/// In a process of its own: serves until it is killed, or calls until it is.
+#[test]
+fn helper_process() {
+    let Some((role, directory)) = helper::role() else { return };
+    let wait = WAITS[role[role.len() - 1..].parse::<usize>().expect("ends in a number")];
+    // It must not outlive the test, which closes its input.
+    std::thread::spawn(|| {
+        helper::commands().for_each(drop);
+        std::process::exit(0);
+    });
+    if role.starts_with("server") {
+        let server = Server::builder().directory(&directory).wait(wait).bind("notnets:///test").unwrap();
+        helper::say("serves");
+        server.serve(|request, reply| {
+            if request.method == "/test.Test/Hang" {
+                helper::say("hangs");
+                loop {
+                    std::thread::park();
+                }
+            }
+            answer(request, reply)
+        });
+    } else {
+        let mut client = endpoint(&directory).wait(wait).connect().unwrap();
+        client.call(ECHO, b"x").unwrap();
+        helper::say("called");
+        loop {
+            client.call(ECHO, &bytes(100)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_killed_server_is_noticed_at_once() {
+    for (nth, wait) in WAITS.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Helper::start(&format!("server{nth}"), directory.path());
+        assert_eq!(server.answer(), "serves");
+        let mut client = endpoint(directory.path()).wait(wait).connect().unwrap();
+        assert_eq!(client.call(ECHO, b"x").unwrap(), b"x");
+        let calling = std::thread::spawn(move || (client.call("/test.Test/Hang", b""), client));
+        assert_eq!(server.answer(), "hangs");
+        server.child.kill().unwrap();
+        let killed = Instant::now();
+        let (result, mut client) = calling.join().unwrap();
+        assert!(killed.elapsed() < LIMIT);
+        let status = result.unwrap_err();
+        assert_eq!((status.code, status.retry_safe), (Code::UNAVAILABLE, false), "{status}: it was read");
+        let status = client.call(ECHO, b"x").unwrap_err();
+        assert_eq!((status.code, status.retry_safe), (Code::UNAVAILABLE, true), "{status}");
+    }
+}
+
+#[test]
+fn a_server_that_dies_of_a_call_is_noticed() {
+    for (nth, wait) in WAITS.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Helper::start(&format!("server{nth}"), directory.path());
+        assert_eq!(server.answer(), "serves");
+        let mut client = endpoint(directory.path()).wait(wait).connect().unwrap();
+        let status = client.call("/test.Test/Die", b"").unwrap_err();
+        assert_eq!((status.code, status.retry_safe), (Code::UNAVAILABLE, false), "{status}");
+    }
+}
+
+#[test]
+fn a_killed_client_leaves_its_server_and_the_others_at_work() {
+    for (nth, wait) in WAITS.into_iter().enumerate() {
+        let host = Host::new(wait);
+        let mut other = host.client(wait);
+        let mut client = Helper::start(&format!("client{nth}"), host.directory.path());
+        assert_eq!(client.answer(), "called");
+        client.child.kill().unwrap();
+        client.child.wait().unwrap();
+        let before = Instant::now();
+        let open = || {
+            let served = inspect::look(&Directory::at(host.directory.path()), LIMIT).unwrap();
+            served[0].counters.as_ref().unwrap().links_open
+        };
+        while open() != 1 {
+            assert!(before.elapsed() < LIMIT, "the dead client's link stays open");
+            assert_eq!(other.call(ECHO, b"x").unwrap(), b"x");
+        }
+        assert_eq!(other.call(ECHO, b"x").unwrap(), b"x");
+    }
+}
