@@ -206,6 +206,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
+    /// How far our clock is ahead of the peer's, in nanoseconds.
+    clock_ahead: i64,
     /// The lanes are out of reach.
     detached: bool,
     scratch: Vec<u8>,
@@ -239,9 +241,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
+            clock_ahead: 0,
             detached: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// The peer's deadlines are by another clock: ours is so many nanoseconds ahead of it.
+    pub fn set_clock_ahead(&mut self, nanoseconds: i64) {
+        self.clock_ahead = nanoseconds;
     }
 
     /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
@@ -339,8 +347,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// the link is broken: a server that lives may read it any time.
     pub fn is_unread(&mut self, stream: u64) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
-        // The reader says what it takes before it acts on it.
-        !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+        // The reader says what it takes before it acts on it. Between hosts that word can be stale.
+        !self.detached
+            && !self.lanes.is_silent()
+            && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
     /// The wanted segment has been added to the lanes; `more` says whether another could be.

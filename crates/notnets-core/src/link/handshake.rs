@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits};
+use crate::pod::member::Member;
 
 /// What one side brings to a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +40,10 @@ pub struct Established {
     pub peer_limits: Limits,
     /// Who it is.
     pub peer: PeerIdentity,
+    /// Where they do not share a clock: how many nanoseconds ours is ahead of the peer's.
+    pub clock_ahead: i64,
+    /// Between hosts: the membership of the pod that keeps the link going.
+    pub member: Option<Member>,
 }
 
 /// Who is at the other end of a link.
@@ -266,7 +271,7 @@ struct Parts {
 impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer }
+        Established { socket, pidfd, lanes, peer_limits, peer, clock_ahead: 0, member: None }
     }
 }
 

@@ -30,6 +30,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::packet::FromProcess;
 use super::table::{Address, Control};
+use crate::clock;
 use crate::limits::{BadLimits, Limits};
 use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
 use crate::link::packet::{BadPacket, Hello, Packet, Refusal, Terms, VERSIONS};
@@ -43,6 +44,17 @@ pub use watcher::WAKE_LATENCY;
 /// A process's place in a pod. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Member(Arc<Membership>);
+
+/// A process's place in a pod, not held on to.
+#[derive(Clone, Debug)]
+pub struct WeakMember(Weak<Membership>);
+
+impl WeakMember {
+    /// It, if somebody still holds it.
+    pub fn upgrade(&self) -> Option<Member> {
+        self.0.upgrade().map(Member)
+    }
+}
 
 #[derive(Debug)]
 struct Membership {
@@ -127,6 +139,7 @@ pub struct Arrival {
     link: u32,
     nonce: u64,
     place: u64,
+    clock_ahead: i64,
     /// What it said.
     pub hello: Hello,
 }
@@ -150,6 +163,11 @@ impl Member {
         let membership = Arc::new(Membership { shared });
         members.insert(path, Arc::downgrade(&membership));
         Ok(Self(membership))
+    }
+
+    /// The same, without keeping the process in the pod.
+    pub fn downgrade(&self) -> WeakMember {
+        WeakMember(Arc::downgrade(&self.0))
     }
 
     /// The region that it shares with others.
@@ -235,7 +253,7 @@ impl Member {
             user_agent: user_agent.to_owned(),
         });
         let place = own.place().start as u64;
-        let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
+        let letter = Letter::Hello { link, nonce, place, now: clock::now(), packet: hello.encode() };
         self.say(FromProcess::Send { to, body: letter.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
         let (peer_link, peer_nonce, peer_place, packet) = match answer.and_then(|answer| answer) {
@@ -285,6 +303,11 @@ impl Member {
         made
     }
 
+    /// Who a client is, as the agent of its host says.
+    pub fn client(&self, arrival: &Arrival) -> PeerCredentials {
+        self.credentials(arrival.from)
+    }
+
     /// Tells a client that there will be no link.
     pub fn refuse(&self, arrival: &Arrival, reason: Refusal, text: &str) {
         self.refuse_link(arrival.from, arrival.link, reason, text);
@@ -302,7 +325,7 @@ impl Member {
         config: Config,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let Arrival { from, link: peer_link, nonce: peer_nonce, place, hello } = arrival;
+        let Arrival { from, link: peer_link, nonce: peer_nonce, place, clock_ahead, hello } = arrival;
         let version = hello.versions.1.min(VERSIONS.1);
         if version < hello.versions.0.max(VERSIONS.0) {
             return Err(PodError::Unexpected);
@@ -316,7 +339,7 @@ impl Member {
         let packet = Packet::Welcome(terms(version, config)).encode();
         let letter = Letter::Answer { to: peer_link, link, nonce, place: own_place, packet };
         self.say(FromProcess::Send { to: from, body: letter.encode() });
-        Ok(established)
+        Ok(Established { clock_ahead, ..established })
     }
 
     fn establish(
@@ -352,7 +375,15 @@ impl Member {
         self.begin(link, Link::new(peer.address, peer.link, end, watch, lease));
         // More segments are offered with descriptors, which don't cross hosts.
         let peer_limits = Limits { segment_bytes: 0, ..peer_limits };
-        Ok(Established { socket: socket.into(), pidfd: None, lanes, peer_limits, peer: identity })
+        Ok(Established {
+            socket: socket.into(),
+            pidfd: None,
+            lanes,
+            peer_limits,
+            peer: identity,
+            clock_ahead: 0,
+            member: Some(self.clone()),
+        })
     }
 
     /// What its agent says of a process.
