@@ -1,6 +1,7 @@
 //! The `notnets` command.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod bench;
 mod bridge;
 mod call;
@@ -35,6 +36,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Be a host of a pod: keep its heartbeat, its names and its memory
+    Agent(agent::Args),
     /// Measure what calls cost, beside tonic's HTTP/2 and the floor
     Bench(bench::Args),
     /// One of the benchmark's servers
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args).map_err(Failure::from),
         Command::DemoService(args) => demo::service(args).map_err(Failure::from),
         Command::DemoCustomers(args) => demo::customers(args).map_err(Failure::from),
+        Command::Agent(args) => run(agent::run(args)),
         Command::Call(args) => run(call::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),

@@ -206,8 +206,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
-    /// How far our clock is ahead of the peer's, in nanoseconds.
-    clock_ahead: i64,
+    /// The peer has another clock: deadlines travel as the time that is left by this one.
+    clock: Option<fn() -> u64>,
     /// The lanes are out of reach.
     detached: bool,
     scratch: Vec<u8>,
@@ -241,15 +241,26 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
-            clock_ahead: 0,
+            clock: None,
             detached: false,
             scratch: Vec::new(),
         }
     }
 
-    /// The peer's deadlines are by another clock: ours is so many nanoseconds ahead of it.
-    pub fn set_clock_ahead(&mut self, nanoseconds: i64) {
-        self.clock_ahead = nanoseconds;
+    /// The peer does not share our clock: deadlines travel as the nanoseconds that are left. The clock is
+    /// looked at when a request with a deadline is sent or received, and at no other time.
+    pub fn send_time_left(&mut self, clock: fn() -> u64) {
+        self.clock = Some(clock);
+    }
+
+    /// A deadline as the peer is told it; 0 is none.
+    fn told(&self, deadline: Option<u64>) -> u64 {
+        match (deadline, self.clock) {
+            (None, _) => 0,
+            (Some(deadline), None) => deadline,
+            // What has passed already still travels as a deadline.
+            (Some(deadline), Some(clock)) => deadline.saturating_sub(clock()).max(1),
+        }
     }
 
     /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.

@@ -40,8 +40,6 @@ pub struct Established {
     pub peer_limits: Limits,
     /// Who it is.
     pub peer: PeerIdentity,
-    /// Where they do not share a clock: how many nanoseconds ours is ahead of the peer's.
-    pub clock_ahead: i64,
     /// Between hosts: the membership of the pod that keeps the link going.
     pub member: Option<Member>,
 }
@@ -271,7 +269,7 @@ struct Parts {
 impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer, clock_ahead: 0, member: None }
+        Established { socket, pidfd, lanes, peer_limits, peer, member: None }
     }
 }
 

@@ -110,9 +110,9 @@ impl Plan {
     }
 }
 
-/// 2 MiB, or less in small partitions, so that there are some 16 of them.
+/// 2 MiB, or less in small partitions, so that there are some of them. A link takes 45 to 270 KiB of one.
 fn usual_extent(partition_bytes: u64, unit: u64) -> u64 {
-    (partition_bytes / 16).clamp(PAGE as u64, 2 << 20).next_multiple_of(unit)
+    (partition_bytes / 4).clamp(PAGE as u64, 2 << 20).next_multiple_of(unit)
 }
 
 /// What lies in this memory where the plan would write?

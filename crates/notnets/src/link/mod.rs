@@ -92,9 +92,11 @@ impl Link {
         wait: Wait,
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
-        let Established { socket, pidfd, lanes, peer_limits, clock_ahead, member, .. } = established;
+        let Established { socket, pidfd, lanes, peer_limits, member, .. } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
-        connection.set_clock_ahead(clock_ahead);
+        if member.is_some() {
+            connection.send_time_left(clock::now);
+        }
         let state = State {
             connection,
             segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),

@@ -32,6 +32,9 @@ use processes::Process;
 pub use peers::MAIL_HEADER;
 pub use processes::Identity;
 
+/// A number that nobody had is claimed for so many heartbeats.
+const CLAIM_HEARTBEATS: u64 = 3;
+
 /// An agent of one host.
 #[derive(Debug)]
 pub struct Agent<W, R> {
@@ -102,6 +105,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let uuid = superblock.uuid;
         let own = Control::of_own(own, layout, uuid, host);
         let lease = u64::from(superblock.lease_ms) * 1_000_000;
+        let heartbeat = u64::from(superblock.heartbeat_ms) * 1_000_000;
         let before = own.host().unwrap_or_default();
         let resumes = before.state == HostState::Running
             && before.boot == start.boot
@@ -118,7 +122,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                     state: HostState::Claiming,
                     boot: start.boot,
                 };
-                (record, Phase::Claiming { until: start.now.saturating_add(lease) })
+                // Who is there overwrites the claim with its next heartbeat. Who may only be asleep is
+                // waited for.
+                let nobody = before.state == HostState::Left;
+                let wait = if nobody { heartbeat * CLAIM_HEARTBEATS } else { lease };
+                (record, Phase::Claiming { until: start.now.saturating_add(wait) })
             }
         };
         let with = |(peer, memory): (usize, Option<R>)| {
@@ -130,7 +138,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let mut agent = Self {
             host,
             uuid,
-            heartbeat: u64::from(superblock.heartbeat_ms) * 1_000_000,
+            heartbeat,
             lease,
             own,
             record,

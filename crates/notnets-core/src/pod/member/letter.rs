@@ -15,8 +15,6 @@ pub(super) enum Letter {
         nonce: u64,
         /// Where the client's first segment begins in the region.
         place: u64,
-        /// The client's monotonic clock, in nanoseconds: its deadlines are by that.
-        now: u64,
         /// A HELLO as on a socket.
         packet: Vec<u8>,
     },
@@ -45,10 +43,9 @@ impl Letter {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         match self {
-            Self::Hello { link, nonce, place, now, packet } => {
+            Self::Hello { link, nonce, place, packet } => {
                 out.push(1);
                 out.extend(link.to_le_bytes());
-                out.extend(now.to_le_bytes());
                 out.extend(nonce.to_le_bytes());
                 out.extend(place.to_le_bytes());
                 out.extend(packet);
@@ -80,9 +77,8 @@ impl Letter {
         match kind {
             1 => {
                 let link = u32_field()?;
-                let (now, rest) = rest.split_first_chunk()?;
                 let (nonce, place, packet) = tail(rest)?;
-                Some(Self::Hello { link, nonce, place, now: u64::from_le_bytes(*now), packet })
+                Some(Self::Hello { link, nonce, place, packet })
             }
             2 => {
                 let (to, link) = (u32_field()?, u32_field()?);

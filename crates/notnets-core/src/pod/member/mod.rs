@@ -30,7 +30,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::packet::FromProcess;
 use super::table::{Address, Control};
-use crate::clock;
 use crate::limits::{BadLimits, Limits};
 use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
 use crate::link::packet::{BadPacket, Hello, Packet, Refusal, Terms, VERSIONS};
@@ -93,6 +92,16 @@ pub enum PodError {
     /// This host has no memory left for links.
     #[error("this host's part of the pod's region is full")]
     Full,
+    /// A link's first segment is larger than what an agent grants at once.
+    #[error(
+        "a link takes {bytes} bytes, and the extents of the pod's region have {extent}: allow less metadata, or format the region with a larger --extent"
+    )]
+    Extent {
+        /// Bytes of the segment.
+        bytes: usize,
+        /// Bytes of an extent.
+        extent: usize,
+    },
     /// Nothing came in time.
     #[error("the other host did not answer in time")]
     TimedOut,
@@ -139,7 +148,6 @@ pub struct Arrival {
     link: u32,
     nonce: u64,
     place: u64,
-    clock_ahead: i64,
     /// What it said.
     pub hello: Hello,
 }
@@ -253,7 +261,7 @@ impl Member {
             user_agent: user_agent.to_owned(),
         });
         let place = own.place().start as u64;
-        let letter = Letter::Hello { link, nonce, place, now: clock::now(), packet: hello.encode() };
+        let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
         self.say(FromProcess::Send { to, body: letter.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
         let (peer_link, peer_nonce, peer_place, packet) = match answer.and_then(|answer| answer) {
@@ -295,7 +303,7 @@ impl Member {
         let made = self.try_answer(arrival, config, deadline);
         if let Err(error) = &made {
             let reason = match error {
-                PodError::Full | PodError::Io { .. } => Refusal::Resources,
+                PodError::Full | PodError::Extent { .. } | PodError::Io { .. } => Refusal::Resources,
                 _ => Refusal::Protocol,
             };
             self.refuse_link(to, link, reason, &error.to_string());
@@ -325,7 +333,7 @@ impl Member {
         config: Config,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let Arrival { from, link: peer_link, nonce: peer_nonce, place, clock_ahead, hello } = arrival;
+        let Arrival { from, link: peer_link, nonce: peer_nonce, place, hello } = arrival;
         let version = hello.versions.1.min(VERSIONS.1);
         if version < hello.versions.0.max(VERSIONS.0) {
             return Err(PodError::Unexpected);
@@ -339,7 +347,7 @@ impl Member {
         let packet = Packet::Welcome(terms(version, config)).encode();
         let letter = Letter::Answer { to: peer_link, link, nonce, place: own_place, packet };
         self.say(FromProcess::Send { to: from, body: letter.encode() });
-        Ok(Established { clock_ahead, ..established })
+        Ok(established)
     }
 
     fn establish(
@@ -381,7 +389,6 @@ impl Member {
             lanes,
             peer_limits,
             peer: identity,
-            clock_ahead: 0,
             member: Some(self.clone()),
         })
     }
@@ -407,8 +414,9 @@ impl Member {
         loop {
             let (pool, granted) = {
                 let state = self.state();
-                if bytes > state.region.layout().extent_bytes() {
-                    return Err(PodError::Full);
+                let extent = state.region.layout().extent_bytes();
+                if bytes > extent {
+                    return Err(PodError::Extent { bytes, extent });
                 }
                 (state.pool.clone(), state.granted)
             };

@@ -20,7 +20,6 @@ use rustix::net::{
 use super::letter::Letter;
 use super::state::{Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
-use crate::clock;
 use crate::link::packet::Packet;
 use crate::name::Name;
 use crate::pod::packet::{FromProcess, ToProcess};
@@ -383,10 +382,8 @@ fn grant(state: &mut State, extent: u32) {
 
 fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<super::OnArrival>, Arrival)> {
     match letter {
-        Letter::Hello { link, nonce, place, now, packet } => {
+        Letter::Hello { link, nonce, place, packet } => {
             let Ok(Packet::Hello(hello)) = Packet::decode(&packet) else { return None };
-            // The time that the letter took makes deadlines a little later than they are for the client.
-            let clock_ahead = clock::now().wrapping_sub(now) as i64;
             let name: Option<Name> = hello.name.parse().ok();
             let service = name.and_then(|name| state.services.get(&name).cloned());
             let Some(service) = service else {
@@ -397,7 +394,7 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<su
                 state.to_agent.push_back(FromProcess::Send { to: from, body: answer.encode() });
                 return None;
             };
-            return Some((service, Arrival { from, link, nonce, place, clock_ahead, hello }));
+            return Some((service, Arrival { from, link, nonce, place, hello }));
         }
         Letter::Answer { to, link, nonce, place, packet } => match state.waiting.get_mut(&to) {
             Some(waiting) if waiting.is_for(from) => {
