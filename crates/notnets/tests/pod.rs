@@ -119,10 +119,8 @@ async fn names_of_hosts_and_pods_are_served_at_once() {
     let pod = Pod::new();
     let _agents = [pod.agent(0), pod.agent(1)];
     let (server, stop) = serve(&pod.directory(1), vec!["notnets:///health", "notnets://pod0/health"]).await;
-    let (mut near, mut far) = (
-        client(pod.directory(1), "notnets:///health"),
-        client(pod.directory(0), "notnets://pod0/health"),
-    );
+    let (mut near, mut far) =
+        (client(pod.directory(1), "notnets:///health"), client(pod.directory(0), "notnets://pod0/health"));
     reach(&mut near).await;
     reach(&mut far).await;
     for (client, host) in [(&mut near, "None"), (&mut far, "Some(0)")] {

@@ -36,7 +36,7 @@ use crate::link::packet::{BadPacket, Hello, Packet, Refusal, Terms, VERSIONS};
 use crate::link::rendezvous::Directory;
 use crate::name::Name;
 use letter::{Letter, seals};
-use state::{Link, Shared, State, Waiting};
+use state::{Answer, Link, Shared, State, Waiting};
 
 pub use watcher::WAKE_LATENCY;
 
@@ -264,23 +264,24 @@ impl Member {
         let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
         self.say(FromProcess::Send { to, body: letter.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
-        let (peer_link, peer_nonce, peer_place, packet) = match answer.and_then(|answer| answer) {
-            Ok(welcome) => welcome,
-            Err(error) => {
-                // The server may have taken our segment already.
-                self.forsake(link, to, &own);
-                return Err(error);
-            }
-        };
-        let established = match Packet::decode(&packet)? {
-            Packet::Refused { reason, text } => return Err(PodError::LinkRefused { reason, text }),
-            Packet::Welcome(terms) if (VERSIONS.0..=VERSIONS.1).contains(&terms.version) => {
+        let Answer { link: peer_link, nonce: peer_nonce, place, packet } =
+            match answer.and_then(|answer| answer) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // The server may have taken our segment already.
+                    self.forsake(link, to, &own);
+                    return Err(error);
+                }
+            };
+        let established = match Packet::decode(&packet) {
+            Ok(Packet::Refused { reason, text }) => return Err(PodError::LinkRefused { reason, text }),
+            Ok(Packet::Welcome(terms)) if (VERSIONS.0..=VERSIONS.1).contains(&terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
-                let peer =
-                    Peer { address: to, link: peer_link, place: peer_place, user_agent: String::new() };
+                let peer = Peer { address: to, link: peer_link, place, user_agent: String::new() };
                 self.establish(link, own, peer, terms, seals)
             }
-            _ => Err(PodError::Unexpected),
+            Ok(_) => Err(PodError::Unexpected),
+            Err(bad) => Err(bad.into()),
         };
         if established.is_err() {
             let close = Letter::Close { to: peer_link };

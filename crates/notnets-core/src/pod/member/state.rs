@@ -61,13 +61,22 @@ impl std::fmt::Debug for State {
     }
 }
 
+/// A server's answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) link: u32,
+    pub(super) nonce: u64,
+    pub(super) place: u64,
+    pub(super) packet: Vec<u8>,
+}
+
 /// A link that was asked for.
 #[derive(Debug)]
 pub(super) enum Waiting {
     /// Its answer has not come.
     For(Address),
-    /// The peer's link, nonce, place and packet.
-    Answered(u32, u64, u64, Vec<u8>),
+    /// Here it is.
+    Answered(Answer),
     /// The peer is gone.
     Gone(Address),
 }
@@ -140,13 +149,13 @@ impl State {
     }
 
     /// The answer to a link that was asked for, or that there will be none.
-    pub(super) fn answer(&mut self, link: u32) -> Option<Result<(u32, u64, u64, Vec<u8>), PodError>> {
+    pub(super) fn answer(&mut self, link: u32) -> Option<Result<Answer, PodError>> {
         match self.waiting.remove(&link)? {
             waiting @ Waiting::For(_) => {
                 self.waiting.insert(link, waiting);
                 None
             }
-            Waiting::Answered(peer_link, nonce, place, packet) => Some(Ok((peer_link, nonce, place, packet))),
+            Waiting::Answered(answer) => Some(Ok(answer)),
             Waiting::Gone(peer) => Some(Err(PodError::Gone(peer.host))),
         }
     }

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 use super::letter::Letter;
-use super::state::{Shared, State, Waiting};
+use super::state::{Answer, Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
 use crate::link::packet::Packet;
 use crate::name::Name;
@@ -398,7 +398,7 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<su
         }
         Letter::Answer { to, link, nonce, place, packet } => match state.waiting.get_mut(&to) {
             Some(waiting) if waiting.is_for(from) => {
-                *waiting = Waiting::Answered(link, nonce, place, packet);
+                *waiting = Waiting::Answered(Answer { link, nonce, place, packet });
             }
             // It came too late.
             _ => {
