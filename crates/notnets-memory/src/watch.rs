@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::lane::{Geometry, LaneError, Lanes, Parts, stamp};
 use crate::region::Region;
@@ -18,6 +19,9 @@ const ARMED_SPACE: usize = LINE_WORDS + 1;
 const TAKEN: usize = 2 * LINE_WORDS;
 /// A side that parks for room is woken at least every so many looks: blocks are released without a sign.
 const SPACE_LOOKS: u32 = 16;
+
+/// What our side has not believed in so many looks it hardly ever will.
+const MANY_LOOKS: u32 = 100;
 
 /// A first segment in a region, zeroed and stamped: it can be offered before the peer's is known.
 #[derive(Debug)]
@@ -77,6 +81,9 @@ impl PodSegment {
             rung_space: 0,
             seen_taken: 0,
             looks: 0,
+            rung_at: u64::MAX,
+            in_vain: 0,
+            since: Instant::now(),
         };
         let Self { mut block, header, geometry } = self;
         let mut header = Some(header);
@@ -101,6 +108,11 @@ pub struct Watch {
     rung_space: u64,
     seen_taken: u64,
     looks: u32,
+    /// How far our side had taken when it was last rung for frames; how often it was rung without getting
+    /// any further, and since when.
+    rung_at: u64,
+    in_vain: u32,
+    since: Instant,
 }
 
 impl Watch {
@@ -112,6 +124,7 @@ impl Watch {
         let mut due = false;
         if frames != 0 && frames != self.rung_frames && self.has_frame() {
             self.rung_frames = frames;
+            self.count_vain();
             due = true;
         }
         if space != 0 {
@@ -127,9 +140,20 @@ impl Watch {
         due
     }
 
-    /// Does our side park at all?
-    pub fn is_parked(&self) -> bool {
-        self.own.load_acquire(ARMED_FRAMES) != 0 || self.own.load_acquire(ARMED_SPACE) != 0
+    /// Does something lie in the peer's ring that our side has looked at again and again, for that long, and
+    /// can't believe? Then it won't get whole any more.
+    pub fn is_stuck(&self, limit: Duration) -> bool {
+        self.in_vain >= MANY_LOOKS && self.since.elapsed() >= limit
+    }
+
+    /// Each time that our side parks anew without having taken anything, it has looked.
+    fn count_vain(&mut self) {
+        let taken = self.own.load_acquire(TAKEN);
+        if taken != self.rung_at {
+            (self.rung_at, self.in_vain, self.since) = (taken, 0, Instant::now());
+        } else {
+            self.in_vain = self.in_vain.saturating_add(1);
+        }
     }
 
     /// The slot after the last that was taken: whether it is whole, its reader finds out.
@@ -179,10 +203,10 @@ mod tests {
         for coherence in [Coherence::Hardware, Coherence::Software] {
             let region = region(coherence);
             let [(mut a, mut watch_a), (mut b, mut watch_b)] = pair(&region);
-            assert!(a.is_silent() && !watch_b.is_due() && !watch_b.is_parked());
+            assert!(a.is_silent() && !watch_b.is_due());
             for round in 0..300u64 {
                 assert!(!b.arm_frames());
-                assert!(watch_b.is_parked() && !watch_b.is_due(), "nothing is there");
+                assert!(!watch_b.is_due() && !watch_b.is_stuck(Duration::ZERO), "nothing is there");
                 let bytes: Vec<u8> = (0..round * 5).map(|i| (i + round) as u8).collect();
                 let mut loan = a.loan(bytes.len(), bytes.len()).unwrap();
                 a.arena().write(&mut loan, &bytes);
@@ -204,6 +228,34 @@ mod tests {
             a.disarm_space();
             assert!(!watch_a.is_due());
         }
+    }
+
+    #[test]
+    fn what_never_gets_whole_is_told() {
+        let region = region(Coherence::Software);
+        let geometry = Geometry::default();
+        let segment = |host: usize| {
+            let pool = Pool::default();
+            pool.add(region.own(region.layout().extent(host, 0)).unwrap());
+            PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
+        };
+        let (a, b) = (segment(0), segment(1));
+        let (place_a, place_b) = (a.place().start, b.place().start);
+        let seals = |life: u64| (Seal::new([life]), Seal::new([2]));
+        let (mut a, _) = a.open(&region, place_b, geometry, seals(1)).unwrap();
+        // It expects what another life of its peer would say.
+        let (own, other) = (seals(9).1, seals(9).0);
+        let (mut b, mut watch) = b.open(&region, place_a, geometry, (own, other)).unwrap();
+        a.push([1; 7]);
+        assert!(b.is_torn());
+        let looks = (0..1000).take_while(|_| {
+            assert!(!b.arm_frames() && b.pop().is_none());
+            assert!(watch.is_due(), "it seems to be there");
+            b.disarm_frames();
+            !watch.is_stuck(Duration::ZERO)
+        });
+        assert_eq!(looks.count(), MANY_LOOKS as usize);
+        assert!(!watch.is_stuck(Duration::from_secs(60)), "not yet");
     }
 
     #[test]

@@ -34,6 +34,8 @@ const SPIN: Duration = Duration::from_micros(20);
 const NAP: Duration = Duration::from_micros(50);
 /// Without links nothing is looked at but the agent's socket.
 const IDLE: Duration = Duration::from_secs(1);
+/// A message that does not get whole within this time never will: its link ends.
+const STUCK: Duration = Duration::from_secs(1);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -325,6 +327,8 @@ fn ring(state: &mut State, now_and_then: bool) -> bool {
         if now_and_then && is_closed(&*end) {
             closed.push(*id);
         } else if region.is_lost(link.peer.host.into()) || region.is_lost(usize::from(state.address.host)) {
+            let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
+        } else if watch.is_stuck(STUCK) {
             let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
         } else if watch.is_due() {
             rung = true;
