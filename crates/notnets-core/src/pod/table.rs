@@ -421,7 +421,9 @@ mod tests {
             prop_assert_eq!(ProcessEntry::decode(process.encode()), process);
             let mut entry = entry;
             entry[0] = entry[0] & !0xff | 1;
-            prop_assert_eq!(ServiceEntry::decode(entry), None, "random bytes are no name");
+            if let Some(service) = ServiceEntry::decode(entry) {
+                prop_assert_eq!(ServiceEntry::decode(ServiceEntry::encode(Some(&service))), Some(service));
+            }
         }
 
         #[test]
