@@ -11,12 +11,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
-use notnets_memory::region::file::RegionFile;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
-};
+use rustix::net::{SendFlags, send};
 
+use super::join::{Failed, Joined, join};
 use super::letter::Letter;
 use super::state::{Answer, Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
@@ -79,72 +77,6 @@ impl Shared {
     /// Wakes the watcher, for there is something to say.
     pub(super) fn wake(&self) {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-    }
-}
-
-struct Joined {
-    socket: OwnedFd,
-    region: Option<Region>,
-    life: Life,
-    address: Address,
-}
-
-enum Failed {
-    Io(io::Error),
-    Refused(String),
-    Region(String),
-}
-
-impl Failed {
-    fn named(self, path: &Path, pod: &Name) -> PodError {
-        match self {
-            Self::Io(source) => {
-                PodError::NoAgent { pod: pod.clone(), path: path.display().to_string(), source }
-            }
-            Self::Refused(text) => PodError::Refused(text),
-            Self::Region(text) => PodError::Refused(format!("its region can't be used: {text}")),
-        }
-    }
-}
-
-fn join(
-    path: &Path,
-    token: [u64; 2],
-    before: Option<(Life, Address)>,
-    deadline: Instant,
-) -> Result<Joined, Failed> {
-    let os = |errno: rustix::io::Errno| Failed::Io(errno.into());
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(os)?;
-    connect(&socket, &SocketAddrUnix::new(path).map_err(os)?).map_err(os)?;
-    wire::send(&socket, &FromProcess::Join { token, before }.encode(), None).map_err(Failed::Io)?;
-    let closed = || Failed::Io(io::Error::from(io::ErrorKind::ConnectionReset));
-    loop {
-        match wire::receive(&socket) {
-            Came::Packet(bytes, descriptor) => {
-                return match ToProcess::decode(&bytes) {
-                    Ok(ToProcess::Joined { life, address }) => {
-                        let region = descriptor.map(|descriptor| {
-                            let file = RegionFile::of(descriptor).map_err(|error| error.to_string());
-                            file.and_then(|file| Region::of(file).map_err(|error| error.to_string()))
-                        });
-                        let region = region.transpose().map_err(Failed::Region)?;
-                        Ok(Joined { socket, region, life, address })
-                    }
-                    Ok(ToProcess::Refused(text)) => Err(Failed::Refused(text)),
-                    _ => Err(closed()),
-                };
-            }
-            Came::Closed => return Err(closed()),
-            Came::Nothing => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left == Duration::ZERO {
-                    return Err(Failed::Io(io::ErrorKind::TimedOut.into()));
-                }
-                let mut fds = [PollFd::new(&socket, PollFlags::IN)];
-                let _ = poll(&mut fds, Some(&timespec(left)));
-            }
-        }
     }
 }
 
@@ -415,6 +347,6 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<su
     None
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
 }
