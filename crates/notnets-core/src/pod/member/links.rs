@@ -1,6 +1,5 @@
 //! From two processes that know of each other to a link: dialling and answering.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use notnets_memory::lane::Geometry;
@@ -157,7 +156,7 @@ impl Member {
         own: PodSegment,
         peer: Peer,
         terms: Terms,
-        seals: (notnets_memory::seal::Seal, notnets_memory::seal::Seal),
+        seals: (Seal, Seal),
     ) -> Result<Established, PodError> {
         let region = self.region();
         let geometry = terms.geometry.check().map_err(|_| PodError::Unexpected)?;

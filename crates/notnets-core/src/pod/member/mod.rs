@@ -22,26 +22,17 @@ mod state;
 mod watcher;
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use notnets_memory::lane::{Geometry, LaneError};
-use notnets_memory::process::PeerCredentials;
 use notnets_memory::region::Region;
-use notnets_memory::region::pool::Pool;
-use notnets_memory::watch::PodSegment;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::packet::FromProcess;
-use super::table::{Address, Control};
-use crate::limits::{BadLimits, Limits};
-use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
-use crate::link::packet::{BadPacket, Hello, Packet, Refusal, Terms, VERSIONS};
+use super::table::Address;
+use crate::link::packet::Hello;
 use crate::link::rendezvous::Directory;
 use crate::name::Name;
-use letter::{Letter, seals};
-use state::{Answer, Link, Shared, State, Waiting};
+use state::{Shared, State};
 
 pub use error::PodError;
 pub use watcher::WAKE_LATENCY;
