@@ -144,13 +144,19 @@ async fn a_tonic_client_calls_a_blocking_server() {
         for len in [0, 1, 20, 28, 1000, 20_000, 300_000] {
             let service = "s".repeat(len);
             let reply = within("a call", client.check(check(&service))).await.unwrap();
-            assert_eq!((reply.metadata().get("before").unwrap().as_bytes(), reply.get_ref().status), (&b"1"[..], 1));
+            assert_eq!(
+                (reply.metadata().get("before").unwrap().as_bytes(), reply.get_ref().status),
+                (&b"1"[..], 1)
+            );
         }
         let mut request = check("");
         request.metadata_mut().insert("fail", "sold-out".parse().unwrap());
         let status = within("a call", client.check(request)).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::FailedPrecondition);
-        assert_eq!((status.message(), status.metadata().get("reason").unwrap().to_str().unwrap()), ("as you like – 100 %", "sold-out"));
+        assert_eq!(
+            (status.message(), status.metadata().get("reason").unwrap().to_str().unwrap()),
+            ("as you like – 100 %", "sold-out")
+        );
         let mut request = check("");
         request.metadata_mut().insert("trailers", "1".parse().unwrap());
         let mut stream = within("a stream", client.watch(request)).await.unwrap().into_inner();
