@@ -13,8 +13,8 @@ use notnets_core::link::PeerIdentity;
 use notnets_core::metadata::Metadata;
 
 const GRPC: &[u8] = b"application/grpc";
-const GRPC_STATUS: &str = "grpc-status";
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Only sent when it is not the usual one.
 const METHOD: &str = ":method";
 const STATUS: &str = ":status";
@@ -54,10 +54,10 @@ pub(crate) fn request_entries<'a>(
 ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let unusual = (method != Method::POST).then(|| (METHOD, method.as_str().as_bytes()));
     // What a user set by hand replaces what the channel announced; an absent content type is told.
-    let no_type = (!headers.contains_key(CONTENT_TYPE)).then_some((CONTENT_TYPE.as_str(), &b""[..]));
+    let no_type = find(headers, &CONTENT_TYPE).is_none().then_some((CONTENT_TYPE.as_str(), &b""[..]));
     unusual.into_iter().chain(no_type).chain(entries(headers).filter(move |(name, value)| {
         let silent = *name == TE.as_str()
-            || *name == GRPC_TIMEOUT
+            || *name == GRPC_TIMEOUT.as_str()
             || (*name == CONTENT_TYPE.as_str() && *value == GRPC)
             || (*name == USER_AGENT.as_str() && *value == user_agent.as_bytes());
         !silent
@@ -70,7 +70,7 @@ pub(crate) fn response_entries<'a>(
     headers: &'a HeaderMap,
 ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let code = (*status != StatusCode::OK).then(|| (STATUS, status.as_str().as_bytes()));
-    let no_type = (!headers.contains_key(CONTENT_TYPE)).then_some((CONTENT_TYPE.as_str(), &b""[..]));
+    let no_type = find(headers, &CONTENT_TYPE).is_none().then_some((CONTENT_TYPE.as_str(), &b""[..]));
     let rest =
         trailer_entries(headers).filter(|(name, value)| !(*name == CONTENT_TYPE.as_str() && *value == GRPC));
     code.into_iter().chain(no_type).chain(rest)
@@ -78,7 +78,7 @@ pub(crate) fn response_entries<'a>(
 
 /// The entries that trailers are sent as, without the status.
 pub(crate) fn trailer_entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    entries(headers).filter(|(name, _)| *name != GRPC_STATUS)
+    entries(headers).filter(|(name, _)| *name != GRPC_STATUS.as_str())
 }
 
 fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
@@ -87,8 +87,17 @@ fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
 
 /// The status in a response's head or trailers.
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
-    let value = headers.get(GRPC_STATUS)?;
+    let value = find(headers, &GRPC_STATUS)?;
     Some(value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code))
+}
+
+/// A header's first value. Most heads have a few headers only, which are compared faster than hashed.
+fn find<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    const FEW: usize = 8;
+    match headers.len() {
+        0..=FEW => headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value),
+        _ => headers.get(name),
+    }
 }
 
 /// The head of a request without metadata of its own.
@@ -136,9 +145,8 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
 
 /// Trailers, from their entries and the status.
 pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
-    static OK: LazyLock<HeaderMap> = LazyLock::new(|| {
-        HeaderMap::from_iter([(HeaderName::from_static(GRPC_STATUS), HeaderValue::from(0))])
-    });
+    static OK: LazyLock<HeaderMap> =
+        LazyLock::new(|| HeaderMap::from_iter([(GRPC_STATUS.clone(), HeaderValue::from(0))]));
     if status == Code::OK && metadata.is_empty() {
         return OK.clone();
     }
@@ -152,10 +160,10 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
 
 /// Puts the status where gRPC libraries look for it.
 pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
-    if status != Code::NONE && headers.try_insert(GRPC_STATUS, status.0.into()).is_err() {
+    if status != Code::NONE && headers.try_insert(&GRPC_STATUS, status.0.into()).is_err() {
         // Of a map that is full, the status is what matters.
         headers.clear();
-        headers.insert(GRPC_STATUS, status.0.into());
+        headers.insert(&GRPC_STATUS, status.0.into());
     }
 }
 
@@ -188,7 +196,7 @@ fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
 /// What a client asked for in `grpc-timeout`
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let text = find(headers, &GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {
         return None;
@@ -216,7 +224,7 @@ pub(crate) fn set_timeout(headers: &mut HeaderMap, remaining: Duration) {
         .find(|(n, _)| *n <= LARGEST)
         .unwrap_or((LARGEST, 'S'));
     if let Ok(value) = HeaderValue::try_from(format!("{n}{unit}")) {
-        let _full = headers.try_insert(GRPC_TIMEOUT, value);
+        let _full = headers.try_insert(&GRPC_TIMEOUT, value);
     }
 }
 
@@ -239,7 +247,7 @@ mod tests {
         }
         for wrong in ["", "5", "123456789S", "5x", "S", "-1S", "é"] {
             let mut headers = HeaderMap::new();
-            headers.insert(GRPC_TIMEOUT, HeaderValue::from_bytes(wrong.as_bytes()).unwrap());
+            headers.insert(&GRPC_TIMEOUT, HeaderValue::from_bytes(wrong.as_bytes()).unwrap());
             assert_eq!(timeout(&headers), None, "{wrong:?}");
         }
     }
@@ -253,7 +261,7 @@ mod tests {
         set_timeout(&mut headers, Duration::ZERO);
         assert!(headers["key-23999"] == "v" && headers[USER_AGENT] == "agent");
         assert_eq!(response_head(metadata.clone()).1["key-23999"], "v");
-        assert_eq!(trailers(metadata, Code(5))[GRPC_STATUS], "5");
+        assert_eq!(trailers(metadata, Code(5))[&GRPC_STATUS], "5");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
 use notnets_core::call::{AtHand, Failure, HeadError, Opened, ResponseHead, Sent};
@@ -17,15 +18,50 @@ use super::body::ResponseBody;
 use super::channel::{ClientLink, Shared};
 use super::sending;
 use crate::error::failure_status;
-use crate::link::Waiters;
+use crate::link::{State, Waiters};
 use crate::{clock, head};
 
 /// The response to a call. Dropping it cancels the call.
-pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>);
+pub struct ResponseFuture {
+    phase: Phase,
+    /// The request, but while it is being opened.
+    outgoing: Option<Outgoing>,
+}
+
+/// Where a call is. Most are opened at once: that needs no future of its own.
+enum Phase {
+    New,
+    /// Waits for its turn, for a link, or for room on it.
+    Opening(Pin<Box<dyn Future<Output = Opening> + Send>>),
+    /// Waits for the response's head.
+    Open(Call),
+    /// Could not be opened, or is answered.
+    Over,
+}
+
+/// The call, and its request again.
+type Opening = Result<(Call, Outgoing), Status>;
+
+/// The response's head and what has come with it.
+type Answer = Result<(ResponseHead, AtHand), Failure>;
 
 impl ResponseFuture {
-    pub(super) fn new(call: impl Future<Output = Result<Response<Body>, Status>> + Send + 'static) -> Self {
-        Self(Box::pin(call))
+    pub(super) fn new(shared: &Arc<Shared>, request: Request<Body>) -> Self {
+        Self { phase: Phase::New, outgoing: Some(Outgoing::new(shared, request)) }
+    }
+
+    /// What the application gets; `None` when the call is made again.
+    fn answer(&mut self, answer: Answer) -> Option<Result<Response<Body>, Status>> {
+        let Phase::Open(call) = std::mem::replace(&mut self.phase, Phase::Over) else { return None };
+        let outgoing = self.outgoing.take();
+        match (answer, outgoing) {
+            (Ok((head, at_hand)), _) => Some(Ok(response(call, head, at_hand))),
+            (Err(failure), Some(outgoing)) if outgoing.may_open_again(&failure, &call) => {
+                self.phase = Phase::Opening(Box::pin(outgoing.open_again(call)));
+                None
+            }
+            (Err(failure), _) => Some(Err(failure_status(&failure))),
+        }
     }
 }
 
@@ -39,7 +75,45 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Body>, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        let this = &mut *self;
+        loop {
+            let answer = match (&mut this.phase, &mut this.outgoing) {
+                (Phase::New, Some(outgoing)) => match outgoing.open_at_once(cx) {
+                    Ok(Some((call, answer))) => {
+                        outgoing.send_rest(&call);
+                        this.phase = Phase::Open(call);
+                        answer
+                    }
+                    Ok(None) => {
+                        let opening = this.outgoing.take().map(|outgoing| Box::pin(outgoing.open()) as _);
+                        this.phase = opening.map_or(Phase::Over, Phase::Opening);
+                        continue;
+                    }
+                    Err(status) => {
+                        this.phase = Phase::Over;
+                        return Poll::Ready(Err(status));
+                    }
+                },
+                (Phase::Opening(opening), _) => match ready!(opening.as_mut().poll(cx)) {
+                    Ok((call, mut outgoing)) => {
+                        outgoing.send_rest(&call);
+                        (this.phase, this.outgoing) = (Phase::Open(call), Some(outgoing));
+                        continue;
+                    }
+                    Err(status) => {
+                        this.phase = Phase::Over;
+                        return Poll::Ready(Err(status));
+                    }
+                },
+                (Phase::Open(call), _) => poll_head(cx, call),
+                (Phase::New | Phase::Over, _) => {
+                    return Poll::Ready(Err(Status::internal("a response was polled after it was given")));
+                }
+            };
+            if let Some(response) = this.answer(ready!(answer)) {
+                return Poll::Ready(response);
+            }
+        }
     }
 }
 
@@ -69,95 +143,207 @@ impl Drop for Call {
     }
 }
 
-pub(super) async fn call(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let (parts, mut body) = request.into_parts();
-    let timeout = match (head::timeout(&parts.headers), shared.endpoint.timeout) {
-        (Some(call), Some(endpoint)) => Some(call.min(endpoint)),
-        (call, endpoint) => call.or(endpoint),
-    };
-    let deadline = timeout.map(clock::after);
-    let mut permit = match &shared.calls {
-        Some(calls) => within(deadline, Arc::clone(calls).acquire_owned()).await?.ok(),
-        None => None,
-    };
-    let (data, end) = poll_fn(|cx| Poll::Ready(first_data(cx, Pin::new(&mut body)))).await?;
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let (mut call, (head, at_hand)) = loop {
-        let mut outgoing = Outgoing { data: data.clone(), end };
-        let (link, stream, sent) = loop {
-            let link = match shared.usable() {
+/// A request, until its response is there.
+struct Outgoing {
+    shared: Arc<Shared>,
+    parts: Parts,
+    body: Body,
+    /// What of the body is at hand; `None` until it was looked at.
+    first: Option<First>,
+    /// How many of the first data are not sent yet.
+    unsent: usize,
+    /// The body, or what is left of it, has to be sent beside the response.
+    more: bool,
+    deadline: Option<u64>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A body's first data, and whether they are all.
+#[derive(Clone, Debug)]
+struct First {
+    data: Bytes,
+    end: bool,
+}
+
+impl Outgoing {
+    fn new(shared: &Arc<Shared>, request: Request<Body>) -> Self {
+        let (parts, body) = request.into_parts();
+        let timeout = match (head::timeout(&parts.headers), shared.endpoint.timeout) {
+            (Some(call), Some(endpoint)) => Some(call.min(endpoint)),
+            (call, endpoint) => call.or(endpoint),
+        };
+        Self {
+            shared: Arc::clone(shared),
+            parts,
+            body,
+            first: None,
+            unsent: 0,
+            more: false,
+            deadline: timeout.map(clock::after),
+            permit: None,
+        }
+    }
+
+    /// Opens the call if nothing has to be waited for, and polls for its answer.
+    fn open_at_once(&mut self, cx: &mut Context<'_>) -> Result<Option<(Call, Poll<Answer>)>, Status> {
+        if let Some(calls) = &self.shared.calls {
+            let Ok(permit) = Arc::clone(calls).try_acquire_owned() else { return Ok(None) };
+            self.permit = Some(permit);
+        }
+        self.look(cx)?;
+        let Some(link) = self.shared.present() else { return Ok(None) };
+        let open = |state: &mut State| match state.broken {
+            Some(_) => Err(None),
+            None => match self.open_on(state, &mut Some(Waiters::default())) {
+                Ok(Opened::Stream(stream, _)) => Ok(stream),
+                Ok(Opened::NotYet | Opened::Never) => Err(None),
+                Err(error) => Err(Some(head_status(&error))),
+            },
+        };
+        match link.0.open_and_poll(cx, open, head_at_hand) {
+            Ok((stream, answer)) => Ok(Some((self.opened(link, stream), answer))),
+            Err(None) => Ok(None),
+            Err(Some(status)) => Err(status),
+        }
+    }
+
+    /// Opens the call as soon as that is possible.
+    async fn open(mut self) -> Result<(Call, Self), Status> {
+        let deadline = self.deadline;
+        if let (Some(calls), None) = (&self.shared.calls, &self.permit) {
+            self.permit = within(deadline, Arc::clone(calls).acquire_owned()).await?.ok();
+        }
+        poll_fn(|cx| Poll::Ready(self.look(cx))).await?;
+        loop {
+            let link = match self.shared.usable() {
                 Some(link) => link,
-                None => within(deadline, shared.link()).await??,
+                None => within(deadline, self.shared.link()).await??,
             };
-            let entries =
-                || head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
-            let opened = open(&link, path, entries, deadline, &mut outgoing);
-            if let Some((stream, sent)) = within(deadline, opened).await?? {
-                break (link, stream, sent);
+            if let Some(stream) = within(deadline, self.open_stream(&link)).await?? {
+                return Ok((self.opened(link, stream), self));
             }
             // That server goes away: on to the next.
-        };
-        let mut call = Call { link, stream, over: false, permit };
-        if sent != Sent::All {
-            // The rest goes beside the response, as both sides of a stream are independent.
-            let rest = if end { Body::empty() } else { std::mem::take(&mut body) };
-            let Outgoing { data, end } = outgoing;
-            tokio::spawn(sending::send_body(Arc::clone(&call.link), stream, data, rest, end));
         }
-        match poll_fn(|cx| poll_head(cx, &call)).await {
-            Ok(received) => break (call, received),
-            // The server went away as the call was made, and its application has not seen it.
-            Err(failure) if end && failure.retry_safe && call.link.0.is_draining() => {
-                permit = call.permit.take()
-            }
-            Err(failure) => return Err(failure_status(&failure)),
+    }
+
+    /// The server went away as the call was made, and its application has not seen it.
+    fn may_open_again(&self, failure: &Failure, call: &Call) -> bool {
+        self.first.as_ref().is_some_and(|first| first.end) && failure.retry_safe && call.link.0.is_draining()
+    }
+
+    async fn open_again(mut self, mut call: Call) -> Result<(Call, Self), Status> {
+        self.permit = call.permit.take();
+        drop(call);
+        self.open().await
+    }
+
+    /// Looks for the body's first data, once.
+    fn look(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
+        if self.first.is_none() {
+            let (data, end) = first_data(cx, Pin::new(&mut self.body))?;
+            self.first = Some(First { data, end });
         }
+        Ok(())
+    }
+
+    fn open_on(&mut self, state: &mut State, waiters: &mut Option<Waiters>) -> Result<Opened, HeadError> {
+        let Self { shared, parts, first, .. } = self;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let entries = head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
+        let (mut data, end) = first.as_ref().map_or((&[][..], false), |first| (&first.data[..], first.end));
+        let opened = state.connection.open(path, entries, self.deadline, &mut data, end, waiters)?;
+        if let Opened::Stream(_, sent) = opened {
+            self.unsent = data.len();
+            self.more = !end || sent != Sent::All;
+        }
+        Ok(opened)
+    }
+
+    fn opened(&mut self, link: Arc<ClientLink>, stream: u64) -> Call {
+        Call { link, stream, over: false, permit: self.permit.take() }
+    }
+
+    /// Opens a stream as soon as there is room for it. `None` when the server takes no new ones.
+    async fn open_stream(&mut self, link: &Arc<ClientLink>) -> Result<Option<u64>, Status> {
+        let mut waiters = Some(Waiters::default());
+        let mut place = Place { link, ticket: None };
+        poll_fn(|cx| {
+            link.0.with(|state| {
+                if state.broken.is_some() {
+                    return Poll::Ready(Ok(None));
+                }
+                match self.open_on(state, &mut waiters) {
+                    Ok(Opened::Stream(stream, _)) => {
+                        if let Some(ticket) = place.ticket.take() {
+                            state.leave_openers(ticket, true);
+                        }
+                        Poll::Ready(Ok(Some(stream)))
+                    }
+                    Ok(Opened::NotYet) => {
+                        state.wait_to_open(&mut place.ticket, cx.waker());
+                        Poll::Pending
+                    }
+                    Ok(Opened::Never) => Poll::Ready(Ok(None)),
+                    Err(error) => Poll::Ready(Err(head_status(&error))),
+                }
+            })
+        })
+        .await
+    }
+
+    /// What did not go out with the head goes beside the response, as both sides of a stream are
+    /// independent.
+    fn send_rest(&mut self, call: &Call) {
+        if !std::mem::take(&mut self.more) {
+            return;
+        }
+        let Some(First { data, end }) = &self.first else { return };
+        let data = data.slice(data.len() - self.unsent..);
+        let body = if *end { Body::empty() } else { std::mem::take(&mut self.body) };
+        tokio::spawn(sending::send_body(Arc::clone(&call.link), call.stream, data, body, *end));
+    }
+}
+
+fn poll_head(cx: &mut Context<'_>, call: &Call) -> Poll<Answer> {
+    let stream = call.stream;
+    call.link.0.poll_received(cx, stream, |state| head_at_hand(state, stream))
+}
+
+/// The response's head, once it is there, and what has come with it.
+fn head_at_hand(state: &mut State, stream: u64) -> Option<Answer> {
+    // An answer that came before the link's end still counts.
+    let head = match state.connection.response(stream) {
+        Some(Ok(head)) => head,
+        Some(Err(failure)) => return Some(Err(failure)),
+        None => return state.failure_of(stream).map(Err),
     };
+    let at_hand = state.connection.take_at_hand(stream);
+    if at_hand.end.is_some() {
+        state.close(stream);
+    }
+    Some(Ok((head, at_hand)))
+}
+
+/// The response, as tonic takes it.
+fn response(mut call: Call, head: ResponseHead, at_hand: AtHand) -> Response<Body> {
     if at_hand.end.is_some() {
         (call.over, call.permit) = (true, None);
     }
-    match head {
+    let (code, headers, body) = match head {
         ResponseHead::TrailersOnly(status, metadata) => {
             let (code, mut headers) = head::response_head(metadata);
             head::set_status(&mut headers, status);
-            Ok(response(code, headers, Body::empty()))
+            (code, headers, Body::empty())
         }
         ResponseHead::Head(metadata) => {
             let (code, headers) = head::response_head(metadata);
-            Ok(response(code, headers, Body::new(ResponseBody::new(call, at_hand))))
+            (code, headers, Body::new(ResponseBody::new(call, at_hand)))
         }
-    }
-}
-
-/// The response's head, and what has come with it.
-fn poll_head(cx: &mut Context<'_>, call: &Call) -> Poll<Result<(ResponseHead, AtHand), Failure>> {
-    let stream = call.stream;
-    call.link.0.poll_received(cx, stream, |state| {
-        // An answer that came before the link's end still counts.
-        let head = match state.connection.response(stream) {
-            Some(Ok(head)) => head,
-            Some(Err(failure)) => return Some(Err(failure)),
-            None => return state.failure_of(stream).map(Err),
-        };
-        let at_hand = state.connection.take_at_hand(stream);
-        if at_hand.end.is_some() {
-            state.close(stream);
-        }
-        Some(Ok((head, at_hand)))
-    })
-}
-
-fn response(code: http::StatusCode, headers: http::HeaderMap, body: Body) -> Response<Body> {
+    };
     let mut response = Response::new(body);
     *response.status_mut() = code;
     *response.headers_mut() = headers;
     response
-}
-
-/// What of the request's body is at hand.
-struct Outgoing {
-    data: Bytes,
-    end: bool,
 }
 
 /// The first data of a body that are ready now, and whether they are all: a unary request then goes
@@ -185,42 +371,6 @@ fn first_data(cx: &mut Context<'_>, mut body: Pin<&mut Body>) -> Result<(Bytes, 
         }
     }
     Ok((data, true))
-}
-
-/// Opens a stream as soon as there is room for it. `None` when the server takes no new ones.
-async fn open<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
-    link: &Arc<ClientLink>,
-    path: &str,
-    entries: impl Fn() -> I,
-    deadline: Option<u64>,
-    outgoing: &mut Outgoing,
-) -> Result<Option<(u64, Sent)>, Status> {
-    let mut waiters = Some(Waiters::default());
-    let mut place = Place { link, ticket: None };
-    poll_fn(|cx| {
-        link.0.with(|state| {
-            if state.broken.is_some() {
-                return Poll::Ready(Ok(None));
-            }
-            let Outgoing { data, end } = outgoing;
-            match state.connection.open(path, entries(), deadline, data, *end, &mut waiters) {
-                Ok(Opened::Stream(stream, sent)) => {
-                    if let Some(ticket) = place.ticket.take() {
-                        state.leave_openers(ticket, true);
-                    }
-                    let sent = if *end || sent != Sent::All { sent } else { Sent::Part };
-                    Poll::Ready(Ok(Some((stream, sent))))
-                }
-                Ok(Opened::NotYet) => {
-                    state.wait_to_open(&mut place.ticket, cx.waker());
-                    Poll::Pending
-                }
-                Ok(Opened::Never) => Poll::Ready(Ok(None)),
-                Err(error) => Poll::Ready(Err(head_status(&error))),
-            }
-        })
-    })
-    .await
 }
 
 /// A place among those that wait to open a stream, if there was a need to wait.

@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::ResponseFuture;
 use super::endpoint::Endpoint;
-use super::{ResponseFuture, call};
 use crate::Error;
 use crate::link::Link;
 use crate::link::driver::{Driver, NoRequests};
@@ -156,6 +156,12 @@ impl Shared {
         slot.link.as_ref().filter(|link| link.0.is_usable()).cloned()
     }
 
+    /// The last link, which may not be usable any more.
+    #[inline]
+    pub(super) fn present(&self) -> Option<Arc<ClientLink>> {
+        self.slot().link.clone()
+    }
+
     fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,6 +241,6 @@ impl tower_service::Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        ResponseFuture::new(call::call(Arc::clone(&self.shared), request))
+        ResponseFuture::new(&self.shared, request)
     }
 }

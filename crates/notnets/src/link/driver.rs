@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
-use super::{Link, Waiters};
+use super::{Link, State, Waiters};
 use crate::watch::{Watched, watch};
 use crate::{clock, wait};
 
@@ -31,6 +31,9 @@ const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 4;
 /// Packets of one poll before other tasks get a turn.
 const PACKETS: usize = 64;
+/// While the lanes are polled, all else is looked at once in so many polls: each takes about a
+/// microsecond.
+const POLLS_BETWEEN: u32 = 16;
 /// When the link ends, at most so many batches are taken: more than the largest ring holds.
 const LAST_ROUNDS: usize = 2048;
 
@@ -96,6 +99,8 @@ pub(crate) struct Driver<A> {
     keepalive: Option<Keepalive>,
     pinged: Pinged,
     timer: Pin<Box<Sleep>>,
+    /// So many more polls look at the lanes only, unless something else is asked for.
+    lanes_only: u32,
     requests: Vec<(Request, AtHand)>,
 }
 
@@ -118,6 +123,7 @@ impl<A: Accept> Driver<A> {
             keepalive,
             pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
+            lanes_only: 0,
             requests: Vec::new(),
         })
     }
@@ -165,11 +171,11 @@ impl<A: Accept> Driver<A> {
         }
     }
 
-    /// The lanes: takes what there is, and says whether the task may sleep.
-    fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+    /// The lanes: takes what there is. Returns whether the task may sleep.
+    fn poll_lanes(&mut self) -> Result<bool, Failure> {
         for _ in 0..ROUNDS {
             let Self { link, requests, .. } = self;
-            let (taken, broken) = link.with(|state| {
+            let (may_sleep, broken) = link.with(|state| {
                 let taken = state.receive();
                 if taken > 0 {
                     state.expire();
@@ -181,40 +187,20 @@ impl<A: Accept> Driver<A> {
                     let at_hand = state.connection.take_at_hand(request.stream);
                     Some((request, at_hand))
                 }));
-                (taken, state.broken.clone().or_else(|| state.violation()))
+                let broken = state.broken.clone().or_else(|| state.violation());
+                (taken == 0 && requests.is_empty() && broken.is_none() && rest(state), broken)
             });
             for (request, at_hand) in self.requests.drain(..) {
                 self.accept.accept(&self.link, request, at_hand);
             }
             if let Some(failure) = broken {
-                return Poll::Ready(failure);
+                return Err(failure);
             }
-            if taken > 0 {
-                continue;
-            }
-            if self.rest() {
-                return Poll::Pending;
+            if may_sleep {
+                return Ok(true);
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Nothing is there: polls on for a moment, or arms the lane. Returns whether the task may sleep.
-    fn rest(&mut self) -> bool {
-        self.link.with(|state| {
-            // A client's tasks poll for themselves.
-            if state.is_polled() {
-                return true;
-            }
-            if state.connection.role_accepts() && state.may_poll(clock::now()) {
-                let lanes = state.connection.lanes();
-                lanes.disarm_frames();
-                wait::spin(|| lanes.is_ready());
-                return false;
-            }
-            state.park()
-        })
+        Ok(false)
     }
 
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
@@ -313,8 +299,18 @@ impl<A: Accept> Driver<A> {
         )
     }
 
-    /// All of the above, in the order of their weight.
-    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+    /// All of the above, in the order of their weight. Fails when the link has ended.
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
+        // Before anything is looked at: what happens from now on wakes this task.
+        let wanted = self.link.with(|state| state.set_driver(cx.waker()));
+        if self.lanes_only > 0 && !wanted {
+            self.lanes_only -= 1;
+            // What has woken this task meanwhile was not looked at: it may not sleep before that.
+            if !self.poll_lanes()? {
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+        }
         let mut ended = self.poll_socket(cx);
         if ended.is_pending() {
             ended = self.poll_end(cx);
@@ -322,14 +318,19 @@ impl<A: Accept> Driver<A> {
         if ended.is_pending() {
             ended = self.poll_timers(cx);
         }
-        if ended.is_ready() {
+        if let Poll::Ready(failure) = ended {
             // What the peer said before its end still counts.
             let mut last = (0..LAST_ROUNDS).map(|_| self.link.with(|state| state.receive()));
             let _all = last.any(|taken| taken == 0);
-            return ended;
+            return Err(failure);
         }
         self.poll_segments(cx);
-        self.poll_lanes(cx)
+        let may_sleep = self.poll_lanes()?;
+        self.lanes_only = if may_sleep { 0 } else { POLLS_BETWEEN };
+        if !may_sleep {
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
@@ -360,14 +361,25 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
-        // Before anything is looked at: what happens from now on wakes this task.
-        self.link.with(|state| state.set_driver(cx.waker()));
-        let ended = self.poll_link(cx);
-        if let Poll::Ready(failure) = &ended {
-            self.link.break_with(failure.clone());
-        }
-        ended
+        let Err(failure) = self.poll_link(cx) else { return Poll::Pending };
+        self.link.break_with(failure.clone());
+        Poll::Ready(failure)
     }
+}
+
+/// Nothing is there: polls on for a moment, or arms the lane. Returns whether the task may sleep.
+fn rest(state: &mut State) -> bool {
+    // A client's tasks poll for themselves.
+    if state.is_polled() {
+        return true;
+    }
+    if state.connection.role_accepts() && state.may_poll(clock::now()) {
+        let lanes = state.connection.lanes();
+        lanes.disarm_frames();
+        wait::spin(|| lanes.is_ready());
+        return false;
+    }
+    state.park()
 }
 
 impl<A> Drop for Driver<A> {

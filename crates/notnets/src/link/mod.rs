@@ -71,6 +71,8 @@ pub(crate) struct State {
     /// Tasks that wait to open a stream.
     openers: Openers,
     driver: Option<Waker>,
+    /// The driver has something else to look at than the lanes.
+    driver_wanted: bool,
     /// When the driver wakes by itself.
     timer: u64,
     wakes: Wakes,
@@ -101,6 +103,7 @@ impl Link {
             watch: None,
             openers: Openers::default(),
             driver: None,
+            driver_wanted: false,
             timer: u64::MAX,
             wakes: Wakes::default(),
             replaced: Vec::new(),
@@ -144,7 +147,7 @@ impl Link {
     }
 
     /// Waits until `check` finds what it looks for on a stream. The first task that waits polls the
-    /// lane for a while, in place; `polling` remembers for the caller whether it does.
+    /// lane for a while, in place.
     ///
     /// `check` must find something when the link is broken.
     pub(crate) fn poll_received<R>(
@@ -154,17 +157,54 @@ impl Link {
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut state = self.lock();
+        if let Some(found) = check(&mut state) {
+            state.stop_polling(stream);
+            self.settle(state);
+            return Poll::Ready(found);
+        }
+        self.wait_received(cx, state, stream, check)
+    }
+
+    /// The same for a stream that `open` opens, without looking for what can't have come yet. Fails
+    /// as `open` does.
+    pub(crate) fn open_and_poll<E, R>(
+        &self,
+        cx: &mut Context<'_>,
+        open: impl FnOnce(&mut State) -> Result<u64, E>,
+        mut check: impl FnMut(&mut State, u64) -> Option<R>,
+    ) -> Result<(u64, Poll<R>), E> {
+        let mut state = self.lock();
+        let opened = open(&mut state);
+        let Ok(stream) = opened else {
+            self.settle(state);
+            return opened.map(|stream| (stream, Poll::Pending));
+        };
+        // A peer that sleeps is rung before we poll for its answer.
+        if state.settle() {
+            self.socket.ring();
+        }
+        Ok((stream, self.wait_received(cx, state, stream, |state| check(state, stream))))
+    }
+
+    /// What was to be found is not there: polls the lane, or leaves the waker.
+    fn wait_received<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut state: MutexGuard<'_, State>,
+        stream: u64,
+        mut check: impl FnMut(&mut State) -> Option<R>,
+    ) -> Poll<R> {
         let mut rounds = 0;
         loop {
-            if let Some(found) = check(&mut state) {
-                state.stop_polling(stream);
-                self.settle(state);
-                return Poll::Ready(found);
-            }
             if state.poller.is_some_and(|poller| poller != stream) || state.is_over() {
                 break;
             }
             if state.receive() > 0 {
+                if let Some(found) = check(&mut state) {
+                    state.stop_polling(stream);
+                    self.settle(state);
+                    return Poll::Ready(found);
+                }
                 rounds += 1;
                 if rounds < MOST_ROUNDS {
                     continue;
@@ -336,10 +376,12 @@ impl State {
         }
     }
 
-    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+    /// Wakes this from now on. Returns whether it has been woken, or was to be, since the last time.
+    pub(crate) fn set_driver(&mut self, waker: &Waker) -> bool {
         if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             self.driver = Some(waker.clone());
         }
+        std::mem::take(&mut self.driver_wanted)
     }
 
     pub(crate) fn set_timer(&mut self, timer: u64) {
@@ -347,6 +389,7 @@ impl State {
     }
 
     pub(crate) fn wake_driver(&mut self) {
+        self.driver_wanted = true;
         if let Some(driver) = &self.driver {
             self.wakes.push(driver.clone());
         }

@@ -17,7 +17,9 @@ use tokio::io::Interest;
 use tokio::sync::{Semaphore, watch};
 
 use super::Settings;
-use super::handle::{AnyService, Caller, Paths, start};
+use super::handle::start;
+use super::request::{Caller, Paths};
+use super::service::AnyService;
 use crate::client::geometry;
 use crate::head::{self, PeerInfo};
 use crate::link::Link;
@@ -147,7 +149,7 @@ async fn serve_link(
     let peer = established.peer.clone();
     let (link, pidfd) = Link::new(Role::Server, settings.limits, settings.wait, established)?;
     let caller = Caller {
-        service: Arc::clone(&shared.service),
+        server: Arc::clone(shared),
         peer: PeerInfo::from(&peer),
         head: head::usual_request(HeaderValue::try_from(peer.user_agent).ok()),
         paths: Paths::default(),
@@ -155,7 +157,7 @@ async fn serve_link(
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
         load_shed: settings.load_shed,
     };
-    let requests = Requests { caller, shared: Arc::clone(shared), ending: Box::pin(ending(shared)) };
+    let requests = Requests { caller, ending: Box::pin(ending(shared)) };
     let mut driver = Driver::new(Arc::clone(&link), pidfd, requests, settings.keepalive())?;
     shared.stats.link_opened();
     let failure = match settings.max_age.and(settings.max_age_grace) {
@@ -197,13 +199,12 @@ fn ending(shared: &Shared) -> impl Future<Output = ()> + Send + use<> {
 /// What a server does with a link's requests.
 struct Requests {
     caller: Caller,
-    shared: Arc<Shared>,
     ending: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Accept for Requests {
     fn accept(&mut self, link: &Arc<Link>, request: Request, at_hand: AtHand) {
-        self.shared.stats.calls(1);
+        self.caller.server.stats.calls(1);
         start(&mut self.caller, link, request, at_hand);
     }
 

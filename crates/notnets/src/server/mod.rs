@@ -4,8 +4,11 @@ mod accept;
 mod body;
 mod handle;
 mod names;
+mod request;
+mod respond;
 mod routes;
 mod serve;
+mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use tower_service::Service;
 
 use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
-use handle::{AnyService, erase};
+use service::{AnyService, erase};
 
 pub use accept::Admission;
 pub use names::Names;

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
-use super::handle::{AnyService, erase_like};
+use super::service::{AnyService, ResponseFuture, erase_like};
 use super::{BoxError, ResponseLike};
 
 /// A set of services. A call to a service that is not among them is answered with `UNIMPLEMENTED`.
@@ -59,6 +59,16 @@ impl Routes {
     }
 }
 
+impl AnyService for Routes {
+    fn call(&self, request: Request<Body>) -> ResponseFuture {
+        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        match name.and_then(|(name, _)| self.services.get(name)) {
+            Some(service) => service.call(request),
+            None => Box::pin(async { Status::unimplemented("").into_http() }),
+        }
+    }
+}
+
 impl Service<Request<Body>> for Routes {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -69,13 +79,7 @@ impl Service<Request<Body>> for Routes {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
-        match name.and_then(|(name, _)| self.services.get(name)) {
-            Some(service) => {
-                let response = service.call(request);
-                Box::pin(async move { Ok(response.await) })
-            }
-            None => Box::pin(async { Ok(Status::unimplemented("").into_http()) }),
-        }
+        let response = AnyService::call(self, request);
+        Box::pin(async move { Ok(response.await) })
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept::{Shared, serve_connection};
-use super::handle::AnyService;
+use super::service::AnyService;
 use super::{Names, Settings};
 use crate::Error;
 use crate::watch::{Watched, watch};

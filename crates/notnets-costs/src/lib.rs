@@ -1,0 +1,94 @@
+//! What a call costs in what can be counted exactly: instructions (`benches/`) and allocations (`tests/`).
+//!
+//! Time is too noisy to catch a regression of a few per cent; these counts hardly vary. Client and
+//! server are in one thread here, so that a count is of both sides together, and parked while they
+//! wait, so that none depends on how long that takes.
+#![forbid(unsafe_code)]
+
+use pb::Message;
+use pb::echo_client::EchoClient;
+use pb::echo_server::{Echo, EchoServer};
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::StdError;
+
+/// The generated service.
+#[allow(missing_docs, clippy::all)]
+pub mod pb {
+    tonic::include_proto!("notnets.costs");
+}
+
+/// A client, and a server for it in the same thread.
+#[derive(Debug)]
+pub struct Bed<C> {
+    runtime: tokio::runtime::Runtime,
+    client: EchoClient<C>,
+    payload: usize,
+    _directory: tempfile::TempDir,
+}
+
+/// Calls over a link, with messages of so many bytes.
+///
+/// # Panics
+/// When there can be no link on this machine.
+pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
+    Bed::new(payload, |runtime, directory| {
+        let server = notnets::Server::builder().directory(directory).wait(notnets::Wait::Park);
+        let server = server.add_service(EchoServer::new(Same));
+        let bound = runtime.block_on(async { server.bind("notnets:///costs") });
+        runtime.spawn(bound.expect("a free name").serve());
+        let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory);
+        runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link")
+    })
+}
+
+/// Calls that the client gives to the service itself: what tonic's own code takes.
+pub fn over_nothing(payload: usize) -> Bed<EchoServer<Same>> {
+    Bed::new(payload, |_, _| EchoServer::new(Same))
+}
+
+impl<C> Bed<C>
+where
+    C: GrpcService<Body, ResponseBody: Send + 'static> + Clone,
+    <C::ResponseBody as tonic::codegen::Body>::Error: Into<StdError> + Send,
+    C::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes>,
+{
+    fn new(payload: usize, connect: impl FnOnce(&tokio::runtime::Runtime, &std::path::Path) -> C) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let client = EchoClient::new(connect(&runtime, directory.path()));
+        let bed = Self { runtime, client, payload, _directory: directory };
+        // All is in place then that later calls find there.
+        bed.calls(300);
+        bed
+    }
+
+    /// Makes so many calls, one after the other.
+    ///
+    /// # Panics
+    /// When one fails, or gives back something else.
+    pub fn calls(&self, n: usize) {
+        let mut client = self.client.clone();
+        self.runtime.block_on(async {
+            for _ in 0..n {
+                let message = Message { payload: vec![7; self.payload] };
+                let reply = client.call(message).await.expect("a reply").into_inner();
+                assert_eq!(reply.payload.len(), self.payload);
+            }
+        });
+    }
+}
+
+/// Gives back what it is given.
+#[derive(Debug)]
+pub struct Same;
+
+#[tonic::async_trait]
+impl Echo for Same {
+    async fn call(
+        &self,
+        request: tonic::Request<Message>,
+    ) -> Result<tonic::Response<Message>, tonic::Status> {
+        Ok(tonic::Response::new(request.into_inner()))
+    }
+}

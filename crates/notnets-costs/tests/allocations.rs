@@ -1,0 +1,19 @@
+//! Allocations of a unary call, on both sides together.
+
+use allocation_counter::measure;
+
+/// What a link adds to tonic's own. On the client: the response's head and trailers (two maps of two
+/// allocations each), its body, and the copy of its message out of the peer's memory. On the server:
+/// the request's head (a map), its body, the copy of its message, the peer's identity among its
+/// extensions (three), and the call's future. What is left is room for a map of streams that grows.
+const BY_THE_LINK: f64 = 15.0;
+const CALLS: usize = 1_000;
+
+#[test]
+fn of_a_unary_call() {
+    let (nothing, link) = (notnets_costs::over_nothing(64), notnets_costs::over_a_link(64));
+    let tonic = measure(|| nothing.calls(CALLS)).count_total as f64 / CALLS as f64;
+    let notnets = measure(|| link.calls(CALLS)).count_total as f64 / CALLS as f64;
+    println!("{tonic} by tonic itself, {notnets} over a link");
+    assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
+}
