@@ -11,6 +11,7 @@
 //! | `health_reflection` | tonic-health and tonic-reflection, as they are |
 //! | `graceful_restart` | a new server takes the name while the old one finishes its calls |
 //! | `from_tonic` | what changes in a program that used tonic's transport |
+//! | `blocking` | calls without a runtime, on threads that wait themselves |
 //! | `any_tower_service` | plain HTTP between two processes: a service that is no gRPC at all |
 #![forbid(unsafe_code)]
 

@@ -17,6 +17,14 @@ fn greeter() {
 }
 
 #[test]
+fn blocking() {
+    prints(
+        env!("CARGO_BIN_EXE_blocking"),
+        &["Hello Ada!", "Hello Grace!", "status 12: there is no method /greeter.Greeter/SayNothing"],
+    );
+}
+
+#[test]
 fn streaming() {
     prints(
         env!("CARGO_BIN_EXE_streaming"),

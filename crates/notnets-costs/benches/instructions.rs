@@ -11,18 +11,23 @@ use std::hint::black_box;
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use notnets_core::call::Opened;
+use notnets_core::call::{Connection, Opened, Role};
 use notnets_core::code::Code;
-use notnets_core::pair::Pair;
+use notnets_core::limits::Limits;
+use notnets_core::link::handshake::{Config, Dialing, answer};
+use notnets_core::link::packet::Packet;
+use notnets_core::link::socket::Incoming;
+use notnets_core::link::{Established, Socket};
 use notnets_costs::pb::echo_server::EchoServer;
 use notnets_costs::{Bed, Same};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// Calls of one count.
 const CALLS: usize = 100;
 
-fn limit(instructions_of_a_call: u64) -> LibraryBenchmarkConfig {
+fn limit(calls: usize, instructions_of_a_call: u64) -> LibraryBenchmarkConfig {
     let mut config = LibraryBenchmarkConfig::default();
-    let most = instructions_of_a_call * CALLS as u64;
+    let most = instructions_of_a_call * calls as u64;
     let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
     callgrind.hard_limits([(EventKind::Ir, most)]);
     config.tool(callgrind);
@@ -38,52 +43,99 @@ fn over_nothing() -> Bed<EchoServer<Same>> {
 }
 
 // tonic's stubs on both sides, and a link between them.
-#[library_benchmark(config = limit(20_000), setup = over_a_link)]
+#[library_benchmark(config = limit(CALLS, 47_000), setup = over_a_link)]
 fn unary_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls(CALLS);
     bed
 }
 
 // The same without a link: what tonic's own code takes of it.
-#[library_benchmark(setup = over_nothing)]
+#[library_benchmark(config = limit(CALLS, 19_000), setup = over_nothing)]
 fn unary_over_nothing(bed: Bed<EchoServer<Same>>) -> Bed<EchoServer<Same>> {
     bed.calls(CALLS);
     bed
 }
 
-fn pair() -> Pair {
-    let mut pair = Pair::default();
-    echo(&mut pair, CALLS);
-    pair
+/// Calls of a batch, as many as are often open at once.
+const AT_ONCE: usize = 50;
+/// So many batches are counted.
+const BATCHES: usize = 20;
+
+fn over_a_busy_link() -> Bed<notnets::Channel> {
+    let bed = over_a_link();
+    bed.calls_at_once(AT_ONCE, 10);
+    bed
 }
 
-// Two call layers over memory, and nothing else.
-#[library_benchmark(config = limit(3_000), setup = pair)]
-fn unary_of_the_call_layer(mut pair: Pair) -> Pair {
-    echo(&mut pair, CALLS);
-    pair
+// The same as over a link, but many at once: what waiting costs is shared.
+#[library_benchmark(config = limit(AT_ONCE * BATCHES, 40_000), setup = over_a_busy_link)]
+fn batch_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
+    bed.calls_at_once(AT_ONCE, BATCHES);
+    bed
 }
 
-fn echo(pair: &mut Pair, calls: usize) {
-    let payload = [7; 64];
-    for _ in 0..calls {
-        let opened = pair.client.open("/costs.Echo/Call", [], None, &mut &payload[..], true, &mut Some(()));
-        let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
-        pair.server.receive(1);
-        let request = pair.server.accept().expect("a request");
-        let at_hand = pair.server.take_at_hand(request.stream);
-        let mut data = at_hand.data.expect("its message");
-        let _sent = pair.server.respond(request.stream, [], &mut data, Some(Code::OK)).expect("a small head");
-        pair.client.receive(1);
-        let head = pair.client.response(stream).expect("a response");
-        black_box((head, pair.client.take_at_hand(stream)));
-        pair.client.close(stream);
-        while pair.client.poll_event().is_some() || pair.server.poll_event().is_some() {}
+/// Two call layers over memory that both have mapped, and nothing else.
+struct Layers {
+    client: Connection<()>,
+    server: Connection<()>,
+    /// Keeps both ends open.
+    _sockets: (Socket, Socket),
+}
+
+fn layers() -> Layers {
+    let (client, server) = joined().expect("a link");
+    let limits = Limits::default();
+    let end =
+        |role, end: Established| (Connection::new(role, end.lanes, limits, end.peer_limits), end.socket);
+    let ((client, ours), (server, theirs)) = (end(Role::Client, client), end(Role::Server, server));
+    let mut layers = Layers { client, server, _sockets: (ours, theirs) };
+    layers.calls(CALLS);
+    layers
+}
+
+/// Both ends of a link.
+fn joined() -> Result<(Established, Established), Box<dyn std::error::Error>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (client, server) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let dialing = Dialing::start(client.into(), Config::default(), "costs", "")?;
+    let server = Socket::from(server);
+    let Incoming::Packet(Packet::Hello(hello), descriptor) = server.receive()? else {
+        return Err("no hello".into());
+    };
+    let server = answer(server, hello, descriptor, Config::default())?;
+    let welcome = dialing.socket().receive()?;
+    Ok((dialing.finish(welcome)?, server))
+}
+
+// Without runtime, HTTP and protobuf.
+#[library_benchmark(config = limit(CALLS, 6_500), setup = layers)]
+fn unary_of_the_call_layer(mut layers: Layers) -> Layers {
+    layers.calls(CALLS);
+    layers
+}
+
+impl Layers {
+    fn calls(&mut self, n: usize) {
+        let Self { client, server, .. } = self;
+        let message = [7; 64];
+        for _ in 0..n {
+            let opened = client.open("/costs.Echo/Call", [], None, &mut &message[..], true, &mut Some(()));
+            let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
+            server.receive(1);
+            let request = server.accept().expect("a request");
+            let mut data = server.take_at_hand(request.stream).data.expect("its message");
+            let _sent = server.respond(request.stream, [], &mut data, Some(Code::OK)).expect("a small head");
+            client.receive(1);
+            let head = client.response(stream).expect("a response");
+            let _response = black_box((head.is_ok(), client.take_at_hand(stream)));
+            client.close(stream);
+            while client.poll_event().is_some() || server.poll_event().is_some() {}
+        }
     }
 }
 
 library_benchmark_group!(
     name = calls,
-    benchmarks = [unary_over_a_link, unary_over_nothing, unary_of_the_call_layer]
+    benchmarks = [unary_over_a_link, batch_over_a_link, unary_over_nothing, unary_of_the_call_layer]
 );
 main!(library_benchmark_groups = calls);

@@ -79,6 +79,31 @@ where
     }
 }
 
+impl Bed<notnets::Channel> {
+    /// Makes so many calls at once, so often.
+    ///
+    /// # Panics
+    /// When one fails, or gives back something else.
+    pub fn calls_at_once(&self, open: usize, rounds: usize) {
+        self.runtime.block_on(async {
+            let mut callers = tokio::task::JoinSet::new();
+            for _ in 0..open {
+                let (mut client, payload) = (self.client.clone(), self.payload);
+                callers.spawn(async move {
+                    for _ in 0..rounds {
+                        let message = Message { payload: vec![7; payload] };
+                        let reply = client.call(message).await.expect("a reply").into_inner();
+                        assert_eq!(reply.payload.len(), payload);
+                    }
+                });
+            }
+            while let Some(ended) = callers.join_next().await {
+                ended.expect("no caller panics");
+            }
+        });
+    }
+}
+
 /// Gives back what it is given.
 #[derive(Debug)]
 pub struct Same;

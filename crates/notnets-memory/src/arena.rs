@@ -12,7 +12,7 @@
 //! | --- | --- |
 //! | reader: `store_release(table[block], generation)` | owner: `load_acquire` of it: the reader's loads are over |
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::{Coherence, ReadMemory, WORD, WriteMemory};
 
@@ -160,6 +160,16 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
     /// than `least`. `None` when no such block is free.
     pub fn loan(&mut self, want: usize, least: usize) -> Option<Loan> {
         let fits = self.pools.partition_point(|pool| pool.block_bytes < want);
+        // To look through all that is lent out costs more than to ask the next pool of the same blocks.
+        let best = self.pools.get(fits).map_or(0, |pool| pool.block_bytes);
+        for (i, pool) in self.pools.iter_mut().enumerate().skip(fits) {
+            if pool.block_bytes != best {
+                break;
+            }
+            if let Some(block) = pool.take_quickly() {
+                return Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0 });
+            }
+        }
         // The smallest that holds all, then larger ones, then the largest of the smaller ones.
         let (smaller, larger) = self.pools.split_at_mut(fits);
         let larger = larger.iter_mut().enumerate().map(|(i, pool)| (fits + i, pool));
@@ -238,11 +248,17 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
 impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
     #[inline]
     fn take(&mut self) -> Option<u32> {
+        self.take_quickly().or_else(|| {
+            self.reclaim_all();
+            self.free.pop()
+        })
+    }
+
+    /// A block that is free, or that can be seen to be by a look at the one lent first.
+    #[inline]
+    fn take_quickly(&mut self) -> Option<u32> {
         if self.block_bytes >= WARM_FIRST || self.free.is_empty() {
             self.reclaim_oldest();
-        }
-        if self.free.is_empty() {
-            self.reclaim_all();
         }
         self.free.pop()
     }
@@ -307,7 +323,8 @@ impl<W: WriteMemory> Releases<W> {
 /// The reader's side: the segments that its peer has offered.
 #[derive(Debug)]
 pub struct PeerArena<W, R> {
-    segments: HashMap<u32, PeerPool<W, R>>,
+    /// By their number.
+    segments: Vec<(u32, PeerPool<W, R>)>,
 }
 
 #[derive(Debug)]
@@ -327,7 +344,7 @@ impl<W: WriteMemory, R: ReadMemory> Default for PeerArena<W, R> {
 impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     /// No segment yet.
     pub fn new() -> Self {
-        Self { segments: HashMap::new() }
+        Self { segments: Vec::new() }
     }
 
     /// Accepts a segment of blocks.
@@ -337,7 +354,11 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     pub fn add(&mut self, segment: u32, block_bytes: usize, memory: R, releases: Releases<W>) {
         let blocks = memory.words() * WORD / block_bytes;
         assert!(releases.0.words() >= blocks);
-        self.segments.insert(segment, PeerPool { block_bytes, blocks, memory, releases });
+        let pool = PeerPool { block_bytes, blocks, memory, releases };
+        match self.segments.binary_search_by_key(&segment, |(number, _)| *number) {
+            Ok(at) => self.segments[at] = (segment, pool),
+            Err(at) => self.segments.insert(at, (segment, pool)),
+        }
     }
 
     /// Copies out what a reference refers to. `into` has the reference's length.
@@ -380,7 +401,8 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     #[inline]
     fn pool(&self, reference: &Reference) -> Result<&PeerPool<W, R>, BadReference> {
         let bad = BadReference::Outside(*reference);
-        let pool = self.segments.get(&reference.segment).ok_or(bad)?;
+        let at = self.segments.binary_search_by_key(&reference.segment, |(number, _)| *number);
+        let (_, pool) = &self.segments[at.map_err(|_| bad)?];
         let end = reference.offset as usize + reference.length as usize;
         let within = (reference.block as usize) < pool.blocks && end <= pool.block_bytes;
         if within && reference.head <= reference.length { Ok(pool) } else { Err(bad) }

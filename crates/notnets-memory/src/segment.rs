@@ -358,14 +358,22 @@ impl View {
             unsafe { string_copy(from, into.as_mut_ptr(), into.len()) };
             return;
         }
-        let (mut at, mut rest) = (byte, into);
-        while !rest.is_empty() {
-            let skip = at % WORD;
-            let n = rest.len().min(WORD - skip);
-            let word = self.at(at / WORD).load(Ordering::Relaxed).to_le_bytes();
-            rest[..n].copy_from_slice(&word[skip..skip + n]);
-            at += n;
-            rest = &mut rest[n..];
+        let word = |at: usize| self.at(at).load(Ordering::Relaxed).to_le_bytes();
+        let (mut at, skip) = (byte / WORD, byte % WORD);
+        let mut into = into;
+        if skip > 0 {
+            let (first, rest) = into.split_at_mut(into.len().min(WORD - skip));
+            first.copy_from_slice(&word(at)[skip..skip + first.len()]);
+            (at, into) = (at + 1, rest);
+        }
+        let mut words = into.chunks_exact_mut(WORD);
+        for whole in &mut words {
+            whole.copy_from_slice(&word(at));
+            at += 1;
+        }
+        let last = words.into_remainder();
+        if !last.is_empty() {
+            last.copy_from_slice(&word(at)[..last.len()]);
         }
     }
 

@@ -135,11 +135,9 @@ pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, He
 
 /// A response's status and headers, from its entries.
 pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
-    static USUAL: LazyLock<HeaderMap> = LazyLock::new(|| {
-        let content_type = (CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        HeaderMap::from_iter([content_type])
-    });
-    let mut headers = USUAL.clone();
+    // With room for the trailers as well: tonic puts them into the same map.
+    let mut headers = header_map(&metadata);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     let mut status = StatusCode::OK;
     for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
         if &*key == STATUS {

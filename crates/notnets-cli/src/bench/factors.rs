@@ -1,6 +1,6 @@
 //! The matrix's factors: each varies one thing around the base case of 64 bytes and one open call.
 
-use super::case::{Case, Transport, Wait, Work};
+use super::case::{Api, Case, Transport, Wait, Work};
 use super::sizes::{Profile, Size};
 
 /// One thing that is varied.
@@ -47,6 +47,7 @@ pub fn all() -> Vec<Factor> {
     vec![
         floor(),
         waiting(),
+        api(),
         factor("payload", "Bytes of a request, which comes back", true, payloads(Work::Echo, &ECHOES)),
         factor("small-reply", "Bytes of a request; the reply has 8", true, payloads(Work::Ask, &QUESTIONS)),
         factor("profile", "Distributions of sizes", false, profiles()),
@@ -85,6 +86,15 @@ fn waiting() -> Factor {
             .into(),
     };
     factor("waiting", "How NotNets waits", false, [1, 64].map(level).into())
+}
+
+fn api() -> Factor {
+    let level = |wait: Wait| {
+        let tonic = Case { wait: Some(wait), pinned: true, ..base() };
+        Level { name: wait.to_string(), cases: vec![tonic.clone(), Case { api: Api::Core, ..tonic }] }
+    };
+    let waits = [Wait::Spin, Wait::Adaptive, Wait::Park];
+    factor("api", "NotNets by tonic's stubs and by its blocking API", false, waits.map(level).into())
 }
 
 const ECHOES: [&str; 11] = ["0", "16", "64", "256", "1k", "4k", "16k", "64k", "256k", "1m", "4m"];

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 
-    /// Only these factors: floor, waiting, payload, small-reply, profile, outstanding, clients, links, open-loop,
+    /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links, open-loop,
     /// topology, streams, runtime, placement, lives, idle.
     #[arg(long, value_delimiter = ',')]
     factors: Vec<String>,

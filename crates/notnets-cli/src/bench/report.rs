@@ -2,7 +2,7 @@
 
 use std::fmt::{Result, Write};
 
-use super::case::{Transport, Wait};
+use super::case::{Api, Transport, Wait};
 use super::figures::{Figures, QUANTILES, Row};
 use super::matrix::{Measured, Resting};
 use super::table;
@@ -108,6 +108,7 @@ fn line(row: &Row) -> Line<'static> {
 
 fn class(row: &Row) -> &'static str {
     match (row.of.transport, row.of.wait) {
+        _ if row.of.api == Api::Core => "t-core",
         (Transport::NotNets, Some(Wait::Spin)) => "t-spin",
         (Transport::NotNets, Some(Wait::Park)) => "t-park",
         (transport, _) => class_of(transport),
@@ -126,6 +127,7 @@ fn class_of(transport: Transport) -> &'static str {
 
 fn label(row: &Row) -> &'static str {
     match (row.of.transport, row.of.wait) {
+        _ if row.of.api == Api::Core => "blocking API",
         (Transport::NotNets, Some(Wait::Spin)) => "Wait::Spin",
         (Transport::NotNets, Some(Wait::Park)) => "Wait::Park",
         (transport, _) => label_of(transport),

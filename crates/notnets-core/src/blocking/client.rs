@@ -7,7 +7,7 @@ use rustix::event::PollFd;
 
 use super::link::Link;
 use super::message::{Assembler, prefix_of};
-use super::waiting::{Next, Waiting, ready};
+use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
 use crate::call::{End, Opened, Received, ResponseHead, Sent};
 use crate::clock;
@@ -224,10 +224,14 @@ impl Client {
     /// Looks whether something has come on the socket, or waits for it until then.
     #[cold]
     fn look_at_socket(&mut self, until: Option<u64>) {
-        let ready = {
-            let mut watched: Vec<PollFd<'_>> = self.link.watched().collect();
-            ready(&mut watched, until)
+        let mut watched = self.link.watched();
+        // Without a list: it is made for each wait of a client that sleeps.
+        let ready = match (watched.next(), watched.next()) {
+            (Some(socket), Some(process)) => look_at([socket, process], until),
+            (Some(socket), None) => [look_at([socket], until)[0], false],
+            (None, _) => [false; 2],
         };
+        drop(watched);
         self.link.on_ready(ready.into_iter());
     }
 
@@ -236,6 +240,11 @@ impl Client {
     fn clear_events(&mut self) {
         while self.link.connection.poll_event().is_some() {}
     }
+}
+
+fn look_at<const N: usize>(mut watched: [PollFd<'_>; N], until: Option<u64>) -> [bool; N] {
+    sleep(&mut watched, until);
+    watched.map(|watched| is_ready(&watched))
 }
 
 /// A call's way back.

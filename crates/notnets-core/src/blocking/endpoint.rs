@@ -5,7 +5,7 @@ use std::time::Duration;
 use notnets_memory::lane::Geometry;
 use rustix::event::{PollFd, PollFlags};
 
-use super::waiting::ready;
+use super::waiting::sleep;
 use super::{Client, Error};
 use crate::call::Role;
 use crate::clock;
@@ -154,7 +154,7 @@ impl Endpoint {
             if clock::now() >= until {
                 return Ok(None);
             }
-            ready(&mut [PollFd::new(dialing.socket(), PollFlags::IN)], Some(until));
+            sleep(&mut [PollFd::new(dialing.socket(), PollFlags::IN)], Some(until));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::accept::{Admission, Door};
 use super::endpoint::name_on_this_host;
 use super::handler::{App, Handler};
 use super::serving::Serving;
-use super::waiting::{Next, Waiting, ready};
+use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Error, Reply, Request, Status, Stopper};
 use crate::clock;
 use crate::code::Code;
@@ -300,7 +300,8 @@ impl<H: Handler> Loop<H> {
                 counts.push(watched.len() - before);
             }
             watched.extend(self.door.watched(now));
-            ready(&mut watched, until)
+            sleep(&mut watched, until);
+            watched.iter().map(is_ready).collect::<Vec<_>>()
         };
         let mut ready = ready.into_iter();
         if !self.stopping {

@@ -84,15 +84,17 @@ impl Waiting {
     }
 }
 
-/// Sleeps until one of them is ready or until a time of the monotonic clock; not at all at 0. Returns
-/// which are ready, in their order.
-pub fn ready(watched: &mut [PollFd<'_>], until: Option<u64>) -> Vec<bool> {
+/// Sleeps until one of them is ready or until a time of the monotonic clock; not at all at 0. A signal
+/// ends it too: who waits looks again.
+pub fn sleep(watched: &mut [PollFd<'_>], until: Option<u64>) {
     let timeout = until.map(|until| {
         let left = if until == 0 { std::time::Duration::ZERO } else { clock::until(until) };
         Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
     });
-    // A signal is as good as nothing: who waits looks again.
-    let count = poll(watched, timeout.as_ref()).unwrap_or(0);
-    let is_ready = |watched: &PollFd<'_>| count > 0 && watched.revents() != PollFlags::empty();
-    watched.iter().map(is_ready).collect()
+    let _ = poll(watched, timeout.as_ref());
+}
+
+/// Was it found ready?
+pub fn is_ready(watched: &PollFd<'_>) -> bool {
+    watched.revents() != PollFlags::empty()
 }

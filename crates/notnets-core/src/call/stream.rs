@@ -98,8 +98,8 @@ pub(super) struct Receive {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     first: Option<Bytes>,
-    /// Boxed, for most streams have none.
-    rest: Option<Box<VecDeque<Bytes>>>,
+    /// `None` for most: there is nothing to drop then.
+    rest: Option<VecDeque<Bytes>>,
 }
 
 impl Queue {
@@ -122,7 +122,7 @@ impl Queue {
     }
 
     pub fn bytes(&self) -> usize {
-        self.first.iter().chain(self.rest.iter().flat_map(|rest| &**rest)).map(Bytes::len).sum()
+        self.first.iter().chain(self.rest.iter().flatten()).map(Bytes::len).sum()
     }
 
     #[inline]
