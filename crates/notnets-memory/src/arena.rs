@@ -167,7 +167,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
                 break;
             }
             if let Some(block) = pool.take_quickly() {
-                return Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0 });
+                return Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0, check: 0 });
             }
         }
         // The smallest that holds all, then larger ones, then the largest of the smaller ones.

@@ -256,11 +256,10 @@ fn ring(state: &mut State, now_and_then: bool) -> bool {
     let region = state.region.clone();
     for (id, link) in &mut state.links {
         let Some((end, watch)) = &mut link.open else { continue };
+        let lost = |host: u16| region.is_lost(host.into());
         if now_and_then && is_closed(&*end) {
             closed.push(*id);
-        } else if region.is_lost(link.peer.host.into()) || region.is_lost(usize::from(state.address.host)) {
-            let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
-        } else if watch.is_stuck(STUCK) {
+        } else if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
             let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
         } else if watch.is_due() {
             rung = true;
