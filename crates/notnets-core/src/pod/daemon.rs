@@ -1,6 +1,6 @@
 //! The agent of a host with its I/O: a Unix socket for local processes, the region, the clock.
 //!
-//! One thread does it all: it looks at other hosts every [`BUSY`] while there is mail, and every [`IDLE`]
+//! One thread does it all: it looks at other hosts every millisecond while there is mail, and every ten
 //! when there is none, and in between it serves its sockets.
 
 use std::collections::{HashMap, VecDeque};

@@ -2,10 +2,10 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`file`] | what a region can be made of |
+//! | [`mod@file`] | what a region can be made of |
 //! | [`superblock`] | what it says of itself |
 //! | [`layout`] | where what lies in it |
-//! | [`format`] | how it is made |
+//! | [`mod@format`] | how it is made |
 //! | [`pool`] | blocks of what a process was granted |
 //! | `sigbus` | what happens when a part of it is lost |
 //!
