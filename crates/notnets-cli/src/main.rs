@@ -1,6 +1,7 @@
 //! The `notnets` command.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod bench;
 mod bridge;
 mod call;
@@ -14,6 +15,7 @@ mod machine;
 mod number;
 mod plot;
 mod proxy;
+mod region;
 mod target;
 
 use std::io;
@@ -34,6 +36,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Be a host of a pod: keep its heartbeat, its names and its memory
+    Agent(agent::Args),
     /// Measure what calls cost, beside tonic's HTTP/2 and the floor
     Bench(bench::Args),
     /// One of the benchmark's servers
@@ -56,6 +60,8 @@ enum Command {
     Ls(ls::Args),
     /// Bridge between shared memory and HTTP/2
     Proxy(proxy::Args),
+    /// Make the memory that the hosts of a pod share, and look at it
+    Region(region::Args),
 }
 
 fn main() -> ExitCode {
@@ -70,9 +76,11 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args).map_err(Failure::from),
         Command::DemoService(args) => demo::service(args).map_err(Failure::from),
         Command::DemoCustomers(args) => demo::customers(args).map_err(Failure::from),
+        Command::Agent(args) => run(agent::run(args)),
         Command::Call(args) => run(call::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
+        Command::Region(args) => region::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

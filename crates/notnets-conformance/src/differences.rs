@@ -155,7 +155,10 @@ const NOTHING: &str = "(not noted)";
 
 impl Difference {
     fn expected(&self, transport: Transport) -> &'static str {
-        if transport == Transport::NotNets { self.notnets } else { self.http2 }
+        match transport {
+            Transport::Tcp | Transport::Uds => self.http2,
+            Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => self.notnets,
+        }
     }
 }
 

@@ -81,9 +81,22 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
 async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
     match transport {
         Transport::Tcp | Transport::Uds => K::run(http2(address).await).await,
-        Transport::NotNets => {
+        Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => {
             let endpoint = notnets::Endpoint::from_shared(address).expect("a name").directory(directory);
-            K::run(endpoint.connect().await.expect("the server accepts links")).await
+            K::run(connect(&endpoint).await).await
+        }
+    }
+}
+
+/// Connects as soon as the name has got around in the pod.
+async fn connect(endpoint: &notnets::Endpoint) -> notnets::Channel {
+    use notnets_core::pod::member::PodError;
+    loop {
+        match endpoint.connect().await {
+            Err(notnets::Error::Pod { source: PodError::NoService { .. }, .. }) => {
+                tokio::task::yield_now().await;
+            }
+            connected => return connected.expect("the server accepts links"),
         }
     }
 }

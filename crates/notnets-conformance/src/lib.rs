@@ -22,6 +22,7 @@ pub mod differences;
 pub mod harness;
 pub mod observation;
 mod payload;
+pub mod pod;
 mod process;
 mod rpc;
 pub mod server;

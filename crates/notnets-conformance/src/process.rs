@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::pod;
 use crate::transport::{Flavour, Transport};
 
 /// The name under which NotNets servers of the suite are found, each in its
@@ -20,6 +21,8 @@ pub struct ServerProcess {
     child: Child,
     address: String,
     directory: TempDir,
+    /// Of the client's host, in a pod.
+    _agent: Option<pod::Agent>,
 }
 
 impl ServerProcess {
@@ -30,7 +33,9 @@ impl ServerProcess {
             Transport::Tcp => "127.0.0.1:0".into(),
             Transport::Uds => directory.path().join("socket").display().to_string(),
             Transport::NotNets => NOTNETS_NAME.into(),
+            Transport::PodHardware | Transport::PodSoftware => pod::NAME.into(),
         };
+        let agent = pod::agent_of_client(transport, directory.path());
         let mut child = Command::new(program)
             .args(["--transport", &transport.to_string(), "--runtime", &runtime.to_string(), &address])
             .env("NOTNETS_DIR", directory.path())
@@ -43,7 +48,7 @@ impl ServerProcess {
             let _ = child.kill();
             panic!("the {transport} server did not come up ({:?}, it said {said:?})", child.wait());
         };
-        Self { address: address.to_owned(), child, directory }
+        Self { address: address.to_owned(), child, directory, _agent: agent }
     }
 
     /// Where the server can be reached.
@@ -51,9 +56,9 @@ impl ServerProcess {
         &self.address
     }
 
-    /// The server's rendezvous directory.
+    /// The rendezvous directory of the client: the server's, but in a pod.
     pub fn directory(&self) -> PathBuf {
-        self.directory.path().to_owned()
+        pod::directory_of_client(self.address(), self.directory.path())
     }
 }
 

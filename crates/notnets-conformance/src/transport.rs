@@ -14,6 +14,12 @@ pub enum Transport {
     /// Shared memory.
     #[value(name = "notnets")]
     NotNets,
+    /// The memory of a pod that its hosts' caches agree on: each process is a host of its own.
+    #[value(name = "pod-hardware")]
+    PodHardware,
+    /// The same where they don't.
+    #[value(name = "pod-software")]
+    PodSoftware,
 }
 
 impl fmt::Display for Transport {
@@ -22,6 +28,8 @@ impl fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Uds => "uds",
             Self::NotNets => "notnets",
+            Self::PodHardware => "pod-hardware",
+            Self::PodSoftware => "pod-software",
         })
     }
 }

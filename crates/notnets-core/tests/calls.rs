@@ -506,3 +506,17 @@ fn a_detached_connection_gives_what_it_has_and_touches_no_lane() {
     pair.client.close(stream);
     assert_eq!(pair.server.receive(usize::MAX), 0);
 }
+
+#[test]
+fn between_clocks_deadlines_travel_as_the_time_that_is_left() {
+    let mut pair: Pair = Pair::default();
+    pair.client.send_time_left(|| 1_000);
+    pair.server.send_time_left(|| 5_000_000);
+    for (deadline, seen) in [(None, None), (Some(1_500), Some(5_000_500)), (Some(900), Some(5_000_001))] {
+        let none: [(&str, &[u8]); 0] = [];
+        pair.client.open("/a.B/C", none, deadline, &mut &b""[..], true, &mut Some(())).unwrap();
+        pair.drive();
+        assert_eq!(pair.server.accept().unwrap().deadline, seen);
+    }
+    pair.assert_no_violation();
+}

@@ -5,16 +5,22 @@
 //! [`Reference`], which travels in a descriptor. The reader releases it by storing its generation in
 //! a table of its own: **only a release with the right generation frees a block.**
 //!
+//! Where coherence is kept by software, a reference also carries a checksum of its payload, and the reader
+//! looks again until it agrees: no order between two lines is relied on.
+//!
 //! | atomic | pairs with |
 //! | --- | --- |
 //! | reader: `store_release(table[block], generation)` | owner: `load_acquire` of it: the reader's loads are over |
 
 use std::collections::VecDeque;
 
-use crate::{ReadMemory, WORD, WriteMemory};
+use crate::{Coherence, ReadMemory, WORD, WriteMemory};
 
 /// Blocks at least this large are looked for among the released before a colder one is loaned.
 const WARM_FIRST: usize = 4096;
+
+/// A payload that does not agree with its checksum is looked at again so many times.
+const LOOKS: usize = 1000;
 
 /// Where a payload lies in its writer's arena: 32 bytes in a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub struct Reference {
     pub length: u32,
     /// For the layer above: how many of the bytes are its head.
     pub head: u32,
+    /// A checksum of the bytes where coherence is kept by software, else 0.
+    pub check: u32,
 }
 
 impl Reference {
@@ -38,7 +46,12 @@ impl Reference {
     #[inline]
     pub fn to_words(self) -> [u64; 4] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        [pair(self.segment, self.block), self.generation, pair(self.offset, self.length), pair(self.head, 0)]
+        [
+            pair(self.segment, self.block),
+            self.generation,
+            pair(self.offset, self.length),
+            pair(self.head, self.check),
+        ]
     }
 
     /// As it was in a descriptor; nothing in it has been checked.
@@ -52,6 +65,7 @@ impl Reference {
             offset: low(words[2]),
             length: high(words[2]),
             head: low(words[3]),
+            check: high(words[3]),
         }
     }
 }
@@ -64,6 +78,7 @@ pub struct Loan {
     block: u32,
     capacity: usize,
     filled: usize,
+    check: u32,
 }
 
 impl Loan {
@@ -152,7 +167,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
                 break;
             }
             if let Some(block) = pool.take_quickly() {
-                return Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0 });
+                return Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0, check: 0 });
             }
         }
         // The smallest that holds all, then larger ones, then the largest of the smaller ones.
@@ -161,7 +176,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         let smaller = smaller.iter_mut().enumerate().rev();
         larger.chain(smaller).filter(|(_, pool)| pool.block_bytes >= least).find_map(|(i, pool)| {
             let block = pool.take()?;
-            Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0 })
+            Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0, check: 0 })
         })
     }
 
@@ -187,6 +202,9 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         let n = bytes.len().min(loan.room());
         let pool = &self.pools[loan.pool];
         pool.memory.copy_in(loan.block as usize * pool.block_bytes + loan.filled, &bytes[..n]);
+        if pool.memory.coherence() == Coherence::Software {
+            loan.check = crc32c::crc32c_append(loan.check, &bytes[..n]);
+        }
         loan.filled += n;
         n
     }
@@ -206,6 +224,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
             offset: 0,
             length: loan.filled as u32,
             head,
+            check: loan.check,
         }
     }
 
@@ -279,10 +298,16 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
     }
 }
 
-/// A reference that points outside of what the peer has offered.
+/// A reference that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the peer's payload is outside of its segments: {0:?}")]
-pub struct BadReference(pub Reference);
+pub enum BadReference {
+    /// It points outside of what the peer has offered.
+    #[error("the peer's payload is outside of its segments: {0:?}")]
+    Outside(Reference),
+    /// What it points at is not what it was made for, however often one looks.
+    #[error("the peer's payload did not arrive whole: {0:?}")]
+    Damaged(Reference),
+}
 
 /// The reader's table of releases for one segment.
 #[derive(Debug)]
@@ -339,15 +364,20 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     /// Copies out what a reference refers to. `into` has the reference's length.
     ///
     /// # Errors
-    /// When it is not within a block of a segment that was offered.
+    /// When it is not within a block of a segment that was offered, or did not arrive whole.
     #[inline]
     pub fn read(&self, reference: &Reference, into: &mut [u8]) -> Result<(), BadReference> {
         let pool = self.pool(reference)?;
         let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
         let words = start / WORD..(start + into.len()).div_ceil(WORD);
-        pool.memory.observe(words.start, words.len());
-        pool.memory.copy_out(start, into);
-        Ok(())
+        for _ in 0..LOOKS {
+            pool.memory.observe(words.start, words.len());
+            pool.memory.copy_out(start, into);
+            if pool.memory.coherence() == Coherence::Hardware || crc32c::crc32c(into) == reference.check {
+                return Ok(());
+            }
+        }
+        Err(BadReference::Damaged(*reference))
     }
 
     /// Checks a reference before anything is allocated for it.
@@ -370,7 +400,7 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
 
     #[inline]
     fn pool(&self, reference: &Reference) -> Result<&PeerPool<W, R>, BadReference> {
-        let bad = BadReference(*reference);
+        let bad = BadReference::Outside(*reference);
         let at = self.segments.binary_search_by_key(&reference.segment, |(number, _)| *number);
         let (_, pool) = &self.segments[at.map_err(|_| bad)?];
         let end = reference.offset as usize + reference.length as usize;
@@ -437,8 +467,15 @@ mod tests {
 
     #[test]
     fn references_survive_the_descriptor() {
-        let reference =
-            Reference { segment: 1, block: 2, generation: u64::MAX, offset: 3, length: u32::MAX, head: 5 };
+        let reference = Reference {
+            segment: 1,
+            block: 2,
+            generation: u64::MAX,
+            offset: 3,
+            length: u32::MAX,
+            head: 5,
+            check: 6,
+        };
         assert_eq!(Reference::from_words(reference.to_words()), reference);
     }
 

@@ -47,6 +47,25 @@ impl Arm {
         }
     }
 
+    /// Says to whoever polls for this process that it parks. The peer does not look there.
+    #[inline]
+    pub fn arm_here(&mut self, own: &impl WriteMemory) {
+        if !self.armed {
+            self.armed = true;
+            self.epoch += 1;
+            own.store_release(self.word, self.epoch);
+        }
+    }
+
+    /// Is awake again.
+    #[inline]
+    pub fn disarm_here(&mut self, own: &impl WriteMemory) {
+        if self.armed {
+            self.armed = false;
+            own.store_release(self.word, 0);
+        }
+    }
+
     /// Has it asked for the doorbell?
     pub fn is_armed(&self) -> bool {
         self.armed

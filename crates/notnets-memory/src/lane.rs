@@ -20,6 +20,7 @@ use std::os::fd::BorrowedFd;
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
 use crate::armed::{Arm, Bell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
+use crate::seal::Seal;
 use crate::segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
 use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory};
 
@@ -198,6 +199,8 @@ pub struct Lanes<W = OwnMemory, R = PeerMemory> {
     pushed: bool,
     /// Something was taken or released since.
     freed: bool,
+    /// Neither side can ring the other: it has to be polled.
+    silent: bool,
 }
 
 impl Lanes {
@@ -248,7 +251,8 @@ impl FirstSegment {
     }
 }
 
-fn stamp(header: &impl WriteMemory) {
+/// Marks a first segment as one, in its first line.
+pub fn stamp(header: &impl WriteMemory) {
     header.store(1, LAYOUT_VERSION);
     header.store_release(0, MAGIC);
     header.publish(0, 2);
@@ -289,7 +293,24 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             peer_space: Bell::new(SPACE),
             pushed: false,
             freed: false,
+            silent: false,
         })
+    }
+
+    /// For lanes between hosts: what each side pushes is sealed so, and there are no doorbells.
+    pub fn across_hosts(self, own: Seal, peer: Seal) -> Self {
+        let (outgoing, incoming) = (self.outgoing.sealed(own), self.incoming.sealed(peer));
+        Self { outgoing, incoming, silent: true, ..self }
+    }
+
+    /// Are these lanes without doorbells?
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Does the peer's next descriptor seem to be there, and does not check? That must not last.
+    pub fn is_torn(&self) -> bool {
+        self.incoming.is_torn()
     }
 
     /// One more segment of blocks of ours, that the peer has accepted with its table of releases.
@@ -382,26 +403,38 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
 
     /// Asks to be rung for descriptors. Returns whether there is one already: then don't sleep.
     pub fn arm_frames(&mut self) -> bool {
-        self.frames.arm(&self.own_armed);
+        match self.silent {
+            false => self.frames.arm(&self.own_armed),
+            true => self.frames.arm_here(&self.own_armed),
+        }
         self.is_ready()
     }
 
     /// Asks to be rung when the peer takes descriptors or releases blocks. The caller must try again
     /// before it sleeps.
     pub fn arm_space(&mut self) {
-        self.space.arm(&self.own_armed);
+        match self.silent {
+            false => self.space.arm(&self.own_armed),
+            true => self.space.arm_here(&self.own_armed),
+        }
     }
 
     /// Needs no doorbell for descriptors.
     #[inline]
     pub fn disarm_frames(&mut self) {
-        self.frames.disarm(&self.own_armed);
+        match self.silent {
+            false => self.frames.disarm(&self.own_armed),
+            true => self.frames.disarm_here(&self.own_armed),
+        }
     }
 
     /// Needs no doorbell for space.
     #[inline]
     pub fn disarm_space(&mut self) {
-        self.space.disarm(&self.own_armed);
+        match self.silent {
+            false => self.space.disarm(&self.own_armed),
+            true => self.space.disarm_here(&self.own_armed),
+        }
     }
 
     /// Is it rung for descriptors?
@@ -420,6 +453,10 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     #[inline]
     pub fn bell_is_due(&mut self) -> bool {
         if !self.pushed && !self.freed {
+            return false;
+        }
+        if self.silent {
+            (self.pushed, self.freed) = (false, false);
             return false;
         }
         self.own_armed.fence();

@@ -8,13 +8,18 @@
 //! | --- | --- |
 //! | [`memory`] | the two traits, [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
+//! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | [`heap`] | the same memory on the heap of one process, for tests, loom and miri |
+//! | [`incoherent`] | the same memory on simulated hosts without coherence, for tests |
+//! | [`seal`] | checksums that tell torn, stale and old lines from messages |
+//! | [`record`] | a few words that are published together |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
 //! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
 //! | [`armed`] | who is parked, and whether a doorbell has to be rung |
 //! | [`lane`] | one direction of a link: the layout that puts the parts together |
+//! | [`watch`] | lanes between hosts: how they are made in a region, and polled |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
 //!
@@ -32,15 +37,20 @@ pub mod coherence;
 pub mod descriptors;
 pub mod headroom;
 pub mod heap;
+pub mod incoherent;
 pub mod lane;
 pub mod memory;
 pub mod process;
+pub mod record;
+pub mod region;
 pub mod ring;
+pub mod seal;
 pub mod segment;
+pub mod watch;
 
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;
-pub use memory::{ReadMemory, WriteMemory};
+pub use memory::{Part, ReadMemory, WriteMemory};
 pub use segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
 
 /// Bytes of a cache line: what moves between cores at once.

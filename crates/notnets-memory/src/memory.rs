@@ -1,16 +1,24 @@
 //! What rings and arenas ask of memory.
 //!
-//! Three kinds of memory stand behind these traits: mapped segments ([`crate::segment`]), the heap
-//! ([`crate::heap`], also under loom) and, for pods, a simulator that forgets what was not
-//! published. Offsets are in words of 8 bytes, for only aligned words are never seen in part.
+//! Three kinds of memory stand behind these traits: mapped memory ([`crate::segment`],
+//! [`crate::region`]), the heap ([`crate::heap`], also under loom) and a simulator of hosts that forget
+//! what was not published ([`crate::incoherent`]). Offsets are in words of 8 bytes, for only aligned words are never seen in part.
 //!
 //! All offsets come from code on this side, already checked, so one out of bounds is a bug here and
 //! panics. Offsets that a peer sent are checked by [`crate::arena`] before they get here.
+
+use crate::{Coherence, WORD};
 
 /// Memory that can be read here, whoever writes it.
 pub trait ReadMemory {
     /// Its size in words.
     fn words(&self) -> usize;
+
+    /// Who keeps the copies of its lines in step.
+    #[inline]
+    fn coherence(&self) -> Coherence {
+        Coherence::Hardware
+    }
 
     /// Reads a word, relaxed.
     fn load(&self, word: usize) -> u64;
@@ -44,4 +52,81 @@ pub trait WriteMemory: ReadMemory {
 
     /// Copies bytes in.
     fn copy_in(&self, byte: usize, from: &[u8]);
+}
+
+/// A part of some memory, as memory of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a, M> {
+    memory: &'a M,
+    first: usize,
+    words: usize,
+}
+
+impl<'a, M: ReadMemory> Part<'a, M> {
+    /// So many words from there on.
+    ///
+    /// # Panics
+    /// When they are not within the memory.
+    pub fn new(memory: &'a M, first: usize, words: usize) -> Self {
+        assert!(first <= memory.words() && words <= memory.words() - first);
+        Self { memory, first, words }
+    }
+
+    #[inline]
+    fn at(&self, word: usize, words: usize) -> usize {
+        assert!(word <= self.words && words <= self.words - word);
+        self.first + word
+    }
+}
+
+impl<M: ReadMemory> ReadMemory for Part<'_, M> {
+    fn words(&self) -> usize {
+        self.words
+    }
+
+    fn coherence(&self) -> Coherence {
+        self.memory.coherence()
+    }
+
+    fn load(&self, word: usize) -> u64 {
+        self.memory.load(self.at(word, 1))
+    }
+
+    fn load_acquire(&self, word: usize) -> u64 {
+        self.memory.load_acquire(self.at(word, 1))
+    }
+
+    #[track_caller]
+    fn observe(&self, word: usize, words: usize) {
+        self.memory.observe(self.at(word, words), words);
+    }
+
+    fn copy_out(&self, byte: usize, into: &mut [u8]) {
+        self.at(byte / WORD, (byte % WORD + into.len()).div_ceil(WORD));
+        self.memory.copy_out(self.first * WORD + byte, into);
+    }
+
+    fn fence(&self) {
+        self.memory.fence();
+    }
+}
+
+impl<M: WriteMemory> WriteMemory for Part<'_, M> {
+    fn store(&self, word: usize, value: u64) {
+        self.memory.store(self.at(word, 1), value);
+    }
+
+    fn store_release(&self, word: usize, value: u64) {
+        self.memory.store_release(self.at(word, 1), value);
+    }
+
+    #[track_caller]
+    fn publish(&self, word: usize, words: usize) {
+        self.memory.publish(self.at(word, words), words);
+    }
+
+    fn copy_in(&self, byte: usize, from: &[u8]) {
+        self.at(byte / WORD, (byte % WORD + from.len()).div_ceil(WORD));
+        self.memory.copy_in(self.first * WORD + byte, from);
+    }
 }

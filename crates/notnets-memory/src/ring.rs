@@ -5,12 +5,17 @@
 //! how far it has *taken* in its own memory, before it acts on a descriptor; the writer looks there
 //! only when its last look leaves no room.
 //!
+//! Between hosts the sequence number is not enough: there a line can be torn or of an earlier life.
+//! Such a ring is *sealed*: the first word of a slot is the low half of the sequence number and, above it,
+//! a checksum over all of it and the descriptor ([`Seal`]). What does not check is not there yet.
+//!
 //! | atomic | pairs with |
 //! | --- | --- |
 //! | writer: `store_release(sequence)` | reader: `load_acquire(sequence)`: the descriptor is whole |
 //! | reader: `store_release(taken)` | writer: `load_acquire(taken)`: the slot has been read and can be used again |
 
-use crate::{LINE_WORDS, ReadMemory, WriteMemory};
+use crate::seal::Seal;
+use crate::{Coherence, LINE_WORDS, ReadMemory, WriteMemory};
 
 /// What a slot carries beside its sequence number: 56 bytes, opaque here.
 pub type Descriptor = [u64; LINE_WORDS - 1];
@@ -44,6 +49,7 @@ pub struct RingWriter<W, R> {
     capacity: u64,
     pushed: u64,
     known_taken: u64,
+    seal: Option<Seal>,
 }
 
 impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
@@ -54,7 +60,12 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     pub fn new(slots: W, taken: R) -> Self {
         let capacity = (slots.words() / LINE_WORDS) as u64;
         assert!(capacity.is_power_of_two());
-        Self { slots, taken, capacity, pushed: 0, known_taken: 0 }
+        Self { slots, taken, capacity, pushed: 0, known_taken: 0, seal: None }
+    }
+
+    /// Seals what is pushed; the reader has to know.
+    pub fn sealed(self, seal: Seal) -> Self {
+        Self { seal: Some(seal), ..self }
     }
 
     /// How many descriptors can be pushed for certain. Looks at the reader's memory only if by the
@@ -77,7 +88,11 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     /// When the reader's word can't be true.
     pub fn look(&mut self) -> Result<u64, BadTaken> {
         self.taken.observe(0, 1);
-        let said = self.taken.load_acquire(0);
+        let mut said = self.taken.load_acquire(0);
+        if self.taken.coherence() == Coherence::Software {
+            // An older word is a stale one.
+            said = said.max(self.known_taken);
+        }
         if said < self.known_taken || said > self.pushed {
             return Err(BadTaken { said, before: self.known_taken, pushed: self.pushed });
         }
@@ -102,10 +117,21 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
             self.slots.store(slot + 1 + i, word);
         }
         self.pushed += 1;
-        self.slots.store_release(slot, self.pushed);
+        let first = self.seal.map_or(self.pushed, |seal| sealed(seal, self.pushed, &descriptor));
+        self.slots.store_release(slot, first);
         self.slots.publish(slot, LINE_WORDS);
     }
 }
+
+/// The first word of a sealed slot.
+#[inline]
+fn sealed(seal: Seal, sequence: u64, descriptor: &Descriptor) -> u64 {
+    let check = seal.at(sequence).of(*descriptor);
+    u64::from(check) << 32 | sequence & LOW
+}
+
+/// The half of a sealed slot's first word that is its sequence number's.
+const LOW: u64 = u32::MAX as u64;
 
 /// The reader's end.
 #[derive(Debug)]
@@ -114,6 +140,7 @@ pub struct RingReader<W, R> {
     taken: W,
     capacity: u64,
     popped: u64,
+    seal: Option<Seal>,
 }
 
 impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
@@ -124,7 +151,12 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     pub fn new(slots: R, taken: W) -> Self {
         let capacity = (slots.words() / LINE_WORDS) as u64;
         assert!(capacity.is_power_of_two());
-        Self { slots, taken, capacity, popped: 0 }
+        Self { slots, taken, capacity, popped: 0, seal: None }
+    }
+
+    /// Believes only what was sealed so.
+    pub fn sealed(self, seal: Seal) -> Self {
+        Self { seal: Some(seal), ..self }
     }
 
     /// Is there a descriptor to pop?
@@ -132,21 +164,53 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     pub fn is_ready(&self) -> bool {
         let slot = self.slot();
         self.slots.observe(slot, LINE_WORDS);
-        self.slots.load_acquire(slot) == self.popped + 1
+        let first = self.slots.load_acquire(slot);
+        match self.seal {
+            None => first == self.popped + 1,
+            Some(seal) => self.unsealed(seal, slot, first).is_some(),
+        }
     }
 
     /// Takes the next descriptor, read once. That it is taken is stored before this returns.
     #[inline]
     pub fn pop(&mut self) -> Option<Descriptor> {
-        if !self.is_ready() {
-            return None;
-        }
         let slot = self.slot();
-        let descriptor = std::array::from_fn(|i| self.slots.load(slot + 1 + i));
+        self.slots.observe(slot, LINE_WORDS);
+        let first = self.slots.load_acquire(slot);
+        let descriptor = match self.seal {
+            None if first != self.popped + 1 => return None,
+            None => self.descriptor(slot),
+            Some(seal) => self.unsealed(seal, slot, first)?,
+        };
         self.popped += 1;
         self.taken.store_release(0, self.popped);
         self.taken.publish(0, 1);
         Some(descriptor)
+    }
+
+    /// Does the next descriptor seem to be there, and does not check? That must not last.
+    pub fn is_torn(&self) -> bool {
+        let Some(seal) = self.seal else { return false };
+        let slot = self.slot();
+        self.slots.observe(slot, LINE_WORDS);
+        let first = self.slots.load_acquire(slot);
+        first & LOW == (self.popped + 1) & LOW && first != 0 && self.unsealed(seal, slot, first).is_none()
+    }
+
+    /// The descriptor of a sealed slot, if it is whole and the next one.
+    #[inline]
+    fn unsealed(&self, seal: Seal, slot: usize, first: u64) -> Option<Descriptor> {
+        let sequence = self.popped + 1;
+        if first & LOW != sequence & LOW {
+            return None;
+        }
+        let descriptor = self.descriptor(slot);
+        (first == sealed(seal, sequence, &descriptor)).then_some(descriptor)
+    }
+
+    #[inline]
+    fn descriptor(&self, slot: usize) -> Descriptor {
+        std::array::from_fn(|i| self.slots.load(slot + 1 + i))
     }
 
     fn slot(&self) -> usize {
@@ -199,6 +263,41 @@ mod tests {
         writer.push([0; 7]);
         taken.store(0, 2);
         assert_eq!(writer.room(), Err(BadTaken { said: 2, before: 0, pushed: 1 }));
+    }
+
+    #[test]
+    fn a_sealed_slot_with_any_word_of_another_life_is_no_descriptor() {
+        let (memory, taken) = (Heap::new(LINE_WORDS), Heap::new(LINE_WORDS));
+        let (now, before) = (Seal::new([1, 2, 3]), Seal::new([1, 2, 4]));
+        RingWriter::new(memory.clone(), taken.clone()).sealed(before).push([5; 7]);
+        let reader = || RingReader::new(memory.clone(), taken.clone()).sealed(now);
+        assert!(reader().is_torn(), "it seems to be there");
+        assert!(!reader().is_ready());
+        assert_eq!(reader().pop(), None, "of an earlier life");
+        RingWriter::new(memory.clone(), taken.clone()).sealed(now).push([6; 7]);
+        for word in 0..LINE_WORDS {
+            let whole = memory.load(word);
+            memory.store(word, whole ^ 1 << (word * 9));
+            assert_eq!(reader().pop(), None, "torn in word {word}");
+            memory.store(word, whole);
+        }
+        assert!(reader().is_ready() && !reader().is_torn());
+        assert_eq!(reader().pop(), Some([6; 7]));
+    }
+
+    #[test]
+    fn sealed_rings_go_round() {
+        let (memory, taken) = (Heap::new(2 * LINE_WORDS), Heap::new(LINE_WORDS));
+        let seal = Seal::new([9]);
+        let mut writer = RingWriter::new(memory.clone(), taken.clone()).sealed(seal);
+        let mut reader = RingReader::new(memory, taken).sealed(seal);
+        for lap in 0..9 {
+            assert!(writer.room().unwrap() > 0);
+            writer.push([lap; 7]);
+            assert_eq!(reader.pop(), Some([lap; 7]));
+            assert_eq!(reader.pop(), None);
+            assert!(!reader.is_torn());
+        }
     }
 
     #[test]

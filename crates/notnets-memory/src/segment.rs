@@ -21,6 +21,8 @@ use crate::coherence::{self, Coherence};
 use crate::descriptors::DescriptorLimit;
 use crate::headroom::{self, NoHeadroom};
 use crate::process::ForkGuard;
+use crate::region::Reservation;
+use crate::region::sigbus::Watch;
 use crate::{PAGE, ReadMemory, WORD, WriteMemory};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
@@ -197,31 +199,59 @@ fn required_seals() -> SealFlags {
 
 /// Part of a segment that this process writes.
 #[derive(Debug)]
-pub struct OwnMemory(View);
+pub struct OwnMemory(pub(crate) View);
 
 /// Part of a segment that a peer writes.
 #[derive(Clone, Debug)]
-pub struct PeerMemory(View);
+pub struct PeerMemory(pub(crate) View);
 
 /// Mapped bytes; unmapped when the last part of them is dropped.
 #[derive(Debug)]
-struct Mapping {
+pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
     fork: ForkGuard,
+    /// Contains bus errors in it.
+    watch: Option<Watch>,
+    /// Is let go of once the bytes are unmapped.
+    reservation: Option<Reservation>,
 }
 
 impl Mapping {
     fn new(file: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> Result<Self, SegmentError> {
+        Self::part(file, 0, len, protection)
+    }
+
+    /// Maps a part of a file that others may take away: bus errors in it go to `watch`.
+    pub(crate) fn watched(
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        protection: ProtFlags,
+        reservation: Option<Reservation>,
+        watch: impl FnOnce(usize) -> Watch,
+    ) -> Result<Self, SegmentError> {
+        let mut map = Self::part(file, offset, len, protection)?;
+        map.watch = Some(watch(map.start.as_ptr() as usize));
+        map.reservation = reservation;
+        Ok(map)
+    }
+
+    fn part(
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        protection: ProtFlags,
+    ) -> Result<Self, SegmentError> {
         let fork = ForkGuard::new().map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::NOMEM);
             os("guard against forks", len)(errno)
         })?;
         // SAFETY: a new mapping where the kernel finds room touches no other memory.
-        let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) }
+        let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) }
             .map_err(os("map", len))?;
         let place = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
-        let map = Self { start: place, len, fork };
+        let map = Self { start: place, len, fork, watch: None, reservation: None };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
         Ok(map)
@@ -234,7 +264,9 @@ impl Drop for Mapping {
             // It was not inherited, and something else may lie there by now.
             return;
         }
-        // SAFETY: mapped in `new` by this very process, and every view of it holds an `Arc` of this,
+        // Before anything else can be mapped there.
+        self.watch = None;
+        // SAFETY: mapped in `part` by this very process, and every view of it holds an `Arc` of this,
         // so none is left.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }
@@ -248,12 +280,18 @@ unsafe impl Sync for Mapping {}
 
 /// A word-aligned range of a mapping. Whether it can be written is its wrapper's business.
 #[derive(Clone, Debug)]
-struct View {
+pub(crate) struct View {
     start: NonNull<AtomicU64>,
     words: usize,
     coherence: Coherence,
-    _map: Arc<Mapping>,
+    /// Keeps the bytes mapped, and nobody else from being given them.
+    _held: Arc<dyn Held>,
 }
+
+/// What a view holds for as long as it lives.
+pub(crate) trait Held: Send + Sync + std::fmt::Debug {}
+
+impl Held for Mapping {}
 
 // SAFETY: `start` points into the mapping that is held, to atomics.
 unsafe impl Send for View {}
@@ -263,10 +301,20 @@ unsafe impl Sync for View {}
 impl View {
     /// The range must be within the mapping and made of whole words.
     fn new(map: &Arc<Mapping>, byte: usize, bytes: usize) -> Self {
+        Self::with(map, byte, bytes, Coherence::Hardware)
+    }
+
+    /// The same in memory of whatever coherence.
+    pub(crate) fn with(map: &Arc<Mapping>, byte: usize, bytes: usize, coherence: Coherence) -> Self {
         assert!(byte.is_multiple_of(WORD) && bytes.is_multiple_of(WORD) && byte + bytes <= map.len);
         // SAFETY: within the mapping, and aligned since a mapping begins at a page.
         let start = unsafe { map.start.add(byte) }.cast();
-        Self { start, words: bytes / WORD, coherence: Coherence::Hardware, _map: Arc::clone(map) }
+        Self { start, words: bytes / WORD, coherence, _held: Arc::clone(map) as Arc<dyn Held> }
+    }
+
+    /// The same, which holds something else: that must hold the mapping.
+    pub(crate) fn holding(self, held: Arc<dyn Held>) -> Self {
+        Self { _held: held, ..self }
     }
 
     #[inline]
@@ -390,6 +438,10 @@ macro_rules! read_through_view {
             #[inline]
             fn words(&self) -> usize {
                 self.0.words
+            }
+            #[inline]
+            fn coherence(&self) -> Coherence {
+                self.0.coherence
             }
             #[inline]
             fn load(&self, word: usize) -> u64 {

@@ -7,6 +7,7 @@ use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::name::UriError;
+use notnets_core::pod::member::PodError;
 use tonic::{Code, Status};
 
 /// Why serving or connecting failed.
@@ -25,6 +26,14 @@ pub enum Error {
         name: String,
         /// What went wrong.
         source: LinkError,
+    },
+    /// In a pod: no agent, no such name on any host, no memory, …
+    #[error("no link to {uri}: {source}")]
+    Pod {
+        /// What was dialled or served.
+        uri: String,
+        /// What went wrong.
+        source: PodError,
     },
     /// The server did not answer in time.
     #[error(
@@ -62,7 +71,8 @@ impl Error {
     /// The status of a call that found no link.
     pub(crate) fn to_status(self: &Arc<Self>) -> Status {
         let code = match **self {
-            Self::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. } => {
+            Self::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. }
+            | Self::Pod { source: PodError::LinkRefused { reason: Refusal::Identity, .. }, .. } => {
                 Code::PermissionDenied
             }
             Self::Uri(_) | Self::Limits(_) => Code::InvalidArgument,

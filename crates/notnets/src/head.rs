@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use notnets_core::code::Code;
 use notnets_core::link::PeerIdentity;
+use notnets_core::link::handshake::Vouched;
 use notnets_core::metadata::Metadata;
 
 const GRPC: &[u8] = b"application/grpc";
@@ -38,11 +39,18 @@ pub struct PeerInfo {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// `None` for a process of this host, for which the kernel vouches. For one of another host of a pod
+    /// that host's number: all of this is what that host's agent says.
+    pub host: Option<u16>,
 }
 
 impl From<&PeerIdentity> for PeerInfo {
     fn from(peer: &PeerIdentity) -> Self {
-        Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid }
+        let host = match peer.vouched {
+            Vouched::Kernel => None,
+            Vouched::Agent { host } => Some(host),
+        };
+        Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid, host }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command as its users run it: real processes, real sockets.
 
+mod agent;
 mod call;
 #[allow(dead_code)]
 #[path = "../../src/http2/mod.rs"]
@@ -7,4 +8,5 @@ mod http2;
 mod ls;
 mod proxy;
 mod proxy_lives;
+mod region;
 mod support;

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use clap::Parser;
+use notnets_conformance::pod;
 use notnets_conformance::server::{self, TraceLayer};
 use notnets_conformance::transport::{Flavour, Transport};
 use tokio::net::{TcpListener, UnixListener};
@@ -25,7 +26,7 @@ struct Args {
     /// The runtime that drives the server.
     #[arg(long, default_value = "multi")]
     runtime: Flavour,
-    /// A socket address for tcp, a path for uds, a name for notnets.
+    /// A socket address for tcp, a path for uds, a name for notnets and pods.
     address: String,
 }
 
@@ -56,7 +57,8 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
             ready(&format!("unix://{address}"))?;
             serve_http2(UnixListenerStream::new(listener)).await
         }
-        Transport::NotNets => {
+        Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => {
+            let _agent = pod::agent_of_server()?;
             let routes = server::register(notnets::Routes::default()).await;
             let bound = notnets::Server::builder()
                 .max_concurrent_streams(server::MAX_CONCURRENT_STREAMS)

@@ -46,7 +46,7 @@ impl Link {
     /// # Errors
     /// When the kernel has no page to tell forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<Self> {
-        let Established { socket, pidfd, lanes, peer_limits, peer } = established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, .. } = established;
         Ok(Self {
             connection: Connection::new(role, lanes, own, peer_limits),
             peer,

@@ -96,7 +96,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.control.reset(id, code, true, reason);
             return self.check_answers();
         }
-        let deadline = (frame.argument != 0).then_some(frame.argument);
+        let now = self.clock.filter(|_| frame.argument != 0).map_or(0, |clock| clock());
+        let deadline = (frame.argument != 0).then_some(frame.argument.saturating_add(now));
         let mut stream = Stream::new(None, deadline, self.own.stream_window, self.peer.stream_window);
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         if !data.is_empty() {

@@ -206,6 +206,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
+    /// The peer has another clock: deadlines travel as the time that is left by this one.
+    clock: Option<fn() -> u64>,
     /// The lanes are out of reach.
     detached: bool,
     scratch: Vec<u8>,
@@ -239,8 +241,25 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
+            clock: None,
             detached: false,
             scratch: Vec::new(),
+        }
+    }
+
+    /// The peer does not share our clock: deadlines travel as the nanoseconds that are left. The clock is
+    /// looked at when a request with a deadline is sent or received, and at no other time.
+    pub fn send_time_left(&mut self, clock: fn() -> u64) {
+        self.clock = Some(clock);
+    }
+
+    /// A deadline as the peer is told it; 0 is none.
+    fn told(&self, deadline: Option<u64>) -> u64 {
+        match (deadline, self.clock) {
+            (None, _) => 0,
+            (Some(deadline), None) => deadline,
+            // What has passed already still travels as a deadline.
+            (Some(deadline), Some(clock)) => deadline.saturating_sub(clock()).max(1),
         }
     }
 
@@ -339,8 +358,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// the link is broken: a server that lives may read it any time.
     pub fn is_unread(&mut self, stream: u64) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
-        // The reader says what it takes before it acts on it.
-        !self.detached && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
+        // The reader says what it takes before it acts on it. Between hosts that word can be stale.
+        !self.detached
+            && !self.lanes.is_silent()
+            && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
     /// The wanted segment has been added to the lanes; `more` says whether another could be.

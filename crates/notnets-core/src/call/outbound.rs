@@ -54,7 +54,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.check_head(written)?;
         let tag = u16::from_le_bytes([self.scratch[0], self.scratch[1]]);
         let frame =
-            Frame { code: tag.into(), argument: deadline.unwrap_or(0), ..Frame::new(Kind::Request, stream) };
+            Frame { code: tag.into(), argument: self.told(deadline), ..Frame::new(Kind::Request, stream) };
         let window = self.peer.stream_window.into();
         let Some(cost) = self.push(frame, 2, data, window, end) else {
             self.wants_open = true;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits};
+use crate::pod::member::Member;
 
 /// What one side brings to a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,17 +40,33 @@ pub struct Established {
     pub peer_limits: Limits,
     /// Who it is.
     pub peer: PeerIdentity,
+    /// Between hosts: the membership of the pod that keeps the link going.
+    pub member: Option<Member>,
 }
 
 /// Who is at the other end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// The kernel's word on it.
+    /// Its process and user, on its own host.
     pub credentials: PeerCredentials,
     /// Its process's random number.
     pub incarnation: Incarnation,
     /// A client's user agent; empty for a server.
     pub user_agent: String,
+    /// Who says so.
+    pub vouched: Vouched,
+}
+
+/// Who says who a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// The kernel that both run on.
+    Kernel,
+    /// The agent of another host of the pod. Whoever can write the pod's region could say the same.
+    Agent {
+        /// The number of that host.
+        host: u16,
+    },
 }
 
 /// Why there is no link.
@@ -127,14 +144,17 @@ impl LinkError {
 /// The random number of this process's life.
 pub fn incarnation() -> Incarnation {
     static INCARNATION: OnceLock<Incarnation> = OnceLock::new();
-    *INCARNATION.get_or_init(|| {
-        let mut random = [0; 16];
-        // Only an ancient kernel or a strange sandbox fails here; the pid still tells lives apart.
-        if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
-            random[..4].copy_from_slice(&std::process::id().to_le_bytes());
-        }
-        random
-    })
+    *INCARNATION.get_or_init(random)
+}
+
+/// A random number.
+pub(crate) fn random() -> [u8; 16] {
+    let mut random = [0; 16];
+    // Only an ancient kernel or a strange sandbox fails here; the pid still tells lives apart.
+    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
+        random[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    random
 }
 
 /// The client's side, after its hello.
@@ -249,7 +269,7 @@ struct Parts {
 impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer }
+        Established { socket, pidfd, lanes, peer_limits, peer, member: None }
     }
 }
 
@@ -291,7 +311,12 @@ fn establish(
         pidfd,
         lanes,
         peer_limits,
-        peer: PeerIdentity { credentials, incarnation: peer.incarnation, user_agent },
+        peer: PeerIdentity {
+            credentials,
+            incarnation: peer.incarnation,
+            user_agent,
+            vouched: Vouched::Kernel,
+        },
     })
 }
 

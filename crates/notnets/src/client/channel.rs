@@ -10,6 +10,8 @@ use notnets_core::link::handshake::Dialing;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::link::{Established, LinkError, Socket};
+use notnets_core::name::Name;
+use notnets_core::pod::member::{Member, PodError};
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -183,6 +185,12 @@ impl Endpoint {
 
     async fn try_dial(&self) -> Result<Arc<Link>, Error> {
         self.limits.check()?;
+        if let Some(pod) = self.uri.pod() {
+            let established = self.dial_in_pod(pod.clone()).await?;
+            return self
+                .start(established)
+                .map_err(|source| Error::Io { step: "watch a link's socket", source });
+        }
         let name = self.uri.name();
         let mut pauses = ENDING.into_iter();
         let established = loop {
@@ -202,6 +210,19 @@ impl Endpoint {
             }
         };
         self.start(established).map_err(|source| Error::Io { step: "watch a link's socket", source })
+    }
+
+    /// To another host, by way of the agents. That waits, so it has a thread of its own.
+    async fn dial_in_pod(&self, pod: Name) -> Result<Established, Error> {
+        let (directory, name) = (self.directory.clone(), self.uri.name().clone());
+        let (config, user_agent) = (self.pod_config(), self.user_agent.clone());
+        let deadline = Instant::now() + self.connect_timeout;
+        let dialled = tokio::task::spawn_blocking(move || {
+            let member = Member::of(&directory, &pod, deadline)?;
+            member.dial(&name, config, &user_agent, deadline)
+        });
+        let dialled = dialled.await.unwrap_or(Err(PodError::TimedOut));
+        dialled.map_err(|source| Error::Pod { uri: self.uri.to_string(), source })
     }
 
     async fn shake_hands(&self, socket: Socket) -> Result<Established, LinkError> {

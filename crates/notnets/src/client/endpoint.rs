@@ -13,6 +13,10 @@ use super::Channel;
 use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
 
+/// Blocks of a link between hosts: some 256 KiB, so that one side fills them while the other reads.
+const POD_SMALL_BLOCKS: u32 = 64;
+const POD_LARGE_BLOCKS: u32 = 12;
+
 /// Where a channel leads to, and how it behaves.
 ///
 /// ```no_run
@@ -42,18 +46,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint for a URI like `notnets:///inventory`.
+    /// An endpoint for a URI like `notnets:///inventory`, or `notnets://pod0/inventory` in a pod.
     ///
     /// # Errors
-    /// When it is not a `notnets:` URI of this host.
+    /// When it is not a `notnets:` URI.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
         let uri: Uri = uri.as_ref().parse()?;
-        if let Some(pod) = uri.pod() {
-            return Err(Error::Uri(format!(
-                "{uri} is in the pod {pod}; this version reaches the names of this host only, as notnets:///{}",
-                uri.name()
-            )));
-        }
         Ok(Self {
             uri,
             directory: Directory::from_env(),
@@ -190,6 +188,10 @@ impl Endpoint {
         Config { limits: self.limits, geometry: geometry(self.limits) }
     }
 
+    pub(super) fn pod_config(&self) -> Config {
+        Config { limits: self.limits, geometry: pod_geometry(self.limits) }
+    }
+
     pub(super) fn keepalive(&self) -> Option<Keepalive> {
         Some(Keepalive {
             interval: self.keepalive_interval?,
@@ -204,6 +206,13 @@ pub(crate) fn geometry(limits: Limits) -> Geometry {
     let default = Geometry::default();
     let bytes = limits.metadata_bytes.next_multiple_of(4096).max(default.large.bytes);
     Geometry { large: Blocks { bytes, ..default.large }, ..default }
+}
+
+/// The same between hosts, where there are no further segments.
+pub(crate) fn pod_geometry(limits: Limits) -> Geometry {
+    let first = geometry(limits);
+    let small = Blocks { count: POD_SMALL_BLOCKS, ..first.small };
+    Geometry { small, large: Blocks { count: POD_LARGE_BLOCKS, ..first.large }, ..first }
 }
 
 impl TryFrom<&str> for Endpoint {

@@ -9,4 +9,4 @@ mod sending;
 pub use call::ResponseFuture;
 pub use channel::Channel;
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::geometry;
+pub(crate) use endpoint::{geometry, pod_geometry};

@@ -21,6 +21,7 @@ use notnets_core::code::Code;
 use notnets_core::limits::Limits;
 use notnets_core::link::segments::Segments;
 use notnets_core::link::{Established, Socket};
+use notnets_core::pod::member::Member;
 use notnets_memory::process::ForkGuard;
 
 use crate::clock;
@@ -46,6 +47,8 @@ pub(crate) struct Link {
     state: Mutex<State>,
     socket: Arc<Socket>,
     fork: ForkGuard,
+    /// Of a pod, if the link leads to another host: it goes on for as long as somebody holds this.
+    _member: Option<Member>,
 }
 
 /// What the lock protects.
@@ -89,9 +92,13 @@ impl Link {
         wait: Wait,
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
-        let Established { socket, pidfd, lanes, peer_limits, .. } = established;
+        let Established { socket, pidfd, lanes, peer_limits, member, .. } = established;
+        let mut connection = Connection::new(role, lanes, own, peer_limits);
+        if member.is_some() {
+            connection.send_time_left(clock::now);
+        }
         let state = State {
-            connection: Connection::new(role, lanes, own, peer_limits),
+            connection,
             segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
             broken: None,
             peer_gone: false,
@@ -109,7 +116,8 @@ impl Link {
             replaced: Vec::new(),
             space_armed: false,
         };
-        let link = Self { state: Mutex::new(state), socket: Arc::new(socket), fork: ForkGuard::new()? };
+        let (state, socket) = (Mutex::new(state), Arc::new(socket));
+        let link = Self { state, socket, fork: ForkGuard::new()?, _member: member };
         Ok((Arc::new(link), pidfd))
     }
 

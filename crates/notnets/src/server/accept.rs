@@ -48,7 +48,7 @@ pub enum Admission {
 }
 
 impl Admission {
-    fn admits(&self, peer: &PeerCredentials) -> bool {
+    pub(super) fn admits(&self, peer: &PeerCredentials) -> bool {
         let same = peer.uid == rustix::process::geteuid().as_raw();
         match self {
             Self::SameUser => same,
@@ -141,7 +141,7 @@ fn admit(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
     Ok(())
 }
 
-async fn serve_link(
+pub(super) async fn serve_link(
     shared: &Arc<Shared>,
     established: notnets_core::link::Established,
 ) -> std::io::Result<()> {

@@ -4,6 +4,7 @@ mod accept;
 mod body;
 mod handle;
 mod names;
+mod pods;
 mod request;
 mod respond;
 mod routes;

@@ -10,12 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::link::stats::Stats;
+use notnets_core::name::Uri;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::accept::{Shared, serve_connection};
+use super::pods::{PodNames, serve_arrival};
 use super::service::AnyService;
 use super::{Names, Settings};
 use crate::Error;
@@ -27,6 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A server whose names are taken: clients can connect already.
 pub struct Bound {
     listeners: Vec<Listener>,
+    pods: PodNames,
     shared: Shared,
     stop: watch::Sender<bool>,
 }
@@ -48,12 +51,14 @@ impl Bound {
         if names.is_empty() {
             return Err(Error::Uri("no name to serve is given, as `notnets:///NAME`".to_owned()));
         }
-        let listen = |name| settings.directory.listen(name);
-        let listeners = names.iter().map(listen).collect::<Result<_, _>>()?;
+        let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
+        let listen = |uri: &Uri| settings.directory.listen(uri.name());
+        let listeners = here.iter().map(listen).collect::<Result<_, _>>()?;
+        let pods = PodNames::serve(pods, &settings.directory)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (stop, shutdown) = watch::channel(false);
         let shared = Shared { service, settings, stats: Stats::new(since)?, shutdown };
-        Ok(Self { listeners, shared, stop })
+        Ok(Self { listeners, pods, shared, stop })
     }
 
     /// Serves, until it fails.
@@ -71,7 +76,7 @@ impl Bound {
     /// # Errors
     /// When the runtime can't watch a socket.
     pub async fn serve_with_shutdown(self, signal: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listeners, shared, stop } = self;
+        let Self { listeners, mut pods, shared, stop } = self;
         let shared = Arc::new(shared);
         let mut connections = JoinSet::new();
         let watched = listeners.into_iter().map(|listener| watch(listener, Interest::READABLE));
@@ -84,11 +89,15 @@ impl Bound {
                 socket = accept(&watched) => {
                     connections.spawn(serve_connection(Arc::clone(&shared), socket.into()));
                 }
+                Some((member, arrival)) = pods.next() => {
+                    connections.spawn(serve_arrival(Arc::clone(&shared), member, arrival));
+                }
                 Some(_) = connections.join_next() => {}
             }
         }
         // The names first, so that a successor can take them while we finish.
         watched.clear();
+        pods.give_up();
         stop.send_replace(true);
         while connections.join_next().await.is_some() {}
         Ok(())

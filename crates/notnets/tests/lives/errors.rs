@@ -125,7 +125,6 @@ fn what_is_no_uri_of_ours() {
         ("notnets:inventory", "write `notnets:///inventory`"),
         ("notnets:///", "names no service"),
         ("notnets:///../x", "a name is one"),
-        ("notnets://pod/x", "this version"),
     ] {
         says(Endpoint::from_shared(uri), &[uri, part]);
         says(bind(directory.path(), uri), &[uri, part]);

@@ -1,0 +1,73 @@
+//! `notnets region`: makes the memory of a pod, and looks at it.
+
+mod format;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use notnets_core::pod::survey::survey;
+use notnets_memory::region::Region;
+
+use crate::failure::Failure;
+
+/// What the user gave.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Divide memory that hosts share among them
+    Format(format::Args),
+    /// Say what a region is, and which hosts are there
+    Show(PathArgs),
+    /// Look whether all of a region is as it can be. Stops nobody and changes nothing
+    Fsck(PathArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct PathArgs {
+    /// The device, file or PCI bar, for example /dev/dax0.0
+    path: PathBuf,
+}
+
+/// Does it.
+///
+/// # Errors
+/// With a sentence, when there is no such region or it is damaged.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Format(args) => format::run(&args),
+        Command::Show(args) => {
+            let region = open(&args.path)?;
+            print!("{}", report::show(&args.path, &region, &survey(&region)));
+            Ok(())
+        }
+        Command::Fsck(args) => {
+            let region = open(&args.path)?;
+            let problems = survey(&region).problems;
+            problems.iter().for_each(|problem| println!("{problem}"));
+            match problems.len() {
+                0 => {
+                    println!("{} is in order", args.path.display());
+                    Ok(())
+                }
+                n => Err(Failure::new(format!("{} has {n} faults", args.path.display()))),
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Region, Failure> {
+    Region::open(path).map_err(|error| Failure::new(sentence(path, &error)))
+}
+
+/// The path, and what is the matter with it.
+fn sentence(path: &Path, error: &impl ToString) -> String {
+    let text = error.to_string();
+    // Some sentences speak of "it", others go on from the path.
+    let between = if text.starts_with("it") || text.starts_with("could") { ": " } else { " " };
+    format!("{}{between}{text}", path.display())
+}

@@ -1,0 +1,81 @@
+//! What is said of a region.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use notnets_core::pod::survey::{Presence, Survey};
+use notnets_memory::Coherence;
+use notnets_memory::region::Region;
+use notnets_memory::region::file::Kind;
+
+/// What a region is and how it is divided.
+pub(super) fn divided(path: &Path, region: &Region) -> String {
+    let (superblock, layout) = (region.superblock(), region.layout());
+    let kind = match region.file().kind {
+        Kind::DeviceDax => "device DAX",
+        Kind::HugePages => "a file of huge pages",
+        Kind::File => "a file",
+        Kind::PciBar => "a PCI bar",
+    };
+    let coherence = match superblock.coherence {
+        Coherence::Hardware => "by the hardware",
+        Coherence::Software => "by software",
+    };
+    let (hosts, extents) = (layout.hosts(), layout.extents());
+    let mut text = String::new();
+    let mut line = |what: &str, value: String| writeln!(text, "{what:<12}{value}").expect("a string");
+    line("region", format!("{}, {kind}", path.display()));
+    line("pod", superblock.pod.clone());
+    line("uuid", superblock.uuid.to_string());
+    line("coherence", coherence.to_owned());
+    line("hosts", format!("{hosts}, each with {}", size(superblock.partition_bytes)));
+    line("extents", format!("{extents} of {} for each host", size(superblock.extent_bytes)));
+    line("control", format!("{} for each host", size(layout.control(0).len() as u64)));
+    line("unit", size(superblock.unit));
+    line(
+        "heartbeat",
+        format!("every {} ms; without one dead after {} ms", superblock.heartbeat_ms, superblock.lease_ms),
+    );
+    text
+}
+
+/// The same, and the hosts.
+pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
+    let mut text = divided(path, region);
+    text.push_str("\nHOST  STATE     PROCESSES  EXTENTS USED  KEPT  SERVES\n");
+    for (host, found) in survey.hosts.iter().enumerate() {
+        let state = match found.presence {
+            Presence::Never => "never",
+            Presence::Running => "running",
+            Presence::Silent => "silent",
+            Presence::Claiming => "starting",
+            Presence::Left => "left",
+            Presence::Damaged => "damaged",
+        };
+        let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
+        let row = format!(
+            "{host:<4}  {state:<8}  {:>9}  {:>12}  {:>4}  {}",
+            found.processes,
+            found.granted,
+            found.kept,
+            names.join(" ")
+        );
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    match survey.problems.len() {
+        0 => {}
+        n => writeln!(text, "\n{n} faults: see `notnets region fsck`").expect("a string"),
+    }
+    text
+}
+
+/// Bytes as people read them, when nothing is lost by it.
+fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(shift, _)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift));
+    match unit {
+        Some((shift, name)) => format!("{} {name}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}

@@ -1,0 +1,78 @@
+//! `notnets region`: making the memory of a pod, and looking at it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn region(arguments: &[&str], path: &Path) -> Output {
+    let (first, rest) = arguments.split_first().expect("a subcommand");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    command.arg("region").arg(first).arg(path).args(rest).output().expect("it runs")
+}
+
+fn succeeds(arguments: &[&str], path: &Path) -> String {
+    let output = region(arguments, path);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(arguments: &[&str], path: &Path) -> String {
+    let output = region(arguments, path);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_region_is_formatted_shown_and_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region");
+    let format = ["format", "--hosts", "3", "--pod", "pod7", "--create", "8M", "--heartbeat", "10ms"];
+    let said = succeeds(&format, &path);
+    assert!(said.contains("pod         pod7\n"), "{said}");
+    let shown = succeeds(&["show"], &path);
+    assert!(shown.starts_with(&said), "{shown}");
+    assert_eq!(shown.matches("never").count(), 3, "{shown}");
+    assert!(succeeds(&["fsck"], &path).contains("in order"));
+    // A process entry's place: behind the host's line and two for each host.
+    let bytes = std::fs::read(&path).unwrap();
+    let control = 4096;
+    let spoilt = [&bytes[..control + 7 * 64], b"?", &bytes[control + 7 * 64 + 1..]].concat();
+    std::fs::write(&path, spoilt).unwrap();
+    let output = region(&["fsck"], &path);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "host 0: process entry 0 can't be read\n");
+}
+
+#[test]
+fn what_looks_used_is_not_formatted_unless_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region");
+    let format = ["format", "--hosts", "2"];
+    let force = ["format", "--hosts", "2", "--force", "--heartbeat", "10ms"];
+    let mut data = vec![0; 4 << 20];
+    data[77] = 1;
+    std::fs::write(&path, data).unwrap();
+    assert!(fails(&["show"], &path).contains("is not formatted as a region"));
+    let refused = fails(&format, &path);
+    assert!(refused.contains("byte 77 is not zero") && refused.contains("--force"), "{refused}");
+    succeeds(&force, &path);
+    let refused = fails(&format, &path);
+    assert!(refused.contains("already a region, of the pod pod0"), "{refused}");
+    succeeds(&force, &path);
+}
+
+#[test]
+fn what_cannot_hold_a_region_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let format = ["format", "--hosts", "2"];
+    assert!(fails(&format, &file("none")).contains("No such file"));
+    assert!(fails(&format, Path::new("/dev/zero")).contains("none of device DAX"));
+    assert!(fails(&format, directory.path()).contains("is a directory"));
+    std::fs::File::create(file("holes")).unwrap().set_len(8 << 20).unwrap();
+    assert!(fails(&format, &file("holes")).contains("fallocate -l 8388608"));
+    let small = ["format", "--hosts", "2", "--create", "64K"];
+    let refused = fails(&small, &file("small"));
+    assert!(refused.contains("has no room for its control area"), "{refused}");
+    let lease = ["format", "--hosts", "2", "--create", "8M", "--lease", "200ms"];
+    assert!(fails(&lease, &file("lease")).contains("heartbeat and lease"));
+}

@@ -1,0 +1,228 @@
+//! What the agent of a host does, without I/O: time and packets in, packets out.
+//!
+//! An [`Agent`] keeps its host's control area and reads those of others. [`tick`](Agent::tick) is to be
+//! called often; what local processes say goes into [`handle`](Agent::handle), and what they have to be told
+//! comes out of [`poll`](Agent::poll).
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | the host's own life: claiming a number, heartbeats, coming back |
+//! | `peers.rs` | other hosts: who is believed, who is dead, mail |
+//! | `processes.rs` | local processes: joining and ending, extents |
+//! | `names.rs` | names |
+//!
+//! **Everything that another agent could need after a restart of this one is in the control area before it
+//! is acted upon.** What is not there (which process talks to whom) the processes say again.
+
+mod names;
+mod peers;
+mod processes;
+
+use std::collections::VecDeque;
+
+use notnets_memory::region::layout::Layout;
+use notnets_memory::region::superblock::{Superblock, Uuid};
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::packet::ToProcess;
+use super::table::{Control, ExtentEntry, HostRecord, HostState, Life, ServiceEntry};
+use peers::Peer;
+use processes::Process;
+
+pub use peers::MAIL_HEADER;
+pub use processes::Identity;
+
+/// A number that nobody had is claimed for so many heartbeats.
+const CLAIM_HEARTBEATS: u64 = 3;
+
+/// An agent of one host.
+#[derive(Debug)]
+pub struct Agent<W, R> {
+    host: u16,
+    uuid: Uuid,
+    /// Nanoseconds between two heartbeats, and without one.
+    heartbeat: u64,
+    lease: u64,
+    own: Control<W>,
+    record: HostRecord,
+    phase: Phase,
+    /// By host; nothing at our own place.
+    peers: Vec<Option<Peer<R>>>,
+    processes: Vec<Process>,
+    extents: Vec<ExtentEntry>,
+    services: Vec<Option<ServiceEntry>>,
+    told: VecDeque<(u16, ToProcess)>,
+}
+
+/// What an agent begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The time, in nanoseconds since the host booted.
+    pub now: u64,
+    /// Tells this boot of the host from others.
+    pub boot: u32,
+    /// A random number, for a new life.
+    pub life: Life,
+}
+
+/// How far the agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It looks until then whether the host's number is its alone.
+    Claiming {
+        /// In nanoseconds since the host booted.
+        until: u64,
+    },
+    /// It does its work.
+    Running,
+}
+
+/// Why an agent can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Over {
+    /// Another host has the same number.
+    #[error("another host writes the partition of host {0}: each host needs a number of its own")]
+    Duplicate(u16),
+    /// Others believe this life of the host dead, or have every reason to. It has to begin a new one.
+    #[error("this host was away for longer than the lease, and begins a new life")]
+    Lapsed,
+}
+
+impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
+    /// The agent of a host, with the control areas of all hosts (at its own place nothing). If the last
+    /// one stopped just now it goes on where that was; else it begins a new life.
+    ///
+    /// `is_alive` says of a process of this boot whether it still runs.
+    pub fn start(
+        superblock: &Superblock,
+        layout: Layout,
+        host: u16,
+        own: W,
+        peers: Vec<Option<R>>,
+        start: Start,
+        is_alive: impl Fn(&super::table::ProcessEntry) -> bool,
+    ) -> Self {
+        let uuid = superblock.uuid;
+        let own = Control::of_own(own, layout, uuid, host);
+        let lease = u64::from(superblock.lease_ms) * 1_000_000;
+        let heartbeat = u64::from(superblock.heartbeat_ms) * 1_000_000;
+        let before = own.host().unwrap_or_default();
+        let resumes = before.state == HostState::Running
+            && before.boot == start.boot
+            && start.now.saturating_sub(before.beat_at) < lease;
+        let (record, phase) = match resumes {
+            true => (before, Phase::Running),
+            false => {
+                let record = HostRecord {
+                    life: start.life,
+                    beat: before.beat + 1,
+                    lives: before.lives + 1,
+                    names: before.names + 1,
+                    beat_at: start.now,
+                    state: HostState::Claiming,
+                    boot: start.boot,
+                };
+                // Who is there overwrites the claim with its next heartbeat. Who may only be asleep is
+                // waited for.
+                let nobody = before.state == HostState::Left;
+                let wait = if nobody { heartbeat * CLAIM_HEARTBEATS } else { lease };
+                (record, Phase::Claiming { until: start.now.saturating_add(wait) })
+            }
+        };
+        let with = |(peer, memory): (usize, Option<R>)| {
+            let control = Control::of_peer(memory?, layout, uuid, peer as u16);
+            let said = own.peer(peer as u16).unwrap_or_default();
+            Some(Peer::new(control, said, start.now))
+        };
+        let peers = peers.into_iter().enumerate().map(with).collect();
+        let mut agent = Self {
+            host,
+            uuid,
+            heartbeat,
+            lease,
+            own,
+            record,
+            phase,
+            peers,
+            processes: Vec::new(),
+            extents: Vec::new(),
+            services: Vec::new(),
+            told: VecDeque::new(),
+        };
+        let same_boot = before.boot == start.boot;
+        agent.take_stock(resumes, |entry| same_boot && is_alive(entry));
+        agent
+    }
+
+    /// How far it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The host's present life.
+    pub fn life(&self) -> Life {
+        self.record.life
+    }
+
+    /// The hosts that are believed to be there.
+    pub fn hosts_up(&self) -> Vec<u16> {
+        let up = |(host, peer): (usize, &Option<Peer<R>>)| peer.as_ref()?.is_up().then_some(host as u16);
+        self.peers.iter().enumerate().filter_map(up).collect()
+    }
+
+    /// Does what is due at `now`, in nanoseconds since the host booted.
+    ///
+    /// # Errors
+    /// When it can't go on.
+    pub fn tick(&mut self, now: u64) -> Result<(), Over> {
+        if let Phase::Claiming { until } = self.phase {
+            // The line is another host's as soon as that has written it.
+            if self.seen_by_others().is_some() {
+                return Err(Over::Duplicate(self.host));
+            }
+            if now < until {
+                return Ok(());
+            }
+            self.phase = Phase::Running;
+            self.record.state = HostState::Running;
+            self.beat(now);
+        }
+        if now.saturating_sub(self.record.beat_at) >= self.lease {
+            return Err(Over::Lapsed);
+        }
+        let beats = now.saturating_sub(self.record.beat_at) >= self.heartbeat;
+        if beats {
+            // Who only claims our number finds our next heartbeat there.
+            if self.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
+                return Err(Over::Duplicate(self.host));
+            }
+            self.beat(now);
+        }
+        for host in 0..self.peers.len() as u16 {
+            self.visit(host, now, beats)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves in order: others need not wait for the lease.
+    pub fn leave(&mut self) {
+        self.record.state = HostState::Left;
+        self.own.set_host(&self.record);
+    }
+
+    /// What a local process has to be told next.
+    pub fn poll(&mut self) -> Option<(u16, ToProcess)> {
+        self.told.pop_front()
+    }
+
+    /// Whose record others see in our place, if it is not ours.
+    fn seen_by_others(&self) -> Option<HostRecord> {
+        self.own.host_as_seen().filter(|record| record.life != self.record.life)
+    }
+
+    fn beat(&mut self, now: u64) {
+        self.record.beat += 1;
+        self.record.beat_at = now;
+        self.own.set_host(&self.record);
+    }
+}

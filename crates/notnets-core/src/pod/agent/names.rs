@@ -1,0 +1,91 @@
+//! Names: what this host serves, and who serves what.
+
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::Agent;
+use crate::name::Name;
+use crate::pod::packet::MAX_PLACES;
+use crate::pod::table::{Address, ServiceEntry};
+
+impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
+    pub(super) fn serve(&mut self, process: u16, name: &Name) -> Result<(), String> {
+        let life = self.address(process).life;
+        let entry = ServiceEntry { process, life, name: name.clone() };
+        if self.services.iter().flatten().any(|served| *served == entry) {
+            return Ok(());
+        }
+        let free = self.services.iter().position(Option::is_none);
+        let free = free.ok_or_else(|| {
+            format!(
+                "host {} serves {} names in the pod, and has no room for more",
+                self.host,
+                self.services.len()
+            )
+        })?;
+        self.set_name(free, Some(entry));
+        Ok(())
+    }
+
+    pub(super) fn unserve(&mut self, process: u16, name: &Name) {
+        for index in 0..self.services.len() {
+            let served = self.services[index].as_ref();
+            if served.is_some_and(|served| served.process == process && served.name == *name) {
+                self.set_name(index, None);
+            }
+        }
+    }
+
+    /// A process has ended, and serves nothing any more.
+    pub(super) fn drop_names(&mut self, process: u16) {
+        for index in 0..self.services.len() {
+            if self.services[index].as_ref().is_some_and(|served| served.process == process) {
+                self.set_name(index, None);
+            }
+        }
+    }
+
+    /// Who serves a name: this host first, then the others in the order of their numbers from ours on.
+    pub(super) fn resolve(&self, name: &Name) -> Vec<Address> {
+        let hosts = self.peers.len() as u16;
+        let mut places = Vec::new();
+        for step in 0..hosts {
+            let host = (self.host + step) % hosts;
+            let of = |entry: &ServiceEntry| Address { host, process: entry.process, life: entry.life };
+            match &self.peers[usize::from(host)] {
+                None if host == self.host => {
+                    let own = self.services.iter().flatten().filter(|entry| entry.name == *name);
+                    places.extend(own.map(of));
+                }
+                Some(peer) if peer.is_up() => {
+                    places.extend(peer.services.iter().filter(|entry| entry.name == *name).map(of));
+                }
+                _ => {}
+            }
+        }
+        places.truncate(MAX_PLACES);
+        places
+    }
+
+    fn set_name(&mut self, index: usize, entry: Option<ServiceEntry>) {
+        self.own.set_service(index, entry.as_ref());
+        self.services[index] = entry;
+        self.record.names += 1;
+        self.own.set_host(&self.record);
+    }
+
+    /// Reads our own table when the agent begins. What nobody serves any more is taken out.
+    pub(super) fn take_stock_of_names(&mut self) {
+        let layout = *self.own.layout();
+        for index in 0..layout.services() {
+            let found = self.own.service(index).flatten();
+            let living = found.filter(|entry| {
+                self.lives(Address { host: self.host, process: entry.process, life: entry.life })
+            });
+            self.services.push(living);
+            let blank = self.own.is_blank(layout.service(index), notnets_memory::LINE);
+            if self.services[index].is_none() && !blank {
+                self.set_name(index, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Other hosts: whether they are believed, what of their processes is left, and mail.
+
+use std::collections::BTreeSet;
+
+use notnets_memory::seal::Seal;
+use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
+
+use super::{Agent, Over};
+use crate::pod::mailbox::{MailReader, MailWriter};
+use crate::pod::packet::ToProcess;
+use crate::pod::table::{Address, Control, HostRecord, HostState, Life, PeerRecord, ServiceEntry};
+
+/// Bytes before a message between processes: the mail's kind, to whom, from whom.
+pub const MAIL_HEADER: usize = 1 + 6 + 6;
+/// A message.
+const MESSAGE: u8 = 0;
+/// What was to be delivered could not be: the sender writes to nobody.
+const NOBODY: u8 = 1;
+/// Packets taken of a host before others get their turn.
+const BATCH: usize = 64;
+
+/// What is known of another host.
+#[derive(Debug)]
+pub(super) struct Peer<R> {
+    pub(super) control: Control<R>,
+    /// What we say of it in our control area.
+    said: PeerRecord,
+    /// Its record, and since when its heart has not beaten.
+    seen: HostRecord,
+    seen_at: u64,
+    state: State,
+    mail: Option<(MailWriter, MailReader)>,
+    /// Up to where in its `lives` and `names` its tables were read.
+    lives_read: u64,
+    names_read: Option<u64>,
+    pub(super) services: Vec<ServiceEntry>,
+    /// Local processes that were told that one of its processes is gone, and have not answered.
+    pending: BTreeSet<(u16, Address)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not believed to be there.
+    Absent,
+    /// Believed before our restart; its heart has not been seen to beat since.
+    Expected,
+    /// Its heart beats.
+    Up,
+}
+
+impl<R: ReadMemory> Peer<R> {
+    pub(super) fn new(control: Control<R>, said: PeerRecord, now: u64) -> Self {
+        let expected = said.known != Life::default() && said.known != said.dead;
+        Self {
+            control,
+            said,
+            seen: HostRecord::default(),
+            seen_at: now,
+            state: if expected { State::Expected } else { State::Absent },
+            mail: None,
+            lives_read: said.seen,
+            names_read: None,
+            services: Vec::new(),
+            pending: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+}
+
+impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
+    /// Looks at another host.
+    pub(super) fn visit(&mut self, host: u16, now: u64, thoroughly: bool) -> Result<(), Over> {
+        let Some(peer) = &mut self.peers[usize::from(host)] else { return Ok(()) };
+        let record = peer.control.host();
+        // A record that can't be read is no heartbeat.
+        if let Some(record) = record {
+            let beats = record.life == peer.seen.life && record.beat != peer.seen.beat;
+            let changed = beats || record.life != peer.seen.life;
+            peer.seen = record;
+            if changed {
+                peer.seen_at = now;
+            }
+            self.judge(host, record, beats);
+        }
+        let silent = self.peer(host).is_some_and(|peer| {
+            peer.state != State::Absent && now.saturating_sub(peer.seen_at) >= self.lease
+        });
+        if silent {
+            self.bury(host);
+        }
+        if self.peer(host).is_some_and(Peer::is_up) {
+            self.read_lives(host);
+            self.read_names(host);
+            self.read_mail(host);
+            self.write_mail(host);
+            if thoroughly {
+                self.hear(host)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn peer(&self, host: u16) -> Option<&Peer<R>> {
+        self.peers.get(usize::from(host))?.as_ref()
+    }
+
+    fn peer_mut(&mut self, host: u16) -> Option<&mut Peer<R>> {
+        self.peers.get_mut(usize::from(host))?.as_mut()
+    }
+
+    /// What a host's record means: it goes, or it comes.
+    fn judge(&mut self, host: u16, record: HostRecord, beats: bool) {
+        let Some(peer) = self.peer(host) else { return };
+        let runs = record.state == HostState::Running;
+        if peer.state != State::Absent && (!runs || record.life != peer.said.known) {
+            self.bury(host);
+        }
+        let Some(peer) = self.peer(host) else { return };
+        let let_go = peer.pending.is_empty() && !self.is_incomplete();
+        let known = record.life == peer.said.known;
+        let believable = runs && beats && record.life != peer.said.dead && (known || let_go);
+        if believable && peer.state != State::Up {
+            self.welcome(host, record);
+        }
+    }
+
+    /// A host is there, in a life that was not buried.
+    fn welcome(&mut self, host: u16, record: HostRecord) {
+        let Some(peer) = self.peer_mut(host) else { return };
+        if peer.said.known != record.life {
+            peer.said.known = record.life;
+            // None of our processes has met any of its own.
+            peer.said.seen = record.lives;
+            peer.lives_read = record.lives;
+            let said = peer.said;
+            // Its life before has read the last of our extents. That stands before it is known.
+            self.forget_exposure(host, u64::MAX);
+            self.own.set_peer(host, &said);
+        }
+        let own = self.mail_seal(self.host, self.record.life, host, record.life);
+        let theirs = self.mail_seal(host, record.life, self.host, self.record.life);
+        let layout = *self.own.layout();
+        let (our_mail, our_taken) = (layout.mailbox(host.into()), layout.taken(host.into()));
+        let (their_mail, their_taken) = (layout.mailbox(self.host.into()), layout.taken(self.host.into()));
+        let Some(peer) = &mut self.peers[usize::from(host)] else { return };
+        let writer = MailWriter::open(
+            &part(self.own.memory(), our_mail.start, our_mail.len()),
+            &part(peer.control.memory(), their_taken, LINE),
+            own,
+        );
+        let reader = MailReader::open(
+            &part(peer.control.memory(), their_mail.start, their_mail.len()),
+            &part(self.own.memory(), our_taken, LINE),
+            theirs,
+        );
+        peer.mail = Some((writer, reader));
+        peer.names_read = None;
+        peer.state = State::Up;
+    }
+
+    /// A host's life is over: nothing of it is believed from now on.
+    fn bury(&mut self, host: u16) {
+        let Some(peer) = self.peer_mut(host) else { return };
+        peer.state = State::Absent;
+        peer.mail = None;
+        peer.services.clear();
+        peer.said.dead = peer.said.known;
+        let said = peer.said;
+        self.own.set_peer(host, &said);
+        self.tell_gone(host, false, |_| false);
+    }
+
+    /// Processes of this host that met one which does not live have to let go of it.
+    fn tell_gone(&mut self, host: u16, ended: bool, lives: impl Fn(Address) -> bool) {
+        for process in 0..self.processes.len() as u16 {
+            let contacts = &mut self.processes[usize::from(process)].contacts;
+            let gone: Vec<_> = contacts.extract_if(.., |met| met.host == host && !lives(*met)).collect();
+            for address in gone {
+                self.say_gone(process, address, ended);
+            }
+        }
+    }
+
+    /// Tells one process that another is gone, and waits for its answer.
+    pub(super) fn say_gone(&mut self, process: u16, address: Address, ended: bool) {
+        if let Some(peer) = self.peer_mut(address.host) {
+            peer.pending.insert((process, address));
+        }
+        self.tell(process, ToProcess::Gone { address, ended });
+    }
+
+    /// A local process reads nothing of that one any more.
+    pub(super) fn on_done(&mut self, process: u16, address: Address) {
+        if let Some(peer) = self.peer_mut(address.host) {
+            peer.pending.remove(&(process, address));
+        }
+        self.settle_lives(address.host);
+    }
+
+    /// A local process has ended: it reads nothing at all.
+    pub(super) fn on_done_all(&mut self, process: u16) {
+        for host in 0..self.peers.len() as u16 {
+            if let Some(peer) = self.peer_mut(host) {
+                peer.pending.retain(|(waiting, _)| *waiting != process);
+            }
+        }
+        self.settle_all();
+    }
+
+    pub(super) fn settle_all(&mut self) {
+        for host in 0..self.peers.len() as u16 {
+            self.settle_lives(host);
+        }
+    }
+
+    /// Reads which of a host's processes live, when some have ended.
+    fn read_lives(&mut self, host: u16) {
+        let layout = *self.own.layout();
+        let Some(peer) = self.peer(host) else { return };
+        let lives = peer.seen.lives;
+        if lives == peer.lives_read {
+            return;
+        }
+        let mut living = Vec::with_capacity(layout.processes());
+        for process in 0..layout.processes() {
+            match peer.control.process(process) {
+                Some(entry) => living.push(entry.lives.then_some(entry.life)),
+                None if peer.control.is_blank(layout.process(process), LINE) => living.push(None),
+                // It is being written: next time.
+                None => return,
+            }
+        }
+        self.tell_gone(host, true, |met| living.get(usize::from(met.process)) == Some(&Some(met.life)));
+        if let Some(peer) = self.peer_mut(host) {
+            peer.lives_read = lives;
+        }
+        self.settle_lives(host);
+    }
+
+    /// A local process has met one of a host's before our restart: does it still live?
+    pub(super) fn read_lives_again(&mut self, host: u16) {
+        let Some(peer) = self.peer_mut(host) else { return };
+        match peer.state {
+            State::Up => {
+                // Whatever was read, once more.
+                peer.lives_read = peer.seen.lives.wrapping_sub(1);
+                self.read_lives(host);
+            }
+            // It comes up, or is buried.
+            State::Expected => peer.lives_read = peer.lives_read.wrapping_sub(1),
+            State::Absent => self.tell_gone(host, false, |_| false),
+        }
+    }
+
+    /// Says up to where all of our processes have let go of those of a host that ended.
+    fn settle_lives(&mut self, host: u16) {
+        if self.is_incomplete() {
+            return;
+        }
+        let Some(peer) = self.peer_mut(host) else { return };
+        if peer.state == State::Up && peer.pending.is_empty() && peer.said.seen != peer.lives_read {
+            peer.said.seen = peer.lives_read;
+            let said = peer.said;
+            self.own.set_peer(host, &said);
+        }
+    }
+
+    /// Reads what a host serves, when that has changed.
+    fn read_names(&mut self, host: u16) {
+        let layout = *self.own.layout();
+        let Some(peer) = self.peer_mut(host) else { return };
+        let names = peer.seen.names;
+        if peer.names_read == Some(names) {
+            return;
+        }
+        let mut services = Vec::new();
+        for service in 0..layout.services() {
+            match peer.control.service(service) {
+                Some(entry) => services.extend(entry),
+                None if peer.control.is_blank(layout.service(service), LINE) => {}
+                // It is being written: next time.
+                None => return,
+            }
+        }
+        peer.services = services;
+        peer.names_read = Some(names);
+    }
+
+    /// What a host says of us: that we are dead, or up to where it has let go of our processes.
+    fn hear(&mut self, host: u16) -> Result<(), Over> {
+        let own = self.record.life;
+        let heard = self.peer(host).and_then(|peer| peer.control.peer(self.host));
+        let Some(heard) = heard else { return Ok(()) };
+        if heard.dead == own {
+            // So that nobody takes this life up again.
+            self.leave();
+            return Err(Over::Lapsed);
+        }
+        if heard.known == own {
+            self.forget_exposure(host, heard.seen);
+        }
+        Ok(())
+    }
+
+    /// From a process of ours to one elsewhere.
+    pub(super) fn post(&mut self, from: Address, to: Address, body: &[u8]) -> bool {
+        let mail = mail(MESSAGE, to, from, body);
+        let Some((writer, _)) = self.peer_mut(to.host).and_then(|peer| peer.mail.as_mut()) else {
+            return false;
+        };
+        let posted = writer.send(mail).is_ok();
+        self.write_mail(to.host);
+        posted
+    }
+
+    fn write_mail(&mut self, host: u16) {
+        let layout = *self.own.layout();
+        let Some(peer) = &mut self.peers[usize::from(host)] else { return };
+        let Some((writer, _)) = peer.mail.as_mut().filter(|(writer, _)| writer.is_waiting()) else { return };
+        let slots = layout.mailbox(host.into());
+        let taken = part(peer.control.memory(), layout.taken(self.host.into()), LINE);
+        writer.flush(&part(self.own.memory(), slots.start, slots.len()), &taken);
+    }
+
+    fn read_mail(&mut self, host: u16) {
+        let layout = *self.own.layout();
+        for _ in 0..BATCH {
+            let Some(peer) = &mut self.peers[usize::from(host)] else { return };
+            let Some((_, reader)) = &mut peer.mail else { return };
+            let slots = layout.mailbox(self.host.into());
+            let slots = part(peer.control.memory(), slots.start, slots.len());
+            let taken = part(self.own.memory(), layout.taken(host.into()), LINE);
+            let Some(mail) = reader.receive(&slots, &taken) else { return };
+            self.on_mail(host, &mail);
+        }
+    }
+
+    fn on_mail(&mut self, host: u16, mail: &[u8]) {
+        // What is no mail is nobody's.
+        let Some((header, body)) = mail.split_first_chunk::<MAIL_HEADER>() else { return };
+        let address = |host: u16, at: usize| Address {
+            host,
+            process: u16::from_le_bytes([header[at], header[at + 1]]),
+            life: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
+        };
+        let (to, from) = (address(self.host, 1), address(host, 7));
+        match (header[0], self.lives(to)) {
+            (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
+            (MESSAGE, false) => {
+                let answer = self::mail(NOBODY, from, to, &[]);
+                if let Some((writer, _)) = self.peer_mut(host).and_then(|peer| peer.mail.as_mut()) {
+                    // If that is full too, the host's own account of lives tells.
+                    let _ = writer.send(answer);
+                }
+            }
+            (NOBODY, true) => self.say_gone(to.process, from, true),
+            _ => {}
+        }
+    }
+
+    fn mail_seal(&self, from: u16, from_life: Life, to: u16, to_life: Life) -> Seal {
+        let hosts = u64::from(from) << 16 | u64::from(to);
+        let lives = from_life.0.into_iter().chain(to_life.0);
+        Seal::new(self.uuid.words().into_iter().chain([hosts]).chain(lives))
+    }
+}
+
+fn mail(kind: u8, to: Address, from: Address, body: &[u8]) -> Vec<u8> {
+    let mut mail = Vec::with_capacity(MAIL_HEADER + body.len());
+    mail.push(kind);
+    for Address { process, life, .. } in [to, from] {
+        mail.extend(process.to_le_bytes());
+        mail.extend(life.to_le_bytes());
+    }
+    mail.extend(body);
+    mail
+}
+
+fn part<M: ReadMemory>(memory: &M, byte: usize, bytes: usize) -> Part<'_, M> {
+    Part::new(memory, byte / WORD, bytes / WORD)
+}

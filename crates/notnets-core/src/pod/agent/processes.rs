@@ -1,0 +1,324 @@
+//! The processes of this host, and the extents that they write.
+
+use std::collections::BTreeSet;
+
+use notnets_memory::{LINE, ReadMemory, WriteMemory};
+
+use super::{Agent, Phase};
+use crate::pod::packet::{FromProcess, ToProcess};
+use crate::pod::table::{Address, ExtentEntry, ExtentState, Hosts, Life, ProcessEntry};
+
+/// Packets that wait for a process which has not come back since the agent's restart, at most.
+const MAX_WAITING: usize = 1024;
+
+/// What is known of a process number.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    entry: ProcessEntry,
+    /// Is there a connection to it?
+    joined: bool,
+    /// Has it said whom it knows? Only those that come back have something to say.
+    told_all: bool,
+    /// It does not count any more, but still runs: what it writes must not be given to others.
+    lingers: bool,
+    /// Processes elsewhere with which it has exchanged anything.
+    pub(super) contacts: BTreeSet<Address>,
+    waiting: Vec<ToProcess>,
+}
+
+/// Who a process is, by the kernel's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its process id.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// When it began, as the kernel counts.
+    pub began: u64,
+}
+
+impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
+    /// A process connects. Its answer is told.
+    ///
+    /// # Errors
+    /// With a sentence when it can't be in the pod now.
+    pub fn join(
+        &mut self,
+        identity: Identity,
+        token: [u64; 2],
+        before: Option<(Life, Address)>,
+    ) -> Result<u16, String> {
+        if self.phase != Phase::Running {
+            return Err("the agent has just begun, and looks whether its host's number is its alone".into());
+        }
+        let returns = before.filter(|(life, address)| {
+            let known = self.processes.get(usize::from(address.process));
+            *life == self.record.life
+                && self.lives(*address)
+                && known.is_some_and(|known| {
+                    !known.joined && known.entry.token == token && known.entry.pid == identity.pid
+                })
+        });
+        let process = match returns {
+            Some((_, address)) => address.process,
+            None => self.admit(identity, token)?,
+        };
+        let known = &mut self.processes[usize::from(process)];
+        (known.joined, known.told_all) = (true, returns.is_none());
+        let (life, waiting) = (known.entry.life, std::mem::take(&mut known.waiting));
+        let address = Address { host: self.host, process, life };
+        self.told.push_back((process, ToProcess::Joined { life: self.record.life, address }));
+        self.told.extend(waiting.into_iter().map(|packet| (process, packet)));
+        Ok(process)
+    }
+
+    fn admit(&mut self, identity: Identity, token: [u64; 2]) -> Result<u16, String> {
+        let free = self.processes.iter().position(|known| !known.entry.lives && !known.lingers);
+        let process = free.ok_or_else(|| {
+            format!(
+                "host {} has {} processes in the pod, and no room for more",
+                self.host,
+                self.processes.len()
+            )
+        })?;
+        let Identity { pid, uid, gid, began } = identity;
+        let known = &mut self.processes[process];
+        // More than any that was given before, also if the entry was lost.
+        let life = (known.entry.life + 1).max(self.record.beat as u32);
+        known.entry =
+            ProcessEntry { lives: true, life, pid, uid, gid, began, token, exposed: Hosts::default() };
+        self.own.set_process(process, &known.entry);
+        Ok(process as u16)
+    }
+
+    /// A process has ended, or does not count any more though it still `runs`: then call
+    /// [`reap`](Self::reap) when it has ended.
+    pub fn end(&mut self, process: u16, runs: bool) {
+        let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
+        if !known.entry.lives {
+            return;
+        }
+        known.entry.lives = false;
+        (known.joined, known.lingers) = (false, runs);
+        known.contacts.clear();
+        known.waiting.clear();
+        let entry = known.entry;
+        self.own.set_process(process.into(), &entry);
+        self.drop_names(process);
+        self.record.lives += 1;
+        self.own.set_host(&self.record);
+        if !runs {
+            self.release_extents(process);
+        }
+        self.on_done_all(process);
+    }
+
+    /// A process that did not count any more has ended.
+    pub fn reap(&mut self, process: u16) {
+        if let Some(known) = self.processes.get_mut(usize::from(process)).filter(|known| known.lingers) {
+            known.lingers = false;
+            self.release_extents(process);
+        }
+    }
+
+    /// Processes that are not connected: those that have to come back after the agent's restart, and those
+    /// that only linger.
+    pub fn away(&self) -> Vec<(u16, ProcessEntry)> {
+        let away = |known: &Process| known.lingers || known.entry.lives && !known.joined;
+        let all = self.processes.iter().enumerate().filter(|(_, known)| away(known));
+        all.map(|(process, known)| (process as u16, known.entry)).collect()
+    }
+
+    /// Is there a process that has not come back since our restart, and may know anybody?
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.processes.iter().any(|known| known.entry.lives && !known.told_all)
+    }
+
+    /// Does a process with that number and life live here?
+    pub(super) fn lives(&self, address: Address) -> bool {
+        let known = self.processes.get(usize::from(address.process));
+        address.host == self.host
+            && known.is_some_and(|known| known.entry.lives && known.entry.life == address.life)
+    }
+
+    pub(super) fn address(&self, process: u16) -> Address {
+        let life = self.processes[usize::from(process)].entry.life;
+        Address { host: self.host, process, life }
+    }
+
+    /// What a process says.
+    pub fn handle(&mut self, process: u16, packet: FromProcess) {
+        if !self.processes.get(usize::from(process)).is_some_and(|known| known.joined) {
+            return;
+        }
+        match packet {
+            FromProcess::Join { .. } => {
+                self.tell(process, ToProcess::Refused("it has joined already".into()))
+            }
+            FromProcess::Knows(address) => self.on_knows(process, address),
+            FromProcess::Ready => {
+                self.processes[usize::from(process)].told_all = true;
+                self.settle_all();
+            }
+            FromProcess::Grant => {
+                let granted = self.grant(process).map_or(ToProcess::NoExtent, ToProcess::Granted);
+                self.tell(process, granted);
+            }
+            FromProcess::Serve(name) => {
+                let answer = match self.serve(process, &name) {
+                    Ok(()) => ToProcess::Serving(name),
+                    Err(text) => ToProcess::NotServing(name, text),
+                };
+                self.tell(process, answer);
+            }
+            FromProcess::Unserve(name) => self.unserve(process, &name),
+            FromProcess::Resolve { query, name } => {
+                let places = self.resolve(&name);
+                self.tell(process, ToProcess::Resolved { query, places });
+            }
+            FromProcess::Send { to, body } => self.send(process, to, &body),
+            FromProcess::Done(address) => self.on_done(process, address),
+        }
+    }
+
+    /// It has links from before our restart.
+    fn on_knows(&mut self, process: u16, address: Address) {
+        let there = self.peers.get(usize::from(address.host)).is_some_and(Option::is_some);
+        if !there || self.lives(address) {
+            return;
+        }
+        self.processes[usize::from(process)].contacts.insert(address);
+        // Whether it lives still is looked up like a death that was just announced.
+        self.read_lives_again(address.host);
+    }
+
+    fn send(&mut self, process: u16, to: Address, body: &[u8]) {
+        let from = self.address(process);
+        if to.host == self.host {
+            match self.lives(to) {
+                true => self.deliver(to.process, from, body.to_vec()),
+                false => self.tell(process, ToProcess::Gone { address: to, ended: true }),
+            }
+            return;
+        }
+        // In the table before anything that it says can be read.
+        let known = &mut self.processes[usize::from(process)];
+        if usize::from(to.host) < self.peers.len() && known.entry.exposed.insert(to.host) {
+            self.own.set_process(process.into(), &known.entry);
+        }
+        match self.post(from, to, body) {
+            true => {
+                self.processes[usize::from(process)].contacts.insert(to);
+            }
+            false => self.say_gone(process, to, false),
+        }
+    }
+
+    pub(super) fn deliver(&mut self, process: u16, from: Address, body: Vec<u8>) {
+        if from.host != self.host {
+            self.processes[usize::from(process)].contacts.insert(from);
+        }
+        self.tell(process, ToProcess::Mail { from, body });
+    }
+
+    pub(super) fn tell(&mut self, process: u16, packet: ToProcess) {
+        let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
+        if known.joined {
+            self.told.push_back((process, packet));
+        } else if known.entry.lives && known.waiting.len() < MAX_WAITING {
+            known.waiting.push(packet);
+        }
+    }
+
+    fn grant(&mut self, process: u16) -> Option<u32> {
+        let extent = self.extents.iter().position(|extent| extent.state == ExtentState::Free)?;
+        let life = self.processes[usize::from(process)].entry.life;
+        let granted = ExtentEntry { state: ExtentState::Granted, process, life, ..ExtentEntry::default() };
+        self.extents[extent] = granted;
+        self.own.set_extent(extent, &granted);
+        Some(extent as u32)
+    }
+
+    /// What a process wrote is kept until nobody reads it any more.
+    fn release_extents(&mut self, process: u16) {
+        let ProcessEntry { life, exposed, .. } = self.processes[usize::from(process)].entry;
+        for index in 0..self.extents.len() {
+            let extent = self.extents[index];
+            if extent.state == ExtentState::Granted && extent.process == process {
+                // Of an earlier life nothing is known.
+                let exposed = if extent.life == life { exposed } else { self.all_others() };
+                self.keep_extent(index, exposed);
+            }
+        }
+    }
+
+    fn keep_extent(&mut self, index: usize, exposed: Hosts) {
+        let free = exposed.is_empty();
+        let lives = self.record.lives;
+        self.extents[index] = match free {
+            true => ExtentEntry::default(),
+            false => ExtentEntry { state: ExtentState::Kept, exposed, lives, ..self.extents[index] },
+        };
+        self.own.set_extent(index, &self.extents[index]);
+    }
+
+    /// A host has let go of what ended up to there.
+    pub(super) fn forget_exposure(&mut self, host: u16, lives: u64) {
+        for index in 0..self.extents.len() {
+            let extent = &mut self.extents[index];
+            let kept = extent.state == ExtentState::Kept && extent.exposed.contains(host);
+            if kept && extent.lives <= lives {
+                extent.exposed.remove(host);
+                if extent.exposed.is_empty() {
+                    *extent = ExtentEntry::default();
+                }
+                self.own.set_extent(index, &self.extents[index]);
+            }
+        }
+    }
+
+    fn all_others(&self) -> Hosts {
+        let mut hosts = Hosts::default();
+        for host in (0..self.peers.len() as u16).filter(|host| *host != self.host) {
+            hosts.insert(host);
+        }
+        hosts
+    }
+
+    /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
+    /// life nobody of the old one counts.
+    pub(super) fn take_stock(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
+        let layout = *self.own.layout();
+        for process in 0..layout.processes() {
+            let mut known =
+                Process { entry: self.own.process(process).unwrap_or_default(), ..Process::default() };
+            let unreadable =
+                known.entry == ProcessEntry::default() && !self.own.is_blank(layout.process(process), LINE);
+            if known.entry.lives && !resumes || unreadable {
+                known.lingers = known.entry.lives && runs(&known.entry);
+                known.entry.lives = false;
+                self.own.set_process(process, &known.entry);
+                self.record.lives += 1;
+            }
+            self.processes.push(known);
+        }
+        self.own.set_host(&self.record);
+        for index in 0..layout.extents() {
+            let blank = self.own.is_blank(layout.extent_entry(index), LINE);
+            let lost = ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() };
+            let found = self.own.extent(index).unwrap_or(if blank { ExtentEntry::default() } else { lost });
+            self.extents.push(found);
+            let owner = self.processes.get(usize::from(found.process));
+            let owned = owner.is_some_and(|owner| owner.entry.life == found.life);
+            let used = owner.is_some_and(|owner| owned && (owner.entry.lives || owner.lingers));
+            if found.state == ExtentState::Granted && !used {
+                let exposed = owner.filter(|_| owned).map(|owner| owner.entry.exposed);
+                let exposed = exposed.unwrap_or_else(|| self.all_others());
+                self.keep_extent(index, exposed);
+            }
+        }
+        self.take_stock_of_names();
+    }
+}

@@ -1,0 +1,396 @@
+//! The agent of a host with its I/O: a Unix socket for local processes, the region, the clock.
+//!
+//! One thread does it all: it looks at other hosts every [`BUSY`] while there is mail, and every [`IDLE`]
+//! when there is none, and in between it serves its sockets.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use notnets_memory::process::{is_gone, peer_credentials, peer_pidfd};
+use notnets_memory::region::{OwnError, Region};
+use notnets_memory::{OwnMemory, PeerMemory};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
+    socket_with,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::agent::{Agent, Identity, Over, Start};
+use super::packet::{FromProcess, ToProcess};
+use super::table::{Life, ProcessEntry};
+use super::wire::{self, Came};
+use crate::link::rendezvous::Directory;
+use crate::name::Name;
+
+/// How often other hosts are looked at while there is something to carry.
+const BUSY: Duration = Duration::from_millis(1);
+/// How often when there is not.
+const IDLE: Duration = Duration::from_millis(10);
+/// So many looks after the last packet are busy ones.
+const BUSY_LOOKS: u32 = 200;
+/// Packets that a process has not read, at most; then it is cut off.
+const MAX_UNREAD: usize = 4096;
+const BACKLOG: i32 = 128;
+/// Longer paths don't fit in a Unix socket's address.
+const MAX_PATH: usize = 107;
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The region has not so many hosts.
+    #[error("the region is for {hosts} hosts: there is no host {host}, the last is {}", hosts - 1)]
+    NoSuchHost {
+        /// What was asked for.
+        host: u16,
+        /// How many there are.
+        hosts: usize,
+    },
+    /// Another agent on this machine has the same host.
+    #[error("host {0} has an agent already on this machine")]
+    Running(u16),
+    /// Another agent serves the same pod from the same directory.
+    #[error("{} belongs to an agent that runs: each directory has one for each pod", .0.display())]
+    InUse(PathBuf),
+    /// The pod's name is none that names can have.
+    #[error("the pod is called {0:?}, which can't be a name: format the region with another one")]
+    PodName(String),
+    /// The region can't be written.
+    #[error("the control area can't be used: {0}")]
+    Own(#[from] OwnError),
+    /// The kernel refused something.
+    #[error("could not {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// It can't go on.
+    #[error(transparent)]
+    Over(#[from] Over),
+}
+
+fn io_error<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> DaemonError {
+    move |source| DaemonError::Io { step, source: source.into() }
+}
+
+/// Where the agent of a pod listens in a rendezvous directory. Names don't begin with a dot.
+pub fn socket_path(directory: &Directory, pod: &Name) -> PathBuf {
+    directory.path().join(format!(".pod-{pod}"))
+}
+
+/// An agent that listens.
+#[derive(Debug)]
+pub struct Daemon {
+    region: Region,
+    host: u16,
+    agent: Option<Agent<OwnMemory, PeerMemory>>,
+    listener: OwnedFd,
+    path: PathBuf,
+    _claim: OwnedFd,
+    /// Those that have not said who they are.
+    strangers: Vec<Connection>,
+    /// By the number of the process.
+    processes: HashMap<u16, Connection>,
+    looks: u32,
+}
+
+/// A process at the other end of a socket.
+#[derive(Debug)]
+struct Connection {
+    socket: OwnedFd,
+    pidfd: Option<OwnedFd>,
+    identity: Identity,
+    unread: VecDeque<(Vec<u8>, bool)>,
+    over: bool,
+}
+
+impl Daemon {
+    /// Begins the agent of a host: claims its partition, and listens in the directory.
+    ///
+    /// # Errors
+    /// When there is another one, or no such host.
+    pub fn start(region: Region, host: u16, directory: &Directory) -> Result<Self, DaemonError> {
+        let hosts = region.layout().hosts();
+        if usize::from(host) >= hosts {
+            return Err(DaemonError::NoSuchHost { host, hosts });
+        }
+        let pod = &region.superblock().pod;
+        let pod: Name = pod.parse().map_err(|_| DaemonError::PodName(pod.clone()))?;
+        let claim = region.claim(host.into()).map_err(io_error("claim the partition"))?;
+        let claim = claim.ok_or(DaemonError::Running(host))?;
+        std::fs::create_dir_all(directory.path()).map_err(io_error("make the rendezvous directory"))?;
+        let path = socket_path(directory, &pod);
+        let listener = listen_at(&path)?;
+        let mut daemon = Self {
+            region,
+            host,
+            agent: None,
+            listener,
+            path,
+            _claim: claim,
+            strangers: Vec::new(),
+            processes: HashMap::new(),
+            looks: 0,
+        };
+        daemon.begin()?;
+        Ok(daemon)
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Works until it is told to stop. Then it leaves in order.
+    ///
+    /// # Errors
+    /// When another host takes itself for this one.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), DaemonError> {
+        while !stop.load(Ordering::Relaxed) {
+            self.turn()?;
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Leaves in order: other hosts need not wait for the lease.
+    pub fn leave(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.leave();
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// One look at everything, and a wait for more.
+    ///
+    /// # Errors
+    /// When another host takes itself for this one.
+    pub fn turn(&mut self) -> Result<(), DaemonError> {
+        self.wait();
+        self.accept();
+        self.hear_strangers();
+        self.hear_processes();
+        if let Some(agent) = &mut self.agent {
+            match agent.tick(now()) {
+                Ok(()) => {}
+                Err(Over::Lapsed) => self.begin()?,
+                Err(over) => return Err(over.into()),
+            }
+        }
+        self.mind_the_absent();
+        self.tell();
+        Ok(())
+    }
+
+    /// Begins a life of the host, or goes on with the last. Processes have to come back for a new one.
+    fn begin(&mut self) -> Result<(), DaemonError> {
+        self.agent = None;
+        self.processes.clear();
+        let layout = *self.region.layout();
+        let own = self.region.own(layout.control(self.host.into()))?.carve(layout.control(0).len());
+        let peer = |host: usize| {
+            let control = layout.control(host);
+            (host != usize::from(self.host)).then(|| self.region.peer(control).expect("within the region"))
+        };
+        let peers = (0..layout.hosts()).map(peer).collect();
+        let start = Start { now: now(), boot: boot(), life: random_life() };
+        let superblock = self.region.superblock();
+        self.agent = Some(Agent::start(superblock, layout, self.host, own, peers, start, runs));
+        Ok(())
+    }
+
+    fn wait(&mut self) {
+        let pause = if self.looks < BUSY_LOOKS { BUSY } else { IDLE };
+        self.looks = self.looks.saturating_add(1);
+        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        for connection in self.strangers.iter().chain(self.processes.values()) {
+            let room = if connection.unread.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::new(&connection.socket, PollFlags::IN | room));
+        }
+        let pause = Timespec { tv_sec: 0, tv_nsec: pause.as_nanos() as i64 };
+        // Interrupted or not, all is looked at next.
+        let _ = poll(&mut fds, Some(&pause));
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok((socket, _)) = acceptfrom_with(&self.listener, flags) {
+            let Ok(peer) = peer_credentials(&socket) else { continue };
+            let own = rustix::process::geteuid().as_raw();
+            if peer.uid != own && peer.uid != 0 {
+                let text = format!("uid {} is not that of the agent, {own}", peer.uid);
+                let _ = wire::send(&socket, &ToProcess::Refused(text).encode(), None);
+                continue;
+            }
+            let pid = peer.pid.unwrap_or(0);
+            let identity =
+                Identity { pid, uid: peer.uid, gid: peer.gid, began: began(pid).unwrap_or_default() };
+            let pidfd = peer_pidfd(&socket).ok();
+            self.strangers.push(Connection { socket, pidfd, identity, unread: VecDeque::new(), over: false });
+        }
+    }
+
+    fn hear_strangers(&mut self) {
+        for mut stranger in std::mem::take(&mut self.strangers) {
+            match wire::receive(&stranger.socket) {
+                Came::Nothing => self.strangers.push(stranger),
+                Came::Closed => {}
+                Came::Packet(bytes, _) => {
+                    let Ok(FromProcess::Join { token, before }) = FromProcess::decode(&bytes) else {
+                        continue;
+                    };
+                    let Some(agent) = &mut self.agent else { continue };
+                    match agent.join(stranger.identity, token, before) {
+                        Ok(process) => {
+                            self.looks = 0;
+                            self.processes.insert(process, stranger);
+                        }
+                        Err(text) => {
+                            stranger.push(ToProcess::Refused(text).encode(), false);
+                            stranger.flush(self.region.descriptor());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear_processes(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        for (process, connection) in &mut self.processes {
+            loop {
+                match wire::receive(&connection.socket) {
+                    Came::Nothing => break,
+                    Came::Closed => {
+                        connection.over = true;
+                        break;
+                    }
+                    Came::Packet(bytes, _) => {
+                        self.looks = 0;
+                        match FromProcess::decode(&bytes) {
+                            Ok(packet) => agent.handle(*process, packet),
+                            Err(_) => connection.over = true,
+                        }
+                    }
+                }
+            }
+            connection.over |= connection.pidfd.as_ref().is_some_and(is_gone);
+        }
+        self.processes.retain(|process, connection| {
+            if connection.over {
+                // One that only let go of us may still write.
+                let gone = connection.pidfd.as_ref().is_none_or(is_gone);
+                agent.end(*process, !gone);
+            }
+            !connection.over
+        });
+    }
+
+    /// Processes that have not come back, or should have ended.
+    fn mind_the_absent(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        for (process, entry) in agent.away() {
+            let runs = runs(&entry);
+            if !runs {
+                agent.end(process, false);
+                agent.reap(process);
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        while let Some((process, packet)) = agent.poll() {
+            self.looks = 0;
+            if let Some(connection) = self.processes.get_mut(&process) {
+                connection.push(packet.encode(), matches!(packet, ToProcess::Joined { .. }));
+            }
+        }
+        for connection in self.processes.values_mut() {
+            connection.flush(self.region.descriptor());
+        }
+    }
+}
+
+impl Connection {
+    fn push(&mut self, packet: Vec<u8>, with_region: bool) {
+        self.unread.push_back((packet, with_region));
+        self.over |= self.unread.len() > MAX_UNREAD;
+    }
+
+    fn flush(&mut self, region: BorrowedFd<'_>) {
+        while let Some((packet, with_region)) = self.unread.front() {
+            match wire::send(&self.socket, packet, with_region.then_some(region)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.over = true;
+                    self.unread.clear();
+                }
+                Ok(()) => {
+                    self.unread.pop_front();
+                }
+            }
+        }
+    }
+}
+
+/// Listens, in the place of one who does not any more.
+fn listen_at(path: &Path) -> Result<OwnedFd, DaemonError> {
+    if path.as_os_str().len() > MAX_PATH {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "the directory's path is too long");
+        return Err(DaemonError::Io { step: "listen", source });
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let make = || socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+    let address = SocketAddrUnix::new(path).map_err(io_error("listen"))?;
+    if connect(make().map_err(io_error("make a socket"))?, &address).is_ok() {
+        return Err(DaemonError::InUse(path.to_owned()));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(DaemonError::Io { step: "replace a dead agent's socket", source: error });
+        }
+        _ => {}
+    }
+    let socket = make().map_err(io_error("make a socket"))?;
+    bind(&socket, &address).map_err(io_error("bind a socket"))?;
+    listen(&socket, BACKLOG).map_err(io_error("listen"))?;
+    Ok(socket)
+}
+
+/// Nanoseconds since the host booted, also those it slept.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Tells this boot from others.
+fn boot() -> u32 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+}
+
+fn random_life() -> Life {
+    let bytes = crate::link::handshake::random();
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    Life([word(0), word(8)])
+}
+
+/// When a process began, in the kernel's ticks since boot.
+fn began(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, can hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Does this process of the present boot still run?
+fn runs(entry: &ProcessEntry) -> bool {
+    entry.pid != 0 && began(entry.pid) == Some(entry.began)
+}

@@ -1,0 +1,90 @@
+//! Why there is no link to a process of a pod.
+
+use std::io;
+
+use notnets_memory::lane::LaneError;
+
+use crate::limits::BadLimits;
+use crate::link::packet::{BadPacket, Refusal};
+use crate::name::Name;
+
+/// Why there is no link to a process of a pod.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// No agent of this pod on this host.
+    #[error(
+        "no agent of the pod {pod} answers at {path}: start one with `notnets agent --region … --host-id …` ({source})"
+    )]
+    NoAgent {
+        /// The pod.
+        pod: Name,
+        /// Where its agent would listen.
+        path: String,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The agent does not want us, or not now.
+    #[error("the agent of the pod says: {0}")]
+    Refused(String),
+    /// It was there, and is gone for longer than the lease.
+    #[error("the agent of the pod is gone")]
+    AgentGone,
+    /// No host serves the name.
+    #[error("no host of the pod {pod} serves {name}")]
+    NoService {
+        /// The pod.
+        pod: String,
+        /// The name.
+        name: Name,
+    },
+    /// This host has no memory left for links.
+    #[error("this host's part of the pod's region is full")]
+    Full,
+    /// A link's first segment is larger than what an agent grants at once.
+    #[error(
+        "a link takes {bytes} bytes, and the extents of the pod's region have {extent}: allow less metadata, or format the region with a larger --extent"
+    )]
+    Extent {
+        /// Bytes of the segment.
+        bytes: usize,
+        /// Bytes of an extent.
+        extent: usize,
+    },
+    /// Nothing came in time.
+    #[error("the other host did not answer in time")]
+    TimedOut,
+    /// The peer ended, or its host.
+    #[error("the process on host {0} is gone")]
+    Gone(u16),
+    /// The server refused.
+    #[error("the server refused the link, saying: {text}")]
+    LinkRefused {
+        /// Why.
+        reason: Refusal,
+        /// In a sentence.
+        text: String,
+    },
+    /// The peer said what it must not.
+    #[error("the process on the other host said something else than the handshake asks for")]
+    Unexpected,
+    /// It does not parse.
+    #[error("the process on the other host sent {0}")]
+    Packet(#[from] BadPacket),
+    /// Its limits are impossible.
+    #[error(transparent)]
+    Limits(#[from] BadLimits),
+    /// Its segment is not where it may be, or not what it said.
+    #[error("the segment of the process on the other host can't be used: {0}")]
+    Lane(#[from] LaneError),
+    /// Its segment is outside of its host's extents.
+    #[error("the process on host {0} offers memory that is not its host's")]
+    Place(u16),
+    /// The kernel refused something.
+    #[error("could not {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}

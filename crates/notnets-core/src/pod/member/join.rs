@@ -1,0 +1,88 @@
+//! Joining a pod, and joining it again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use notnets_memory::region::Region;
+use notnets_memory::region::file::RegionFile;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use super::PodError;
+use super::watcher::timespec;
+use crate::name::Name;
+use crate::pod::packet::{FromProcess, ToProcess};
+use crate::pod::table::{Address, Life};
+use crate::pod::wire::{self, Came};
+
+/// What an agent gave.
+pub(super) struct Joined {
+    pub(super) socket: OwnedFd,
+    pub(super) region: Option<Region>,
+    pub(super) life: Life,
+    pub(super) address: Address,
+}
+
+/// Why it did not.
+pub(super) enum Failed {
+    Io(io::Error),
+    Refused(String),
+    Region(String),
+}
+
+impl Failed {
+    /// The same for users.
+    pub(super) fn named(self, path: &Path, pod: &Name) -> PodError {
+        match self {
+            Self::Io(source) => {
+                PodError::NoAgent { pod: pod.clone(), path: path.display().to_string(), source }
+            }
+            Self::Refused(text) => PodError::Refused(text),
+            Self::Region(text) => PodError::Refused(format!("its region can't be used: {text}")),
+        }
+    }
+}
+
+/// Connects to the agent, and waits for its answer.
+pub(super) fn join(
+    path: &Path,
+    token: [u64; 2],
+    before: Option<(Life, Address)>,
+    deadline: Instant,
+) -> Result<Joined, Failed> {
+    let os = |errno: rustix::io::Errno| Failed::Io(errno.into());
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(os)?;
+    connect(&socket, &SocketAddrUnix::new(path).map_err(os)?).map_err(os)?;
+    wire::send(&socket, &FromProcess::Join { token, before }.encode(), None).map_err(Failed::Io)?;
+    let closed = || Failed::Io(io::Error::from(io::ErrorKind::ConnectionReset));
+    loop {
+        match wire::receive(&socket) {
+            Came::Packet(bytes, descriptor) => {
+                return match ToProcess::decode(&bytes) {
+                    Ok(ToProcess::Joined { life, address }) => {
+                        let region = descriptor.map(|descriptor| {
+                            let file = RegionFile::of(descriptor).map_err(|error| error.to_string());
+                            file.and_then(|file| Region::of(file).map_err(|error| error.to_string()))
+                        });
+                        let region = region.transpose().map_err(Failed::Region)?;
+                        Ok(Joined { socket, region, life, address })
+                    }
+                    Ok(ToProcess::Refused(text)) => Err(Failed::Refused(text)),
+                    _ => Err(closed()),
+                };
+            }
+            Came::Closed => return Err(closed()),
+            Came::Nothing => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left == Duration::ZERO {
+                    return Err(Failed::Io(io::ErrorKind::TimedOut.into()));
+                }
+                let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+                let _ = poll(&mut fds, Some(&timespec(left)));
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What two processes write to each other, through their agents, to make a link and to end it.
+
+use notnets_memory::seal::Seal;
+
+use crate::link::packet::Incarnation;
+
+/// A message between two processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Letter {
+    /// A client wants a link.
+    Hello {
+        /// The client's number for it.
+        link: u32,
+        /// A random number for the seals.
+        nonce: u64,
+        /// Where the client's first segment begins in the region.
+        place: u64,
+        /// A HELLO as on a socket.
+        packet: Vec<u8>,
+    },
+    /// The server's answer.
+    Answer {
+        /// The client's number.
+        to: u32,
+        /// The server's own.
+        link: u32,
+        /// A random number for the seals.
+        nonce: u64,
+        /// Where the server's first segment begins in the region.
+        place: u64,
+        /// A WELCOME or REFUSED as on a socket.
+        packet: Vec<u8>,
+    },
+    /// The sender reads nothing of this link any more.
+    Close {
+        /// The receiver's number for it.
+        to: u32,
+    },
+}
+
+impl Letter {
+    /// As it is sent.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        match self {
+            Self::Hello { link, nonce, place, packet } => {
+                out.push(1);
+                out.extend(link.to_le_bytes());
+                out.extend(nonce.to_le_bytes());
+                out.extend(place.to_le_bytes());
+                out.extend(packet);
+            }
+            Self::Answer { to, link, nonce, place, packet } => {
+                out.push(2);
+                out.extend(to.to_le_bytes());
+                out.extend(link.to_le_bytes());
+                out.extend(nonce.to_le_bytes());
+                out.extend(place.to_le_bytes());
+                out.extend(packet);
+            }
+            Self::Close { to } => {
+                out.push(3);
+                out.extend(to.to_le_bytes());
+            }
+        }
+        out
+    }
+
+    /// As it came. `None` when it is no letter.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, mut rest) = bytes.split_first()?;
+        let mut u32_field = || {
+            let (field, after) = rest.split_first_chunk()?;
+            rest = after;
+            Some(u32::from_le_bytes(*field))
+        };
+        match kind {
+            1 => {
+                let link = u32_field()?;
+                let (nonce, place, packet) = tail(rest)?;
+                Some(Self::Hello { link, nonce, place, packet })
+            }
+            2 => {
+                let (to, link) = (u32_field()?, u32_field()?);
+                let (nonce, place, packet) = tail(rest)?;
+                Some(Self::Answer { to, link, nonce, place, packet })
+            }
+            3 => {
+                let to = u32_field()?;
+                rest.is_empty().then_some(Self::Close { to })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn tail(rest: &[u8]) -> Option<(u64, u64, Vec<u8>)> {
+    let (nonce, rest) = rest.split_first_chunk()?;
+    let (place, packet) = rest.split_first_chunk()?;
+    Some((u64::from_le_bytes(*nonce), u64::from_le_bytes(*place), packet.to_vec()))
+}
+
+/// The seals of both directions, the client's first: of both processes' lives, and of this link.
+pub(super) fn seals(client: (Incarnation, u64), server: (Incarnation, u64)) -> (Seal, Seal) {
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+    let words = |(life, nonce): (Incarnation, u64)| [word(&life[..8]), word(&life[8..]), nonce];
+    let both = Seal::new(words(client).into_iter().chain(words(server)));
+    (both.at(0), both.at(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..5, any::<u8>()], 0..60)) {
+            if let Some(letter) = Letter::decode(&bytes) {
+                prop_assert_eq!(letter.encode(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn letters_fit_into_mail() {
+        let packet = vec![0; crate::link::packet::MAX_PACKET];
+        let letter = Letter::Answer { to: 1, link: 2, nonce: 3, place: 4, packet };
+        assert!(letter.encode().len() <= crate::pod::packet::MAX_BODY);
+        assert_eq!(Letter::decode(&letter.encode()), Some(letter));
+    }
+}

@@ -1,0 +1,272 @@
+//! From two processes that know of each other to a link: dialling and answering.
+
+use std::time::Instant;
+
+use notnets_memory::lane::Geometry;
+use notnets_memory::process::PeerCredentials;
+use notnets_memory::region::pool::Pool;
+use notnets_memory::seal::Seal;
+use notnets_memory::watch::PodSegment;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::letter::{Letter, seals};
+use super::state::{Answer, Link, Waiting};
+use super::{Arrival, Member, PodError};
+use crate::limits::Limits;
+use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
+use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
+use crate::name::Name;
+use crate::pod::packet::FromProcess;
+use crate::pod::table::{Address, Control};
+
+impl Member {
+    /// A link to whoever serves the name, nearest first. Waits for the answer.
+    ///
+    /// # Errors
+    /// When nobody does, or none of them wants us before `deadline`.
+    pub fn dial(
+        &self,
+        name: &Name,
+        config: Config,
+        user_agent: &str,
+        deadline: Instant,
+    ) -> Result<Established, PodError> {
+        let places = self.resolve(name, deadline)?;
+        let pod = || self.state().region.superblock().pod.clone();
+        let mut failed = None;
+        for place in places {
+            match self.dial_at(place, name, config, user_agent, deadline) {
+                Ok(established) => return Ok(established),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| PodError::NoService { pod: pod(), name: name.clone() }))
+    }
+
+    fn dial_at(
+        &self,
+        to: Address,
+        name: &Name,
+        config: Config,
+        user_agent: &str,
+        deadline: Instant,
+    ) -> Result<Established, PodError> {
+        let (own, nonce) = (self.segment(config.geometry, deadline)?, nonce());
+        let link = self.expect(to);
+        let hello = Packet::Hello(Hello {
+            versions: VERSIONS,
+            terms: terms(VERSIONS.1, config),
+            name: name.as_str().to_owned(),
+            user_agent: user_agent.to_owned(),
+        });
+        let place = own.place().start as u64;
+        let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
+        self.say(FromProcess::Send { to, body: letter.encode() });
+        let answer = self.wait(deadline, |state| state.answer(link));
+        let Answer { link: peer_link, nonce: peer_nonce, place, packet } =
+            match answer.and_then(|answer| answer) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // The server may have taken our segment already.
+                    self.forsake(link, to, &own);
+                    return Err(error);
+                }
+            };
+        let established = match Packet::decode(&packet) {
+            Ok(Packet::Refused { reason, text }) => return Err(PodError::LinkRefused { reason, text }),
+            Ok(Packet::Welcome(terms)) if (VERSIONS.0..=VERSIONS.1).contains(&terms.version) => {
+                let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
+                let peer = Peer { address: to, link: peer_link, place, user_agent: String::new() };
+                self.establish(link, own, peer, terms, seals)
+            }
+            Ok(_) => Err(PodError::Unexpected),
+            Err(bad) => Err(bad.into()),
+        };
+        if established.is_err() {
+            let close = Letter::Close { to: peer_link };
+            self.say(FromProcess::Send { to, body: close.encode() });
+        }
+        established
+    }
+
+    /// Makes the link that a client wants.
+    ///
+    /// # Errors
+    /// When it said what it must not, or there is no memory. It has been told then.
+    pub fn answer(
+        &self,
+        arrival: Arrival,
+        config: Config,
+        deadline: Instant,
+    ) -> Result<Established, PodError> {
+        let (to, link) = (arrival.from, arrival.link);
+        let made = self.try_answer(arrival, config, deadline);
+        if let Err(error) = &made {
+            let reason = match error {
+                PodError::Full | PodError::Extent { .. } | PodError::Io { .. } => Refusal::Resources,
+                _ => Refusal::Protocol,
+            };
+            self.refuse_link(to, link, reason, &error.to_string());
+        }
+        made
+    }
+
+    /// Who a client is, as the agent of its host says.
+    pub fn client(&self, arrival: &Arrival) -> PeerCredentials {
+        self.credentials(arrival.from)
+    }
+
+    /// Tells a client that there will be no link.
+    pub fn refuse(&self, arrival: &Arrival, reason: Refusal, text: &str) {
+        self.refuse_link(arrival.from, arrival.link, reason, text);
+    }
+
+    fn refuse_link(&self, to: Address, link: u32, reason: Refusal, text: &str) {
+        let packet = Packet::Refused { reason, text: text.to_owned() }.encode();
+        let letter = Letter::Answer { to: link, link: 0, nonce: 0, place: 0, packet };
+        self.say(FromProcess::Send { to, body: letter.encode() });
+    }
+
+    fn try_answer(
+        &self,
+        arrival: Arrival,
+        config: Config,
+        deadline: Instant,
+    ) -> Result<Established, PodError> {
+        let Arrival { from, link: peer_link, nonce: peer_nonce, place, hello } = arrival;
+        let version = hello.versions.1.min(VERSIONS.1);
+        if version < hello.versions.0.max(VERSIONS.0) {
+            return Err(PodError::Unexpected);
+        }
+        let (own, nonce) = (self.segment(config.geometry, deadline)?, nonce());
+        let own_place = own.place().start as u64;
+        let link = self.state().number();
+        let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
+        let peer = Peer { address: from, link: peer_link, place, user_agent: hello.user_agent };
+        let established = self.establish(link, own, peer, hello.terms, (server, client))?;
+        let packet = Packet::Welcome(terms(version, config)).encode();
+        let letter = Letter::Answer { to: peer_link, link, nonce, place: own_place, packet };
+        self.say(FromProcess::Send { to: from, body: letter.encode() });
+        Ok(established)
+    }
+
+    fn establish(
+        &self,
+        link: u32,
+        own: PodSegment,
+        peer: Peer,
+        terms: Terms,
+        seals: (Seal, Seal),
+    ) -> Result<Established, PodError> {
+        let region = self.region();
+        let geometry = terms.geometry.check().map_err(|_| PodError::Unexpected)?;
+        let peer_limits = terms.limits.check()?;
+        let start = usize::try_from(peer.place).unwrap_or(usize::MAX);
+        let end = start.saturating_add(geometry.segment_bytes());
+        let host = peer.address.host;
+        let inside = region.layout().is_in_extents(host.into(), &(start..end));
+        if !inside || !start.is_multiple_of(notnets_memory::PAGE) {
+            return Err(PodError::Place(host));
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (socket, end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(|errno| PodError::Io { step: "make a link's socket", source: errno.into() })?;
+        let lease = own.lease();
+        let (lanes, watch) = own.open(&region, start, geometry, seals)?;
+        let credentials = self.credentials(peer.address);
+        let identity = PeerIdentity {
+            credentials,
+            incarnation: terms.incarnation,
+            user_agent: peer.user_agent,
+            vouched: Vouched::Agent { host },
+        };
+        self.begin(link, Link::new(peer.address, peer.link, end, watch, lease));
+        // More segments are offered with descriptors, which don't cross hosts.
+        let peer_limits = Limits { segment_bytes: 0, ..peer_limits };
+        Ok(Established {
+            socket: socket.into(),
+            pidfd: None,
+            lanes,
+            peer_limits,
+            peer: identity,
+            member: Some(self.clone()),
+        })
+    }
+
+    /// What its agent says of a process.
+    fn credentials(&self, address: Address) -> PeerCredentials {
+        let region = self.region();
+        let memory = region.peer(region.layout().control(address.host.into())).expect("within the region");
+        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, address.host);
+        let entry = (usize::from(address.process) < region.layout().processes())
+            .then(|| control.process(address.process.into()))
+            .flatten()
+            .filter(|entry| entry.lives && entry.life == address.life);
+        match entry {
+            Some(entry) => PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid },
+            None => PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX },
+        }
+    }
+
+    /// A first segment, of what was granted or what is granted now.
+    fn segment(&self, geometry: Geometry, deadline: Instant) -> Result<PodSegment, PodError> {
+        let bytes = geometry.segment_bytes();
+        loop {
+            let (pool, granted) = {
+                let state = self.state();
+                let extent = state.region.layout().extent_bytes();
+                if bytes > extent {
+                    return Err(PodError::Extent { bytes, extent });
+                }
+                (state.pool.clone(), state.granted)
+            };
+            if let Some(block) = Pool::allocate(&pool, bytes) {
+                return Ok(PodSegment::new(block, geometry));
+            }
+            self.say(FromProcess::Grant);
+            self.wait(deadline, |state| match state.granted != granted {
+                true => Some(Ok(())),
+                false => std::mem::take(&mut state.full).then_some(Err(PodError::Full)),
+            })??;
+        }
+    }
+
+    fn expect(&self, peer: Address) -> u32 {
+        let mut state = self.state();
+        let link = state.number();
+        state.waiting.insert(link, Waiting::For(peer));
+        link
+    }
+
+    /// A link that did not come about: its segment is kept until the peer can't read it any more.
+    fn forsake(&self, link: u32, peer: Address, own: &PodSegment) {
+        let mut state = self.state();
+        state.waiting.remove(&link);
+        if !state.is_gone(peer) {
+            state.links.insert(link, Link::forsaken(peer, own.lease()));
+        }
+    }
+
+    fn begin(&self, link: u32, begun: Link) {
+        self.state().begin(link, begun);
+        self.0.shared.wake();
+    }
+}
+
+/// The other end of a link to be.
+struct Peer {
+    address: Address,
+    link: u32,
+    place: u64,
+    user_agent: String,
+}
+
+fn terms(version: u16, config: Config) -> Terms {
+    let Config { limits, geometry } = config;
+    Terms { version, features: 0, incarnation: incarnation(), limits, geometry }
+}
+
+fn nonce() -> u64 {
+    let random = crate::link::handshake::random();
+    u64::from_le_bytes(random[..8].try_into().expect("8 bytes"))
+}

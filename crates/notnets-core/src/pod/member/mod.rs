@@ -1,0 +1,182 @@
+//! A process's membership in a pod: links with processes on other hosts.
+//!
+//! A [`Member`] has one connection to the agent of its host and one thread, the *watcher*, which speaks with
+//! the agent and polls the lanes of all links for those who park. To its user a link looks as one on the same
+//! host: it has a [`Socket`], whose other end the watcher holds. The watcher rings it when there is something
+//! in the lanes, and closes it when the peer is gone.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
+//! | `links.rs` | dialling and answering |
+//! | `letter.rs` | what two processes write to each other to make a link |
+//! | `join.rs` | joining the pod, and joining it again |
+//! | `watcher.rs` | the thread |
+//! | `state.rs` | what they share |
+
+mod error;
+mod join;
+mod letter;
+mod links;
+mod state;
+mod watcher;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use notnets_memory::region::Region;
+
+use super::packet::FromProcess;
+use super::table::Address;
+use crate::link::packet::Hello;
+use crate::link::rendezvous::Directory;
+use crate::name::Name;
+use state::{Shared, State};
+
+pub use error::PodError;
+pub use watcher::WAKE_LATENCY;
+
+/// A process's place in a pod. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Member(Arc<Membership>);
+
+/// A process's place in a pod, not held on to.
+#[derive(Clone, Debug)]
+pub struct WeakMember(Weak<Membership>);
+
+impl WeakMember {
+    /// It, if somebody still holds it.
+    pub fn upgrade(&self) -> Option<Member> {
+        self.0.upgrade().map(Member)
+    }
+}
+
+#[derive(Debug)]
+struct Membership {
+    shared: Arc<Shared>,
+}
+
+/// A client on another host wants a link. Answer it.
+#[derive(Debug)]
+pub struct Arrival {
+    from: Address,
+    link: u32,
+    nonce: u64,
+    place: u64,
+    /// What it said.
+    pub hello: Hello,
+}
+
+/// Who is told of arrivals, on the watcher's thread: hand them on, and do nothing there that takes long.
+pub type OnArrival = Box<dyn Fn(Arrival) + Send + Sync>;
+
+impl Member {
+    /// This process in the pod of that name, by the agent in this directory. Joins if it has not yet.
+    ///
+    /// # Errors
+    /// When there is no agent, or it does not want us before `deadline`.
+    pub fn of(directory: &Directory, pod: &Name, deadline: Instant) -> Result<Self, PodError> {
+        static MEMBERS: OnceLock<Mutex<HashMap<std::path::PathBuf, Weak<Membership>>>> = OnceLock::new();
+        let path = super::daemon::socket_path(directory, pod);
+        let mut members = lock(MEMBERS.get_or_init(Mutex::default));
+        if let Some(membership) = members.get(&path).and_then(Weak::upgrade) {
+            return Ok(Self(membership));
+        }
+        let shared = watcher::start(&path, pod, deadline)?;
+        let membership = Arc::new(Membership { shared });
+        members.insert(path, Arc::downgrade(&membership));
+        Ok(Self(membership))
+    }
+
+    /// The same, without keeping the process in the pod.
+    pub fn downgrade(&self) -> WeakMember {
+        WeakMember(Arc::downgrade(&self.0))
+    }
+
+    /// The region that it shares with others.
+    pub fn region(&self) -> Region {
+        self.state().region.clone()
+    }
+
+    /// The number of this host.
+    pub fn host(&self) -> u16 {
+        self.state().address.host
+    }
+
+    /// Serves a name: arrivals for it are told from now on.
+    ///
+    /// # Errors
+    /// When the host can serve no more names.
+    pub fn serve(&self, name: &Name, on_arrival: OnArrival, deadline: Instant) -> Result<(), PodError> {
+        self.state().services.insert(name.clone(), Arc::new(on_arrival));
+        self.say(FromProcess::Serve(name.clone()));
+        let refused = self.wait(deadline, |state| state.serving.remove(name))?;
+        match refused {
+            None => Ok(()),
+            Some(text) => {
+                self.state().services.remove(name);
+                Err(PodError::Refused(text))
+            }
+        }
+    }
+
+    /// Serves it no more.
+    pub fn unserve(&self, name: &Name) {
+        self.state().services.remove(name);
+        self.say(FromProcess::Unserve(name.clone()));
+    }
+
+    /// Who serves a name, nearest first.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn resolve(&self, name: &Name, deadline: Instant) -> Result<Vec<Address>, PodError> {
+        let query = self.state().number();
+        self.say(FromProcess::Resolve { query, name: name.clone() });
+        self.wait(deadline, |state| state.resolved.remove(&query))
+    }
+
+    fn say(&self, packet: FromProcess) {
+        self.state().to_agent.push_back(packet);
+        self.0.shared.wake();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.shared.state)
+    }
+
+    /// Waits until `find` finds what it looks for.
+    fn wait<T>(
+        &self,
+        deadline: Instant,
+        mut find: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, PodError> {
+        let mut state = self.state();
+        loop {
+            if let Some(found) = find(&mut state) {
+                return Ok(found);
+            }
+            if state.agent_gone {
+                return Err(PodError::AgentGone);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return Err(PodError::TimedOut);
+            }
+            let waited = self.0.shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        lock(&self.shared.state).stop = true;
+        self.shared.wake();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,258 @@
+//! What a member's callers and its watcher share.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex};
+
+use notnets_memory::region::Region;
+use notnets_memory::region::pool::{Lease, Pool};
+use notnets_memory::watch::Watch;
+use rustix::net::{Shutdown, shutdown};
+
+use super::{OnArrival, PodError};
+use crate::name::Name;
+use crate::pod::packet::FromProcess;
+use crate::pod::table::{Address, Life};
+
+/// Peers that are known to be gone, at most. A link is made within seconds or not at all.
+const MAX_GONE: usize = 1 << 16;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    /// Wakes the watcher when it sleeps.
+    pub(super) bell: OwnedFd,
+}
+
+pub(super) struct State {
+    pub(super) region: Region,
+    pub(super) life: Life,
+    pub(super) address: Address,
+    /// What was granted, in blocks; and how often something was.
+    pub(super) pool: Pool,
+    pub(super) granted: u64,
+    pub(super) full: bool,
+    pub(super) to_agent: VecDeque<FromProcess>,
+    pub(super) services: HashMap<Name, Arc<OnArrival>>,
+    /// Answers of the agent: names, with why not; who serves a name.
+    pub(super) serving: HashMap<Name, Option<String>>,
+    pub(super) resolved: HashMap<u32, Vec<Address>>,
+    /// Links that were asked for.
+    pub(super) waiting: HashMap<u32, Waiting>,
+    pub(super) links: HashMap<u32, Link>,
+    /// Links that their peers have closed before they were made here.
+    closed_early: HashSet<(Address, u32)>,
+    /// Peers that are gone, until the agent knows that we have let go of them.
+    pub(super) gone: HashSet<Address>,
+    /// Those of which the agent knows: no address is given twice.
+    gone_before: HashSet<Address>,
+    pub(super) agent_gone: bool,
+    pub(super) stop: bool,
+    last_number: u32,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("address", &self.address)
+            .field("links", &self.links)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server's answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) link: u32,
+    pub(super) nonce: u64,
+    pub(super) place: u64,
+    pub(super) packet: Vec<u8>,
+}
+
+/// A link that was asked for.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// Its answer has not come.
+    For(Address),
+    /// Here it is.
+    Answered(Answer),
+    /// The peer is gone.
+    Gone(Address),
+}
+
+impl Waiting {
+    pub(super) fn is_for(&self, peer: Address) -> bool {
+        matches!(self, Self::For(address) if *address == peer)
+    }
+}
+
+/// A link, as its watcher knows it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: Address,
+    pub(super) peer_link: u32,
+    /// While our side uses it: the other end of its socket, and what to look at.
+    pub(super) open: Option<(OwnedFd, Watch)>,
+    /// Our segment, until the peer reads it no more.
+    lease: Option<Arc<Lease>>,
+}
+
+impl Link {
+    pub(super) fn new(peer: Address, peer_link: u32, end: OwnedFd, watch: Watch, lease: Arc<Lease>) -> Self {
+        Self { peer, peer_link, open: Some((end, watch)), lease: Some(lease) }
+    }
+
+    /// One that did not come about, whose segment the peer may know.
+    pub(super) fn forsaken(peer: Address, lease: Arc<Lease>) -> Self {
+        Self { peer, peer_link: 0, open: None, lease: Some(lease) }
+    }
+
+    /// Is nothing left of it, on either side?
+    fn is_over(&self) -> bool {
+        self.open.is_none() && self.lease.is_none()
+    }
+}
+
+impl State {
+    pub(super) fn new(region: Region, life: Life, address: Address) -> Self {
+        Self {
+            region,
+            life,
+            address,
+            pool: Pool::default(),
+            granted: 0,
+            full: false,
+            to_agent: VecDeque::new(),
+            services: HashMap::new(),
+            serving: HashMap::new(),
+            resolved: HashMap::new(),
+            waiting: HashMap::new(),
+            links: HashMap::new(),
+            closed_early: HashSet::new(),
+            gone: HashSet::new(),
+            gone_before: HashSet::new(),
+            agent_gone: false,
+            stop: false,
+            last_number: 0,
+        }
+    }
+
+    /// A number for a link or a query. 0 is none.
+    pub(super) fn number(&mut self) -> u32 {
+        self.last_number = self.last_number.wrapping_add(1).max(1);
+        self.last_number
+    }
+
+    pub(super) fn is_gone(&self, peer: Address) -> bool {
+        self.gone.contains(&peer) || self.gone_before.contains(&peer) || self.agent_gone
+    }
+
+    /// The answer to a link that was asked for, or that there will be none.
+    pub(super) fn answer(&mut self, link: u32) -> Option<Result<Answer, PodError>> {
+        match self.waiting.remove(&link)? {
+            waiting @ Waiting::For(_) => {
+                self.waiting.insert(link, waiting);
+                None
+            }
+            Waiting::Answered(answer) => Some(Ok(answer)),
+            Waiting::Gone(peer) => Some(Err(PodError::Gone(peer.host))),
+        }
+    }
+
+    /// Closes a link's socket: its user sees that the peer is gone.
+    pub(super) fn hang_up(&mut self, link: u32) {
+        if let Some((end, _)) = self.links.get(&link).and_then(|link| link.open.as_ref()) {
+            let _ = shutdown(end, Shutdown::Both);
+        }
+    }
+
+    /// All links end, as the host has another life or none.
+    pub(super) fn hang_up_all(&mut self) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.hang_up(link);
+        }
+        for waiting in self.waiting.values_mut() {
+            if let Waiting::For(peer) = waiting {
+                *waiting = Waiting::Gone(*peer);
+            }
+        }
+    }
+
+    /// Our side uses a link no more. Returns whom to tell.
+    pub(super) fn closed_here(&mut self, link: u32) -> Option<(Address, u32)> {
+        let closed = self.links.get_mut(&link)?;
+        closed.open = None;
+        let told = (closed.peer, closed.peer_link);
+        self.tidy(link);
+        Some(told)
+    }
+
+    /// The peer reads nothing of a link any more.
+    pub(super) fn closed_there(&mut self, from: Address, link: u32) {
+        if let Some(closed) = self.links.get_mut(&link).filter(|closed| closed.peer == from) {
+            closed.lease = None;
+            self.hang_up(link);
+            self.tidy(link);
+            return;
+        }
+        if self.closed_early.len() >= MAX_GONE {
+            self.closed_early.clear();
+        }
+        self.closed_early.insert((from, link));
+    }
+
+    /// A link is made here.
+    pub(super) fn begin(&mut self, link: u32, begun: Link) {
+        let peer = begun.peer;
+        self.links.insert(link, begun);
+        if self.closed_early.remove(&(peer, link)) {
+            self.closed_there(peer, link);
+        } else if self.is_gone(peer) {
+            self.hang_up(link);
+        }
+    }
+
+    /// A peer is gone. If it has not certainly ended, it may go on reading what it could read.
+    pub(super) fn peer_gone(&mut self, peer: Address, ended: bool) {
+        self.gone.insert(peer);
+        for waiting in self.waiting.values_mut() {
+            if waiting.is_for(peer) {
+                *waiting = Waiting::Gone(peer);
+            }
+        }
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, link)| link.peer == peer).map(|(id, _)| *id).collect();
+        for link in links {
+            self.hang_up(link);
+            if let Some(lease) = self.links.get_mut(&link).and_then(|link| link.lease.take())
+                && !ended
+            {
+                // Kept back with the whole extent, when this process ends.
+                std::mem::forget(lease);
+            }
+            self.tidy(link);
+        }
+    }
+
+    /// Peers that are gone and of which we read nothing any more.
+    pub(super) fn let_go(&mut self) -> Vec<Address> {
+        let links = &self.links;
+        let used = |peer: &Address| links.values().any(|link| link.peer == *peer && link.open.is_some());
+        let done: Vec<_> = self.gone.iter().filter(|peer| !used(peer)).copied().collect();
+        if self.gone_before.len() >= MAX_GONE {
+            self.gone_before.clear();
+        }
+        for peer in &done {
+            self.gone.remove(peer);
+            self.gone_before.insert(*peer);
+        }
+        done
+    }
+
+    fn tidy(&mut self, link: u32) {
+        if self.links.get(&link).is_some_and(Link::is_over) {
+            self.links.remove(&link);
+        }
+    }
+}

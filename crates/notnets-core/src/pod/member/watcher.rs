@@ -1,0 +1,351 @@
+//! The one thread of a member: it speaks with the agent, and polls the lanes of all links.
+//!
+//! There are no doorbells between hosts. The thread looks at the lanes of those who park, and rings them on
+//! their own socket. While messages come it spins for a moment; then it sleeps for as long as before, and
+//! longer, but never longer than [`WAKE_LATENCY`]. Without links it only waits for the agent.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use notnets_memory::region::Region;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::{SendFlags, send};
+
+use super::join::{Failed, Joined, join};
+use super::letter::Letter;
+use super::state::{Answer, Shared, State, Waiting};
+use super::{Arrival, PodError, lock};
+use crate::link::packet::Packet;
+use crate::name::Name;
+use crate::pod::packet::{FromProcess, ToProcess};
+use crate::pod::table::{Address, Life};
+use crate::pod::wire::{self, Came};
+
+/// A parked side is looked at least so often, so that a message waits for so long at most.
+pub const WAKE_LATENCY: Duration = Duration::from_micros(500);
+/// After something came, lanes are looked at without pause for so long.
+const SPIN: Duration = Duration::from_micros(20);
+/// The first sleep after that; each next one is a quarter longer.
+const NAP: Duration = Duration::from_micros(50);
+/// Without links nothing is looked at but the agent's socket.
+const IDLE: Duration = Duration::from_secs(1);
+/// A message that does not get whole within this time never will: its link ends.
+const STUCK: Duration = Duration::from_secs(1);
+/// How often an agent that is gone is looked for.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Joins the pod, and starts the thread.
+pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Shared>, PodError> {
+    let token = {
+        let random = crate::link::handshake::random();
+        let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("8 bytes"));
+        [word(0), word(8)]
+    };
+    let joined = loop {
+        match join(path, token, None, deadline) {
+            Ok(joined) => break joined,
+            // The agent may have begun just now.
+            Err(error) if Instant::now() + RETRY >= deadline => return Err(error.named(path, pod)),
+            Err(Failed::Refused(_)) => std::thread::sleep(RETRY),
+            Err(error) => return Err(error.named(path, pod)),
+        }
+    };
+    let Joined { socket, region, life, address } = joined;
+    let region = region.ok_or(PodError::Unexpected)?;
+    let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
+    let state = Mutex::new(State::new(region, life, address));
+    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell });
+    let watcher = Watcher {
+        shared: Arc::clone(&shared),
+        path: path.to_owned(),
+        token,
+        agent: Some(socket),
+        lost_at: Instant::now(),
+        last: Instant::now(),
+        nap: NAP,
+    };
+    let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
+    thread.map_err(|source| PodError::Io { step: "start a thread", source })?;
+    Ok(shared)
+}
+
+impl Shared {
+    /// Wakes the watcher, for there is something to say.
+    pub(super) fn wake(&self) {
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+}
+
+struct Watcher {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    token: [u64; 2],
+    /// The agent, if it is there; else since when it is not.
+    agent: Option<OwnedFd>,
+    lost_at: Instant,
+    /// When something came last, and how long to sleep next.
+    last: Instant,
+    nap: Duration,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut slept = true;
+        loop {
+            let mut state = lock(&shared.state);
+            if state.stop {
+                state.hang_up_all();
+                return;
+            }
+            let mut arrivals = Vec::new();
+            let heard = self.hear(&mut state, &mut arrivals);
+            let rung = ring(&mut state, slept);
+            self.let_go(&mut state);
+            self.say(&mut state);
+            if heard || rung {
+                (self.last, self.nap) = (Instant::now(), NAP);
+            }
+            if heard {
+                shared.changed.notify_all();
+            }
+            let links = state.links.values().filter(|link| link.open.is_some()).count();
+            drop(state);
+            for (on_arrival, arrival) in arrivals {
+                on_arrival(arrival);
+            }
+            if self.agent.is_none() {
+                self.come_back();
+            }
+            slept = self.rest(links);
+        }
+    }
+
+    /// What the agent says.
+    fn hear(&mut self, state: &mut State, arrivals: &mut Vec<(Arc<super::OnArrival>, Arrival)>) -> bool {
+        let mut heard = false;
+        while let Some(agent) = &self.agent {
+            match wire::receive(agent) {
+                Came::Nothing => break,
+                Came::Closed => {
+                    (self.agent, self.lost_at) = (None, Instant::now());
+                    return true;
+                }
+                Came::Packet(bytes, _) => {
+                    heard = true;
+                    if let Ok(packet) = ToProcess::decode(&bytes) {
+                        arrivals.extend(on_packet(state, packet));
+                    }
+                }
+            }
+        }
+        heard
+    }
+
+    /// Peers that are gone and of which nothing is read any more.
+    fn let_go(&mut self, state: &mut State) {
+        if !state.gone.is_empty() {
+            for peer in state.let_go() {
+                state.to_agent.push_back(FromProcess::Done(peer));
+            }
+        }
+    }
+
+    fn say(&mut self, state: &mut State) {
+        while let (Some(agent), Some(packet)) = (&self.agent, state.to_agent.front()) {
+            match wire::send(agent, &packet.encode(), None) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => (self.agent, self.lost_at) = (None, Instant::now()),
+                Ok(()) => {
+                    state.to_agent.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Looks for the agent, which may have been started anew. Without one for the lease, links end: other
+    /// hosts believe that this one is dead.
+    fn come_back(&mut self) {
+        let before = {
+            let state = lock(&self.shared.state);
+            (state.life, state.address)
+        };
+        let joined = join(&self.path, self.token, Some(before), Instant::now() + RETRY * 10);
+        let shared = Arc::clone(&self.shared);
+        let mut state = lock(&shared.state);
+        match joined {
+            Ok(Joined { socket, region, life, address }) => {
+                self.agent = Some(socket);
+                self.greet(&mut state, region, life, address);
+                self.shared.changed.notify_all();
+            }
+            Err(_) => {
+                let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
+                if self.lost_at.elapsed() >= lease && !state.agent_gone {
+                    state.agent_gone = true;
+                    state.hang_up_all();
+                    self.shared.changed.notify_all();
+                }
+                drop(state);
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+
+    /// The agent is back: it has to hear whom we know, or we are somebody else from now on.
+    fn greet(&mut self, state: &mut State, region: Option<Region>, life: Life, address: Address) {
+        state.agent_gone = false;
+        let mut first = Vec::new();
+        if (state.life, state.address) == (life, address) {
+            let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
+            peers.sort();
+            peers.dedup();
+            first.extend(peers.into_iter().map(FromProcess::Knows));
+            first.push(FromProcess::Ready);
+        } else {
+            state.hang_up_all();
+            // What was granted in the life before is not ours any more.
+            (state.life, state.address) = (life, address);
+            state.pool = Default::default();
+            state.gone.clear();
+            state.to_agent.clear();
+            if let Some(region) = region {
+                state.region = region;
+            }
+            first.extend(state.services.keys().cloned().map(FromProcess::Serve));
+        }
+        for packet in first.into_iter().rev() {
+            state.to_agent.push_front(packet);
+        }
+    }
+
+    /// Waits for a moment. Returns whether it slept.
+    fn rest(&mut self, links: usize) -> bool {
+        let idle = self.last.elapsed();
+        if links > 0 && idle < SPIN {
+            std::hint::spin_loop();
+            return false;
+        }
+        let pause = match links {
+            0 => IDLE,
+            _ => self.nap,
+        };
+        self.nap = (self.nap + self.nap / 4).min(WAKE_LATENCY);
+        let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
+        let room = !lock(&self.shared.state).to_agent.is_empty();
+        if let Some(agent) = &self.agent {
+            let room = if room { PollFlags::OUT } else { PollFlags::empty() };
+            fds.push(PollFd::new(agent, PollFlags::IN | room));
+        }
+        let pause = if self.agent.is_none() { pause.min(RETRY) } else { pause };
+        let _ = poll(&mut fds, Some(&timespec(pause)));
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.shared.bell, &mut count);
+        true
+    }
+}
+
+/// Rings those who park and for whom something is there. Now and then finds those who have closed.
+fn ring(state: &mut State, now_and_then: bool) -> bool {
+    let mut closed = Vec::new();
+    let mut rung = false;
+    let region = state.region.clone();
+    for (id, link) in &mut state.links {
+        let Some((end, watch)) = &mut link.open else { continue };
+        let lost = |host: u16| region.is_lost(host.into());
+        if now_and_then && is_closed(&*end) {
+            closed.push(*id);
+        } else if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
+            let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
+        } else if watch.is_due() {
+            rung = true;
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let _ = send(&*end, &Packet::Doorbell.encode(), flags);
+        }
+    }
+    for link in closed {
+        let Some((peer, peer_link)) = state.closed_here(link) else { continue };
+        let body = Letter::Close { to: peer_link }.encode();
+        state.to_agent.push_back(FromProcess::Send { to: peer, body });
+    }
+    rung
+}
+
+/// Has our own side closed the link's socket? It says nothing on it.
+fn is_closed(end: impl AsFd) -> bool {
+    matches!(wire::receive(end), Came::Closed)
+}
+
+fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<super::OnArrival>, Arrival)> {
+    match packet {
+        ToProcess::Joined { .. } | ToProcess::Refused(_) => {}
+        ToProcess::Granted(extent) => grant(state, extent),
+        ToProcess::NoExtent => state.full = true,
+        ToProcess::Serving(name) => {
+            state.serving.insert(name, None);
+        }
+        ToProcess::NotServing(name, text) => {
+            state.serving.insert(name, Some(text));
+        }
+        ToProcess::Resolved { query, places } => {
+            state.resolved.insert(query, places);
+        }
+        ToProcess::Gone { address, ended } => state.peer_gone(address, ended),
+        ToProcess::Mail { from, body } => return on_letter(state, from, Letter::decode(&body)?),
+    }
+    None
+}
+
+fn grant(state: &mut State, extent: u32) {
+    let layout = *state.region.layout();
+    let extent = usize::try_from(extent).unwrap_or(usize::MAX);
+    if extent >= layout.extents() {
+        return;
+    }
+    match state.region.own(layout.extent(state.address.host.into(), extent)) {
+        Ok(part) => {
+            state.pool.add(part);
+            state.granted += 1;
+        }
+        Err(_) => state.full = true,
+    }
+}
+
+fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<super::OnArrival>, Arrival)> {
+    match letter {
+        Letter::Hello { link, nonce, place, packet } => {
+            let Ok(Packet::Hello(hello)) = Packet::decode(&packet) else { return None };
+            let name: Option<Name> = hello.name.parse().ok();
+            let service = name.and_then(|name| state.services.get(&name).cloned());
+            let Some(service) = service else {
+                let reason = crate::link::packet::Refusal::ShuttingDown;
+                let text = format!("{} is not served here any more", hello.name);
+                let packet = Packet::Refused { reason, text }.encode();
+                let answer = Letter::Answer { to: link, link: 0, nonce: 0, place: 0, packet };
+                state.to_agent.push_back(FromProcess::Send { to: from, body: answer.encode() });
+                return None;
+            };
+            return Some((service, Arrival { from, link, nonce, place, hello }));
+        }
+        Letter::Answer { to, link, nonce, place, packet } => match state.waiting.get_mut(&to) {
+            Some(waiting) if waiting.is_for(from) => {
+                *waiting = Waiting::Answered(Answer { link, nonce, place, packet });
+            }
+            // It came too late.
+            _ => {
+                let body = Letter::Close { to: link }.encode();
+                state.to_agent.push_back(FromProcess::Send { to: from, body });
+            }
+        },
+        Letter::Close { to } => state.closed_there(from, to),
+    }
+    None
+}
+
+pub(super) fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
+}

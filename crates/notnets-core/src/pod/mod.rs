@@ -1,0 +1,20 @@
+//! Pods: several hosts that share a region (`docs/pod.md`).
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`agent`] | what the agent of a host does, without I/O |
+//! | [`daemon`] | the agent with its socket, the region and the clock |
+//! | [`member`] | a process in a pod: serving, dialling, watching its lanes |
+//! | [`packet`] | what a process and its agent say to each other |
+//! | [`table`] | what stands in a host's control area |
+//! | [`mailbox`] | packets from one host's agent to another's |
+//! | [`survey`] | a look at a whole region from outside |
+
+pub mod agent;
+pub mod daemon;
+pub mod mailbox;
+pub mod member;
+pub mod packet;
+pub mod survey;
+pub mod table;
+mod wire;

@@ -1,0 +1,387 @@
+//! What a process and the agent of its host say to each other on a Unix socket (`docs/pod.md`, "Packets").
+//!
+//! As on a link's socket, a packet is a byte for its kind and little-endian fields. What either sends is
+//! checked here, once.
+
+use super::mailbox::MAX_MAIL;
+use super::table::{Address, Life};
+use crate::name::{MAX_NAME_LENGTH, Name};
+
+/// No packet is longer.
+pub const MAX_PACKET: usize = 2048;
+/// Bytes of a message from one process to another, at most.
+pub const MAX_BODY: usize = MAX_MAIL - super::agent::MAIL_HEADER;
+/// Places of a name that are told at once, at most.
+pub const MAX_PLACES: usize = 64;
+/// `NNPD` and the version of these packets.
+const MAGIC: u64 = u64::from_le_bytes(*b"NNPD\x01\0\0\0");
+
+/// What a process says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromProcess {
+    /// First of all: it wants to be in the pod. With a token it has been given before it is the same
+    /// process as then; with another one it is new.
+    Join {
+        /// A random number of its own.
+        token: [u64; 2],
+        /// What it was, if it was in the pod before.
+        before: Option<(Life, Address)>,
+    },
+    /// It is back after the agent's restart, and has links with this process.
+    Knows(Address),
+    /// It is back after the agent's restart, and has said of all of them.
+    Ready,
+    /// It wants an extent.
+    Grant,
+    /// It serves a name.
+    Serve(Name),
+    /// It serves it no more.
+    Unserve(Name),
+    /// Who serves a name?
+    Resolve {
+        /// To find the answer by.
+        query: u32,
+        /// The name.
+        name: Name,
+    },
+    /// To another process.
+    Send {
+        /// Which one.
+        to: Address,
+        /// What; at most [`MAX_BODY`] bytes.
+        body: Vec<u8>,
+    },
+    /// It reads nothing of this process any more.
+    Done(Address),
+}
+
+/// What the agent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToProcess {
+    /// It is in the pod. Comes with the region's descriptor.
+    Joined {
+        /// The life of the host. If it is another than before, so are all addresses on it.
+        life: Life,
+        /// Which process it is from now on.
+        address: Address,
+    },
+    /// It is not, or something that it asked for is not to be had: why, in a sentence.
+    Refused(String),
+    /// An extent of the host's is its own until it ends.
+    Granted(u32),
+    /// There is none left.
+    NoExtent,
+    /// Its name can be found.
+    Serving(Name),
+    /// It can't: why, in a sentence.
+    NotServing(Name, String),
+    /// Who serves the name, nearest first.
+    Resolved {
+        /// As asked.
+        query: u32,
+        /// Nobody, if there is none.
+        places: Vec<Address>,
+    },
+    /// From another process.
+    Mail {
+        /// Which one.
+        from: Address,
+        /// What.
+        body: Vec<u8>,
+    },
+    /// This process is no more, or can't be reached. Answer with [`FromProcess::Done`].
+    Gone {
+        /// Which one.
+        address: Address,
+        /// Is it certain that it has ended? Else its host is silent, and it may still read.
+        ended: bool,
+    },
+}
+
+/// A packet that does not parse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a packet that is none, or of another version")]
+pub struct BadPodPacket;
+
+impl FromProcess {
+    /// As it is sent.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Self::Join { token, before } => {
+                out.push(1);
+                put(&mut out, MAGIC);
+                token.iter().for_each(|word| put(&mut out, *word));
+                if let Some((life, address)) = before {
+                    life.0.iter().for_each(|word| put(&mut out, *word));
+                    put_address(&mut out, *address);
+                }
+            }
+            Self::Knows(address) => {
+                out.push(2);
+                put_address(&mut out, *address);
+            }
+            Self::Grant => out.push(3),
+            Self::Serve(name) => {
+                out.push(4);
+                out.extend(name.as_str().bytes());
+            }
+            Self::Unserve(name) => {
+                out.push(5);
+                out.extend(name.as_str().bytes());
+            }
+            Self::Resolve { query, name } => {
+                out.push(6);
+                out.extend(query.to_le_bytes());
+                out.extend(name.as_str().bytes());
+            }
+            Self::Send { to, body } => {
+                out.push(7);
+                put_address(&mut out, *to);
+                out.extend(body);
+            }
+            Self::Done(address) => {
+                out.push(8);
+                put_address(&mut out, *address);
+            }
+            Self::Ready => out.push(9),
+        }
+        out
+    }
+
+    /// As it was received.
+    ///
+    /// # Errors
+    /// When it is not exactly one packet.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
+        let mut fields = Fields(bytes);
+        let packet = match fields.byte()? {
+            1 => {
+                if fields.word()? != MAGIC {
+                    return Err(BadPodPacket);
+                }
+                let token = [fields.word()?, fields.word()?];
+                let before = match fields.0 {
+                    [] => None,
+                    _ => Some((Life([fields.word()?, fields.word()?]), fields.address()?)),
+                };
+                Self::Join { token, before }
+            }
+            2 => Self::Knows(fields.address()?),
+            3 => Self::Grant,
+            4 => Self::Serve(fields.name()?),
+            5 => Self::Unserve(fields.name()?),
+            6 => Self::Resolve { query: u32::from_le_bytes(fields.array()?), name: fields.name()? },
+            7 => Self::Send { to: fields.address()?, body: fields.body()? },
+            8 => Self::Done(fields.address()?),
+            9 => Self::Ready,
+            _ => return Err(BadPodPacket),
+        };
+        fields.end(packet)
+    }
+}
+
+impl ToProcess {
+    /// As it is sent.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Self::Joined { life, address } => {
+                out.push(1);
+                life.0.iter().for_each(|word| put(&mut out, *word));
+                put_address(&mut out, *address);
+            }
+            Self::Refused(text) => {
+                out.push(2);
+                put_text(&mut out, text);
+            }
+            Self::Granted(extent) => {
+                out.push(3);
+                out.extend(extent.to_le_bytes());
+            }
+            Self::NoExtent => out.push(4),
+            Self::Serving(name) => {
+                out.push(5);
+                out.extend(name.as_str().bytes());
+            }
+            Self::NotServing(name, text) => {
+                out.extend([6, name.as_str().len() as u8]);
+                out.extend(name.as_str().bytes());
+                put_text(&mut out, text);
+            }
+            Self::Resolved { query, places } => {
+                out.push(7);
+                out.extend(query.to_le_bytes());
+                places.iter().take(MAX_PLACES).for_each(|place| put_address(&mut out, *place));
+            }
+            Self::Mail { from, body } => {
+                out.push(8);
+                put_address(&mut out, *from);
+                out.extend(body);
+            }
+            Self::Gone { address, ended } => {
+                out.extend([9, u8::from(*ended)]);
+                put_address(&mut out, *address);
+            }
+        }
+        out
+    }
+
+    /// As it was received.
+    ///
+    /// # Errors
+    /// When it is not exactly one packet.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
+        let mut fields = Fields(bytes);
+        let packet = match fields.byte()? {
+            1 => Self::Joined { life: Life([fields.word()?, fields.word()?]), address: fields.address()? },
+            2 => Self::Refused(fields.text()?),
+            3 => Self::Granted(u32::from_le_bytes(fields.array()?)),
+            4 => Self::NoExtent,
+            5 => Self::Serving(fields.name()?),
+            6 => {
+                let len = usize::from(fields.byte()?);
+                let (name, rest) = fields.0.split_at_checked(len).ok_or(BadPodPacket)?;
+                fields.0 = rest;
+                Self::NotServing(Fields(name).name()?, fields.text()?)
+            }
+            7 => {
+                let query = u32::from_le_bytes(fields.array()?);
+                let mut places = Vec::new();
+                while !fields.0.is_empty() && places.len() < MAX_PLACES {
+                    places.push(fields.address()?);
+                }
+                Self::Resolved { query, places }
+            }
+            8 => Self::Mail { from: fields.address()?, body: fields.body()? },
+            9 => {
+                let ended = match fields.byte()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(BadPodPacket),
+                };
+                Self::Gone { address: fields.address()?, ended }
+            }
+            _ => return Err(BadPodPacket),
+        };
+        fields.end(packet)
+    }
+}
+
+fn put(out: &mut Vec<u8>, word: u64) {
+    out.extend(word.to_le_bytes());
+}
+
+fn put_address(out: &mut Vec<u8>, address: Address) {
+    let Address { host, process, life } = address;
+    put(out, u64::from(host) | u64::from(process) << 16 | u64::from(life) << 32);
+}
+
+/// A sentence, cut to what a packet has room for.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let most = MAX_PACKET - 2 - MAX_NAME_LENGTH;
+    let end = (0..=text.len().min(most)).rev().find(|end| text.is_char_boundary(*end));
+    out.extend(&text.as_bytes()[..end.unwrap_or(0)]);
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadPodPacket> {
+        let (first, rest) = self.0.split_first_chunk().ok_or(BadPodPacket)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn byte(&mut self) -> Result<u8, BadPodPacket> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn word(&mut self) -> Result<u64, BadPodPacket> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn address(&mut self) -> Result<Address, BadPodPacket> {
+        let word = self.word()?;
+        Ok(Address { host: word as u16, process: (word >> 16) as u16, life: (word >> 32) as u32 })
+    }
+
+    fn text(&mut self) -> Result<String, BadPodPacket> {
+        let text = str::from_utf8(self.0).map_err(|_| BadPodPacket)?;
+        self.0 = &[];
+        Ok(text.to_owned())
+    }
+
+    fn name(&mut self) -> Result<Name, BadPodPacket> {
+        self.text()?.parse().map_err(|_| BadPodPacket)
+    }
+
+    fn body(&mut self) -> Result<Vec<u8>, BadPodPacket> {
+        if self.0.len() > MAX_BODY {
+            return Err(BadPodPacket);
+        }
+        Ok(std::mem::take(&mut self.0).to_vec())
+    }
+
+    fn end<T>(self, packet: T) -> Result<T, BadPodPacket> {
+        if self.0.is_empty() { Ok(packet) } else { Err(BadPodPacket) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..12, any::<u8>()], 0..80)) {
+            if let Ok(packet) = FromProcess::decode(&bytes) {
+                prop_assert_eq!(packet.encode(), bytes.clone());
+            }
+            if let Ok(packet) = ToProcess::decode(&bytes) {
+                prop_assert_eq!(packet.encode(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn packets_round_trip_and_fit() {
+        let address = Address { host: 1, process: 2, life: 3 };
+        let name: Name = "n".repeat(MAX_NAME_LENGTH).parse().unwrap();
+        for packet in [
+            FromProcess::Join { token: [1, 2], before: None },
+            FromProcess::Join { token: [1, 2], before: Some((Life([3, 4]), address)) },
+            FromProcess::Knows(address),
+            FromProcess::Ready,
+            FromProcess::Grant,
+            FromProcess::Serve(name.clone()),
+            FromProcess::Unserve(name.clone()),
+            FromProcess::Resolve { query: 7, name: name.clone() },
+            FromProcess::Send { to: address, body: vec![1; MAX_BODY] },
+            FromProcess::Done(address),
+        ] {
+            let bytes = packet.encode();
+            assert!(bytes.len() <= MAX_PACKET);
+            assert_eq!(FromProcess::decode(&bytes), Ok(packet));
+        }
+        for packet in [
+            ToProcess::Joined { life: Life([1, 2]), address },
+            ToProcess::Refused("no".into()),
+            ToProcess::Granted(7),
+            ToProcess::NoExtent,
+            ToProcess::Serving(name.clone()),
+            ToProcess::NotServing(name, "no".into()),
+            ToProcess::Resolved { query: 7, places: vec![address; MAX_PLACES] },
+            ToProcess::Mail { from: address, body: vec![1; MAX_BODY] },
+            ToProcess::Gone { address, ended: true },
+            ToProcess::Gone { address, ended: false },
+        ] {
+            let bytes = packet.encode();
+            assert!(bytes.len() <= MAX_PACKET);
+            assert_eq!(ToProcess::decode(&bytes), Ok(packet));
+        }
+        assert!(ToProcess::Refused("é".repeat(5000)).encode().len() <= MAX_PACKET);
+    }
+}

@@ -1,0 +1,181 @@
+//! A look at a whole region from outside: which hosts there are, and whether all of it is as it can be.
+//!
+//! It only reads, and it stops nobody. What is being written at the moment looks damaged for a moment,
+//! so damage has to last.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use notnets_memory::PeerMemory;
+use notnets_memory::region::Region;
+
+use super::table::{Control, ExtentState, HostRecord, HostState, ServiceEntry};
+
+/// What can't be read is looked at so often …
+const LOOKS: usize = 4;
+/// … with pauses of so many milliseconds.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Each host, by its number.
+    pub hosts: Vec<HostSurvey>,
+    /// What is not as it can be, in sentences.
+    pub problems: Vec<String>,
+}
+
+/// What was found of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSurvey {
+    /// Whether it is there.
+    pub presence: Presence,
+    /// Its processes that live, by its own account.
+    pub processes: usize,
+    /// What it serves.
+    pub services: Vec<ServiceEntry>,
+    /// Extents that are free.
+    pub free: usize,
+    /// Extents that processes write.
+    pub granted: usize,
+    /// Extents that are kept back, for others may still read them.
+    pub kept: usize,
+}
+
+/// Whether a host is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody has ever been this host.
+    Never,
+    /// Its heart beats.
+    Running,
+    /// It says that it runs, and its heart does not beat.
+    Silent,
+    /// It looks whether its number is its alone.
+    Claiming,
+    /// It has left in order.
+    Left,
+    /// Its record can't be read.
+    Damaged,
+}
+
+/// Looks at all of a region. Takes three of its heartbeats.
+pub fn survey(region: &Region) -> Survey {
+    let controls: Vec<_> = (0..region.layout().hosts()).map(|host| control(region, host)).collect();
+    let before: Vec<_> = controls.iter().map(Control::host).collect();
+    sleep(Duration::from_millis(u64::from(region.superblock().heartbeat_ms) * 3));
+    let mut problems = Vec::new();
+    let hosts = controls.iter().zip(before).enumerate();
+    let hosts =
+        hosts.map(|(host, (control, before))| of_host(host, control, before, &mut problems)).collect();
+    Survey { hosts, problems }
+}
+
+/// The control area of a host, to read.
+fn control(region: &Region, host: usize) -> Control<PeerMemory> {
+    let memory = region.peer(region.layout().control(host)).expect("within the region");
+    Control::of_peer(memory, *region.layout(), region.superblock().uuid, host as u16)
+}
+
+fn of_host(
+    host: usize,
+    control: &Control<PeerMemory>,
+    before: Option<HostRecord>,
+    problems: &mut Vec<String>,
+) -> HostSurvey {
+    let layout = *control.layout();
+    let mut problem = |what: String| problems.push(format!("host {host}: {what}"));
+    let presence = presence(control, before);
+    if presence == Presence::Damaged {
+        problem("its record can't be read: its memory is damaged, or somebody else writes there".to_owned());
+    }
+    let mut survey =
+        HostSurvey { presence, processes: 0, services: Vec::new(), free: 0, granted: 0, kept: 0 };
+    let entry = layout.service(0) - layout.process(0);
+    let entry = entry / layout.processes();
+    let mut processes = Vec::new();
+    for index in 0..layout.processes() {
+        match lasting(control, layout.process(index), entry, || control.process(index)) {
+            Ok(found) => processes.push(found.filter(|found| found.lives).map(|found| found.life)),
+            Err(Damaged) => {
+                problem(format!("process entry {index} can't be read"));
+                processes.push(None);
+            }
+        }
+    }
+    survey.processes = processes.iter().flatten().count();
+    let lives = |process: u16, life: u32| processes.get(usize::from(process)) == Some(&Some(life));
+    for index in 0..layout.services() {
+        match lasting(control, layout.service(index), entry, || control.service(index)) {
+            Ok(Some(Some(service))) => {
+                if !lives(service.process, service.life) {
+                    problem(format!(
+                        "{} is served by process {}, which has ended",
+                        service.name, service.process
+                    ));
+                }
+                survey.services.push(service);
+            }
+            Ok(_) => {}
+            Err(Damaged) => problem(format!("service entry {index} can't be read")),
+        }
+    }
+    for index in 0..layout.extents() {
+        let place = layout.extent_entry(index);
+        let found = lasting(control, place, notnets_memory::LINE, || control.extent(index));
+        match found.map(Option::unwrap_or_default) {
+            Err(Damaged) => problem(format!("the entry of extent {index} can't be read")),
+            Ok(extent) => match extent.state {
+                ExtentState::Free => survey.free += 1,
+                ExtentState::Kept => survey.kept += 1,
+                ExtentState::Granted => {
+                    survey.granted += 1;
+                    if !lives(extent.process, extent.life) {
+                        problem(format!(
+                            "extent {index} is granted to process {}, which has ended",
+                            extent.process
+                        ));
+                    }
+                }
+            },
+        }
+    }
+    survey
+}
+
+fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> Presence {
+    let place = control.layout().host_record();
+    match lasting(control, place, notnets_memory::LINE, || control.host()) {
+        Ok(None) => Presence::Never,
+        Err(Damaged) => Presence::Damaged,
+        Ok(Some(record)) => match record.state {
+            HostState::Left => Presence::Left,
+            HostState::Claiming => Presence::Claiming,
+            HostState::Running if before.is_some_and(|before| before.beat != record.beat) => {
+                Presence::Running
+            }
+            HostState::Running => Presence::Silent,
+        },
+    }
+}
+
+struct Damaged;
+
+/// A record, or nothing where nothing was ever written.
+fn lasting<T>(
+    control: &Control<PeerMemory>,
+    place: usize,
+    bytes: usize,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<Option<T>, Damaged> {
+    for _ in 0..LOOKS {
+        if let Some(found) = look() {
+            return Ok(Some(found));
+        }
+        if control.is_blank(place, bytes) {
+            return Ok(None);
+        }
+        sleep(PAUSE);
+    }
+    Err(Damaged)
+}

@@ -1,0 +1,403 @@
+//! What stands in a control area: the records of a host, as `docs/pod.md` has them.
+//!
+//! All of them are read with suspicion: what does not check is not there yet, and what checks and can't be
+//! is as good as not there.
+
+use notnets_memory::record;
+use notnets_memory::region::layout::Layout;
+use notnets_memory::region::superblock::Uuid;
+use notnets_memory::seal::Seal;
+use notnets_memory::{ReadMemory, WORD, WriteMemory};
+
+use crate::name::{MAX_NAME_LENGTH, Name};
+
+/// Words of a record of one line, and of one of two lines, without their checks.
+const LINE_FIELDS: usize = 7;
+const ENTRY_FIELDS: usize = 15;
+const NAME_WORDS: usize = MAX_NAME_LENGTH / WORD;
+
+/// A random number for each life of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Life(pub [u64; 2]);
+
+/// Which process of a pod. Numbers of processes are used again, with the next life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// The host.
+    pub host: u16,
+    /// The process on it.
+    pub process: u16,
+    /// How often that number has been given, so that a later process is another.
+    pub life: u32,
+}
+
+/// A host's record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostRecord {
+    /// Its life.
+    pub life: Life,
+    /// Counts up with each heartbeat.
+    pub beat: u64,
+    /// Counts up when a process ends.
+    pub lives: u64,
+    /// Counts up when a name is served or given up.
+    pub names: u64,
+    /// When it last beat, by the host's own clock, in nanoseconds since it booted.
+    pub beat_at: u64,
+    /// What it is doing.
+    pub state: HostState,
+    /// Tells this boot of the host from others, for the host itself.
+    pub boot: u32,
+}
+
+/// What a host is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HostState {
+    /// It has left in order.
+    #[default]
+    Left = 0,
+    /// It looks whether its number is its alone.
+    Claiming = 1,
+    /// It is there.
+    Running = 2,
+}
+
+/// What one host says of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerRecord {
+    /// The life that it believes, or believed last.
+    pub known: Life,
+    /// The life that it will never believe again.
+    pub dead: Life,
+    /// Up to where in the other's `lives` its processes have let go of those that ended.
+    pub seen: u64,
+}
+
+/// A set of hosts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(pub [u64; 4]);
+
+/// A process of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessEntry {
+    /// Does it live?
+    pub lives: bool,
+    /// How often its number has been given.
+    pub life: u32,
+    /// Its process id on its host.
+    pub pid: u32,
+    /// Its user there.
+    pub uid: u32,
+    /// Its group there.
+    pub gid: u32,
+    /// When it began, as its kernel counts: with the pid it is the process, on its host.
+    pub began: u64,
+    /// A random number of its own, with which it finds its entry again.
+    pub token: [u64; 2],
+    /// The hosts to which it has ever said anything: their processes may read its extents.
+    pub exposed: Hosts,
+}
+
+/// A name that is served on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceEntry {
+    /// The process that serves it.
+    pub process: u16,
+    /// Its life.
+    pub life: u32,
+    /// The name.
+    pub name: Name,
+}
+
+/// An extent of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtentEntry {
+    /// What it is used for.
+    pub state: ExtentState,
+    /// By which process, or by which it was.
+    pub process: u16,
+    /// Its life.
+    pub life: u32,
+    /// Kept back until these hosts …
+    pub exposed: Hosts,
+    /// … have seen so many of our lives end.
+    pub lives: u64,
+}
+
+/// What an extent is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExtentState {
+    /// For nothing.
+    #[default]
+    Free = 0,
+    /// A process writes it.
+    Granted = 1,
+    /// Its process has ended, and others may still read it.
+    Kept = 2,
+}
+
+impl Hosts {
+    /// Adds one. Returns whether it is new.
+    pub fn insert(&mut self, host: u16) -> bool {
+        let new = !self.contains(host);
+        self.0[usize::from(host) / 64] |= 1 << (host % 64);
+        new
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, host: u16) {
+        self.0[usize::from(host) / 64] &= !(1 << (host % 64));
+    }
+
+    /// Is it one of them?
+    pub fn contains(&self, host: u16) -> bool {
+        self.0[usize::from(host) / 64] >> (host % 64) & 1 == 1
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+}
+
+impl HostRecord {
+    fn encode(&self) -> [u64; LINE_FIELDS] {
+        let state = self.state as u64 | u64::from(self.boot) << 32;
+        [self.life.0[0], self.life.0[1], self.beat, self.lives, self.names, self.beat_at, state]
+    }
+
+    fn decode(fields: [u64; LINE_FIELDS]) -> Option<Self> {
+        let [life0, life1, beat, lives, names, beat_at, state] = fields;
+        Some(Self {
+            life: Life([life0, life1]),
+            beat,
+            lives,
+            names,
+            beat_at,
+            state: match state as u8 {
+                0 => HostState::Left,
+                1 => HostState::Claiming,
+                2 => HostState::Running,
+                _ => return None,
+            },
+            boot: (state >> 32) as u32,
+        })
+    }
+}
+
+impl PeerRecord {
+    fn encode(&self) -> [u64; LINE_FIELDS] {
+        let (known, dead) = (self.known.0, self.dead.0);
+        [known[0], known[1], dead[0], dead[1], self.seen, 0, 0]
+    }
+
+    fn decode(fields: [u64; LINE_FIELDS]) -> Self {
+        let [known0, known1, dead0, dead1, seen, ..] = fields;
+        Self { known: Life([known0, known1]), dead: Life([dead0, dead1]), seen }
+    }
+}
+
+impl ProcessEntry {
+    fn encode(&self) -> [u64; ENTRY_FIELDS] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let mut fields = [0; ENTRY_FIELDS];
+        fields[0] = pair(self.lives.into(), self.life);
+        fields[1] = pair(self.pid, self.uid);
+        fields[2] = self.gid.into();
+        fields[3] = self.began;
+        fields[4..6].copy_from_slice(&self.token);
+        fields[6..10].copy_from_slice(&self.exposed.0);
+        fields
+    }
+
+    fn decode(fields: [u64; ENTRY_FIELDS]) -> Self {
+        let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+        Self {
+            lives: low(fields[0]) == 1,
+            life: high(fields[0]),
+            pid: low(fields[1]),
+            uid: high(fields[1]),
+            gid: low(fields[2]),
+            began: fields[3],
+            token: [fields[4], fields[5]],
+            exposed: Hosts([fields[6], fields[7], fields[8], fields[9]]),
+        }
+    }
+}
+
+impl ServiceEntry {
+    fn encode(entry: Option<&Self>) -> [u64; ENTRY_FIELDS] {
+        let mut fields = [0; ENTRY_FIELDS];
+        let Some(Self { process, life, name }) = entry else { return fields };
+        let bytes = name.as_str().as_bytes();
+        fields[0] = 1 | (bytes.len() as u64) << 8 | u64::from(*process) << 16 | u64::from(*life) << 32;
+        let mut padded = [0; MAX_NAME_LENGTH];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        for (word, chunk) in fields[1..].iter_mut().zip(padded.chunks_exact(WORD)) {
+            *word = u64::from_le_bytes(chunk.try_into().expect("a word"));
+        }
+        fields
+    }
+
+    fn decode(fields: [u64; ENTRY_FIELDS]) -> Option<Self> {
+        if fields[0] as u8 != 1 {
+            return None;
+        }
+        let len = usize::from((fields[0] >> 8) as u8);
+        let bytes: Vec<u8> = fields[1..=NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let name = str::from_utf8(bytes.get(..len)?).ok()?.parse().ok()?;
+        Some(Self { process: (fields[0] >> 16) as u16, life: (fields[0] >> 32) as u32, name })
+    }
+}
+
+impl ExtentEntry {
+    fn encode(&self) -> [u64; LINE_FIELDS] {
+        let [a, b, c, d] = self.exposed.0;
+        let state = self.state as u64 | u64::from(self.process) << 16 | u64::from(self.life) << 32;
+        [state, self.lives, a, b, c, d, 0]
+    }
+
+    fn decode(fields: [u64; LINE_FIELDS]) -> Option<Self> {
+        let [state, lives, a, b, c, d, _] = fields;
+        Some(Self {
+            state: match state as u8 {
+                0 => ExtentState::Free,
+                1 => ExtentState::Granted,
+                2 => ExtentState::Kept,
+                _ => return None,
+            },
+            process: (state >> 16) as u16,
+            life: (state >> 32) as u32,
+            exposed: Hosts([a, b, c, d]),
+            lives,
+        })
+    }
+}
+
+/// A host's control area, its own or another's.
+#[derive(Debug)]
+pub struct Control<M> {
+    memory: M,
+    layout: Layout,
+    seal: Seal,
+    /// Nobody else writes it, so what is read here is what was written here.
+    own: bool,
+}
+
+impl<M: ReadMemory> Control<M> {
+    /// The control area of another host of this region.
+    pub fn of_peer(memory: M, layout: Layout, uuid: Uuid, host: u16) -> Self {
+        let [a, b] = uuid.words();
+        Self { memory, layout, seal: Seal::new([a, b, host.into()]), own: false }
+    }
+
+    /// That of this host.
+    pub fn of_own(memory: M, layout: Layout, uuid: Uuid, host: u16) -> Self {
+        Self { own: true, ..Self::of_peer(memory, layout, uuid, host) }
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Where what lies in it.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The host's record.
+    #[track_caller]
+    pub fn host(&self) -> Option<HostRecord> {
+        HostRecord::decode(self.observe(self.layout.host_record())?)
+    }
+
+    /// The host's record as others see it, also its own: another could have written there.
+    #[track_caller]
+    pub fn host_as_seen(&self) -> Option<HostRecord> {
+        let place = self.layout.host_record();
+        let fields = record::observe(&self.memory, place / WORD, self.seal.at(place as u64))?;
+        HostRecord::decode(fields)
+    }
+
+    /// What the host says of another.
+    #[track_caller]
+    pub fn peer(&self, host: u16) -> Option<PeerRecord> {
+        self.observe(self.layout.peer(host.into())).map(PeerRecord::decode)
+    }
+
+    /// A process entry.
+    #[track_caller]
+    pub fn process(&self, process: usize) -> Option<ProcessEntry> {
+        self.observe(self.layout.process(process)).map(ProcessEntry::decode)
+    }
+
+    /// A service entry: whether it can be read, and what there is.
+    #[track_caller]
+    pub fn service(&self, service: usize) -> Option<Option<ServiceEntry>> {
+        self.observe(self.layout.service(service)).map(ServiceEntry::decode)
+    }
+
+    /// An extent's entry.
+    #[track_caller]
+    pub fn extent(&self, extent: usize) -> Option<ExtentEntry> {
+        ExtentEntry::decode(self.observe(self.layout.extent_entry(extent))?)
+    }
+
+    /// Was this part of a control area, which was looked at just now, never written? Then it is all zeros.
+    pub fn is_blank(&self, place: usize, bytes: usize) -> bool {
+        let words = place / WORD..(place + bytes) / WORD;
+        words.into_iter().all(|word| self.memory.load(word) == 0)
+    }
+
+    #[track_caller]
+    fn observe<const N: usize>(&self, place: usize) -> Option<[u64; N]> {
+        let (word, seal) = (place / WORD, self.seal.at(place as u64));
+        match self.own {
+            true => record::read(&self.memory, word, seal),
+            false => record::observe(&self.memory, word, seal),
+        }
+    }
+}
+
+impl<M: WriteMemory> Control<M> {
+    /// Publishes the host's record.
+    #[track_caller]
+    pub fn set_host(&self, record: &HostRecord) {
+        self.publish(self.layout.host_record(), record.encode());
+    }
+
+    /// Publishes what the host says of another.
+    #[track_caller]
+    pub fn set_peer(&self, host: u16, record: &PeerRecord) {
+        self.publish(self.layout.peer(host.into()), record.encode());
+    }
+
+    /// Publishes a process entry.
+    #[track_caller]
+    pub fn set_process(&self, process: usize, entry: &ProcessEntry) {
+        self.publish(self.layout.process(process), entry.encode());
+    }
+
+    /// Publishes a service entry, or that there is none.
+    #[track_caller]
+    pub fn set_service(&self, service: usize, entry: Option<&ServiceEntry>) {
+        self.publish(self.layout.service(service), ServiceEntry::encode(entry));
+    }
+
+    /// Publishes an extent's entry.
+    #[track_caller]
+    pub fn set_extent(&self, extent: usize, entry: &ExtentEntry) {
+        self.publish(self.layout.extent_entry(extent), entry.encode());
+    }
+
+    #[track_caller]
+    fn publish<const N: usize>(&self, place: usize, fields: [u64; N]) {
+        record::publish(&self.memory, place / WORD, self.seal.at(place as u64), fields);
+    }
+}
+
+#[cfg(test)]
+mod tests;

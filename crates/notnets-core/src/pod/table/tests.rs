@@ -1,0 +1,42 @@
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    #[test]
+    fn any_fields_are_refused_or_an_entry(line in any::<[u64; 7]>(), entry in any::<[u64; 15]>(), state in 0u64..4) {
+        let mut line = line;
+        line[0] = line[0] & !0xff | state;
+        if let Some(extent) = ExtentEntry::decode(line) {
+            prop_assert_eq!(ExtentEntry::decode(extent.encode()), Some(extent));
+        }
+        line[6] = line[6] & !0xff | state;
+        if let Some(host) = HostRecord::decode(line) {
+            prop_assert_eq!(HostRecord::decode(host.encode()), Some(host));
+        }
+        let process = ProcessEntry::decode(entry);
+        prop_assert_eq!(ProcessEntry::decode(process.encode()), process);
+        let mut entry = entry;
+        entry[0] = entry[0] & !0xff | 1;
+        if let Some(service) = ServiceEntry::decode(entry) {
+            prop_assert_eq!(ServiceEntry::decode(ServiceEntry::encode(Some(&service))), Some(service));
+        }
+    }
+
+    #[test]
+    fn services_come_back(name in "[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,63}", process: u16, life: u32) {
+        let entry = ServiceEntry { process, life, name: name.parse().unwrap() };
+        prop_assert_eq!(ServiceEntry::decode(ServiceEntry::encode(Some(&entry))), Some(entry));
+    }
+}
+
+#[test]
+fn sets_of_hosts() {
+    let mut hosts = Hosts::default();
+    assert!(hosts.is_empty());
+    assert!(hosts.insert(255) && hosts.insert(64) && !hosts.insert(64));
+    assert!(hosts.contains(255) && !hosts.contains(0));
+    hosts.remove(255);
+    hosts.remove(64);
+    assert!(hosts.is_empty());
+}

@@ -1,0 +1,464 @@
+//! Agents of three simulated hosts without coherence: they find each other, carry mail, bury the dead and
+//! keep extents back, for every seed; and leaving out any one publish or observe is noticed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use notnets_core::pod::agent::{Agent, Identity, Over, Phase, Start};
+use notnets_core::pod::packet::{FromProcess, ToProcess};
+use notnets_core::pod::table::{Address, Control, ExtentState, Life};
+use notnets_memory::incoherent::{Incoherent, Site, World};
+use notnets_memory::region::layout::Layout;
+use notnets_memory::region::superblock::{Superblock, Uuid};
+use notnets_memory::{Coherence, WORD, WriteMemory};
+
+const HOSTS: usize = 3;
+/// In milliseconds.
+const LEASE: u64 = 300;
+const PATIENCE: usize = 4_000;
+
+fn superblock() -> Superblock {
+    Superblock {
+        coherence: Coherence::Software,
+        uuid: Uuid(*b"sixteen byte id."),
+        unit: 4096,
+        partition_bytes: 24 << 10,
+        extent_bytes: 4096,
+        hosts: HOSTS as u32,
+        processes: 3,
+        services: 3,
+        mailbox_slots: 64,
+        heartbeat_ms: 10,
+        lease_ms: LEASE as u32,
+        pod: "pod0".into(),
+    }
+}
+
+/// A process: what it has been told, and what it holds.
+#[derive(Default)]
+struct Process {
+    number: Option<u16>,
+    address: Option<Address>,
+    life: Option<Life>,
+    extents: Vec<u32>,
+    known: BTreeSet<Address>,
+    gone: Vec<Address>,
+    places: BTreeMap<u32, Vec<Address>>,
+    sent: BTreeMap<Address, u64>,
+    received: BTreeMap<Address, u64>,
+    inbox: VecDeque<(Address, u64)>,
+}
+
+struct Host {
+    agent: Option<Agent<Incoherent, Incoherent>>,
+    processes: Vec<Process>,
+}
+
+struct Pod {
+    world: World,
+    layout: Layout,
+    hosts: Vec<Host>,
+    now: u64,
+    /// How far each host's clock is behind.
+    behind: [u64; HOSTS],
+    lives: u64,
+}
+
+type Outcome<T = ()> = Result<T, String>;
+
+impl Pod {
+    fn new(world: World) -> Self {
+        let layout = Layout::new(&superblock()).unwrap();
+        let host = || Host { agent: None, processes: Vec::new() };
+        let pod = Self {
+            world,
+            layout,
+            hosts: (0..HOSTS).map(|_| host()).collect(),
+            now: 1_000_000_000,
+            behind: [0; HOSTS],
+            lives: 0,
+        };
+        for host in 0..HOSTS {
+            let control = pod.control(host, host);
+            for word in 0..layout.control(host).len() / WORD {
+                control.store(word, 0);
+            }
+            // The format's own publishing is not what is looked at here.
+            for word in 0..layout.control(host).len() / WORD {
+                pod.world.settle(host, word + layout.control(host).start / WORD);
+            }
+        }
+        pod
+    }
+
+    fn control(&self, seer: usize, host: usize) -> Incoherent {
+        let place = self.layout.control(host);
+        self.world.memory(seer).part(place.start / WORD, place.len() / WORD)
+    }
+
+    fn start(&mut self, host: usize) {
+        self.lives += 1;
+        let start = Start { now: self.now - self.behind[host], boot: 1, life: Life([self.lives, 77]) };
+        let other = |peer: usize| (peer != host).then(|| self.control(host, peer));
+        let peers = (0..HOSTS).map(other).collect();
+        let (own, layout) = (self.control(host, host), self.layout);
+        let agent = Agent::start(&superblock(), layout, host as u16, own, peers, start, |_| false);
+        self.hosts[host].agent = Some(agent);
+    }
+
+    /// Some host does something.
+    fn step(&mut self) -> Outcome {
+        self.now += 1_000_000;
+        let host = self.world.draw(HOSTS as u64) as usize;
+        self.step_of(host)
+    }
+
+    fn step_of(&mut self, host: usize) -> Outcome {
+        let now = self.now - self.behind[host];
+        let Host { agent: Some(agent), processes } = &mut self.hosts[host] else { return Ok(()) };
+        agent.tick(now).map_err(|over| over.to_string())?;
+        while let Some((number, packet)) = agent.poll() {
+            let process = processes.iter_mut().find(|process| process.number == Some(number));
+            let Some(process) = process else { continue };
+            process.hear(agent, packet)?;
+        }
+        Ok(())
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) -> Outcome {
+        for _ in 0..PATIENCE {
+            if done(self) {
+                return Ok(());
+            }
+            self.step().map_err(|error| format!("before {what}: {error}"))?;
+        }
+        Err(format!("it never came to: {what}"))
+    }
+
+    fn all_up(&mut self) -> Outcome {
+        self.until("all hosts see each other", |pod| {
+            let up =
+                |host: &Host| host.agent.as_ref().is_some_and(|agent| agent.hosts_up().len() == HOSTS - 1);
+            pod.hosts.iter().all(up)
+        })
+    }
+
+    fn join(&mut self, host: usize) -> Outcome<usize> {
+        let Host { agent: Some(agent), processes } = &mut self.hosts[host] else { panic!() };
+        assert_eq!(agent.phase(), Phase::Running);
+        let number = agent.join(identity(processes.len()), [processes.len() as u64; 2], None)?;
+        // A number that is used again is not its former owner's.
+        processes.iter_mut().filter(|process| process.number == Some(number)).for_each(|process| {
+            process.number = None;
+        });
+        processes.push(Process { number: Some(number), ..Process::default() });
+        let index = processes.len() - 1;
+        self.until("a process has joined", |pod| pod.hosts[host].processes[index].address.is_some())?;
+        Ok(index)
+    }
+
+    fn say(&mut self, host: usize, process: usize, packet: FromProcess) {
+        let Host { agent: Some(agent), processes } = &mut self.hosts[host] else { panic!() };
+        agent.handle(processes[process].number.expect("joined"), packet);
+    }
+
+    fn address(&self, host: usize, process: usize) -> Address {
+        self.hosts[host].processes[process].address.expect("joined")
+    }
+
+    fn send(&mut self, host: usize, process: usize, to: Address) {
+        let number = self.hosts[host].processes[process].sent.entry(to).or_default();
+        *number += 1;
+        let mut body = number.to_le_bytes().to_vec();
+        body.resize(8 + (*number as usize * 53) % 700, *number as u8);
+        self.hosts[host].processes[process].known.insert(to);
+        self.say(host, process, FromProcess::Send { to, body });
+    }
+
+    /// The agent stops and is back at once; its processes come back to it.
+    fn restart(&mut self, host: usize) -> Outcome {
+        self.hosts[host].agent = None;
+        self.start(host);
+        let Host { agent: Some(agent), processes } = &mut self.hosts[host] else { panic!() };
+        assert_eq!(agent.phase(), Phase::Running, "it goes on where it was");
+        for (index, process) in processes.iter_mut().enumerate() {
+            let Some(number) = process.number else { continue };
+            let before = process.life.zip(process.address);
+            let again = agent.join(identity(index), [index as u64; 2], before)?;
+            assert_eq!(again, number, "it is who it was");
+            for address in &process.known {
+                agent.handle(number, FromProcess::Knows(*address));
+            }
+            agent.handle(number, FromProcess::Ready);
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, host: usize) {
+        self.world.crash(host);
+        self.hosts[host] = Host { agent: None, processes: Vec::new() };
+    }
+
+    fn table(&self, seer: usize, host: usize) -> Control<Incoherent> {
+        let (memory, uuid) = (self.control(seer, host), superblock().uuid);
+        match seer == host {
+            true => Control::of_own(memory, self.layout, uuid, host as u16),
+            false => Control::of_peer(memory, self.layout, uuid, host as u16),
+        }
+    }
+
+    /// What a host's own table says of its extents.
+    fn extents(&self, host: usize) -> Vec<ExtentState> {
+        let control = self.table(host, host);
+        (0..self.layout.extents()).map(|extent| control.extent(extent).unwrap_or_default().state).collect()
+    }
+}
+
+impl Process {
+    fn hear(&mut self, agent: &mut Agent<Incoherent, Incoherent>, packet: ToProcess) -> Outcome {
+        match packet {
+            ToProcess::Joined { life, address } => {
+                (self.life, self.address) = (Some(life), Some(address));
+            }
+            ToProcess::Granted(extent) => self.extents.push(extent),
+            ToProcess::Resolved { query, places } => {
+                self.places.insert(query, places);
+            }
+            ToProcess::Mail { from, body } => {
+                let (number, rest) = body.split_first_chunk().ok_or("a mail that nobody wrote")?;
+                let number = u64::from_le_bytes(*number);
+                if rest.iter().any(|byte| *byte != number as u8) {
+                    return Err(format!("mail {number} is not what was written"));
+                }
+                let before = self.received.insert(from, number).unwrap_or(0);
+                if number != before + 1 {
+                    return Err(format!("mail {number} came from {from:?} after mail {before}"));
+                }
+                self.known.insert(from);
+                self.inbox.push_back((from, number));
+            }
+            ToProcess::Gone { address, .. } => {
+                self.known.remove(&address);
+                self.gone.push(address);
+                agent.handle(self.number.expect("joined"), FromProcess::Done(address));
+            }
+            ToProcess::Serving(_) => {}
+            other => return Err(format!("{other:?}")),
+        }
+        Ok(())
+    }
+}
+
+fn identity(index: usize) -> Identity {
+    Identity { pid: index as u32 + 1, uid: 1, gid: 1, began: 1 }
+}
+
+fn story(pod: &mut Pod) -> Outcome {
+    (0..HOSTS).for_each(|host| pod.start(host));
+    pod.all_up()?;
+    for host in 0..HOSTS {
+        pod.join(host)?;
+        pod.say(host, 0, FromProcess::Serve(format!("service-{host}").parse().unwrap()));
+        pod.say(host, 0, FromProcess::Grant);
+    }
+    // Everyone finds everyone by name.
+    for host in 0..HOSTS {
+        for other in 0..HOSTS {
+            let (query, expected) = (other as u32, vec![pod.address(other, 0)]);
+            pod.until("a name is found", |pod| {
+                let name = format!("service-{other}").parse().unwrap();
+                pod.say(host, 0, FromProcess::Resolve { query, name });
+                pod.hosts[host].processes[0].places.get(&query) == Some(&expected)
+            })?;
+        }
+    }
+    exchange(pod, 10, true)?;
+    process_ends(pod)?;
+    host_dies(pod)?;
+    host_sleeps(pod)
+}
+
+/// Mail from each host to each other, with agents that restart meanwhile.
+fn exchange(pod: &mut Pod, mails: u64, restarts: bool) -> Outcome {
+    let pairs: Vec<_> = (0..HOSTS).flat_map(|from| (0..HOSTS).map(move |to| (from, to))).collect();
+    let pairs: Vec<_> = pairs.into_iter().filter(|(from, to)| from != to).collect();
+    let goal: Vec<u64> = pairs
+        .iter()
+        .map(|(from, to)| pod.hosts[*from].processes[0].sent.get(&pod.address(*to, 0)).unwrap_or(&0) + mails)
+        .collect();
+    for n in 0..mails {
+        for (from, to) in &pairs {
+            let to = pod.address(*to, 0);
+            pod.send(*from, 0, to);
+        }
+        let steps = pod.world.draw(60);
+        (0..steps).try_for_each(|_| pod.step())?;
+        if restarts && n % 4 == 1 {
+            let host = pod.world.draw(HOSTS as u64) as usize;
+            pod.restart(host)?;
+            // Its peers are there as soon as their hearts are seen to beat.
+            pod.all_up()?;
+        }
+    }
+    pod.until("all mail has arrived", |pod| {
+        pairs.iter().zip(&goal).all(|((from, to), goal)| {
+            pod.hosts[*to].processes[0].received.get(&pod.address(*from, 0)) == Some(goal)
+        })
+    })
+}
+
+/// What a process wrote is kept until those that could read it have let go.
+fn process_ends(pod: &mut Pod) -> Outcome {
+    let ended = pod.address(0, 0);
+    let other = pod.join(0)?;
+    let living = pod.address(0, other);
+    pod.send(1, 0, living);
+    if pod.extents(0)[0] != ExtentState::Granted {
+        return Err("the extent is not granted".into());
+    }
+    let number = pod.hosts[0].processes[0].number.take().unwrap();
+    pod.hosts[0].agent.as_mut().unwrap().end(number, false);
+    if pod.extents(0)[0] != ExtentState::Kept {
+        return Err("the extent is not kept back".into());
+    }
+    let as_seen = |pod: &Pod| pod.table(2, 0).extent(0).unwrap_or_default().state;
+    if as_seen(pod) != ExtentState::Kept {
+        return Err("that the extent is kept back would not outlive a crash".into());
+    }
+    pod.until("others hear of the end, and the extent is free", |pod| {
+        let told = |host: usize| pod.hosts[host].processes[0].gone.contains(&ended);
+        let free = pod.extents(0)[0] == ExtentState::Free;
+        assert!(!free || told(1) && told(2), "free before all have let go");
+        told(1) && told(2) && free
+    })?;
+    if pod.hosts[1].processes[0].gone.contains(&living) {
+        return Err("one that lives is told to be gone".into());
+    }
+    if as_seen(pod) != ExtentState::Free {
+        return Err("that the extent is free would not outlive a crash".into());
+    }
+    // Its successor is another, and mail to the dead does not reach it.
+    let index = pod.join(0)?;
+    let successor = pod.address(0, index);
+    assert!(successor != ended);
+    pod.send(1, 0, ended);
+    let gone = pod.hosts[1].processes[0].gone.len();
+    pod.until("that nobody is there is told", |pod| pod.hosts[1].processes[0].gone.len() > gone)?;
+    pod.hosts[0].processes.swap(0, index);
+    assert!(pod.hosts[0].processes[0].received.is_empty());
+    Ok(())
+}
+
+/// A host dies and comes back as another.
+fn host_dies(pod: &mut Pod) -> Outcome {
+    exchange(pod, 2, false)?;
+    let dead = pod.address(1, 0);
+    pod.crash(1);
+    let before = pod.now;
+    pod.until("the others hear of the host's death", |pod| {
+        [0, 2].iter().all(|host| pod.hosts[*host].processes[0].gone.contains(&dead))
+    })?;
+    if pod.now - before < LEASE * 1_000_000 / 2 {
+        return Err("it was buried early".into());
+    }
+    pod.start(1);
+    if pod.extents(1)[0] != ExtentState::Kept {
+        return Err("what the dead process wrote is not kept back".into());
+    }
+    pod.all_up()?;
+    if pod.table(0, 1).process(0).is_none_or(|entry| entry.lives) {
+        return Err("a process of a life before still counts".into());
+    }
+    pod.join(1)?;
+    pod.until("nothing is kept of its life before", |pod| pod.extents(1)[0] == ExtentState::Free)?;
+    exchange(pod, 3, false)?;
+    // It leaves in order, and is not waited for.
+    let (left, before) = (pod.address(2, 0), pod.now);
+    pod.hosts[2].agent.take().unwrap().leave();
+    pod.hosts[2].processes.clear();
+    pod.until("the others hear that a host left", |pod| {
+        [0, 1].iter().all(|host| pod.hosts[*host].processes[0].gone.contains(&left))
+    })?;
+    if pod.now - before >= LEASE * 1_000_000 {
+        return Err("who leaves in order was waited for".into());
+    }
+    Ok(())
+}
+
+/// A host is stopped together with its clock. When it goes on it must hear that it was buried.
+fn host_sleeps(pod: &mut Pod) -> Outcome {
+    pod.start(2);
+    pod.all_up()?;
+    pod.join(2)?;
+    let asleep = pod.hosts[2].agent.take();
+    let before = pod.now;
+    pod.until("the others bury who sleeps", |pod| {
+        [0, 1].iter().all(|host| pod.hosts[*host].agent.as_ref().unwrap().hosts_up().len() == HOSTS - 2)
+    })?;
+    pod.behind[2] = pod.now - before;
+    pod.hosts[2].agent = asleep;
+    let lapsed = (0..PATIENCE).find_map(|_| pod.step().err());
+    if lapsed != Some(Over::Lapsed.to_string()) {
+        return Err(format!("who was buried goes on: {lapsed:?}"));
+    }
+    pod.hosts[2].processes.clear();
+    pod.start(2);
+    pod.all_up()
+}
+
+/// Two hosts take themselves for host 0: one of them gives up, and never the one that was there first.
+fn duplicates(world: &World) -> Outcome {
+    let mut pod = Pod::new(world.clone());
+    pod.start(0);
+    let running = |pod: &mut Pod| pod.hosts[0].agent.as_ref().unwrap().phase() == Phase::Running;
+    pod.until("a host runs", running)?;
+    world.allow_many_writers();
+    let layout = pod.layout;
+    let memory = |host: usize| pod.control(1, host);
+    let start = Start { now: pod.now, boot: 2, life: Life([99, 99]) };
+    let peers = vec![None, None, Some(memory(2))];
+    let mut second = Agent::start(&superblock(), layout, 0, memory(0), peers, start, |_| false);
+    for _ in 0..PATIENCE {
+        pod.step()?;
+        match second.tick(pod.now) {
+            Err(Over::Duplicate(0)) => return Ok(()),
+            Err(other) => return Err(other.to_string()),
+            Ok(()) if second.phase() == Phase::Running => return Err("both run".into()),
+            Ok(()) => {}
+        }
+    }
+    Err("nobody gives up".into())
+}
+
+fn run(seed: u64, without: Option<Site>) -> Outcome<World> {
+    let layout = Layout::new(&superblock()).unwrap();
+    let world = World::new(layout.partition(HOSTS - 1).end / WORD, HOSTS, seed);
+    let mut pod = Pod::new(world.clone());
+    without.into_iter().for_each(|site| world.omit(site));
+    let outcome = catch_unwind(AssertUnwindSafe(|| story(&mut pod)));
+    let outcome = outcome.map(|told| {
+        told?;
+        let other = World::new(layout.partition(HOSTS - 1).end / WORD, HOSTS, seed);
+        without.into_iter().for_each(|site| other.omit(site));
+        duplicates(&other)
+    });
+    outcome.unwrap_or_else(|_| Err("panicked".into())).map(|()| world)
+}
+
+#[test]
+fn hosts_find_each_other_carry_mail_and_bury_the_dead() {
+    for seed in 0..8 {
+        if let Err(error) = run(seed, None) {
+            panic!("seed {seed}: {error}");
+        }
+    }
+}
+
+#[test]
+fn leaving_out_any_publish_or_observe_is_noticed() {
+    let sites = run(0, None).expect("passes").sites();
+    assert!(sites.len() >= 20, "{sites:#?}");
+    let unnoticed = |site: &Site| (0..8).all(|seed| run(seed, Some(*site)).is_ok());
+    let unnoticed: Vec<_> = sites.into_iter().filter(unnoticed).collect();
+    assert!(unnoticed.is_empty(), "nobody notices that these are left out: {unnoticed:#?}");
+}

@@ -1,0 +1,300 @@
+//! Processes of several "hosts" on one machine: each host has a partition of one file, an agent and a
+//! directory of its own, and nothing else in common with the others.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notnets_core::link::handshake::{Config, Established, Vouched};
+use notnets_core::link::packet::Packet;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::link::socket::Incoming;
+use notnets_core::name::Name;
+use notnets_core::pod::daemon::{Daemon, DaemonError};
+use notnets_core::pod::member::{Arrival, Member, PodError};
+use notnets_memory::Coherence;
+use notnets_memory::region::Region;
+use notnets_memory::region::file::RegionFile;
+use notnets_memory::region::format::{Plan, format};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FallocateFlags, fallocate};
+
+struct Pod {
+    directory: tempfile::TempDir,
+}
+
+struct Agent {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pod {
+    fn new(coherence: Coherence, hosts: u32) -> Self {
+        let pod = Self { directory: tempfile::tempdir().unwrap() };
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(pod.path()).unwrap();
+        fallocate(&file, FallocateFlags::empty(), 0, 8 << 20).unwrap();
+        let file = RegionFile::open(&pod.path()).unwrap();
+        let plan = Plan {
+            coherence,
+            processes: 8,
+            services: 8,
+            heartbeat_ms: 20,
+            lease_ms: 400,
+            ..Plan::new("pod0", hosts)
+        };
+        format(&file, &plan).unwrap();
+        pod
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("region")
+    }
+
+    fn directory(&self, host: u16) -> Directory {
+        Directory::at(self.directory.path().join(format!("host-{host}")))
+    }
+
+    fn daemon(&self, host: u16) -> Result<Daemon, DaemonError> {
+        Daemon::start(Region::open(&self.path()).unwrap(), host, &self.directory(host))
+    }
+
+    fn agent(&self, host: u16) -> Agent {
+        let mut daemon = self.daemon(host).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            // Not `run`, which leaves in order: this agent can be cut off.
+            while !stopped.load(Ordering::Relaxed) {
+                daemon.turn().unwrap();
+            }
+        });
+        Agent { stop, thread: Some(thread) }
+    }
+
+    fn member(&self, host: u16) -> Member {
+        Member::of(&self.directory(host), &name("pod0"), soon()).unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+fn serve(member: &Member, service: &str) -> mpsc::Receiver<Arrival> {
+    let until = soon();
+    loop {
+        let (sender, receiver) = mpsc::channel();
+        let on_arrival = Box::new(move |arrival| {
+            let _ = sender.send(arrival);
+        });
+        match member.serve(&name(service), on_arrival, until) {
+            // It is back when it has found its agent again.
+            Err(PodError::AgentGone) if Instant::now() < until => std::thread::yield_now(),
+            served => {
+                served.unwrap();
+                return receiver;
+            }
+        }
+    }
+}
+
+/// Dials until the name has got around.
+fn dial(member: &Member, service: &str) -> Established {
+    let until = soon();
+    loop {
+        match member.dial(&name(service), Config::default(), "agent/1", until) {
+            Err(PodError::NoService { .. }) if Instant::now() < until => std::thread::yield_now(),
+            dialled => return dialled.unwrap(),
+        }
+    }
+}
+
+fn link(client: &Member, server: &Member, service: &str) -> (Established, Established) {
+    let arrivals = serve(server, service);
+    std::thread::scope(|scope| {
+        let answering = scope.spawn(move || {
+            let arrival = arrivals.recv_timeout(Duration::from_secs(20)).unwrap();
+            server.answer(arrival, Config::default(), soon()).unwrap()
+        });
+        let client = dial(client, service);
+        (client, answering.join().unwrap())
+    })
+}
+
+/// Waits for what comes next on a link's socket.
+fn next(established: &Established) -> Incoming {
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(established.socket.as_fd(), PollFlags::IN)];
+        let n = poll(&mut fds, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap();
+        assert!(n > 0, "nothing came");
+        match established.socket.receive() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            came => return came.unwrap(),
+        }
+    }
+}
+
+fn assert_hung_up(established: &Established) {
+    loop {
+        match next(established) {
+            Incoming::Closed => return,
+            Incoming::Packet(Packet::Doorbell, _) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A message each way, with a payload, between two who park.
+fn exchange(a: &mut Established, b: &mut Established, n: u64) {
+    pass(a, b, n);
+    pass(b, a, n);
+}
+
+fn pass(from: &mut Established, to: &mut Established, n: u64) {
+    {
+        let bytes: Vec<u8> = (0..n % 1000).map(|i| (i + n) as u8).collect();
+        let ready = to.lanes.arm_frames();
+        assert!(!ready, "nothing is there yet");
+        let mut loan = from.lanes.loan(bytes.len(), bytes.len()).unwrap();
+        from.lanes.arena().write(&mut loan, &bytes);
+        let words = from.lanes.arena().commit(loan, 0).to_words();
+        assert!(from.lanes.room().unwrap() > 0);
+        from.lanes.push([n, 0, 0, words[0], words[1], words[2], words[3]]);
+        assert!(matches!(next(to), Incoming::Packet(Packet::Doorbell, None)), "the watcher rings");
+        to.lanes.disarm_frames();
+        let got = to.lanes.pop().unwrap();
+        let reference = notnets_memory::Reference::from_words([got[3], got[4], got[5], got[6]]);
+        let mut read = vec![0; reference.length as usize];
+        to.lanes.read(&reference, &mut read).unwrap();
+        to.lanes.release(&reference);
+        assert_eq!((got[0], read), (n, bytes));
+    }
+}
+
+#[test]
+fn processes_of_two_hosts_link_up_and_exchange_messages() {
+    for coherence in [Coherence::Hardware, Coherence::Software] {
+        let pod = Pod::new(coherence, 3);
+        let _agents = [pod.agent(0), pod.agent(2)];
+        let (a, b) = (pod.member(0), pod.member(2));
+        assert_eq!((a.host(), b.host()), (0, 2));
+        let (mut client, mut server) = link(&a, &b, "inventory");
+        assert_eq!(server.peer.vouched, Vouched::Agent { host: 0 });
+        assert_eq!(server.peer.credentials.pid, Some(std::process::id()));
+        assert_eq!(server.peer.user_agent, "agent/1");
+        for n in 1..200 {
+            exchange(&mut client, &mut server, n);
+        }
+        drop(client);
+        assert_hung_up(&server);
+    }
+}
+
+#[test]
+fn links_come_and_go_and_memory_is_used_again() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (a, b) = (pod.member(0), pod.member(1));
+    let arrivals = serve(&b, "inventory");
+    let places = 4 * a.region().layout().extent_bytes() / Config::default().geometry.segment_bytes();
+    std::thread::scope(|scope| {
+        let (b, arrivals) = (&b, arrivals);
+        let answering = scope.spawn(move || {
+            for n in 0..places as u64 {
+                let arrival = arrivals.recv_timeout(Duration::from_secs(20)).unwrap();
+                let server = b.answer(arrival, Config::default(), soon()).unwrap();
+                let granted = (n % 2 == 0).then_some(server);
+                if let Some(server) = &granted {
+                    assert_hung_up(server);
+                }
+            }
+        });
+        for n in 0..places as u64 {
+            let client = dial(&a, "inventory");
+            if n % 2 == 1 {
+                assert_hung_up(&client);
+            }
+        }
+        answering.join().unwrap();
+    });
+    let survey = notnets_core::pod::survey::survey(&a.region());
+    assert_eq!(survey.problems, Vec::<String>::new());
+    assert!(survey.hosts.iter().all(|host| host.granted <= 2), "{survey:?}");
+}
+
+#[test]
+fn links_outlive_their_agents() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let (first, _second) = (pod.agent(0), pod.agent(1));
+    let (a, b) = (pod.member(0), pod.member(1));
+    let (mut client, mut server) = link(&a, &b, "inventory");
+    exchange(&mut client, &mut server, 5);
+    drop(first);
+    exchange(&mut client, &mut server, 6);
+    let _first = pod.agent(0);
+    // It knows them still: a new link can be made, and the old one is there.
+    let arrivals = serve(&a, "orders");
+    std::thread::scope(|scope| {
+        let dialling = scope.spawn(|| dial(&b, "orders"));
+        let arrival = arrivals.recv_timeout(Duration::from_secs(20)).unwrap();
+        a.answer(arrival, Config::default(), soon()).unwrap();
+        dialling.join().unwrap();
+    });
+    exchange(&mut client, &mut server, 7);
+}
+
+#[test]
+fn a_host_that_is_cut_off_is_buried_and_comes_back() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let (first, second) = (pod.agent(0), pod.agent(1));
+    let (a, b) = (pod.member(0), pod.member(1));
+    let (client, server) = link(&a, &b, "inventory");
+    let cut_off = Instant::now();
+    drop(second);
+    assert_hung_up(&client);
+    assert!(cut_off.elapsed() >= Duration::from_millis(200), "not before the lease");
+    // On its own host its links end too: others believe it dead.
+    assert_hung_up(&server);
+    assert!(matches!(
+        a.dial(&name("inventory"), Config::default(), "", Instant::now() + Duration::from_secs(5)),
+        Err(PodError::NoService { .. })
+    ));
+    drop((client, server));
+    // It comes back as another, and its process serves again.
+    let _second = pod.agent(1);
+    let (mut client, mut server) = link(&a, &b, "inventory");
+    exchange(&mut client, &mut server, 8);
+    drop(first);
+}
+
+#[test]
+fn what_cannot_be_is_told() {
+    let pod = Pod::new(Coherence::Software, 2);
+    assert!(matches!(pod.daemon(2), Err(DaemonError::NoSuchHost { host: 2, hosts: 2 })));
+    let _agent = pod.agent(0);
+    let elsewhere = Directory::at(pod.directory.path().join("elsewhere"));
+    let second = Daemon::start(Region::open(&pod.path()).unwrap(), 0, &elsewhere);
+    assert!(matches!(second, Err(DaemonError::Running(0))));
+    let second = Daemon::start(Region::open(&pod.path()).unwrap(), 1, &pod.directory(0));
+    assert!(matches!(second, Err(DaemonError::InUse(_))));
+    let nobody = Member::of(&elsewhere, &name("pod0"), Instant::now());
+    assert!(matches!(nobody, Err(PodError::NoAgent { .. })));
+    let member = pod.member(0);
+    let nothing = member.dial(&name("nothing"), Config::default(), "", soon());
+    assert!(matches!(nothing, Err(PodError::NoService { .. })));
+    assert!(Path::new(&pod.path()).exists());
+}

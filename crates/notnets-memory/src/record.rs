@@ -1,0 +1,57 @@
+//! Records: a few words that are published together and believed only together.
+//!
+//! A record is its fields, and one more word with a checksum over them (high half) and a 1 (low half).
+//! Its writer overwrites it in place. Who looks meanwhile, or sees only some of its lines, sees a record
+//! that does not check, and looks again later.
+
+use crate::seal::Seal;
+use crate::{ReadMemory, WriteMemory};
+
+/// Stores a record and publishes it. It takes one word more than it has fields.
+#[track_caller]
+pub fn publish<const N: usize>(memory: &impl WriteMemory, word: usize, seal: Seal, fields: [u64; N]) {
+    for (i, field) in fields.into_iter().enumerate() {
+        memory.store(word + i, field);
+    }
+    memory.store_release(word + N, check(seal, fields));
+    memory.publish(word, N + 1);
+}
+
+/// Observes and reads a record. `None` when it can't be believed, now or ever.
+#[track_caller]
+pub fn observe<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal) -> Option<[u64; N]> {
+    memory.observe(word, N + 1);
+    read(memory, word, seal)
+}
+
+/// Reads a record that this host writes itself.
+pub fn read<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal) -> Option<[u64; N]> {
+    let said = memory.load_acquire(word + N);
+    let fields = std::array::from_fn(|i| memory.load(word + i));
+    (said == check(seal, fields)).then_some(fields)
+}
+
+fn check<const N: usize>(seal: Seal, fields: [u64; N]) -> u64 {
+    u64::from(seal.of(fields)) << 32 | 1
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::heap::Heap;
+
+    #[test]
+    fn a_record_is_believed_whole_and_in_its_place_only() {
+        let (memory, seal) = (Heap::new(16), Seal::new([3]));
+        assert_eq!(observe::<7>(&memory, 8, seal), None, "zeros are no record");
+        publish(&memory, 8, seal, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(observe(&memory, 8, seal), Some([1, 2, 3, 4, 5, 6, 7]));
+        assert_eq!(observe::<7>(&memory, 8, seal.at(1)), None, "another place");
+        for word in 8..16 {
+            let whole = memory.load(word);
+            memory.store(word, whole + 1);
+            assert_eq!(observe::<7>(&memory, 8, seal), None, "torn in word {word}");
+            memory.store(word, whole);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Making a region: once, while nobody uses the memory.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::mm::ProtFlags;
+
+use super::file::RegionFile;
+use super::layout::{ENTRY_BYTES, Layout, LayoutError};
+use super::sigbus::{self, Watched};
+use super::superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock, Uuid};
+use super::{RegionError, read_superblock};
+use crate::segment::{Mapping, View};
+use crate::{Coherence, LINE, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
+
+/// How a region is to be divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The pod's name.
+    pub pod: String,
+    /// Who keeps the copies of a line in step between hosts.
+    pub coherence: Coherence,
+    /// How many hosts there can be.
+    pub hosts: u32,
+    /// Bytes of an extent, or `None` for what suits the region.
+    pub extent_bytes: Option<u64>,
+    /// How many processes of each host can be in the pod.
+    pub processes: u32,
+    /// How many names each host can serve.
+    pub services: u32,
+    /// Slots of a mailbox.
+    pub mailbox_slots: u32,
+    /// Milliseconds between two heartbeats.
+    pub heartbeat_ms: u32,
+    /// A host without heartbeat is believed dead after so many milliseconds.
+    pub lease_ms: u32,
+}
+
+/// What lies where a region is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// Zeros, wherever something would be written.
+    Nothing,
+    /// A region.
+    Region(Superblock),
+    /// A region that this code does not understand.
+    Strange(BadSuperblock),
+    /// Something else; its first byte that is not zero.
+    Data(usize),
+}
+
+/// Why a region can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// So it can't be divided.
+    #[error("{bytes} bytes can't be divided so: {source}")]
+    Plan {
+        /// What there is.
+        bytes: u64,
+        /// Why not.
+        source: BadSuperblock,
+    },
+    /// It can't be mapped.
+    #[error("can't be mapped: {0}")]
+    Map(#[from] SegmentError),
+    /// There is no random number for its uuid.
+    #[error("could not get a random number: {0}")]
+    Random(io::Error),
+}
+
+impl Plan {
+    /// For so many hosts, with what suits most.
+    pub fn new(pod: impl Into<String>, hosts: u32) -> Self {
+        Self {
+            pod: pod.into(),
+            coherence: Coherence::Software,
+            hosts,
+            extent_bytes: None,
+            processes: 64,
+            services: 128,
+            mailbox_slots: 64,
+            heartbeat_ms: 100,
+            lease_ms: 2000,
+        }
+    }
+
+    /// What the superblock of this memory will be.
+    ///
+    /// # Errors
+    /// When it can't be divided so.
+    pub fn superblock(&self, file: &RegionFile, uuid: Uuid) -> Result<Superblock, FormatError> {
+        let units = (file.bytes / file.unit).saturating_sub(1) / u64::from(self.hosts.max(1));
+        let partition_bytes = units * file.unit;
+        let superblock = Superblock {
+            coherence: self.coherence,
+            uuid,
+            unit: file.unit,
+            partition_bytes,
+            extent_bytes: self.extent_bytes.unwrap_or_else(|| usual_extent(partition_bytes, file.unit)),
+            hosts: self.hosts,
+            processes: self.processes,
+            services: self.services,
+            mailbox_slots: self.mailbox_slots,
+            heartbeat_ms: self.heartbeat_ms,
+            lease_ms: self.lease_ms,
+            pod: self.pod.clone(),
+        };
+        superblock.check().map_err(|source| FormatError::Plan { bytes: file.bytes, source })
+    }
+}
+
+/// 2 MiB, or less in small partitions, so that there are some of them. A link takes 45 to 270 KiB of one.
+fn usual_extent(partition_bytes: u64, unit: u64) -> u64 {
+    (partition_bytes / 4).clamp(PAGE as u64, 2 << 20).next_multiple_of(unit)
+}
+
+/// What lies in this memory where the plan would write?
+///
+/// # Errors
+/// When it can't be mapped, or not be divided so.
+pub fn look(file: &RegionFile, plan: &Plan) -> Result<Present, FormatError> {
+    match read_superblock(file) {
+        Ok(superblock) => return Ok(Present::Region(superblock)),
+        Err(RegionError::Superblock(BadSuperblock::Unformatted)) => {}
+        Err(RegionError::Superblock(strange)) => return Ok(Present::Strange(strange)),
+        Err(RegionError::Map(error)) => return Err(error.into()),
+        Err(RegionError::File(_) | RegionError::Changed { .. }) => {}
+    }
+    let superblock = plan.superblock(file, Uuid([0; 16]))?;
+    let layout = layout(file, &superblock)?;
+    for part in parts(&layout, &superblock) {
+        let map = Arc::new(map(file, part.start, part.len(), ProtFlags::READ)?);
+        let view = PeerMemory(View::with(&map, 0, part.len(), Coherence::Software));
+        let mut page = vec![0; PAGE];
+        for at in (0..part.len()).step_by(PAGE) {
+            view.observe(at / WORD, PAGE / WORD);
+            view.copy_out(at, &mut page);
+            if let Some(byte) = page.iter().position(|byte| *byte != 0) {
+                return Ok(Present::Data(part.start + at + byte));
+            }
+        }
+    }
+    Ok(Present::Nothing)
+}
+
+/// Makes a region of this memory, whatever was there. Its users must have stopped before.
+///
+/// # Errors
+/// When it can't be mapped, or not be divided so.
+pub fn format(file: &RegionFile, plan: &Plan) -> Result<Superblock, FormatError> {
+    let mut uuid = [0; 16];
+    rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| FormatError::Random(errno.into()))?;
+    let superblock = plan.superblock(file, Uuid(uuid))?;
+    let layout = layout(file, &superblock)?;
+    // The superblock's unit is the first part: what was there ends before anything else changes.
+    for part in parts(&layout, &superblock) {
+        zero(file, part.start, part.len())?;
+    }
+    let map = Arc::new(map_first(file, ProtFlags::READ | ProtFlags::WRITE)?);
+    let memory = OwnMemory(View::with(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
+    memory.copy_in(0, &superblock.encode());
+    memory.publish(0, SUPERBLOCK_BYTES / WORD);
+    Ok(superblock)
+}
+
+fn layout(file: &RegionFile, superblock: &Superblock) -> Result<Layout, FormatError> {
+    let plan = |source: LayoutError| FormatError::Plan { bytes: file.bytes, source: source.into() };
+    Layout::new(superblock).map_err(plan)
+}
+
+/// What is zeroed: the superblock's unit and the control areas.
+fn parts(layout: &Layout, superblock: &Superblock) -> Vec<std::ops::Range<usize>> {
+    let first = 0..superblock.unit as usize;
+    std::iter::once(first).chain((0..layout.hosts()).map(|host| layout.control(host))).collect()
+}
+
+fn zero(file: &RegionFile, start: usize, len: usize) -> Result<(), SegmentError> {
+    let map = Arc::new(map(file, start, len, ProtFlags::READ | ProtFlags::WRITE)?);
+    let memory = OwnMemory(View::with(&map, 0, len, Coherence::Software));
+    let zeros = vec![0; PAGE];
+    for at in (0..len).step_by(PAGE) {
+        memory.copy_in(at, &zeros);
+        memory.publish(at / WORD, PAGE / WORD);
+    }
+    Ok(())
+}
+
+/// The first unit, whatever the memory is divided into.
+pub(super) fn map_first(file: &RegionFile, protection: ProtFlags) -> Result<Mapping, SegmentError> {
+    if file.bytes < file.unit {
+        return Err(SegmentError::Size(file.bytes));
+    }
+    map(file, 0, file.unit as usize, protection)
+}
+
+fn map(file: &RegionFile, start: usize, len: usize, protection: ProtFlags) -> Result<Mapping, SegmentError> {
+    static LOST: [AtomicBool; 1] = [AtomicBool::new(false)];
+    let watched = Watched {
+        len,
+        unit: file.unit as usize,
+        writable: protection.contains(ProtFlags::WRITE),
+        offset: 0,
+        first: usize::MAX,
+        part: 1,
+        lost: &LOST,
+    };
+    let watch = |start| sigbus::watch(start, watched);
+    Mapping::watched(file.descriptor(), start as u64, len, protection, None, watch)
+}
+
+const _: () = assert!(PAGE.is_multiple_of(LINE) && ENTRY_BYTES.is_multiple_of(LINE));

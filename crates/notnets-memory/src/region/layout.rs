@@ -1,0 +1,243 @@
+//! Where what lies in a region: computed from its superblock, in bytes from the region's beginning.
+
+use std::ops::Range;
+
+use super::superblock::Superblock;
+use crate::LINE;
+
+/// Bytes of a process entry and of a service entry.
+pub const ENTRY_BYTES: usize = 2 * LINE;
+
+/// The places in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    unit: usize,
+    partition: usize,
+    extent: usize,
+    control: usize,
+    hosts: usize,
+    processes: usize,
+    services: usize,
+    extents: usize,
+    slots: usize,
+}
+
+/// Sizes that do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// A partition is too small.
+    #[error(
+        "a partition of {partition} bytes has no room for its control area of {control} bytes and an extent of {extent}"
+    )]
+    Small {
+        /// Bytes of a partition.
+        partition: u64,
+        /// Bytes of the control area at least.
+        control: u64,
+        /// Bytes of an extent.
+        extent: u64,
+    },
+    /// The region is larger than addresses go.
+    #[error("a region of {hosts} times {partition} bytes is more than there can be")]
+    Large {
+        /// How many partitions.
+        hosts: u32,
+        /// Bytes of each.
+        partition: u64,
+    },
+}
+
+impl Layout {
+    /// The places that a superblock stands for.
+    ///
+    /// # Errors
+    /// When a partition does not hold what it must.
+    pub fn new(superblock: &Superblock) -> Result<Self, LayoutError> {
+        let &Superblock { unit, partition_bytes, extent_bytes, hosts, .. } = superblock;
+        let large = LayoutError::Large { hosts, partition: partition_bytes };
+        let all = partition_bytes.checked_mul(hosts.into()).and_then(|all| all.checked_add(unit));
+        if all.is_none_or(|all| all > isize::MAX as u64) {
+            return Err(large);
+        }
+        let fixed = fixed_bytes(superblock);
+        let control = |extents: u64| (fixed + extents * LINE as u64).next_multiple_of(unit);
+        // As many as fit beside their own entries; rounding the control area up can cost one.
+        let most = partition_bytes.saturating_sub(fixed) / (extent_bytes + LINE as u64);
+        let fits = |extents: &u64| {
+            extents
+                .checked_mul(extent_bytes)
+                .is_some_and(|bytes| control(*extents) + bytes <= partition_bytes)
+        };
+        let small =
+            LayoutError::Small { partition: partition_bytes, control: control(1), extent: extent_bytes };
+        let extents = (1..=most).rev().take(unit as usize / LINE + 2).find(fits).ok_or(small)?;
+        Ok(Self {
+            unit: unit as usize,
+            partition: partition_bytes as usize,
+            extent: extent_bytes as usize,
+            control: control(extents) as usize,
+            hosts: hosts as usize,
+            processes: superblock.processes as usize,
+            services: superblock.services as usize,
+            extents: extents as usize,
+            slots: superblock.mailbox_slots as usize,
+        })
+    }
+
+    /// How many extents each partition has.
+    pub fn extents(&self) -> usize {
+        self.extents
+    }
+
+    /// Bytes of each.
+    pub fn extent_bytes(&self) -> usize {
+        self.extent
+    }
+
+    /// How many hosts there can be.
+    pub fn hosts(&self) -> usize {
+        self.hosts
+    }
+
+    /// How many processes of each host.
+    pub fn processes(&self) -> usize {
+        self.processes
+    }
+
+    /// How many services of each host.
+    pub fn services(&self) -> usize {
+        self.services
+    }
+
+    /// Where a host's partition is.
+    pub fn partition(&self, host: usize) -> Range<usize> {
+        assert!(host < self.hosts);
+        let start = self.unit + host * self.partition;
+        start..start + self.partition
+    }
+
+    /// The part of it that the host's agent writes.
+    pub fn control(&self, host: usize) -> Range<usize> {
+        let start = self.partition(host).start;
+        start..start + self.control
+    }
+
+    /// One of its extents.
+    pub fn extent(&self, host: usize, extent: usize) -> Range<usize> {
+        assert!(extent < self.extents);
+        let start = self.partition(host).start + self.control + extent * self.extent;
+        start..start + self.extent
+    }
+
+    /// The host whose partition a place belongs to.
+    pub fn host_of(&self, byte: usize) -> Option<usize> {
+        let host = byte.checked_sub(self.unit)? / self.partition;
+        (host < self.hosts).then_some(host)
+    }
+
+    /// Do these bytes lie within extents of one host?
+    pub fn is_in_extents(&self, host: usize, bytes: &Range<usize>) -> bool {
+        host < self.hosts
+            && bytes.start < bytes.end
+            && bytes.start >= self.extent(host, 0).start
+            && bytes.end <= self.extent(host, self.extents - 1).end
+    }
+
+    /// The rest is within a control area, in bytes from its beginning. First the host's own record.
+    pub fn host_record(&self) -> usize {
+        0
+    }
+
+    /// What the host says of another.
+    pub fn peer(&self, host: usize) -> usize {
+        assert!(host < self.hosts);
+        LINE + host * LINE
+    }
+
+    /// How much of another host's mailbox to this one has been read.
+    pub fn taken(&self, host: usize) -> usize {
+        self.peer(host) + self.hosts * LINE
+    }
+
+    /// A process entry.
+    pub fn process(&self, index: usize) -> usize {
+        assert!(index < self.processes);
+        LINE + 2 * self.hosts * LINE + index * ENTRY_BYTES
+    }
+
+    /// A service entry.
+    pub fn service(&self, index: usize) -> usize {
+        assert!(index < self.services);
+        LINE + 2 * self.hosts * LINE + (self.processes + index) * ENTRY_BYTES
+    }
+
+    /// An extent's entry.
+    pub fn extent_entry(&self, index: usize) -> usize {
+        assert!(index < self.extents);
+        self.mailbox(self.hosts - 1).end + index * LINE
+    }
+
+    /// The mailbox to another host.
+    pub fn mailbox(&self, host: usize) -> Range<usize> {
+        assert!(host < self.hosts);
+        let first = LINE + 2 * self.hosts * LINE + (self.processes + self.services) * ENTRY_BYTES;
+        let start = first + host * self.slots * LINE;
+        start..start + self.slots * LINE
+    }
+}
+
+/// Bytes of a control area without the extents' entries.
+fn fixed_bytes(superblock: &Superblock) -> u64 {
+    let &Superblock { hosts, processes, services, mailbox_slots, .. } = superblock;
+    let (hosts, entries) = (u64::from(hosts), u64::from(processes) + u64::from(services));
+    let lines = 1 + 2 * hosts + hosts * u64::from(mailbox_slots);
+    lines * LINE as u64 + entries * ENTRY_BYTES as u64
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::superblock::tests::superblock;
+    use super::*;
+
+    #[test]
+    fn parts_follow_one_another_and_fit() {
+        for (hosts, processes, extent_bytes, partition_bytes) in [
+            (3, 8, 64 << 10, 1 << 20),
+            (1, 1, 4096, 1 << 16),
+            (256, 64, 2 << 20, 1 << 30),
+            (2, 3, 4096, 1 << 24),
+        ] {
+            let superblock = Superblock { hosts, processes, extent_bytes, partition_bytes, ..superblock() };
+            let layout = Layout::new(&superblock).unwrap();
+            let hosts = layout.hosts();
+            assert_eq!(layout.host_record() + LINE, layout.peer(0));
+            assert_eq!(layout.peer(hosts - 1) + LINE, layout.taken(0));
+            assert_eq!(layout.taken(hosts - 1) + LINE, layout.process(0));
+            assert_eq!(layout.process(layout.processes() - 1) + ENTRY_BYTES, layout.service(0));
+            assert_eq!(layout.service(layout.services() - 1) + ENTRY_BYTES, layout.mailbox(0).start);
+            assert_eq!(layout.mailbox(hosts - 1).end, layout.extent_entry(0));
+            assert!(layout.extent_entry(layout.extents() - 1) + LINE <= layout.control(0).len());
+            let end = layout.extent(hosts - 1, layout.extents() - 1).end;
+            assert!(end <= layout.partition(hosts - 1).end);
+            let unused = layout.partition(hosts - 1).end - end;
+            assert!((unused as u64) < extent_bytes + superblock.unit, "{unused} bytes are not used");
+            assert_eq!(layout.partition(hosts - 1).end as u64, superblock.region_bytes());
+            assert_eq!(layout.extent(0, 0).start % superblock.unit as usize, 0);
+        }
+    }
+
+    #[test]
+    fn places_know_their_host() {
+        let layout = Layout::new(&superblock()).unwrap();
+        assert_eq!(layout.host_of(0), None);
+        assert_eq!(layout.host_of(layout.partition(1).start), Some(1));
+        assert_eq!(layout.host_of(layout.partition(2).end), None);
+        let extent = layout.extent(1, 2);
+        assert!(layout.is_in_extents(1, &extent));
+        assert!(!layout.is_in_extents(0, &extent));
+        assert!(!layout.is_in_extents(9, &extent));
+        assert!(!layout.is_in_extents(1, &(extent.start..extent.start)));
+        assert!(!layout.is_in_extents(1, &layout.control(1)));
+        assert!(!layout.is_in_extents(1, &(extent.start..usize::MAX)));
+    }
+}

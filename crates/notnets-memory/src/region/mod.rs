@@ -1,0 +1,290 @@
+//! Regions: memory that several processes, and several hosts, map (`docs/pod.md`).
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`file`] | what a region can be made of |
+//! | [`superblock`] | what it says of itself |
+//! | [`layout`] | where what lies in it |
+//! | [`format`] | how it is made |
+//! | [`pool`] | blocks of what a process was granted |
+//! | `sigbus` | what happens when a part of it is lost |
+//!
+//! A process maps a region to read, and those parts of it to write that are its own.
+
+pub mod file;
+pub mod format;
+pub mod layout;
+pub mod pool;
+pub(crate) mod sigbus;
+pub mod superblock;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::mm::ProtFlags;
+
+use crate::segment::{Mapping, View};
+use crate::{Coherence, OwnMemory, PeerMemory, ReadMemory, SegmentError, WORD};
+use file::{FileError, RegionFile};
+use layout::Layout;
+use sigbus::{Lost, Watched};
+use superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock};
+
+/// A formatted region, mapped to read.
+#[derive(Clone, Debug)]
+pub struct Region {
+    shared: Arc<Shared>,
+    map: Arc<Mapping>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    file: RegionFile,
+    superblock: Superblock,
+    layout: Layout,
+    /// For the superblock, and then each partition.
+    lost: Lost,
+    /// What is mapped to write, by where it begins.
+    own: Mutex<BTreeMap<usize, usize>>,
+}
+
+/// Why a region can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// It can't hold one.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// It holds none.
+    #[error(transparent)]
+    Superblock(#[from] BadSuperblock),
+    /// It can't be mapped.
+    #[error("can't be mapped: {0}")]
+    Map(#[from] SegmentError),
+    /// What holds it is smaller than it was, or has another unit.
+    #[error(
+        "has {bytes} bytes in units of {unit}, but was formatted with {said} bytes in units of {said_unit}"
+    )]
+    Changed {
+        /// Bytes that there are.
+        bytes: u64,
+        /// Its unit.
+        unit: u64,
+        /// Bytes that its superblock says.
+        said: u64,
+        /// The unit that its superblock says.
+        said_unit: u64,
+    },
+}
+
+/// A part of a region that can't be mapped to write.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnError {
+    /// It is not made of whole units of one partition.
+    #[error("the bytes {0:?} are no whole units within one partition of the region")]
+    Place(Range<usize>),
+    /// This process writes it already.
+    #[error("the bytes {0:?} of the region are written by this process already")]
+    Taken(Range<usize>),
+    /// It can't be mapped.
+    #[error("can't be mapped: {0}")]
+    Map(#[from] SegmentError),
+}
+
+impl Region {
+    /// Opens the region at a path.
+    ///
+    /// # Errors
+    /// When there is none that this code can use.
+    pub fn open(path: &Path) -> Result<Self, RegionError> {
+        Self::of(RegionFile::open(path)?)
+    }
+
+    /// The region in this memory.
+    ///
+    /// # Errors
+    /// When there is none that this code can use.
+    pub fn of(file: RegionFile) -> Result<Self, RegionError> {
+        let superblock = read_superblock(&file)?;
+        let (said, said_unit) = (superblock.region_bytes(), superblock.unit);
+        // A larger unit than now is fine: its multiples are multiples of ours.
+        if said > file.bytes || !said_unit.is_multiple_of(file.unit) {
+            return Err(RegionError::Changed { bytes: file.bytes, unit: file.unit, said, said_unit });
+        }
+        let layout = Layout::new(&superblock).map_err(BadSuperblock::from)?;
+        let lost: Vec<AtomicBool> = (0..=layout.hosts()).map(|_| AtomicBool::new(false)).collect();
+        let lost: Lost = lost.leak();
+        let bytes = 0..said as usize;
+        let map = map(&file, &layout, lost, &bytes, ProtFlags::READ, None)?;
+        let shared = Shared { file, superblock, layout, lost, own: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), map: Arc::new(map) })
+    }
+
+    /// What it says of itself.
+    pub fn superblock(&self) -> &Superblock {
+        &self.shared.superblock
+    }
+
+    /// Where what lies in it.
+    pub fn layout(&self) -> &Layout {
+        &self.shared.layout
+    }
+
+    /// What it is made of.
+    pub fn file(&self) -> &RegionFile {
+        &self.shared.file
+    }
+
+    /// Keeps others, in whatever process of this kernel, from doing the same with this host's partition,
+    /// until the descriptor is closed. `None` when somebody else has it.
+    ///
+    /// # Errors
+    /// When the kernel can't.
+    pub fn claim(&self, host: usize) -> io::Result<Option<OwnedFd>> {
+        self.shared.file.lock(&self.shared.layout.control(host))
+    }
+
+    /// The descriptor to give to processes of this host.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.shared.file.descriptor()
+    }
+
+    /// A part of it to read, or `None` if that is not within it or not made of whole words.
+    pub fn peer(&self, bytes: Range<usize>) -> Option<PeerMemory> {
+        let whole = bytes.start.is_multiple_of(WORD) && bytes.end.is_multiple_of(WORD);
+        let within = bytes.start <= bytes.end && bytes.end as u64 <= self.superblock().region_bytes();
+        let coherence = self.superblock().coherence;
+        (whole && within).then(|| PeerMemory(View::with(&self.map, bytes.start, bytes.len(), coherence)))
+    }
+
+    /// Maps a part of it to write: whole units of one partition. The caller sees to it that no other
+    /// process writes there.
+    ///
+    /// # Errors
+    /// When it is no such part, or this process has it already.
+    pub fn own(&self, bytes: Range<usize>) -> Result<OwnPart, OwnError> {
+        let shared = &self.shared;
+        let unit = shared.superblock.unit as usize;
+        let whole = bytes.start.is_multiple_of(unit) && bytes.end.is_multiple_of(unit);
+        let host = shared.layout.host_of(bytes.start);
+        let within = host.is_some_and(|host| bytes.end <= shared.layout.partition(host).end);
+        if !whole || !within || bytes.is_empty() {
+            return Err(OwnError::Place(bytes));
+        }
+        let reservation = Reservation::new(shared, &bytes).ok_or_else(|| OwnError::Taken(bytes.clone()))?;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let map = map(&shared.file, &shared.layout, shared.lost, &bytes, protection, Some(reservation))?;
+        Ok(OwnPart { map: Arc::new(map), bytes, carved: 0, coherence: shared.superblock.coherence })
+    }
+
+    /// Was a part of this host's partition lost: a page poisoned, or the device gone?
+    pub fn is_lost(&self, host: usize) -> bool {
+        self.shared.lost.get(host + 1).is_some_and(|lost| lost.load(Ordering::Acquire))
+    }
+}
+
+/// Keeps others in this process from mapping the same bytes to write.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    shared: Arc<Shared>,
+    start: usize,
+}
+
+impl Reservation {
+    fn new(shared: &Arc<Shared>, bytes: &Range<usize>) -> Option<Self> {
+        let mut own = shared.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = own.range(..bytes.end).next_back();
+        if before.is_some_and(|(_, end)| *end > bytes.start) {
+            return None;
+        }
+        own.insert(bytes.start, bytes.end);
+        Some(Self { shared: Arc::clone(shared), start: bytes.start })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.own.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.start);
+    }
+}
+
+/// A part of a region that this process writes.
+#[derive(Debug)]
+pub struct OwnPart {
+    map: Arc<Mapping>,
+    bytes: Range<usize>,
+    carved: usize,
+    coherence: Coherence,
+}
+
+impl OwnPart {
+    /// What it is mapped by, for pools.
+    pub(crate) fn map(&self) -> (&Arc<Mapping>, Coherence) {
+        (&self.map, self.coherence)
+    }
+
+    /// Where it lies in the region.
+    pub fn place(&self) -> Range<usize> {
+        self.bytes.clone()
+    }
+
+    /// Where the next part that is carved will lie in the region.
+    pub fn next(&self) -> usize {
+        self.bytes.start + self.carved
+    }
+
+    /// Bytes that nobody has been given.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.carved
+    }
+
+    /// The next `bytes` (a multiple of 8) that nobody has been given, so that no two parts overlap.
+    ///
+    /// # Panics
+    /// When there are fewer left.
+    pub fn carve(&mut self, bytes: usize) -> OwnMemory {
+        assert!(bytes.is_multiple_of(WORD) && bytes <= self.left());
+        let part = OwnMemory(View::with(&self.map, self.carved, bytes, self.coherence));
+        self.carved += bytes;
+        part
+    }
+}
+
+fn map(
+    file: &RegionFile,
+    layout: &Layout,
+    lost: Lost,
+    bytes: &Range<usize>,
+    protection: ProtFlags,
+    reservation: Option<Reservation>,
+) -> Result<Mapping, SegmentError> {
+    let watched = Watched {
+        len: bytes.len(),
+        unit: file.unit as usize,
+        writable: protection.contains(ProtFlags::WRITE),
+        offset: bytes.start,
+        first: layout.partition(0).start,
+        part: layout.partition(0).len(),
+        lost,
+    };
+    let watch = |start| sigbus::watch(start, watched);
+    Mapping::watched(file.descriptor(), bytes.start as u64, bytes.len(), protection, reservation, watch)
+}
+
+/// Reads the superblock, before anything else is known of the region.
+fn read_superblock(file: &RegionFile) -> Result<Superblock, RegionError> {
+    let map = Arc::new(format::map_first(file, ProtFlags::READ)?);
+    // Whoever formatted it may be another host, and not coherent with this one.
+    let view = PeerMemory(View::with(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
+    let mut bytes = [0; SUPERBLOCK_BYTES];
+    view.observe(0, SUPERBLOCK_BYTES / WORD);
+    view.copy_out(0, &mut bytes);
+    Ok(Superblock::decode(&bytes)?)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

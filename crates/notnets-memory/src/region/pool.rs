@@ -1,0 +1,138 @@
+//! Blocks of what a process was granted: each link takes one for its first segment.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::OwnPart;
+use crate::segment::{Held, View};
+use crate::{OwnMemory, PAGE, WORD, WriteMemory};
+
+/// Parts of a region that this process writes, in blocks of whole pages.
+#[derive(Clone, Debug, Default)]
+pub struct Pool(Arc<Mutex<Vec<Granted>>>);
+
+#[derive(Debug)]
+struct Granted {
+    part: OwnPart,
+    /// What is free, by where it begins in the region.
+    free: BTreeMap<usize, usize>,
+}
+
+/// A block that this process writes and nobody else has been given.
+#[derive(Debug)]
+pub struct OwnBlock {
+    held: Arc<Lease>,
+    carved: usize,
+}
+
+/// Keeps a block from being given to anybody else, also when its memory is not used any more: as long as a
+/// peer may still read it.
+#[derive(Debug)]
+pub struct Lease {
+    part: Arc<crate::segment::Mapping>,
+    coherence: crate::Coherence,
+    /// Where the part begins in the region, and where the block does.
+    start: usize,
+    place: Range<usize>,
+    pool: Weak<Mutex<Vec<Granted>>>,
+}
+
+impl Held for Lease {}
+
+impl Pool {
+    /// One more part to take blocks from.
+    pub fn add(&self, part: OwnPart) {
+        let place = part.place();
+        let free = BTreeMap::from([(place.start, place.end)]);
+        self.lock().push(Granted { part, free });
+    }
+
+    /// A block of at least so many bytes, if there is one.
+    pub fn allocate(&self, bytes: usize) -> Option<OwnBlock> {
+        let bytes = bytes.next_multiple_of(PAGE);
+        let mut granted = self.lock();
+        let found = granted.iter_mut().find_map(|granted| {
+            let (start, end) = granted.free.iter().find(|(start, end)| **end - **start >= bytes)?;
+            let (start, end) = (*start, *end);
+            Some((granted, start, end))
+        });
+        let (granted, start, end) = found?;
+        granted.free.remove(&start);
+        if start + bytes < end {
+            granted.free.insert(start + bytes, end);
+        }
+        let (map, coherence) = granted.part.map();
+        let held = Lease {
+            part: Arc::clone(map),
+            coherence,
+            start: granted.part.place().start,
+            place: start..start + bytes,
+            pool: Arc::downgrade(&self.0),
+        };
+        Some(OwnBlock { held: Arc::new(held), carved: 0 })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Granted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OwnBlock {
+    /// Where it lies in the region.
+    pub fn place(&self) -> Range<usize> {
+        self.held.place.clone()
+    }
+
+    /// Zeroes all of it, and writes that back: what was there before is nobody's.
+    ///
+    /// # Panics
+    /// When something of it has been given away.
+    pub fn zero(&mut self) {
+        assert_eq!(self.carved, 0);
+        let (all, zeros) = (self.view(0, self.held.place.len()), vec![0; PAGE]);
+        for at in (0..self.held.place.len()).step_by(PAGE) {
+            all.copy_in(at, &zeros);
+            all.publish(at / WORD, PAGE / WORD);
+        }
+    }
+
+    /// The next `bytes` (a multiple of 8) that nobody has been given.
+    ///
+    /// # Panics
+    /// When there are fewer left.
+    pub fn carve(&mut self, bytes: usize) -> OwnMemory {
+        assert!(bytes.is_multiple_of(WORD) && bytes <= self.held.place.len() - self.carved);
+        self.carved += bytes;
+        self.view(self.carved - bytes, bytes)
+    }
+
+    fn view(&self, at: usize, bytes: usize) -> OwnMemory {
+        let Lease { part, coherence, start, place, .. } = &*self.held;
+        let view = View::with(part, place.start - start + at, bytes, *coherence);
+        OwnMemory(view.holding(Arc::clone(&self.held) as Arc<dyn Held>))
+    }
+
+    /// Keeps the block.
+    pub fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.held)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let mut granted = pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = granted.iter_mut().find(|granted| granted.part.place().start == self.start);
+        let Some(Granted { free, .. }) = own else { return };
+        let (mut start, mut end) = (self.place.start, self.place.end);
+        if let Some((&before, _)) = free.range(..start).next_back().filter(|(_, end)| **end == start) {
+            free.remove(&before);
+            start = before;
+        }
+        if let Some(after) = free.remove(&end) {
+            end = after;
+        }
+        free.insert(start, end);
+    }
+}

@@ -1,0 +1,164 @@
+//! Bus errors: a page of a region that is poisoned, or whose device has vanished.
+//!
+//! An access to such a page raises SIGBUS, which ends the process. One handler contains that for the
+//! ranges that are watched: it puts a private page of zeros there, notes to which part of the region
+//! that happened, and lets the access go on. Anywhere else it does what would have been done without
+//! it: it chains to the handler that was there before.
+//!
+//! A handler may run at any instruction, so all it uses is atomics and one system call. The list of
+//! ranges only grows: an entry is a few words, and a process maps few ranges.
+
+use std::ptr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+/// A range for which bus errors are contained, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch(&'static Range);
+
+/// Which parts of a region were lost, one flag for each.
+pub(crate) type Lost = &'static [AtomicBool];
+
+#[derive(Debug)]
+struct Range {
+    /// 0 when nobody watches it any more. Everything else never changes once this is set.
+    start: AtomicUsize,
+    len: usize,
+    /// What is replaced at once: the kernel splits no larger pages.
+    unit: usize,
+    writable: bool,
+    /// Where the range begins in the region.
+    offset: usize,
+    /// The region's parts: the first begins here, …
+    first: usize,
+    /// … and each has so many bytes.
+    part: usize,
+    lost: Lost,
+    next: Option<&'static Range>,
+}
+
+/// What is to be watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub len: usize,
+    pub unit: usize,
+    pub writable: bool,
+    pub offset: usize,
+    pub first: usize,
+    pub part: usize,
+    pub lost: Lost,
+}
+
+static RANGES: AtomicPtr<Range> = AtomicPtr::new(ptr::null_mut());
+/// The disposition before ours: a handler's address, and its flags.
+static BEFORE: (AtomicUsize, AtomicU64) = (AtomicUsize::new(libc::SIG_DFL), AtomicU64::new(0));
+
+/// Contains bus errors in a mapped range from now on.
+pub(crate) fn watch(start: usize, watched: Watched) -> Watch {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(install);
+    let Watched { len, unit, writable, offset, first, part, lost } = watched;
+    let range = Range { start: start.into(), len, unit, writable, offset, first, part, lost, next: None };
+    let range: *mut Range = Box::leak(Box::new(range));
+    let mut head = RANGES.load(Ordering::Acquire);
+    loop {
+        // SAFETY: it is ours alone until it is in the list; what is in the list was leaked, so it lives
+        // for ever and is only shared.
+        unsafe { (*range).next = head.cast_const().as_ref() };
+        match RANGES.compare_exchange(head, range, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => break,
+            Err(other) => head = other,
+        }
+    }
+    // SAFETY: from here on it is only shared.
+    Watch(unsafe { &*range })
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.start.store(0, Ordering::Release);
+    }
+}
+
+fn install() {
+    // SAFETY: zeros are a valid `sigaction`; the kernel reads and writes the two structures only.
+    unsafe {
+        let mut before: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) == 0 {
+            BEFORE.0.store(before.sa_sigaction, Ordering::Release);
+            BEFORE.1.store(before.sa_flags as u64, Ordering::Release);
+        }
+        let mut ours: libc::sigaction = std::mem::zeroed();
+        ours.sa_sigaction = on_bus_error as *const () as usize;
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigemptyset(&raw mut ours.sa_mask);
+        libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut());
+    }
+}
+
+/// The handler. The kernel calls it on the thread that made the access.
+extern "C" fn on_bus_error(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid `siginfo_t` to a handler with SA_SIGINFO; for a SIGBUS of its
+    // own (a positive code) it holds the address.
+    let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr() as usize) };
+    if address.is_some_and(contain) {
+        return;
+    }
+    chain(signal, info, context);
+}
+
+/// Replaces the page if the address is within a watched range.
+fn contain(address: usize) -> bool {
+    // SAFETY: what is in the list was leaked, so it lives for ever and is only shared.
+    let mut next = unsafe { RANGES.load(Ordering::Acquire).cast_const().as_ref() };
+    while let Some(range) = next {
+        let start = range.start.load(Ordering::Acquire);
+        if start != 0 && (start..start + range.len).contains(&address) {
+            return replace(range, start, address);
+        }
+        next = range.next;
+    }
+    false
+}
+
+fn replace(range: &Range, start: usize, address: usize) -> bool {
+    let at = (address - start) / range.unit * range.unit;
+    let protection = libc::PROT_READ | if range.writable { libc::PROT_WRITE } else { 0 };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // SAFETY: `errno` belongs to this thread. The pages are within a range that is mapped for as long as
+    // it is watched, whose bytes are only reached through atomics and copies that take whatever is there.
+    let mapped = unsafe {
+        let errno = *libc::__errno_location();
+        let mapped = libc::mmap((start + at) as *mut _, range.unit, protection, flags, -1, 0);
+        *libc::__errno_location() = errno;
+        mapped
+    };
+    let part = (range.offset + at).checked_sub(range.first).map_or(0, |at| 1 + at / range.part);
+    if let Some(lost) = range.lost.get(part) {
+        lost.store(true, Ordering::Release);
+    }
+    mapped != libc::MAP_FAILED
+}
+
+/// Does what the disposition before ours would have done.
+fn chain(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let handler = BEFORE.0.load(Ordering::Acquire);
+    let flags = BEFORE.1.load(Ordering::Acquire) as i32;
+    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+        // The access is made again after the return, and then ends the process as it should.
+        // SAFETY: zeros are a valid `sigaction`: the default action.
+        unsafe {
+            let default: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, &raw const default, ptr::null_mut());
+        }
+    } else if flags & libc::SA_SIGINFO != 0 {
+        // SAFETY: with this flag whoever installed it gave a function of this type.
+        let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
+            unsafe { std::mem::transmute(handler) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: without it, one of this type.
+        let handler: extern "C" fn(i32) = unsafe { std::mem::transmute(handler) };
+        handler(signal);
+    }
+}

@@ -1,0 +1,41 @@
+//! Seals: checksums that tell what was written for this reader from what only looks like it.
+//!
+//! Between hosts a line can arrive torn, stale, or out of an earlier life of its writer. A CRC32C that
+//! is seeded with who writes to whom, and where, goes with what is larger than a word. What does not
+//! check is not there yet.
+
+/// The seed of the checksums in one place, for one writer and one reader.
+///
+/// ```
+/// use notnets_memory::seal::Seal;
+/// let (here, elsewhere) = (Seal::new([1, 2]), Seal::new([1, 3]));
+/// assert_eq!(here.of([7, 8]), here.of([7, 8]));
+/// assert_ne!(here.of([7, 8]), here.of([7, 9]));
+/// assert_ne!(here.of([7, 8]), elsewhere.of([7, 8]));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal(u32);
+
+impl Seal {
+    /// A seal for whatever these words stand for: incarnations, a place.
+    pub fn new(words: impl IntoIterator<Item = u64>) -> Self {
+        // All ones, so that zeroed memory never checks.
+        Self(words.into_iter().fold(u32::MAX, append))
+    }
+
+    /// The same seal for a part of its place.
+    pub fn at(self, part: u64) -> Self {
+        Self(append(self.0, part))
+    }
+
+    /// The checksum of these words.
+    #[inline]
+    pub fn of(self, words: impl IntoIterator<Item = u64>) -> u32 {
+        words.into_iter().fold(self.0, append)
+    }
+}
+
+#[inline]
+fn append(crc: u32, word: u64) -> u32 {
+    crc32c::crc32c_append(crc, &word.to_le_bytes())
+}

@@ -1,0 +1,273 @@
+//! Lanes between hosts: a first segment in a region, and how it is polled for its owner.
+//!
+//! The layout is that of [`crate::lane`]. There are no doorbells: a thread that watches all of a process's
+//! lanes looks for those who park. They say so in their own armed words, which the peer never reads.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::lane::{Geometry, LaneError, Lanes, Parts, stamp};
+use crate::region::Region;
+use crate::region::pool::{Lease, OwnBlock};
+use crate::seal::Seal;
+use crate::{LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory};
+
+/// The words of a first segment that its owner's watcher looks at.
+const ARMED_FRAMES: usize = LINE_WORDS;
+const ARMED_SPACE: usize = LINE_WORDS + 1;
+const TAKEN: usize = 2 * LINE_WORDS;
+/// A side that parks for room is woken at least every so many looks: blocks are released without a sign.
+const SPACE_LOOKS: u32 = 16;
+
+/// What our side has not believed in so many looks it hardly ever will.
+const MANY_LOOKS: u32 = 100;
+
+/// A first segment in a region, zeroed and stamped: it can be offered before the peer's is known.
+#[derive(Debug)]
+pub struct PodSegment {
+    block: OwnBlock,
+    header: OwnMemory,
+    geometry: Geometry,
+}
+
+impl PodSegment {
+    /// Makes one of a block.
+    ///
+    /// # Panics
+    /// When the block is shorter than the geometry says.
+    pub fn new(mut block: OwnBlock, geometry: Geometry) -> Self {
+        assert!(geometry.segment_bytes() <= block.place().len());
+        block.zero();
+        let header = block.carve(LINE);
+        stamp(&header);
+        Self { block, header, geometry }
+    }
+
+    /// Where it lies in the region.
+    pub fn place(&self) -> Range<usize> {
+        let start = self.block.place().start;
+        start..start + self.geometry.segment_bytes()
+    }
+
+    /// Keeps its block from others, for as long as the peer may read it.
+    pub fn lease(&self) -> Arc<Lease> {
+        self.block.lease()
+    }
+
+    /// The lanes between this segment and the peer's, which begins at `peer` in the region and was found to
+    /// lie where it may.
+    ///
+    /// # Errors
+    /// When the peer's segment is not what its geometry says.
+    pub fn open(
+        self,
+        region: &Region,
+        peer: usize,
+        peer_geometry: Geometry,
+        seals: (Seal, Seal),
+    ) -> Result<(Lanes, Watch), LaneError> {
+        let part = |at: usize, bytes: usize| {
+            let start = peer.checked_add(at).ok_or(LaneError::Short)?;
+            let end = start.checked_add(bytes).ok_or(LaneError::Short)?;
+            region.peer(start..end).ok_or(LaneError::Short)
+        };
+        let own_start = self.block.place().start;
+        let watch = Watch {
+            own: region.peer(own_start..own_start + PAGE).ok_or(LaneError::Short)?,
+            slots: part(PAGE, peer_geometry.slots as usize * LINE)?,
+            peer_taken: part(2 * LINE, LINE)?,
+            rung_frames: 0,
+            rung_space: 0,
+            seen_taken: 0,
+            looks: 0,
+            rung_at: u64::MAX,
+            in_vain: 0,
+            since: Instant::now(),
+        };
+        let Self { mut block, header, geometry } = self;
+        let mut header = Some(header);
+        let own = Parts::cut(geometry, peer_geometry, |_, bytes| {
+            Ok::<_, std::convert::Infallible>(header.take().unwrap_or_else(|| block.carve(bytes)))
+        });
+        let Ok(own) = own;
+        let lanes = Lanes::join(own, geometry, Parts::cut(peer_geometry, geometry, part)?, peer_geometry)?;
+        Ok((lanes.across_hosts(seals.0, seals.1), watch))
+    }
+}
+
+/// What the watcher of a process knows of one link's lanes.
+#[derive(Debug)]
+pub struct Watch {
+    /// The first page of our segment, to read.
+    own: PeerMemory,
+    /// The peer's ring, and how far the peer has taken ours.
+    slots: PeerMemory,
+    peer_taken: PeerMemory,
+    rung_frames: u64,
+    rung_space: u64,
+    seen_taken: u64,
+    looks: u32,
+    /// How far our side had taken when it was last rung for frames; how often it was rung without getting
+    /// any further, and since when.
+    rung_at: u64,
+    in_vain: u32,
+    since: Instant,
+}
+
+impl Watch {
+    /// Does our side park, and is there now what it waits for? It is said once for each parking, for room
+    /// now and then again.
+    pub fn is_due(&mut self) -> bool {
+        let frames = self.own.load_acquire(ARMED_FRAMES);
+        let space = self.own.load_acquire(ARMED_SPACE);
+        let mut due = false;
+        if frames != 0 && frames != self.rung_frames && self.has_frame() {
+            self.rung_frames = frames;
+            self.count_vain();
+            due = true;
+        }
+        if space != 0 {
+            self.looks += 1;
+            self.peer_taken.observe(0, 1);
+            let taken = self.peer_taken.load_acquire(0);
+            if space != self.rung_space || taken != self.seen_taken || self.looks.is_multiple_of(SPACE_LOOKS)
+            {
+                (self.rung_space, self.seen_taken) = (space, taken);
+                due = true;
+            }
+        }
+        due
+    }
+
+    /// Does something lie in the peer's ring that our side has looked at again and again, for that long, and
+    /// can't believe? Then it won't get whole any more.
+    pub fn is_stuck(&self, limit: Duration) -> bool {
+        self.in_vain >= MANY_LOOKS && self.since.elapsed() >= limit
+    }
+
+    /// Each time that our side parks anew without having taken anything, it has looked.
+    fn count_vain(&mut self) {
+        let taken = self.own.load_acquire(TAKEN);
+        if taken != self.rung_at {
+            (self.rung_at, self.in_vain, self.since) = (taken, 0, Instant::now());
+        } else {
+            self.in_vain = self.in_vain.saturating_add(1);
+        }
+    }
+
+    /// The slot after the last that was taken: whether it is whole, its reader finds out.
+    fn has_frame(&self) -> bool {
+        let next = self.own.load_acquire(TAKEN) + 1;
+        let slots = self.slots.words() / LINE_WORDS;
+        let slot = (next - 1) as usize % slots * LINE_WORDS;
+        self.slots.observe(slot, 1);
+        self.slots.load_acquire(slot) as u32 == next as u32
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+
+    use super::*;
+    use crate::Coherence;
+    use crate::region::file::RegionFile;
+    use crate::region::format::{Plan, format};
+    use crate::region::pool::Pool;
+
+    fn region(coherence: Coherence) -> Region {
+        let fd = memfd_create("region", MemfdFlags::CLOEXEC).unwrap();
+        fallocate(&fd, FallocateFlags::empty(), 0, 4 << 20).unwrap();
+        let file = RegionFile::of(fd).unwrap();
+        format(&file, &Plan { coherence, ..Plan::new("pod0", 2) }).unwrap();
+        Region::of(file).unwrap()
+    }
+
+    fn pair(region: &Region) -> [(Lanes, Watch); 2] {
+        let geometry = Geometry::default();
+        let segment = |host: usize| {
+            let pool = Pool::default();
+            pool.add(region.own(region.layout().extent(host, 0)).unwrap());
+            PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
+        };
+        let (a, b) = (segment(0), segment(1));
+        let (place_a, place_b) = (a.place().start, b.place().start);
+        let seals = (Seal::new([1]), Seal::new([2]));
+        let first = a.open(region, place_b, geometry, seals).unwrap();
+        [first, b.open(region, place_a, geometry, (seals.1, seals.0)).unwrap()]
+    }
+
+    #[test]
+    fn lanes_in_a_region_carry_payloads_and_wake_those_who_park() {
+        for coherence in [Coherence::Hardware, Coherence::Software] {
+            let region = region(coherence);
+            let [(mut a, mut watch_a), (mut b, mut watch_b)] = pair(&region);
+            assert!(a.is_silent() && !watch_b.is_due());
+            for round in 0..300u64 {
+                assert!(!b.arm_frames());
+                assert!(!watch_b.is_due() && !watch_b.is_stuck(Duration::ZERO), "nothing is there");
+                let bytes: Vec<u8> = (0..round * 5).map(|i| (i + round) as u8).collect();
+                let mut loan = a.loan(bytes.len(), bytes.len()).unwrap();
+                a.arena().write(&mut loan, &bytes);
+                let words = a.arena().commit(loan, 0).to_words();
+                assert!(a.room().unwrap() > 0);
+                a.push([round, 0, 0, words[0], words[1], words[2], words[3]]);
+                assert!(!a.bell_is_due(), "there is no bell");
+                assert!(watch_b.is_due() && !watch_b.is_due(), "once for each parking");
+                b.disarm_frames();
+                let got = b.pop().unwrap();
+                let reference = crate::Reference::from_words([got[3], got[4], got[5], got[6]]);
+                let mut read = vec![0; reference.length as usize];
+                b.read(&reference, &mut read).unwrap();
+                assert_eq!((got[0], &read), (round, &bytes));
+                b.release(&reference);
+            }
+            a.arm_space();
+            assert!(watch_a.is_due(), "it looks at once");
+            a.disarm_space();
+            assert!(!watch_a.is_due());
+        }
+    }
+
+    #[test]
+    fn what_never_gets_whole_is_told() {
+        let region = region(Coherence::Software);
+        let geometry = Geometry::default();
+        let segment = |host: usize| {
+            let pool = Pool::default();
+            pool.add(region.own(region.layout().extent(host, 0)).unwrap());
+            PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
+        };
+        let (a, b) = (segment(0), segment(1));
+        let (place_a, place_b) = (a.place().start, b.place().start);
+        let seals = |life: u64| (Seal::new([life]), Seal::new([2]));
+        let (mut a, _) = a.open(&region, place_b, geometry, seals(1)).unwrap();
+        // It expects what another life of its peer would say.
+        let (own, other) = (seals(9).1, seals(9).0);
+        let (mut b, mut watch) = b.open(&region, place_a, geometry, (own, other)).unwrap();
+        a.push([1; 7]);
+        assert!(b.is_torn());
+        let looks = (0..1000).take_while(|_| {
+            assert!(!b.arm_frames() && b.pop().is_none());
+            assert!(watch.is_due(), "it seems to be there");
+            b.disarm_frames();
+            !watch.is_stuck(Duration::ZERO)
+        });
+        assert_eq!(looks.count(), MANY_LOOKS as usize);
+        assert!(!watch.is_stuck(Duration::from_secs(60)), "not yet");
+    }
+
+    #[test]
+    fn a_place_without_a_segment_is_refused() {
+        let region = region(Coherence::Software);
+        let pool = Pool::default();
+        pool.add(region.own(region.layout().extent(0, 0)).unwrap());
+        let geometry = Geometry::default();
+        let seals = (Seal::new([1]), Seal::new([2]));
+        for place in [region.layout().extent(1, 1).start, region.layout().partition(1).end, usize::MAX - 7] {
+            let own = PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry);
+            assert!(own.open(&region, place, geometry, seals).is_err(), "{place}");
+        }
+    }
+}

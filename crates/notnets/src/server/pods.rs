@@ -1,0 +1,105 @@
+//! Names that are served in pods, and the links that other hosts make to them.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use notnets_core::link::handshake::Config;
+use notnets_core::link::packet::Refusal;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::{Name, Uri};
+use notnets_core::pod::member::{Arrival, Member};
+use tokio::sync::mpsc;
+
+use super::accept::{Shared, serve_link};
+use crate::Error;
+use crate::client::pod_geometry;
+
+/// The agent is given so long to take a name, or to grant memory.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Names in pods, served until this is dropped.
+pub(super) struct PodNames {
+    served: Vec<(Member, Name)>,
+    arrivals: mpsc::UnboundedReceiver<(Member, Arrival)>,
+}
+
+impl PodNames {
+    /// Serves names, each in its pod.
+    pub(super) fn serve(uris: Vec<Uri>, directory: &Directory) -> Result<Self, Error> {
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        let mut names = Self { served: Vec::new(), arrivals };
+        for uri in uris {
+            let Some(pod) = uri.pod() else { continue };
+            let deadline = Instant::now() + AGENT_TIMEOUT;
+            let failed = |source| Error::Pod { uri: uri.to_string(), source };
+            let member = Member::of(directory, pod, deadline).map_err(failed)?;
+            let (sender, from) = (sender.clone(), member.downgrade());
+            let on_arrival = Box::new(move |arrival| {
+                // When nobody serves any more, nobody waits for an answer for long.
+                if let Some(member) = from.upgrade() {
+                    let _ = sender.send((member, arrival));
+                }
+            });
+            member.serve(uri.name(), on_arrival, deadline).map_err(failed)?;
+            names.served.push((member, uri.name().clone()));
+        }
+        Ok(names)
+    }
+
+    /// The next client that wants a link.
+    pub(super) async fn next(&mut self) -> Option<(Member, Arrival)> {
+        match self.served.is_empty() {
+            true => pending().await,
+            false => self.arrivals.recv().await,
+        }
+    }
+
+    /// Serves the names no more. Links go on.
+    pub(super) fn give_up(&mut self) {
+        for (member, name) in self.served.drain(..) {
+            member.unserve(&name);
+        }
+    }
+}
+
+impl Drop for PodNames {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// Serves a client of another host to its end.
+pub(super) async fn serve_arrival(shared: Arc<Shared>, member: Member, arrival: Arrival) {
+    if let Err((reason, text)) = admit(&shared, &member, &arrival) {
+        return member.refuse(&arrival, reason, &text);
+    }
+    let limits = shared.settings.limits;
+    let config = Config { limits, geometry: pod_geometry(limits) };
+    let answering =
+        tokio::task::spawn_blocking(move || member.answer(arrival, config, Instant::now() + AGENT_TIMEOUT));
+    let served = match answering.await {
+        Ok(Ok(established)) => serve_link(&shared, established).await,
+        Ok(Err(error)) => Err(std::io::Error::other(error)),
+        Err(error) => Err(std::io::Error::other(error)),
+    };
+    if let Err(error) = served {
+        tracing::warn!(%error, "a client of another host got no link");
+    }
+}
+
+fn admit(shared: &Shared, member: &Member, arrival: &Arrival) -> Result<(), (Refusal, String)> {
+    let peer = member.client(arrival);
+    if !shared.settings.admission.admits(&peer) {
+        let text = format!("uid {} is not admitted (see Server::admission)", peer.uid);
+        return Err((Refusal::Identity, text));
+    }
+    if *shared.shutdown.borrow() {
+        return Err((Refusal::ShuttingDown, "the server shuts down".to_owned()));
+    }
+    if shared.stats.links_open() >= shared.settings.max_links as u64 {
+        let text = "the server has as many links as it may have (Server::max_connections)";
+        return Err((Refusal::Resources, text.to_owned()));
+    }
+    Ok(())
+}

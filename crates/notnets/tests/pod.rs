@@ -1,0 +1,220 @@
+//! Calls between hosts of a pod, and what ends them. The hosts are this process, with an agent and a
+//! rendezvous directory for each.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notnets::{Endpoint, PeerInfo, RetrySafe, Server};
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::pod::daemon::Daemon;
+use notnets_memory::region::Region;
+use notnets_memory::region::file::RegionFile;
+use notnets_memory::region::format::{Plan, format};
+use tonic::service::Interceptor;
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+const LEASE: Duration = Duration::from_millis(600);
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Pod(tempfile::TempDir);
+
+struct Agent {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pod {
+    fn new() -> Self {
+        let pod = Self(tempfile::tempdir().unwrap());
+        std::fs::write(pod.region(), vec![0; 8 << 20]).unwrap();
+        let plan = Plan { heartbeat_ms: 20, lease_ms: LEASE.as_millis() as u32, ..Plan::new("pod0", 2) };
+        format(&RegionFile::open(&pod.region()).unwrap(), &plan).unwrap();
+        pod
+    }
+
+    fn region(&self) -> PathBuf {
+        self.0.path().join("region")
+    }
+
+    fn directory(&self, host: u16) -> PathBuf {
+        self.0.path().join(host.to_string())
+    }
+
+    /// An agent that can be cut off: it does not leave in order.
+    fn agent(&self, host: u16) -> Agent {
+        let region = Region::open(&self.region()).unwrap();
+        let mut daemon = Daemon::start(region, host, &Directory::at(self.directory(host))).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                daemon.turn().unwrap();
+            }
+        });
+        Agent { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// Tells who calls, in place of an answer, when it is asked to.
+#[derive(Clone)]
+struct WhoCalls;
+
+impl Interceptor for WhoCalls {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let peer = request.extensions().get::<PeerInfo>().ok_or_else(|| Status::internal("no peer"))?;
+        match request.metadata().contains_key("who") {
+            true => Err(Status::already_exists(format!("{:?} {:?}", peer.host, peer.pid))),
+            false => Ok(request),
+        }
+    }
+}
+
+async fn serve(
+    directory: &Path,
+    names: Vec<&str>,
+) -> (tokio::task::JoinHandle<()>, tokio::sync::oneshot::Sender<()>) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let service = tonic::service::interceptor::InterceptedService::new(service, WhoCalls);
+    let bound = Server::builder().directory(directory).add_service(service).bind(names).unwrap();
+    let task = tokio::spawn(async move {
+        bound.serve_with_shutdown(async { drop(stopped.await) }).await.unwrap();
+    });
+    (task, stop)
+}
+
+fn request() -> HealthCheckRequest {
+    HealthCheckRequest { service: String::new() }
+}
+
+/// Calls until it goes through: names get around with the next look of an agent.
+async fn reach(client: &mut HealthClient<notnets::Channel>) {
+    let until = Instant::now() + LIMIT;
+    while let Err(status) = client.check(request()).await {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(Instant::now() < until, "{status:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn client(directory: PathBuf, uri: &'static str) -> HealthClient<notnets::Channel> {
+    HealthClient::new(Endpoint::from_static(uri).directory(directory).connect_lazy())
+}
+
+#[tokio::test]
+async fn names_of_hosts_and_pods_are_served_at_once() {
+    let pod = Pod::new();
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (server, stop) = serve(&pod.directory(1), vec!["notnets:///health", "notnets://pod0/health"]).await;
+    let (mut near, mut far) =
+        (client(pod.directory(1), "notnets:///health"), client(pod.directory(0), "notnets://pod0/health"));
+    reach(&mut near).await;
+    reach(&mut far).await;
+    for (client, host) in [(&mut near, "None"), (&mut far, "Some(0)")] {
+        let mut who = Request::new(request());
+        who.metadata_mut().insert("who", "?".parse().unwrap());
+        let told = client.check(who).await.unwrap_err();
+        assert_eq!(told.message(), format!("{host} Some({})", std::process::id()));
+    }
+    // A replica on the own host of the caller is found as well.
+    let mut own = client(pod.directory(1), "notnets://pod0/health");
+    reach(&mut own).await;
+    stop.send(()).unwrap();
+    server.await.unwrap();
+    let refused = far.check(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_cut_off_is_unavailable_and_comes_back() {
+    let pod = Pod::new();
+    let (_first, second) = (pod.agent(0), pod.agent(1));
+    let (_server, _stop) = serve(&pod.directory(1), vec!["notnets://pod0/health"]).await;
+    let mut client = client(pod.directory(0), "notnets://pod0/health");
+    reach(&mut client).await;
+    let mut watch = client.watch(request()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    drop(second);
+    // The stream waits for a change of health; what comes is the end of the host.
+    let ended = tokio::time::timeout(LIMIT, watch.message()).await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+    let refused = client.check(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    let _second = pod.agent(1);
+    reach(&mut client).await;
+}
+
+#[tokio::test]
+async fn calls_outlive_the_agents_on_both_sides() {
+    let pod = Pod::new();
+    let mut agents = [Some(pod.agent(0)), Some(pod.agent(1))];
+    let (_server, _stop) = serve(&pod.directory(1), vec!["notnets://pod0/health"]).await;
+    let mut client = client(pod.directory(0), "notnets://pod0/health");
+    reach(&mut client).await;
+    let mut watch = client.watch(request()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    for round in 0..4 {
+        agents[round % 2] = None;
+        client.check(request()).await.unwrap();
+        agents[round % 2] = Some(pod.agent(round as u16 % 2));
+        client.check(request()).await.unwrap();
+    }
+    // Longer than the lease: nobody is taken for dead.
+    let until = Instant::now() + LEASE * 2;
+    while Instant::now() < until {
+        client.check(request()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let still = tokio::time::timeout(Duration::from_millis(1), watch.message()).await;
+    assert!(still.is_err(), "the stream is open: {still:?}");
+}
+
+#[tokio::test]
+async fn memory_that_is_lost_ends_calls_and_not_the_process() {
+    let pod = Pod::new();
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (_server, _stop) = serve(&pod.directory(1), vec!["notnets://pod0/health"]).await;
+    let mut client = client(pod.directory(0), "notnets://pod0/health");
+    reach(&mut client).await;
+    let mut watch = client.watch(request()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    // As a device that vanishes: every access to it is a bus error.
+    std::fs::File::options().write(true).open(pod.region()).unwrap().set_len(0).unwrap();
+    let ended = tokio::time::timeout(LIMIT, watch.message()).await.unwrap().unwrap_err();
+    assert!(matches!(ended.code(), Code::Unavailable | Code::Internal), "{ended:?}");
+    let refused = client.check(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_told() {
+    let pod = Pod::new();
+    let mut client = client(pod.directory(0), "notnets://pod0/health");
+    let refused = client.check(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("start one with `notnets agent"), "{refused:?}");
+    assert!(std::error::Error::source(&refused).is_some_and(|source| source.is::<RetrySafe>()));
+    let _agent = pod.agent(0);
+    let until = Instant::now() + LIMIT;
+    loop {
+        let refused = client.check(request()).await.unwrap_err();
+        if refused.message().contains("no host of the pod pod0 serves health") {
+            break;
+        }
+        assert!(Instant::now() < until, "{refused:?}");
+        tokio::task::yield_now().await;
+    }
+}
