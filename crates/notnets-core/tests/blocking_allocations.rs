@@ -2,7 +2,9 @@
 
 use notnets_core::blocking::{Call, Endpoint, Response, Server};
 
-const CALLS: u64 = 100;
+const CALLS: u64 = 1_000;
+/// Queues of blocks grow to what they need when the peer is late, which it may be at any time.
+const GROWTH: u64 = 20;
 
 #[test]
 fn a_call_allocates_no_more_than_what_its_payload_is_copied_into() {
@@ -24,9 +26,9 @@ fn a_call_allocates_no_more_than_what_its_payload_is_copied_into() {
         }
     };
     for message in [&[7; 32][..], &[7; 1000]] {
-        make(10, message);
+        make(100, message);
         let counted = allocation_counter::measure(|| make(CALLS, message)).count_total;
-        assert!(counted <= CALLS, "{counted} allocations for {CALLS} calls");
+        assert!(counted <= CALLS + GROWTH, "{counted} allocations for {CALLS} calls");
     }
     stopper.stop();
     serving.join().unwrap();

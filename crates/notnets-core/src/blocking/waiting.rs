@@ -3,7 +3,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock;
-use crate::wait::{Budget, Wait};
+use crate::wait::{Budget, For, Wait};
 
 /// Looks at the lanes between two looks at the clock, which costs as much as one of them.
 const LOOKS: u32 = 32;
@@ -73,7 +73,7 @@ impl Waiting {
         if self.sockets_at == 0 {
             self.sockets_at = now + SOCKETS_EVERY;
         }
-        if !self.budget.allows(now) {
+        if !self.budget.allows(now, For::Answer) {
             Next::Park
         } else if now >= self.sockets_at {
             self.sockets_at = now + SOCKETS_EVERY;

@@ -10,6 +10,8 @@ use notnets_memory::lane::{Blocks, Geometry};
 
 use crate::limits::Limits;
 
+/// A doorbell, encoded: it is sent too often for a buffer of its own.
+pub(super) const DOORBELL: [u8; 1] = [0];
 /// No packet is longer.
 pub const MAX_PACKET: usize = 1024;
 /// `NOTN`: a packet that begins a link begins with it.
@@ -125,7 +127,7 @@ impl Packet {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         match self {
-            Self::Doorbell => out.push(0),
+            Self::Doorbell => out.extend(DOORBELL),
             Self::Hello(hello) => {
                 out.push(1);
                 out.extend(MAGIC.to_le_bytes());

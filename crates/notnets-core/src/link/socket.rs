@@ -11,7 +11,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown, recvmsg, send, sendmsg, shutdown,
 };
 
-use super::packet::{BadPacket, MAX_PACKET, Packet};
+use super::packet::{BadPacket, DOORBELL, MAX_PACKET, Packet};
 
 /// A connected `SOCK_SEQPACKET` Unix socket.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Socket {
     /// Rings the peer. That the socket is full means that it has been rung already, and that it is
     /// closed will be seen by who reads from it.
     pub fn ring(&self) {
-        let _ = send(&self.0, &Packet::Doorbell.encode(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = send(&self.0, &DOORBELL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 
     /// Ends the connection for both sides, whoever still holds this socket.

@@ -20,8 +20,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use super::{Link, State, Waiters};
+use crate::clock;
+use crate::wait::Polled;
 use crate::watch::{Watched, watch};
-use crate::{clock, wait};
 
 /// A client that is told to go away has so long to answer. Until then what it sends is taken; a client
 /// that hangs must not keep a server from stopping.
@@ -175,7 +176,7 @@ impl<A: Accept> Driver<A> {
     fn poll_lanes(&mut self) -> Result<bool, Failure> {
         for _ in 0..ROUNDS {
             let Self { link, requests, .. } = self;
-            let (may_sleep, broken) = link.with(|state| {
+            let (rest, broken) = link.with(|state| {
                 let taken = state.receive();
                 if taken > 0 {
                     state.expire();
@@ -188,7 +189,8 @@ impl<A: Accept> Driver<A> {
                     Some((request, at_hand))
                 }));
                 let broken = state.broken.clone().or_else(|| state.violation());
-                (taken == 0 && requests.is_empty() && broken.is_none() && rest(state), broken)
+                let idle = taken == 0 && requests.is_empty() && broken.is_none();
+                (if idle { rest(state) } else { Rest::No }, broken)
             });
             for (request, at_hand) in self.requests.drain(..) {
                 self.accept.accept(&self.link, request, at_hand);
@@ -196,8 +198,14 @@ impl<A: Accept> Driver<A> {
             if let Some(failure) = broken {
                 return Err(failure);
             }
-            if may_sleep {
-                return Ok(true);
+            match rest {
+                Rest::No => {}
+                Rest::Moment => return Ok(false),
+                Rest::Yield => {
+                    self.link.yield_for_work();
+                    return Ok(false);
+                }
+                Rest::Sleep => return Ok(true),
             }
         }
         Ok(false)
@@ -367,19 +375,34 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     }
 }
 
-/// Nothing is there: polls on for a moment, or arms the lane. Returns whether the task may sleep.
-fn rest(state: &mut State) -> bool {
+/// What a driver does when nothing is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Goes on: something has come meanwhile.
+    No,
+    /// Lets other tasks run, and looks again.
+    Moment,
+    /// The same, and lets other processes run.
+    Yield,
+    /// Sleeps: the lane is armed, or somebody else polls it.
+    Sleep,
+}
+
+/// Nothing is there: polls on for a moment, or arms the lane.
+fn rest(state: &mut State) -> Rest {
     // A client's tasks poll for themselves.
     if state.is_polled() {
-        return true;
+        return Rest::Sleep;
     }
-    if state.connection.role_accepts() && state.may_poll(clock::now()) {
-        let lanes = state.connection.lanes();
-        lanes.disarm_frames();
-        wait::spin(|| lanes.is_ready());
-        return false;
+    let now = clock::now();
+    if state.connection.role_accepts() && state.may_poll(now) {
+        return match state.poll(now) {
+            Polled::Ready => Rest::No,
+            Polled::Nothing => Rest::Moment,
+            Polled::Yield => Rest::Yield,
+        };
     }
-    state.park()
+    if state.park() { Rest::Sleep } else { Rest::No }
 }
 
 impl<A> Drop for Driver<A> {

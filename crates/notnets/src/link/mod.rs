@@ -25,7 +25,7 @@ use notnets_core::pod::member::Member;
 use notnets_memory::process::ForkGuard;
 
 use crate::clock;
-use crate::wait::{self, Budget, Wait};
+use crate::wait::{self, Budget, For, Polled, Wait};
 use openers::Openers;
 pub(crate) use waiters::Waiters;
 pub(crate) use wakes::Wakes;
@@ -195,10 +195,10 @@ impl Link {
     }
 
     /// What was to be found is not there: polls the lane, or leaves the waker.
-    fn wait_received<R>(
-        &self,
+    fn wait_received<'a, R>(
+        &'a self,
         cx: &mut Context<'_>,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'a, State>,
         stream: u64,
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
@@ -221,12 +221,19 @@ impl Link {
                 break;
             }
             let now = clock::now();
-            if state.budget.allows(now) {
+            if state.budget.allows(now, For::Answer) {
                 state.poller = Some(stream);
-                let lanes = state.connection.lanes();
-                lanes.disarm_frames();
-                if wait::spin(|| lanes.is_ready()) {
-                    continue;
+                match state.poll(now) {
+                    Polled::Ready => continue,
+                    Polled::Nothing => {}
+                    Polled::Yield => {
+                        state = self.yield_core(state);
+                        if let Some(found) = check(&mut state) {
+                            state.stop_polling(stream);
+                            self.settle(state);
+                            return Poll::Ready(found);
+                        }
+                    }
                 }
                 state.will_poll_again(stream, cx.waker());
                 break;
@@ -239,6 +246,21 @@ impl Link {
         state.wait_received(stream, cx.waker());
         self.settle(state);
         Poll::Pending
+    }
+
+    /// Lets other processes run, which may need this core for what we wait for.
+    fn yield_core<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.settle(state);
+        let away = wait::yield_core();
+        let mut state = self.lock();
+        state.budget.yielded(away);
+        state
+    }
+
+    /// The same for the driver.
+    pub(crate) fn yield_for_work(&self) {
+        let state = self.yield_core(self.lock());
+        self.settle(state);
     }
 
     /// A client's call is dropped: ends it, and with it the task that sends its requests.
@@ -334,7 +356,16 @@ impl State {
 
     /// May whoever drives this link poll on at `now`, rather than park?
     pub(crate) fn may_poll(&mut self, now: u64) -> bool {
-        self.broken.is_none() && self.budget.allows(now)
+        let what = if self.connection.open_streams() > 0 { For::Answer } else { For::Work };
+        self.broken.is_none() && self.budget.allows(now, what)
+    }
+
+    /// Polls the lane for a moment.
+    #[inline]
+    pub(crate) fn poll(&mut self, now: u64) -> Polled {
+        let lanes = self.connection.lanes();
+        lanes.disarm_frames();
+        self.budget.poll(now, || lanes.is_ready())
     }
 
     /// Does nothing come any more? After a violation frames may lie there, but none is taken.

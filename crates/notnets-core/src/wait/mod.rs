@@ -3,8 +3,14 @@
 //! A message through memory takes a fraction of a microsecond, waking a parked thread tens of them.
 //! So whoever waits first polls the lane for a while, and parks when nothing comes. What has paid off
 //! on a link decides whether the next wait polls at all: after polling in vain some waits park at
-//! once, twice as many after each further failure. Where busy threads outnumber cores polling is in
-//! vain as well, for it keeps the core from those who have the answer; so it ends there too.
+//! once, twice as many after each further failure. Who polls for longer than an answer usually takes
+//! lets others have the core meanwhile ([`turns`]), for they may have the answer. Where somebody
+//! keeps it for long, polling is in vain, and ends.
+
+mod turns;
+
+pub use turns::yield_core;
+use turns::{Turn, Turns};
 
 /// How a link waits for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +26,15 @@ pub enum Wait {
 
 /// Polling longer than this can't pay. A wake-up across cores takes some 50 µs; both sides have to
 /// poll at once for either to win, so each must outlast the other's wake-up and its work.
-const LIMIT: u64 = 150_000;
+const ANSWER: u64 = 150_000;
+/// Who waits for new work does not know that any comes: it polls for about as long as it takes to be
+/// woken instead, so that it never spends more than twice what the better choice would have cost.
+const WORK: u64 = 40_000;
+/// An answer takes less than this from a peer that polls. Who waits for longer yields its core now and
+/// then.
+const SOON: u64 = 10_000;
+/// Who had the core for so long while we waited has other work for it than our answer.
+const OTHER_WORK: u64 = 500_000;
 /// `Wait::Spin` gives up when nothing has come for so long.
 const LINGER: u64 = 100_000_000;
 /// One poll of a task spins at most so long before it lets other tasks run.
@@ -39,24 +53,49 @@ pub struct Budget {
     parked_waits: u32,
     /// How many will after the next failure; doubles with each, and halves with each success.
     penalty: u32,
+    /// How long this wait may poll.
+    limit: u64,
+    turns: Turns,
+}
+
+/// What came of a moment's polling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Something is there.
+    Ready,
+    /// Not yet.
+    Nothing,
+    /// Not yet, and others should have the core: call [`yield_core`], without a lock that anybody may
+    /// want, and [`Budget::yielded`].
+    Yield,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Something that the peer owes.
+    Answer,
+    /// Whatever the peer may want next.
+    Work,
 }
 
 impl Budget {
     /// Nothing has been waited for yet.
     pub fn new(wait: Wait) -> Self {
-        Self { wait, since: None, parked_waits: 0, penalty: 1 }
+        Self { wait, since: None, parked_waits: 0, penalty: 1, limit: ANSWER, turns: Turns::new() }
     }
 
     /// Nothing is there at `now`: poll on, or park?
     #[inline]
-    pub fn allows(&mut self, now: u64) -> bool {
+    pub fn allows(&mut self, now: u64, what: For) -> bool {
         let since = *self.since.get_or_insert(now);
         let waited = now.saturating_sub(since);
+        self.limit = if what == For::Answer { ANSWER } else { WORK };
         match self.wait {
             Wait::Spin => waited < LINGER,
             Wait::Park => false,
             Wait::Adaptive if self.parked_waits > 0 => false,
-            Wait::Adaptive if waited < LIMIT => true,
+            Wait::Adaptive if waited < self.limit => true,
             Wait::Adaptive => {
                 self.penalize();
                 false
@@ -64,13 +103,39 @@ impl Budget {
         }
     }
 
+    /// Polls for a moment from `now` on, unless others should have this thread or core.
+    #[inline]
+    pub fn poll(&mut self, now: u64, mut ready: impl FnMut() -> bool) -> Polled {
+        let since = *self.since.get_or_insert(now);
+        let turn = match self.wait {
+            Wait::Spin => Turn::Alone,
+            _ => self.turns.turn(now.saturating_sub(since) >= SOON),
+        };
+        let ready = if turn == Turn::Alone { spin(ready) } else { ready() };
+        match turn {
+            _ if ready => Polled::Ready,
+            Turn::Yield => Polled::Yield,
+            Turn::Alone | Turn::Next => Polled::Nothing,
+        }
+    }
+
+    /// The core was yielded, and others had it for so long ([`yield_core`]).
+    pub fn yielded(&mut self, away: u64) {
+        // Others took that time, not we.
+        self.since = self.since.map(|since| since + away);
+        if away > OTHER_WORK {
+            self.penalize();
+        }
+    }
+
     /// Something came.
     #[inline]
     pub fn arrived(&mut self, now: impl FnOnce() -> u64) {
+        Turns::found();
         let Some(since) = self.since.take() else { return };
         if self.parked_waits > 0 {
             self.parked_waits -= 1;
-        } else if now().saturating_sub(since) < LIMIT {
+        } else if now().saturating_sub(since) < self.limit {
             self.penalty = (self.penalty / 2).max(1);
         } else {
             // Polling lost the core in between: others have work for it.
@@ -86,7 +151,7 @@ impl Budget {
 
 /// Spins until `ready` or until one poll's share of time is over. Returns whether it is ready.
 #[inline]
-pub fn spin(mut ready: impl FnMut() -> bool) -> bool {
+fn spin(mut ready: impl FnMut() -> bool) -> bool {
     // PAUSE takes some 27 ns here; a look at the clock about as long, so it is looked at rarely.
     let until = crate::clock::now() + ONE_POLL;
     loop {
@@ -111,9 +176,9 @@ mod tests {
         let mut now = 0;
         (0..n)
             .filter(|_| {
-                let polled = budget.allows(now);
-                if polled && duration >= LIMIT {
-                    assert!(!budget.allows(now + LIMIT), "no wait is polled for longer");
+                let polled = budget.allows(now, For::Answer);
+                if polled && duration >= ANSWER {
+                    assert!(!budget.allows(now + ANSWER, For::Answer), "no wait is polled for longer");
                 }
                 now += duration;
                 budget.arrived(|| now);
@@ -145,6 +210,8 @@ mod tests {
     fn the_user_overrules() {
         assert_eq!(waits(&mut Budget::new(Wait::Park), 10, 100), 0);
         let mut spin = Budget::new(Wait::Spin);
-        assert!(spin.allows(0) && spin.allows(LINGER - 1) && !spin.allows(LINGER));
+        assert!(
+            [0, LINGER - 1].iter().all(|now| spin.allows(*now, For::Work)) && !spin.allows(LINGER, For::Work)
+        );
     }
 }
