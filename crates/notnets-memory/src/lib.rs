@@ -20,6 +20,7 @@
 //! | [`armed`] | who is parked, and whether a doorbell has to be rung |
 //! | [`lane`] | one direction of a link: the layout that puts the parts together |
 //! | [`watch`] | lanes between hosts: how they are made in a region, and polled |
+//! | [`litmus`] | tests of what memory between hosts does |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
 //!
@@ -39,6 +40,7 @@ pub mod headroom;
 pub mod heap;
 pub mod incoherent;
 pub mod lane;
+pub mod litmus;
 pub mod memory;
 pub mod process;
 pub mod record;

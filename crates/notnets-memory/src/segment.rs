@@ -470,6 +470,22 @@ macro_rules! read_through_view {
 read_through_view!(OwnMemory);
 read_through_view!(PeerMemory);
 
+impl OwnMemory {
+    /// The same memory, kept coherent in this way, whatever its region says.
+    #[must_use]
+    pub fn kept(self, coherence: Coherence) -> Self {
+        Self(View { coherence, ..self.0 })
+    }
+}
+
+impl PeerMemory {
+    /// The same memory, kept coherent in this way, whatever its region says.
+    #[must_use]
+    pub fn kept(self, coherence: Coherence) -> Self {
+        Self(View { coherence, ..self.0 })
+    }
+}
+
 impl WriteMemory for OwnMemory {
     #[inline]
     fn store(&self, word: usize, value: u64) {
