@@ -91,22 +91,24 @@ fn of_host(
     }
     let mut survey =
         HostSurvey { presence, processes: 0, services: Vec::new(), free: 0, granted: 0, kept: 0 };
-    let entry = layout.service(0) - layout.process(0);
-    let entry = entry / layout.processes();
+    let entry_bytes = (layout.service(0) - layout.process(0)) / layout.processes();
     let mut processes = Vec::new();
     for index in 0..layout.processes() {
-        match lasting(control, layout.process(index), entry, || control.process(index)) {
-            Ok(found) => processes.push(found.filter(|found| found.lives).map(|found| found.life)),
+        match lasting(control, layout.process(index), entry_bytes, || control.process(index)) {
+            Ok(found) => processes.push(found.map(|found| (found.life, found.lives))),
             Err(Damaged) => {
                 problem(format!("process entry {index} can't be read"));
                 processes.push(None);
             }
         }
     }
-    survey.processes = processes.iter().flatten().count();
-    let lives = |process: u16, life: u32| processes.get(usize::from(process)) == Some(&Some(life));
+    survey.processes = processes.iter().flatten().filter(|(_, lives)| *lives).count();
+    let entry = |process: u16| processes.get(usize::from(process)).copied().flatten();
+    let lives = |process: u16, life: u32| entry(process) == Some((life, true));
+    // One that has left the pod and still runs may write its extents until its number is another's.
+    let may_write = |process: u16, life: u32| entry(process).is_some_and(|(last, _)| last == life);
     for index in 0..layout.services() {
-        match lasting(control, layout.service(index), entry, || control.service(index)) {
+        match lasting(control, layout.service(index), entry_bytes, || control.service(index)) {
             Ok(Some(Some(service))) => {
                 if !lives(service.process, service.life) {
                     problem(format!(
@@ -130,9 +132,9 @@ fn of_host(
                 ExtentState::Kept => survey.kept += 1,
                 ExtentState::Granted => {
                     survey.granted += 1;
-                    if !lives(extent.process, extent.life) {
+                    if !may_write(extent.process, extent.life) {
                         problem(format!(
-                            "extent {index} is granted to process {}, which has ended",
+                            "extent {index} is granted to process {}, whose number is another's by now",
                             extent.process
                         ));
                     }

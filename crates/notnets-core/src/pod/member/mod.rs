@@ -104,6 +104,11 @@ impl Member {
         self.state().address.host
     }
 
+    /// Which process of the pod this is.
+    pub fn address(&self) -> Address {
+        self.state().address
+    }
+
     /// Serves a name: arrivals for it are told from now on.
     ///
     /// # Errors
