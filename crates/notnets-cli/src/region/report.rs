@@ -46,18 +46,11 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     let mut text = divided(path, region);
     text.push_str("\nHOST  STATE     PROCESSES  EXTENTS USED  KEPT  SERVES\n");
     for (host, found) in survey.hosts.iter().enumerate() {
-        let state = match found.presence {
-            Presence::Never => "never",
-            Presence::Running => "running",
-            Presence::Silent => "silent",
-            Presence::Claiming => "starting",
-            Presence::Left => "left",
-            Presence::Damaged => "damaged",
-        };
+        let state = presence(found.presence);
         let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
         let row = format!(
             "{host:<4}  {state:<8}  {:>9}  {:>12}  {:>4}  {}",
-            found.processes,
+            found.processes.len(),
             found.granted,
             found.kept,
             names.join(" ")
@@ -70,4 +63,16 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
         n => writeln!(text, "\n{n} faults: see `notnets region fsck`").expect("a string"),
     }
     text
+}
+
+/// In a word.
+pub fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Never => "never",
+        Presence::Running => "running",
+        Presence::Silent => "silent",
+        Presence::Claiming => "starting",
+        Presence::Left => "left",
+        Presence::Damaged => "damaged",
+    }
 }

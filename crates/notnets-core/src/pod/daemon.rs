@@ -84,6 +84,23 @@ pub fn socket_path(directory: &Directory, pod: &Name) -> PathBuf {
     directory.path().join(format!(".pod-{pod}"))
 }
 
+/// The pods that have agents in a rendezvous directory, or had. None when there is no such directory.
+///
+/// # Errors
+/// When it can't be read.
+pub fn pods(directory: &Directory) -> io::Result<Vec<Name>> {
+    let entries = match std::fs::read_dir(directory.path()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let pod = |entry: io::Result<std::fs::DirEntry>| -> Option<Name> {
+        entry.ok()?.file_name().to_str()?.strip_prefix(".pod-")?.parse().ok()
+    };
+    let mut pods: Vec<_> = entries.filter_map(pod).collect();
+    pods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    Ok(pods)
+}
+
 /// An agent that listens.
 #[derive(Debug)]
 pub struct Daemon {
@@ -242,8 +259,14 @@ impl Daemon {
                 Came::Nothing => self.strangers.push(stranger),
                 Came::Closed => {}
                 Came::Packet(bytes, _) => {
-                    let Ok(FromProcess::Join { token, before }) = FromProcess::decode(&bytes) else {
-                        continue;
+                    let (token, before) = match FromProcess::decode(&bytes) {
+                        Ok(FromProcess::Join { token, before }) => (token, before),
+                        Ok(FromProcess::Look) => {
+                            stranger.push(ToProcess::Region { host: self.host }.encode(), true);
+                            stranger.flush(self.region.descriptor());
+                            continue;
+                        }
+                        _ => continue,
                     };
                     let Some(agent) = &mut self.agent else { continue };
                     match agent.join(stranger.identity, token, before) {

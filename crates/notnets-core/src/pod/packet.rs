@@ -53,6 +53,8 @@ pub enum FromProcess {
     },
     /// It reads nothing of this process any more.
     Done(Address),
+    /// In place of [`Join`](Self::Join): it only wants to look at the region.
+    Look,
 }
 
 /// What the agent says.
@@ -95,6 +97,11 @@ pub enum ToProcess {
         address: Address,
         /// Is it certain that it has ended? Else its host is silent, and it may still read.
         ended: bool,
+    },
+    /// What it wanted to look at. Comes with the region's descriptor.
+    Region {
+        /// The number of this host.
+        host: u16,
     },
 }
 
@@ -145,6 +152,10 @@ impl FromProcess {
                 put_address(&mut out, *address);
             }
             Self::Ready => out.push(9),
+            Self::Look => {
+                out.push(10);
+                put(&mut out, MAGIC);
+            }
         }
         out
     }
@@ -175,6 +186,7 @@ impl FromProcess {
             7 => Self::Send { to: fields.address()?, body: fields.body()? },
             8 => Self::Done(fields.address()?),
             9 => Self::Ready,
+            10 if fields.word()? == MAGIC => Self::Look,
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -223,6 +235,10 @@ impl ToProcess {
                 out.extend([9, u8::from(*ended)]);
                 put_address(&mut out, *address);
             }
+            Self::Region { host } => {
+                out.push(10);
+                out.extend(host.to_le_bytes());
+            }
         }
         out
     }
@@ -262,6 +278,7 @@ impl ToProcess {
                 };
                 Self::Gone { address: fields.address()?, ended }
             }
+            10 => Self::Region { host: u16::from_le_bytes(fields.array()?) },
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -361,6 +378,7 @@ mod tests {
             FromProcess::Resolve { query: 7, name: name.clone() },
             FromProcess::Send { to: address, body: vec![1; MAX_BODY] },
             FromProcess::Done(address),
+            FromProcess::Look,
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -377,6 +395,7 @@ mod tests {
             ToProcess::Mail { from: address, body: vec![1; MAX_BODY] },
             ToProcess::Gone { address, ended: true },
             ToProcess::Gone { address, ended: false },
+            ToProcess::Region { host: 3 },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
-use super::table::{Control, ExtentState, HostRecord, HostState, ServiceEntry};
+use super::table::{Address, Control, ExtentState, HostRecord, HostState, ServiceEntry};
 
 /// What can't be read is looked at so often …
 const LOOKS: usize = 4;
@@ -30,8 +30,10 @@ pub struct Survey {
 pub struct HostSurvey {
     /// Whether it is there.
     pub presence: Presence,
+    /// What it says of itself, if that can be read.
+    pub record: Option<HostRecord>,
     /// Its processes that live, by its own account.
-    pub processes: usize,
+    pub processes: Vec<ProcessSurvey>,
     /// What it serves.
     pub services: Vec<ServiceEntry>,
     /// Extents that are free.
@@ -40,6 +42,17 @@ pub struct HostSurvey {
     pub granted: usize,
     /// Extents that are kept back, for others may still read them.
     pub kept: usize,
+}
+
+/// A process that a host says is in the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessSurvey {
+    /// Which one.
+    pub address: Address,
+    /// Its process id, on its host.
+    pub pid: u32,
+    /// Its user there.
+    pub uid: u32,
 }
 
 /// Whether a host is there.
@@ -89,20 +102,32 @@ fn of_host(
     if presence == Presence::Damaged {
         problem("its record can't be read: its memory is damaged, or somebody else writes there".to_owned());
     }
-    let mut survey =
-        HostSurvey { presence, processes: 0, services: Vec::new(), free: 0, granted: 0, kept: 0 };
+    let mut survey = HostSurvey {
+        presence,
+        record: control.host(),
+        processes: Vec::new(),
+        services: Vec::new(),
+        free: 0,
+        granted: 0,
+        kept: 0,
+    };
     let entry_bytes = (layout.service(0) - layout.process(0)) / layout.processes();
     let mut processes = Vec::new();
     for index in 0..layout.processes() {
         match lasting(control, layout.process(index), entry_bytes, || control.process(index)) {
-            Ok(found) => processes.push(found.map(|found| (found.life, found.lives))),
+            Ok(found) => {
+                processes.push(found.map(|found| (found.life, found.lives)));
+                survey.processes.extend(found.filter(|found| found.lives).map(|found| {
+                    let address = Address { host: host as u16, process: index as u16, life: found.life };
+                    ProcessSurvey { address, pid: found.pid, uid: found.uid }
+                }));
+            }
             Err(Damaged) => {
                 problem(format!("process entry {index} can't be read"));
                 processes.push(None);
             }
         }
     }
-    survey.processes = processes.iter().flatten().filter(|(_, lives)| *lives).count();
     let entry = |process: u16| processes.get(usize::from(process)).copied().flatten();
     let lives = |process: u16, life: u32| entry(process) == Some((life, true));
     // One that has left the pod and still runs may write its extents until its number is another's.

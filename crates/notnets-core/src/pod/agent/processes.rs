@@ -154,7 +154,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return;
         }
         match packet {
-            FromProcess::Join { .. } => {
+            FromProcess::Join { .. } | FromProcess::Look => {
                 self.tell(process, ToProcess::Refused("it has joined already".into()))
             }
             FromProcess::Knows(address) => self.on_knows(process, address),

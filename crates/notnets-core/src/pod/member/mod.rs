@@ -35,6 +35,7 @@ use crate::name::Name;
 use state::{Shared, State};
 
 pub use error::PodError;
+pub use join::region_of;
 pub use watcher::WAKE_LATENCY;
 
 /// A process's place in a pod. Clones are the same.

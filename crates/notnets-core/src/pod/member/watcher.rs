@@ -282,7 +282,7 @@ fn is_closed(end: impl AsFd) -> bool {
 
 fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<super::OnArrival>, Arrival)> {
     match packet {
-        ToProcess::Joined { .. } | ToProcess::Refused(_) => {}
+        ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),
         ToProcess::NoExtent => state.full = true,
         ToProcess::Serving(name) => {
