@@ -21,6 +21,7 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::agent::{Agent, Identity, Over, Start};
+use super::member::WAKE_LATENCY;
 use super::packet::{FromProcess, ToProcess};
 use super::table::{Life, ProcessEntry};
 use super::wire::{self, Came};
@@ -115,6 +116,7 @@ pub struct Daemon {
     /// By the number of the process.
     processes: HashMap<u16, Connection>,
     looks: u32,
+    wake_latency: Duration,
 }
 
 /// A process at the other end of a socket.
@@ -154,9 +156,23 @@ impl Daemon {
             strangers: Vec::new(),
             processes: HashMap::new(),
             looks: 0,
+            wake_latency: WAKE_LATENCY,
         };
         daemon.begin()?;
         Ok(daemon)
+    }
+
+    /// How long a message may wait for a parked process of this host, for those that join from now on and don't
+    /// choose themselves. [`WAKE_LATENCY`] unless set.
+    pub fn set_wake_latency(&mut self, latency: Duration) {
+        self.wake_latency = latency;
+        self.tell_wake_latency();
+    }
+
+    fn tell_wake_latency(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.set_wake_latency(self.wake_latency.as_micros().try_into().unwrap_or(u32::MAX));
+        }
     }
 
     /// Where it listens.
@@ -219,6 +235,7 @@ impl Daemon {
         let start = Start { now: now(), boot: boot(), life: random_life() };
         let superblock = self.region.superblock();
         self.agent = Some(Agent::start(superblock, layout, self.host, own, peers, start, runs));
+        self.tell_wake_latency();
         Ok(())
     }
 

@@ -66,6 +66,8 @@ pub enum ToProcess {
         life: Life,
         /// Which process it is from now on.
         address: Address,
+        /// How long a message may wait for a watcher that is not told otherwise, in microseconds.
+        wake_us: u32,
     },
     /// It is not, or something that it asked for is not to be had: why, in a sentence.
     Refused(String),
@@ -198,10 +200,11 @@ impl ToProcess {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
-            Self::Joined { life, address } => {
+            Self::Joined { life, address, wake_us } => {
                 out.push(1);
                 life.0.iter().for_each(|word| put(&mut out, *word));
                 put_address(&mut out, *address);
+                out.extend(wake_us.to_le_bytes());
             }
             Self::Refused(text) => {
                 out.push(2);
@@ -250,7 +253,11 @@ impl ToProcess {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
         let mut fields = Fields(bytes);
         let packet = match fields.byte()? {
-            1 => Self::Joined { life: Life([fields.word()?, fields.word()?]), address: fields.address()? },
+            1 => Self::Joined {
+                life: Life([fields.word()?, fields.word()?]),
+                address: fields.address()?,
+                wake_us: u32::from_le_bytes(fields.array()?),
+            },
             2 => Self::Refused(fields.text()?),
             3 => Self::Granted(u32::from_le_bytes(fields.array()?)),
             4 => Self::NoExtent,
@@ -385,7 +392,7 @@ mod tests {
             assert_eq!(FromProcess::decode(&bytes), Ok(packet));
         }
         for packet in [
-            ToProcess::Joined { life: Life([1, 2]), address },
+            ToProcess::Joined { life: Life([1, 2]), address, wake_us: 500 },
             ToProcess::Refused("no".into()),
             ToProcess::Granted(7),
             ToProcess::NoExtent,

@@ -25,6 +25,7 @@ pub(super) struct Joined {
     pub(super) region: Option<Region>,
     pub(super) life: Life,
     pub(super) address: Address,
+    pub(super) wake_latency: Duration,
 }
 
 /// Why it did not.
@@ -55,7 +56,10 @@ pub(super) fn join(
     deadline: Instant,
 ) -> Result<Joined, Failed> {
     match ask(path, &FromProcess::Join { token, before }, deadline)? {
-        (socket, ToProcess::Joined { life, address }, region) => Ok(Joined { socket, region, life, address }),
+        (socket, ToProcess::Joined { life, address, wake_us }, region) => {
+            let wake_latency = Duration::from_micros(wake_us.into());
+            Ok(Joined { socket, region, life, address, wake_latency })
+        }
         (_, ToProcess::Refused(text), _) => Err(Failed::Refused(text)),
         _ => Err(closed()),
     }
