@@ -14,6 +14,7 @@
 //! | [`seal`] | checksums that tell torn, stale and old lines from messages |
 //! | [`record`] | a few words that are published together |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
+//! | [`far`] | a model of what far memory costs, for measurements |
 //! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
@@ -36,6 +37,7 @@ pub mod arena;
 pub mod armed;
 pub mod coherence;
 pub mod descriptors;
+pub mod far;
 pub mod headroom;
 pub mod heap;
 pub mod incoherent;
