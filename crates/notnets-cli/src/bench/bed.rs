@@ -12,6 +12,7 @@ use super::figures::{Figures, Spent};
 use super::process::{PATIENCE, Process};
 use super::recorder::Sample;
 use super::usage::{self, Switches};
+use crate::agent_thread::AgentThread;
 
 /// All clients are told to begin so long after the first is told, and some more for each of them.
 const HEAD_START: Duration = Duration::from_millis(3);
@@ -30,6 +31,8 @@ pub struct Bed {
     /// Has the idle connections.
     holder: Option<Process>,
     address: String,
+    /// Of the hosts of a pod.
+    _agents: Vec<AgentThread>,
     // Dropped last, when the processes are gone.
     directory: TempDir,
 }
@@ -41,13 +44,16 @@ impl Bed {
     /// When the case is impossible, or a process can't do what it is told.
     pub async fn open(case: &Case) -> Result<Self> {
         case.check()?;
+        let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
+        let _agents = case.pod.map_or(Ok(Vec::new()), |pod| pod.open(directory.path()))?;
         let mut bed = Self {
             case: case.clone(),
             servers: Vec::new(),
             clients: Vec::new(),
             holder: None,
             address: String::new(),
-            directory: tempfile::Builder::new().prefix("notnets-bench-").tempdir()?,
+            _agents,
+            directory,
         };
         bed.start_servers().await?;
         for nth in 0..case.clients as usize {
@@ -84,12 +90,12 @@ impl Bed {
     }
 
     async fn start_server(&mut self, nth: usize, upstream: Vec<String>) -> Result<String> {
-        let Case { transport, api, work, wait, workers, .. } = self.case;
+        let Case { transport, api, work, pod, wait, workers, .. } = self.case;
         let wait = wait.unwrap_or_default();
         let (directory, name) = (self.directory.path().to_owned(), format!("server-{nth}"));
         let core = self.core(nth);
         let order =
-            Serve { transport, api, work, wait, workers, core, directory, name, upstream, spoil: false };
+            Serve { transport, api, work, pod, wait, workers, core, directory, name, upstream, spoil: false };
         let mut server = Process::start("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
@@ -97,10 +103,10 @@ impl Bed {
     }
 
     async fn start_client(&self, core: Option<usize>) -> Result<Process> {
-        let Case { transport, api, wait, workers, connections, .. } = self.case;
+        let Case { transport, api, pod, wait, workers, connections, .. } = self.case;
         let wait = wait.unwrap_or_default();
         let (directory, address) = (self.directory.path().to_owned(), self.address.clone());
-        let order = Connect { transport, api, wait, workers, core, directory, address, connections };
+        let order = Connect { transport, api, pod, wait, workers, core, directory, address, connections };
         let mut client = Process::start("bench-client")?;
         client.be(&Ask::Connect(order)).await?;
         Ok(client)
@@ -141,6 +147,7 @@ impl Bed {
     /// When a call fails, or its reply is wrong.
     pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
         let (cpu, switches, busy) = (self.servers_cpu().await?, self.switches(), usage::host_busy());
+        let lines = self.lines().await?;
         let samples = self.load(seconds, seed).await?;
         let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
         let spent = Spent {
@@ -150,6 +157,7 @@ impl Bed {
                 involuntary: switched.involuntary.saturating_sub(switches.involuntary),
             },
             host_busy,
+            lines: self.lines().await? - lines,
         };
         Ok(Figures::new(&samples, &spent))
     }
@@ -180,6 +188,17 @@ impl Bed {
             nanos += server.cpu_time().await?;
         }
         Ok(nanos)
+    }
+
+    /// Lines fetched from the other host, over all processes. 0 within one host.
+    async fn lines(&mut self) -> Result<u64> {
+        let mut lines = 0;
+        if self.case.pod.is_some() {
+            for process in self.servers.iter_mut().chain(&mut self.clients) {
+                lines += process.lines().await?;
+            }
+        }
+        Ok(lines)
     }
 
     fn switches(&self) -> Switches {

@@ -5,6 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::pod::Pod;
 use super::sizes::Size;
 
 /// What carries the calls.
@@ -93,6 +94,8 @@ pub struct Case {
     pub size: Size,
     /// The level at which the caller sits.
     pub api: Api,
+    /// Between two hosts of a pod; else within one host.
+    pub pod: Option<Pod>,
     /// How NotNets waits; the others have no choice.
     pub wait: Option<Wait>,
     /// Calls open at once in each client.
@@ -119,6 +122,7 @@ impl Default for Case {
             work: Work::Echo,
             size: Size::Bytes(64),
             api: Api::Tonic,
+            pod: None,
             wait: Some(Wait::Adaptive),
             outstanding: 1,
             clients: 1,
@@ -159,7 +163,8 @@ impl Case {
     /// The same over another transport.
     pub fn over(&self, transport: Transport) -> Self {
         let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
-        Self { transport, wait, ..self.clone() }
+        let pod = self.pod.filter(|_| transport == Transport::NotNets);
+        Self { transport, wait, pod, ..self.clone() }
     }
 
     /// Whether its parts go together.
@@ -182,6 +187,9 @@ impl Case {
                 wrong("--rate has to be above 0")
             }
             _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
+            _ if self.pod.is_some() && self.transport != Transport::NotNets => {
+                wrong("only --transport notnets leads through a pod")
+            }
             Transport::NotNets if self.api == Api::Core => self.check_core(),
             _ if self.api == Api::Core => wrong("the blocking API is NotNets' own: --transport notnets"),
             _ => Ok(()),
@@ -191,6 +199,9 @@ impl Case {
     fn check_core(&self) -> Result<(), String> {
         if !matches!(self.work, Work::Echo | Work::Ask) {
             return Err("the blocking API is measured by echo or ask".to_owned());
+        }
+        if self.pod.is_some() {
+            return Err("the blocking API does not lead through a pod".to_owned());
         }
         if self.outstanding != 1 || self.connections != 1 || self.rate.is_some() {
             return Err(

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use tokio::net::{TcpListener, UnixListener};
@@ -17,6 +18,11 @@ use tower::BoxError;
 
 use super::Result;
 use super::case::{Transport, Wait};
+use super::pod::{self, Pod};
+use super::process::PATIENCE;
+
+/// A name that is not there yet is looked for so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What a generated client can be made with.
 pub trait Channel:
@@ -43,14 +49,24 @@ impl Channel for tonic::transport::Channel {
 
 impl Channel for notnets::Channel {
     async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
-        Ok(notnets::Endpoint::new(address)?.directory(directory).wait(wait.into()).connect().await?)
+        let in_pod = !address.starts_with("notnets:///");
+        let directory = if in_pod { Pod::names(directory, pod::CLIENTS) } else { directory.to_owned() };
+        let endpoint = notnets::Endpoint::new(address)?.directory(directory).wait(wait.into());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match endpoint.connect().await {
+                // In a pod a name gets around by and by.
+                Err(_) if in_pod && Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                connected => return Ok(connected?),
+            }
+        }
     }
 }
 
 /// Serves for as long as the process lives; `ready` is told the address once clients can connect to it.
 pub async fn serve<S>(
     transport: Transport,
-    wait: Wait,
+    (wait, in_pod): (Wait, bool),
     directory: &Path,
     name: &str,
     service: S,
@@ -81,7 +97,10 @@ where
             http2().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
         }
         Transport::NotNets => {
-            let address = format!("notnets:///{name}");
+            let (address, directory) = match in_pod {
+                true => (format!("notnets://bench/{name}"), Pod::names(directory, pod::SERVERS)),
+                false => (format!("notnets:///{name}"), directory.to_owned()),
+            };
             let server = notnets::Server::builder().directory(directory).wait(wait.into());
             let bound = server.add_service(service).bind(address.as_str())?;
             ready(address);

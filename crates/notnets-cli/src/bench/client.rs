@@ -27,6 +27,9 @@ pub fn run() -> Result {
     if let Some(core) = order.core {
         usage::stay_on(core)?;
     }
+    if let Some(pod) = order.pod {
+        pod.begin();
+    }
     let done = match order.transport {
         _ if order.api == Api::Core => core::call(&order),
         Transport::Floor => floor::call(&order),

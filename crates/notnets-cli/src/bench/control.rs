@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::case::{Api, Transport, Wait, Work};
+use super::pod::Pod;
 use super::recorder::Sample;
 use super::sizes::Size;
 use super::usage;
@@ -26,6 +27,8 @@ pub enum Ask {
     Links(u32),
     /// How long it has kept processors busy.
     Cpu,
+    /// How many lines it has fetched from the other host.
+    Lines,
 }
 
 /// What it answers.
@@ -38,6 +41,8 @@ pub enum Answer {
     Loaded(Sample),
     /// Nanoseconds of processor time, over all its threads, also ended ones.
     Cpu(u64),
+    /// Lines that the other host had changed.
+    Lines(u64),
     /// It could not: why.
     Failed(String),
 }
@@ -51,6 +56,9 @@ pub struct Serve {
     pub api: Api,
     /// What calls there will be: floors are made for one kind of it.
     pub work: Work,
+    /// Between two hosts of a pod?
+    #[serde(default)]
+    pub pod: Option<Pod>,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.
@@ -76,6 +84,9 @@ pub struct Connect {
     pub transport: Transport,
     /// At which level.
     pub api: Api,
+    /// Between two hosts of a pod?
+    #[serde(default)]
+    pub pod: Option<Pod>,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.
@@ -125,6 +136,7 @@ pub fn listen(directory: PathBuf) -> mpsc::UnboundedReceiver<Ask> {
         for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
             match parse(&line) {
                 Ask::Cpu => answer(&Answer::Cpu(usage::cpu_time())),
+                Ask::Lines => answer(&Answer::Lines(notnets_memory::far::lines_fetched())),
                 // Nobody waits for orders in a process that only serves.
                 order => drop(pass_on.send(order)),
             }

@@ -1,11 +1,15 @@
 //! `notnets bench run`: one case, as often as one likes.
 
+use std::time::Duration;
+
 use super::Result;
 use super::case::{Api, Case, Transport, Wait, Work};
 use super::measure::{Effort, interleaved};
+use super::pod::{Coherence, Pod};
 use super::progress::Progress;
 use super::sizes::Size;
 use super::table;
+use crate::duration;
 
 /// One case, over one or several transports in turns.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,6 +25,19 @@ pub struct Args {
     /// Bytes of the request (64, 16k, 1m), or a distribution: tiny, fleet, tail, bulk. Several are measured in turns.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     payload: Vec<Size>,
+
+    /// Between two hosts of a pod that share a region in a file, instead of within one host.
+    #[arg(long)]
+    pod: bool,
+
+    /// In a pod: who keeps the region coherent; several are measured in turns.
+    #[arg(long, value_delimiter = ',', default_value = "hardware,software", requires = "pod")]
+    coherence: Vec<Coherence>,
+
+    /// In a pod: what fetching a line from the other host takes beyond what it takes here, a model of far memory
+    /// (0ns, 115ns, 250ns, 400ns, 1us); several are measured in turns.
+    #[arg(long, value_delimiter = ',', default_value = "0ns", value_parser = duration::parse, requires = "pod")]
+    line_latency: Vec<Duration>,
 
     /// The level at which the caller sits.
     #[arg(long, default_value = "tonic")]
@@ -108,12 +125,25 @@ fn cases(args: &Args) -> Vec<Case> {
         };
         for &transport in &args.transport {
             match transport {
+                Transport::NotNets if args.pod => cases.extend(in_pod(args, &case)),
                 Transport::Floor => cases.push(Case::floor(args.work)),
                 Transport::NotNets => {
                     cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), ..case.clone() }));
                 }
                 other => cases.push(case.over(other)),
             }
+        }
+    }
+    cases
+}
+
+/// The case between hosts, in each way that was asked for.
+fn in_pod(args: &Args, case: &Case) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &coherence in &args.coherence {
+        for latency in &args.line_latency {
+            let pod = Some(Pod { coherence, line_ns: latency.as_nanos() as u64 });
+            cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), pod, ..case.clone() }));
         }
     }
     cases

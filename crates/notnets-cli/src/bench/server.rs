@@ -21,6 +21,9 @@ pub fn run() -> Result {
     if let Some(core) = order.core {
         usage::stay_on(core)?;
     }
+    if let Some(pod) = order.pod {
+        pod.begin();
+    }
     let _orders = listen(order.directory.clone());
     let served = match order.transport {
         _ if order.api == Api::Core => core::serve(&order),
@@ -44,7 +47,15 @@ async fn serve<C: Channel>(order: Serve) -> Result {
     let ready = |address| answer(&Answer::Ready(address));
     // On a task of its own, so that a worker of the runtime (if it has any) runs it.
     let serving = async move {
-        channel::serve(order.transport, order.wait, &order.directory, &order.name, service, ready).await
+        channel::serve(
+            order.transport,
+            (order.wait, order.pod.is_some()),
+            &order.directory,
+            &order.name,
+            service,
+            ready,
+        )
+        .await
     };
     tokio::spawn(serving).await?
 }
