@@ -9,7 +9,7 @@ use std::time::Duration;
 use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
-use super::table::{Control, ExtentState, HostRecord, HostState, ServiceEntry};
+use super::table::{Control, ExtentState, HostRecord, HostState, Life, ServiceEntry};
 
 /// What can't be read is looked at so often …
 const LOOKS: usize = 4;
@@ -30,6 +30,8 @@ pub struct Survey {
 pub struct HostSurvey {
     /// Whether it is there.
     pub presence: Presence,
+    /// Its life, or its last one.
+    pub life: Option<Life>,
     /// Its processes that live, by its own account.
     pub processes: usize,
     /// What it serves.
@@ -85,12 +87,12 @@ fn of_host(
 ) -> HostSurvey {
     let layout = *control.layout();
     let mut problem = |what: String| problems.push(format!("host {host}: {what}"));
-    let presence = presence(control, before);
+    let (presence, life) = presence(control, before);
     if presence == Presence::Damaged {
         problem("its record can't be read: its memory is damaged, or somebody else writes there".to_owned());
     }
     let mut survey =
-        HostSurvey { presence, processes: 0, services: Vec::new(), free: 0, granted: 0, kept: 0 };
+        HostSurvey { presence, life, processes: 0, services: Vec::new(), free: 0, granted: 0, kept: 0 };
     let entry = layout.service(0) - layout.process(0);
     let entry = entry / layout.processes();
     let mut processes = Vec::new();
@@ -143,20 +145,20 @@ fn of_host(
     survey
 }
 
-fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> Presence {
+fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<Life>) {
     let place = control.layout().host_record();
-    match lasting(control, place, notnets_memory::LINE, || control.host()) {
-        Ok(None) => Presence::Never,
-        Err(Damaged) => Presence::Damaged,
-        Ok(Some(record)) => match record.state {
-            HostState::Left => Presence::Left,
-            HostState::Claiming => Presence::Claiming,
-            HostState::Running if before.is_some_and(|before| before.beat != record.beat) => {
-                Presence::Running
-            }
-            HostState::Running => Presence::Silent,
-        },
-    }
+    let record = match lasting(control, place, notnets_memory::LINE, || control.host()) {
+        Ok(None) => return (Presence::Never, None),
+        Err(Damaged) => return (Presence::Damaged, None),
+        Ok(Some(record)) => record,
+    };
+    let presence = match record.state {
+        HostState::Left => Presence::Left,
+        HostState::Claiming => Presence::Claiming,
+        HostState::Running if before.is_some_and(|before| before.beat != record.beat) => Presence::Running,
+        HostState::Running => Presence::Silent,
+    };
+    (presence, Some(record.life))
 }
 
 struct Damaged;
