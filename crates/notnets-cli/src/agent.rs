@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::pod::daemon::Daemon;
 use notnets_memory::region::Region;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::duration;
 use crate::failure::Failure;
 
 /// What the user gave.
@@ -20,6 +22,10 @@ pub struct Args {
     /// Which host of the pod this is: a number that no other host has, from 0 on
     #[arg(long)]
     host_id: u16,
+    /// How long a message may wait for a parked process of this host that does not choose itself: the shorter,
+    /// the more processor time its idle links take
+    #[arg(long, default_value = "500us", value_parser = duration::parse)]
+    wake_latency: Duration,
 }
 
 /// Works until it is told to stop, and leaves the pod in order.
@@ -32,6 +38,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let failure = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
     let mut daemon =
         Daemon::start(region, args.host_id, &Directory::from_env()).map_err(|error| failure(&error))?;
+    daemon.set_wake_latency(args.wake_latency);
     tracing::info!(host = args.host_id, socket = %daemon.path().display(), "agent");
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| failure(&error))?;
     let stop = Arc::new(AtomicBool::new(false));

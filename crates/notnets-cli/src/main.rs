@@ -7,6 +7,7 @@ mod bridge;
 mod call;
 mod child;
 mod demo;
+mod doctor;
 mod duration;
 mod failure;
 mod http2;
@@ -56,6 +57,8 @@ enum Command {
     /// The demo's customers
     #[command(hide = true)]
     DemoCustomers(demo::ProcessArgs),
+    /// Find out whether memory can carry a pod, and what to do if not
+    Doctor(doctor::Args),
     /// List the names served on this host
     Ls(ls::Args),
     /// Bridge between shared memory and HTTP/2
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::DemoService(args) => demo::service(args).map_err(Failure::from),
         Command::DemoCustomers(args) => demo::customers(args).map_err(Failure::from),
         Command::Agent(args) => run(agent::run(args)),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Call(args) => run(call::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),

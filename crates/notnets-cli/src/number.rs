@@ -30,9 +30,25 @@ pub fn number(value: f64) -> String {
     text
 }
 
+/// Bytes as people read them, when nothing is lost by it.
+pub fn bytes(count: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(shift, _)| count >= 1 << shift && count.is_multiple_of(1 << shift));
+    match unit {
+        Some((shift, name)) => format!("{} {name}", count >> shift),
+        None => format!("{count} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_keep_every_digit() {
+        let texts = [0, 1023, 4096, 6 << 20, (1 << 20) + 1, 3 << 40].map(bytes);
+        assert_eq!(texts, ["0 bytes", "1023 bytes", "4 KiB", "6 MiB", "1048577 bytes", "3 TiB"]);
+    }
 
     #[test]
     fn medians() {

@@ -217,7 +217,7 @@ impl Pod {
 impl Process {
     fn hear(&mut self, agent: &mut Agent<Incoherent, Incoherent>, packet: ToProcess) -> Outcome {
         match packet {
-            ToProcess::Joined { life, address } => {
+            ToProcess::Joined { life, address, .. } => {
                 (self.life, self.address) = (Some(life), Some(address));
             }
             ToProcess::Granted(extent) => self.extents.push(extent),

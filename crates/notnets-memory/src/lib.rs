@@ -14,12 +14,14 @@
 //! | [`seal`] | checksums that tell torn, stale and old lines from messages |
 //! | [`record`] | a few words that are published together |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
+//! | [`far`] | a model of what far memory costs, for measurements |
 //! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
 //! | [`armed`] | who is parked, and whether a doorbell has to be rung |
 //! | [`lane`] | one direction of a link: the layout that puts the parts together |
 //! | [`watch`] | lanes between hosts: how they are made in a region, and polled |
+//! | [`litmus`] | tests of what memory between hosts does |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
 //!
@@ -35,10 +37,12 @@ pub mod arena;
 pub mod armed;
 pub mod coherence;
 pub mod descriptors;
+pub mod far;
 pub mod headroom;
 pub mod heap;
 pub mod incoherent;
 pub mod lane;
+pub mod litmus;
 pub mod memory;
 pub mod process;
 pub mod record;

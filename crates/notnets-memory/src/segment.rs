@@ -23,7 +23,7 @@ use crate::headroom::{self, NoHeadroom};
 use crate::process::ForkGuard;
 use crate::region::Reservation;
 use crate::region::sigbus::Watch;
-use crate::{PAGE, ReadMemory, WORD, WriteMemory};
+use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory, far};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
 const STRING_COPY: usize = 96;
@@ -215,6 +215,8 @@ pub(crate) struct Mapping {
     watch: Option<Watch>,
     /// Is let go of once the bytes are unmapped.
     reservation: Option<Reservation>,
+    /// It is a region's, and the model of far memory is on.
+    is_far: bool,
 }
 
 impl Mapping {
@@ -234,6 +236,7 @@ impl Mapping {
         let mut map = Self::part(file, offset, len, protection)?;
         map.watch = Some(watch(map.start.as_ptr() as usize));
         map.reservation = reservation;
+        map.is_far = far::is_on();
         Ok(map)
     }
 
@@ -251,7 +254,7 @@ impl Mapping {
         let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) }
             .map_err(os("map", len))?;
         let place = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
-        let map = Self { start: place, len, fork, watch: None, reservation: None };
+        let map = Self { start: place, len, fork, watch: None, reservation: None, is_far: false };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
         Ok(map)
@@ -284,6 +287,8 @@ pub(crate) struct View {
     start: NonNull<AtomicU64>,
     words: usize,
     coherence: Coherence,
+    /// Nothing has to be done to publish or observe.
+    plain: bool,
     /// Keeps the bytes mapped, and nobody else from being given them.
     _held: Arc<dyn Held>,
 }
@@ -309,12 +314,18 @@ impl View {
         assert!(byte.is_multiple_of(WORD) && bytes.is_multiple_of(WORD) && byte + bytes <= map.len);
         // SAFETY: within the mapping, and aligned since a mapping begins at a page.
         let start = unsafe { map.start.add(byte) }.cast();
-        Self { start, words: bytes / WORD, coherence, _held: Arc::clone(map) as Arc<dyn Held> }
+        let plain = coherence == Coherence::Hardware && !map.is_far;
+        Self { start, words: bytes / WORD, coherence, plain, _held: Arc::clone(map) as Arc<dyn Held> }
     }
 
     /// The same, which holds something else: that must hold the mapping.
     pub(crate) fn holding(self, held: Arc<dyn Held>) -> Self {
         Self { _held: held, ..self }
+    }
+
+    fn kept(self, coherence: Coherence) -> Self {
+        let plain = coherence == Coherence::Hardware && !far::is_on();
+        Self { coherence, plain, ..self }
     }
 
     #[inline]
@@ -333,10 +344,28 @@ impl View {
 
     #[inline]
     fn observe(&self, word: usize, words: usize) {
+        if !self.plain {
+            self.observe_far(word, words);
+        }
+    }
+
+    fn observe_far(&self, word: usize, words: usize) {
+        let start = self.bytes(word * WORD, words * WORD);
         if self.coherence == Coherence::Software {
-            let start = self.bytes(word * WORD, words * WORD);
             // SAFETY: within the view; what this process writes it publishes at once.
             unsafe { coherence::invalidate(start, words * WORD) }
+        }
+        if far::is_on() {
+            let first = word / LINE_WORDS;
+            let lines = first..(word + words).div_ceil(LINE_WORDS);
+            let read = |line: usize| {
+                let word = |nth: usize| {
+                    let at = line * LINE_WORDS + nth;
+                    if at < self.words { self.at(at).load(Ordering::Relaxed) } else { 0 }
+                };
+                (self.start.as_ptr() as usize + line * LINE, std::array::from_fn(word))
+            };
+            far::fetch(self.coherence, lines.map(read));
         }
     }
 
@@ -469,6 +498,22 @@ macro_rules! read_through_view {
 
 read_through_view!(OwnMemory);
 read_through_view!(PeerMemory);
+
+impl OwnMemory {
+    /// The same memory, kept coherent in this way, whatever its region says.
+    #[must_use]
+    pub fn kept(self, coherence: Coherence) -> Self {
+        Self(self.0.kept(coherence))
+    }
+}
+
+impl PeerMemory {
+    /// The same memory, kept coherent in this way, whatever its region says.
+    #[must_use]
+    pub fn kept(self, coherence: Coherence) -> Self {
+        Self(self.0.kept(coherence))
+    }
+}
 
 impl WriteMemory for OwnMemory {
     #[inline]

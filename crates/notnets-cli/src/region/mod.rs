@@ -3,6 +3,8 @@
 mod format;
 mod report;
 
+pub use report::presence;
+
 use std::path::{Path, PathBuf};
 
 use notnets_core::pod::survey::survey;

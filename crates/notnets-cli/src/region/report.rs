@@ -8,6 +8,8 @@ use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::Kind;
 
+use crate::number::bytes;
+
 /// What a region is and how it is divided.
 pub(super) fn divided(path: &Path, region: &Region) -> String {
     let (superblock, layout) = (region.superblock(), region.layout());
@@ -28,10 +30,10 @@ pub(super) fn divided(path: &Path, region: &Region) -> String {
     line("pod", superblock.pod.clone());
     line("uuid", superblock.uuid.to_string());
     line("coherence", coherence.to_owned());
-    line("hosts", format!("{hosts}, each with {}", size(superblock.partition_bytes)));
-    line("extents", format!("{extents} of {} for each host", size(superblock.extent_bytes)));
-    line("control", format!("{} for each host", size(layout.control(0).len() as u64)));
-    line("unit", size(superblock.unit));
+    line("hosts", format!("{hosts}, each with {}", bytes(superblock.partition_bytes)));
+    line("extents", format!("{extents} of {} for each host", bytes(superblock.extent_bytes)));
+    line("control", format!("{} for each host", bytes(layout.control(0).len() as u64)));
+    line("unit", bytes(superblock.unit));
     line(
         "heartbeat",
         format!("every {} ms; without one dead after {} ms", superblock.heartbeat_ms, superblock.lease_ms),
@@ -44,20 +46,14 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     let mut text = divided(path, region);
     text.push_str("\nHOST  STATE     LIFE      PROCESSES  EXTENTS USED  KEPT  SERVES\n");
     for (host, found) in survey.hosts.iter().enumerate() {
-        let state = match found.presence {
-            Presence::Never => "never",
-            Presence::Running => "running",
-            Presence::Silent => "silent",
-            Presence::Claiming => "starting",
-            Presence::Left => "left",
-            Presence::Damaged => "damaged",
-        };
+        let state = presence(found.presence);
         // As much of it as tells two lives apart.
-        let life = found.life.map_or_else(|| "-".to_owned(), |life| format!("{:08x}", life.0[0] >> 32));
+        let life = found.record.as_ref().map(|record| format!("{:08x}", record.life.0[0] >> 32));
+        let life = life.unwrap_or_else(|| "-".to_owned());
         let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
         let row = format!(
             "{host:<4}  {state:<8}  {life:<8}  {:>9}  {:>12}  {:>4}  {}",
-            found.processes,
+            found.processes.len(),
             found.granted,
             found.kept,
             names.join(" ")
@@ -72,12 +68,14 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     text
 }
 
-/// Bytes as people read them, when nothing is lost by it.
-fn size(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let unit = units.iter().find(|(shift, _)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift));
-    match unit {
-        Some((shift, name)) => format!("{} {name}", bytes >> shift),
-        None => format!("{bytes} bytes"),
+/// In a word.
+pub fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Never => "never",
+        Presence::Running => "running",
+        Presence::Silent => "silent",
+        Presence::Claiming => "starting",
+        Presence::Left => "left",
+        Presence::Damaged => "damaged",
     }
 }

@@ -1,8 +1,13 @@
 //! `notnets agent`: the hosts of a pod as processes.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::support::probe::pb::EchoRequest;
+use crate::support::probe::pb::probe_client::ProbeClient;
+use crate::support::{http2_server, in_time};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -87,4 +92,57 @@ fn hosts_come_and_go() {
     until(&region, &["running", "never", "left"]);
     let fsck = notnets(&region).args(["region", "fsck"]).arg(&region).output().unwrap();
     assert!(fsck.status.success(), "{fsck:?}");
+}
+
+/// How often a process's watcher slept so far, and for how many nanoseconds it ran.
+fn watcher(pid: u32) -> (u64, u64) {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let is_watcher = |task: &std::path::PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "notnets-pod")
+    };
+    let task = tasks.into_iter().find(is_watcher).expect("one watcher");
+    let status = fs::read_to_string(task.join("status")).unwrap();
+    let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    let time = fs::read_to_string(task.join("schedstat")).unwrap();
+    let time = time.split_whitespace().next().unwrap().parse().unwrap();
+    (sleeps.unwrap().trim().parse().unwrap(), time)
+}
+
+/// A process with an idle link looks at it as often as its agent says, and no more often.
+#[tokio::test]
+async fn idle_processes_look_as_often_as_the_agent_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let region = directory.path().join("region");
+    format(&region);
+    let _first = agent(directory.path(), &region, "0");
+    let mut command = notnets(&directory.path().join("1"));
+    command.args(["agent", "--host-id", "1", "--wake-latency", "20ms", "--region"]).arg(&region);
+    let _second = Agent(command.spawn().unwrap());
+    until(&region, &["running", "running", "never"]);
+    let mut command = notnets(&directory.path().join("1"));
+    command.args(["proxy", "--listen", "notnets://pod0/probe", "--to", &http2_server().await]);
+    let server = Agent(command.stdout(Stdio::null()).spawn().unwrap());
+    let endpoint =
+        notnets::Endpoint::from_static("notnets://pod0/probe").directory(directory.path().join("0"));
+    let mut client = ProbeClient::new(endpoint.connect_lazy());
+    in_time(async {
+        while client.echo(EchoRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Some looks until it sleeps for as long as it may.
+    let before = (Instant::now(), watcher(server.0.id()), watcher(std::process::id()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = (Instant::now(), watcher(server.0.id()), watcher(std::process::id()));
+    let time = after.0 - before.0;
+    let sleeps = after.1.0 - before.1.0;
+    let busy = |before: u64, after: u64| (after - before) as f64 / time.as_nanos() as f64 * 100.0;
+    println!("20 ms: {sleeps} sleeps, {:.2} % of a processor", busy(before.1.1, after.1.1));
+    println!("500 us: {} sleeps, {:.2} %", after.2.0 - before.2.0, busy(before.2.1, after.2.1));
+    let (least, most) = (1, time.as_millis() as u64 / 20 + 60);
+    assert!((least..=most).contains(&sleeps), "{sleeps} sleeps in {time:?}");
+    // The one with the default looks more often.
+    assert!(after.2.0 - before.2.0 > 2 * sleeps, "{} and {sleeps} sleeps", after.2.0 - before.2.0);
+    in_time(client.echo(EchoRequest::default())).await.unwrap();
 }

@@ -6,7 +6,7 @@ use crate::support::probe::pb::EchoRequest;
 use crate::support::{World, http2_server, in_time, keyed, started};
 
 async fn listed(world: &World) -> Vec<Value> {
-    match world.run(["ls", "--json"]).await.json() {
+    match world.run(["ls", "--json"]).await.json()["names"].take() {
         Value::Array(rows) => rows,
         other => panic!("{other} is no array"),
     }
@@ -104,7 +104,7 @@ async fn a_server_that_hangs_is_listed_without_its_counters() {
     let proxy = world.proxy("notnets:///stopped", &http2_server().await).await;
     proxy.signal(rustix::process::Signal::STOP);
     let ended = world.run(["ls", "--json"]).await;
-    let row = &ended.json()[0];
+    let row = &ended.json()["names"][0];
     assert_eq!((&row["name"], &row["pid"]), (&json!("stopped"), &json!(proxy.pid())));
     assert_eq!((&row["calls"], &row["links"], &row["since"]), (&Value::Null, &Value::Null, &Value::Null));
     assert!(
@@ -122,7 +122,7 @@ async fn where_nothing_is_served_there_is_nothing_to_list() {
         let mut command = world.notnets(["ls", "--json"]);
         let output = in_time(command.env("NOTNETS_DIR", &directory).output()).await.expect("it starts");
         assert!(output.status.success(), "{}", directory.display());
-        assert_eq!(output.stdout, b"[]\n");
+        assert_eq!(output.stdout, b"{\"names\":[],\"pods\":[]}\n");
     }
     let mut command = world.notnets(["ls"]);
     std::fs::write(world.path("file"), "").expect("writable");
@@ -130,4 +130,75 @@ async fn where_nothing_is_served_there_is_nothing_to_list() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(said.contains("is not a directory") && said.contains("set NOTNETS_DIR"), "{said}");
+}
+
+/// What `notnets ls --json` says of the only pod, once that is so.
+async fn pod_once(world: &World, directory: &std::path::Path, is_so: impl Fn(&Value) -> bool) -> Value {
+    in_time(async {
+        loop {
+            let output = world.notnets(["ls", "--json"]).env("NOTNETS_DIR", directory).output().await;
+            let listed: Value = serde_json::from_slice(&output.expect("it starts").stdout).expect("JSON");
+            let pod = &listed["pods"][0];
+            if is_so(pod) {
+                return pod.clone();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_hosts_of_a_pod_are_listed_with_their_processes_and_names() {
+    let world = World::new();
+    let region = world.path("region").display().to_string();
+    let format = ["region", "format", "--hosts", "3", "--create", "8M", "--heartbeat", "20ms", &region];
+    assert_eq!(world.run(format).await.code(), Some(0));
+    let directory = |host: &str| world.path(host);
+    let agent = |host: &'static str| {
+        let mut command = world.notnets(["agent", "--region", &region, "--host-id", host]);
+        command.env("NOTNETS_DIR", directory(host)).spawn().expect("it starts")
+    };
+    let [mut first, mut second] = ["0", "2"].map(agent);
+    let is_running = |pod: &Value, host: usize| pod["hosts"][host]["state"] == "running";
+    let both = |pod: &Value| is_running(pod, 0) && is_running(pod, 1);
+    let pod = pod_once(&world, &directory("0"), both).await;
+    assert_eq!((&pod["pod"], &pod["host"]), (&json!("pod0"), &json!(0)));
+    assert_eq!((&pod["hosts"][1]["host"], &pod["hosts"][1]["processes"]), (&json!(2), &json!([])));
+    let incarnation = pod["hosts"][1]["incarnation"].clone();
+    assert_eq!(incarnation.as_str().expect("it says").len(), 32);
+
+    // What is served on one host is seen from the other, with the process that does it.
+    let http2 = http2_server().await;
+    let mut command = world.notnets(["proxy", "--listen", "notnets://pod0/inventory", "--to", &http2]);
+    let mut server = command.env("NOTNETS_DIR", directory("2")).spawn().expect("it starts");
+    let served = |pod: &Value| pod["hosts"][1]["names"] == json!([{ "name": "inventory", "process": 0 }]);
+    let pod = pod_once(&world, &directory("0"), served).await;
+    let process = &pod["hosts"][1]["processes"][0];
+    assert_eq!((&process["pid"], &process["process"]), (&json!(server.id()), &json!(0)));
+    let output = world.notnets(["ls"]).env("NOTNETS_DIR", directory("0")).output().await.expect("it starts");
+    let table = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(table.contains("POD pod0  (this is host 0)") && table.contains("inventory"), "{table}");
+
+    // A process ends, a host is killed and comes back as another.
+    server.kill().await.expect("it is ours");
+    let gone =
+        |pod: &Value| pod["hosts"][1]["processes"] == json!([]) && pod["hosts"][1]["names"] == json!([]);
+    pod_once(&world, &directory("0"), gone).await;
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(second.id().expect("it runs").cast_signed()).expect("a pid"),
+        rustix::process::Signal::TERM,
+    )
+    .expect("it is ours");
+    assert!(in_time(second.wait()).await.expect("it ends").success());
+    pod_once(&world, &directory("0"), |pod| pod["hosts"][1]["state"] == "left").await;
+    second = agent("2");
+    let pod = pod_once(&world, &directory("0"), both).await;
+    assert_ne!(pod["hosts"][1]["incarnation"], incarnation, "another life");
+    for agent in [&mut first, &mut second] {
+        agent.kill().await.expect("it is ours");
+    }
+    // Its socket is there, and nobody behind it.
+    let left = world.notnets(["ls"]).env("NOTNETS_DIR", directory("0")).output().await.expect("it starts");
+    let said = String::from_utf8(left.stderr).expect("UTF-8");
+    assert!(left.status.success() && said.contains("the pod pod0 can't be listed: no agent"), "{said}");
 }

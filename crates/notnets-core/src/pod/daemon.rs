@@ -21,6 +21,7 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::agent::{Agent, Identity, Over, Start};
+use super::member::WAKE_LATENCY;
 use super::packet::{FromProcess, ToProcess};
 use super::table::{Life, ProcessEntry};
 use super::wire::{self, Came};
@@ -84,6 +85,23 @@ pub fn socket_path(directory: &Directory, pod: &Name) -> PathBuf {
     directory.path().join(format!(".pod-{pod}"))
 }
 
+/// The pods that have agents in a rendezvous directory, or had. None when there is no such directory.
+///
+/// # Errors
+/// When it can't be read.
+pub fn pods(directory: &Directory) -> io::Result<Vec<Name>> {
+    let entries = match std::fs::read_dir(directory.path()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let pod = |entry: io::Result<std::fs::DirEntry>| -> Option<Name> {
+        entry.ok()?.file_name().to_str()?.strip_prefix(".pod-")?.parse().ok()
+    };
+    let mut pods: Vec<_> = entries.filter_map(pod).collect();
+    pods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    Ok(pods)
+}
+
 /// An agent that listens.
 #[derive(Debug)]
 pub struct Daemon {
@@ -98,6 +116,7 @@ pub struct Daemon {
     /// By the number of the process.
     processes: HashMap<u16, Connection>,
     looks: u32,
+    wake_latency: Duration,
 }
 
 /// A process at the other end of a socket.
@@ -137,9 +156,23 @@ impl Daemon {
             strangers: Vec::new(),
             processes: HashMap::new(),
             looks: 0,
+            wake_latency: WAKE_LATENCY,
         };
         daemon.begin()?;
         Ok(daemon)
+    }
+
+    /// How long a message may wait for a parked process of this host, for those that join from now on and don't
+    /// choose themselves. [`WAKE_LATENCY`] unless set.
+    pub fn set_wake_latency(&mut self, latency: Duration) {
+        self.wake_latency = latency;
+        self.tell_wake_latency();
+    }
+
+    fn tell_wake_latency(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.set_wake_latency(self.wake_latency.as_micros().try_into().unwrap_or(u32::MAX));
+        }
     }
 
     /// Where it listens.
@@ -202,6 +235,7 @@ impl Daemon {
         let start = Start { now: now(), boot: boot(), life: random_life() };
         let superblock = self.region.superblock();
         self.agent = Some(Agent::start(superblock, layout, self.host, own, peers, start, runs));
+        self.tell_wake_latency();
         Ok(())
     }
 
@@ -242,8 +276,14 @@ impl Daemon {
                 Came::Nothing => self.strangers.push(stranger),
                 Came::Closed => {}
                 Came::Packet(bytes, _) => {
-                    let Ok(FromProcess::Join { token, before }) = FromProcess::decode(&bytes) else {
-                        continue;
+                    let (token, before) = match FromProcess::decode(&bytes) {
+                        Ok(FromProcess::Join { token, before }) => (token, before),
+                        Ok(FromProcess::Look) => {
+                            stranger.push(ToProcess::Region { host: self.host }.encode(), true);
+                            stranger.flush(self.region.descriptor());
+                            continue;
+                        }
+                        _ => continue,
                     };
                     let Some(agent) = &mut self.agent else { continue };
                     match agent.join(stranger.identity, token, before) {

@@ -53,6 +53,8 @@ pub enum FromProcess {
     },
     /// It reads nothing of this process any more.
     Done(Address),
+    /// In place of [`Join`](Self::Join): it only wants to look at the region.
+    Look,
 }
 
 /// What the agent says.
@@ -64,6 +66,8 @@ pub enum ToProcess {
         life: Life,
         /// Which process it is from now on.
         address: Address,
+        /// How long a message may wait for a watcher that is not told otherwise, in microseconds.
+        wake_us: u32,
     },
     /// It is not, or something that it asked for is not to be had: why, in a sentence.
     Refused(String),
@@ -95,6 +99,11 @@ pub enum ToProcess {
         address: Address,
         /// Is it certain that it has ended? Else its host is silent, and it may still read.
         ended: bool,
+    },
+    /// What it wanted to look at. Comes with the region's descriptor.
+    Region {
+        /// The number of this host.
+        host: u16,
     },
 }
 
@@ -145,6 +154,10 @@ impl FromProcess {
                 put_address(&mut out, *address);
             }
             Self::Ready => out.push(9),
+            Self::Look => {
+                out.push(10);
+                put(&mut out, MAGIC);
+            }
         }
         out
     }
@@ -175,6 +188,7 @@ impl FromProcess {
             7 => Self::Send { to: fields.address()?, body: fields.body()? },
             8 => Self::Done(fields.address()?),
             9 => Self::Ready,
+            10 if fields.word()? == MAGIC => Self::Look,
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -186,10 +200,11 @@ impl ToProcess {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
-            Self::Joined { life, address } => {
+            Self::Joined { life, address, wake_us } => {
                 out.push(1);
                 life.0.iter().for_each(|word| put(&mut out, *word));
                 put_address(&mut out, *address);
+                out.extend(wake_us.to_le_bytes());
             }
             Self::Refused(text) => {
                 out.push(2);
@@ -223,6 +238,10 @@ impl ToProcess {
                 out.extend([9, u8::from(*ended)]);
                 put_address(&mut out, *address);
             }
+            Self::Region { host } => {
+                out.push(10);
+                out.extend(host.to_le_bytes());
+            }
         }
         out
     }
@@ -234,7 +253,11 @@ impl ToProcess {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
         let mut fields = Fields(bytes);
         let packet = match fields.byte()? {
-            1 => Self::Joined { life: Life([fields.word()?, fields.word()?]), address: fields.address()? },
+            1 => Self::Joined {
+                life: Life([fields.word()?, fields.word()?]),
+                address: fields.address()?,
+                wake_us: u32::from_le_bytes(fields.array()?),
+            },
             2 => Self::Refused(fields.text()?),
             3 => Self::Granted(u32::from_le_bytes(fields.array()?)),
             4 => Self::NoExtent,
@@ -262,6 +285,7 @@ impl ToProcess {
                 };
                 Self::Gone { address: fields.address()?, ended }
             }
+            10 => Self::Region { host: u16::from_le_bytes(fields.array()?) },
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -361,13 +385,14 @@ mod tests {
             FromProcess::Resolve { query: 7, name: name.clone() },
             FromProcess::Send { to: address, body: vec![1; MAX_BODY] },
             FromProcess::Done(address),
+            FromProcess::Look,
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
             assert_eq!(FromProcess::decode(&bytes), Ok(packet));
         }
         for packet in [
-            ToProcess::Joined { life: Life([1, 2]), address },
+            ToProcess::Joined { life: Life([1, 2]), address, wake_us: 500 },
             ToProcess::Refused("no".into()),
             ToProcess::Granted(7),
             ToProcess::NoExtent,
@@ -377,6 +402,7 @@ mod tests {
             ToProcess::Mail { from: address, body: vec![1; MAX_BODY] },
             ToProcess::Gone { address, ended: true },
             ToProcess::Gone { address, ended: false },
+            ToProcess::Region { host: 3 },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
-use super::table::{Control, ExtentState, HostRecord, HostState, Life, ServiceEntry};
+use super::table::{Address, Control, ExtentState, HostRecord, HostState, ServiceEntry};
 
 /// What can't be read is looked at so often …
 const LOOKS: usize = 4;
@@ -30,10 +30,10 @@ pub struct Survey {
 pub struct HostSurvey {
     /// Whether it is there.
     pub presence: Presence,
-    /// Its life, or its last one.
-    pub life: Option<Life>,
+    /// What it says of itself, if that can be read.
+    pub record: Option<HostRecord>,
     /// Its processes that live, by its own account.
-    pub processes: usize,
+    pub processes: Vec<ProcessSurvey>,
     /// What it serves.
     pub services: Vec<ServiceEntry>,
     /// Extents that are free.
@@ -42,6 +42,17 @@ pub struct HostSurvey {
     pub granted: usize,
     /// Extents that are kept back, for others may still read them.
     pub kept: usize,
+}
+
+/// A process that a host says is in the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessSurvey {
+    /// Which one.
+    pub address: Address,
+    /// Its process id, on its host.
+    pub pid: u32,
+    /// Its user there.
+    pub uid: u32,
 }
 
 /// Whether a host is there.
@@ -87,28 +98,42 @@ fn of_host(
 ) -> HostSurvey {
     let layout = *control.layout();
     let mut problem = |what: String| problems.push(format!("host {host}: {what}"));
-    let (presence, life) = presence(control, before);
+    let (presence, record) = presence(control, before);
     if presence == Presence::Damaged {
         problem("its record can't be read: its memory is damaged, or somebody else writes there".to_owned());
     }
-    let mut survey =
-        HostSurvey { presence, life, processes: 0, services: Vec::new(), free: 0, granted: 0, kept: 0 };
-    let entry = layout.service(0) - layout.process(0);
-    let entry = entry / layout.processes();
+    let mut survey = HostSurvey {
+        presence,
+        record,
+        processes: Vec::new(),
+        services: Vec::new(),
+        free: 0,
+        granted: 0,
+        kept: 0,
+    };
+    let entry_bytes = (layout.service(0) - layout.process(0)) / layout.processes();
     let mut processes = Vec::new();
     for index in 0..layout.processes() {
-        match lasting(control, layout.process(index), entry, || control.process(index)) {
-            Ok(found) => processes.push(found.filter(|found| found.lives).map(|found| found.life)),
+        match lasting(control, layout.process(index), entry_bytes, || control.process(index)) {
+            Ok(found) => {
+                processes.push(found.map(|found| (found.life, found.lives)));
+                survey.processes.extend(found.filter(|found| found.lives).map(|found| {
+                    let address = Address { host: host as u16, process: index as u16, life: found.life };
+                    ProcessSurvey { address, pid: found.pid, uid: found.uid }
+                }));
+            }
             Err(Damaged) => {
                 problem(format!("process entry {index} can't be read"));
                 processes.push(None);
             }
         }
     }
-    survey.processes = processes.iter().flatten().count();
-    let lives = |process: u16, life: u32| processes.get(usize::from(process)) == Some(&Some(life));
+    let entry = |process: u16| processes.get(usize::from(process)).copied().flatten();
+    let lives = |process: u16, life: u32| entry(process) == Some((life, true));
+    // One that has left the pod and still runs may write its extents until its number is another's.
+    let may_write = |process: u16, life: u32| entry(process).is_some_and(|(last, _)| last == life);
     for index in 0..layout.services() {
-        match lasting(control, layout.service(index), entry, || control.service(index)) {
+        match lasting(control, layout.service(index), entry_bytes, || control.service(index)) {
             Ok(Some(Some(service))) => {
                 if !lives(service.process, service.life) {
                     problem(format!(
@@ -132,9 +157,9 @@ fn of_host(
                 ExtentState::Kept => survey.kept += 1,
                 ExtentState::Granted => {
                     survey.granted += 1;
-                    if !lives(extent.process, extent.life) {
+                    if !may_write(extent.process, extent.life) {
                         problem(format!(
-                            "extent {index} is granted to process {}, which has ended",
+                            "extent {index} is granted to process {}, whose number is another's by now",
                             extent.process
                         ));
                     }
@@ -145,7 +170,7 @@ fn of_host(
     survey
 }
 
-fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<Life>) {
+fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<HostRecord>) {
     let place = control.layout().host_record();
     let record = match lasting(control, place, notnets_memory::LINE, || control.host()) {
         Ok(None) => return (Presence::Never, None),
@@ -158,7 +183,7 @@ fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Prese
         HostState::Running if before.is_some_and(|before| before.beat != record.beat) => Presence::Running,
         HostState::Running => Presence::Silent,
     };
-    (presence, Some(record.life))
+    (presence, Some(record))
 }
 
 struct Damaged;

@@ -216,9 +216,12 @@ impl Endpoint {
     async fn dial_in_pod(&self, pod: Name) -> Result<Established, Error> {
         let (directory, name) = (self.directory.clone(), self.uri.name().clone());
         let (config, user_agent) = (self.pod_config(), self.user_agent.clone());
-        let deadline = Instant::now() + self.connect_timeout;
+        let (wake_latency, deadline) = (self.wake_latency, Instant::now() + self.connect_timeout);
         let dialled = tokio::task::spawn_blocking(move || {
             let member = Member::of(&directory, &pod, deadline)?;
+            if let Some(latency) = wake_latency {
+                member.wake_within(latency);
+            }
             member.dial(&name, config, &user_agent, deadline)
         });
         let dialled = dialled.await.unwrap_or(Err(PodError::TimedOut));

@@ -26,7 +26,11 @@ pub(super) struct PodNames {
 
 impl PodNames {
     /// Serves names, each in its pod.
-    pub(super) fn serve(uris: Vec<Uri>, directory: &Directory) -> Result<Self, Error> {
+    pub(super) fn serve(
+        uris: Vec<Uri>,
+        directory: &Directory,
+        wake_latency: Option<Duration>,
+    ) -> Result<Self, Error> {
         let (sender, arrivals) = mpsc::unbounded_channel();
         let mut names = Self { served: Vec::new(), arrivals };
         for uri in uris {
@@ -34,6 +38,9 @@ impl PodNames {
             let deadline = Instant::now() + AGENT_TIMEOUT;
             let failed = |source| Error::Pod { uri: uri.to_string(), source };
             let member = Member::of(directory, pod, deadline).map_err(failed)?;
+            if let Some(latency) = wake_latency {
+                member.wake_within(latency);
+            }
             let (sender, from) = (sender.clone(), member.downgrade());
             let on_arrival = Box::new(move |arrival| {
                 // When nobody serves any more, nobody waits for an answer for long.

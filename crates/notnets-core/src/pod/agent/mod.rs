@@ -52,6 +52,8 @@ pub struct Agent<W, R> {
     extents: Vec<ExtentEntry>,
     services: Vec<Option<ServiceEntry>>,
     told: VecDeque<(u16, ToProcess)>,
+    /// What processes are told of the wake latency, in microseconds.
+    wake_us: u32,
 }
 
 /// What an agent begins with.
@@ -148,6 +150,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             extents: Vec::new(),
             services: Vec::new(),
             told: VecDeque::new(),
+            wake_us: super::member::WAKE_LATENCY.as_micros() as u32,
         };
         let same_boot = before.boot == start.boot;
         agent.take_stock(resumes, |entry| same_boot && is_alive(entry));
@@ -208,6 +211,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub fn leave(&mut self) {
         self.record.state = HostState::Left;
         self.own.set_host(&self.record);
+    }
+
+    /// Tells processes that join from now on how long a message may wait for them, in microseconds.
+    pub fn set_wake_latency(&mut self, micros: u32) {
+        self.wake_us = micros;
     }
 
     /// What a local process has to be told next.

@@ -69,7 +69,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         (known.joined, known.told_all) = (true, returns.is_none());
         let (life, waiting) = (known.entry.life, std::mem::take(&mut known.waiting));
         let address = Address { host: self.host, process, life };
-        self.told.push_back((process, ToProcess::Joined { life: self.record.life, address }));
+        self.told.push_back((
+            process,
+            ToProcess::Joined { life: self.record.life, address, wake_us: self.wake_us },
+        ));
         self.told.extend(waiting.into_iter().map(|packet| (process, packet)));
         Ok(process)
     }
@@ -154,7 +157,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return;
         }
         match packet {
-            FromProcess::Join { .. } => {
+            FromProcess::Join { .. } | FromProcess::Look => {
                 self.tell(process, ToProcess::Refused("it has joined already".into()))
             }
             FromProcess::Knows(address) => self.on_knows(process, address),

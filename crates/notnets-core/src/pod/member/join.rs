@@ -12,7 +12,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::PodError;
 use super::watcher::timespec;
+use crate::link::rendezvous::Directory;
 use crate::name::Name;
+use crate::pod::daemon::socket_path;
 use crate::pod::packet::{FromProcess, ToProcess};
 use crate::pod::table::{Address, Life};
 use crate::pod::wire::{self, Came};
@@ -23,6 +25,7 @@ pub(super) struct Joined {
     pub(super) region: Option<Region>,
     pub(super) life: Life,
     pub(super) address: Address,
+    pub(super) wake_latency: Duration,
 }
 
 /// Why it did not.
@@ -52,27 +55,53 @@ pub(super) fn join(
     before: Option<(Life, Address)>,
     deadline: Instant,
 ) -> Result<Joined, Failed> {
+    match ask(path, &FromProcess::Join { token, before }, deadline)? {
+        (socket, ToProcess::Joined { life, address, wake_us }, region) => {
+            let wake_latency = Duration::from_micros(wake_us.into());
+            Ok(Joined { socket, region, life, address, wake_latency })
+        }
+        (_, ToProcess::Refused(text), _) => Err(Failed::Refused(text)),
+        _ => Err(closed()),
+    }
+}
+
+/// The region of a pod, by the agent in this directory, and the number of this host: to look at it without
+/// joining.
+///
+/// # Errors
+/// When there is no agent, or it does not answer before `deadline`.
+pub fn region_of(directory: &Directory, pod: &Name, deadline: Instant) -> Result<(Region, u16), PodError> {
+    let path = socket_path(directory, pod);
+    match ask(&path, &FromProcess::Look, deadline).map_err(|error| error.named(&path, pod))? {
+        (_, ToProcess::Region { host }, Some(region)) => Ok((region, host)),
+        (_, ToProcess::Refused(text), _) => Err(PodError::Refused(text)),
+        _ => Err(PodError::Unexpected),
+    }
+}
+
+fn closed() -> Failed {
+    Failed::Io(io::Error::from(io::ErrorKind::ConnectionReset))
+}
+
+fn ask(
+    path: &Path,
+    packet: &FromProcess,
+    deadline: Instant,
+) -> Result<(OwnedFd, ToProcess, Option<Region>), Failed> {
     let os = |errno: rustix::io::Errno| Failed::Io(errno.into());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(os)?;
     connect(&socket, &SocketAddrUnix::new(path).map_err(os)?).map_err(os)?;
-    wire::send(&socket, &FromProcess::Join { token, before }.encode(), None).map_err(Failed::Io)?;
-    let closed = || Failed::Io(io::Error::from(io::ErrorKind::ConnectionReset));
+    wire::send(&socket, &packet.encode(), None).map_err(Failed::Io)?;
     loop {
         match wire::receive(&socket) {
             Came::Packet(bytes, descriptor) => {
-                return match ToProcess::decode(&bytes) {
-                    Ok(ToProcess::Joined { life, address }) => {
-                        let region = descriptor.map(|descriptor| {
-                            let file = RegionFile::of(descriptor).map_err(|error| error.to_string());
-                            file.and_then(|file| Region::of(file).map_err(|error| error.to_string()))
-                        });
-                        let region = region.transpose().map_err(Failed::Region)?;
-                        Ok(Joined { socket, region, life, address })
-                    }
-                    Ok(ToProcess::Refused(text)) => Err(Failed::Refused(text)),
-                    _ => Err(closed()),
-                };
+                let answer = ToProcess::decode(&bytes).map_err(|_| closed())?;
+                let region = descriptor.map(|descriptor| {
+                    let file = RegionFile::of(descriptor).map_err(|error| error.to_string());
+                    file.and_then(|file| Region::of(file).map_err(|error| error.to_string()))
+                });
+                return Ok((socket, answer, region.transpose().map_err(Failed::Region)?));
             }
             Came::Closed => return Err(closed()),
             Came::Nothing => {

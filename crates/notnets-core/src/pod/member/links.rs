@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use notnets_memory::lane::Geometry;
 use notnets_memory::process::PeerCredentials;
-use notnets_memory::region::pool::Pool;
+use notnets_memory::region::pool::{OwnBlock, Pool};
 use notnets_memory::seal::Seal;
 use notnets_memory::watch::PodSegment;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -210,7 +210,14 @@ impl Member {
 
     /// A first segment, of what was granted or what is granted now.
     fn segment(&self, geometry: Geometry, deadline: Instant) -> Result<PodSegment, PodError> {
-        let bytes = geometry.segment_bytes();
+        Ok(PodSegment::new(self.block(geometry.segment_bytes(), deadline)?, geometry))
+    }
+
+    /// Memory of this host's partition that this process writes, of what was granted or what is granted now.
+    ///
+    /// # Errors
+    /// When there is none, or the agent does not answer.
+    pub fn block(&self, bytes: usize, deadline: Instant) -> Result<OwnBlock, PodError> {
         loop {
             let (pool, granted) = {
                 let state = self.state();
@@ -221,7 +228,7 @@ impl Member {
                 (state.pool.clone(), state.granted)
             };
             if let Some(block) = Pool::allocate(&pool, bytes) {
-                return Ok(PodSegment::new(block, geometry));
+                return Ok(block);
             }
             self.say(FromProcess::Grant);
             self.wait(deadline, |state| match state.granted != granted {

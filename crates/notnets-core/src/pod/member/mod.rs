@@ -35,6 +35,7 @@ use crate::name::Name;
 use state::{Shared, State};
 
 pub use error::PodError;
+pub use join::region_of;
 pub use watcher::WAKE_LATENCY;
 
 /// A process's place in a pod. Clones are the same.
@@ -102,6 +103,19 @@ impl Member {
     /// The number of this host.
     pub fn host(&self) -> u16 {
         self.state().address.host
+    }
+
+    /// Which process of the pod this is.
+    pub fn address(&self) -> Address {
+        self.state().address
+    }
+
+    /// From now on a message waits for no longer than this for a parked side of this process, whatever its agent
+    /// says. Of several wishes in a process the shortest counts. The shorter, the more processor time an idle link
+    /// takes: a look at each link's lanes each time.
+    pub fn wake_within(&self, latency: Duration) {
+        self.state().wake_within(latency);
+        self.0.shared.wake();
     }
 
     /// Serves a name: arrivals for it are told from now on.

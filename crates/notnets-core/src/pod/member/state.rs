@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use notnets_memory::region::Region;
 use notnets_memory::region::pool::{Lease, Pool};
@@ -16,6 +17,10 @@ use crate::pod::table::{Address, Life};
 
 /// Peers that are known to be gone, at most. A link is made within seconds or not at all.
 const MAX_GONE: usize = 1 << 16;
+
+/// Bounds of the wake latency: shorter sleeps are none, and after longer ones nobody is there any more.
+const LEAST_WAKE_LATENCY: Duration = Duration::from_micros(1);
+const MOST_WAKE_LATENCY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -49,6 +54,9 @@ pub(super) struct State {
     gone_before: HashSet<Address>,
     pub(super) agent_gone: bool,
     pub(super) stop: bool,
+    /// What the agent says; the least that anybody in this process asked for.
+    pub(super) wake_latency_of_host: Duration,
+    wake_latency: Option<Duration>,
     last_number: u32,
 }
 
@@ -115,7 +123,7 @@ impl Link {
 }
 
 impl State {
-    pub(super) fn new(region: Region, life: Life, address: Address) -> Self {
+    pub(super) fn new(region: Region, life: Life, address: Address, wake_latency: Duration) -> Self {
         Self {
             region,
             life,
@@ -134,8 +142,20 @@ impl State {
             gone_before: HashSet::new(),
             agent_gone: false,
             stop: false,
+            wake_latency_of_host: wake_latency,
+            wake_latency: None,
             last_number: 0,
         }
+    }
+
+    /// How long a message may wait for somebody who is parked.
+    pub(super) fn wake_latency(&self) -> Duration {
+        self.wake_latency.unwrap_or(self.wake_latency_of_host).clamp(LEAST_WAKE_LATENCY, MOST_WAKE_LATENCY)
+    }
+
+    /// Somebody wants it to be no more than this.
+    pub(super) fn wake_within(&mut self, latency: Duration) {
+        self.wake_latency = Some(self.wake_latency.map_or(latency, |least| least.min(latency)));
     }
 
     /// A number for a link or a query. 0 is none.

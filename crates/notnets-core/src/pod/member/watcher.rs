@@ -2,9 +2,10 @@
 //!
 //! There are no doorbells between hosts. The thread looks at the lanes of those who park, and rings them on
 //! their own socket. While messages come it spins for a moment; then it sleeps for as long as before, and
-//! longer, but never longer than [`WAKE_LATENCY`]. Without links it only waits for the agent.
+//! longer, but never longer than the wake latency. Without links it only waits for the agent.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -24,7 +25,8 @@ use crate::pod::packet::{FromProcess, ToProcess};
 use crate::pod::table::{Address, Life};
 use crate::pod::wire::{self, Came};
 
-/// A parked side is looked at least so often, so that a message waits for so long at most.
+/// A parked side is looked at so often at least, so that a message waits for so long at most: unless the
+/// host's agent or the process itself says otherwise.
 pub const WAKE_LATENCY: Duration = Duration::from_micros(500);
 /// After something came, lanes are looked at without pause for so long.
 const SPIN: Duration = Duration::from_micros(20);
@@ -36,6 +38,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(1);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// Nanoseconds by which the kernel may let a sleep take longer.
+const TIMER_SLACK: u64 = 5000;
 
 /// Joins the pod, and starts the thread.
 pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Shared>, PodError> {
@@ -53,11 +58,11 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
             Err(error) => return Err(error.named(path, pod)),
         }
     };
-    let Joined { socket, region, life, address } = joined;
+    let Joined { socket, region, life, address, wake_latency } = joined;
     let region = region.ok_or(PodError::Unexpected)?;
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
-    let state = Mutex::new(State::new(region, life, address));
+    let state = Mutex::new(State::new(region, life, address, wake_latency));
     let shared = Arc::new(Shared { state, changed: Condvar::new(), bell });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
@@ -94,6 +99,8 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self) {
+        // The kernel adds 50 µs to each sleep of a thread that does not say that it minds.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK));
         let shared = Arc::clone(&self.shared);
         let mut slept = true;
         loop {
@@ -114,6 +121,7 @@ impl Watcher {
                 shared.changed.notify_all();
             }
             let links = state.links.values().filter(|link| link.open.is_some()).count();
+            let latency = state.wake_latency();
             drop(state);
             for (on_arrival, arrival) in arrivals {
                 on_arrival(arrival);
@@ -121,7 +129,7 @@ impl Watcher {
             if self.agent.is_none() {
                 self.come_back();
             }
-            slept = self.rest(links);
+            slept = self.rest(links, latency);
         }
     }
 
@@ -178,8 +186,9 @@ impl Watcher {
         let shared = Arc::clone(&self.shared);
         let mut state = lock(&shared.state);
         match joined {
-            Ok(Joined { socket, region, life, address }) => {
+            Ok(Joined { socket, region, life, address, wake_latency }) => {
                 self.agent = Some(socket);
+                state.wake_latency_of_host = wake_latency;
                 self.greet(&mut state, region, life, address);
                 self.shared.changed.notify_all();
             }
@@ -224,7 +233,7 @@ impl Watcher {
     }
 
     /// Waits for a moment. Returns whether it slept.
-    fn rest(&mut self, links: usize) -> bool {
+    fn rest(&mut self, links: usize, latency: Duration) -> bool {
         let idle = self.last.elapsed();
         if links > 0 && idle < SPIN {
             std::hint::spin_loop();
@@ -232,9 +241,9 @@ impl Watcher {
         }
         let pause = match links {
             0 => IDLE,
-            _ => self.nap,
+            _ => self.nap.min(latency),
         };
-        self.nap = (self.nap + self.nap / 4).min(WAKE_LATENCY);
+        self.nap = (self.nap + self.nap / 4).min(latency);
         let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
         let room = !lock(&self.shared.state).to_agent.is_empty();
         if let Some(agent) = &self.agent {
@@ -282,7 +291,7 @@ fn is_closed(end: impl AsFd) -> bool {
 
 fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<super::OnArrival>, Arrival)> {
     match packet {
-        ToProcess::Joined { .. } | ToProcess::Refused(_) => {}
+        ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),
         ToProcess::NoExtent => state.full = true,
         ToProcess::Serving(name) => {

@@ -1,4 +1,6 @@
-//! `notnets ls`: the names served on this host, by whom and since when.
+//! `notnets ls`: the names served on this host, by whom and since when; and the pods that it is in.
+
+mod pods;
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +14,7 @@ use crate::failure::Failure;
 /// What the user gave.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print one JSON array instead of a table
+    /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
 }
@@ -35,7 +37,14 @@ pub struct Served {
     pub calls: Option<u64>,
 }
 
-/// A server is given so long to answer.
+/// All that is listed.
+#[derive(Debug, Serialize)]
+struct Listed {
+    names: Vec<Served>,
+    pods: Vec<pods::Pod>,
+}
+
+/// A server or an agent is given so long to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints what is served.
@@ -43,16 +52,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the rendezvous directory cannot be read.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let served = served()?;
-    let text = if args.json { json(&served) } else { table(&served, SystemTime::now()) };
+    let directory = Directory::from_env();
+    let listed = Listed { names: served(&directory)?, pods: pods::look(&directory)? };
+    let text = if args.json { json(&listed) } else { tables(&listed, SystemTime::now()) };
     // A reader that has seen enough (`| head`) is no failure.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 
-fn served() -> Result<Vec<Served>, Failure> {
-    let directory = Directory::from_env();
-    let seen = look(&directory, PATIENCE).map_err(|error| Failure::new(error.to_string()))?;
+fn served(directory: &Directory) -> Result<Vec<Served>, Failure> {
+    let seen = look(directory, PATIENCE).map_err(|error| Failure::new(error.to_string()))?;
     let row = |seen: inspect::Served| {
         let unknown = |reason| eprintln!("notnets: {} is served, but gives no counters: {reason}", seen.name);
         let counters = seen.counters.map_err(unknown).ok();
@@ -68,10 +77,14 @@ fn served() -> Result<Vec<Served>, Failure> {
     Ok(seen.into_iter().map(row).collect())
 }
 
-fn json(served: &[Served]) -> String {
-    let mut text = serde_json::to_string(served).expect("plain structs always serialise");
+fn json(listed: &Listed) -> String {
+    let mut text = serde_json::to_string(listed).expect("plain structs always serialise");
     text.push('\n');
     text
+}
+
+fn tables(listed: &Listed, now: SystemTime) -> String {
+    table(&listed.names, now) + &pods::table(&listed.pods)
 }
 
 const HEADINGS: [&str; 6] = ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"];
@@ -122,7 +135,7 @@ fn age(since: u64, now: SystemTime) -> String {
 mod tests {
     use super::*;
 
-    fn two() -> [Served; 2] {
+    fn two() -> Vec<Served> {
         let served = |name: &str, pid, since, calls| Served {
             name: name.to_owned(),
             pid,
@@ -131,7 +144,7 @@ mod tests {
             links: Some(2),
             calls,
         };
-        [served("inventory", Some(4711), 0, Some(123_456)), served("cart", None, 93_600, None)]
+        vec![served("inventory", Some(4711), 0, Some(123_456)), served("cart", None, 93_600, None)]
     }
 
     #[test]
@@ -146,10 +159,12 @@ cart          ?  1000  1m01s      2       ?
     }
 
     #[test]
-    fn json_is_one_array() {
-        let parsed: serde_json::Value = serde_json::from_str(&json(&two())).expect("valid JSON");
-        assert_eq!(parsed[0]["name"], "inventory");
-        assert_eq!(parsed[0]["calls"], 123_456);
-        assert!(parsed[1]["calls"].is_null());
+    fn json_is_one_object() {
+        let listed = Listed { names: two(), pods: Vec::new() };
+        let parsed: serde_json::Value = serde_json::from_str(&json(&listed)).expect("valid JSON");
+        assert_eq!(parsed["names"][0]["name"], "inventory");
+        assert_eq!(parsed["names"][0]["calls"], 123_456);
+        assert!(parsed["names"][1]["calls"].is_null());
+        assert_eq!(parsed["pods"], serde_json::json!([]));
     }
 }

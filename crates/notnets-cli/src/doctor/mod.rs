@@ -1,0 +1,109 @@
+//! `notnets doctor`: whether memory can carry a pod, and what to do if not.
+//!
+//! Alone it looks at the device and what the region says of itself. Told which host this is, it also joins the
+//! pod, waits for the doctor of another host, and tries with it what the pod relies on. Nothing but memory that
+//! an agent grants is written, so a pod that works goes on working meanwhile.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `place.rs` | what the memory is: device, size, alignment, access, distance |
+//! | `layout.rs` | what the region says of itself, and its hosts |
+//! | `host.rs` | a place in the pod |
+//! | `trial.rs` | what two doctors try together |
+//! | `verdict.rs` | what follows from that |
+//! | `finding.rs` | a sentence with what to do |
+
+mod finding;
+mod host;
+mod layout;
+mod place;
+mod trial;
+mod verdict;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use notnets_memory::region::Region;
+use notnets_memory::region::file::RegionFile;
+
+use self::finding::{Finding, Findings};
+use crate::duration;
+use crate::failure::Failure;
+
+/// What the user gave.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The device, file or PCI bar that holds the pod's region, for example /dev/dax0.0
+    #[arg(long)]
+    region: PathBuf,
+    /// Which host of the pod this is: try the memory with the doctor of another host
+    #[arg(long)]
+    host_id: Option<u16>,
+    /// How long to wait for the other doctor
+    #[arg(long, default_value = "60s", value_parser = duration::parse, requires = "host_id")]
+    wait: Duration,
+    /// Print one JSON object instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines the region.
+///
+/// # Errors
+/// When there is a fault, after all findings were told.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let findings = examine(args);
+    let text = if args.json { findings.json() } else { findings.text() };
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+    match findings.faults() {
+        0 => Ok(()),
+        n => Err(Failure::new(format!(
+            "{} has {n} faults that keep a pod from working",
+            args.region.display()
+        ))),
+    }
+}
+
+fn examine(args: &Args) -> Findings {
+    let mut findings = Findings::new(&args.region);
+    let Some(region) = open(&args.region, &mut findings) else { return findings };
+    layout::examine(&region, &mut findings);
+    let Some(host) = args.host_id else {
+        findings.push(Finding::note("litmus", "what happens between two hosts was not tried").todo(
+            "run `notnets doctor --region … --host-id N` on two hosts at once, each with its own number",
+        ));
+        return findings;
+    };
+    findings.host = Some(host);
+    let trial = host::Host::join(region, &args.region, host, Instant::now() + args.wait)
+        .and_then(|place| trial::run(&place, Instant::now() + args.wait));
+    match trial {
+        Ok(outcome) => verdict::judge(&outcome, &mut findings),
+        Err(finding) => findings.push(finding),
+    }
+    findings
+}
+
+/// Looks at what holds the region, and opens it.
+fn open(path: &Path, findings: &mut Findings) -> Option<Region> {
+    let file = match RegionFile::open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            findings.push(Finding::fault("device", format!("it can't hold a region: {error}")));
+            return None;
+        }
+    };
+    place::examine(path, &file, Path::new("/sys"), findings);
+    match Region::of(file) {
+        Ok(region) => Some(region),
+        Err(error) => {
+            findings.push(
+                Finding::fault("superblock", format!("the region can't be used: {error}"))
+                    .todo("if nobody uses this memory, make a region of it with `notnets region format`"),
+            );
+            None
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Two processes on two hosts of a pod that do something together, step by step: for measurements.
+//!
+//! They find each other by a name that both serve. What each says is in records at the beginning of its first
+//! extent, which the agents' tables lead to: no link is made, and nothing is sent. The records are written
+//! back and invalidated whatever the region says of itself, for that may be what is in question.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use notnets_memory::region::Region;
+use notnets_memory::seal::Seal;
+use notnets_memory::{Coherence, LINE, LINE_WORDS, OwnMemory, PeerMemory, record};
+
+use super::member::{Member, PodError};
+use super::table::{Address, Control, ExtentState};
+use crate::name::Name;
+
+/// A line to greet, and one each for odd and even steps.
+const CONTROL_BYTES: usize = 3 * LINE;
+/// Looks without a pause, and the pause between later ones.
+const EAGER_LOOKS: u32 = 2000;
+const PAUSE: Duration = Duration::from_micros(50);
+/// How often the agent is asked who else is there.
+const ASK: Duration = Duration::from_millis(5);
+
+/// What a side says with a step.
+pub type Said = [u64; 4];
+
+/// Two processes that meet.
+#[derive(Debug)]
+pub struct Meeting {
+    peer: Address,
+    is_first: bool,
+    own: OwnMemory,
+    theirs: PeerMemory,
+    seals: (Seal, Seal),
+    step: u64,
+}
+
+impl Meeting {
+    /// Waits for a process of another host at the same name. Each of the two has `bytes` that it writes and
+    /// the other reads; they are what is returned beside.
+    ///
+    /// # Errors
+    /// When nobody comes before `deadline`, or there is no memory.
+    pub fn at(
+        member: &Member,
+        name: &Name,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<(Self, OwnMemory, PeerMemory), PodError> {
+        let (region, own_address) = (member.region(), member.address());
+        let mut block = member.block(CONTROL_BYTES + bytes, deadline)?;
+        block.zero();
+        let own = block.carve(CONTROL_BYTES).kept(Coherence::Software);
+        let nonce = random();
+        record::publish(&own, 0, seal(&region, own_address), [nonce, 0, 0, 0, 0, 0, 0]);
+        // Clients that call this name are not answered, and give up.
+        member.serve(name, Box::new(drop), deadline)?;
+        let (peer, start, peer_nonce) = loop {
+            let mut others = member.resolve(name, deadline)?;
+            others.retain(|other| other.host != own_address.host);
+            if let Some(found) = others.into_iter().find_map(|other| greeting(&region, other)) {
+                break found;
+            }
+            if Instant::now() >= deadline {
+                return Err(PodError::TimedOut);
+            }
+            sleep(ASK);
+        };
+        let is_first = own_address < peer;
+        let nonces = |seal: Seal| match is_first {
+            true => seal.at(nonce).at(peer_nonce),
+            false => seal.at(peer_nonce).at(nonce),
+        };
+        let seals = (nonces(seal(&region, own_address)), nonces(seal(&region, peer)));
+        let part = |from: usize, bytes: usize| {
+            let part = region.peer(start + from..start + from + bytes);
+            part.ok_or(PodError::Place(peer.host))
+        };
+        let theirs = part(0, CONTROL_BYTES)?.kept(Coherence::Software);
+        let memory = part(CONTROL_BYTES, bytes)?;
+        let mut meeting = Self { peer, is_first, own, theirs, seals, step: 0 };
+        meeting.both([0; 4], deadline)?;
+        member.unserve(name);
+        Ok((meeting, block.carve(bytes), memory))
+    }
+
+    /// Who the other is.
+    pub fn peer(&self) -> Address {
+        self.peer
+    }
+
+    /// Is this the one of the two that begins?
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    /// Says something, and waits until the other has come as far: what it says.
+    ///
+    /// # Errors
+    /// When that takes until `deadline`.
+    pub fn both(&mut self, said: Said, deadline: Instant) -> Result<Said, PodError> {
+        self.step += 1;
+        // The other may be a step ahead, but not two: it waits for us as well.
+        let word = (1 + self.step as usize % 2) * LINE_WORDS;
+        let [a, b, c, d] = said;
+        record::publish(&self.own, word, self.seals.0, [self.step, a, b, c, d, 0, 0]);
+        let mut looks = 0;
+        loop {
+            if let Some([step, a, b, c, d, ..]) = record::observe::<7>(&self.theirs, word, self.seals.1)
+                && step == self.step
+            {
+                return Ok([a, b, c, d]);
+            }
+            look_again(&mut looks, deadline)?;
+        }
+    }
+}
+
+/// Before another look at memory that somebody else writes: at first without pause, later with one.
+///
+/// # Errors
+/// When the deadline is over.
+pub fn look_again(looks: &mut u32, deadline: Instant) -> Result<(), PodError> {
+    *looks += 1;
+    if *looks < EAGER_LOOKS {
+        std::hint::spin_loop();
+        return Ok(());
+    }
+    sleep(PAUSE);
+    if Instant::now() < deadline { Ok(()) } else { Err(PodError::TimedOut) }
+}
+
+/// Where a process's first extent begins, and the number that it greets with.
+fn greeting(region: &Region, other: Address) -> Option<(Address, usize, u64)> {
+    let layout = *region.layout();
+    let host = usize::from(other.host);
+    let control = region.peer((host < layout.hosts()).then(|| layout.control(host))?)?;
+    let control = Control::of_peer(control, layout, region.superblock().uuid, other.host);
+    (0..layout.extents()).find_map(|index| {
+        let extent = control.extent(index)?;
+        let granted = extent.state == ExtentState::Granted;
+        if !granted || (extent.process, extent.life) != (other.process, other.life) {
+            return None;
+        }
+        let start = layout.extent(host, index).start;
+        let memory = region.peer(start..start + LINE)?.kept(Coherence::Software);
+        let [nonce, ..] = record::observe::<7>(&memory, 0, seal(region, other))?;
+        Some((other, start, nonce))
+    })
+}
+
+fn seal(region: &Region, of: Address) -> Seal {
+    let [a, b] = region.superblock().uuid.words();
+    Seal::new([a, b, of.host.into(), of.process.into(), of.life.into()])
+}
+
+fn random() -> u64 {
+    let random = crate::link::handshake::random();
+    u64::from_le_bytes(random[..8].try_into().expect("8 bytes"))
+}

@@ -1,0 +1,98 @@
+//! A model of far memory, for measurements: fetching a line that another host has written takes a time that the
+//! user chooses, and is counted.
+//!
+//! What is modelled: an [`observe`](crate::ReadMemory::observe) of lines of a region waits for the latency of a
+//! line, and for a tenth of it for each further one, since a core has some ten fetches under way at once. Under
+//! hardware coherence only lines whose content has changed since this process looked last have to be fetched,
+//! under software coherence all of them, each time. What is not modelled: writing back takes what the processor's
+//! own instructions take, the device has no queue, and lines are never evicted.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::{Coherence, LINE, LINE_WORDS};
+
+/// Lines whose content is remembered. Others that fall on the same place are fetched once more.
+const REMEMBERED: usize = 1 << 16;
+/// Fetches that a core has under way at once.
+const AT_ONCE: u64 = 10;
+
+static IS_ON: AtomicBool = AtomicBool::new(false);
+static LATENCY: AtomicU64 = AtomicU64::new(0);
+static FETCHED: AtomicU64 = AtomicU64::new(0);
+static SEEN: LazyLock<Box<[AtomicU64]>> =
+    LazyLock::new(|| (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect());
+
+/// From now on regions that are opened in this process are far: a line takes so long. Zero only counts.
+pub fn begin(latency: Duration) {
+    LATENCY.store(latency.as_nanos() as u64, Ordering::Relaxed);
+    IS_ON.store(true, Ordering::Release);
+}
+
+/// How many lines that others had changed this process has fetched.
+pub fn lines_fetched() -> u64 {
+    FETCHED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn is_on() -> bool {
+    IS_ON.load(Ordering::Acquire)
+}
+
+/// Fetches the lines that begin at these addresses.
+pub(crate) fn fetch(coherence: Coherence, lines: impl Iterator<Item = (usize, [u64; LINE_WORDS])>) {
+    let (mut all, mut changed) = (0, 0);
+    for (address, words) in lines {
+        all += 1;
+        let content = digest(address, words);
+        let seen = &SEEN[address / LINE % REMEMBERED];
+        changed += u64::from(seen.swap(content, Ordering::Relaxed) != content);
+    }
+    FETCHED.fetch_add(changed, Ordering::Relaxed);
+    let fetched = if coherence == Coherence::Software { all } else { changed };
+    wait(fetched);
+}
+
+fn wait(fetched: u64) {
+    let latency = LATENCY.load(Ordering::Relaxed);
+    if fetched == 0 || latency == 0 {
+        return;
+    }
+    let until = Duration::from_nanos(latency + (fetched - 1) * latency / AT_ONCE);
+    let began = Instant::now();
+    while began.elapsed() < until {
+        std::hint::spin_loop();
+    }
+}
+
+fn digest(address: usize, words: [u64; LINE_WORDS]) -> u64 {
+    let mix = |all: u64, word: u64| (all ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    words.into_iter().fold(mix(1, address as u64), mix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_when_they_have_changed() {
+        // Nothing else in this crate's tests begins the model or fetches.
+        let fetched = |coherence, lines: &[(usize, u64)]| {
+            let before = lines_fetched();
+            fetch(coherence, lines.iter().map(|(address, word)| (*address, [*word; LINE_WORDS])));
+            lines_fetched() - before
+        };
+        assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 1)]), 2);
+        assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 2)]), 1);
+        assert_eq!(fetched(Coherence::Software, &[(0, 1), (64, 2)]), 0);
+        LATENCY.store(2_000_000, Ordering::Relaxed);
+        let takes = |coherence, word| {
+            let began = Instant::now();
+            fetched(coherence, &[(0, word)]);
+            began.elapsed() >= Duration::from_millis(2)
+        };
+        assert!(takes(Coherence::Hardware, 7), "a changed line");
+        assert!(takes(Coherence::Software, 7), "software looks anew each time");
+        LATENCY.store(0, Ordering::Relaxed);
+    }
+}
