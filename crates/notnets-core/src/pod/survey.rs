@@ -72,16 +72,30 @@ pub enum Presence {
     Damaged,
 }
 
-/// Looks at all of a region. Takes three of its heartbeats.
+/// Looks at all of a region. Takes three of its heartbeats, and some more where something is wrong: what
+/// a living pod writes meanwhile fits together only once it is written, so a problem is one that lasts.
 pub fn survey(region: &Region) -> Survey {
     let controls: Vec<_> = (0..region.layout().hosts()).map(|host| control(region, host)).collect();
     let before: Vec<_> = controls.iter().map(Control::host).collect();
-    sleep(Duration::from_millis(u64::from(region.superblock().heartbeat_ms) * 3));
-    let mut problems = Vec::new();
-    let hosts = controls.iter().zip(before).enumerate();
-    let hosts =
-        hosts.map(|(host, (control, before))| of_host(host, control, before, &mut problems)).collect();
-    Survey { hosts, problems }
+    let heartbeats = |n| sleep(Duration::from_millis(u64::from(region.superblock().heartbeat_ms) * n));
+    let look = || {
+        let mut problems = Vec::new();
+        let hosts = controls.iter().zip(&before).enumerate();
+        let hosts =
+            hosts.map(|(host, (control, before))| of_host(host, control, *before, &mut problems)).collect();
+        Survey { hosts, problems }
+    };
+    heartbeats(3);
+    let mut survey = look();
+    for _ in 1..LOOKS {
+        if survey.problems.is_empty() {
+            break;
+        }
+        heartbeats(1);
+        let earlier = std::mem::replace(&mut survey, look()).problems;
+        survey.problems.retain(|problem| earlier.contains(problem));
+    }
+    survey
 }
 
 /// The control area of a host, to read.
