@@ -29,7 +29,32 @@ pub type Setup = (Transport, Flavour);
 pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
     let expected = observe::<K>(program, reference);
     let seen = observe::<K>(program, other);
-    let faults = compare(K::NAME, INTENDED, (reference.0, &expected), (other.0, &seen));
+    hold::<K>((reference.0, &expected), (other.0, &seen));
+}
+
+/// The same, with a server in the second setup that runs already, on whatever machine it may be.
+///
+/// # Panics
+/// As [`check`] does.
+pub fn check_running<K: Case>(program: &str, reference: Setup, other: Setup, server: Running) {
+    let expected = observe::<K>(program, reference);
+    let seen = observe_running::<K>(other, server);
+    hold::<K>((reference.0, &expected), (other.0, &seen));
+}
+
+/// A server that somebody has started.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it can be reached.
+    pub address: String,
+    /// Where NotNets finds names.
+    pub directory: PathBuf,
+    /// No case takes so long.
+    pub patience: Duration,
+}
+
+fn hold<K: Case>(reference: (Transport, &Observation), other: (Transport, &Observation)) {
+    let faults = compare(K::NAME, INTENDED, reference, other);
     assert!(
         faults.is_empty(),
         "{} over {} is not what it is over {}:\n  {}",
@@ -40,10 +65,15 @@ pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
     );
 }
 
-/// Runs a case in one setup.
-fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
-    let server = ServerProcess::start(Path::new(program), transport, flavour);
+/// Runs a case in one setup, with a server of its own.
+fn observe<K: Case>(program: &str, setup: Setup) -> Observation {
+    let server = ServerProcess::start(Path::new(program), setup.0, setup.1);
     let (address, directory) = (server.address().to_owned(), server.directory());
+    observe_running::<K>(setup, Running { address, directory, patience: PATIENCE })
+}
+
+fn observe_running<K: Case>((transport, flavour): Setup, server: Running) -> Observation {
+    let Running { address, directory, patience } = server;
     let (sender, receiver) = mpsc::channel();
     // A thread of its own: a case that hangs within one poll, where no timer of
     // its runtime would fire, is noticed all the same.
@@ -57,14 +87,14 @@ fn observe<K: Case>(program: &str, (transport, flavour): Setup) -> Observation {
         let _ = sender.send(seen);
     });
     let case = case.expect("a thread");
-    match receiver.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(patience) {
         Ok(seen) => {
             // Shown by the test runner if the test fails.
             println!("{} over {transport} ({flavour} runtime): {seen:#?}", K::NAME);
             seen
         }
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            panic!("{} over {transport} ({flavour} runtime) hangs: no end after {PATIENCE:?}", K::NAME)
+            panic!("{} over {transport} ({flavour} runtime) hangs: no end after {patience:?}", K::NAME)
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             let cause = case.join().expect_err("the case ended without an observation");

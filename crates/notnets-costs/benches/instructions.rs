@@ -43,14 +43,14 @@ fn over_nothing() -> Bed<EchoServer<Same>> {
 }
 
 // tonic's stubs on both sides, and a link between them.
-#[library_benchmark(config = limit(CALLS, 47_000), setup = over_a_link)]
+#[library_benchmark(config = limit(CALLS, 47_500), setup = over_a_link)]
 fn unary_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls(CALLS);
     bed
 }
 
 // The same without a link: what tonic's own code takes of it.
-#[library_benchmark(config = limit(CALLS, 19_000), setup = over_nothing)]
+#[library_benchmark(config = limit(CALLS, 19_300), setup = over_nothing)]
 fn unary_over_nothing(bed: Bed<EchoServer<Same>>) -> Bed<EchoServer<Same>> {
     bed.calls(CALLS);
     bed
@@ -108,7 +108,7 @@ fn joined() -> Result<(Established, Established), Box<dyn std::error::Error>> {
 }
 
 // Without runtime, HTTP and protobuf.
-#[library_benchmark(config = limit(CALLS, 6_500), setup = layers)]
+#[library_benchmark(config = limit(CALLS, 5_600), setup = layers)]
 fn unary_of_the_call_layer(mut layers: Layers) -> Layers {
     layers.calls(CALLS);
     layers

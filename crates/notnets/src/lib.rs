@@ -37,5 +37,7 @@ use notnets_core::{clock, wait};
 pub use client::{Channel, Endpoint, ResponseFuture};
 pub use error::{Error, RetrySafe};
 pub use head::PeerInfo;
+pub use notnets_core::link::LinkError;
+pub use notnets_core::link::rendezvous::RendezvousError;
 pub use server::{Admission, Bound, Names, Router, Routes, Server};
 pub use wait::Wait;

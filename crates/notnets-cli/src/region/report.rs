@@ -44,12 +44,15 @@ pub(super) fn divided(path: &Path, region: &Region) -> String {
 /// The same, and the hosts.
 pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     let mut text = divided(path, region);
-    text.push_str("\nHOST  STATE     PROCESSES  EXTENTS USED  KEPT  SERVES\n");
+    text.push_str("\nHOST  STATE     LIFE      PROCESSES  EXTENTS USED  KEPT  SERVES\n");
     for (host, found) in survey.hosts.iter().enumerate() {
         let state = presence(found.presence);
+        // As much of it as tells two lives apart.
+        let life = found.record.as_ref().map(|record| format!("{:08x}", record.life.0[0] >> 32));
+        let life = life.unwrap_or_else(|| "-".to_owned());
         let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
         let row = format!(
-            "{host:<4}  {state:<8}  {:>9}  {:>12}  {:>4}  {}",
+            "{host:<4}  {state:<8}  {life:<8}  {:>9}  {:>12}  {:>4}  {}",
             found.processes.len(),
             found.granted,
             found.kept,

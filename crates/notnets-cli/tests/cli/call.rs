@@ -309,8 +309,8 @@ async fn a_name_that_nobody_serves_is_looked_for_in_a_place_that_is_told() {
         "{beside_another}"
     );
 
-    let elsewhere = no_call("notnets://pod0/inventory", 1).await;
-    assert!(elsewhere.contains("names of this host only, as notnets:///inventory"), "{elsewhere}");
+    let elsewhere = no_call("notnets://pod0/inventory", unavailable).await;
+    assert!(elsewhere.contains("start one with `notnets agent"), "{elsewhere}");
     let wrong = no_call("notnets:///no/such", 1).await;
     assert!(wrong.contains("no/such"), "{wrong}");
 }

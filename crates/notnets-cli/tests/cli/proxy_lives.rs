@@ -196,7 +196,7 @@ async fn what_stands_in_the_way_of_a_name_is_said() {
     for (listen, words) in [
         ("notnets:///taken", by_whom.as_str()),
         ("notnets:///file", "not a socket of NotNets, so it is left alone"),
-        ("notnets://pod0/x", "names of this host only, as notnets:///x"),
+        ("notnets://pod0/x", "start one with `notnets agent"),
         ("notnets:///two/parts", "two/parts"),
     ] {
         let ended = world.run(["proxy", "--listen", listen, "--to", &server]).await;

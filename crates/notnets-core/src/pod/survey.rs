@@ -72,16 +72,30 @@ pub enum Presence {
     Damaged,
 }
 
-/// Looks at all of a region. Takes three of its heartbeats.
+/// Looks at all of a region. Takes three of its heartbeats, and some more where something is wrong: what
+/// a living pod writes meanwhile fits together only once it is written, so a problem is one that lasts.
 pub fn survey(region: &Region) -> Survey {
     let controls: Vec<_> = (0..region.layout().hosts()).map(|host| control(region, host)).collect();
     let before: Vec<_> = controls.iter().map(Control::host).collect();
-    sleep(Duration::from_millis(u64::from(region.superblock().heartbeat_ms) * 3));
-    let mut problems = Vec::new();
-    let hosts = controls.iter().zip(before).enumerate();
-    let hosts =
-        hosts.map(|(host, (control, before))| of_host(host, control, before, &mut problems)).collect();
-    Survey { hosts, problems }
+    let heartbeats = |n| sleep(Duration::from_millis(u64::from(region.superblock().heartbeat_ms) * n));
+    let look = || {
+        let mut problems = Vec::new();
+        let hosts = controls.iter().zip(&before).enumerate();
+        let hosts =
+            hosts.map(|(host, (control, before))| of_host(host, control, *before, &mut problems)).collect();
+        Survey { hosts, problems }
+    };
+    heartbeats(3);
+    let mut survey = look();
+    for _ in 1..LOOKS {
+        if survey.problems.is_empty() {
+            break;
+        }
+        heartbeats(1);
+        let earlier = std::mem::replace(&mut survey, look()).problems;
+        survey.problems.retain(|problem| earlier.contains(problem));
+    }
+    survey
 }
 
 /// The control area of a host, to read.
@@ -98,13 +112,13 @@ fn of_host(
 ) -> HostSurvey {
     let layout = *control.layout();
     let mut problem = |what: String| problems.push(format!("host {host}: {what}"));
-    let presence = presence(control, before);
+    let (presence, record) = presence(control, before);
     if presence == Presence::Damaged {
         problem("its record can't be read: its memory is damaged, or somebody else writes there".to_owned());
     }
     let mut survey = HostSurvey {
         presence,
-        record: control.host(),
+        record,
         processes: Vec::new(),
         services: Vec::new(),
         free: 0,
@@ -170,20 +184,20 @@ fn of_host(
     survey
 }
 
-fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> Presence {
+fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<HostRecord>) {
     let place = control.layout().host_record();
-    match lasting(control, place, notnets_memory::LINE, || control.host()) {
-        Ok(None) => Presence::Never,
-        Err(Damaged) => Presence::Damaged,
-        Ok(Some(record)) => match record.state {
-            HostState::Left => Presence::Left,
-            HostState::Claiming => Presence::Claiming,
-            HostState::Running if before.is_some_and(|before| before.beat != record.beat) => {
-                Presence::Running
-            }
-            HostState::Running => Presence::Silent,
-        },
-    }
+    let record = match lasting(control, place, notnets_memory::LINE, || control.host()) {
+        Ok(None) => return (Presence::Never, None),
+        Err(Damaged) => return (Presence::Damaged, None),
+        Ok(Some(record)) => record,
+    };
+    let presence = match record.state {
+        HostState::Left => Presence::Left,
+        HostState::Claiming => Presence::Claiming,
+        HostState::Running if before.is_some_and(|before| before.beat != record.beat) => Presence::Running,
+        HostState::Running => Presence::Silent,
+    };
+    (presence, Some(record))
 }
 
 struct Damaged;

@@ -4,7 +4,7 @@
 //! So whoever waits first polls the lane for a while, and parks when nothing comes. What has paid off
 //! on a link decides whether the next wait polls at all: after polling in vain some waits park at
 //! once, twice as many after each further failure. Who polls for longer than an answer usually takes
-//! lets others have the core meanwhile ([`turns`]), for they may have the answer. Where somebody
+//! lets others have the core meanwhile (`turns.rs`), for they may have the answer. Where somebody
 //! keeps it for long, polling is in vain, and ends.
 
 mod turns;

@@ -166,9 +166,7 @@ impl Link {
     ) -> Poll<R> {
         let mut state = self.lock();
         if let Some(found) = check(&mut state) {
-            state.stop_polling(stream);
-            self.settle(state);
-            return Poll::Ready(found);
+            return self.found(state, stream, found);
         }
         self.wait_received(cx, state, stream, check)
     }
@@ -209,9 +207,7 @@ impl Link {
             }
             if state.receive() > 0 {
                 if let Some(found) = check(&mut state) {
-                    state.stop_polling(stream);
-                    self.settle(state);
-                    return Poll::Ready(found);
+                    return self.found(state, stream, found);
                 }
                 rounds += 1;
                 if rounds < MOST_ROUNDS {
@@ -229,9 +225,7 @@ impl Link {
                     Polled::Yield => {
                         state = self.yield_core(state);
                         if let Some(found) = check(&mut state) {
-                            state.stop_polling(stream);
-                            self.settle(state);
-                            return Poll::Ready(found);
+                            return self.found(state, stream, found);
                         }
                     }
                 }
@@ -246,6 +240,13 @@ impl Link {
         state.wait_received(stream, cx.waker());
         self.settle(state);
         Poll::Pending
+    }
+
+    /// The wait on a stream is over.
+    fn found<R>(&self, mut state: MutexGuard<'_, State>, stream: u64, found: R) -> Poll<R> {
+        state.stop_polling(stream);
+        self.settle(state);
+        Poll::Ready(found)
     }
 
     /// Lets other processes run, which may need this core for what we wait for.

@@ -78,11 +78,12 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, socket: Socket) {
     match hello {
         // Somebody looked whether we live.
         Err(_) | Ok(None) => {}
-        Ok(Some((Packet::Inspect, _))) => {
-            if admit(&shared, &socket).is_ok() {
+        Ok(Some((Packet::Inspect, _))) => match identify(&shared, &socket) {
+            Ok(()) => {
                 let _ = socket.send(&Packet::Stats, Some(shared.stats.descriptor()));
             }
-        }
+            Err((reason, text)) => refuse(&socket, reason, &text),
+        },
         Ok(Some((Packet::Hello(hello), descriptor))) => {
             if let Err((reason, text)) = admit(&shared, &socket) {
                 refuse(&socket, reason, &text);
@@ -117,7 +118,8 @@ async fn hello(socket: &Socket) -> Option<(Packet, Option<std::os::fd::OwnedFd>)
     }
 }
 
-fn admit(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
+/// May the peer have anything at all?
+fn identify(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
     let resources = |text: &str| (Refusal::Resources, text.to_owned());
     let peer = peer_credentials(socket).map_err(|_| resources("the server can't tell who you are"))?;
     if !shared.settings.admission.admits(&peer) {
@@ -132,11 +134,18 @@ fn admit(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
         );
         return Err((Refusal::Identity, text));
     }
+    Ok(())
+}
+
+/// May the peer have a link?
+fn admit(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
+    identify(shared, socket)?;
     if *shared.shutdown.borrow() {
         return Err((Refusal::ShuttingDown, "the server shuts down".to_owned()));
     }
     if shared.stats.links_open() >= shared.settings.max_links as u64 {
-        return Err(resources("the server has as many links as it may have (Server::max_connections)"));
+        let text = "the server has as many links as it may have (Server::max_connections)";
+        return Err((Refusal::Resources, text.to_owned()));
     }
     Ok(())
 }

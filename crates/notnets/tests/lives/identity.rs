@@ -70,6 +70,10 @@ async fn another_uid_is_refused_unless_admitted() {
             told.starts_with(&format!("{:?}: ", Code::PermissionDenied)) && told.contains(&text),
             "{told}"
         );
+        // And of a look at the counters.
+        refused.tell("look");
+        let told = refused.answer();
+        assert!(told.starts_with("nothing: ") && told.contains(&text), "{told}");
         // Its own uid is admitted all the while.
         let client = Client::connect(directory.path()).await;
         assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");

@@ -3,22 +3,25 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use notnets::{Admission, Bound, Endpoint, Error, Server, Wait};
+use notnets_core::link::inspect::look;
+use notnets_core::link::rendezvous::Directory;
 use notnets_memory::headroom::headroom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
 use tonic::Status;
 use tonic::body::Body;
 use tower::util::MapResponseLayer;
 
-use super::NAME;
 use super::client::{Client, endpoint};
 use super::helper::{commands, fork_holder, say};
 use super::service::Probe;
+use super::{LIMIT, NAME};
 
 /// Words like `key=value` that change what a role does.
 #[derive(Clone, Debug)]
@@ -198,6 +201,15 @@ async fn client(directory: &Path, options: &Options) {
                 fork_holder();
                 continue;
             }
+            "look" => {
+                let served = look(&Directory::at(directory), LIMIT).expect("a directory");
+                let [served] = &*served else { panic!("{served:?}") };
+                say(served
+                    .counters
+                    .as_ref()
+                    .map_or_else(|why| format!("nothing: {why}"), |_| "counters".into()));
+                continue;
+            }
             "new" => {
                 clients = vec![Client::new(endpoint.connect_lazy())];
                 continue;
@@ -268,8 +280,12 @@ fn forker(directory: &Path, options: &Options) {
         }
         (client, produced)
     });
+    let release = hold_workers(&runtime);
     let child = match fork::fork().expect("there is room for a process") {
-        fork::Fork::Parent(child) => child,
+        fork::Fork::Parent(child) => {
+            release.wait();
+            child
+        }
         fork::Fork::Child => {
             Builder::new_current_thread().enable_all().build().expect("there is room").block_on(async {
                 let ended = loop {
@@ -297,6 +313,25 @@ fn forker(directory: &Path, options: &Options) {
         say("parent: produced 1000 more");
         say(format_args!("parent: {}", client.text("echo", "still here").await.unwrap_or_else(text)));
     });
+}
+
+/// Keeps the runtime's workers busy with nothing until somebody waits at what is returned: a fork copies
+/// a lock that another thread holds just then, and nobody in the child would ever unlock it.
+fn hold_workers(runtime: &Runtime) -> Arc<Barrier> {
+    let workers = match runtime.handle().runtime_flavor() {
+        RuntimeFlavor::MultiThread => runtime.metrics().num_workers(),
+        _ => 0,
+    };
+    let (held, release) = (Arc::new(Barrier::new(workers + 1)), Arc::new(Barrier::new(workers + 1)));
+    for _ in 0..workers {
+        let (held, release) = (Arc::clone(&held), Arc::clone(&release));
+        runtime.spawn(async move {
+            held.wait();
+            release.wait();
+        });
+    }
+    held.wait();
+    release
 }
 
 fn leave(left: &str) {
