@@ -58,6 +58,7 @@ mod error;
 mod handler;
 mod link;
 mod message;
+mod pods;
 mod server;
 mod serving;
 mod status;
