@@ -10,6 +10,7 @@ use notnets_core::pod::daemon::{Daemon, DaemonError};
 use notnets_memory::region::Region;
 
 /// An agent, until this is dropped. It leaves in order.
+#[derive(Debug)]
 pub struct AgentThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

@@ -9,10 +9,10 @@ use super::Result;
 use super::case::{Case, Transport, Work};
 use super::control::{Answer, Ask, Connect, Load, Serve};
 use super::figures::{Figures, Spent};
+use super::pod::{Hosts, Place};
 use super::process::{PATIENCE, Process};
 use super::recorder::Sample;
 use super::usage::{self, Switches};
-use crate::agent_thread::AgentThread;
 
 /// All clients are told to begin so long after the first is told, and some more for each of them.
 const HEAD_START: Duration = Duration::from_millis(3);
@@ -31,8 +31,8 @@ pub struct Bed {
     /// Has the idle connections.
     holder: Option<Process>,
     address: String,
-    /// Of the hosts of a pod.
-    _agents: Vec<AgentThread>,
+    /// In a pod: the two that the processes are on.
+    hosts: Option<Hosts>,
     // Dropped last, when the processes are gone.
     directory: TempDir,
 }
@@ -45,14 +45,14 @@ impl Bed {
     pub async fn open(case: &Case) -> Result<Self> {
         case.check()?;
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
-        let _agents = case.pod.map_or(Ok(Vec::new()), |pod| pod.open(directory.path()))?;
+        let hosts = case.pod.as_ref().map(|pod| Hosts::open(case, pod, directory.path())).transpose()?;
         let mut bed = Self {
             case: case.clone(),
             servers: Vec::new(),
             clients: Vec::new(),
             holder: None,
             address: String::new(),
-            _agents,
+            hosts,
             directory,
         };
         bed.start_servers().await?;
@@ -90,12 +90,28 @@ impl Bed {
     }
 
     async fn start_server(&mut self, nth: usize, upstream: Vec<String>) -> Result<String> {
-        let Case { transport, api, work, pod, wait, workers, .. } = self.case;
+        let Case { transport, api, work, wait, workers, .. } = self.case;
         let wait = wait.unwrap_or_default();
-        let (directory, name) = (self.directory.path().to_owned(), format!("server-{nth}"));
-        let core = self.core(nth);
-        let order =
-            Serve { transport, api, work, pod, wait, workers, core, directory, name, upstream, spoil: false };
+        let hop = match work {
+            Work::Chain => CHAIN - nth,
+            Work::FanOut if nth < FAN_OUT => 2,
+            _ => 1,
+        };
+        let (place, name, core) = (self.place(hop), self.name(nth), self.core(nth));
+        let directory = self.directory.path().to_owned();
+        let order = Serve {
+            transport,
+            api,
+            work,
+            place,
+            wait,
+            workers,
+            core,
+            directory,
+            name,
+            upstream,
+            spoil: false,
+        };
         let mut server = Process::start("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
@@ -103,13 +119,24 @@ impl Bed {
     }
 
     async fn start_client(&self, core: Option<usize>) -> Result<Process> {
-        let Case { transport, api, pod, wait, workers, connections, .. } = self.case;
-        let wait = wait.unwrap_or_default();
+        let Case { transport, api, wait, workers, connections, .. } = self.case;
+        let (wait, place) = (wait.unwrap_or_default(), self.place(0));
         let (directory, address) = (self.directory.path().to_owned(), self.address.clone());
-        let order = Connect { transport, api, pod, wait, workers, core, directory, address, connections };
+        let order = Connect { transport, api, place, wait, workers, core, directory, address, connections };
         let mut client = Process::start("bench-client")?;
         client.be(&Ask::Connect(order)).await?;
         Ok(client)
+    }
+
+    /// Where in its pod a process is that calls pass on that hop.
+    fn place(&self, hop: usize) -> Option<Place> {
+        self.hosts.as_ref().map(|hosts| hosts.place(hop))
+    }
+
+    /// The name of the nth server. All cases over a given region are in one pod, so there it is the case's own.
+    fn name(&self, nth: usize) -> String {
+        let case = self.directory.path().file_name().filter(|_| self.hosts.is_some());
+        format!("{}-{nth}", case.map_or("server".into(), |name| name.to_string_lossy()))
     }
 
     /// The core of the nth process, if they are pinned.
@@ -147,8 +174,9 @@ impl Bed {
     /// When a call fails, or its reply is wrong.
     pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
         let (cpu, switches, busy) = (self.servers_cpu().await?, self.switches(), usage::host_busy());
-        let lines = self.lines().await?;
+        let (to_server, to_client) = self.lines().await?;
         let samples = self.load(seconds, seed).await?;
+        let lines = self.lines().await?;
         let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
         let spent = Spent {
             servers_cpu: self.servers_cpu().await? - cpu,
@@ -157,7 +185,7 @@ impl Bed {
                 involuntary: switched.involuntary.saturating_sub(switches.involuntary),
             },
             host_busy,
-            lines: self.lines().await? - lines,
+            lines: (lines.0 - to_server, lines.1 - to_client),
         };
         Ok(Figures::new(&samples, &spent))
     }
@@ -190,12 +218,15 @@ impl Bed {
         Ok(nanos)
     }
 
-    /// Lines fetched from the other host, over all processes. 0 within one host.
-    async fn lines(&mut self) -> Result<u64> {
-        let mut lines = 0;
-        if self.case.pod.is_some() {
-            for process in self.servers.iter_mut().chain(&mut self.clients) {
-                lines += process.lines().await?;
+    /// Lines that servers and clients have fetched from the other host. 0 within one host.
+    async fn lines(&mut self) -> Result<(u64, u64)> {
+        let mut lines = (0, 0);
+        if self.hosts.is_some() {
+            for server in &mut self.servers {
+                lines.0 += server.lines().await?;
+            }
+            for client in &mut self.clients {
+                lines.1 += client.lines().await?;
             }
         }
         Ok(lines)

@@ -163,7 +163,7 @@ impl Case {
     /// The same over another transport.
     pub fn over(&self, transport: Transport) -> Self {
         let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
-        let pod = self.pod.filter(|_| transport == Transport::NotNets);
+        let pod = self.pod.clone().filter(|_| transport == Transport::NotNets);
         Self { transport, wait, pod, ..self.clone() }
     }
 
@@ -199,9 +199,6 @@ impl Case {
     fn check_core(&self) -> Result<(), String> {
         if !matches!(self.work, Work::Echo | Work::Ask) {
             return Err("the blocking API is measured by echo or ask".to_owned());
-        }
-        if self.pod.is_some() {
-            return Err("the blocking API does not lead through a pod".to_owned());
         }
         if self.outstanding != 1 || self.connections != 1 || self.rate.is_some() {
             return Err(

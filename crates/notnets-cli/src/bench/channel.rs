@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use notnets_core::pod::member::PodError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
@@ -18,11 +19,11 @@ use tower::BoxError;
 
 use super::Result;
 use super::case::{Transport, Wait};
-use super::pod::{self, Pod};
+use super::control::Serve;
 use super::process::PATIENCE;
 
-/// A name that is not there yet is looked for so often.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// In a pod a name gets around by and by. One that is not there yet is looked for so often.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What a generated client can be made with.
 pub trait Channel:
@@ -49,14 +50,15 @@ impl Channel for tonic::transport::Channel {
 
 impl Channel for notnets::Channel {
     async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
-        let in_pod = !address.starts_with("notnets:///");
-        let directory = if in_pod { Pod::names(directory, pod::CLIENTS) } else { directory.to_owned() };
         let endpoint = notnets::Endpoint::new(address)?.directory(directory).wait(wait.into());
         let until = Instant::now() + PATIENCE;
         loop {
             match endpoint.connect().await {
-                // In a pod a name gets around by and by.
-                Err(_) if in_pod && Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(notnets::Error::Pod { source: PodError::NoService { .. }, .. })
+                    if Instant::now() < until =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 connected => return Ok(connected?),
             }
         }
@@ -64,14 +66,7 @@ impl Channel for notnets::Channel {
 }
 
 /// Serves for as long as the process lives; `ready` is told the address once clients can connect to it.
-pub async fn serve<S>(
-    transport: Transport,
-    (wait, in_pod): (Wait, bool),
-    directory: &Path,
-    name: &str,
-    service: S,
-    ready: impl FnOnce(String),
-) -> Result
+pub async fn serve<S>(order: &Serve, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -83,7 +78,7 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
     };
-    match transport {
+    match order.transport {
         Transport::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             ready(format!("http://{}", listener.local_addr()?));
@@ -91,22 +86,21 @@ where
             http2().add_service(service).serve_with_incoming(incoming).await?;
         }
         Transport::Uds => {
-            let path = directory.join(name);
+            let path = order.directory.join(&order.name);
             let listener = UnixListener::bind(&path)?;
             ready(format!("unix://{}", path.display()));
             http2().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
         }
         Transport::NotNets => {
-            let (address, directory) = match in_pod {
-                true => (format!("notnets://bench/{name}"), Pod::names(directory, pod::SERVERS)),
-                false => (format!("notnets:///{name}"), directory.to_owned()),
-            };
-            let server = notnets::Server::builder().directory(directory).wait(wait.into());
+            let address = order.address();
+            let server = notnets::Server::builder().directory(order.names()).wait(order.wait.into());
             let bound = server.add_service(service).bind(address.as_str())?;
             ready(address);
             bound.serve().await?;
         }
-        Transport::Floor | Transport::Null => return Err(format!("{transport} serves no stubs").into()),
+        transport @ (Transport::Floor | Transport::Null) => {
+            return Err(format!("{transport} serves no stubs").into());
+        }
     }
     Ok(())
 }

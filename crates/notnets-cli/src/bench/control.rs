@@ -2,13 +2,13 @@
 //! a line of JSON on standard output. A process ends when its input does, however the benchmark ends.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::case::{Api, Transport, Wait, Work};
-use super::pod::Pod;
+use super::pod::Place;
 use super::recorder::Sample;
 use super::sizes::Size;
 use super::usage;
@@ -56,9 +56,9 @@ pub struct Serve {
     pub api: Api,
     /// What calls there will be: floors are made for one kind of it.
     pub work: Work,
-    /// Between two hosts of a pod?
+    /// Where in a pod it is, unless all is within one host.
     #[serde(default)]
-    pub pod: Option<Pod>,
+    pub place: Option<Place>,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.
@@ -77,6 +77,30 @@ pub struct Serve {
     pub spoil: bool,
 }
 
+impl Serve {
+    /// Where it serves its name, and finds those of others.
+    pub fn names(&self) -> &Path {
+        names(self.place.as_ref(), &self.directory)
+    }
+
+    /// What clients call it by.
+    pub fn address(&self) -> String {
+        let pod = self.place.as_ref().map_or("", |place| &place.pod);
+        format!("notnets://{pod}/{}", self.name)
+    }
+}
+
+impl Connect {
+    /// Where it finds names.
+    pub fn names(&self) -> &Path {
+        names(self.place.as_ref(), &self.directory)
+    }
+}
+
+fn names<'a>(place: Option<&'a Place>, directory: &'a Path) -> &'a Path {
+    place.map_or(directory, |place| &place.directory)
+}
+
 /// How to be a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connect {
@@ -84,9 +108,9 @@ pub struct Connect {
     pub transport: Transport,
     /// At which level.
     pub api: Api,
-    /// Between two hosts of a pod?
+    /// Where in a pod it is, unless all is within one host.
     #[serde(default)]
-    pub pod: Option<Pod>,
+    pub place: Option<Place>,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.

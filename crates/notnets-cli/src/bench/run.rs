@@ -1,15 +1,12 @@
 //! `notnets bench run`: one case, as often as one likes.
 
-use std::time::Duration;
-
 use super::Result;
 use super::case::{Api, Case, Transport, Wait, Work};
 use super::measure::{Effort, interleaved};
-use super::pod::{Coherence, Pod};
+use super::pod::{Pod, PodArgs};
 use super::progress::Progress;
 use super::sizes::Size;
 use super::table;
-use crate::duration;
 
 /// One case, over one or several transports in turns.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,18 +23,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "64")]
     payload: Vec<Size>,
 
-    /// Between two hosts of a pod that share a region in a file, instead of within one host.
-    #[arg(long)]
-    pod: bool,
-
-    /// In a pod: who keeps the region coherent; several are measured in turns.
-    #[arg(long, value_delimiter = ',', default_value = "hardware,software", requires = "pod")]
-    coherence: Vec<Coherence>,
-
-    /// In a pod: what fetching a line from the other host takes beyond what it takes here, a model of far memory
-    /// (0ns, 115ns, 250ns, 400ns, 1us); several are measured in turns.
-    #[arg(long, value_delimiter = ',', default_value = "0ns", value_parser = duration::parse, requires = "pod")]
-    line_latency: Vec<Duration>,
+    #[command(flatten)]
+    pod: PodArgs,
 
     /// The level at which the caller sits.
     #[arg(long, default_value = "tonic")]
@@ -91,7 +78,8 @@ pub struct Args {
 /// Measures the case.
 pub async fn run(args: Args) -> Result {
     let progress = Progress::new();
-    let cases = cases(&args);
+    let pods = args.pod.pods(&[0])?;
+    let cases = cases(&args, &pods);
     // Before anything is measured.
     cases.iter().try_for_each(Case::check)?;
     let effort = Effort { seconds: args.seconds, repeats: args.repeats };
@@ -107,7 +95,7 @@ pub async fn run(args: Args) -> Result {
     Ok(())
 }
 
-fn cases(args: &Args) -> Vec<Case> {
+fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
     let mut cases = Vec::new();
     for &size in &args.payload {
         let case = Case {
@@ -125,7 +113,7 @@ fn cases(args: &Args) -> Vec<Case> {
         };
         for &transport in &args.transport {
             match transport {
-                Transport::NotNets if args.pod => cases.extend(in_pod(args, &case)),
+                Transport::NotNets if args.pod.pod => cases.extend(in_pods(args, pods, &case)),
                 Transport::Floor => cases.push(Case::floor(args.work)),
                 Transport::NotNets => {
                     cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), ..case.clone() }));
@@ -138,13 +126,10 @@ fn cases(args: &Args) -> Vec<Case> {
 }
 
 /// The case between hosts, in each way that was asked for.
-fn in_pod(args: &Args, case: &Case) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for &coherence in &args.coherence {
-        for latency in &args.line_latency {
-            let pod = Some(Pod { coherence, line_ns: latency.as_nanos() as u64 });
-            cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), pod, ..case.clone() }));
-        }
-    }
-    cases
+fn in_pods(args: &Args, pods: &[Pod], case: &Case) -> Vec<Case> {
+    let each = |pod: &Pod| {
+        let of = |wait: &Wait| Case { wait: Some(*wait), pod: Some(pod.clone()), ..case.clone() };
+        args.wait.iter().map(of).collect::<Vec<_>>()
+    };
+    pods.iter().flat_map(each).collect()
 }

@@ -17,7 +17,7 @@ pub fn render(rows: &[Row]) -> String {
 fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "{:<8} {:<8} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>8}",
+        "{:<8} {:<12} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}",
         "case",
         "over",
         "wait",
@@ -40,11 +40,15 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     )?;
     for Row { of, figures, .. } in rows {
         let wait = of.wait.map_or_else(|| "-".to_owned(), |wait| wait.to_string());
-        let over = match (of.api, of.pod) {
-            (Api::Core, _) => of.api.to_string(),
+        let over = match (of.api, &of.pod) {
+            (Api::Core, Some(pod)) => format!("{} {pod}", of.api),
+            (Api::Core, None) => of.api.to_string(),
             (_, Some(pod)) => pod.to_string(),
             _ => of.transport.to_string(),
         };
+        let [to_servers, to_clients] =
+            [figures.lines_to_servers_per_call, figures.lines_to_clients_per_call].map(number);
+        let lines = of.pod.as_ref().map_or_else(|| "-".to_owned(), |_| format!("{to_servers}+{to_clients}"));
         let runtime = match (of.workers, of.pinned) {
             (0, false) => format!("1 × {}", of.connections),
             (0, true) => format!("1 × {} pin", of.connections),
@@ -53,7 +57,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<8} {over:<8} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>8}",
+            "{:<8} {over:<12} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}",
             of.work,
             of.size,
             of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),
@@ -69,7 +73,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
             number(figures.wake_ups_per_call),
             number(figures.preemptions_per_call),
             number(figures.disturbance),
-            of.pod.map_or_else(|| "-".to_owned(), |_| number(figures.lines_per_call)),
+            lines,
         )?;
     }
     Ok(())
