@@ -113,11 +113,12 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     pub fn push(&mut self, descriptor: Descriptor) {
         assert!(self.pushed - self.known_taken < self.capacity, "push without room");
         let slot = (self.pushed & (self.capacity - 1)) as usize * LINE_WORDS;
+        self.pushed += 1;
+        // Before the first store: a reader that polls takes the line away from us in the middle.
+        let first = self.seal.map_or(self.pushed, |seal| sealed(seal, self.pushed, &descriptor));
         for (i, word) in descriptor.into_iter().enumerate() {
             self.slots.store(slot + 1 + i, word);
         }
-        self.pushed += 1;
-        let first = self.seal.map_or(self.pushed, |seal| sealed(seal, self.pushed, &descriptor));
         self.slots.store_release(slot, first);
         self.slots.publish(slot, LINE_WORDS);
     }
