@@ -7,7 +7,8 @@
 //! in their content or is known of them ([`observe_written`](crate::ReadMemory::observe_written)); under software
 //! coherence all of them, each time. Counted are those that were written, under both. What is not modelled: writing
 //! back takes what the processor's own instructions take, a writer does not wait until readers have let go of a
-//! line, the device has no queue, and lines are never evicted.
+//! line, the device has no queue, and lines are never evicted. A line of zeros that is seen for the first time is not
+//! counted, and a line that is written while it is looked at is counted when it is looked at again.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,7 +53,10 @@ pub(crate) fn fetch(
         all += 1;
         let content = digest(address, words);
         let seen = &SEEN[address / LINE % REMEMBERED];
-        changed += u64::from(seen.swap(content, Ordering::Relaxed) != content || written);
+        let before = seen.swap(content, Ordering::Relaxed);
+        // A slot that was never used is no message, though it has to be fetched to see that.
+        let unused = before == 0 && words == [0; LINE_WORDS];
+        changed += u64::from(written || before != content && !unused);
     }
     FETCHED.fetch_add(changed, Ordering::Relaxed);
     let fetched = if coherence == Coherence::Software { all } else { changed };
@@ -91,6 +95,11 @@ mod tests {
         assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 1)]), 2);
         assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 2)]), 1);
         assert_eq!(fetched(Coherence::Software, &[(0, 1), (64, 2)]), 0);
+        assert_eq!(
+            [0, 3, 0].map(|word| fetched(Coherence::Hardware, &[(128, word)])),
+            [0, 1, 1],
+            "at first unused"
+        );
         let before = lines_fetched();
         fetch(Coherence::Hardware, true, [(64, [2; LINE_WORDS])].into_iter());
         assert_eq!(lines_fetched() - before, 1, "with the same content as before");

@@ -160,6 +160,16 @@ impl Case {
         Self { api, wait, size, pinned: true, ..Self::default() }
     }
 
+    /// What it is over, in a word or two.
+    pub fn way(&self) -> String {
+        match (self.api, &self.pod) {
+            (Api::Core, Some(pod)) => format!("{} {pod}", self.api),
+            (Api::Core, None) => self.api.to_string(),
+            (_, Some(pod)) => pod.to_string(),
+            _ => self.transport.to_string(),
+        }
+    }
+
     /// The same over another transport.
     pub fn over(&self, transport: Transport) -> Self {
         let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };

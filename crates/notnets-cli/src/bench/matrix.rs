@@ -22,7 +22,7 @@ pub struct Args {
     quick: bool,
 
     /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links, open-loop,
-    /// topology, streams, runtime, placement, lives, idle; between hosts: round-trip, line-latency, payload,
+    /// topology, streams, runtime, placement, lives, idle; between hosts: null, line-latency, payload,
     /// outstanding, streams.
     #[arg(long, value_delimiter = ',')]
     factors: Vec<String>,

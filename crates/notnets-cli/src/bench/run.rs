@@ -80,6 +80,9 @@ pub async fn run(args: Args) -> Result {
     let progress = Progress::new();
     let pods = args.pod.pods(&[0])?;
     let cases = cases(&args, &pods);
+    if args.pod.pod && !args.transport.contains(&Transport::NotNets) {
+        return Err("only --transport notnets leads through a pod".into());
+    }
     // Before anything is measured.
     cases.iter().try_for_each(Case::check)?;
     let effort = Effort { seconds: args.seconds, repeats: args.repeats };

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::case::Api;
 use super::figures::Row;
 use crate::number::number;
 
@@ -17,7 +16,7 @@ pub fn render(rows: &[Row]) -> String {
 fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "{:<8} {:<12} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}",
+        "{:<8} {:<13} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
         "case",
         "over",
         "wait",
@@ -40,12 +39,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     )?;
     for Row { of, figures, .. } in rows {
         let wait = of.wait.map_or_else(|| "-".to_owned(), |wait| wait.to_string());
-        let over = match (of.api, &of.pod) {
-            (Api::Core, Some(pod)) => format!("{} {pod}", of.api),
-            (Api::Core, None) => of.api.to_string(),
-            (_, Some(pod)) => pod.to_string(),
-            _ => of.transport.to_string(),
-        };
+        let over = of.way();
         let [to_servers, to_clients] =
             [figures.lines_to_servers_per_call, figures.lines_to_clients_per_call].map(number);
         let lines = of.pod.as_ref().map_or_else(|| "-".to_owned(), |_| format!("{to_servers}+{to_clients}"));
@@ -57,7 +51,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<8} {over:<12} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>12}",
+            "{:<8} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
             of.work,
             of.size,
             of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),

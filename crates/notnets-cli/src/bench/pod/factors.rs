@@ -18,7 +18,7 @@ pub fn all(pods: &[Pod]) -> Vec<Factor> {
     let null = Case::core();
     vec![
         factor(
-            "round-trip",
+            "null",
             "The null round trip: 32 bytes by the blocking API, both sides spinning, by what a line takes",
             true,
             by_latency(pods, &null),
