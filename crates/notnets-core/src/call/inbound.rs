@@ -98,15 +98,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         let now = self.clock.filter(|_| frame.argument != 0).map_or(0, |clock| clock());
         let deadline = (frame.argument != 0).then_some(frame.argument.saturating_add(now));
-        let mut stream = Stream::new(None, deadline, self.own.stream_window, self.peer.stream_window);
-        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        let window = u64::from(self.own.stream_window);
+        let credit = window.checked_sub(cost).ok_or(Violation::Window(id))?;
+        let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
+        (stream.deadline, stream.receive.credit) = (deadline, credit);
         if !data.is_empty() {
             stream.receive.queue.push(data);
         }
         if frame.end {
             stream.receive.end = Some(End::Requests);
         }
-        self.streams.insert(id, stream);
         self.active += 1;
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
