@@ -1,12 +1,12 @@
 //! Where a client connects to, and how.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notnets_memory::lane::Geometry;
 use rustix::event::{PollFd, PollFlags};
 
 use super::waiting::sleep;
-use super::{Client, Error};
+use super::{Client, Error, pods};
 use crate::call::Role;
 use crate::clock;
 use crate::limits::Limits;
@@ -34,37 +34,42 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     directory: Directory,
-    name: Name,
-    config: Config,
+    uri: Uri,
+    limits: Limits,
+    geometry: Option<Geometry>,
     connect_timeout: Duration,
     pub(super) wait: Wait,
     pub(super) max_message_size: usize,
 }
 
 impl Endpoint {
-    /// The server of a URI like `notnets:///inventory`, in the rendezvous directory that the environment
-    /// calls for.
+    /// The server of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`, in the
+    /// rendezvous directory that the environment calls for.
     ///
     /// # Errors
-    /// When it is no `notnets:` URI of this host.
+    /// When it is no `notnets:` URI.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        let name = name_on_this_host(uri.as_ref())?;
-        Ok(Self::at(Directory::from_env(), name))
+        Ok(Self::of(Directory::from_env(), uri.as_ref().parse()?))
     }
 
     /// The server of a name in a directory.
     pub fn at(directory: Directory, name: Name) -> Self {
+        Self::of(directory, Uri::on_host(name))
+    }
+
+    fn of(directory: Directory, uri: Uri) -> Self {
         Self {
             directory,
-            name,
-            config: Config::default(),
+            uri,
+            limits: Limits::default(),
+            geometry: None,
             connect_timeout: Duration::from_secs(5),
             wait: Wait::default(),
             max_message_size: super::MAX_MESSAGE_SIZE,
         }
     }
 
-    /// Looks for the name in this directory.
+    /// Looks for the name in this directory, or for the agent of its pod.
     pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
         self.directory = Directory::at(path);
         self
@@ -78,13 +83,13 @@ impl Endpoint {
 
     /// What the client is willing to receive.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
+        self.limits = limits;
         self
     }
 
     /// The sizes of its first segment.
     pub fn geometry(mut self, geometry: Geometry) -> Self {
-        self.config.geometry = geometry;
+        self.geometry = Some(geometry);
         self
     }
 
@@ -110,15 +115,28 @@ impl Endpoint {
     }
 
     pub(super) fn dial(&self) -> Result<Link, Error> {
-        self.config.limits.check()?;
+        self.limits.check()?;
+        let established = match self.uri.pod() {
+            Some(pod) => self.dial_in_pod(pod)?,
+            None => self.dial_on_host()?,
+        };
+        Link::new(Role::Client, self.limits, established).map_err(Error::io("tell forks by a page"))
+    }
+
+    fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
+        let config = Config { limits: self.limits, geometry: pods::geometry(self.geometry) };
+        let (place, deadline) = ((pod, self.uri.name()), Instant::now() + self.connect_timeout);
+        let dialled = pods::dial(&self.directory, place, config, deadline);
+        dialled.map_err(|source| Error::Pod { uri: self.uri.clone(), source })
+    }
+
+    fn dial_on_host(&self) -> Result<Established, Error> {
+        let name = self.uri.name();
         let until = clock::after(self.connect_timeout);
         loop {
-            let error = match self.directory.connect(&self.name) {
+            let error = match self.directory.connect(name) {
                 Ok(socket) => match self.shake_hands(socket.into(), until) {
-                    Ok(Some(established)) => {
-                        let link = Link::new(Role::Client, self.config.limits, established);
-                        return link.map_err(Error::io("tell forks by a page"));
-                    }
+                    Ok(Some(established)) => return Ok(established),
                     Ok(None) => return Err(self.timed_out()),
                     // It is about to end: then there is another by now, or certainly none.
                     Err(LinkError::Closed | LinkError::Refused { reason: Refusal::ShuttingDown, .. })
@@ -126,7 +144,7 @@ impl Endpoint {
                     {
                         None
                     }
-                    Err(source) => return Err(Error::Link { name: self.name.clone(), source }),
+                    Err(source) => return Err(Error::Link { name: name.clone(), source }),
                 },
                 Err(busy @ RendezvousError::Busy { .. }) => Some(busy),
                 Err(error) => return Err(error.into()),
@@ -139,12 +157,13 @@ impl Endpoint {
     }
 
     fn timed_out(&self) -> Error {
-        Error::Timeout { name: self.name.clone(), after: self.connect_timeout }
+        Error::Timeout { name: self.uri.name().clone(), after: self.connect_timeout }
     }
 
     /// `None` when the server has not answered in time.
     fn shake_hands(&self, socket: Socket, until: u64) -> Result<Option<Established>, LinkError> {
-        let dialing = Dialing::start(socket, self.config, self.name.as_str(), super::USER_AGENT)?;
+        let config = Config { limits: self.limits, geometry: self.geometry.unwrap_or_default() };
+        let dialing = Dialing::start(socket, config, self.uri.name().as_str(), super::USER_AGENT)?;
         loop {
             match dialing.socket().receive() {
                 Ok(answer) => return dialing.finish(answer).map(Some),
@@ -156,14 +175,5 @@ impl Endpoint {
             }
             sleep(&mut [PollFd::new(dialing.socket(), PollFlags::IN)], Some(until));
         }
-    }
-}
-
-/// The name in a URI, if it is one of this host.
-pub(super) fn name_on_this_host(uri: &str) -> Result<Name, Error> {
-    let uri: Uri = uri.parse()?;
-    match uri.pod() {
-        None => Ok(uri.name().clone()),
-        Some(_) => Err(Error::Pod(uri)),
     }
 }

@@ -12,6 +12,7 @@ use crate::link::LinkError;
 use crate::link::packet::Refusal;
 use crate::link::rendezvous::RendezvousError;
 use crate::name::{Name, Uri, UriError};
+use crate::pod::member::PodError;
 
 /// Why connecting or serving failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +20,14 @@ pub enum Error {
     /// No `notnets:` URI.
     #[error(transparent)]
     Uri(#[from] UriError),
-    /// One of another host.
-    #[error("{} is in a pod: this version reaches the names of this host only, as notnets:///{}", .0, .0.name())]
-    Pod(Uri),
+    /// In a pod: no agent, no such name on any host, no memory, …
+    #[error("no link to {uri}: {source}")]
+    Pod {
+        /// What was dialled or served.
+        uri: Uri,
+        /// What went wrong.
+        source: PodError,
+    },
     /// In the rendezvous directory: no such name, a name in use, no permission, …
     #[error(transparent)]
     Rendezvous(#[from] RendezvousError),
@@ -67,10 +73,11 @@ impl Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. } => {
+            Error::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. }
+            | Error::Pod { source: PodError::LinkRefused { reason: Refusal::Identity, .. }, .. } => {
                 Code::PERMISSION_DENIED
             }
-            Error::Uri(_) | Error::Pod(_) | Error::Limits(_) => Code::INVALID_ARGUMENT,
+            Error::Uri(_) | Error::Limits(_) => Code::INVALID_ARGUMENT,
             _ => Code::UNAVAILABLE,
         };
         Self { retry_safe: true, ..Self::new(code, error.to_string()) }
