@@ -40,7 +40,7 @@ pub struct Established {
     pub peer_limits: Limits,
     /// Who it is.
     pub peer: PeerIdentity,
-    /// Between hosts: the membership of the pod that keeps the link going.
+    /// Of the pod that the link was found in. Between hosts it keeps the link going.
     pub member: Option<Member>,
 }
 

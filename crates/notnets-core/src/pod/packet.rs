@@ -55,6 +55,8 @@ pub enum FromProcess {
     Done(Address),
     /// In place of [`Join`](Self::Join): it only wants to look at the region.
     Look,
+    /// It leaves the pod, though it goes on: it has let go of all memory, its own and others'.
+    Leave,
 }
 
 /// What the agent says.
@@ -158,6 +160,7 @@ impl FromProcess {
                 out.push(10);
                 put(&mut out, MAGIC);
             }
+            Self::Leave => out.push(11),
         }
         out
     }
@@ -189,6 +192,7 @@ impl FromProcess {
             8 => Self::Done(fields.address()?),
             9 => Self::Ready,
             10 if fields.word()? == MAGIC => Self::Look,
+            11 => Self::Leave,
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -386,6 +390,7 @@ mod tests {
             FromProcess::Send { to: address, body: vec![1; MAX_BODY] },
             FromProcess::Done(address),
             FromProcess::Look,
+            FromProcess::Leave,
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

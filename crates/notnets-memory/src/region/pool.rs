@@ -73,8 +73,20 @@ impl Pool {
         Some(OwnBlock { held: Arc::new(held), carved: 0 })
     }
 
+    /// Is nothing of it in use?
+    pub fn is_unused(&self) -> bool {
+        self.lock().iter().all(Granted::is_unused)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Granted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Granted {
+    fn is_unused(&self) -> bool {
+        let all = self.part.place();
+        self.free.get(&all.start) == Some(&all.end)
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     socket: Arc<Socket>,
     fork: ForkGuard,
-    /// Of a pod, if the link leads to another host: it goes on for as long as somebody holds this.
+    /// Of a pod, if the link was found there: it goes on for as long as somebody holds this.
     _member: Option<Member>,
 }
 
@@ -94,7 +94,7 @@ impl Link {
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
         let Established { socket, pidfd, lanes, peer_limits, member, .. } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
-        if member.is_some() {
+        if connection.lanes().is_silent() {
             connection.send_time_left(clock::now);
         }
         let state = State {

@@ -53,8 +53,9 @@ impl Bound {
         }
         let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
         let listen = |uri: &Uri| settings.directory.listen(uri.name());
-        let listeners = here.iter().map(listen).collect::<Result<_, _>>()?;
-        let pods = PodNames::serve(pods, &settings.directory, settings.wake_latency)?;
+        let mut listeners = here.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let mut pods = PodNames::serve(pods, &settings.directory, settings.wake_latency)?;
+        listeners.append(&mut pods.here);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (stop, shutdown) = watch::channel(false);
         let shared = Shared { service, settings, stats: Stats::new(since)?, shutdown };

@@ -183,6 +183,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             FromProcess::Send { to, body } => self.send(process, to, &body),
             FromProcess::Done(address) => self.on_done(process, address),
+            FromProcess::Leave => self.end(process, false),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarna
 use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
 use crate::name::Name;
 use crate::pod::packet::FromProcess;
-use crate::pod::table::{Address, Control};
+use crate::pod::table::{Address, Control, ProcessEntry};
 
 impl Member {
     /// A link to whoever serves the name, nearest first. Waits for the answer.
@@ -31,19 +31,27 @@ impl Member {
         user_agent: &str,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let places = self.resolve(name, deadline)?;
-        let pod = || self.state().region.superblock().pod.clone();
+        let mut places = self.resolve(name, deadline)?.into_iter();
         let mut failed = None;
-        for place in places {
-            match self.dial_at(place, name, config, user_agent, deadline) {
+        while let Some(place) = places.next() {
+            match self.dial_at(place, name, config, user_agent, share(deadline, places.len())) {
                 Ok(established) => return Ok(established),
                 Err(error) => failed = Some(error),
             }
         }
-        Err(failed.unwrap_or_else(|| PodError::NoService { pod: pod(), name: name.clone() }))
+        Err(failed.unwrap_or_else(|| self.no_service(name)))
     }
 
-    fn dial_at(
+    /// The error when nobody serves a name.
+    pub fn no_service(&self, name: &Name) -> PodError {
+        PodError::NoService { pod: self.state().region.superblock().pod.clone(), name: name.clone() }
+    }
+
+    /// A link to one that serves the name, through the region. Waits for the answer.
+    ///
+    /// # Errors
+    /// When it is gone, or does not want us before `deadline`.
+    pub fn dial_at(
         &self,
         to: Address,
         name: &Name,
@@ -195,17 +203,21 @@ impl Member {
 
     /// What its agent says of a process.
     fn credentials(&self, address: Address) -> PeerCredentials {
-        let region = self.region();
-        let memory = region.peer(region.layout().control(address.host.into())).expect("within the region");
-        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, address.host);
-        let entry = (usize::from(address.process) < region.layout().processes())
-            .then(|| control.process(address.process.into()))
-            .flatten()
-            .filter(|entry| entry.lives && entry.life == address.life);
-        match entry {
+        match self.process(address) {
             Some(entry) => PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid },
             None => PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX },
         }
+    }
+
+    /// A process that lives, as its host's agent has it in its table.
+    pub(super) fn process(&self, address: Address) -> Option<ProcessEntry> {
+        let region = self.region();
+        let memory = region.peer(region.layout().control(address.host.into())).expect("within the region");
+        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, address.host);
+        (usize::from(address.process) < region.layout().processes())
+            .then(|| control.process(address.process.into()))
+            .flatten()
+            .filter(|entry| entry.lives && entry.life == address.life)
     }
 
     /// A first segment, of what was granted or what is granted now.
@@ -266,6 +278,12 @@ struct Peer {
     link: u32,
     place: u64,
     user_agent: String,
+}
+
+/// Until when to wait for the first of several, so that one that hangs leaves time for those after it.
+pub fn share(deadline: Instant, after: usize) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / u32::try_from(after + 1).unwrap_or(u32::MAX)
 }
 
 fn terms(version: u16, config: Config) -> Terms {

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Wakes the watcher when it sleeps.
     pub(super) bell: OwnedFd,
+    /// The random number by which the agent knows this process again.
+    pub(super) token: [u64; 2],
 }
 
 pub(super) struct State {

@@ -63,11 +63,10 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let state = Mutex::new(State::new(region, life, address, wake_latency));
-    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell });
+    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, token });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
         path: path.to_owned(),
-        token,
         agent: Some(socket),
         lost_at: Instant::now(),
         last: Instant::now(),
@@ -88,7 +87,6 @@ impl Shared {
 struct Watcher {
     shared: Arc<Shared>,
     path: PathBuf,
-    token: [u64; 2],
     /// The agent, if it is there; else since when it is not.
     agent: Option<OwnedFd>,
     lost_at: Instant,
@@ -106,8 +104,7 @@ impl Watcher {
         loop {
             let mut state = lock(&shared.state);
             if state.stop {
-                state.hang_up_all();
-                return;
+                return self.leave(&mut state);
             }
             let mut arrivals = Vec::new();
             let heard = self.hear(&mut state, &mut arrivals);
@@ -130,6 +127,20 @@ impl Watcher {
                 self.come_back();
             }
             slept = self.rest(links, latency);
+        }
+    }
+
+    /// Nobody holds the membership any more, and so no lane of it. The process itself may go on.
+    fn leave(&mut self, state: &mut State) {
+        self.say(state);
+        state.hang_up_all();
+        state.links.clear();
+        let pool = std::mem::take(&mut state.pool);
+        let unused = pool.is_unused();
+        drop(pool);
+        // Else the agent waits for the end of the process before anybody else is given its memory.
+        if let Some(agent) = self.agent.as_ref().filter(|_| unused) {
+            let _ = wire::send(agent, &FromProcess::Leave.encode(), None);
         }
     }
 
@@ -182,7 +193,7 @@ impl Watcher {
             let state = lock(&self.shared.state);
             (state.life, state.address)
         };
-        let joined = join(&self.path, self.token, Some(before), Instant::now() + RETRY * 10);
+        let joined = join(&self.path, self.shared.token, Some(before), Instant::now() + RETRY * 10);
         let shared = Arc::clone(&self.shared);
         let mut state = lock(&shared.state);
         match joined {

@@ -71,6 +71,7 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
 async fn server(directory: &Path, options: &Options) {
     let mut commands = commands();
     let names: Vec<String> = match options.get::<String>("names") {
+        None if options.has("uri") => options.get("uri").into_iter().collect(),
         Some(names) => names.split(',').map(|name| format!("notnets:///{name}")).collect(),
         None => vec![NAME.into()],
     };
@@ -154,6 +155,9 @@ fn configure(directory: &Path, options: &Options) -> Server {
         });
     if let Some(timeout) = options.millis("timeout") {
         server = server.timeout(timeout);
+    }
+    if let Some(links) = options.get("max_links") {
+        server = server.max_connections(links);
     }
     if let Some(limit) = options.get("concurrency") {
         server = server.concurrency_limit_per_connection(limit);

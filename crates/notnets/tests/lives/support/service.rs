@@ -98,6 +98,7 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
             let agent = metadata.get("user-agent").and_then(|agent| agent.to_str().ok());
             let agent = agent.unwrap_or_default();
             Ok(one(match peer {
+                Some(PeerInfo { pid, host: Some(host), .. }) => format!("{pid:?} on host {host} {agent}"),
                 Some(PeerInfo { pid, uid, gid, .. }) => format!("{pid:?} {uid} {gid} {agent}"),
                 None => "a stranger".into(),
             }))
