@@ -92,14 +92,14 @@ impl Link {
         wait: Wait,
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
-        let Established { socket, pidfd, lanes, peer_limits, member, .. } = established;
+        let Established { socket, pidfd, lanes, peer_limits, member, memory, .. } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left(clock::now);
         }
         let state = State {
             connection,
-            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
+            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes).in_pod(memory),
             broken: None,
             peer_gone: false,
             closing: false,

@@ -1,5 +1,6 @@
 //! From two processes that know of each other to a link: dialling and answering.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use notnets_memory::lane::Geometry;
@@ -11,8 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::letter::{Letter, seals};
 use super::state::{Answer, Link, Waiting};
-use super::{Arrival, Member, PodError};
-use crate::limits::Limits;
+use super::{Arrival, LinkMemory, Member, PodError};
 use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
 use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
 use crate::name::Name;
@@ -188,9 +188,10 @@ impl Member {
             user_agent: peer.user_agent,
             vouched: Vouched::Agent { host },
         };
-        self.begin(link, Link::new(peer.address, peer.link, end, watch, lease));
-        // More segments are offered with descriptors, which don't cross hosts.
-        let peer_limits = Limits { segment_bytes: 0, ..peer_limits };
+        let begun = Link::new(peer.address, peer.link, end, watch, lease);
+        let inbox = Arc::clone(&begun.inbox);
+        let memory = LinkMemory::new(self.clone(), link, (peer.address, peer.link), inbox);
+        self.begin(link, begun);
         Ok(Established {
             socket: socket.into(),
             pidfd: None,
@@ -198,6 +199,7 @@ impl Member {
             peer_limits,
             peer: identity,
             member: Some(self.clone()),
+            memory: Some(memory),
         })
     }
 
@@ -242,7 +244,7 @@ impl Member {
             if let Some(block) = Pool::allocate(&pool, bytes) {
                 return Ok(block);
             }
-            self.say(FromProcess::Grant);
+            self.say(FromProcess::Grant { more: false });
             self.wait(deadline, |state| match state.granted != granted {
                 true => Some(Ok(())),
                 false => std::mem::take(&mut state.full).then_some(Err(PodError::Full)),

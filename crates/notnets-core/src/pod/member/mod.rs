@@ -10,7 +10,8 @@
 //! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
 //! | `links.rs` | dialling and answering |
 //! | `here.rs` | processes of the own host, which are not reached through the region |
-//! | `letter.rs` | what two processes write to each other to make a link |
+//! | `letter.rs` | what two processes write to each other to make a link and to give it memory |
+//! | `memory.rs` | further memory for a link |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs` | the thread |
 //! | `state.rs` | what they share |
@@ -20,6 +21,7 @@ mod here;
 mod join;
 mod letter;
 mod links;
+pub(crate) mod memory;
 mod state;
 mod watcher;
 
@@ -39,6 +41,7 @@ use state::{Shared, State};
 pub use error::PodError;
 pub use join::region_of;
 pub use links::share;
+pub use memory::LinkMemory;
 pub use watcher::WAKE_LATENCY;
 
 /// A process's place in a pod. Clones are the same.

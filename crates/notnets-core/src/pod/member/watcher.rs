@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::{SendFlags, send};
 
 use super::join::{Failed, Joined, join};
 use super::letter::Letter;
+use super::memory::News;
 use super::state::{Answer, Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
 use crate::link::packet::Packet;
@@ -36,6 +36,8 @@ const NAP: Duration = Duration::from_micros(50);
 const IDLE: Duration = Duration::from_secs(1);
 /// A message that does not get whole within this time never will: its link ends.
 const STUCK: Duration = Duration::from_secs(1);
+/// An extent that is not used is kept for so long, for it may be needed again.
+const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -71,6 +73,7 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
         lost_at: Instant::now(),
         last: Instant::now(),
         nap: NAP,
+        reviewed: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
     thread.map_err(|source| PodError::Io { step: "start a thread", source })?;
@@ -93,6 +96,8 @@ struct Watcher {
     /// When something came last, and how long to sleep next.
     last: Instant,
     nap: Duration,
+    /// When memory was last looked through for what nobody needs.
+    reviewed: Instant,
 }
 
 impl Watcher {
@@ -110,6 +115,9 @@ impl Watcher {
             let heard = self.hear(&mut state, &mut arrivals);
             let rung = ring(&mut state, slept);
             self.let_go(&mut state);
+            if slept {
+                self.give_back(&mut state);
+            }
             self.say(&mut state);
             if heard || rung {
                 (self.last, self.nap) = (Instant::now(), NAP);
@@ -174,6 +182,22 @@ impl Watcher {
         }
     }
 
+    /// Extents that have not been needed for a while go back to the agent.
+    fn give_back(&mut self, state: &mut State) {
+        if self.reviewed.elapsed() < SPARE {
+            return;
+        }
+        self.reviewed = Instant::now();
+        for part in state.pool.take_unused(SPARE) {
+            let layout = *state.region.layout();
+            let first = layout.extent(state.address.host.into(), 0).start;
+            let extent = (part.place().start - first) / layout.extent_bytes();
+            // Not mapped any more when somebody else is given it.
+            drop(part);
+            state.to_agent.push_back(FromProcess::Return(extent as u32));
+        }
+    }
+
     fn say(&mut self, state: &mut State) {
         while let (Some(agent), Some(packet)) = (&self.agent, state.to_agent.front()) {
             match wire::send(agent, &packet.encode(), None) {
@@ -219,6 +243,9 @@ impl Watcher {
     /// The agent is back: it has to hear whom we know, or we are somebody else from now on.
     fn greet(&mut self, state: &mut State, region: Option<Region>, life: Life, address: Address) {
         state.agent_gone = false;
+        // Who waits for memory asks again: the answer may have been lost.
+        state.granted += 1;
+        state.tell_of_memory(News::Granted);
         let mut first = Vec::new();
         if (state.life, state.address) == (life, address) {
             let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
@@ -283,8 +310,7 @@ fn ring(state: &mut State, now_and_then: bool) -> bool {
             let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
         } else if watch.is_due() {
             rung = true;
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let _ = send(&*end, &Packet::Doorbell.encode(), flags);
+            super::state::ring(end);
         }
     }
     for link in closed {
@@ -304,7 +330,8 @@ fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<super::OnArriv
     match packet {
         ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),
-        ToProcess::NoExtent => state.full = true,
+        ToProcess::NoExtent { more: false } => state.full = true,
+        ToProcess::NoExtent { more: true } => state.tell_of_memory(News::Full),
         ToProcess::Serving(name) => {
             state.serving.insert(name, None);
         }
@@ -330,6 +357,7 @@ fn grant(state: &mut State, extent: u32) {
         Ok(part) => {
             state.pool.add(part);
             state.granted += 1;
+            state.tell_of_memory(News::Granted);
         }
         Err(_) => state.full = true,
     }
@@ -362,6 +390,11 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<su
             }
         },
         Letter::Close { to } => state.closed_there(from, to),
+        Letter::Offer { to, segment, place, blocks } => {
+            state.tell(from, to, News::Offer { segment, place, blocks });
+        }
+        Letter::Accept { to, segment, place } => state.tell(from, to, News::Accept { segment, place }),
+        Letter::Decline { to, segment } => state.tell(from, to, News::Decline { segment }),
     }
     None
 }

@@ -178,7 +178,11 @@ fn configure(directory: &Path, options: &Options) -> Server {
 /// it in a task of its own.
 async fn client(directory: &Path, options: &Options) {
     let mut commands = commands();
-    let endpoint: Endpoint = endpoint(directory).wait(options.wait());
+    let endpoint: Endpoint = match options.get::<String>("uri") {
+        Some(uri) => Endpoint::new(uri).expect("is a URI").directory(directory),
+        None => endpoint(directory),
+    };
+    let endpoint = endpoint.wait(options.wait());
     let mut clients = Vec::new();
     for _ in 0..options.get("links").unwrap_or(1) {
         if options.has("lazy") {

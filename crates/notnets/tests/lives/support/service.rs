@@ -92,6 +92,12 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
         "pid" => Ok(one(std::process::id().to_string())),
         // As many bytes as the request asks for.
         "bytes" => Ok(one("b".repeat(number(requests.message().await?)))),
+        // The same in a pattern, and whether what was sent is in it.
+        "pattern" => Ok(one(payload(number(requests.message().await?)))),
+        "check" => {
+            let message = requests.message().await?.unwrap_or_default();
+            Ok(one((message == payload(message.len())).to_string()))
+        }
         "length" => Ok(one(requests.message().await?.map_or(0, |message| message.len()).to_string())),
         "who" => {
             let peer = extensions.get::<PeerInfo>().copied();
