@@ -1,6 +1,6 @@
 //! Where a client connects to, and how.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notnets_memory::lane::Geometry;
 use rustix::event::{PollFd, PollFlags};
@@ -15,6 +15,8 @@ use crate::link::packet::Refusal;
 use crate::link::rendezvous::{Directory, RendezvousError};
 use crate::link::{Established, LinkError, Socket};
 use crate::name::{Name, Uri};
+use crate::pod::member::{Member, PodError, share};
+use crate::pod::table::Address;
 use crate::wait::Wait;
 
 use super::link::Link;
@@ -34,6 +36,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     directory: Directory,
+    pod: Option<Name>,
     name: Name,
     config: Config,
     connect_timeout: Duration,
@@ -42,20 +45,22 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The server of a URI like `notnets:///inventory`, in the rendezvous directory that the environment
-    /// calls for.
+    /// The server of a URI like `notnets:///inventory`, or `notnets://pod0/inventory` in a pod, by the
+    /// rendezvous directory that the environment calls for.
     ///
     /// # Errors
-    /// When it is no `notnets:` URI of this host.
+    /// When it is no `notnets:` URI.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        let name = name_on_this_host(uri.as_ref())?;
-        Ok(Self::at(Directory::from_env(), name))
+        let uri: Uri = uri.as_ref().parse()?;
+        let here = Self::at(Directory::from_env(), uri.name().clone());
+        Ok(Self { pod: uri.pod().cloned(), ..here })
     }
 
     /// The server of a name in a directory.
     pub fn at(directory: Directory, name: Name) -> Self {
         Self {
             directory,
+            pod: None,
             name,
             config: Config::default(),
             connect_timeout: Duration::from_secs(5),
@@ -111,14 +116,19 @@ impl Endpoint {
 
     pub(super) fn dial(&self) -> Result<Link, Error> {
         self.config.limits.check()?;
+        let established = match &self.pod {
+            None => self.dial_here(),
+            Some(pod) => self.dial_in_pod(pod),
+        };
+        Link::new(Role::Client, self.config.limits, established?).map_err(Error::io("tell forks by a page"))
+    }
+
+    fn dial_here(&self) -> Result<Established, Error> {
         let until = clock::after(self.connect_timeout);
         loop {
             let error = match self.directory.connect(&self.name) {
                 Ok(socket) => match self.shake_hands(socket.into(), until) {
-                    Ok(Some(established)) => {
-                        let link = Link::new(Role::Client, self.config.limits, established);
-                        return link.map_err(Error::io("tell forks by a page"));
-                    }
+                    Ok(Some(established)) => return Ok(established),
                     Ok(None) => return Err(self.timed_out()),
                     // It is about to end: then there is another by now, or certainly none.
                     Err(LinkError::Closed | LinkError::Refused { reason: Refusal::ShuttingDown, .. })
@@ -136,6 +146,46 @@ impl Endpoint {
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// To the nearest of those who serve the name in the pod, or to the next if that is gone or refuses.
+    fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let member = Member::of(&self.directory, pod, deadline).map_err(|source| self.in_pod(source))?;
+        let places = member.resolve(&self.name, deadline).map_err(|source| self.in_pod(source))?;
+        let (mut places, mut failed) = (places.into_iter(), None);
+        while let Some(place) = places.next() {
+            match self.dial_place(&member, place, share(deadline, places.len())) {
+                Ok(established) => return Ok(established),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.in_pod(member.no_service(&self.name))))
+    }
+
+    /// To one of them: on the own host as to any server here, else through the region.
+    fn dial_place(&self, member: &Member, place: Address, until: Instant) -> Result<Established, Error> {
+        loop {
+            match member.connect_here(&self.directory, place, &self.name) {
+                Ok(None) => break,
+                Err(_) if Instant::now() >= until => return Err(self.in_pod(PodError::TimedOut)),
+                Err(_busy) => std::thread::sleep(PAUSE),
+                Ok(Some(socket)) => {
+                    let until = clock::after(until.saturating_duration_since(Instant::now()));
+                    let shaken = self.shake_hands(socket.into(), until);
+                    let shaken = shaken.map_err(|source| Error::Link { name: self.name.clone(), source })?;
+                    let link = shaken.ok_or_else(|| self.in_pod(PodError::TimedOut))?;
+                    // The next link is looked for in the same pod.
+                    return Ok(Established { member: Some(member.clone()), ..link });
+                }
+            }
+        }
+        let dialled = member.dial_at(place, &self.name, self.config, super::USER_AGENT, until);
+        dialled.map_err(|source| self.in_pod(source))
+    }
+
+    fn in_pod(&self, source: PodError) -> Error {
+        Error::InPod { name: self.name.clone(), source: Box::new(source) }
     }
 
     fn timed_out(&self) -> Error {

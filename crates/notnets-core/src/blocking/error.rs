@@ -12,6 +12,7 @@ use crate::link::LinkError;
 use crate::link::packet::Refusal;
 use crate::link::rendezvous::RendezvousError;
 use crate::name::{Name, Uri, UriError};
+use crate::pod::member::PodError;
 
 /// Why connecting or serving failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +20,20 @@ pub enum Error {
     /// No `notnets:` URI.
     #[error(transparent)]
     Uri(#[from] UriError),
-    /// One of another host.
-    #[error("{} is in a pod: this version reaches the names of this host only, as notnets:///{}", .0, .0.name())]
+    /// A server of a pod's name.
+    #[error(
+        "{} is in a pod: servers of the blocking API serve names of this host only, as notnets:///{}; `notnets::Server` serves both",
+        .0, .0.name()
+    )]
     Pod(Uri),
+    /// In a pod: no agent, nobody who serves the name, …
+    #[error("no link to {name} in the pod: {source}")]
+    InPod {
+        /// The name that was dialled.
+        name: Name,
+        /// What went wrong.
+        source: Box<PodError>,
+    },
     /// In the rendezvous directory: no such name, a name in use, no permission, …
     #[error(transparent)]
     Rendezvous(#[from] RendezvousError),

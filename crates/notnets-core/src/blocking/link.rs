@@ -7,11 +7,13 @@ use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::call::{Connection, Failure, Role};
+use crate::clock;
 use crate::code::Code;
 use crate::limits::Limits;
 use crate::link::segments::{SegmentViolation, Segments};
 use crate::link::socket::Incoming;
 use crate::link::{Established, PeerIdentity, Socket};
+use crate::pod::member::Member;
 
 /// Descriptors taken in one go: all of a ring, so that of the calls that piled up none is started that
 /// has been cancelled behind the others.
@@ -38,6 +40,8 @@ pub struct Link {
     space_armed: bool,
     ended: Option<Failure>,
     peer_gone: bool,
+    /// Of a pod, if the link was found there: it goes on for as long as somebody holds this.
+    _member: Option<Member>,
 }
 
 impl Link {
@@ -46,18 +50,23 @@ impl Link {
     /// # Errors
     /// When the kernel has no page to tell forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<Self> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, .. } = established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, member, memory } = established;
+        let mut connection = Connection::new(role, lanes, own, peer_limits);
+        if connection.lanes().is_silent() {
+            connection.send_time_left(clock::now);
+        }
         Ok(Self {
-            connection: Connection::new(role, lanes, own, peer_limits),
+            connection,
             peer,
             socket,
             pidfd,
             fork: ForkGuard::new()?,
-            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
+            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes).in_pod(memory),
             unsent: false,
             space_armed: false,
             ended: None,
             peer_gone: false,
+            _member: member,
         })
     }
 

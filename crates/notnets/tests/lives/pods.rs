@@ -1,5 +1,7 @@
 //! Names in a pod: which replica is chosen, and how much memory of the region a busy link takes.
 
+use notnets::Wait;
+use notnets_core::blocking;
 use notnets_core::link::rendezvous::Directory;
 use notnets_memory::Coherence;
 use notnets_memory::region::format::Plan;
@@ -109,6 +111,36 @@ async fn several_replicas_on_the_own_host_are_told_apart() {
     reaches(&pod, &first).await;
     first.kill();
     reaches(&pod, &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocking_clients_find_replicas_in_pods_too() {
+    let pod = Pod::new(Coherence::Software, 2, 64 << 20);
+    let far = pod.server(1, &format!("max_message={LARGE}"));
+    reaches(&pod, &far).await;
+    let connect = |wait| {
+        let endpoint = blocking::Endpoint::new(crate::support::pod::NAME).unwrap().directory(pod.host(0));
+        endpoint.wait(wait).max_message_size(LARGE).connect()
+    };
+    let text = |reply: Vec<u8>| String::from_utf8(reply).unwrap();
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Park] {
+        let mut client = connect(wait).unwrap();
+        for bytes in [0, 100, 20_000, LARGE] {
+            let reply = client.call("/lives.Probe/check", &payload(bytes)).unwrap();
+            assert_eq!(text(reply), "true", "{bytes} bytes");
+            let reply = client.call("/lives.Probe/pattern", bytes.to_string().as_bytes()).unwrap();
+            assert!(reply == payload(bytes), "{bytes} bytes");
+        }
+        let reply = client.call("/lives.Probe/who", b"").unwrap();
+        assert!(text(reply).starts_with(&caller(Some(0))));
+    }
+    let near = pod.server(0, "");
+    reaches(&pod, &near).await;
+    let mut client = connect(Wait::default()).unwrap();
+    let reply = client.call("/lives.Probe/who", b"").unwrap();
+    assert!(!text(reply).contains("on host"), "by the kernel's word");
+    let refused = blocking::Server::builder().bind(crate::support::pod::NAME).unwrap_err();
+    assert!(refused.to_string().contains("`notnets::Server` serves both"), "{refused}");
 }
 
 const LARGE: usize = 8 << 20;
