@@ -3,6 +3,10 @@
 //! There are no doorbells between hosts. The thread looks at the lanes of those who park, and rings them on
 //! their own socket. While messages come it spins for a moment; then it sleeps for as long as before, and
 //! longer, but never longer than the wake latency. Without links it only waits for the agent.
+//!
+//! A look is one system call, the sleep before it, and the lines of those who park: that is what an idle
+//! process costs. The agent and the bell are read when the kernel says that something is there, and whether
+//! links were closed is looked up less often.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -36,6 +40,10 @@ const NAP: Duration = Duration::from_micros(50);
 const IDLE: Duration = Duration::from_secs(1);
 /// A message that does not get whole within this time never will: its link ends.
 const STUCK: Duration = Duration::from_secs(1);
+/// Links that were closed on this side are looked for so often at most.
+const TIDY: Duration = Duration::from_millis(5);
+/// While messages come the kernel is asked so often at least whether the agent says something.
+const UNASKED: Duration = Duration::from_micros(100);
 /// An extent that is not used is kept for so long, for it may be needed again.
 const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
@@ -73,6 +81,9 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
         lost_at: Instant::now(),
         last: Instant::now(),
         nap: NAP,
+        asked: Instant::now(),
+        agent_speaks: true,
+        tidied: Instant::now(),
         reviewed: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
@@ -96,6 +107,11 @@ struct Watcher {
     /// When something came last, and how long to sleep next.
     last: Instant,
     nap: Duration,
+    /// When the kernel was last asked what there is, and whether the agent has said something.
+    asked: Instant,
+    agent_speaks: bool,
+    /// When closed links were last looked for.
+    tidied: Instant,
     /// When memory was last looked through for what nobody needs.
     reviewed: Instant,
 }
@@ -105,19 +121,21 @@ impl Watcher {
         // The kernel adds 50 µs to each sleep of a thread that does not say that it minds.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK));
         let shared = Arc::clone(&self.shared);
-        let mut slept = true;
         loop {
             let mut state = lock(&shared.state);
             if state.stop {
                 return self.leave(&mut state);
             }
             let mut arrivals = Vec::new();
-            let heard = self.hear(&mut state, &mut arrivals);
-            let rung = ring(&mut state, slept);
-            self.let_go(&mut state);
-            if slept {
+            let heard = std::mem::take(&mut self.agent_speaks) && self.hear(&mut state, &mut arrivals);
+            let now = Instant::now();
+            if now - self.tidied >= TIDY {
+                self.tidied = now;
+                tidy(&mut state);
                 self.give_back(&mut state);
             }
+            let rung = ring(&mut state);
+            self.let_go(&mut state);
             self.say(&mut state);
             if heard || rung {
                 (self.last, self.nap) = (Instant::now(), NAP);
@@ -126,15 +144,16 @@ impl Watcher {
                 shared.changed.notify_all();
             }
             let links = state.links.values().filter(|link| link.open.is_some()).count();
-            let latency = state.wake_latency();
+            let (latency, unsaid) = (state.wake_latency(), !state.to_agent.is_empty());
             drop(state);
             for (on_arrival, arrival) in arrivals {
                 on_arrival(arrival);
             }
             if self.agent.is_none() {
                 self.come_back();
+                self.agent_speaks = true;
             }
-            slept = self.rest(links, latency);
+            self.rest(links, latency, unsaid);
         }
     }
 
@@ -270,55 +289,64 @@ impl Watcher {
         }
     }
 
-    /// Waits for a moment. Returns whether it slept.
-    fn rest(&mut self, links: usize, latency: Duration) -> bool {
-        let idle = self.last.elapsed();
-        if links > 0 && idle < SPIN {
-            std::hint::spin_loop();
-            return false;
+    /// Waits for a moment. Something that the agent had no room for is `unsaid`.
+    fn rest(&mut self, links: usize, latency: Duration, unsaid: bool) {
+        let now = Instant::now();
+        let spins = links > 0 && now - self.last < SPIN;
+        if spins && now - self.asked < UNASKED {
+            return std::hint::spin_loop();
         }
         let pause = match links {
             0 => IDLE,
+            _ if spins => Duration::ZERO,
             _ => self.nap.min(latency),
         };
-        self.nap = (self.nap + self.nap / 4).min(latency);
-        let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
-        let room = !lock(&self.shared.state).to_agent.is_empty();
-        if let Some(agent) = &self.agent {
-            let room = if room { PollFlags::OUT } else { PollFlags::empty() };
-            fds.push(PollFd::new(agent, PollFlags::IN | room));
+        if !spins {
+            self.nap = (self.nap + self.nap / 4).min(latency);
         }
         let pause = if self.agent.is_none() { pause.min(RETRY) } else { pause };
-        let _ = poll(&mut fds, Some(&timespec(pause)));
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&self.shared.bell, &mut count);
-        true
+        let room = if unsaid && self.agent.is_some() { PollFlags::OUT } else { PollFlags::empty() };
+        // Where there is no agent, the bell stands twice.
+        let agent = self.agent.as_ref().unwrap_or(&self.shared.bell);
+        let mut fds =
+            [PollFd::new(&self.shared.bell, PollFlags::IN), PollFd::new(agent, PollFlags::IN | room)];
+        let failed = poll(&mut fds, Some(&timespec(pause))).is_err();
+        let [rung, speaks] = fds.map(|fd| failed || !fd.revents().is_empty());
+        if rung {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(&self.shared.bell, &mut count);
+        }
+        self.agent_speaks |= speaks;
+        self.asked = Instant::now();
     }
 }
 
-/// Rings those who park and for whom something is there. Now and then finds those who have closed.
-fn ring(state: &mut State, now_and_then: bool) -> bool {
-    let mut closed = Vec::new();
+/// Rings those who park and for whom something is there.
+fn ring(state: &mut State) -> bool {
     let mut rung = false;
     let region = state.region.clone();
-    for (id, link) in &mut state.links {
+    for link in state.links.values_mut() {
         let Some((end, watch)) = &mut link.open else { continue };
         let lost = |host: u16| region.is_lost(host.into());
-        if now_and_then && is_closed(&*end) {
-            closed.push(*id);
-        } else if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
+        if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
             let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
         } else if watch.is_due() {
             rung = true;
             super::state::ring(end);
         }
     }
+    rung
+}
+
+/// Finds those who have closed their links, and tells their peers.
+fn tidy(state: &mut State) {
+    let ends = state.links.iter().filter_map(|(id, link)| Some((*id, &link.open.as_ref()?.0)));
+    let closed: Vec<_> = ends.filter(|(_, end)| is_closed(end)).map(|(id, _)| id).collect();
     for link in closed {
         let Some((peer, peer_link)) = state.closed_here(link) else { continue };
         let body = Letter::Close { to: peer_link }.encode();
         state.to_agent.push_back(FromProcess::Send { to: peer, body });
     }
-    rung
 }
 
 /// Has our own side closed the link's socket? It says nothing on it.
