@@ -14,9 +14,11 @@
 //! | `memory.rs` | further memory for a link |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs` | the thread |
+//! | `heard.rs` | what the agent and other processes say |
 //! | `state.rs` | what they share |
 
 mod error;
+mod heard;
 mod here;
 mod join;
 mod letter;
