@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// The units, those first whose name is another's end.
-const UNITS: [(&str, f64); 5] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+const UNITS: [(&str, f64); 6] =
+    [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
 /// Parses a number with a unit; without one it counts seconds.
 ///
@@ -32,6 +33,7 @@ mod tests {
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
+        assert_eq!(parse("115ns"), Ok(Duration::from_nanos(115)));
         assert_eq!(parse("50us"), Ok(Duration::from_micros(50)));
         for text in ["", "s", "-1s", "soon", "1d", "inf"] {
             assert!(parse(text).is_err(), "{text}");

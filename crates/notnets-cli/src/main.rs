@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod agent_thread;
 mod bench;
 mod bridge;
 mod call;

@@ -154,6 +154,102 @@ fn a_factor_has_a_report_that_needs_nothing_else() {
     assert_eq!(files_in(directory.path()), ["report.html"]);
 }
 
+/// Lines that went to servers and to clients for each call.
+fn lines_fetched(row: &Value) -> [f64; 2] {
+    ["lines_to_servers_per_call", "lines_to_clients_per_call"].map(|name| row[name].as_f64().unwrap())
+}
+
+#[test]
+fn a_null_round_trip_between_hosts_takes_two_lines_each_way_at_most() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args([
+        "run",
+        "--json",
+        "--pod",
+        "--api",
+        "core",
+        "--wait",
+        "spin",
+        "--line-latency",
+        "0ns,250ns",
+    ]);
+    let rows = lines(command.args(["--payload", "0,32,1k", "--seconds", "0.1", "--repeats", "1"]));
+    rows.iter().for_each(check_row);
+    let pods: Vec<_> = rows.iter().map(|row| row["pod"].clone()).collect();
+    let pod =
+        |coherence: &str, line_ns: u64| json!({ "coherence": coherence, "line_ns": line_ns, "region": null });
+    let each = [pod("hardware", 0), pod("software", 0), pod("hardware", 250), pod("software", 250)];
+    assert_eq!(pods, [each.clone(), each.clone(), each].concat());
+    for row in &rows {
+        // A descriptor each way, and for 1 KiB and its prefix of 5 bytes a block of 17 lines. A reader that polls while
+        // a descriptor is written fetches it once more. That a slot was written can be noticed only when its turn comes
+        // again, so a short run of a busy machine counts too few of them.
+        let block = if row["payload"] == 1024 { 17.0 } else { 0.0 };
+        assert!(lines_fetched(row).iter().all(|lines| (block + 0.01..=block + 2.0).contains(lines)), "{row}");
+    }
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn all_kinds_of_calls_between_hosts() {
+    let directory = TempDir::new().unwrap();
+    for work in ["echo", "ask", "upload", "download", "chat", "chain", "fan-out", "connect", "cancel"] {
+        let mut command = bench(directory.path());
+        command.args(["run", "--json", "--transport", "uds,notnets", "--pod", "--coherence", "software"]);
+        command.args(["--work", work, "--outstanding", "2", "--clients", "2", "--links", "2"]);
+        let rows = lines(command.args(["--payload", "2k", "--seconds", "0.03", "--repeats", "1"]));
+        rows.iter().for_each(check_row);
+        let [uds, pod] = &*rows else { panic!("{rows:?}") };
+        assert!(uds["pod"].is_null() && lines_fetched(uds) == [0.0; 2], "{uds}");
+        assert!(pod["pod"]["coherence"] == "software" && pod["transport"] == "notnets", "{pod}");
+        // Requests of 2 KiB, or replies.
+        assert!(lines_fetched(pod).iter().sum::<f64>() > 1.0, "{pod}");
+    }
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn over_a_region_that_was_there_before() {
+    let directory = TempDir::new().unwrap();
+    let notnets = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+        let run = command.current_dir(directory.path()).args(arguments).output().unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8(run.stdout).unwrap()
+    };
+    notnets(&["region", "format", "region", "--create", "24M", "--hosts", "3", "--pod", "rack"]);
+    let mut command = bench(directory.path());
+    command.args(["run", "--json", "--pod", "--region", "region", "--hosts", "2,0"]);
+    let rows = lines(command.args(["--line-latency", "0ns,115ns", "--seconds", "0.03", "--repeats", "1"]));
+    rows.iter().for_each(check_row);
+    let pod = |line_ns: u64| json!({ "coherence": "software", "line_ns": line_ns, "region": "region" });
+    assert_eq!(rows.iter().map(|row| row["pod"].clone()).collect::<Vec<_>>(), [pod(0), pod(115)]);
+    // Nobody is left in it, and nothing beside it.
+    let shown = notnets(&["region", "show", "region"]);
+    assert!(shown.contains("rack") && shown.matches(" left ").count() == 2, "{shown}");
+    assert_eq!(files_in(directory.path()), ["region"]);
+}
+
+#[test]
+fn a_matrix_between_hosts_has_a_report() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args(["matrix", "--pod", "--quick", "--json", "--factors", "null,outstanding"]);
+    command.args(["--line-latency", "0ns,400ns", "--seconds", "0.02"]);
+    let rows = lines(command.args(["--report", "report.html"]));
+    rows.iter().for_each(check_row);
+    let of = |api: &str, line_ns: u64| {
+        rows.iter().filter(|row| row["api"] == api && row["pod"]["line_ns"] == line_ns).count()
+    };
+    // Both coherences at each latency; beside others than latencies at one of them.
+    assert_eq!((of("core", 0), of("core", 400), of("tonic", 0), of("tonic", 400)), (2, 2, 6, 0));
+    assert_eq!(rows.iter().filter(|row| row["pod"].is_null()).count(), 3, "within one host, for comparison");
+    let report = fs::read_to_string(directory.path().join("report.html")).unwrap();
+    assert_eq!(report.matches("<svg").count(), 4 + 2 + 4 + 3);
+    assert_eq!(files_in(directory.path()), ["report.html"]);
+}
+
 #[test]
 fn what_cannot_be_measured_is_told_at_once() {
     let directory = TempDir::new().unwrap();
@@ -166,6 +262,12 @@ fn what_cannot_be_measured_is_told_at_once() {
         (vec!["run", "--api", "core", "--transport", "uds"], "blocking API"),
         (vec!["run", "--api", "core", "--outstanding", "2"], "one call at a time"),
         (vec!["run", "--api", "core", "--work", "chat"], "echo or ask"),
+        (vec!["run", "--line-latency", "250ns"], "--pod"),
+        (vec!["run", "--pod", "--transport", "uds"], "notnets"),
+        (vec!["run", "--pod", "--region", "no-such-region"], "no-such-region"),
+        (vec!["run", "--pod", "--region", "any", "--hosts", "1,1"], "two numbers"),
+        (vec!["run", "--pod", "--region", "any", "--coherence", "software"], "--coherence"),
+        (vec!["matrix", "--pod", "--factors", "idle"], "line-latency"),
         (vec!["matrix", "--factors", "weather"], "weather"),
         (vec!["matrix", "--report", "no/such/place.html"], "no/such/place.html"),
     ] {

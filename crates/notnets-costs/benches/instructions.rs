@@ -43,7 +43,7 @@ fn over_nothing() -> Bed<EchoServer<Same>> {
 }
 
 // tonic's stubs on both sides, and a link between them.
-#[library_benchmark(config = limit(CALLS, 47_500), setup = over_a_link)]
+#[library_benchmark(config = limit(CALLS, 49_000), setup = over_a_link)]
 fn unary_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls(CALLS);
     bed

@@ -371,7 +371,7 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
         let words = start / WORD..(start + into.len()).div_ceil(WORD);
         for _ in 0..LOOKS {
-            pool.memory.observe(words.start, words.len());
+            pool.memory.observe_written(words.start, words.len());
             pool.memory.copy_out(start, into);
             if pool.memory.coherence() == Coherence::Hardware || crc32c::crc32c(into) == reference.check {
                 return Ok(());

@@ -3,9 +3,12 @@
 //!
 //! What is modelled: an [`observe`](crate::ReadMemory::observe) of lines of a region waits for the latency of a
 //! line, and for a tenth of it for each further one, since a core has some ten fetches under way at once. Under
-//! hardware coherence only lines whose content has changed since this process looked last have to be fetched,
-//! under software coherence all of them, each time. What is not modelled: writing back takes what the processor's
-//! own instructions take, the device has no queue, and lines are never evicted.
+//! hardware coherence only lines that were written since this process looked last have to be fetched, which shows
+//! in their content or is known of them ([`observe_written`](crate::ReadMemory::observe_written)); under software
+//! coherence all of them, each time. Counted are those that were written, under both. What is not modelled: writing
+//! back takes what the processor's own instructions take, a writer does not wait until readers have let go of a
+//! line, the device has no queue, and lines are never evicted. A line of zeros that is seen for the first time is not
+//! counted, and a line that is written while it is looked at is counted when it is looked at again.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,14 +42,21 @@ pub(crate) fn is_on() -> bool {
     IS_ON.load(Ordering::Acquire)
 }
 
-/// Fetches the lines that begin at these addresses.
-pub(crate) fn fetch(coherence: Coherence, lines: impl Iterator<Item = (usize, [u64; LINE_WORDS])>) {
+/// Fetches the lines that begin at these addresses. All of them were `written` since the last time, or some may have been.
+pub(crate) fn fetch(
+    coherence: Coherence,
+    written: bool,
+    lines: impl Iterator<Item = (usize, [u64; LINE_WORDS])>,
+) {
     let (mut all, mut changed) = (0, 0);
     for (address, words) in lines {
         all += 1;
         let content = digest(address, words);
         let seen = &SEEN[address / LINE % REMEMBERED];
-        changed += u64::from(seen.swap(content, Ordering::Relaxed) != content);
+        let before = seen.swap(content, Ordering::Relaxed);
+        // A slot that was never used is no message, though it has to be fetched to see that.
+        let unused = before == 0 && words == [0; LINE_WORDS];
+        changed += u64::from(written || before != content && !unused);
     }
     FETCHED.fetch_add(changed, Ordering::Relaxed);
     let fetched = if coherence == Coherence::Software { all } else { changed };
@@ -79,12 +89,20 @@ mod tests {
         // Nothing else in this crate's tests begins the model or fetches.
         let fetched = |coherence, lines: &[(usize, u64)]| {
             let before = lines_fetched();
-            fetch(coherence, lines.iter().map(|(address, word)| (*address, [*word; LINE_WORDS])));
+            fetch(coherence, false, lines.iter().map(|(address, word)| (*address, [*word; LINE_WORDS])));
             lines_fetched() - before
         };
         assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 1)]), 2);
         assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 2)]), 1);
         assert_eq!(fetched(Coherence::Software, &[(0, 1), (64, 2)]), 0);
+        assert_eq!(
+            [0, 3, 0].map(|word| fetched(Coherence::Hardware, &[(128, word)])),
+            [0, 1, 1],
+            "at first unused"
+        );
+        let before = lines_fetched();
+        fetch(Coherence::Hardware, true, [(64, [2; LINE_WORDS])].into_iter());
+        assert_eq!(lines_fetched() - before, 1, "with the same content as before");
         LATENCY.store(2_000_000, Ordering::Relaxed);
         let takes = |coherence, word| {
             let began = Instant::now();

@@ -359,7 +359,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
 
     /// Is there a descriptor to pop?
     #[inline]
-    pub fn is_ready(&self) -> bool {
+    pub fn is_ready(&mut self) -> bool {
         self.incoming.is_ready()
     }
 

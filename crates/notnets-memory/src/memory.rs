@@ -31,6 +31,14 @@ pub trait ReadMemory {
     /// this side's cached copies where the hardware doesn't.
     fn observe(&self, word: usize, words: usize);
 
+    /// The same for words that were all written since this side observed them last, as those of a message: for who
+    /// counts what is fetched.
+    #[inline]
+    #[track_caller]
+    fn observe_written(&self, word: usize, words: usize) {
+        self.observe(word, words);
+    }
+
     /// Copies bytes out, each read once. They may change meanwhile if their writer misbehaves; what
     /// arrives then is arbitrary but nothing else happens.
     fn copy_out(&self, byte: usize, into: &mut [u8]);
@@ -99,6 +107,11 @@ impl<M: ReadMemory> ReadMemory for Part<'_, M> {
     #[track_caller]
     fn observe(&self, word: usize, words: usize) {
         self.memory.observe(self.at(word, words), words);
+    }
+
+    #[track_caller]
+    fn observe_written(&self, word: usize, words: usize) {
+        self.memory.observe_written(self.at(word, words), words);
     }
 
     fn copy_out(&self, byte: usize, into: &mut [u8]) {

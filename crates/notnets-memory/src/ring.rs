@@ -113,11 +113,12 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     pub fn push(&mut self, descriptor: Descriptor) {
         assert!(self.pushed - self.known_taken < self.capacity, "push without room");
         let slot = (self.pushed & (self.capacity - 1)) as usize * LINE_WORDS;
+        self.pushed += 1;
+        // Before the first store: a reader that polls takes the line away from us in the middle.
+        let first = self.seal.map_or(self.pushed, |seal| sealed(seal, self.pushed, &descriptor));
         for (i, word) in descriptor.into_iter().enumerate() {
             self.slots.store(slot + 1 + i, word);
         }
-        self.pushed += 1;
-        let first = self.seal.map_or(self.pushed, |seal| sealed(seal, self.pushed, &descriptor));
         self.slots.store_release(slot, first);
         self.slots.publish(slot, LINE_WORDS);
     }
@@ -141,6 +142,8 @@ pub struct RingReader<W, R> {
     capacity: u64,
     popped: u64,
     seal: Option<Seal>,
+    /// Sealed rings: what [`is_ready`](Self::is_ready) has read already, so that the line isn't fetched once more.
+    found: Option<Descriptor>,
 }
 
 impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
@@ -151,7 +154,7 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     pub fn new(slots: R, taken: W) -> Self {
         let capacity = (slots.words() / LINE_WORDS) as u64;
         assert!(capacity.is_power_of_two());
-        Self { slots, taken, capacity, popped: 0, seal: None }
+        Self { slots, taken, capacity, popped: 0, seal: None, found: None }
     }
 
     /// Believes only what was sealed so.
@@ -161,26 +164,29 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
 
     /// Is there a descriptor to pop?
     #[inline]
-    pub fn is_ready(&self) -> bool {
-        let slot = self.slot();
-        self.slots.observe(slot, LINE_WORDS);
-        let first = self.slots.load_acquire(slot);
-        match self.seal {
-            None => first == self.popped + 1,
-            Some(seal) => self.unsealed(seal, slot, first).is_some(),
-        }
+    pub fn is_ready(&mut self) -> bool {
+        let Some(seal) = self.seal else {
+            let slot = self.slot();
+            self.slots.observe(slot, LINE_WORDS);
+            return self.slots.load_acquire(slot) == self.popped + 1;
+        };
+        self.found = self.found.take().or_else(|| self.unsealed(seal));
+        self.found.is_some()
     }
 
     /// Takes the next descriptor, read once. That it is taken is stored before this returns.
     #[inline]
     pub fn pop(&mut self) -> Option<Descriptor> {
-        let slot = self.slot();
-        self.slots.observe(slot, LINE_WORDS);
-        let first = self.slots.load_acquire(slot);
         let descriptor = match self.seal {
-            None if first != self.popped + 1 => return None,
-            None => self.descriptor(slot),
-            Some(seal) => self.unsealed(seal, slot, first)?,
+            None => {
+                let slot = self.slot();
+                self.slots.observe(slot, LINE_WORDS);
+                if self.slots.load_acquire(slot) != self.popped + 1 {
+                    return None;
+                }
+                self.descriptor(slot)
+            }
+            Some(seal) => self.found.take().or_else(|| self.unsealed(seal))?,
         };
         self.popped += 1;
         self.taken.store_release(0, self.popped);
@@ -194,13 +200,15 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
         let slot = self.slot();
         self.slots.observe(slot, LINE_WORDS);
         let first = self.slots.load_acquire(slot);
-        first & LOW == (self.popped + 1) & LOW && first != 0 && self.unsealed(seal, slot, first).is_none()
+        first & LOW == (self.popped + 1) & LOW && first != 0 && self.unsealed(seal).is_none()
     }
 
     /// The descriptor of a sealed slot, if it is whole and the next one.
     #[inline]
-    fn unsealed(&self, seal: Seal, slot: usize, first: u64) -> Option<Descriptor> {
-        let sequence = self.popped + 1;
+    fn unsealed(&self, seal: Seal) -> Option<Descriptor> {
+        let (slot, sequence) = (self.slot(), self.popped + 1);
+        self.slots.observe(slot, LINE_WORDS);
+        let first = self.slots.load_acquire(slot);
         if first & LOW != sequence & LOW {
             return None;
         }
@@ -283,6 +291,19 @@ mod tests {
         }
         assert!(reader().is_ready() && !reader().is_torn());
         assert_eq!(reader().pop(), Some([6; 7]));
+    }
+
+    #[test]
+    fn what_was_found_whole_is_read_once() {
+        let (memory, taken) = (Heap::new(LINE_WORDS), Heap::new(LINE_WORDS));
+        let seal = Seal::new([9]);
+        RingWriter::new(memory.clone(), taken.clone()).sealed(seal).push([5; 7]);
+        let mut reader = RingReader::new(memory.clone(), taken.clone()).sealed(seal);
+        assert!(reader.is_ready());
+        memory.store(3, 6);
+        assert!(reader.is_ready() && taken.load(0) == 0);
+        assert_eq!((reader.pop(), taken.load(0)), (Some([5; 7]), 1));
+        assert!(!reader.is_ready());
     }
 
     #[test]

@@ -343,13 +343,13 @@ impl View {
     }
 
     #[inline]
-    fn observe(&self, word: usize, words: usize) {
+    fn observe(&self, word: usize, words: usize, written: bool) {
         if !self.plain {
-            self.observe_far(word, words);
+            self.observe_far(word, words, written);
         }
     }
 
-    fn observe_far(&self, word: usize, words: usize) {
+    fn observe_far(&self, word: usize, words: usize, written: bool) {
         let start = self.bytes(word * WORD, words * WORD);
         if self.coherence == Coherence::Software {
             // SAFETY: within the view; what this process writes it publishes at once.
@@ -365,7 +365,7 @@ impl View {
                 };
                 (self.start.as_ptr() as usize + line * LINE, std::array::from_fn(word))
             };
-            far::fetch(self.coherence, lines.map(read));
+            far::fetch(self.coherence, written, lines.map(read));
         }
     }
 
@@ -482,7 +482,11 @@ macro_rules! read_through_view {
             }
             #[inline]
             fn observe(&self, word: usize, words: usize) {
-                self.0.observe(word, words);
+                self.0.observe(word, words, false);
+            }
+            #[inline]
+            fn observe_written(&self, word: usize, words: usize) {
+                self.0.observe(word, words, true);
             }
             #[inline]
             fn copy_out(&self, byte: usize, into: &mut [u8]) {

@@ -9,6 +9,7 @@ use super::Result;
 use super::case::{Case, Transport, Work};
 use super::control::{Answer, Ask, Connect, Load, Serve};
 use super::figures::{Figures, Spent};
+use super::pod::{Hosts, Place};
 use super::process::{PATIENCE, Process};
 use super::recorder::Sample;
 use super::usage::{self, Switches};
@@ -30,6 +31,8 @@ pub struct Bed {
     /// Has the idle connections.
     holder: Option<Process>,
     address: String,
+    /// In a pod: the two that the processes are on.
+    hosts: Option<Hosts>,
     // Dropped last, when the processes are gone.
     directory: TempDir,
 }
@@ -41,13 +44,16 @@ impl Bed {
     /// When the case is impossible, or a process can't do what it is told.
     pub async fn open(case: &Case) -> Result<Self> {
         case.check()?;
+        let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
+        let hosts = case.pod.as_ref().map(|pod| Hosts::open(case, pod, directory.path())).transpose()?;
         let mut bed = Self {
             case: case.clone(),
             servers: Vec::new(),
             clients: Vec::new(),
             holder: None,
             address: String::new(),
-            directory: tempfile::Builder::new().prefix("notnets-bench-").tempdir()?,
+            hosts,
+            directory,
         };
         bed.start_servers().await?;
         for nth in 0..case.clients as usize {
@@ -86,10 +92,26 @@ impl Bed {
     async fn start_server(&mut self, nth: usize, upstream: Vec<String>) -> Result<String> {
         let Case { transport, api, work, wait, workers, .. } = self.case;
         let wait = wait.unwrap_or_default();
-        let (directory, name) = (self.directory.path().to_owned(), format!("server-{nth}"));
-        let core = self.core(nth);
-        let order =
-            Serve { transport, api, work, wait, workers, core, directory, name, upstream, spoil: false };
+        let hop = match work {
+            Work::Chain => CHAIN - nth,
+            Work::FanOut if nth < FAN_OUT => 2,
+            _ => 1,
+        };
+        let (place, name, core) = (self.place(hop), self.name(nth), self.core(nth));
+        let directory = self.directory.path().to_owned();
+        let order = Serve {
+            transport,
+            api,
+            work,
+            place,
+            wait,
+            workers,
+            core,
+            directory,
+            name,
+            upstream,
+            spoil: false,
+        };
         let mut server = Process::start("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
@@ -98,12 +120,23 @@ impl Bed {
 
     async fn start_client(&self, core: Option<usize>) -> Result<Process> {
         let Case { transport, api, wait, workers, connections, .. } = self.case;
-        let wait = wait.unwrap_or_default();
+        let (wait, place) = (wait.unwrap_or_default(), self.place(0));
         let (directory, address) = (self.directory.path().to_owned(), self.address.clone());
-        let order = Connect { transport, api, wait, workers, core, directory, address, connections };
+        let order = Connect { transport, api, place, wait, workers, core, directory, address, connections };
         let mut client = Process::start("bench-client")?;
         client.be(&Ask::Connect(order)).await?;
         Ok(client)
+    }
+
+    /// Where in its pod a process is that calls pass on that hop.
+    fn place(&self, hop: usize) -> Option<Place> {
+        self.hosts.as_ref().map(|hosts| hosts.place(hop))
+    }
+
+    /// The name of the nth server. All cases over a given region are in one pod, so there it is the case's own.
+    fn name(&self, nth: usize) -> String {
+        let case = self.directory.path().file_name().filter(|_| self.hosts.is_some());
+        format!("{}-{nth}", case.map_or("server".into(), |name| name.to_string_lossy()))
     }
 
     /// The core of the nth process, if they are pinned.
@@ -141,7 +174,9 @@ impl Bed {
     /// When a call fails, or its reply is wrong.
     pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
         let (cpu, switches, busy) = (self.servers_cpu().await?, self.switches(), usage::host_busy());
+        let (to_server, to_client) = self.lines().await?;
         let samples = self.load(seconds, seed).await?;
+        let lines = self.lines().await?;
         let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
         let spent = Spent {
             servers_cpu: self.servers_cpu().await? - cpu,
@@ -150,6 +185,7 @@ impl Bed {
                 involuntary: switched.involuntary.saturating_sub(switches.involuntary),
             },
             host_busy,
+            lines: (lines.0 - to_server, lines.1 - to_client),
         };
         Ok(Figures::new(&samples, &spent))
     }
@@ -180,6 +216,20 @@ impl Bed {
             nanos += server.cpu_time().await?;
         }
         Ok(nanos)
+    }
+
+    /// Lines that servers and clients have fetched from the other host. 0 within one host.
+    async fn lines(&mut self) -> Result<(u64, u64)> {
+        let mut lines = (0, 0);
+        if self.hosts.is_some() {
+            for server in &mut self.servers {
+                lines.0 += server.lines().await?;
+            }
+            for client in &mut self.clients {
+                lines.1 += client.lines().await?;
+            }
+        }
+        Ok(lines)
     }
 
     fn switches(&self) -> Switches {

@@ -5,6 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::pod::Pod;
 use super::sizes::Size;
 
 /// What carries the calls.
@@ -93,6 +94,8 @@ pub struct Case {
     pub size: Size,
     /// The level at which the caller sits.
     pub api: Api,
+    /// Between two hosts of a pod; else within one host.
+    pub pod: Option<Pod>,
     /// How NotNets waits; the others have no choice.
     pub wait: Option<Wait>,
     /// Calls open at once in each client.
@@ -119,6 +122,7 @@ impl Default for Case {
             work: Work::Echo,
             size: Size::Bytes(64),
             api: Api::Tonic,
+            pod: None,
             wait: Some(Wait::Adaptive),
             outstanding: 1,
             clients: 1,
@@ -156,10 +160,21 @@ impl Case {
         Self { api, wait, size, pinned: true, ..Self::default() }
     }
 
+    /// What it is over, in a word or two.
+    pub fn way(&self) -> String {
+        match (self.api, &self.pod) {
+            (Api::Core, Some(pod)) => format!("{} {pod}", self.api),
+            (Api::Core, None) => self.api.to_string(),
+            (_, Some(pod)) => pod.to_string(),
+            _ => self.transport.to_string(),
+        }
+    }
+
     /// The same over another transport.
     pub fn over(&self, transport: Transport) -> Self {
         let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
-        Self { transport, wait, ..self.clone() }
+        let pod = self.pod.clone().filter(|_| transport == Transport::NotNets);
+        Self { transport, wait, pod, ..self.clone() }
     }
 
     /// Whether its parts go together.
@@ -182,6 +197,9 @@ impl Case {
                 wrong("--rate has to be above 0")
             }
             _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
+            _ if self.pod.is_some() && self.transport != Transport::NotNets => {
+                wrong("only --transport notnets leads through a pod")
+            }
             Transport::NotNets if self.api == Api::Core => self.check_core(),
             _ if self.api == Api::Core => wrong("the blocking API is NotNets' own: --transport notnets"),
             _ => Ok(()),

@@ -5,8 +5,10 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use notnets_core::pod::member::PodError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
@@ -17,6 +19,11 @@ use tower::BoxError;
 
 use super::Result;
 use super::case::{Transport, Wait};
+use super::control::Serve;
+use super::process::PATIENCE;
+
+/// In a pod a name gets around by and by. One that is not there yet is looked for so often.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What a generated client can be made with.
 pub trait Channel:
@@ -43,19 +50,23 @@ impl Channel for tonic::transport::Channel {
 
 impl Channel for notnets::Channel {
     async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
-        Ok(notnets::Endpoint::new(address)?.directory(directory).wait(wait.into()).connect().await?)
+        let endpoint = notnets::Endpoint::new(address)?.directory(directory).wait(wait.into());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match endpoint.connect().await {
+                Err(notnets::Error::Pod { source: PodError::NoService { .. }, .. })
+                    if Instant::now() < until =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                connected => return Ok(connected?),
+            }
+        }
     }
 }
 
 /// Serves for as long as the process lives; `ready` is told the address once clients can connect to it.
-pub async fn serve<S>(
-    transport: Transport,
-    wait: Wait,
-    directory: &Path,
-    name: &str,
-    service: S,
-    ready: impl FnOnce(String),
-) -> Result
+pub async fn serve<S>(order: &Serve, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -67,7 +78,7 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
     };
-    match transport {
+    match order.transport {
         Transport::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             ready(format!("http://{}", listener.local_addr()?));
@@ -75,19 +86,21 @@ where
             http2().add_service(service).serve_with_incoming(incoming).await?;
         }
         Transport::Uds => {
-            let path = directory.join(name);
+            let path = order.directory.join(&order.name);
             let listener = UnixListener::bind(&path)?;
             ready(format!("unix://{}", path.display()));
             http2().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
         }
         Transport::NotNets => {
-            let address = format!("notnets:///{name}");
-            let server = notnets::Server::builder().directory(directory).wait(wait.into());
+            let address = order.address();
+            let server = notnets::Server::builder().directory(order.names()).wait(order.wait.into());
             let bound = server.add_service(service).bind(address.as_str())?;
             ready(address);
             bound.serve().await?;
         }
-        Transport::Floor | Transport::Null => return Err(format!("{transport} serves no stubs").into()),
+        transport @ (Transport::Floor | Transport::Null) => {
+            return Err(format!("{transport} serves no stubs").into());
+        }
     }
     Ok(())
 }

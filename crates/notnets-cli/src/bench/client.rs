@@ -1,7 +1,5 @@
 //! `notnets bench-client`: a process that makes calls.
 
-use std::path::Path;
-
 use super::case::{Api, Transport, Work};
 use super::channel::Channel;
 use super::control::{Answer, Ask, Connect, Load, answer, first, listen};
@@ -26,6 +24,9 @@ pub fn run() -> Result {
     usage::allow_descriptors();
     if let Some(core) = order.core {
         usage::stay_on(core)?;
+    }
+    if let Some(place) = &order.place {
+        place.begin();
     }
     let done = match order.transport {
         _ if order.api == Api::Core => core::call(&order),
@@ -96,7 +97,7 @@ async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchCl
 }
 
 async fn client<C: Channel>(order: &Connect) -> Result<BenchClient<C>> {
-    let channel = C::connect(&order.address, Path::new(&order.directory), order.wait).await?;
+    let channel = C::connect(&order.address, order.names(), order.wait).await?;
     Ok(BenchClient::new(channel).max_decoding_message_size(MOST))
 }
 

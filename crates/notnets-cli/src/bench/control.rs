@@ -2,12 +2,13 @@
 //! a line of JSON on standard output. A process ends when its input does, however the benchmark ends.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::case::{Api, Transport, Wait, Work};
+use super::pod::Place;
 use super::recorder::Sample;
 use super::sizes::Size;
 use super::usage;
@@ -26,6 +27,8 @@ pub enum Ask {
     Links(u32),
     /// How long it has kept processors busy.
     Cpu,
+    /// How many lines it has fetched from the other host.
+    Lines,
 }
 
 /// What it answers.
@@ -38,6 +41,8 @@ pub enum Answer {
     Loaded(Sample),
     /// Nanoseconds of processor time, over all its threads, also ended ones.
     Cpu(u64),
+    /// Lines that the other host had changed.
+    Lines(u64),
     /// It could not: why.
     Failed(String),
 }
@@ -51,6 +56,9 @@ pub struct Serve {
     pub api: Api,
     /// What calls there will be: floors are made for one kind of it.
     pub work: Work,
+    /// Where in a pod it is, unless all is within one host.
+    #[serde(default)]
+    pub place: Option<Place>,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.
@@ -69,6 +77,30 @@ pub struct Serve {
     pub spoil: bool,
 }
 
+impl Serve {
+    /// Where it serves its name, and finds those of others.
+    pub fn names(&self) -> &Path {
+        names(self.place.as_ref(), &self.directory)
+    }
+
+    /// What clients call it by.
+    pub fn address(&self) -> String {
+        let pod = self.place.as_ref().map_or("", |place| &place.pod);
+        format!("notnets://{pod}/{}", self.name)
+    }
+}
+
+impl Connect {
+    /// Where it finds names.
+    pub fn names(&self) -> &Path {
+        names(self.place.as_ref(), &self.directory)
+    }
+}
+
+fn names<'a>(place: Option<&'a Place>, directory: &'a Path) -> &'a Path {
+    place.map_or(directory, |place| &place.directory)
+}
+
 /// How to be a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connect {
@@ -76,6 +108,9 @@ pub struct Connect {
     pub transport: Transport,
     /// At which level.
     pub api: Api,
+    /// Where in a pod it is, unless all is within one host.
+    #[serde(default)]
+    pub place: Option<Place>,
     /// How NotNets waits.
     pub wait: Wait,
     /// Workers of the runtime; 0 for the current-thread runtime.
@@ -125,6 +160,7 @@ pub fn listen(directory: PathBuf) -> mpsc::UnboundedReceiver<Ask> {
         for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
             match parse(&line) {
                 Ask::Cpu => answer(&Answer::Cpu(usage::cpu_time())),
+                Ask::Lines => answer(&Answer::Lines(notnets_memory::far::lines_fetched())),
                 // Nobody waits for orders in a process that only serves.
                 order => drop(pass_on.send(order)),
             }

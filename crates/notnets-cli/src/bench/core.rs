@@ -2,13 +2,16 @@
 //!
 //! Where both sides spin, calls are timed by 16 as the floor is, since a look at the clock takes a tenth of one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use notnets_core::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server, Status};
+use notnets_core::blocking::{Call, Client, Endpoint, Error, Reply, Request, Response, Server, Status};
+use notnets_core::pod::member::PodError;
 
 use super::case::{Wait, Work};
+use super::channel::LOOK_AGAIN;
 use super::control::{Answer, Ask, Connect, Load, Serve, answer, listen};
 use super::load::unary::FILLER;
+use super::process::PATIENCE;
 use super::recorder::Sample;
 use super::service::MOST;
 use super::sizes::{Size, Sizes};
@@ -23,8 +26,8 @@ const ASK_BYTES: usize = 8;
 
 /// Answers calls on this thread, for ever.
 pub fn serve(order: &Serve) -> Result {
-    let server = Server::builder().directory(&order.directory).wait(order.wait.into()).max_message_size(MOST);
-    let address = format!("notnets:///{}", order.name);
+    let server = Server::builder().directory(order.names()).wait(order.wait.into()).max_message_size(MOST);
+    let address = order.address();
     let server = server.bind(&address)?;
     answer(&Answer::Ready(address));
     let (spoil, mut served) = (order.spoil, 0u64);
@@ -79,8 +82,17 @@ pub fn call(order: &Connect) -> Result {
 }
 
 fn connect(order: &Connect) -> Result<Client> {
-    let endpoint = Endpoint::new(&order.address)?.directory(&order.directory).wait(order.wait.into());
-    Ok(endpoint.max_message_size(MOST).connect()?)
+    let endpoint = Endpoint::new(&order.address)?.directory(order.names()).wait(order.wait.into());
+    let endpoint = endpoint.max_message_size(MOST);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match endpoint.clone().connect() {
+            Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            connected => return Ok(connected?),
+        }
+    }
 }
 
 fn make_calls(client: &mut Client, load: &Load, wait: Wait) -> Result<Sample> {

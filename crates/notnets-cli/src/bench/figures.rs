@@ -18,6 +18,8 @@ pub struct Spent {
     pub switches: Switches,
     /// Time that all cores together were not idle, in nanoseconds.
     pub host_busy: u64,
+    /// Lines that servers and clients fetched from the other host of a pod.
+    pub lines: (u64, u64),
 }
 
 /// The figures of one round, or the medians of several.
@@ -43,6 +45,11 @@ pub struct Figures {
     pub preemptions_per_call: f64,
     /// Cores that others kept busy meanwhile: above a few hundredths, the figures are disturbed.
     pub disturbance: f64,
+    /// Lines of a pod's region that the servers fetched for each call, since the other host had changed them. 0
+    /// within one host.
+    pub lines_to_servers_per_call: f64,
+    /// The same that the clients fetched.
+    pub lines_to_clients_per_call: f64,
     /// Calls of all rounds. The reply of each was checked.
     pub replies_checked: u64,
     /// Latencies at each of [`QUANTILES`].
@@ -73,6 +80,8 @@ impl Figures {
             wake_ups_per_call: each(spent.switches.voluntary),
             preemptions_per_call: each(spent.switches.involuntary),
             disturbance: others as f64 / 1e9 / seconds,
+            lines_to_servers_per_call: each(spent.lines.0),
+            lines_to_clients_per_call: each(spent.lines.1),
             replies_checked: calls,
             quantiles_us: QUANTILES.map(at).to_vec(),
         }
@@ -92,6 +101,8 @@ impl Figures {
             wake_ups_per_call: of(&|round| round.wake_ups_per_call),
             preemptions_per_call: of(&|round| round.preemptions_per_call),
             disturbance: of(&|round| round.disturbance),
+            lines_to_servers_per_call: of(&|round| round.lines_to_servers_per_call),
+            lines_to_clients_per_call: of(&|round| round.lines_to_clients_per_call),
             replies_checked: rounds.iter().map(|round| round.replies_checked).sum(),
             quantiles_us: (0..QUANTILES.len()).map(|nth| of(&|round| round.quantiles_us[nth])).collect(),
         }
@@ -132,12 +143,14 @@ mod tests {
             servers_cpu: 40_000,
             switches: Switches { voluntary: 20, involuntary: 5 },
             host_busy: 1_000_100_000,
+            lines: (30, 10),
         };
         let figures = Figures::new(&[sample(6, 10_000, 1000), sample(4, 50_000, 9000)], &spent);
         assert_eq!(figures.calls_per_s, 5.0);
         assert_eq!((figures.client_cpu_us_per_call, figures.server_cpu_us_per_call), (6.0, 4.0));
         assert_eq!((figures.wake_ups_per_call, figures.preemptions_per_call), (2.0, 0.5));
         assert!((figures.p50_us - 1.0).abs() < 0.01 && (figures.p99_us - 9.0).abs() < 0.01);
+        assert_eq!((figures.lines_to_servers_per_call, figures.lines_to_clients_per_call), (3.0, 1.0));
         assert_eq!((figures.replies_checked, figures.disturbance), (10, 0.5));
     }
 }

@@ -7,6 +7,7 @@ use super::factors::{self, Factor};
 use super::figures::Row;
 use super::links::{self, Idle, LinkMemory};
 use super::measure::{Effort, interleaved};
+use super::pod::{self, PodArgs};
 use super::progress::Progress;
 use super::{Result, report, table};
 use crate::machine::Machine;
@@ -21,9 +22,13 @@ pub struct Args {
     quick: bool,
 
     /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links, open-loop,
-    /// topology, streams, runtime, placement, lives, idle.
+    /// topology, streams, runtime, placement, lives, idle; between hosts: null, line-latency, payload,
+    /// outstanding, streams.
     #[arg(long, value_delimiter = ',')]
     factors: Vec<String>,
+
+    #[command(flatten)]
+    pod: PodArgs,
 
     /// Seconds of one round of one case.
     #[arg(long, value_parser = super::seconds)]
@@ -61,15 +66,20 @@ pub struct Resting {
 
 /// Measures all factors, printing as it goes, and writes the report.
 pub async fn run(args: Args) -> Result {
-    let known = factors::all().into_iter().map(|factor| factor.name).chain([RESTING]);
-    let known: Vec<_> = known.collect();
+    let between_hosts = args.pod.pod;
+    let pods = args.pod.pods(&pod::factors::LATENCIES)?;
+    let mut factors = if between_hosts { pod::factors::all(&pods) } else { factors::all() };
+    let known: Vec<_> =
+        factors.iter().map(|factor| factor.name).chain((!between_hosts).then_some(RESTING)).collect();
     if let Some(unknown) = args.factors.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no factor {unknown}; there are {}", known.join(", ")).into());
     }
     check_writable(&args.report)?;
     let progress = Progress::new();
     let mut measured = Vec::new();
-    let factors = if args.quick { factors::shortened(factors::all()) } else { factors::all() };
+    if args.quick {
+        factors = factors::shortened(factors);
+    }
     for factor in factors.into_iter().filter(|factor| args.wants(factor.name)) {
         let one = args.measure(factor, &progress).await?;
         progress.end();
@@ -77,7 +87,7 @@ pub async fn run(args: Args) -> Result {
         measured.push(one);
     }
     let mut resting = Resting::default();
-    if args.wants(RESTING) {
+    if !between_hosts && args.wants(RESTING) {
         resting = args.rest(&progress).await?;
         progress.end();
         print_resting(&args, &resting)?;

@@ -23,19 +23,27 @@ pub struct Effort {
     pub repeats: u32,
 }
 
-/// Measures cases in turns. All of their processes live meanwhile, but only one case's are at work.
+/// Measures cases in turns. All of their processes live meanwhile, but only one case's are at work. Between hosts idle
+/// processes poll now and then: there they live for a round only.
 ///
 /// # Errors
 /// When a case can't be measured, or a reply was wrong: then no figure is worth anything.
 pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) -> Result<Vec<Row>> {
     let mut beds = Vec::new();
     for case in cases {
-        let bed = Bed::open(case).await.map_err(|error| told(case, error))?;
+        let bed = match case.pod {
+            None => Some(Bed::open(case).await.map_err(|error| told(case, error))?),
+            Some(_) => None,
+        };
         beds.push((case, bed, Vec::new()));
     }
     for round in 0..effort.repeats {
         for (case, bed, rounds) in &mut beds {
-            let figures = measure(bed, effort.seconds, round).await.map_err(|error| told(case, error))?;
+            let measured = match bed {
+                Some(bed) => measure(bed, effort.seconds, round).await,
+                None => measure_anew(case, effort.seconds, round).await,
+            };
+            let figures = measured.map_err(|error| told(case, error))?;
             if case.wait == Some(Wait::Spin) {
                 tokio::time::sleep(SPINS_ON).await;
             }
@@ -46,9 +54,18 @@ pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) ->
     let mut rows = Vec::new();
     for (case, bed, rounds) in beds {
         rows.push(Row::new(case, &rounds));
-        bed.close().await?;
+        if let Some(bed) = bed {
+            bed.close().await?;
+        }
     }
     Ok(rows)
+}
+
+async fn measure_anew(case: &Case, seconds: f64, round: u32) -> Result<Figures> {
+    let mut bed = Bed::open(case).await?;
+    let figures = measure(&mut bed, seconds, round).await?;
+    bed.close().await?;
+    Ok(figures)
 }
 
 async fn measure(bed: &mut Bed, seconds: f64, round: u32) -> Result<Figures> {
@@ -57,5 +74,5 @@ async fn measure(bed: &mut Bed, seconds: f64, round: u32) -> Result<Figures> {
 }
 
 fn told(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {
-    format!("{} over {}: {error}", case.work, case.transport)
+    format!("{} over {}: {error}", case.work, case.way())
 }

@@ -22,6 +22,7 @@ mod links;
 mod load;
 mod matrix;
 mod measure;
+mod pod;
 mod process;
 mod progress;
 mod proto;

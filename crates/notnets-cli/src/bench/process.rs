@@ -59,6 +59,14 @@ impl Process {
         }
     }
 
+    /// How many lines it has fetched from the other host.
+    pub async fn lines(&mut self) -> Result<u64> {
+        match self.ask(&Ask::Lines).await? {
+            Answer::Lines(lines) => Ok(lines),
+            other => Err(format!("a process answered {other:?}").into()),
+        }
+    }
+
     /// Closes its input, upon which it ends.
     pub fn tell_to_end(&mut self) {
         self.child.tell_to_end();

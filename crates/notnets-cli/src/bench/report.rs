@@ -5,6 +5,7 @@ use std::fmt::{Result, Write};
 use super::case::{Api, Transport, Wait};
 use super::figures::{Figures, QUANTILES, Row};
 use super::matrix::{Measured, Resting};
+use super::pod::Coherence;
 use super::table;
 use crate::machine::Machine;
 use crate::number::number;
@@ -50,6 +51,8 @@ fn write_legend(page: &mut String) -> Result {
         ("t-notnets", "NotNets"),
         ("t-spin", "NotNets, Wait::Spin"),
         ("t-park", "NotNets, Wait::Park"),
+        ("t-hardware", "between hosts, hardware coherence"),
+        ("t-software", "between hosts, software coherence"),
         ("t-null", "the generator alone"),
         ("t-floor", "floor"),
     ] {
@@ -107,7 +110,10 @@ fn line(row: &Row) -> Line<'static> {
 }
 
 fn class(row: &Row) -> &'static str {
+    let coherence = row.of.pod.as_ref().map(|pod| pod.coherence);
     match (row.of.transport, row.of.wait) {
+        _ if coherence == Some(Coherence::Software) => "t-software",
+        _ if coherence == Some(Coherence::Hardware) => "t-hardware",
         _ if row.of.api == Api::Core => "t-core",
         (Transport::NotNets, Some(Wait::Spin)) => "t-spin",
         (Transport::NotNets, Some(Wait::Park)) => "t-park",
@@ -126,7 +132,10 @@ fn class_of(transport: Transport) -> &'static str {
 }
 
 fn label(row: &Row) -> &'static str {
+    let coherence = row.of.pod.as_ref().map(|pod| pod.coherence);
     match (row.of.transport, row.of.wait) {
+        _ if coherence == Some(Coherence::Software) => "pod, software",
+        _ if coherence == Some(Coherence::Hardware) => "pod, hardware",
         _ if row.of.api == Api::Core => "blocking API",
         (Transport::NotNets, Some(Wait::Spin)) => "Wait::Spin",
         (Transport::NotNets, Some(Wait::Park)) => "Wait::Park",

@@ -3,6 +3,7 @@
 use super::Result;
 use super::case::{Api, Case, Transport, Wait, Work};
 use super::measure::{Effort, interleaved};
+use super::pod::{Pod, PodArgs};
 use super::progress::Progress;
 use super::sizes::Size;
 use super::table;
@@ -21,6 +22,9 @@ pub struct Args {
     /// Bytes of the request (64, 16k, 1m), or a distribution: tiny, fleet, tail, bulk. Several are measured in turns.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     payload: Vec<Size>,
+
+    #[command(flatten)]
+    pod: PodArgs,
 
     /// The level at which the caller sits.
     #[arg(long, default_value = "tonic")]
@@ -74,7 +78,11 @@ pub struct Args {
 /// Measures the case.
 pub async fn run(args: Args) -> Result {
     let progress = Progress::new();
-    let cases = cases(&args);
+    let pods = args.pod.pods(&[0])?;
+    let cases = cases(&args, &pods);
+    if args.pod.pod && !args.transport.contains(&Transport::NotNets) {
+        return Err("only --transport notnets leads through a pod".into());
+    }
     // Before anything is measured.
     cases.iter().try_for_each(Case::check)?;
     let effort = Effort { seconds: args.seconds, repeats: args.repeats };
@@ -90,7 +98,7 @@ pub async fn run(args: Args) -> Result {
     Ok(())
 }
 
-fn cases(args: &Args) -> Vec<Case> {
+fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
     let mut cases = Vec::new();
     for &size in &args.payload {
         let case = Case {
@@ -108,6 +116,7 @@ fn cases(args: &Args) -> Vec<Case> {
         };
         for &transport in &args.transport {
             match transport {
+                Transport::NotNets if args.pod.pod => cases.extend(in_pods(args, pods, &case)),
                 Transport::Floor => cases.push(Case::floor(args.work)),
                 Transport::NotNets => {
                     cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), ..case.clone() }));
@@ -117,4 +126,13 @@ fn cases(args: &Args) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// The case between hosts, in each way that was asked for.
+fn in_pods(args: &Args, pods: &[Pod], case: &Case) -> Vec<Case> {
+    let each = |pod: &Pod| {
+        let of = |wait: &Wait| Case { wait: Some(*wait), pod: Some(pod.clone()), ..case.clone() };
+        args.wait.iter().map(of).collect::<Vec<_>>()
+    };
+    pods.iter().flat_map(each).collect()
 }

@@ -21,6 +21,9 @@ pub fn run() -> Result {
     if let Some(core) = order.core {
         usage::stay_on(core)?;
     }
+    if let Some(place) = &order.place {
+        place.begin();
+    }
     let _orders = listen(order.directory.clone());
     let served = match order.transport {
         _ if order.api == Api::Core => core::serve(&order),
@@ -37,15 +40,13 @@ pub fn run() -> Result {
 async fn serve<C: Channel>(order: Serve) -> Result {
     let mut upstream = Vec::new();
     for address in &order.upstream {
-        let channel = C::connect(address, &order.directory, order.wait).await?;
+        let channel = C::connect(address, order.names(), order.wait).await?;
         upstream.push(BenchClient::new(channel).max_decoding_message_size(MOST));
     }
     let service = BenchServer::new(Service::new(upstream, order.spoil)).max_decoding_message_size(MOST);
     let ready = |address| answer(&Answer::Ready(address));
     // On a task of its own, so that a worker of the runtime (if it has any) runs it.
-    let serving = async move {
-        channel::serve(order.transport, order.wait, &order.directory, &order.name, service, ready).await
-    };
+    let serving = async move { channel::serve(&order, service, ready).await };
     tokio::spawn(serving).await?
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::case::Api;
 use super::figures::Row;
 use crate::number::number;
 
@@ -17,7 +16,7 @@ pub fn render(rows: &[Row]) -> String {
 fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "{:<8} {:<8} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}",
+        "{:<8} {:<13} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
         "case",
         "over",
         "wait",
@@ -35,11 +34,15 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         "server",
         "wakes",
         "preempt",
-        "others"
+        "others",
+        "lines"
     )?;
     for Row { of, figures, .. } in rows {
         let wait = of.wait.map_or_else(|| "-".to_owned(), |wait| wait.to_string());
-        let over = if of.api == Api::Core { of.api.to_string() } else { of.transport.to_string() };
+        let over = of.way();
+        let [to_servers, to_clients] =
+            [figures.lines_to_servers_per_call, figures.lines_to_clients_per_call].map(number);
+        let lines = of.pod.as_ref().map_or_else(|| "-".to_owned(), |_| format!("{to_servers}+{to_clients}"));
         let runtime = match (of.workers, of.pinned) {
             (0, false) => format!("1 × {}", of.connections),
             (0, true) => format!("1 × {} pin", of.connections),
@@ -48,7 +51,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<8} {over:<8} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}",
+            "{:<8} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
             of.work,
             of.size,
             of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),
@@ -64,6 +67,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
             number(figures.wake_ups_per_call),
             number(figures.preemptions_per_call),
             number(figures.disturbance),
+            lines,
         )?;
     }
     Ok(())

@@ -7,6 +7,7 @@ use notnets_memory::process::{PeerCredentials, peer_credentials};
 use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
+use super::pods::PodDoor;
 use crate::call::Role;
 use crate::clock;
 use crate::link::Socket;
@@ -29,6 +30,7 @@ pub type Admission = Box<dyn Fn(&PeerCredentials) -> bool + Send>;
 /// A server's door.
 pub struct Door {
     listener: Option<Listener>,
+    pod: Option<PodDoor>,
     /// Connections that have not said hello, and when they are let go of.
     silent: Vec<(Socket, u64)>,
     paused_until: u64,
@@ -40,19 +42,19 @@ pub struct Door {
 
 impl Door {
     pub fn new(
-        listener: Listener,
+        (listener, pod): (Option<Listener>, Option<PodDoor>),
         config: Config,
         admission: Admission,
         max_links: usize,
         stats: Stats,
     ) -> Self {
         let (silent, paused_until) = (Vec::new(), 0);
-        Self { listener: Some(listener), silent, paused_until, config, admission, max_links, stats }
+        Self { listener, pod, silent, paused_until, config, admission, max_links, stats }
     }
 
     /// Gives the name up.
     pub fn close(&mut self) {
-        self.listener = None;
+        (self.listener, self.pod) = (None, None);
         for (socket, _) in self.silent.drain(..) {
             refuse(&socket, Refusal::ShuttingDown, "the server shuts down");
         }
@@ -63,7 +65,8 @@ impl Door {
         let open = now >= self.paused_until && self.silent.len() < MOST;
         let interest = if open { PollFlags::IN } else { PollFlags::empty() };
         let listener = self.listener.iter().map(move |listener| PollFd::new(listener, interest));
-        listener.chain(self.silent.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::IN)))
+        let pod = self.pod.iter().map(|pod| PollFd::from_borrowed_fd(pod.event(), PollFlags::IN));
+        listener.chain(pod).chain(self.silent.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::IN)))
     }
 
     /// When to look even if nothing is ready.
@@ -82,6 +85,9 @@ impl Door {
         links: &mut Vec<Link>,
     ) {
         let knocks = self.listener.is_some() && ready.next() == Some(true);
+        if self.pod.is_some() && ready.next() == Some(true) {
+            self.take_from_pod(open, links);
+        }
         let silent = std::mem::take(&mut self.silent);
         for ((socket, until), speaks) in silent.into_iter().zip(ready.chain(std::iter::repeat(false))) {
             if speaks {
@@ -145,10 +151,27 @@ impl Door {
         Some(link)
     }
 
+    /// Takes who has come from other hosts.
+    fn take_from_pod(&mut self, open: usize, links: &mut Vec<Link>) {
+        let Some(mut pod) = self.pod.take() else { return };
+        let established = pod.take(self.config, |peer, more| self.admit_peer(peer, open + more));
+        self.pod = Some(pod);
+        for established in established {
+            if let Ok(link) = Link::new(Role::Server, self.config.limits, established) {
+                self.stats.link_opened();
+                links.push(link);
+            }
+        }
+    }
+
     fn admit(&self, socket: &Socket, links: usize) -> Result<(), (Refusal, &'static str)> {
         let peer = peer_credentials(socket);
         let peer = peer.map_err(|_| (Refusal::Resources, "the server can't tell who you are"))?;
-        if !(self.admission)(&peer) {
+        self.admit_peer(&peer, links)
+    }
+
+    fn admit_peer(&self, peer: &PeerCredentials, links: usize) -> Result<(), (Refusal, &'static str)> {
+        if !(self.admission)(peer) {
             return Err((Refusal::Identity, "your uid is not admitted by the server"));
         }
         if links >= self.max_links {

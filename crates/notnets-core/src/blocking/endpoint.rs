@@ -6,7 +6,7 @@ use notnets_memory::lane::Geometry;
 use rustix::event::{PollFd, PollFlags};
 
 use super::waiting::sleep;
-use super::{Client, Error};
+use super::{Client, Error, pods};
 use crate::call::Role;
 use crate::clock;
 use crate::limits::Limits;
@@ -36,40 +36,42 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     directory: Directory,
-    pod: Option<Name>,
-    name: Name,
-    config: Config,
+    uri: Uri,
+    limits: Limits,
+    geometry: Option<Geometry>,
     connect_timeout: Duration,
     pub(super) wait: Wait,
     pub(super) max_message_size: usize,
 }
 
 impl Endpoint {
-    /// The server of a URI like `notnets:///inventory`, or `notnets://pod0/inventory` in a pod, by the
+    /// The server of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`, in the
     /// rendezvous directory that the environment calls for.
     ///
     /// # Errors
     /// When it is no `notnets:` URI.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        let uri: Uri = uri.as_ref().parse()?;
-        let here = Self::at(Directory::from_env(), uri.name().clone());
-        Ok(Self { pod: uri.pod().cloned(), ..here })
+        Ok(Self::of(Directory::from_env(), uri.as_ref().parse()?))
     }
 
     /// The server of a name in a directory.
     pub fn at(directory: Directory, name: Name) -> Self {
+        Self::of(directory, Uri::on_host(name))
+    }
+
+    fn of(directory: Directory, uri: Uri) -> Self {
         Self {
             directory,
-            pod: None,
-            name,
-            config: Config::default(),
+            uri,
+            limits: Limits::default(),
+            geometry: None,
             connect_timeout: Duration::from_secs(5),
             wait: Wait::default(),
             max_message_size: super::MAX_MESSAGE_SIZE,
         }
     }
 
-    /// Looks for the name in this directory.
+    /// Looks for the name in this directory, or for the agent of its pod.
     pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
         self.directory = Directory::at(path);
         self
@@ -83,13 +85,13 @@ impl Endpoint {
 
     /// What the client is willing to receive.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
+        self.limits = limits;
         self
     }
 
     /// The sizes of its first segment.
     pub fn geometry(mut self, geometry: Geometry) -> Self {
-        self.config.geometry = geometry;
+        self.geometry = Some(geometry);
         self
     }
 
@@ -115,18 +117,61 @@ impl Endpoint {
     }
 
     pub(super) fn dial(&self) -> Result<Link, Error> {
-        self.config.limits.check()?;
-        let established = match &self.pod {
-            None => self.dial_here(),
-            Some(pod) => self.dial_in_pod(pod),
+        self.limits.check()?;
+        let established = match self.uri.pod() {
+            Some(pod) => self.dial_in_pod(pod)?,
+            None => self.dial_on_host()?,
         };
-        Link::new(Role::Client, self.config.limits, established?).map_err(Error::io("tell forks by a page"))
+        Link::new(Role::Client, self.limits, established).map_err(Error::io("tell forks by a page"))
     }
 
-    fn dial_here(&self) -> Result<Established, Error> {
+    /// To the nearest of those who serve the name in the pod, or to the next if that is gone or refuses.
+    fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
+        let (name, deadline) = (self.uri.name(), Instant::now() + self.connect_timeout);
+        let member = Member::of(&self.directory, pod, deadline).map_err(|source| self.in_pod(source))?;
+        let places = member.resolve(name, deadline).map_err(|source| self.in_pod(source))?;
+        let (mut places, mut failed) = (places.into_iter(), None);
+        while let Some(place) = places.next() {
+            match self.dial_place(&member, place, share(deadline, places.len())) {
+                Ok(established) => return Ok(established),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.in_pod(member.no_service(name))))
+    }
+
+    /// To one of them: on the own host as to any server here, else through the region.
+    fn dial_place(&self, member: &Member, place: Address, until: Instant) -> Result<Established, Error> {
+        let name = self.uri.name();
+        loop {
+            match member.connect_here(&self.directory, place, name) {
+                Ok(None) => break,
+                Err(_) if Instant::now() >= until => return Err(self.in_pod(PodError::TimedOut)),
+                Err(_busy) => std::thread::sleep(PAUSE),
+                Ok(Some(socket)) => {
+                    let until = clock::after(until.saturating_duration_since(Instant::now()));
+                    let shaken = self.shake_hands(socket.into(), until);
+                    let shaken = shaken.map_err(|source| Error::Link { name: name.clone(), source })?;
+                    let link = shaken.ok_or_else(|| self.in_pod(PodError::TimedOut))?;
+                    // The next link is looked for in the same pod.
+                    return Ok(Established { member: Some(member.clone()), ..link });
+                }
+            }
+        }
+        let config = Config { limits: self.limits, geometry: pods::geometry(self.geometry) };
+        let dialled = member.dial_at(place, name, config, super::USER_AGENT, until);
+        dialled.map_err(|source| self.in_pod(source))
+    }
+
+    fn in_pod(&self, source: PodError) -> Error {
+        Error::Pod { uri: self.uri.clone(), source }
+    }
+
+    fn dial_on_host(&self) -> Result<Established, Error> {
+        let name = self.uri.name();
         let until = clock::after(self.connect_timeout);
         loop {
-            let error = match self.directory.connect(&self.name) {
+            let error = match self.directory.connect(name) {
                 Ok(socket) => match self.shake_hands(socket.into(), until) {
                     Ok(Some(established)) => return Ok(established),
                     Ok(None) => return Err(self.timed_out()),
@@ -136,7 +181,7 @@ impl Endpoint {
                     {
                         None
                     }
-                    Err(source) => return Err(Error::Link { name: self.name.clone(), source }),
+                    Err(source) => return Err(Error::Link { name: name.clone(), source }),
                 },
                 Err(busy @ RendezvousError::Busy { .. }) => Some(busy),
                 Err(error) => return Err(error.into()),
@@ -148,53 +193,14 @@ impl Endpoint {
         }
     }
 
-    /// To the nearest of those who serve the name in the pod, or to the next if that is gone or refuses.
-    fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
-        let deadline = Instant::now() + self.connect_timeout;
-        let member = Member::of(&self.directory, pod, deadline).map_err(|source| self.in_pod(source))?;
-        let places = member.resolve(&self.name, deadline).map_err(|source| self.in_pod(source))?;
-        let (mut places, mut failed) = (places.into_iter(), None);
-        while let Some(place) = places.next() {
-            match self.dial_place(&member, place, share(deadline, places.len())) {
-                Ok(established) => return Ok(established),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(failed.unwrap_or_else(|| self.in_pod(member.no_service(&self.name))))
-    }
-
-    /// To one of them: on the own host as to any server here, else through the region.
-    fn dial_place(&self, member: &Member, place: Address, until: Instant) -> Result<Established, Error> {
-        loop {
-            match member.connect_here(&self.directory, place, &self.name) {
-                Ok(None) => break,
-                Err(_) if Instant::now() >= until => return Err(self.in_pod(PodError::TimedOut)),
-                Err(_busy) => std::thread::sleep(PAUSE),
-                Ok(Some(socket)) => {
-                    let until = clock::after(until.saturating_duration_since(Instant::now()));
-                    let shaken = self.shake_hands(socket.into(), until);
-                    let shaken = shaken.map_err(|source| Error::Link { name: self.name.clone(), source })?;
-                    let link = shaken.ok_or_else(|| self.in_pod(PodError::TimedOut))?;
-                    // The next link is looked for in the same pod.
-                    return Ok(Established { member: Some(member.clone()), ..link });
-                }
-            }
-        }
-        let dialled = member.dial_at(place, &self.name, self.config, super::USER_AGENT, until);
-        dialled.map_err(|source| self.in_pod(source))
-    }
-
-    fn in_pod(&self, source: PodError) -> Error {
-        Error::InPod { name: self.name.clone(), source: Box::new(source) }
-    }
-
     fn timed_out(&self) -> Error {
-        Error::Timeout { name: self.name.clone(), after: self.connect_timeout }
+        Error::Timeout { name: self.uri.name().clone(), after: self.connect_timeout }
     }
 
     /// `None` when the server has not answered in time.
     fn shake_hands(&self, socket: Socket, until: u64) -> Result<Option<Established>, LinkError> {
-        let dialing = Dialing::start(socket, self.config, self.name.as_str(), super::USER_AGENT)?;
+        let config = Config { limits: self.limits, geometry: self.geometry.unwrap_or_default() };
+        let dialing = Dialing::start(socket, config, self.uri.name().as_str(), super::USER_AGENT)?;
         loop {
             match dialing.socket().receive() {
                 Ok(answer) => return dialing.finish(answer).map(Some),
@@ -206,14 +212,5 @@ impl Endpoint {
             }
             sleep(&mut [PollFd::new(dialing.socket(), PollFlags::IN)], Some(until));
         }
-    }
-}
-
-/// The name in a URI, if it is one of this host.
-pub(super) fn name_on_this_host(uri: &str) -> Result<Name, Error> {
-    let uri: Uri = uri.parse()?;
-    match uri.pod() {
-        None => Ok(uri.name().clone()),
-        Some(_) => Err(Error::Pod(uri)),
     }
 }

@@ -20,19 +20,13 @@ pub enum Error {
     /// No `notnets:` URI.
     #[error(transparent)]
     Uri(#[from] UriError),
-    /// A server of a pod's name.
-    #[error(
-        "{} is in a pod: servers of the blocking API serve names of this host only, as notnets:///{}; `notnets::Server` serves both",
-        .0, .0.name()
-    )]
-    Pod(Uri),
-    /// In a pod: no agent, nobody who serves the name, …
-    #[error("no link to {name} in the pod: {source}")]
-    InPod {
-        /// The name that was dialled.
-        name: Name,
+    /// In a pod: no agent, no such name on any host, no memory, …
+    #[error("no link to {uri}: {source}")]
+    Pod {
+        /// What was dialled or served.
+        uri: Uri,
         /// What went wrong.
-        source: Box<PodError>,
+        source: PodError,
     },
     /// In the rendezvous directory: no such name, a name in use, no permission, …
     #[error(transparent)]
@@ -79,10 +73,11 @@ impl Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. } => {
+            Error::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. }
+            | Error::Pod { source: PodError::LinkRefused { reason: Refusal::Identity, .. }, .. } => {
                 Code::PERMISSION_DENIED
             }
-            Error::Uri(_) | Error::Pod(_) | Error::Limits(_) => Code::INVALID_ARGUMENT,
+            Error::Uri(_) | Error::Limits(_) => Code::INVALID_ARGUMENT,
             _ => Code::UNAVAILABLE,
         };
         Self { retry_safe: true, ..Self::new(code, error.to_string()) }

@@ -40,6 +40,11 @@
 //! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread that
 //! spins and shares its core is slower than one that sleeps.
 //!
+//! # Pods
+//!
+//! `notnets://pod0/shout` is the name of a service in a pod ([`crate::pod`]): client and server find each other by
+//! the agents of their hosts, and are then the same. The rendezvous directory is where the agent listens.
+//!
 //! # What ends a call
 //!
 //! Its reply; its deadline, on both sides; the end of the other process, which is seen within 0.1 ms by who
@@ -58,6 +63,7 @@ mod error;
 mod handler;
 mod link;
 mod message;
+mod pods;
 mod server;
 mod serving;
 mod status;

@@ -8,18 +8,17 @@ use notnets_memory::process::PeerCredentials;
 use rustix::event::{PollFd, PollFlags};
 
 use super::accept::{Admission, Door};
-use super::endpoint::name_on_this_host;
 use super::handler::{App, Handler};
 use super::serving::Serving;
 use super::waiting::{Next, Waiting, is_ready, sleep};
-use super::{Error, Reply, Request, Status, Stopper};
+use super::{Error, Reply, Request, Status, Stopper, pods};
 use crate::clock;
 use crate::code::Code;
 use crate::limits::Limits;
 use crate::link::handshake::Config;
 use crate::link::rendezvous::Directory;
 use crate::link::stats::Stats;
-use crate::name::Name;
+use crate::name::{Name, Uri};
 use crate::wait::Wait;
 
 /// A client that is told to go away has so long to answer. Until then what it sends is taken; one that
@@ -29,7 +28,8 @@ const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How a [`Server`] is made.
 pub struct Builder {
     directory: Directory,
-    config: Config,
+    limits: Limits,
+    geometry: Option<Geometry>,
     wait: Wait,
     max_message_size: usize,
     max_links: usize,
@@ -41,7 +41,8 @@ impl Default for Builder {
         let own = rustix::process::geteuid().as_raw();
         Self {
             directory: Directory::from_env(),
-            config: Config::default(),
+            limits: Limits::default(),
+            geometry: None,
             wait: Wait::default(),
             max_message_size: super::MAX_MESSAGE_SIZE,
             max_links: 1024,
@@ -57,7 +58,7 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Serves the name in this directory, not in the environment's.
+    /// Serves the name in this directory, or looks there for the agent of its pod; not in the environment's.
     pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
         self.directory = Directory::at(path);
         self
@@ -71,13 +72,13 @@ impl Builder {
 
     /// What the server is willing to receive on each link.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
+        self.limits = limits;
         self
     }
 
     /// The sizes of its first segment on each link.
     pub fn geometry(mut self, geometry: Geometry) -> Self {
-        self.config.geometry = geometry;
+        self.geometry = Some(geometry);
         self
     }
 
@@ -99,27 +100,37 @@ impl Builder {
         self
     }
 
-    /// Takes the name of a URI like `notnets:///inventory`. Clients can connect from now on; they are
-    /// answered once [`Server::serve`] runs.
+    /// Takes the name of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`.
+    /// Clients can connect from now on, in a pod as soon as the name has got around; they are answered once [`Server::serve`] runs.
     ///
     /// # Errors
     /// When the name is in use, or the directory doesn't permit it.
     pub fn bind(self, uri: impl AsRef<str>) -> Result<Server, Error> {
-        let name = name_on_this_host(uri.as_ref())?;
-        self.bind_name(&name)
+        self.bind_uri(&uri.as_ref().parse()?)
     }
 
-    /// Takes a name.
+    /// Takes a name on this host.
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
     pub fn bind_name(self, name: &Name) -> Result<Server, Error> {
-        self.config.limits.check()?;
+        self.bind_uri(&Uri::on_host(name.clone()))
+    }
+
+    fn bind_uri(self, uri: &Uri) -> Result<Server, Error> {
+        self.limits.check()?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let stats = Stats::new(since)?;
         let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
-        let listener = self.directory.listen(name)?;
-        let door = Door::new(listener, self.config, self.admission, self.max_links, stats);
+        let (ways, geometry) = match uri.pod() {
+            None => ((Some(self.directory.listen(uri.name())?), None), self.geometry.unwrap_or_default()),
+            Some(pod) => {
+                let door = pods::PodDoor::open(&self.directory, pod, uri.name())?;
+                ((door.listen_here(&self.directory), Some(door)), pods::geometry(self.geometry))
+            }
+        };
+        let config = Config { limits: self.limits, geometry };
+        let door = Door::new(ways, config, self.admission, self.max_links, stats);
         let (wait, max_message_size) = (self.wait, self.max_message_size);
         Ok(Server { door, wait, max_message_size, stopper })
     }

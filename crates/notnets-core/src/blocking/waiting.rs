@@ -48,6 +48,8 @@ impl Waiting {
         if self.looks >= LOOKS {
             self.budget.arrived(clock::now);
             self.sockets_at = 0;
+        } else {
+            self.budget.at_once();
         }
         self.looks = 0;
         self.busy += 1;

@@ -80,11 +80,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if id <= self.last {
             return Err(Violation::State(id, frame.kind));
         }
-        let (mut head, data) = self.fetch(frame)?;
+        let fetched = self.fetch(frame)?;
+        let cost = fetched.cost();
+        let (mut head, data) = fetched.divide();
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut head).map_err(metadata::BadHead::from)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
-        let cost = if data.is_empty() { 0 } else { charge(data.len()) };
         self.spend_link_credit(id, cost)?;
         self.last = id;
         if self.draining || self.streams.len() >= self.own.streams as usize {
@@ -98,15 +99,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         let now = self.clock.filter(|_| frame.argument != 0).map_or(0, |clock| clock());
         let deadline = (frame.argument != 0).then_some(frame.argument.saturating_add(now));
-        let mut stream = Stream::new(None, deadline, self.own.stream_window, self.peer.stream_window);
-        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        let window = u64::from(self.own.stream_window);
+        let credit = window.checked_sub(cost).ok_or(Violation::Window(id))?;
+        let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
+        (stream.deadline, stream.receive.credit) = (deadline, credit);
         if !data.is_empty() {
             stream.receive.queue.push(data);
         }
         if frame.end {
             stream.receive.end = Some(End::Requests);
         }
-        self.streams.insert(id, stream);
         self.active += 1;
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
@@ -122,9 +124,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_response(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(frame)?;
+        let fetched = self.fetch(frame)?;
+        let cost = fetched.cost();
+        let (head, data) = fetched.divide();
         let metadata = metadata::read(head, &mut self.receive_strings)?;
-        let cost = if data.is_empty() { 0 } else { charge(data.len()) };
         self.spend_link_credit(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
             self.give_link_credit(cost);
@@ -156,13 +159,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_data(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let client = self.role == Role::Client;
-        let (head, data) = self.fetch(frame)?;
+        let fetched = self.fetch(frame)?;
+        let cost = fetched.cost();
+        let (head, data) = fetched.divide();
         // The client's end is told by an END here, the server's by its trailers.
         let pointless = data.is_empty() && !frame.end;
         if !head.is_empty() || pointless || (client && frame.end) {
             return Err(Violation::State(id, frame.kind));
         }
-        let cost = if data.is_empty() { 0 } else { charge(data.len()) };
         self.spend_link_credit(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
             self.give_link_credit(cost);
@@ -184,7 +188,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_trailers(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(frame)?;
+        let (head, data) = self.fetch(frame)?.divide();
         let metadata = metadata::read(head, &mut self.receive_strings)?;
         if !data.is_empty() {
             return Err(Violation::State(id, frame.kind));
@@ -322,7 +326,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
     /// limit is not copied: a block can be much larger than what was granted.
     #[inline]
-    fn fetch(&mut self, frame: &Frame) -> Result<(Bytes, Bytes), Violation> {
+    fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
         let restored = if frame.message { PREFIX } else { 0 };
         let (split, data) = (frame.payload.head_len(), frame.payload.data_len() + restored);
         if split > self.own.metadata_bytes as usize {
@@ -331,23 +335,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
             return Err(Violation::Window(frame.stream));
         }
-        match &frame.payload {
+        let bytes = match &frame.payload {
             Payload::Inline { bytes, len, .. } => {
-                let (head, data) = bytes[..*len as usize].split_at(split);
-                let data = if frame.message { with_prefix(data) } else { Bytes::copy_from_slice(data) };
-                let head = if head.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(head) };
-                Ok((head, data))
+                let bytes = &bytes[..*len as usize];
+                if frame.message { with_prefix(bytes, split) } else { bytes.to_vec() }
             }
             Payload::Reference(reference) => {
                 self.lanes.check(reference)?;
                 let mut copy = vec![0; reference.length as usize];
                 self.lanes.read(reference, &mut copy)?;
                 self.lanes.release(reference);
-                let mut head = Bytes::from(copy);
-                let data = head.split_off(split);
-                Ok((head, if frame.message { with_prefix(&data) } else { data }))
+                if frame.message { with_prefix(&copy, split) } else { copy }
             }
-        }
+        };
+        Ok(Fetched { bytes, split })
     }
 
     #[inline]
@@ -393,13 +394,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// What of a stream is at hand: its next data, and its end if that is all.
     pub fn take_at_hand(&mut self, stream: u64) -> AtHand {
-        let data = match self.take(stream) {
-            Received::Data(data) => Some(data),
-            Received::End(end) => return AtHand { data: None, end: Some(end) },
-            Received::Pending => None,
+        let data = self.take_data(stream);
+        let Some(entry) = self.streams.get(stream) else {
+            return AtHand { data, end: Some(End::Failed(gone())) };
         };
-        let receive = self.streams.get(stream).map(|entry| &entry.receive);
-        let end = receive.filter(|receive| receive.queue.is_empty()).and_then(|receive| receive.end.clone());
+        let receive = &entry.receive;
+        let end = if receive.queue.is_empty() { receive.end.clone() } else { None };
         AtHand { data, end }
     }
 
@@ -417,12 +417,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// The next data of a stream, or its end. Taking data gives the peer credit for more.
     #[inline]
     pub fn take(&mut self, stream: u64) -> Received {
-        let Some(entry) = self.streams.get_mut(stream) else {
-            return Received::End(End::Failed(gone()));
-        };
-        let Some(data) = entry.receive.queue.pop() else {
-            return entry.receive.end.clone().map_or(Received::Pending, Received::End);
-        };
+        if let Some(data) = self.take_data(stream) {
+            return Received::Data(data);
+        }
+        match self.streams.get(stream) {
+            Some(entry) => entry.receive.end.clone().map_or(Received::Pending, Received::End),
+            None => Received::End(End::Failed(gone())),
+        }
+    }
+
+    #[inline]
+    fn take_data(&mut self, stream: u64) -> Option<Bytes> {
+        let entry = self.streams.get_mut(stream)?;
+        let data = entry.receive.queue.pop()?;
         let cost = charge(data.len());
         if entry.receive.end.is_none() {
             entry.receive.taken += cost;
@@ -432,21 +439,48 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
         }
         self.give_link_credit(cost);
-        if !self.control.is_empty() {
-            self.flush();
-        }
-        Received::Data(data)
+        self.flush();
+        Some(data)
     }
 }
 
-/// A message as it was before its prefix was left out.
+/// Head and data of a frame, one behind the other.
+struct Fetched {
+    bytes: Vec<u8>,
+    split: usize,
+}
+
+impl Fetched {
+    /// What the data cost.
+    #[inline]
+    fn cost(&self) -> u64 {
+        match self.bytes.len() - self.split {
+            0 => 0,
+            data => charge(data),
+        }
+    }
+
+    /// Head and data. Most frames have only one of them: then nothing is divided.
+    #[inline]
+    fn divide(self) -> (Bytes, Bytes) {
+        let mut bytes = Bytes::from(self.bytes);
+        match self.split {
+            0 => (Bytes::new(), bytes),
+            split => (bytes.split_to(split), bytes),
+        }
+    }
+}
+
+/// What a message's frame held before the message's prefix was left out.
 #[inline]
-fn with_prefix(message: &[u8]) -> Bytes {
-    let mut whole = Vec::with_capacity(PREFIX + message.len());
+fn with_prefix(bytes: &[u8], split: usize) -> Vec<u8> {
+    let (head, message) = bytes.split_at(split);
+    let mut whole = Vec::with_capacity(bytes.len() + PREFIX);
+    whole.extend_from_slice(head);
     // It is within the windows, which are numbers of 32 bits.
     whole.extend_from_slice(&prefix(message.len() as u32));
     whole.extend_from_slice(message);
-    whole.into()
+    whole
 }
 
 fn gone() -> Failure {

@@ -318,7 +318,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Takes out all that was given with streams, when the link is broken.
     pub fn take_users(&mut self) -> Vec<T> {
-        self.streams.values_mut().filter_map(|stream| stream.user.take()).collect()
+        let ids: Vec<u64> = self.streams.ids().collect();
+        ids.into_iter().filter_map(|id| self.streams.get_mut(id)?.user.take()).collect()
     }
 
     /// What the peer did that it must not do. The link has to be closed then.
@@ -421,7 +422,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Ends a stream in both directions with a status for the peer. Its application is done with it.
     pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
-        self.events.extend(entry.user.take().map(Event::Over));
+        if let Some(user) = entry.user.take() {
+            self.events.push_back(Event::Over(user));
+        }
         if !entry.resetting {
             // Somebody may still read it.
             entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
@@ -506,7 +509,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             if let Some(deadline) = entry.deadline {
                 self.deadlines.remove(&(deadline, stream));
             }
-            self.events.extend(entry.user.map(Event::Over));
+            if let Some(user) = entry.user {
+                self.events.push_back(Event::Over(user));
+            }
         }
         // It may have been told of room that it does not need any more.
         self.wake_queued();

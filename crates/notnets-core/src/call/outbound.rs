@@ -7,7 +7,6 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::stream::Stream;
 use super::{Connection, Event, HeadError, Opened, Role, Sent};
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
@@ -62,11 +61,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         };
         self.last = stream;
         self.active += 1;
-        let mut entry = Stream::new(user.take(), deadline, self.own.stream_window, self.peer.stream_window);
+        let entry = self.streams.insert(stream, self.own.stream_window, self.peer.stream_window);
+        (entry.user, entry.deadline) = (user.take(), deadline);
         entry.send.credit -= cost;
         entry.send.ended = end && !data.has_remaining();
         entry.request_at = self.lanes.pushed();
-        self.streams.insert(stream, entry);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, stream));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::streams::Removed;
 use crate::code::Code;
 use crate::metadata::Metadata;
 
@@ -143,23 +144,42 @@ pub(super) struct Send {
 }
 
 impl<T> Stream<T> {
-    #[inline]
-    pub fn new(user: Option<T>, deadline: Option<u64>, receive_window: u32, send_window: u32) -> Self {
+    /// Room for one.
+    pub fn vacant() -> Self {
         Self {
-            user,
+            user: None,
             resetting: false,
-            counted: true,
+            counted: false,
             receive: Receive {
                 head: None,
                 head_seen: false,
                 queue: Queue::default(),
                 end: None,
-                credit: receive_window.into(),
+                credit: 0,
                 taken: 0,
             },
-            send: Send { credit: send_window.into(), ended: false, queued: false, starved: false },
-            deadline,
+            send: Send { credit: 0, ended: false, queued: false, starved: false },
+            deadline: None,
             request_at: 0,
         }
+    }
+
+    /// What is vacant becomes a stream.
+    #[inline]
+    pub fn begin(&mut self, receive_window: u32, send_window: u32) {
+        let Self { resetting, counted, receive, send, request_at, .. } = self;
+        (*resetting, *counted, *request_at) = (false, true, 0);
+        (receive.head_seen, receive.credit, receive.taken) = (false, receive_window.into(), 0);
+        *send = Send { credit: send_window.into(), ended: false, queued: false, starved: false };
+    }
+
+    /// A stream becomes vacant.
+    #[inline]
+    pub fn end(&mut self) -> Removed<T> {
+        let receive = &mut self.receive;
+        receive.head = None;
+        receive.end = None;
+        receive.queue = Queue::default();
+        Removed { user: self.user.take(), deadline: self.deadline.take() }
     }
 }

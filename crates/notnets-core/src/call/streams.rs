@@ -1,73 +1,120 @@
 //! A link's streams, by their ids.
 //!
-//! One of them lies beside the table: where calls come one after the other it is the only one, and
-//! finding it takes no hashing.
+//! They lie in slots that are used again and again: a stream has a few hundred bytes, and moving it would
+//! cost more than most of what is done with it. One of them has a slot of its own: where calls come one
+//! after the other it is the only one, and finding it takes no hashing.
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::stream::Stream;
 
+/// More slots than this are given back when they are not used.
+const KEPT: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Streams<T> {
-    /// Its id is 0 when there is none.
-    first: (u64, Option<Stream<T>>),
-    others: HashMap<u64, Stream<T>>,
+    /// The stream in the first slot, or 0.
+    first: u64,
+    slots: Vec<Stream<T>>,
+    /// The slots of the others.
+    others: HashMap<u64, u32>,
+    free: Vec<u32>,
+}
+
+/// What is left of a stream that was removed.
+#[derive(Debug)]
+pub(super) struct Removed<T> {
+    pub user: Option<T>,
+    pub deadline: Option<u64>,
 }
 
 impl<T> Streams<T> {
     pub fn new() -> Self {
-        Self { first: (0, None), others: HashMap::new() }
+        Self { first: 0, slots: vec![Stream::vacant()], others: HashMap::new(), free: Vec::new() }
     }
 
+    /// A new stream, with what each side may send at first.
     #[inline]
-    pub fn insert(&mut self, id: u64, stream: Stream<T>) {
+    pub fn insert(&mut self, id: u64, receive_window: u32, send_window: u32) -> &mut Stream<T> {
         debug_assert!(id != 0 && !self.contains(id), "ids are never used again");
-        if self.first.0 == 0 {
-            self.first = (id, Some(stream));
+        let slot = if self.first == 0 {
+            self.first = id;
+            0
         } else {
-            self.others.insert(id, stream);
+            self.insert_other(id)
+        };
+        let stream = &mut self.slots[slot];
+        stream.begin(receive_window, send_window);
+        stream
+    }
+
+    fn insert_other(&mut self, id: u64) -> usize {
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if slot as usize == self.slots.len() {
+            self.slots.push(Stream::vacant());
         }
+        self.others.insert(id, slot);
+        slot as usize
+    }
+
+    /// Forgets a stream, and drops what nobody has taken of it.
+    #[inline]
+    pub fn remove(&mut self, id: u64) -> Option<Removed<T>> {
+        if id == 0 {
+            return None;
+        }
+        if self.first == id {
+            self.first = 0;
+            return Some(self.slots[0].end());
+        }
+        let slot = self.others.remove(&id)?;
+        let removed = self.slots[slot as usize].end();
+        if self.others.is_empty() && self.slots.len() > KEPT {
+            self.slots.truncate(1);
+            self.slots.shrink_to(KEPT);
+            self.free = Vec::new();
+        } else {
+            self.free.push(slot);
+        }
+        Some(removed)
     }
 
     #[inline]
-    pub fn remove(&mut self, id: u64) -> Option<Stream<T>> {
-        if self.first.0 == id {
-            self.first.0 = 0;
-            return self.first.1.take();
+    fn slot(&self, id: u64) -> Option<usize> {
+        match id {
+            0 => None,
+            _ if self.first == id => Some(0),
+            _ => self.others.get(&id).map(|slot| *slot as usize),
         }
-        self.others.remove(&id)
     }
 
     #[inline]
     pub fn get(&self, id: u64) -> Option<&Stream<T>> {
-        if self.first.0 == id { self.first.1.as_ref() } else { self.others.get(&id) }
+        self.slot(id).map(|slot| &self.slots[slot])
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: u64) -> Option<&mut Stream<T>> {
-        if self.first.0 == id { self.first.1.as_mut() } else { self.others.get_mut(&id) }
+        self.slot(id).map(|slot| &mut self.slots[slot])
     }
 
     #[inline]
     pub fn contains(&self, id: u64) -> bool {
-        self.get(id).is_some()
+        self.slot(id).is_some()
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.others.len() + usize::from(self.first.0 != 0)
+        self.others.len() + usize::from(self.first != 0)
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Stream<T>> {
-        self.first.1.iter().chain(self.others.values())
-    }
-
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Stream<T>> {
-        self.first.1.iter_mut().chain(self.others.values_mut())
+        self.ids().filter_map(|id| self.get(id))
     }
 
     pub fn ids(&self) -> impl Iterator<Item = u64> {
-        self.first.1.iter().map(|_| self.first.0).chain(self.others.keys().copied())
+        let first = Some(self.first).filter(|id| *id != 0);
+        first.into_iter().chain(self.others.keys().copied())
     }
 }
 
@@ -76,6 +123,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::call::stream::End;
 
     #[test]
     fn is_a_map() {
@@ -87,10 +135,15 @@ mod tests {
             // Between one and ten of them.
             while model.len() > random % 10 {
                 let gone = *model.keys().nth(random % model.len()).expect("is one of them");
-                assert_eq!(streams.remove(gone).and_then(|stream| stream.user), model.remove(&gone));
+                let removed = streams.remove(gone).expect("it is there");
+                assert_eq!((removed.user, removed.deadline), (model.remove(&gone), Some(gone)));
                 assert!(streams.remove(gone).is_none() && !streams.contains(gone));
             }
-            streams.insert(id, Stream::new(Some(random), None, 0, 0));
+            let stream = streams.insert(id, 7, 8);
+            assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
+            (stream.user, stream.deadline) = (Some(random), Some(id));
+            stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
+            stream.receive.end = Some(End::Requests);
             model.insert(id, random);
             assert_eq!(streams.len(), model.len());
             for (id, user) in &model {
@@ -102,8 +155,23 @@ mod tests {
             }
             let ids: std::collections::BTreeSet<_> = streams.ids().collect();
             assert!(ids.iter().eq(model.keys()));
-            assert_eq!((streams.values().count(), streams.values_mut().count()), (ids.len(), ids.len()));
+            assert_eq!(streams.values().count(), ids.len());
             assert!(streams.get(0).is_none());
         }
+    }
+
+    #[test]
+    fn the_slots_of_many_are_given_back() {
+        let mut streams = Streams::<()>::new();
+        for id in 1..10_000 {
+            streams.insert(id, 0, 0);
+        }
+        for id in 1..10_000 {
+            streams.remove(id);
+        }
+        assert!(streams.slots.len() == 1 && streams.slots.capacity() <= KEPT);
+        streams.insert(10_000, 0, 0);
+        streams.insert(10_001, 0, 0);
+        assert!(streams.contains(10_000) && streams.contains(10_001));
     }
 }

@@ -9,8 +9,8 @@
 
 mod turns;
 
-pub use turns::yield_core;
-use turns::{Turn, Turns};
+use turns::{Turn, Turns, Vain};
+pub use turns::{sockets_are_due, yield_core};
 
 /// How a link waits for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,11 +30,10 @@ const ANSWER: u64 = 150_000;
 /// Who waits for new work does not know that any comes: it polls for about as long as it takes to be
 /// woken instead, so that it never spends more than twice what the better choice would have cost.
 const WORK: u64 = 40_000;
-/// An answer takes less than this from a peer that polls. Who waits for longer yields its core now and
-/// then.
-const SOON: u64 = 10_000;
-/// Who had the core for so long while we waited has other work for it than our answer.
-const OTHER_WORK: u64 = 500_000;
+/// Who had the core for so long while we waited has other work for it than our answer: the kernel lets
+/// him have it for some 3 or 4 ms. Those who only poll or answer give it back sooner, even where there are
+/// many of them.
+const OTHER_WORK: u64 = 2_000_000;
 /// `Wait::Spin` gives up when nothing has come for so long.
 const LINGER: u64 = 100_000_000;
 /// One poll of a task spins at most so long before it lets other tasks run.
@@ -47,8 +46,8 @@ const LONGEST_PENALTY: u32 = 256;
 #[derive(Debug)]
 pub struct Budget {
     wait: Wait,
-    /// When the present wait began.
-    since: Option<u64>,
+    /// The present wait, if there is one.
+    since: Option<Vain>,
     /// So many waits park at once.
     parked_waits: u32,
     /// How many will after the next failure; doubles with each, and halves with each success.
@@ -88,8 +87,7 @@ impl Budget {
     /// Nothing is there at `now`: poll on, or park?
     #[inline]
     pub fn allows(&mut self, now: u64, what: For) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let waited = now.saturating_sub(since);
+        let waited = self.waited(now);
         self.limit = if what == For::Answer { ANSWER } else { WORK };
         match self.wait {
             Wait::Spin => waited < LINGER,
@@ -106,10 +104,10 @@ impl Budget {
     /// Polls for a moment from `now` on, unless others should have this thread or core.
     #[inline]
     pub fn poll(&mut self, now: u64, mut ready: impl FnMut() -> bool) -> Polled {
-        let since = *self.since.get_or_insert(now);
+        let waited = self.waited(now);
         let turn = match self.wait {
             Wait::Spin => Turn::Alone,
-            _ => self.turns.turn(now.saturating_sub(since) >= SOON),
+            _ => self.turns.turn(now, waited),
         };
         let ready = if turn == Turn::Alone { spin(ready) } else { ready() };
         match turn {
@@ -121,8 +119,6 @@ impl Budget {
 
     /// The core was yielded, and others had it for so long ([`yield_core`]).
     pub fn yielded(&mut self, away: u64) {
-        // Others took that time, not we.
-        self.since = self.since.map(|since| since + away);
         if away > OTHER_WORK {
             self.penalize();
         }
@@ -131,16 +127,29 @@ impl Budget {
     /// Something came.
     #[inline]
     pub fn arrived(&mut self, now: impl FnOnce() -> u64) {
+        let Some(mut wait) = self.since.take() else { return Turns::found() };
+        let in_time = self.parked_waits > 0 || wait.waited(now()) < self.limit;
         Turns::found();
-        let Some(since) = self.since.take() else { return };
         if self.parked_waits > 0 {
             self.parked_waits -= 1;
-        } else if now().saturating_sub(since) < self.limit {
+        } else if in_time {
             self.penalty = (self.penalty / 2).max(1);
         } else {
             // Polling lost the core in between: others have work for it.
             self.penalize();
         }
+    }
+
+    /// Something was there at once.
+    #[inline]
+    pub fn at_once(&mut self) {
+        Turns::found();
+    }
+
+    /// For how long the present wait has been in vain.
+    #[inline]
+    fn waited(&mut self, now: u64) -> u64 {
+        self.since.get_or_insert_default().waited(now)
     }
 
     fn penalize(&mut self) {
@@ -171,9 +180,12 @@ fn spin(mut ready: impl FnMut() -> bool) -> bool {
 mod tests {
     use super::*;
 
+    /// Of the clock.
+    const START: u64 = 1;
+
     /// Lets waits of that length pass; returns how many of them were polled.
     fn waits(budget: &mut Budget, n: usize, duration: u64) -> usize {
-        let mut now = 0;
+        let mut now = START;
         (0..n)
             .filter(|_| {
                 let polled = budget.allows(now, For::Answer);
@@ -210,8 +222,7 @@ mod tests {
     fn the_user_overrules() {
         assert_eq!(waits(&mut Budget::new(Wait::Park), 10, 100), 0);
         let mut spin = Budget::new(Wait::Spin);
-        assert!(
-            [0, LINGER - 1].iter().all(|now| spin.allows(*now, For::Work)) && !spin.allows(LINGER, For::Work)
-        );
+        assert!(spin.allows(START, For::Work) && spin.allows(START + LINGER - 1, For::Work));
+        assert!(!spin.allows(START + LINGER, For::Work));
     }
 }

@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
-use super::{Link, State, Waiters};
+use super::{Link, State, Waiters, poll_again};
 use crate::clock;
 use crate::wait::Polled;
 use crate::watch::{Watched, watch};
@@ -102,6 +102,8 @@ pub(crate) struct Driver<A> {
     timer: Pin<Box<Sleep>>,
     /// So many more polls look at the lanes only, unless something else is asked for.
     lanes_only: u32,
+    /// The last poll looked at the lanes before all else, and left the rest to this one.
+    looked_first: bool,
     requests: Vec<(Request, AtHand)>,
 }
 
@@ -125,6 +127,7 @@ impl<A: Accept> Driver<A> {
             pinged: Pinged { echo: 0, at: clock::now(), answered: true },
             timer: Box::pin(tokio::time::sleep(Duration::MAX)),
             lanes_only: 0,
+            looked_first: false,
             requests: Vec::new(),
         })
     }
@@ -315,9 +318,16 @@ impl<A: Accept> Driver<A> {
             self.lanes_only -= 1;
             // What has woken this task meanwhile was not looked at: it may not sleep before that.
             if !self.poll_lanes()? {
-                cx.waker().wake_by_ref();
+                poll_again(cx);
                 return Ok(());
             }
+        }
+        // Who has rung wants an answer, and nobody waits for the socket to be read.
+        self.looked_first = !self.looked_first && self.link.is_ready();
+        if self.looked_first {
+            self.poll_lanes()?;
+            cx.waker().wake_by_ref();
+            return Ok(());
         }
         let mut ended = self.poll_socket(cx);
         if ended.is_pending() {
@@ -336,7 +346,7 @@ impl<A: Accept> Driver<A> {
         let may_sleep = self.poll_lanes()?;
         self.lanes_only = if may_sleep { 0 } else { POLLS_BETWEEN };
         if !may_sleep {
-            cx.waker().wake_by_ref();
+            poll_again(cx);
         }
         Ok(())
     }

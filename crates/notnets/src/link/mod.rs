@@ -13,6 +13,8 @@ mod tests;
 mod waiters;
 mod wakes;
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -213,7 +215,8 @@ impl Link {
                 if rounds < MOST_ROUNDS {
                     continue;
                 }
-                state.will_poll_again(stream, cx.waker());
+                state.will_poll_again(stream);
+                poll_again(cx);
                 break;
             }
             let now = clock::now();
@@ -221,15 +224,16 @@ impl Link {
                 state.poller = Some(stream);
                 match state.poll(now) {
                     Polled::Ready => continue,
-                    Polled::Nothing => {}
+                    Polled::Nothing => poll_again(cx),
                     Polled::Yield => {
                         state = self.yield_core(state);
                         if let Some(found) = check(&mut state) {
                             return self.found(state, stream, found);
                         }
+                        poll_again(cx);
                     }
                 }
-                state.will_poll_again(stream, cx.waker());
+                state.will_poll_again(stream);
                 break;
             }
             state.stop_polling(stream);
@@ -305,10 +309,26 @@ impl Link {
         self.lock().connection.is_draining()
     }
 
+    /// Has the peer pushed anything that nobody has taken?
+    fn is_ready(&self) -> bool {
+        let mut state = self.lock();
+        state.broken.is_none() && state.connection.lanes().is_ready()
+    }
+
     /// Can calls be opened?
     pub(crate) fn is_usable(&self) -> bool {
         let state = self.lock();
         state.broken.is_none() && !state.connection.is_draining()
+    }
+}
+
+/// Wakes this task again after the others. Where it is long until then, the runtime looks at its sockets
+/// first: links of the thread that are parked may have been rung.
+pub(crate) fn poll_again(cx: &mut Context<'_>) {
+    if wait::sockets_are_due() {
+        let _pending = pin!(tokio::task::yield_now()).poll(cx);
+    } else {
+        cx.waker().wake_by_ref();
     }
 }
 
@@ -453,8 +473,7 @@ impl State {
     }
 
     /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
-    fn will_poll_again(&mut self, stream: u64, waker: &Waker) {
-        waker.wake_by_ref();
+    fn will_poll_again(&mut self, stream: u64) {
         self.poller = Some(stream);
         self.polls += 1;
         if self.watch.is_none() {

@@ -80,7 +80,9 @@ async fn a_server_in_a_container() {
     println!("the call ended {took:?} after the kill");
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(took < AT_ONCE, "{took:?}");
-    // Somebody else can have the name, inside or out.
+    // Somebody else can have the name, inside or out, once all of the process is gone: its links may be
+    // closed before its name's socket is.
+    server.finish();
     let _server = Helper::server(directory.path(), "");
     let client = Client::connect(directory.path()).await;
     assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");

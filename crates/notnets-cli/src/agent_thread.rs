@@ -1,0 +1,46 @@
+//! An agent in a thread of this process, for commands that need hosts of their own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::pod::daemon::{Daemon, DaemonError};
+use notnets_memory::region::Region;
+
+/// An agent, until this is dropped. It leaves in order.
+#[derive(Debug)]
+pub struct AgentThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AgentThread {
+    /// Begins the agent of a host for processes that look into this directory.
+    ///
+    /// # Errors
+    /// When there is another one, or no such host.
+    pub fn start(region: &Path, host: u16, directory: &Path) -> Result<Self, DaemonError> {
+        let open = |error| DaemonError::Io { step: "open the region", source: std::io::Error::other(error) };
+        let region = Region::open(region).map_err(open)?;
+        let mut daemon = Daemon::start(region, host, &Directory::at(directory))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            if let Err(error) = daemon.run(&stopped) {
+                tracing::error!("{error}");
+            }
+        });
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for AgentThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

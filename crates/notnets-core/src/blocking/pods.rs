@@ -1,0 +1,146 @@
+//! Names in pods: a server's door for clients of other hosts.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use notnets_memory::lane::{Blocks, Geometry};
+use notnets_memory::process::PeerCredentials;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::Error;
+use crate::link::Established;
+use crate::link::handshake::Config;
+use crate::link::packet::Refusal;
+use crate::link::rendezvous::{Directory, Listener};
+use crate::name::{Name, Uri};
+use crate::pod::member::{Arrival, Member};
+
+/// The agent is given so long to take a name, or to grant memory.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Clients that get a link at the same time.
+const MOST: usize = 64;
+
+/// Blocks of a link between hosts, where a further segment takes a while to come.
+const SMALL: u32 = 64;
+const LARGE: u32 = 12;
+
+/// The sizes of a first segment between hosts, unless others are asked for.
+pub fn geometry(wanted: Option<Geometry>) -> Geometry {
+    let default = Geometry::default();
+    let [small, large] =
+        [(default.small, SMALL), (default.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });
+    wanted.unwrap_or(Geometry { small, large, ..default })
+}
+
+/// What happens at a pod's door.
+enum Came {
+    /// A client wants a link.
+    Arrival(Arrival),
+    /// One that was to get a link has it, or has been told why not.
+    Answered(Option<Box<Established>>),
+}
+
+/// A name that is served in a pod, until this is dropped.
+pub struct PodDoor {
+    member: Member,
+    name: Name,
+    came: Receiver<Came>,
+    bell: Bell,
+    /// Clients that get a link now, on threads of their own: the agent may have to grant memory first.
+    answering: usize,
+}
+
+/// Puts something into the door's queue, and makes its event readable.
+#[derive(Clone)]
+struct Bell {
+    queue: Sender<Came>,
+    event: Arc<OwnedFd>,
+}
+
+impl Bell {
+    fn ring(&self, came: Came) {
+        let _ = self.queue.send(came);
+        // It fails only if it was rung many times already.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+}
+
+impl PodDoor {
+    pub fn open(directory: &Directory, pod: &Name, name: &Name) -> Result<Self, Error> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| Error::io("make an event for clients of other hosts")(errno.into()))?;
+        let (queue, came) = channel();
+        let bell = Bell { queue, event: Arc::new(event) };
+        let uri = || Uri::in_pod(pod.clone(), name.clone());
+        let failed = |source| Error::Pod { uri: uri(), source };
+        let deadline = Instant::now() + AGENT_TIMEOUT;
+        let member = Member::of(directory, pod, deadline).map_err(failed)?;
+        let arrivals = bell.clone();
+        let on_arrival = Box::new(move |arrival| arrivals.ring(Came::Arrival(arrival)));
+        member.serve(name, on_arrival, deadline).map_err(failed)?;
+        Ok(Self { member, name: name.clone(), came, bell, answering: 0 })
+    }
+
+    /// Where clients of this host come, unless the directory doesn't permit it: then they come here too.
+    pub fn listen_here(&self, directory: &Directory) -> Option<Listener> {
+        self.member.listen_here(directory, &self.name).ok()
+    }
+
+    /// Readable when somebody has come.
+    pub fn event(&self) -> BorrowedFd<'_> {
+        self.bell.event.as_fd()
+    }
+
+    /// Takes who has come. Those of them that `admit` lets in have their link the next time.
+    pub fn take(
+        &mut self,
+        config: Config,
+        admit: impl Fn(&PeerCredentials, usize) -> Result<(), (Refusal, &'static str)>,
+    ) -> Vec<Established> {
+        let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
+        let mut established = Vec::new();
+        while let Ok(came) = self.came.try_recv() {
+            match came {
+                Came::Arrival(arrival) => {
+                    let open = self.answering + established.len();
+                    let busy = (Refusal::Resources, "too many clients connect at once");
+                    let free = if self.answering < MOST { Ok(()) } else { Err(busy) };
+                    match free.and_then(|()| admit(&self.member.client(&arrival), open)) {
+                        Ok(()) => self.answer(arrival, config),
+                        Err((reason, text)) => self.member.refuse(&arrival, reason, text),
+                    }
+                }
+                Came::Answered(made) => {
+                    self.answering -= 1;
+                    established.extend(made.map(|made| *made));
+                }
+            }
+        }
+        established
+    }
+
+    fn answer(&mut self, arrival: Arrival, config: Config) {
+        let (member, bell) = (self.member.clone(), self.bell.clone());
+        let deadline = Instant::now() + AGENT_TIMEOUT;
+        let work = move || {
+            let answered = member.answer(arrival, config, deadline);
+            bell.ring(Came::Answered(answered.ok().map(Box::new)));
+        };
+        // A client that gets no thread gets no answer: it gives up after its timeout.
+        let spawned = std::thread::Builder::new().name("notnets-answer".to_owned()).spawn(work);
+        self.answering += usize::from(spawned.is_ok());
+    }
+}
+
+impl Drop for PodDoor {
+    fn drop(&mut self) {
+        self.member.unserve(&self.name);
+        while let Ok(came) = self.came.try_recv() {
+            if let Came::Arrival(arrival) = came {
+                self.member.refuse(&arrival, Refusal::ShuttingDown, "the server shuts down");
+            }
+        }
+    }
+}
