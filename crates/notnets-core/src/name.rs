@@ -128,7 +128,20 @@ impl fmt::Display for Uri {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
+/// Names that nobody can ask for begin so.
+pub(crate) const HIDDEN: &str = ".at-";
+
 impl Name {
+    /// A name that no text is parsed as, for what is not looked for by its name.
+    pub(crate) fn hidden(number: u64) -> Self {
+        Name(format!("{HIDDEN}{number:016x}").into())
+    }
+
+    /// Is it one that nobody can ask for?
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.0.starts_with(HIDDEN)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -259,7 +259,7 @@ fn story(pod: &mut Pod) -> Outcome {
     for host in 0..HOSTS {
         pod.join(host)?;
         pod.say(host, 0, FromProcess::Serve(format!("service-{host}").parse().unwrap()));
-        pod.say(host, 0, FromProcess::Grant);
+        pod.say(host, 0, FromProcess::Grant { more: false });
     }
     // Everyone finds everyone by name.
     for host in 0..HOSTS {

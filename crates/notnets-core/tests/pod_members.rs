@@ -112,12 +112,14 @@ fn serve(member: &Member, service: &str) -> mpsc::Receiver<Arrival> {
     }
 }
 
-/// Dials until the name has got around.
+/// Dials until the name has got around, and memory that others may have read is free again.
 fn dial(member: &Member, service: &str) -> Established {
     let until = soon();
     loop {
         match member.dial(&name(service), Config::default(), "agent/1", until) {
-            Err(PodError::NoService { .. }) if Instant::now() < until => std::thread::yield_now(),
+            Err(PodError::NoService { .. } | PodError::Full) if Instant::now() < until => {
+                std::thread::yield_now();
+            }
             dialled => return dialled.unwrap(),
         }
     }
@@ -234,6 +236,34 @@ fn links_come_and_go_and_memory_is_used_again() {
     let survey = notnets_core::pod::survey::survey(&a.region());
     assert_eq!(survey.problems, Vec::<String>::new());
     assert!(survey.hosts.iter().all(|host| host.granted <= 2), "{survey:?}");
+}
+
+#[test]
+fn a_process_that_leaves_gives_everything_back() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let b = pod.member(1);
+    let region = b.region();
+    // More often than there is room for processes and extents.
+    for n in 0..20 {
+        let a = pod.member(0);
+        let (mut client, mut server) = link(&a, &b, "inventory");
+        exchange(&mut client, &mut server, n);
+        drop((a, client));
+        assert_hung_up(&server);
+    }
+    eventually("nobody of host 0 is left", || {
+        let survey = notnets_core::pod::survey::survey(&region);
+        let host = &survey.hosts[0];
+        host.processes.is_empty() && host.granted + host.kept == 0
+    });
+}
+
+fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let until = soon();
+    while !so() {
+        assert!(Instant::now() < until, "{what}");
+    }
 }
 
 #[test]

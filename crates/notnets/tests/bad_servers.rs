@@ -114,7 +114,7 @@ async fn keepalive_asks_as_often_as_it_was_told_to() {
 async fn keepalive_waits_no_longer_than_it_was_told_to() {
     let bad = Bad::new();
     let rarely = bad.endpoint().keep_alive_interval(Duration::from_secs(2)).keep_alive_while_idle(true);
-    let (channel, server) = bad.meet(rarely.keep_alive_timeout(Duration::from_millis(1))).await;
+    let (channel, mut server) = bad.meet(rarely.keep_alive_timeout(Duration::from_millis(1))).await;
     until(|| server.lanes.is_ready().then_some(())).await;
     let asked = Instant::now();
     closed(&server.socket).await;

@@ -138,6 +138,29 @@ async fn names_of_hosts_and_pods_are_served_at_once() {
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
 }
 
+/// On a runtime of one thread.
+#[tokio::test]
+async fn serving_waits_for_the_agent_and_not_with_the_thread() {
+    let pod = Pod::new();
+    // One that is there and says nothing.
+    let directory = Directory::at(pod.directory(0));
+    let silent = directory.listen(&"silent".parse().unwrap()).unwrap();
+    std::fs::rename(silent.path(), pod.directory(0).join(".pod-pod0")).unwrap();
+    let (_, service) = tonic_health::server::health_reporter();
+    let server = Server::builder().directory(pod.directory(0)).add_service(service);
+    let mut serving = std::pin::pin!(server.serve("notnets://pod0/health"));
+    let begin = Instant::now();
+    tokio::select! {
+        biased;
+        served = &mut serving => panic!("{served:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(begin.elapsed() < Duration::from_secs(4), "the thread goes on");
+    drop(silent);
+    let refused = serving.await.unwrap_err();
+    assert!(refused.to_string().contains("no agent of the pod pod0 answers"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_host_that_is_cut_off_is_unavailable_and_comes_back() {
     let pod = Pod::new();

@@ -15,6 +15,8 @@ use crate::link::packet::Refusal;
 use crate::link::rendezvous::{Directory, RendezvousError};
 use crate::link::{Established, LinkError, Socket};
 use crate::name::{Name, Uri};
+use crate::pod::member::{Member, PodError, share};
+use crate::pod::table::Address;
 use crate::wait::Wait;
 
 use super::link::Link;
@@ -123,11 +125,46 @@ impl Endpoint {
         Link::new(Role::Client, self.limits, established).map_err(Error::io("tell forks by a page"))
     }
 
+    /// To the nearest of those who serve the name in the pod, or to the next if that is gone or refuses.
     fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
+        let (name, deadline) = (self.uri.name(), Instant::now() + self.connect_timeout);
+        let member = Member::of(&self.directory, pod, deadline).map_err(|source| self.in_pod(source))?;
+        let places = member.resolve(name, deadline).map_err(|source| self.in_pod(source))?;
+        let (mut places, mut failed) = (places.into_iter(), None);
+        while let Some(place) = places.next() {
+            match self.dial_place(&member, place, share(deadline, places.len())) {
+                Ok(established) => return Ok(established),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.in_pod(member.no_service(name))))
+    }
+
+    /// To one of them: on the own host as to any server here, else through the region.
+    fn dial_place(&self, member: &Member, place: Address, until: Instant) -> Result<Established, Error> {
+        let name = self.uri.name();
+        loop {
+            match member.connect_here(&self.directory, place, name) {
+                Ok(None) => break,
+                Err(_) if Instant::now() >= until => return Err(self.in_pod(PodError::TimedOut)),
+                Err(_busy) => std::thread::sleep(PAUSE),
+                Ok(Some(socket)) => {
+                    let until = clock::after(until.saturating_duration_since(Instant::now()));
+                    let shaken = self.shake_hands(socket.into(), until);
+                    let shaken = shaken.map_err(|source| Error::Link { name: name.clone(), source })?;
+                    let link = shaken.ok_or_else(|| self.in_pod(PodError::TimedOut))?;
+                    // The next link is looked for in the same pod.
+                    return Ok(Established { member: Some(member.clone()), ..link });
+                }
+            }
+        }
         let config = Config { limits: self.limits, geometry: pods::geometry(self.geometry) };
-        let (place, deadline) = ((pod, self.uri.name()), Instant::now() + self.connect_timeout);
-        let dialled = pods::dial(&self.directory, place, config, deadline);
-        dialled.map_err(|source| Error::Pod { uri: self.uri.clone(), source })
+        let dialled = member.dial_at(place, name, config, super::USER_AGENT, until);
+        dialled.map_err(|source| self.in_pod(source))
+    }
+
+    fn in_pod(&self, source: PodError) -> Error {
+        Error::Pod { uri: self.uri.clone(), source }
     }
 
     fn dial_on_host(&self) -> Result<Established, Error> {

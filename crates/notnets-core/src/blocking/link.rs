@@ -40,7 +40,7 @@ pub struct Link {
     space_armed: bool,
     ended: Option<Failure>,
     peer_gone: bool,
-    /// Of a pod, if the link leads to another host: it goes on for as long as somebody holds this.
+    /// Of a pod, if the link was found there: it goes on for as long as somebody holds this.
     _member: Option<Member>,
 }
 
@@ -50,9 +50,9 @@ impl Link {
     /// # Errors
     /// When the kernel has no page to tell forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<Self> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, member } = established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, member, memory } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
-        if member.is_some() {
+        if connection.lanes().is_silent() {
             connection.send_time_left(clock::now);
         }
         Ok(Self {
@@ -61,7 +61,7 @@ impl Link {
             socket,
             pidfd,
             fork: ForkGuard::new()?,
-            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
+            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes).in_pod(memory),
             unsent: false,
             space_armed: false,
             ended: None,

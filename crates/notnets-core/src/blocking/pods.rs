@@ -1,4 +1,4 @@
-//! Names in pods: a client's way to another host, and a server's door for clients from there.
+//! Names in pods: a server's door for clients of other hosts.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -13,35 +13,25 @@ use super::Error;
 use crate::link::Established;
 use crate::link::handshake::Config;
 use crate::link::packet::Refusal;
-use crate::link::rendezvous::Directory;
+use crate::link::rendezvous::{Directory, Listener};
 use crate::name::{Name, Uri};
-use crate::pod::member::{Arrival, Member, PodError};
+use crate::pod::member::{Arrival, Member};
 
 /// The agent is given so long to take a name, or to grant memory.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clients that get a link at the same time.
 const MOST: usize = 64;
 
-/// Blocks of a link between hosts, where there are no further segments.
+/// Blocks of a link between hosts, where a further segment takes a while to come.
 const SMALL: u32 = 64;
 const LARGE: u32 = 12;
 
-/// The sizes of a first segment that has to do for as long as the link lives, unless others are asked for.
+/// The sizes of a first segment between hosts, unless others are asked for.
 pub fn geometry(wanted: Option<Geometry>) -> Geometry {
     let default = Geometry::default();
     let [small, large] =
         [(default.small, SMALL), (default.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });
     wanted.unwrap_or(Geometry { small, large, ..default })
-}
-
-/// A link to whoever serves a name in a pod.
-pub fn dial(
-    directory: &Directory,
-    (pod, name): (&Name, &Name),
-    config: Config,
-    deadline: Instant,
-) -> Result<Established, PodError> {
-    Member::of(directory, pod, deadline)?.dial(name, config, super::USER_AGENT, deadline)
 }
 
 /// What happens at a pod's door.
@@ -91,6 +81,11 @@ impl PodDoor {
         let on_arrival = Box::new(move |arrival| arrivals.ring(Came::Arrival(arrival)));
         member.serve(name, on_arrival, deadline).map_err(failed)?;
         Ok(Self { member, name: name.clone(), came, bell, answering: 0 })
+    }
+
+    /// Where clients of this host come, unless the directory doesn't permit it: then they come here too.
+    pub fn listen_here(&self, directory: &Directory) -> Option<Listener> {
+        self.member.listen_here(directory, &self.name).ok()
     }
 
     /// Readable when somebody has come.

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits};
-use crate::pod::member::Member;
+use crate::pod::member::{LinkMemory, Member};
 
 /// What one side brings to a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,8 +40,10 @@ pub struct Established {
     pub peer_limits: Limits,
     /// Who it is.
     pub peer: PeerIdentity,
-    /// Between hosts: the membership of the pod that keeps the link going.
+    /// Of the pod that the link was found in. Between hosts it keeps the link going.
     pub member: Option<Member>,
+    /// Between hosts: where more memory for the link comes from.
+    pub memory: Option<LinkMemory>,
 }
 
 /// Who is at the other end of a link.
@@ -269,7 +271,7 @@ struct Parts {
 impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer, member: None }
+        Established { socket, pidfd, lanes, peer_limits, peer, member: None, memory: None }
     }
 }
 

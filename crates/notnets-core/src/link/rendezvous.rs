@@ -1,8 +1,10 @@
 //! The rendezvous directory, in which the processes of one host find each other by name.
 //!
 //! Each server listens on a Unix socket, `SOCK_SEQPACKET`, whose file name is the service's
-//! [`Name`](crate::name::Name). There is nothing else in the directory, no lock file either: to check for a
-//! living server, to remove a dead one's socket and to bind happen under `flock` on the directory itself.
+//! [`Name`](crate::name::Name). There is no lock file in the directory: to check for a living server, to remove a
+//! dead one's socket and to bind happen under `flock` on the directory itself. Pods have sockets of their own
+//! there, which begin with a dot: `.pod-POD` is the agent's, and `.at-…` those of processes that serve names in
+//! a pod and are reached by others of their host.
 //!
 //! ```
 //! use notnets_core::link::rendezvous::{Directory, peer_credentials};

@@ -1,7 +1,9 @@
 //! More segments on demand: the first of a link is small, and a busy link asks for more.
 //!
 //! The owner makes a segment, offers it, and uses it once the peer has accepted it with a table of
-//! releases. The peer accepts up to the bytes that it announced.
+//! releases. The peer accepts up to the bytes that it announced. Between hosts this goes another way (`pod.rs`).
+
+mod pod;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -13,6 +15,8 @@ use rustix::io::Errno;
 
 use super::packet::Packet;
 use super::socket::Socket;
+use crate::pod::member::LinkMemory;
+use pod::PodSegments;
 
 /// Segment ids below this are parts of the first segment.
 const FIRST_ID: u32 = 2;
@@ -42,6 +46,9 @@ pub enum SegmentViolation {
     /// It goes on offering and reads none of the answers.
     #[error("the peer offers segments and leaves {0} answers unread")]
     Unread(usize),
+    /// Memory of a pod that can't be its own.
+    #[error("the peer offered memory that is not its host's")]
+    Place,
     /// Its segment is not as it must be.
     #[error(transparent)]
     Segment(SegmentError),
@@ -53,8 +60,17 @@ pub enum SegmentViolation {
 /// The segments of a link beyond the first, on both sides.
 #[derive(Debug)]
 pub struct Segments {
-    next: u32,
+    ledger: Ledger,
     offered: HashMap<u32, (OwnSegment, Blocks)>,
+    outbox: VecDeque<(Packet, Option<OwnedFd>)>,
+    /// Between hosts, instead of both.
+    pod: Option<PodSegments>,
+}
+
+/// How much either side has offered, and may.
+#[derive(Debug)]
+struct Ledger {
+    next: u32,
     offered_bytes: usize,
     /// How much the peer accepts.
     peer_budget: usize,
@@ -62,27 +78,72 @@ pub struct Segments {
     own_budget: usize,
     last_offered: u32,
     accepted: u32,
-    outbox: VecDeque<(Packet, Option<OwnedFd>)>,
+}
+
+impl Ledger {
+    /// A number for a segment of ours.
+    fn number(&mut self, blocks: Blocks) -> u32 {
+        self.next += 1;
+        self.offered_bytes += blocks.segment_bytes();
+        self.next - 1
+    }
+
+    /// What the peer declined once it will decline again; so it is with memory that is not there.
+    fn offer_no_more(&mut self) {
+        self.peer_budget = 0;
+    }
+
+    /// Can the peer offer this?
+    fn check(&mut self, segment: u32, blocks: Blocks) -> Result<(), SegmentViolation> {
+        if segment <= self.last_offered {
+            return Err(SegmentViolation::Again(segment));
+        }
+        self.last_offered = segment;
+        let aligned = blocks.bytes > 0 && blocks.bytes.is_multiple_of(64) && blocks.bytes <= MAX_BLOCK;
+        match aligned && blocks.count > 0 {
+            true => Ok(()),
+            false => Err(SegmentViolation::Blocks(blocks)),
+        }
+    }
+
+    /// Is there room for it within what we announced?
+    fn has_room(&self, blocks: Blocks) -> bool {
+        blocks.segment_bytes() <= self.own_budget && self.accepted < MAX_ACCEPTED
+    }
+
+    /// Takes it into account. Returns whether there is room.
+    fn take(&mut self, blocks: Blocks) -> bool {
+        let room = self.has_room(blocks);
+        if room {
+            self.own_budget -= blocks.segment_bytes();
+            self.accepted += 1;
+        }
+        room
+    }
 }
 
 impl Segments {
     /// None yet. The budgets are what each side announced.
     pub fn new(own_budget: u32, peer_budget: u32) -> Self {
-        Self {
+        let ledger = Ledger {
             next: FIRST_ID,
-            offered: HashMap::new(),
             offered_bytes: 0,
             peer_budget: (peer_budget as usize).min(MAX_OFFERED),
             own_budget: own_budget as usize,
             last_offered: FIRST_ID - 1,
             accepted: 0,
-            outbox: VecDeque::new(),
-        }
+        };
+        Self { ledger, offered: HashMap::new(), outbox: VecDeque::new(), pod: None }
+    }
+
+    /// The same for a link between hosts, if it is one.
+    pub fn in_pod(self, memory: Option<LinkMemory>) -> Self {
+        Self { pod: memory.map(PodSegments::new), ..self }
     }
 
     /// Can a segment of such blocks be offered within the budget?
     pub fn may_offer(&self, blocks: Blocks) -> bool {
-        self.offered_bytes + blocks.segment_bytes() <= self.peer_budget
+        self.ledger.offered_bytes + blocks.segment_bytes() <= self.ledger.peer_budget
     }
 
     /// Makes a segment and offers it.
@@ -90,15 +151,17 @@ impl Segments {
     /// # Errors
     /// When there is no memory for it: the link goes on with what it has.
     pub fn offer(&mut self, blocks: Blocks) -> Result<(), SegmentError> {
+        if let Some(pod) = &mut self.pod {
+            pod.offer(&mut self.ledger, blocks);
+            return Ok(());
+        }
         let made = OwnSegment::create(blocks.segment_bytes())?;
         let os = |error: io::Error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
             SegmentError::from_errno("share", blocks.segment_bytes(), errno)
         };
         let descriptor = made.descriptor().try_clone_to_owned().map_err(os)?;
-        let segment = self.next;
-        self.next += 1;
-        self.offered_bytes += blocks.segment_bytes();
+        let segment = self.ledger.number(blocks);
         self.offered.insert(segment, (made, blocks));
         self.outbox.push_back((Packet::Offer { segment, blocks }, Some(descriptor)));
         Ok(())
@@ -115,7 +178,11 @@ impl Segments {
         lanes: &mut Lanes,
     ) -> Result<bool, SegmentViolation> {
         match packet {
-            Packet::Doorbell => Ok(false),
+            Packet::Doorbell => match &mut self.pod {
+                Some(pod) => pod.receive(&mut self.ledger, lanes),
+                None => Ok(false),
+            },
+            _ if self.pod.is_some() => Err(SegmentViolation::Unexpected),
             Packet::Offer { segment, blocks } => {
                 self.on_offer(segment, blocks, descriptor, lanes).map(|()| false)
             }
@@ -124,7 +191,7 @@ impl Segments {
                 let (mut own, blocks) = settled.ok_or(SegmentViolation::NotOffered(segment))?;
                 let Some(descriptor) = descriptor else {
                     // Either side may be out of descriptors; the link goes on with what it has.
-                    self.peer_budget = 0;
+                    self.ledger.offer_no_more();
                     return Ok(true);
                 };
                 let table = PeerSegment::map(descriptor.as_fd(), table_bytes(blocks) as u64);
@@ -135,8 +202,7 @@ impl Segments {
             }
             Packet::Decline { segment } => {
                 self.offered.remove(&segment).ok_or(SegmentViolation::NotOffered(segment))?;
-                // What it declined once it will decline again.
-                self.peer_budget = 0;
+                self.ledger.offer_no_more();
                 Ok(true)
             }
             _ => Err(SegmentViolation::Unexpected),
@@ -150,20 +216,12 @@ impl Segments {
         descriptor: Option<OwnedFd>,
         lanes: &mut Lanes,
     ) -> Result<(), SegmentViolation> {
-        if segment <= self.last_offered {
-            return Err(SegmentViolation::Again(segment));
-        }
-        self.last_offered = segment;
-        let aligned = blocks.bytes > 0 && blocks.bytes.is_multiple_of(64) && blocks.bytes <= MAX_BLOCK;
-        if !aligned || blocks.count == 0 {
-            return Err(SegmentViolation::Blocks(blocks));
-        }
+        self.ledger.check(segment, blocks)?;
         if self.outbox.len() >= MAX_UNREAD {
             return Err(SegmentViolation::Unread(self.outbox.len()));
         }
-        let too_much = blocks.segment_bytes() > self.own_budget || self.accepted == MAX_ACCEPTED;
         // Without its descriptor it can't be mapped: either side may have none left.
-        let Some(descriptor) = descriptor.filter(|_| !too_much) else {
+        let Some(descriptor) = descriptor.filter(|_| self.ledger.has_room(blocks)) else {
             self.outbox.push_back((Packet::Decline { segment }, None));
             return Ok(());
         };
@@ -176,8 +234,7 @@ impl Segments {
             self.outbox.push_back((Packet::Decline { segment }, None));
             return Ok(());
         };
-        self.own_budget -= blocks.segment_bytes();
-        self.accepted += 1;
+        self.ledger.take(blocks);
         let releases = Releases::new(table.carve(table_bytes(blocks)));
         lanes.add_peer(segment, blocks.bytes as usize, memory, releases);
         self.outbox.push_back((Packet::Accept { segment }, Some(descriptor)));

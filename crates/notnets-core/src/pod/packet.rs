@@ -32,7 +32,10 @@ pub enum FromProcess {
     /// It is back after the agent's restart, and has said of all of them.
     Ready,
     /// It wants an extent.
-    Grant,
+    Grant {
+        /// For links that have memory already. The last extents are kept for those that have none.
+        more: bool,
+    },
     /// It serves a name.
     Serve(Name),
     /// It serves it no more.
@@ -55,6 +58,10 @@ pub enum FromProcess {
     Done(Address),
     /// In place of [`Join`](Self::Join): it only wants to look at the region.
     Look,
+    /// It leaves the pod, though it goes on: it has let go of all memory, its own and others'.
+    Leave,
+    /// It gives back an extent, which nobody reads or writes any more.
+    Return(u32),
 }
 
 /// What the agent says.
@@ -74,7 +81,10 @@ pub enum ToProcess {
     /// An extent of the host's is its own until it ends.
     Granted(u32),
     /// There is none left.
-    NoExtent,
+    NoExtent {
+        /// As asked.
+        more: bool,
+    },
     /// Its name can be found.
     Serving(Name),
     /// It can't: why, in a sentence.
@@ -130,7 +140,7 @@ impl FromProcess {
                 out.push(2);
                 put_address(&mut out, *address);
             }
-            Self::Grant => out.push(3),
+            Self::Grant { more } => out.extend([3, u8::from(*more)]),
             Self::Serve(name) => {
                 out.push(4);
                 out.extend(name.as_str().bytes());
@@ -158,6 +168,11 @@ impl FromProcess {
                 out.push(10);
                 put(&mut out, MAGIC);
             }
+            Self::Leave => out.push(11),
+            Self::Return(extent) => {
+                out.push(12);
+                out.extend(extent.to_le_bytes());
+            }
         }
         out
     }
@@ -181,7 +196,7 @@ impl FromProcess {
                 Self::Join { token, before }
             }
             2 => Self::Knows(fields.address()?),
-            3 => Self::Grant,
+            3 => Self::Grant { more: fields.flag()? },
             4 => Self::Serve(fields.name()?),
             5 => Self::Unserve(fields.name()?),
             6 => Self::Resolve { query: u32::from_le_bytes(fields.array()?), name: fields.name()? },
@@ -189,6 +204,8 @@ impl FromProcess {
             8 => Self::Done(fields.address()?),
             9 => Self::Ready,
             10 if fields.word()? == MAGIC => Self::Look,
+            11 => Self::Leave,
+            12 => Self::Return(u32::from_le_bytes(fields.array()?)),
             _ => return Err(BadPodPacket),
         };
         fields.end(packet)
@@ -214,7 +231,7 @@ impl ToProcess {
                 out.push(3);
                 out.extend(extent.to_le_bytes());
             }
-            Self::NoExtent => out.push(4),
+            Self::NoExtent { more } => out.extend([4, u8::from(*more)]),
             Self::Serving(name) => {
                 out.push(5);
                 out.extend(name.as_str().bytes());
@@ -260,7 +277,7 @@ impl ToProcess {
             },
             2 => Self::Refused(fields.text()?),
             3 => Self::Granted(u32::from_le_bytes(fields.array()?)),
-            4 => Self::NoExtent,
+            4 => Self::NoExtent { more: fields.flag()? },
             5 => Self::Serving(fields.name()?),
             6 => {
                 let len = usize::from(fields.byte()?);
@@ -278,11 +295,7 @@ impl ToProcess {
             }
             8 => Self::Mail { from: fields.address()?, body: fields.body()? },
             9 => {
-                let ended = match fields.byte()? {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(BadPodPacket),
-                };
+                let ended = fields.flag()?;
                 Self::Gone { address: fields.address()?, ended }
             }
             10 => Self::Region { host: u16::from_le_bytes(fields.array()?) },
@@ -319,6 +332,14 @@ impl Fields<'_> {
 
     fn byte(&mut self) -> Result<u8, BadPodPacket> {
         self.array().map(|[byte]| byte)
+    }
+
+    fn flag(&mut self) -> Result<bool, BadPodPacket> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(BadPodPacket),
+        }
     }
 
     fn word(&mut self) -> Result<u64, BadPodPacket> {
@@ -379,13 +400,16 @@ mod tests {
             FromProcess::Join { token: [1, 2], before: Some((Life([3, 4]), address)) },
             FromProcess::Knows(address),
             FromProcess::Ready,
-            FromProcess::Grant,
+            FromProcess::Grant { more: false },
+            FromProcess::Grant { more: true },
             FromProcess::Serve(name.clone()),
             FromProcess::Unserve(name.clone()),
             FromProcess::Resolve { query: 7, name: name.clone() },
             FromProcess::Send { to: address, body: vec![1; MAX_BODY] },
             FromProcess::Done(address),
             FromProcess::Look,
+            FromProcess::Leave,
+            FromProcess::Return(7),
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -395,7 +419,8 @@ mod tests {
             ToProcess::Joined { life: Life([1, 2]), address, wake_us: 500 },
             ToProcess::Refused("no".into()),
             ToProcess::Granted(7),
-            ToProcess::NoExtent,
+            ToProcess::NoExtent { more: false },
+            ToProcess::NoExtent { more: true },
             ToProcess::Serving(name.clone()),
             ToProcess::NotServing(name, "no".into()),
             ToProcess::Resolved { query: 7, places: vec![address; MAX_PLACES] },

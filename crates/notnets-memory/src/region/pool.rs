@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use super::OwnPart;
 use crate::segment::{Held, View};
@@ -17,6 +18,8 @@ struct Granted {
     part: OwnPart,
     /// What is free, by where it begins in the region.
     free: BTreeMap<usize, usize>,
+    /// Since when nothing of it has been given away or taken back.
+    since: Instant,
 }
 
 /// A block that this process writes and nobody else has been given.
@@ -45,7 +48,7 @@ impl Pool {
     pub fn add(&self, part: OwnPart) {
         let place = part.place();
         let free = BTreeMap::from([(place.start, place.end)]);
-        self.lock().push(Granted { part, free });
+        self.lock().push(Granted { part, free, since: Instant::now() });
     }
 
     /// A block of at least so many bytes, if there is one.
@@ -73,8 +76,27 @@ impl Pool {
         Some(OwnBlock { held: Arc::new(held), carved: 0 })
     }
 
+    /// Is nothing of it in use?
+    pub fn is_unused(&self) -> bool {
+        self.lock().iter().all(Granted::is_unused)
+    }
+
+    /// Takes out the parts of which nothing has been in use for so long.
+    pub fn take_unused(&self, time: Duration) -> Vec<OwnPart> {
+        let mut granted = self.lock();
+        let unused = granted.extract_if(.., |granted| granted.is_unused() && granted.since.elapsed() >= time);
+        unused.map(|granted| granted.part).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Granted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Granted {
+    fn is_unused(&self) -> bool {
+        let all = self.part.place();
+        self.free.get(&all.start) == Some(&all.end)
     }
 }
 
@@ -124,7 +146,8 @@ impl Drop for Lease {
         let Some(pool) = self.pool.upgrade() else { return };
         let mut granted = pool.lock().unwrap_or_else(PoisonError::into_inner);
         let own = granted.iter_mut().find(|granted| granted.part.place().start == self.start);
-        let Some(Granted { free, .. }) = own else { return };
+        let Some(Granted { free, since, .. }) = own else { return };
+        *since = Instant::now();
         let (mut start, mut end) = (self.place.start, self.place.end);
         if let Some((&before, _)) = free.range(..start).next_back().filter(|(_, end)| **end == start) {
             free.remove(&before);

@@ -11,7 +11,8 @@ use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::link::{Established, LinkError, Socket};
 use notnets_core::name::Name;
-use notnets_core::pod::member::{Member, PodError};
+use notnets_core::pod::member::{Member, PodError, share};
+use notnets_core::pod::table::Address;
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -212,20 +213,73 @@ impl Endpoint {
         self.start(established).map_err(|source| Error::Io { step: "watch a link's socket", source })
     }
 
-    /// To another host, by way of the agents. That waits, so it has a thread of its own.
+    /// To the nearest of those who serve the name in the pod, or to the next if that is gone or refuses.
     async fn dial_in_pod(&self, pod: Name) -> Result<Established, Error> {
         let (directory, name) = (self.directory.clone(), self.uri.name().clone());
-        let (config, user_agent) = (self.pod_config(), self.user_agent.clone());
         let (wake_latency, deadline) = (self.wake_latency, Instant::now() + self.connect_timeout);
-        let dialled = tokio::task::spawn_blocking(move || {
+        let resolve = move || {
             let member = Member::of(&directory, &pod, deadline)?;
             if let Some(latency) = wake_latency {
                 member.wake_within(latency);
             }
-            member.dial(&name, config, &user_agent, deadline)
-        });
-        let dialled = dialled.await.unwrap_or(Err(PodError::TimedOut));
-        dialled.map_err(|source| Error::Pod { uri: self.uri.to_string(), source })
+            let places = member.resolve(&name, deadline)?;
+            Ok((member, places))
+        };
+        let (member, places) = self.by_agents(resolve).await?;
+        let (mut places, mut failed) = (places.into_iter(), None);
+        while let Some(place) = places.next() {
+            match self.dial_place(&member, place, share(deadline, places.len())).await {
+                Ok(established) => return Ok(established),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.in_pod(member.no_service(self.uri.name()))))
+    }
+
+    /// To one of them: on the own host as to any server here, else through the region.
+    async fn dial_place(
+        &self,
+        member: &Member,
+        place: Address,
+        until: Instant,
+    ) -> Result<Established, Error> {
+        let name = self.uri.name();
+        let here = async {
+            loop {
+                match member.connect_here(&self.directory, place, name) {
+                    Err(_busy) => tokio::time::sleep(BUSY).await,
+                    Ok(None) => return None,
+                    Ok(Some(socket)) => {
+                        let shaken = self.shake_hands(socket.into()).await;
+                        return Some(shaken.map_err(|source| Error::Link { name: name.to_string(), source }));
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout_at(until.into(), here).await {
+            Err(_) => return Err(self.in_pod(PodError::TimedOut)),
+            // The next link is looked for in the same pod.
+            Ok(Some(shaken)) => {
+                return shaken.map(|link| Established { member: Some(member.clone()), ..link });
+            }
+            Ok(None) => {}
+        }
+        let (member, name) = (member.clone(), name.clone());
+        let (config, user_agent) = (self.pod_config(), self.user_agent.clone());
+        self.by_agents(move || member.dial_at(place, &name, config, &user_agent, until)).await
+    }
+
+    /// What waits for agents has a thread of its own.
+    async fn by_agents<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, PodError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let worked = tokio::task::spawn_blocking(work).await;
+        worked.unwrap_or(Err(PodError::TimedOut)).map_err(|source| self.in_pod(source))
+    }
+
+    fn in_pod(&self, source: PodError) -> Error {
+        Error::Pod { uri: self.uri.to_string(), source }
     }
 
     async fn shake_hands(&self, socket: Socket) -> Result<Established, LinkError> {

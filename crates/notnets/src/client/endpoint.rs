@@ -218,7 +218,7 @@ pub(crate) fn geometry(limits: Limits) -> Geometry {
     Geometry { large: Blocks { bytes, ..default.large }, ..default }
 }
 
-/// The same between hosts, where there are no further segments.
+/// The same between hosts, where a further segment takes a while to come.
 pub(crate) fn pod_geometry(limits: Limits) -> Geometry {
     let first = geometry(limits);
     let small = Blocks { count: POD_SMALL_BLOCKS, ..first.small };

@@ -49,7 +49,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     socket: Arc<Socket>,
     fork: ForkGuard,
-    /// Of a pod, if the link leads to another host: it goes on for as long as somebody holds this.
+    /// Of a pod, if the link was found there: it goes on for as long as somebody holds this.
     _member: Option<Member>,
 }
 
@@ -94,14 +94,14 @@ impl Link {
         wait: Wait,
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
-        let Established { socket, pidfd, lanes, peer_limits, member, .. } = established;
+        let Established { socket, pidfd, lanes, peer_limits, member, memory, .. } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
-        if member.is_some() {
+        if connection.lanes().is_silent() {
             connection.send_time_left(clock::now);
         }
         let state = State {
             connection,
-            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes),
+            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes).in_pod(memory),
             broken: None,
             peer_gone: false,
             closing: false,

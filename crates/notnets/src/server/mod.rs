@@ -245,7 +245,9 @@ impl<L> Server<L> {
         Router { server: self, routes }
     }
 
-    /// Listens on these names for any tower service, without routing by service name.
+    /// Listens on these names for any tower service, without routing by service name. For names in pods the
+    /// calling thread waits until their agents have taken them, for some seconds at most:
+    /// [`serve_service`](Self::serve_service) keeps no thread.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
@@ -279,7 +281,22 @@ impl<L> Server<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        self.bind_service(names, service)?.serve().await
+        self.begin(names, service).await?.serve().await
+    }
+
+    async fn begin<S, B>(self, names: impl Names, service: S) -> Result<Bound, Error>
+    where
+        L: Layer<S>,
+        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let service: Arc<dyn AnyService> = erase(self.layer.layer(service));
+        Bound::begin(names.names(), service, self.config).await
     }
 }
 
@@ -324,7 +341,8 @@ impl<L> Router<L> {
     }
 
     /// Listens on these names: from now on clients can connect, and are answered once
-    /// [`Bound::serve`] is awaited.
+    /// [`Bound::serve`] is awaited. For names in pods the calling thread waits until their agents have taken
+    /// them, for some seconds at most: [`serve`](Self::serve) keeps no thread.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
@@ -357,7 +375,7 @@ impl<L> Router<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        self.bind(names)?.serve().await
+        self.server.begin(names, self.routes).await?.serve().await
     }
 
     /// Serves under these names until `signal` completes, then gracefully stops: calls in flight
@@ -380,7 +398,7 @@ impl<L> Router<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        self.bind(names)?.serve_with_shutdown(signal).await
+        self.server.begin(names, self.routes).await?.serve_with_shutdown(signal).await
     }
 }
 

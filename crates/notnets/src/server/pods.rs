@@ -1,4 +1,5 @@
-//! Names that are served in pods, and the links that other hosts make to them.
+//! Names that are served in pods, and the links that other hosts make to them. Clients of the own host come by
+//! listeners as to any other name.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use notnets_core::link::handshake::Config;
 use notnets_core::link::packet::Refusal;
-use notnets_core::link::rendezvous::Directory;
+use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
 use notnets_core::pod::member::{Arrival, Member};
 use tokio::sync::mpsc;
@@ -21,6 +22,8 @@ const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Names in pods, served until this is dropped.
 pub(super) struct PodNames {
     served: Vec<(Member, Name)>,
+    /// Where processes of this host come, until they are taken.
+    pub(super) here: Vec<Listener>,
     arrivals: mpsc::UnboundedReceiver<(Member, Arrival)>,
 }
 
@@ -32,7 +35,7 @@ impl PodNames {
         wake_latency: Option<Duration>,
     ) -> Result<Self, Error> {
         let (sender, arrivals) = mpsc::unbounded_channel();
-        let mut names = Self { served: Vec::new(), arrivals };
+        let mut names = Self { served: Vec::new(), here: Vec::new(), arrivals };
         for uri in uris {
             let Some(pod) = uri.pod() else { continue };
             let deadline = Instant::now() + AGENT_TIMEOUT;
@@ -48,6 +51,10 @@ impl PodNames {
                     let _ = sender.send((member, arrival));
                 }
             });
+            match member.listen_here(directory, uri.name()) {
+                Ok(listener) => names.here.push(listener),
+                Err(error) => tracing::warn!(%error, "clients of this host come through the pod's region"),
+            }
             member.serve(uri.name(), on_arrival, deadline).map_err(failed)?;
             names.served.push((member, uri.name().clone()));
         }

@@ -41,20 +41,44 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
+    /// Takes the names. Waits for the agents of pods.
     pub(super) fn new(
         names: impl Names,
         service: Arc<dyn AnyService>,
         settings: Settings,
     ) -> Result<Self, Error> {
-        settings.limits.check()?;
-        let names = names.names()?;
-        if names.is_empty() {
-            return Err(Error::Uri("no name to serve is given, as `notnets:///NAME`".to_owned()));
-        }
-        let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
-        let listen = |uri: &Uri| settings.directory.listen(uri.name());
-        let listeners = here.iter().map(listen).collect::<Result<_, _>>()?;
+        let (listeners, pods) = take_names(names, &settings)?;
         let pods = PodNames::serve(pods, &settings.directory, settings.wake_latency)?;
+        Self::with(listeners, pods, service, settings)
+    }
+
+    /// The same, while other tasks of the thread go on.
+    pub(super) async fn begin(
+        names: Result<Vec<Uri>, Error>,
+        service: Arc<dyn AnyService>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let (listeners, pods) = take_names(names, &settings)?;
+        let (directory, wake_latency) = (settings.directory.clone(), settings.wake_latency);
+        let pods = match pods.is_empty() {
+            true => PodNames::serve(pods, &directory, wake_latency)?,
+            false => tokio::task::spawn_blocking(move || PodNames::serve(pods, &directory, wake_latency))
+                .await
+                .map_err(|source| Error::Io {
+                    step: "wait for the agents of pods",
+                    source: source.into(),
+                })??,
+        };
+        Self::with(listeners, pods, service, settings)
+    }
+
+    fn with(
+        mut listeners: Vec<Listener>,
+        mut pods: PodNames,
+        service: Arc<dyn AnyService>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        listeners.append(&mut pods.here);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (stop, shutdown) = watch::channel(false);
         let shared = Shared { service, settings, stats: Stats::new(since)?, shutdown };
@@ -102,6 +126,18 @@ impl Bound {
         while connections.join_next().await.is_some() {}
         Ok(())
     }
+}
+
+/// Takes the names of this host. The others are for pods.
+fn take_names(names: impl Names, settings: &Settings) -> Result<(Vec<Listener>, Vec<Uri>), Error> {
+    settings.limits.check()?;
+    let names = names.names()?;
+    if names.is_empty() {
+        return Err(Error::Uri("no name to serve is given, as `notnets:///NAME`".to_owned()));
+    }
+    let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
+    let listen = |uri: &Uri| settings.directory.listen(uri.name());
+    Ok((here.iter().map(listen).collect::<Result<_, _>>()?, pods))
 }
 
 /// The next connection on any of the listeners.

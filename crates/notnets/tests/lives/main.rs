@@ -14,6 +14,7 @@ mod graceful;
 mod identity;
 mod idle;
 mod memory;
+mod pods;
 mod remains;
 mod runtimes;
 mod settings;

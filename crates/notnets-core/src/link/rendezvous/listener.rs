@@ -1,6 +1,6 @@
 //! The server's side: a socket in the directory, from bind to unlink.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -15,7 +15,7 @@ use super::directory::Directory;
 use super::error::RendezvousError;
 use super::lock::Lock;
 use super::socket::{Found, dial, seqpacket};
-use crate::name::Name;
+use crate::name::{HIDDEN, Name};
 
 /// How many clients may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -47,6 +47,9 @@ impl Listener {
             return Self::bind(directory, name);
         }
         make_room(&opened, name, &path)?;
+        if name.is_hidden() {
+            sweep(&opened, directory.path());
+        }
         let socket = bind_socket(directory.path(), name, &path)?;
         let file = finish(&opened, name, &socket).map_err(|errno| {
             let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
@@ -181,6 +184,17 @@ fn make_room(directory: &OwnedFd, name: &Name, path: &Path) -> Result<(), Rendez
     }
 }
 
+/// Removes what dead servers left at hidden names, for nobody takes such a name again. Servers that begin
+/// meanwhile wait for the lock.
+fn sweep(directory: &OwnedFd, path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let is_hidden = entry.file_name().to_str().is_some_and(|name| name.starts_with(HIDDEN));
+        if is_hidden && matches!(dial(&entry.path()), Ok(Found::Dead | Found::Orphaned)) {
+            let _ = unlinkat(directory, entry.file_name(), AtFlags::empty());
+        }
+    }
+}
+
 fn bind_socket(directory: &Path, name: &Name, path: &Path) -> Result<OwnedFd, RendezvousError> {
     let failed = |errno| match errno {
         Errno::ADDRINUSE => RendezvousError::in_use(name, path, None),
@@ -245,6 +259,23 @@ fn file_at(directory: &OwnedFd, name: &Name) -> Result<FileAt, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hidden_sockets_of_the_dead_do_not_pile_up() {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let directory = Directory::at(temporary.path());
+        let count = || fs::read_dir(temporary.path()).expect("is there").count();
+        let alive = directory.listen(&Name::hidden(1)).expect("listens");
+        for number in 2..6 {
+            // As if it had been killed: its file stays.
+            let mut dead = directory.listen(&Name::hidden(number)).expect("listens");
+            dead.owner += 1;
+            drop(dead);
+            assert_eq!(count(), 2);
+        }
+        assert!(directory.connect(alive.name()).is_ok());
+        assert_eq!(directory.names().expect("readable"), [], "nobody sees them");
+    }
 
     #[test]
     fn a_forked_child_gives_nothing_back() {

@@ -10,6 +10,8 @@ use crate::pod::table::{Address, ExtentEntry, ExtentState, Hosts, Life, ProcessE
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
+/// One of so many extents is kept for links to begin with.
+const RESERVED: usize = 4;
 
 /// What is known of a process number.
 #[derive(Debug, Default)]
@@ -165,10 +167,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 self.processes[usize::from(process)].told_all = true;
                 self.settle_all();
             }
-            FromProcess::Grant => {
-                let granted = self.grant(process).map_or(ToProcess::NoExtent, ToProcess::Granted);
-                self.tell(process, granted);
+            FromProcess::Grant { more } => {
+                let granted = self.grant(process, more);
+                let answer = granted.map_or(ToProcess::NoExtent { more }, ToProcess::Granted);
+                self.tell(process, answer);
             }
+            FromProcess::Return(extent) => self.take_back(process, extent),
             FromProcess::Serve(name) => {
                 let answer = match self.serve(process, &name) {
                     Ok(()) => ToProcess::Serving(name),
@@ -183,6 +187,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             FromProcess::Send { to, body } => self.send(process, to, &body),
             FromProcess::Done(address) => self.on_done(process, address),
+            FromProcess::Leave => self.end(process, false),
         }
     }
 
@@ -235,13 +240,32 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
     }
 
-    fn grant(&mut self, process: u16) -> Option<u32> {
-        let extent = self.extents.iter().position(|extent| extent.state == ExtentState::Free)?;
+    /// An extent, if there is one. To make a link faster is not worth keeping others from beginning.
+    fn grant(&mut self, process: u16, more: bool) -> Option<u32> {
+        let is_free = |extent: &ExtentEntry| extent.state == ExtentState::Free;
+        let reserve = if more { self.extents.len().div_ceil(RESERVED) } else { 0 };
+        if self.extents.iter().filter(|extent| is_free(extent)).count() <= reserve {
+            return None;
+        }
+        let extent = self.extents.iter().position(is_free)?;
         let life = self.processes[usize::from(process)].entry.life;
         let granted = ExtentEntry { state: ExtentState::Granted, process, life, ..ExtentEntry::default() };
         self.extents[extent] = granted;
         self.own.set_extent(extent, &granted);
         Some(extent as u32)
+    }
+
+    /// By the process's word nobody reads it any more, and it knows better than we to whom it was offered.
+    fn take_back(&mut self, process: u16, extent: u32) {
+        let life = self.processes[usize::from(process)].entry.life;
+        let index = extent as usize;
+        let granted = |entry: &&ExtentEntry| {
+            entry.state == ExtentState::Granted && (entry.process, entry.life) == (process, life)
+        };
+        if self.extents.get(index).filter(granted).is_some() {
+            self.extents[index] = ExtentEntry::default();
+            self.own.set_extent(index, &self.extents[index]);
+        }
     }
 
     /// What a process wrote is kept until nobody reads it any more.

@@ -51,7 +51,7 @@ pub enum PodError {
         extent: usize,
     },
     /// Nothing came in time.
-    #[error("the other host did not answer in time")]
+    #[error("the agent, or the process that serves the name, did not answer in time")]
     TimedOut,
     /// The peer ended, or its host.
     #[error("the process on host {0} is gone")]

@@ -1,5 +1,6 @@
-//! What two processes write to each other, through their agents, to make a link and to end it.
+//! What two processes write to each other, through their agents, to make a link, to give it more memory, and to end it.
 
+use notnets_memory::lane::Blocks;
 use notnets_memory::seal::Seal;
 
 use crate::link::packet::Incarnation;
@@ -36,6 +37,33 @@ pub(super) enum Letter {
         /// The receiver's number for it.
         to: u32,
     },
+    /// More blocks.
+    Offer {
+        /// The receiver's number for the link.
+        to: u32,
+        /// The segment's id, never used again on this link.
+        segment: u32,
+        /// Where it begins in the region.
+        place: u64,
+        /// What is in it.
+        blocks: Blocks,
+    },
+    /// They are taken.
+    Accept {
+        /// The receiver's number for the link.
+        to: u32,
+        /// The segment that was offered.
+        segment: u32,
+        /// Where the table of releases for it begins in the region.
+        place: u64,
+    },
+    /// They are not.
+    Decline {
+        /// The receiver's number for the link.
+        to: u32,
+        /// The segment that was offered.
+        segment: u32,
+    },
 }
 
 impl Letter {
@@ -61,6 +89,24 @@ impl Letter {
             Self::Close { to } => {
                 out.push(3);
                 out.extend(to.to_le_bytes());
+            }
+            Self::Offer { to, segment, place, blocks } => {
+                out.push(4);
+                for field in [*to, *segment, blocks.bytes, blocks.count] {
+                    out.extend(field.to_le_bytes());
+                }
+                out.extend(place.to_le_bytes());
+            }
+            Self::Accept { to, segment, place } => {
+                out.push(5);
+                out.extend(to.to_le_bytes());
+                out.extend(segment.to_le_bytes());
+                out.extend(place.to_le_bytes());
+            }
+            Self::Decline { to, segment } => {
+                out.push(6);
+                out.extend(to.to_le_bytes());
+                out.extend(segment.to_le_bytes());
             }
         }
         out
@@ -89,9 +135,27 @@ impl Letter {
                 let to = u32_field()?;
                 rest.is_empty().then_some(Self::Close { to })
             }
+            4 => {
+                let (to, segment) = (u32_field()?, u32_field()?);
+                let blocks = Blocks { bytes: u32_field()?, count: u32_field()? };
+                Some(Self::Offer { to, segment, place: last(rest)?, blocks })
+            }
+            5 => {
+                let (to, segment) = (u32_field()?, u32_field()?);
+                Some(Self::Accept { to, segment, place: last(rest)? })
+            }
+            6 => {
+                let (to, segment) = (u32_field()?, u32_field()?);
+                rest.is_empty().then_some(Self::Decline { to, segment })
+            }
             _ => None,
         }
     }
+}
+
+/// A place with which a letter ends.
+fn last(rest: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(rest.try_into().ok()?))
 }
 
 fn tail(rest: &[u8]) -> Option<(u64, u64, Vec<u8>)> {
@@ -116,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..5, any::<u8>()], 0..60)) {
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..8, any::<u8>()], 0..60)) {
             if let Some(letter) = Letter::decode(&bytes) {
                 prop_assert_eq!(letter.encode(), bytes);
             }
@@ -128,6 +192,15 @@ mod tests {
         let packet = vec![0; crate::link::packet::MAX_PACKET];
         let letter = Letter::Answer { to: 1, link: 2, nonce: 3, place: 4, packet };
         assert!(letter.encode().len() <= crate::pod::packet::MAX_BODY);
-        assert_eq!(Letter::decode(&letter.encode()), Some(letter));
+        let blocks = Blocks { bytes: 64, count: 3 };
+        for letter in [
+            letter,
+            Letter::Close { to: 1 },
+            Letter::Offer { to: 1, segment: 2, place: 3, blocks },
+            Letter::Accept { to: 1, segment: 2, place: 3 },
+            Letter::Decline { to: 1, segment: 2 },
+        ] {
+            assert_eq!(Letter::decode(&letter.encode()), Some(letter));
+        }
     }
 }

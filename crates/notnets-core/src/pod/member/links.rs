@@ -1,5 +1,6 @@
 //! From two processes that know of each other to a link: dialling and answering.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use notnets_memory::lane::Geometry;
@@ -11,13 +12,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::letter::{Letter, seals};
 use super::state::{Answer, Link, Waiting};
-use super::{Arrival, Member, PodError};
-use crate::limits::Limits;
+use super::{Arrival, LinkMemory, Member, PodError};
 use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
 use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
 use crate::name::Name;
 use crate::pod::packet::FromProcess;
-use crate::pod::table::{Address, Control};
+use crate::pod::table::{Address, Control, ProcessEntry};
 
 impl Member {
     /// A link to whoever serves the name, nearest first. Waits for the answer.
@@ -31,19 +31,27 @@ impl Member {
         user_agent: &str,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let places = self.resolve(name, deadline)?;
-        let pod = || self.state().region.superblock().pod.clone();
+        let mut places = self.resolve(name, deadline)?.into_iter();
         let mut failed = None;
-        for place in places {
-            match self.dial_at(place, name, config, user_agent, deadline) {
+        while let Some(place) = places.next() {
+            match self.dial_at(place, name, config, user_agent, share(deadline, places.len())) {
                 Ok(established) => return Ok(established),
                 Err(error) => failed = Some(error),
             }
         }
-        Err(failed.unwrap_or_else(|| PodError::NoService { pod: pod(), name: name.clone() }))
+        Err(failed.unwrap_or_else(|| self.no_service(name)))
     }
 
-    fn dial_at(
+    /// The error when nobody serves a name.
+    pub fn no_service(&self, name: &Name) -> PodError {
+        PodError::NoService { pod: self.state().region.superblock().pod.clone(), name: name.clone() }
+    }
+
+    /// A link to one that serves the name, through the region. Waits for the answer.
+    ///
+    /// # Errors
+    /// When it is gone, or does not want us before `deadline`.
+    pub fn dial_at(
         &self,
         to: Address,
         name: &Name,
@@ -180,9 +188,10 @@ impl Member {
             user_agent: peer.user_agent,
             vouched: Vouched::Agent { host },
         };
-        self.begin(link, Link::new(peer.address, peer.link, end, watch, lease));
-        // More segments are offered with descriptors, which don't cross hosts.
-        let peer_limits = Limits { segment_bytes: 0, ..peer_limits };
+        let begun = Link::new(peer.address, peer.link, end, watch, lease);
+        let inbox = Arc::clone(&begun.inbox);
+        let memory = LinkMemory::new(self.clone(), link, (peer.address, peer.link), inbox);
+        self.begin(link, begun);
         Ok(Established {
             socket: socket.into(),
             pidfd: None,
@@ -190,22 +199,27 @@ impl Member {
             peer_limits,
             peer: identity,
             member: Some(self.clone()),
+            memory: Some(memory),
         })
     }
 
     /// What its agent says of a process.
     fn credentials(&self, address: Address) -> PeerCredentials {
-        let region = self.region();
-        let memory = region.peer(region.layout().control(address.host.into())).expect("within the region");
-        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, address.host);
-        let entry = (usize::from(address.process) < region.layout().processes())
-            .then(|| control.process(address.process.into()))
-            .flatten()
-            .filter(|entry| entry.lives && entry.life == address.life);
-        match entry {
+        match self.process(address) {
             Some(entry) => PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid },
             None => PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX },
         }
+    }
+
+    /// A process that lives, as its host's agent has it in its table.
+    pub(super) fn process(&self, address: Address) -> Option<ProcessEntry> {
+        let region = self.region();
+        let memory = region.peer(region.layout().control(address.host.into())).expect("within the region");
+        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, address.host);
+        (usize::from(address.process) < region.layout().processes())
+            .then(|| control.process(address.process.into()))
+            .flatten()
+            .filter(|entry| entry.lives && entry.life == address.life)
     }
 
     /// A first segment, of what was granted or what is granted now.
@@ -230,7 +244,7 @@ impl Member {
             if let Some(block) = Pool::allocate(&pool, bytes) {
                 return Ok(block);
             }
-            self.say(FromProcess::Grant);
+            self.say(FromProcess::Grant { more: false });
             self.wait(deadline, |state| match state.granted != granted {
                 true => Some(Ok(())),
                 false => std::mem::take(&mut state.full).then_some(Err(PodError::Full)),
@@ -266,6 +280,12 @@ struct Peer {
     link: u32,
     place: u64,
     user_agent: String,
+}
+
+/// Until when to wait for the first of several, so that one that hangs leaves time for those after it.
+pub fn share(deadline: Instant, after: usize) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / u32::try_from(after + 1).unwrap_or(u32::MAX)
 }
 
 fn terms(version: u16, config: Config) -> Terms {

@@ -9,15 +9,21 @@
 //! | --- | --- |
 //! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
 //! | `links.rs` | dialling and answering |
-//! | `letter.rs` | what two processes write to each other to make a link |
+//! | `here.rs` | processes of the own host, which are not reached through the region |
+//! | `letter.rs` | what two processes write to each other to make a link and to give it memory |
+//! | `memory.rs` | further memory for a link |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs` | the thread |
+//! | `heard.rs` | what the agent and other processes say |
 //! | `state.rs` | what they share |
 
 mod error;
+mod heard;
+mod here;
 mod join;
 mod letter;
 mod links;
+pub(crate) mod memory;
 mod state;
 mod watcher;
 
@@ -36,6 +42,8 @@ use state::{Shared, State};
 
 pub use error::PodError;
 pub use join::region_of;
+pub use links::share;
+pub use memory::LinkMemory;
 pub use watcher::WAKE_LATENCY;
 
 /// A process's place in a pod. Clones are the same.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use notnets_memory::region::Region;
 use notnets_memory::region::pool::{Lease, Pool};
 use notnets_memory::watch::Watch;
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use super::memory::{Inbox, News};
 use super::{OnArrival, PodError};
+use crate::link::packet::Packet;
 use crate::name::Name;
 use crate::pod::packet::FromProcess;
 use crate::pod::table::{Address, Life};
@@ -28,6 +30,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Wakes the watcher when it sleeps.
     pub(super) bell: OwnedFd,
+    /// The random number by which the agent knows this process again.
+    pub(super) token: [u64; 2],
 }
 
 pub(super) struct State {
@@ -102,24 +106,56 @@ pub(super) struct Link {
     pub(super) peer_link: u32,
     /// While our side uses it: the other end of its socket, and what to look at.
     pub(super) open: Option<(OwnedFd, Watch)>,
-    /// Our segment, until the peer reads it no more.
-    lease: Option<Arc<Lease>>,
+    /// Our segments, until the peer reads them no more.
+    leases: Option<Vec<Arc<Lease>>>,
+    /// What its user is told about memory, and whether it waits for some.
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) wants_memory: bool,
 }
 
 impl Link {
     pub(super) fn new(peer: Address, peer_link: u32, end: OwnedFd, watch: Watch, lease: Arc<Lease>) -> Self {
-        Self { peer, peer_link, open: Some((end, watch)), lease: Some(lease) }
+        Self { open: Some((end, watch)), peer_link, ..Self::forsaken(peer, lease) }
     }
 
     /// One that did not come about, whose segment the peer may know.
     pub(super) fn forsaken(peer: Address, lease: Arc<Lease>) -> Self {
-        Self { peer, peer_link: 0, open: None, lease: Some(lease) }
+        let (leases, inbox) = (Some(vec![lease]), Arc::default());
+        Self { peer, peer_link: 0, open: None, leases, inbox, wants_memory: false }
+    }
+
+    /// One more segment that the peer may read.
+    pub(super) fn keep(&mut self, lease: Arc<Lease>) {
+        if let Some(leases) = &mut self.leases {
+            leases.push(lease);
+        }
+    }
+
+    /// The peer does not read it.
+    pub(super) fn keep_no_more(&mut self, lease: &Arc<Lease>) {
+        if let Some(leases) = &mut self.leases {
+            leases.retain(|kept| !Arc::ptr_eq(kept, lease));
+        }
+    }
+
+    /// Tells its user something. Returns false when that does not read.
+    fn tell(&self, news: News) -> bool {
+        let Some((end, _)) = &self.open else { return true };
+        let fits = self.inbox.push(news);
+        ring(end);
+        fits
     }
 
     /// Is nothing left of it, on either side?
     fn is_over(&self) -> bool {
-        self.open.is_none() && self.lease.is_none()
+        self.open.is_none() && self.leases.is_none()
     }
+}
+
+/// Rings a link's user. That its socket is full means that it was rung already.
+pub(super) fn ring(end: &OwnedFd) {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    let _ = send(end, &Packet::Doorbell.encode(), flags);
 }
 
 impl State {
@@ -211,7 +247,7 @@ impl State {
     /// The peer reads nothing of a link any more.
     pub(super) fn closed_there(&mut self, from: Address, link: u32) {
         if let Some(closed) = self.links.get_mut(&link).filter(|closed| closed.peer == from) {
-            closed.lease = None;
+            closed.leases = None;
             self.hang_up(link);
             self.tidy(link);
             return;
@@ -220,6 +256,22 @@ impl State {
             self.closed_early.clear();
         }
         self.closed_early.insert((from, link));
+    }
+
+    /// The peer says something about memory of a link.
+    pub(super) fn tell(&mut self, from: Address, link: u32, news: News) {
+        let told = self.links.get(&link).filter(|told| told.peer == from);
+        if told.is_some_and(|told| !told.tell(news)) {
+            self.hang_up(link);
+        }
+    }
+
+    /// The agent has answered somebody who wanted memory for a link, or its answer is lost.
+    pub(super) fn tell_of_memory(&mut self, news: News) {
+        for link in self.links.values_mut().filter(|link| link.wants_memory) {
+            link.wants_memory = false;
+            link.tell(news);
+        }
     }
 
     /// A link is made here.
@@ -245,11 +297,11 @@ impl State {
             self.links.iter().filter(|(_, link)| link.peer == peer).map(|(id, _)| *id).collect();
         for link in links {
             self.hang_up(link);
-            if let Some(lease) = self.links.get_mut(&link).and_then(|link| link.lease.take())
+            if let Some(leases) = self.links.get_mut(&link).and_then(|link| link.leases.take())
                 && !ended
             {
-                // Kept back with the whole extent, when this process ends.
-                std::mem::forget(lease);
+                // Kept back with the whole extents, when this process ends.
+                std::mem::forget(leases);
             }
             self.tidy(link);
         }

@@ -3,6 +3,10 @@
 //! There are no doorbells between hosts. The thread looks at the lanes of those who park, and rings them on
 //! their own socket. While messages come it spins for a moment; then it sleeps for as long as before, and
 //! longer, but never longer than the wake latency. Without links it only waits for the agent.
+//!
+//! A look is one system call, the sleep before it, and the lines of those who park: that is what an idle
+//! process costs. The agent and the bell are read when the kernel says that something is there, and whether
+//! links were closed is looked up less often.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -13,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::net::{SendFlags, send};
 
+use super::heard::on_packet;
 use super::join::{Failed, Joined, join};
 use super::letter::Letter;
-use super::state::{Answer, Shared, State, Waiting};
+use super::memory::News;
+use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
-use crate::link::packet::Packet;
 use crate::name::Name;
 use crate::pod::packet::{FromProcess, ToProcess};
 use crate::pod::table::{Address, Life};
@@ -36,6 +40,12 @@ const NAP: Duration = Duration::from_micros(50);
 const IDLE: Duration = Duration::from_secs(1);
 /// A message that does not get whole within this time never will: its link ends.
 const STUCK: Duration = Duration::from_secs(1);
+/// Links that were closed on this side are looked for so often at most.
+const TIDY: Duration = Duration::from_millis(5);
+/// While messages come the kernel is asked so often at least whether the agent says something.
+const UNASKED: Duration = Duration::from_micros(100);
+/// An extent that is not used is kept for so long, for it may be needed again.
+const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -63,15 +73,18 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let state = Mutex::new(State::new(region, life, address, wake_latency));
-    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell });
+    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, token });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
         path: path.to_owned(),
-        token,
         agent: Some(socket),
         lost_at: Instant::now(),
         last: Instant::now(),
         nap: NAP,
+        asked: Instant::now(),
+        agent_speaks: true,
+        tidied: Instant::now(),
+        reviewed: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
     thread.map_err(|source| PodError::Io { step: "start a thread", source })?;
@@ -88,13 +101,19 @@ impl Shared {
 struct Watcher {
     shared: Arc<Shared>,
     path: PathBuf,
-    token: [u64; 2],
     /// The agent, if it is there; else since when it is not.
     agent: Option<OwnedFd>,
     lost_at: Instant,
     /// When something came last, and how long to sleep next.
     last: Instant,
     nap: Duration,
+    /// When the kernel was last asked what there is, and whether the agent has said something.
+    asked: Instant,
+    agent_speaks: bool,
+    /// When closed links were last looked for.
+    tidied: Instant,
+    /// When memory was last looked through for what nobody needs.
+    reviewed: Instant,
 }
 
 impl Watcher {
@@ -102,16 +121,20 @@ impl Watcher {
         // The kernel adds 50 µs to each sleep of a thread that does not say that it minds.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK));
         let shared = Arc::clone(&self.shared);
-        let mut slept = true;
         loop {
             let mut state = lock(&shared.state);
             if state.stop {
-                state.hang_up_all();
-                return;
+                return self.leave(&mut state);
             }
             let mut arrivals = Vec::new();
-            let heard = self.hear(&mut state, &mut arrivals);
-            let rung = ring(&mut state, slept);
+            let heard = std::mem::take(&mut self.agent_speaks) && self.hear(&mut state, &mut arrivals);
+            let now = Instant::now();
+            if now - self.tidied >= TIDY {
+                self.tidied = now;
+                tidy(&mut state);
+                self.give_back(&mut state);
+            }
+            let rung = ring(&mut state);
             self.let_go(&mut state);
             self.say(&mut state);
             if heard || rung {
@@ -121,15 +144,30 @@ impl Watcher {
                 shared.changed.notify_all();
             }
             let links = state.links.values().filter(|link| link.open.is_some()).count();
-            let latency = state.wake_latency();
+            let (latency, unsaid) = (state.wake_latency(), !state.to_agent.is_empty());
             drop(state);
             for (on_arrival, arrival) in arrivals {
                 on_arrival(arrival);
             }
             if self.agent.is_none() {
                 self.come_back();
+                self.agent_speaks = true;
             }
-            slept = self.rest(links, latency);
+            self.rest(links, latency, unsaid);
+        }
+    }
+
+    /// Nobody holds the membership any more, and so no lane of it. The process itself may go on.
+    fn leave(&mut self, state: &mut State) {
+        self.say(state);
+        state.hang_up_all();
+        state.links.clear();
+        let pool = std::mem::take(&mut state.pool);
+        let unused = pool.is_unused();
+        drop(pool);
+        // Else the agent waits for the end of the process before anybody else is given its memory.
+        if let Some(agent) = self.agent.as_ref().filter(|_| unused) {
+            let _ = wire::send(agent, &FromProcess::Leave.encode(), None);
         }
     }
 
@@ -163,6 +201,22 @@ impl Watcher {
         }
     }
 
+    /// Extents that have not been needed for a while go back to the agent.
+    fn give_back(&mut self, state: &mut State) {
+        if self.reviewed.elapsed() < SPARE {
+            return;
+        }
+        self.reviewed = Instant::now();
+        for part in state.pool.take_unused(SPARE) {
+            let layout = *state.region.layout();
+            let first = layout.extent(state.address.host.into(), 0).start;
+            let extent = (part.place().start - first) / layout.extent_bytes();
+            // Not mapped any more when somebody else is given it.
+            drop(part);
+            state.to_agent.push_back(FromProcess::Return(extent as u32));
+        }
+    }
+
     fn say(&mut self, state: &mut State) {
         while let (Some(agent), Some(packet)) = (&self.agent, state.to_agent.front()) {
             match wire::send(agent, &packet.encode(), None) {
@@ -182,7 +236,7 @@ impl Watcher {
             let state = lock(&self.shared.state);
             (state.life, state.address)
         };
-        let joined = join(&self.path, self.token, Some(before), Instant::now() + RETRY * 10);
+        let joined = join(&self.path, self.shared.token, Some(before), Instant::now() + RETRY * 10);
         let shared = Arc::clone(&self.shared);
         let mut state = lock(&shared.state);
         match joined {
@@ -208,6 +262,9 @@ impl Watcher {
     /// The agent is back: it has to hear whom we know, or we are somebody else from now on.
     fn greet(&mut self, state: &mut State, region: Option<Region>, life: Life, address: Address) {
         state.agent_gone = false;
+        // Who waits for memory asks again: the answer may have been lost.
+        state.granted += 1;
+        state.tell_of_memory(News::Granted);
         let mut first = Vec::new();
         if (state.life, state.address) == (life, address) {
             let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
@@ -232,127 +289,69 @@ impl Watcher {
         }
     }
 
-    /// Waits for a moment. Returns whether it slept.
-    fn rest(&mut self, links: usize, latency: Duration) -> bool {
-        let idle = self.last.elapsed();
-        if links > 0 && idle < SPIN {
-            std::hint::spin_loop();
-            return false;
+    /// Waits for a moment. Something that the agent had no room for is `unsaid`.
+    fn rest(&mut self, links: usize, latency: Duration, unsaid: bool) {
+        let now = Instant::now();
+        let spins = links > 0 && now - self.last < SPIN;
+        if spins && now - self.asked < UNASKED {
+            return std::hint::spin_loop();
         }
         let pause = match links {
             0 => IDLE,
+            _ if spins => Duration::ZERO,
             _ => self.nap.min(latency),
         };
-        self.nap = (self.nap + self.nap / 4).min(latency);
-        let mut fds = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
-        let room = !lock(&self.shared.state).to_agent.is_empty();
-        if let Some(agent) = &self.agent {
-            let room = if room { PollFlags::OUT } else { PollFlags::empty() };
-            fds.push(PollFd::new(agent, PollFlags::IN | room));
+        if !spins {
+            self.nap = (self.nap + self.nap / 4).min(latency);
         }
         let pause = if self.agent.is_none() { pause.min(RETRY) } else { pause };
-        let _ = poll(&mut fds, Some(&timespec(pause)));
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&self.shared.bell, &mut count);
-        true
+        let room = if unsaid && self.agent.is_some() { PollFlags::OUT } else { PollFlags::empty() };
+        // Where there is no agent, the bell stands twice.
+        let agent = self.agent.as_ref().unwrap_or(&self.shared.bell);
+        let mut fds =
+            [PollFd::new(&self.shared.bell, PollFlags::IN), PollFd::new(agent, PollFlags::IN | room)];
+        let failed = poll(&mut fds, Some(&timespec(pause))).is_err();
+        let [rung, speaks] = fds.map(|fd| failed || !fd.revents().is_empty());
+        if rung {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(&self.shared.bell, &mut count);
+        }
+        self.agent_speaks |= speaks;
+        self.asked = Instant::now();
     }
 }
 
-/// Rings those who park and for whom something is there. Now and then finds those who have closed.
-fn ring(state: &mut State, now_and_then: bool) -> bool {
-    let mut closed = Vec::new();
+/// Rings those who park and for whom something is there.
+fn ring(state: &mut State) -> bool {
     let mut rung = false;
     let region = state.region.clone();
-    for (id, link) in &mut state.links {
+    for link in state.links.values_mut() {
         let Some((end, watch)) = &mut link.open else { continue };
         let lost = |host: u16| region.is_lost(host.into());
-        if now_and_then && is_closed(&*end) {
-            closed.push(*id);
-        } else if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
+        if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
             let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
         } else if watch.is_due() {
             rung = true;
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let _ = send(&*end, &Packet::Doorbell.encode(), flags);
+            super::state::ring(end);
         }
     }
+    rung
+}
+
+/// Finds those who have closed their links, and tells their peers.
+fn tidy(state: &mut State) {
+    let ends = state.links.iter().filter_map(|(id, link)| Some((*id, &link.open.as_ref()?.0)));
+    let closed: Vec<_> = ends.filter(|(_, end)| is_closed(end)).map(|(id, _)| id).collect();
     for link in closed {
         let Some((peer, peer_link)) = state.closed_here(link) else { continue };
         let body = Letter::Close { to: peer_link }.encode();
         state.to_agent.push_back(FromProcess::Send { to: peer, body });
     }
-    rung
 }
 
 /// Has our own side closed the link's socket? It says nothing on it.
 fn is_closed(end: impl AsFd) -> bool {
     matches!(wire::receive(end), Came::Closed)
-}
-
-fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<super::OnArrival>, Arrival)> {
-    match packet {
-        ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
-        ToProcess::Granted(extent) => grant(state, extent),
-        ToProcess::NoExtent => state.full = true,
-        ToProcess::Serving(name) => {
-            state.serving.insert(name, None);
-        }
-        ToProcess::NotServing(name, text) => {
-            state.serving.insert(name, Some(text));
-        }
-        ToProcess::Resolved { query, places } => {
-            state.resolved.insert(query, places);
-        }
-        ToProcess::Gone { address, ended } => state.peer_gone(address, ended),
-        ToProcess::Mail { from, body } => return on_letter(state, from, Letter::decode(&body)?),
-    }
-    None
-}
-
-fn grant(state: &mut State, extent: u32) {
-    let layout = *state.region.layout();
-    let extent = usize::try_from(extent).unwrap_or(usize::MAX);
-    if extent >= layout.extents() {
-        return;
-    }
-    match state.region.own(layout.extent(state.address.host.into(), extent)) {
-        Ok(part) => {
-            state.pool.add(part);
-            state.granted += 1;
-        }
-        Err(_) => state.full = true,
-    }
-}
-
-fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<super::OnArrival>, Arrival)> {
-    match letter {
-        Letter::Hello { link, nonce, place, packet } => {
-            let Ok(Packet::Hello(hello)) = Packet::decode(&packet) else { return None };
-            let name: Option<Name> = hello.name.parse().ok();
-            let service = name.and_then(|name| state.services.get(&name).cloned());
-            let Some(service) = service else {
-                let reason = crate::link::packet::Refusal::ShuttingDown;
-                let text = format!("{} is not served here any more", hello.name);
-                let packet = Packet::Refused { reason, text }.encode();
-                let answer = Letter::Answer { to: link, link: 0, nonce: 0, place: 0, packet };
-                state.to_agent.push_back(FromProcess::Send { to: from, body: answer.encode() });
-                return None;
-            };
-            return Some((service, Arrival { from, link, nonce, place, hello }));
-        }
-        Letter::Answer { to, link, nonce, place, packet } => match state.waiting.get_mut(&to) {
-            Some(waiting) if waiting.is_for(from) => {
-                *waiting = Waiting::Answered(Answer { link, nonce, place, packet });
-            }
-            // It came too late.
-            _ => {
-                let body = Letter::Close { to: link }.encode();
-                state.to_agent.push_back(FromProcess::Send { to: from, body });
-            }
-        },
-        Letter::Close { to } => state.closed_there(from, to),
-    }
-    None
 }
 
 pub(super) fn timespec(duration: Duration) -> Timespec {

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod helper;
+pub mod pod;
 pub mod roles;
 pub mod service;
 

@@ -71,6 +71,7 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
 async fn server(directory: &Path, options: &Options) {
     let mut commands = commands();
     let names: Vec<String> = match options.get::<String>("names") {
+        None if options.has("uri") => options.get("uri").into_iter().collect(),
         Some(names) => names.split(',').map(|name| format!("notnets:///{name}")).collect(),
         None => vec![NAME.into()],
     };
@@ -155,6 +156,9 @@ fn configure(directory: &Path, options: &Options) -> Server {
     if let Some(timeout) = options.millis("timeout") {
         server = server.timeout(timeout);
     }
+    if let Some(links) = options.get("max_links") {
+        server = server.max_connections(links);
+    }
     if let Some(limit) = options.get("concurrency") {
         server = server.concurrency_limit_per_connection(limit);
     }
@@ -174,7 +178,11 @@ fn configure(directory: &Path, options: &Options) -> Server {
 /// it in a task of its own.
 async fn client(directory: &Path, options: &Options) {
     let mut commands = commands();
-    let endpoint: Endpoint = endpoint(directory).wait(options.wait());
+    let endpoint: Endpoint = match options.get::<String>("uri") {
+        Some(uri) => Endpoint::new(uri).expect("is a URI").directory(directory),
+        None => endpoint(directory),
+    };
+    let endpoint = endpoint.wait(options.wait());
     let mut clients = Vec::new();
     for _ in 0..options.get("links").unwrap_or(1) {
         if options.has("lazy") {

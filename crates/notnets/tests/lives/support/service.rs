@@ -92,12 +92,19 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
         "pid" => Ok(one(std::process::id().to_string())),
         // As many bytes as the request asks for.
         "bytes" => Ok(one("b".repeat(number(requests.message().await?)))),
+        // The same in a pattern, and whether what was sent is in it.
+        "pattern" => Ok(one(payload(number(requests.message().await?)))),
+        "check" => {
+            let message = requests.message().await?.unwrap_or_default();
+            Ok(one((message == payload(message.len())).to_string()))
+        }
         "length" => Ok(one(requests.message().await?.map_or(0, |message| message.len()).to_string())),
         "who" => {
             let peer = extensions.get::<PeerInfo>().copied();
             let agent = metadata.get("user-agent").and_then(|agent| agent.to_str().ok());
             let agent = agent.unwrap_or_default();
             Ok(one(match peer {
+                Some(PeerInfo { pid, host: Some(host), .. }) => format!("{pid:?} on host {host} {agent}"),
                 Some(PeerInfo { pid, uid, gid, .. }) => format!("{pid:?} {uid} {gid} {agent}"),
                 None => "a stranger".into(),
             }))

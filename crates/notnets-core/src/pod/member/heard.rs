@@ -1,0 +1,86 @@
+//! What the agent and other processes say, and what follows from it.
+
+use std::sync::Arc;
+
+use super::letter::Letter;
+use super::memory::News;
+use super::state::{Answer, State, Waiting};
+use super::{Arrival, OnArrival};
+use crate::link::packet::{Packet, Refusal};
+use crate::name::Name;
+use crate::pod::packet::{FromProcess, ToProcess};
+use crate::pod::table::Address;
+
+/// Takes what the agent says. A client that wants a link is to be told to the service it came for.
+pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnArrival>, Arrival)> {
+    match packet {
+        ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
+        ToProcess::Granted(extent) => grant(state, extent),
+        ToProcess::NoExtent { more: false } => state.full = true,
+        ToProcess::NoExtent { more: true } => state.tell_of_memory(News::Full),
+        ToProcess::Serving(name) => {
+            state.serving.insert(name, None);
+        }
+        ToProcess::NotServing(name, text) => {
+            state.serving.insert(name, Some(text));
+        }
+        ToProcess::Resolved { query, places } => {
+            state.resolved.insert(query, places);
+        }
+        ToProcess::Gone { address, ended } => state.peer_gone(address, ended),
+        ToProcess::Mail { from, body } => return on_letter(state, from, Letter::decode(&body)?),
+    }
+    None
+}
+
+fn grant(state: &mut State, extent: u32) {
+    let layout = *state.region.layout();
+    let extent = usize::try_from(extent).unwrap_or(usize::MAX);
+    if extent >= layout.extents() {
+        return;
+    }
+    match state.region.own(layout.extent(state.address.host.into(), extent)) {
+        Ok(part) => {
+            state.pool.add(part);
+            state.granted += 1;
+            state.tell_of_memory(News::Granted);
+        }
+        Err(_) => state.full = true,
+    }
+}
+
+fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<OnArrival>, Arrival)> {
+    match letter {
+        Letter::Hello { link, nonce, place, packet } => {
+            let Ok(Packet::Hello(hello)) = Packet::decode(&packet) else { return None };
+            let name: Option<Name> = hello.name.parse().ok();
+            let service = name.and_then(|name| state.services.get(&name).cloned());
+            let Some(service) = service else {
+                let reason = Refusal::ShuttingDown;
+                let text = format!("{} is not served here any more", hello.name);
+                let packet = Packet::Refused { reason, text }.encode();
+                let answer = Letter::Answer { to: link, link: 0, nonce: 0, place: 0, packet };
+                state.to_agent.push_back(FromProcess::Send { to: from, body: answer.encode() });
+                return None;
+            };
+            return Some((service, Arrival { from, link, nonce, place, hello }));
+        }
+        Letter::Answer { to, link, nonce, place, packet } => match state.waiting.get_mut(&to) {
+            Some(waiting) if waiting.is_for(from) => {
+                *waiting = Waiting::Answered(Answer { link, nonce, place, packet });
+            }
+            // It came too late.
+            _ => {
+                let body = Letter::Close { to: link }.encode();
+                state.to_agent.push_back(FromProcess::Send { to: from, body });
+            }
+        },
+        Letter::Close { to } => state.closed_there(from, to),
+        Letter::Offer { to, segment, place, blocks } => {
+            state.tell(from, to, News::Offer { segment, place, blocks });
+        }
+        Letter::Accept { to, segment, place } => state.tell(from, to, News::Accept { segment, place }),
+        Letter::Decline { to, segment } => state.tell(from, to, News::Decline { segment }),
+    }
+    None
+}
