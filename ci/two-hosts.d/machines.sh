@@ -80,13 +80,22 @@ begin() {
     shift 3
     "$@" <"$input" >"/tmp/$name.out" 2>&1 &
     echo $! >"/tmp/$name.pid"
-    until [ "$(grep -c READY "/tmp/$name.out")" = "$lines" ]; do
+    until [ "$(grep -c READY "/tmp/$name.out")" -ge "$lines" ]; do
         kill -0 $! || break
         usleep 10000
     done
     cat "/tmp/$name.out"
 }
 ended() { while kill -0 "$(cat "/tmp/$1.pid")" 2>/dev/null; do usleep 10000; done; }
+end() {
+    kill "$(cat "/tmp/$1.pid")"
+    ended "$1"
+}
+
+begin_agent() {
+    mkdir -p -m 700 "$NOTNETS_DIR"
+    begin agent 0 /dev/null notnets agent --region /dev/dax0.0 --host-id "$1"
+}
 
 # A server ends with its standard input, which stays open as long as somebody holds the pipe.
 serve() {
@@ -101,10 +110,6 @@ unserve() {
 }
 
 open_shop() { begin shop $# /dev/null notnets demo serve --pod pod0 "$@"; }
-close_shop() {
-    kill "$(cat /tmp/shop.pid)"
-    ended shop
-}
 
 exec </dev/ttyS1 >/dev/ttyS1
 stty raw -echo

@@ -2,6 +2,7 @@
 //! is its customers. All find each other by their names in the pod, so that it does not matter which runs where.
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,8 +15,11 @@ use super::services::Name;
 use super::shop::ready;
 use super::transport::{Transport, connect, notnets_address};
 use super::{Result, positive, runtime};
-use crate::child::{Child, PATIENCE};
+use crate::child::Child;
 use crate::number::number;
+
+/// How long a service may take to start. A host may be an emulated one, on a busy machine.
+const START: Duration = Duration::from_secs(300);
 
 /// A part of the shop on one host of a pod.
 #[derive(Clone, Debug, Subcommand)]
@@ -83,7 +87,7 @@ async fn serve(args: &ServeArgs) -> Result {
                 format!("--peer={peer}={}", notnets_address(&args.pod, peer))
             }));
         })?;
-        let address = process.answer(PATIENCE).await.and_then(ready);
+        let address = process.answer(START).await.and_then(ready);
         say(&format!("READY {}", address.map_err(|error| format!("{}: {error}", name.as_str()))?))?;
         processes.push(process);
     }
