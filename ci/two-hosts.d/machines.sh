@@ -72,7 +72,18 @@ INIT
     echo dax0.0 >/sys/bus/dax/drivers/device_dax/new_id
 ) >/tmp/prepared 2>&1
 
-call() { name=$1 method=$2; shift 2; notnets call "notnets://pod0/$name" "notnets.conformance.$method" "$@"; }
+# A busy machine may keep an emulated one from answering within the few seconds that making a link may take.
+call() {
+    name=$1 method=$2 said=$(mktemp)
+    shift 2
+    while
+        notnets call "notnets://pod0/$name" "notnets.conformance.$method" "$@" >"$said" 2>&1
+        code=$?
+        grep -q 'no answer within' "$said"
+    do :; done
+    cat "$said"
+    return $code
+}
 
 # begin NAME LINES INPUT COMMAND...: until it has said READY so often, or has ended.
 begin() {
