@@ -207,6 +207,8 @@ work=$(mktemp -d)
 memory=
 finish() {
     local status=$? host
+    # Signals may come twice, as from `timeout` and from its group.
+    trap '' INT TERM
     trap - EXIT
     if [ "$status" != 0 ]; then
         for host in 0 1; do
