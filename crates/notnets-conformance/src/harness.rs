@@ -27,8 +27,8 @@ pub type Setup = (Transport, Flavour);
 /// When an assertion of the case fails, when it does not end in time, or when
 /// the observations differ other than intended.
 pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
-    let expected = observe::<K>(program, reference);
-    let seen = observe::<K>(program, other);
+    let expected = observe::<K>(program, reference, PATIENCE);
+    let seen = observe::<K>(program, other, PATIENCE);
     hold::<K>((reference.0, &expected), (other.0, &seen));
 }
 
@@ -37,7 +37,7 @@ pub fn check<K: Case>(program: &str, reference: Setup, other: Setup) {
 /// # Panics
 /// As [`check`] does.
 pub fn check_running<K: Case>(program: &str, reference: Setup, other: Setup, server: Running) {
-    let expected = observe::<K>(program, reference);
+    let expected = observe::<K>(program, reference, server.patience);
     let seen = observe_running::<K>(other, server);
     hold::<K>((reference.0, &expected), (other.0, &seen));
 }
@@ -49,7 +49,7 @@ pub struct Running {
     pub address: String,
     /// Where NotNets finds names.
     pub directory: PathBuf,
-    /// No case takes so long.
+    /// No case takes so long, here or in the first setup.
     pub patience: Duration,
 }
 
@@ -66,10 +66,10 @@ fn hold<K: Case>(reference: (Transport, &Observation), other: (Transport, &Obser
 }
 
 /// Runs a case in one setup, with a server of its own.
-fn observe<K: Case>(program: &str, setup: Setup) -> Observation {
+fn observe<K: Case>(program: &str, setup: Setup, patience: Duration) -> Observation {
     let server = ServerProcess::start(Path::new(program), setup.0, setup.1);
     let (address, directory) = (server.address().to_owned(), server.directory());
-    observe_running::<K>(setup, Running { address, directory, patience: PATIENCE })
+    observe_running::<K>(setup, Running { address, directory, patience })
 }
 
 fn observe_running<K: Case>((transport, flavour): Setup, server: Running) -> Observation {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::load::{Order, Sample};
 use super::proto::storefront_client::StorefrontClient;
 use super::services::Name;
-use super::transport::{Transport, connect};
+use super::transport::{Place, connect};
 use super::{Result, load, runtime};
 
 /// What a process can be asked.
@@ -44,18 +44,14 @@ pub enum Answer {
 /// The arguments of each of the demo's processes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProcessArgs {
-    /// What carries the calls.
-    #[arg(long)]
-    pub transport: Transport,
-    /// The directory for the shop's sockets.
-    #[arg(long)]
-    pub directory: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Worker threads of the runtime; 0 for the current-thread runtime.
     #[arg(long, default_value_t = 0)]
-    pub workers: usize,
+    workers: usize,
     /// Where another process of the shop is: NAME=ADDRESS.
     #[arg(long = "peer", value_parser = peer)]
-    pub peers: Vec<(Name, String)>,
+    peers: Vec<(Name, String)>,
 }
 
 /// The arguments of a process that serves.
@@ -75,7 +71,7 @@ fn peer(text: &str) -> std::result::Result<(Name, String), String> {
 /// Is one of the shop's services, until the demo ends.
 pub fn service(args: ServiceArgs) -> Result {
     let ServiceArgs { name, process } = args;
-    listen(process.directory.clone());
+    listen(process.place.directory.clone());
     runtime(process.workers)?.block_on(async {
         let mut peers = HashMap::new();
         for (name, address) in &process.peers {
@@ -83,14 +79,14 @@ pub fn service(args: ServiceArgs) -> Result {
         }
         let ready = |address| answer(&Answer::Ready(address));
         // On a task of its own, so that a worker of the runtime (if it has any) runs it.
-        let serving = async move { name.serve(process.transport, &process.directory, &peers, ready).await };
+        let serving = async move { name.serve(&process.place, &peers, ready).await };
         tokio::spawn(serving).await?
     })
 }
 
 /// Is the shop's customers, until the demo ends.
 pub fn customers(args: ProcessArgs) -> Result {
-    let mut orders = listen(args.directory);
+    let mut orders = listen(args.place.directory);
     runtime(args.workers)?.block_on(async {
         let (_, address) = args.peers.first().ok_or("wants --peer storefront=ADDRESS")?;
         let shop = StorefrontClient::new(connect(address).await?);

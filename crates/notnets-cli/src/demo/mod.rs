@@ -7,7 +7,7 @@
 //! From the outside in: [`measure`] runs the rounds, a [`shop`] is a set of processes that are
 //! told what to do through [`control`], which are [`services`] or customers, who put [`load`] on
 //! the shop by walking [`journeys`]; [`data`] says what each reply must be. What came of it goes
-//! into a [`table`] and a [`report`].
+//! into a [`table`] and a [`report`]. On the hosts of a [`pod`] there is one shop, and nothing to compare.
 
 mod checks;
 mod control;
@@ -15,6 +15,7 @@ mod data;
 mod journeys;
 mod load;
 mod measure;
+mod pod;
 mod progress;
 mod proto;
 mod report;
@@ -40,7 +41,11 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + 
 
 /// Run a small web shop over TCP, Unix sockets and NotNets, and compare.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    part: Option<pod::Part>,
+
     /// How long to measure each journey over each transport, in seconds, over all rounds.
     #[arg(long, default_value_t = 3.6, value_parser = positive)]
     pub seconds: f64,
@@ -78,6 +83,9 @@ pub struct Args {
 ///
 /// Makes a runtime of its own: call it from outside of any.
 pub fn run(args: &Args) -> Result {
+    if let Some(part) = &args.part {
+        return pod::run(part);
+    }
     check_writable(&args.report)?;
     let machine = Machine::look();
     let outcome = runtime(0)?.block_on(measure::run(args))?;

@@ -90,7 +90,8 @@ impl Shop {
     }
 }
 
-fn ready(process: Answer) -> Result<String> {
+/// The address of a process that has started.
+pub fn ready(process: Answer) -> Result<String> {
     match process {
         Answer::Ready(address) => Ok(address),
         other => Err(format!("answered {other:?} before it was ready").into()),

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,25 @@ impl fmt::Display for Transport {
     }
 }
 
+/// Where a service is served.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Place {
+    /// What carries the calls.
+    #[arg(long)]
+    pub transport: Transport,
+    /// The directory for the shop's sockets.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// The pod, over NotNets; without one, this host alone.
+    #[arg(long, default_value = "")]
+    pub pod: String,
+}
+
+/// The address over NotNets of a service in a pod, or on this host if that is empty.
+pub fn notnets_address(pod: &str, name: &str) -> String {
+    format!("notnets://{pod}/{name}")
+}
+
 /// A way to a service, whatever carries it.
 pub type Channel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
@@ -88,10 +107,11 @@ where
     BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(error.into())))
 }
 
-/// Connects to the address that a server's process said it is at.
+/// Connects to the address that a server's process said it is at. Over NotNets the first call does so:
+/// in a pod the services of another host may come later.
 pub async fn connect(address: &str) -> Result<Channel> {
     if address.starts_with("notnets:") {
-        return Ok(boxed(notnets::Channel::connect(address).await?));
+        return Ok(boxed(notnets::Endpoint::new(address)?.connect_lazy()));
     }
     let endpoint = Endpoint::from_shared(address.to_owned())?
         .initial_stream_window_size(STREAM_WINDOW)
@@ -101,14 +121,8 @@ pub async fn connect(address: &str) -> Result<Channel> {
 }
 
 /// Serves `service` under `name`, for as long as the process lives; `ready` is told the address
-/// once clients can connect to it. Files go into `directory`.
-pub async fn serve<S>(
-    transport: Transport,
-    directory: &Path,
-    name: &str,
-    service: S,
-    ready: impl FnOnce(String),
-) -> Result
+/// once clients can connect to it.
+pub async fn serve<S>(place: &Place, name: &str, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
@@ -120,7 +134,7 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
     };
-    match transport {
+    match place.transport {
         Transport::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             ready(format!("http://{}", listener.local_addr()?));
@@ -128,14 +142,15 @@ where
             http2().add_service(service).serve_with_incoming(incoming).await?;
         }
         Transport::Uds => {
-            let path = directory.join(name);
+            let path = place.directory.join(name);
             let listener = UnixListener::bind(&path)?;
             ready(format!("unix://{}", path.display()));
             http2().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
         }
         Transport::NotNets => {
-            // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `directory`.
-            let address = format!("notnets:///{name}");
+            // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `place.directory`
+            // on one host.
+            let address = notnets_address(&place.pod, name);
             let bound = notnets::Server::builder().add_service(service).bind(address.as_str())?;
             ready(address);
             bound.serve().await?;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod call;
+mod demo_pod;
 mod doctor;
 #[allow(dead_code)]
 #[path = "../../src/http2/mod.rs"]

@@ -12,7 +12,6 @@ mod storefront;
 pub mod testing;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use clap::ValueEnum;
 use tonic::Request;
@@ -26,7 +25,7 @@ use super::proto::payments_server::PaymentsServer;
 use super::proto::pricing_server::PricingServer;
 use super::proto::reviews_server::ReviewsServer;
 use super::proto::storefront_server::StorefrontServer;
-use super::transport::{Channel, Transport, serve};
+use super::transport::{Channel, Place, serve};
 use super::{Result, data};
 use catalogue::Catalogue;
 use fraud::Fraud;
@@ -91,33 +90,32 @@ impl Name {
     /// Serves for as long as the process lives. `peers` leads to [`Name::peers`].
     pub async fn serve(
         self,
-        transport: Transport,
-        directory: &Path,
+        place: &Place,
         peers: &HashMap<Name, Channel>,
         ready: impl FnOnce(String),
     ) -> Result {
-        let (at, name) = (directory, self.as_str());
+        let name = self.as_str();
         let peer = |name| peers[&name].clone();
         match self {
-            Self::Fraud => serve(transport, at, name, FraudServer::new(Fraud), ready).await,
+            Self::Fraud => serve(place, name, FraudServer::new(Fraud), ready).await,
             Self::Payments => {
                 let payments = Payments::new(peer(Self::Fraud));
-                serve(transport, at, name, PaymentsServer::new(payments), ready).await
+                serve(place, name, PaymentsServer::new(payments), ready).await
             }
-            Self::Inventory => serve(transport, at, name, InventoryServer::new(Inventory), ready).await,
+            Self::Inventory => serve(place, name, InventoryServer::new(Inventory), ready).await,
             Self::Orders => {
                 let orders = Orders::new(peer(Self::Inventory), peer(Self::Payments));
-                serve(transport, at, name, OrdersServer::new(orders), ready).await
+                serve(place, name, OrdersServer::new(orders), ready).await
             }
             Self::Catalogue => {
                 data::prepare();
-                serve(transport, at, name, CatalogueServer::new(Catalogue), ready).await
+                serve(place, name, CatalogueServer::new(Catalogue), ready).await
             }
-            Self::Pricing => serve(transport, at, name, PricingServer::new(Pricing), ready).await,
-            Self::Reviews => serve(transport, at, name, ReviewsServer::new(Reviews), ready).await,
+            Self::Pricing => serve(place, name, PricingServer::new(Pricing), ready).await,
+            Self::Reviews => serve(place, name, ReviewsServer::new(Reviews), ready).await,
             Self::Storefront => {
                 let storefront = Storefront::new(peer);
-                serve(transport, at, name, StorefrontServer::new(storefront), ready).await
+                serve(place, name, StorefrontServer::new(storefront), ready).await
             }
         }
     }
