@@ -5,7 +5,9 @@ mod common;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::thread;
 
 use bytes::Bytes;
 use common::{Frames, Host, call, data, ok, poll_once, within};
@@ -100,6 +102,38 @@ async fn who_reads_a_request_hears_that_its_call_is_over() {
 /// A stream that always has more to say never waits, so it must notice by itself that nobody listens.
 #[test]
 fn a_response_that_never_pauses_ends_with_its_call() {
+    response_that_never_pauses();
+}
+
+/// Where others want the cores, links look at their sockets in between. A worker of the runtime that a handler keeps for
+/// long must not keep a link's task as well: another worker has it.
+#[test]
+fn a_response_that_never_pauses_ends_with_its_call_in_a_crowd() {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+            });
+        }
+        let _over = SetOnDrop(&over);
+        for _ in 0..500 {
+            response_that_never_pauses();
+        }
+    });
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn response_that_never_pauses() {
     struct Dropped(Arc<Notify>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -128,7 +162,7 @@ fn a_response_that_never_pauses_ends_with_its_call() {
                     // While this is being made the client goes away, and the link's task sees it.
                     4 => {
                         while Pin::new(&mut request).poll_frame(cx).is_pending() {
-                            std::thread::yield_now();
+                            thread::yield_now();
                         }
                     }
                     _ => {}

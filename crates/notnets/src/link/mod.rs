@@ -25,6 +25,7 @@ use notnets_core::link::segments::Segments;
 use notnets_core::link::{Established, Socket};
 use notnets_core::pod::member::Member;
 use notnets_memory::process::ForkGuard;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::clock;
 use crate::wait::{self, Budget, For, Polled, Wait};
@@ -325,11 +326,17 @@ impl Link {
 /// Wakes this task again after the others. Where it is long until then, the runtime looks at its sockets
 /// first: links of the thread that are parked may have been rung.
 pub(crate) fn poll_again(cx: &mut Context<'_>) {
-    if wait::sockets_are_due() {
+    if wait::sockets_are_due() && has_one_thread() {
         let _pending = pin!(tokio::task::yield_now()).poll(cx);
     } else {
         cx.waker().wake_by_ref();
     }
+}
+
+/// A runtime with several has one that looks at its sockets, unless all are busy. And what yields to sockets there
+/// stays with its thread: a handler that keeps the thread for long would keep it too.
+fn has_one_thread() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
 
 /// Calls and links are not inherited.
