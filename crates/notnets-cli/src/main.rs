@@ -7,6 +7,7 @@ mod bench;
 mod bridge;
 mod call;
 mod child;
+mod coherence;
 mod demo;
 mod doctor;
 mod duration;

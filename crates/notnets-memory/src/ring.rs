@@ -165,12 +165,8 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     /// Is there a descriptor to pop?
     #[inline]
     pub fn is_ready(&mut self) -> bool {
-        let Some(seal) = self.seal else {
-            let slot = self.slot();
-            self.slots.observe(slot, LINE_WORDS);
-            return self.slots.load_acquire(slot) == self.popped + 1;
-        };
-        self.found = self.found.take().or_else(|| self.unsealed(seal));
+        let Some(seal) = self.seal else { return self.look() == self.popped + 1 };
+        self.found = self.found.take().or_else(|| self.unsealed(seal, self.look()));
         self.found.is_some()
     }
 
@@ -178,15 +174,9 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     #[inline]
     pub fn pop(&mut self) -> Option<Descriptor> {
         let descriptor = match self.seal {
-            None => {
-                let slot = self.slot();
-                self.slots.observe(slot, LINE_WORDS);
-                if self.slots.load_acquire(slot) != self.popped + 1 {
-                    return None;
-                }
-                self.descriptor(slot)
-            }
-            Some(seal) => self.found.take().or_else(|| self.unsealed(seal))?,
+            None if self.look() != self.popped + 1 => return None,
+            None => self.descriptor(),
+            Some(seal) => self.found.take().or_else(|| self.unsealed(seal, self.look()))?,
         };
         self.popped += 1;
         self.taken.store_release(0, self.popped);
@@ -197,27 +187,32 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     /// Does the next descriptor seem to be there, and does not check? That must not last.
     pub fn is_torn(&self) -> bool {
         let Some(seal) = self.seal else { return false };
+        let first = self.look();
+        first & LOW == (self.popped + 1) & LOW && first != 0 && self.unsealed(seal, first).is_none()
+    }
+
+    /// Looks at the next slot. Returns its first word.
+    #[inline]
+    fn look(&self) -> u64 {
         let slot = self.slot();
         self.slots.observe(slot, LINE_WORDS);
-        let first = self.slots.load_acquire(slot);
-        first & LOW == (self.popped + 1) & LOW && first != 0 && self.unsealed(seal).is_none()
+        self.slots.load_acquire(slot)
     }
 
     /// The descriptor of a sealed slot, if it is whole and the next one.
     #[inline]
-    fn unsealed(&self, seal: Seal) -> Option<Descriptor> {
-        let (slot, sequence) = (self.slot(), self.popped + 1);
-        self.slots.observe(slot, LINE_WORDS);
-        let first = self.slots.load_acquire(slot);
+    fn unsealed(&self, seal: Seal, first: u64) -> Option<Descriptor> {
+        let sequence = self.popped + 1;
         if first & LOW != sequence & LOW {
             return None;
         }
-        let descriptor = self.descriptor(slot);
+        let descriptor = self.descriptor();
         (first == sealed(seal, sequence, &descriptor)).then_some(descriptor)
     }
 
     #[inline]
-    fn descriptor(&self, slot: usize) -> Descriptor {
+    fn descriptor(&self) -> Descriptor {
+        let slot = self.slot();
         std::array::from_fn(|i| self.slots.load(slot + 1 + i))
     }
 

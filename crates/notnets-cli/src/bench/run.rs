@@ -116,10 +116,9 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
         };
         for &transport in &args.transport {
             match transport {
-                Transport::NotNets if args.pod.pod => cases.extend(in_pods(args, pods, &case)),
                 Transport::Floor => cases.push(Case::floor(args.work)),
                 Transport::NotNets => {
-                    cases.extend(args.wait.iter().map(|wait| Case { wait: Some(*wait), ..case.clone() }));
+                    cases.extend(ways(args, pods, &case));
                 }
                 other => cases.push(case.over(other)),
             }
@@ -128,11 +127,12 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
     cases
 }
 
-/// The case between hosts, in each way that was asked for.
-fn in_pods(args: &Args, pods: &[Pod], case: &Case) -> Vec<Case> {
-    let each = |pod: &Pod| {
-        let of = |wait: &Wait| Case { wait: Some(*wait), pod: Some(pod.clone()), ..case.clone() };
+/// The case over NotNets: within one host or in each of the pods, in each way to wait.
+fn ways(args: &Args, pods: &[Pod], case: &Case) -> Vec<Case> {
+    let places = if args.pod.pod { pods.iter().cloned().map(Some).collect() } else { vec![None] };
+    let of = |pod: &Option<Pod>| {
+        let of = |wait: &Wait| Case { wait: Some(*wait), pod: pod.clone(), ..case.clone() };
         args.wait.iter().map(of).collect::<Vec<_>>()
     };
-    pods.iter().flat_map(each).collect()
+    places.iter().flat_map(of).collect()
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use notnets_core::name::Name;
 use notnets_core::pod::survey::{Presence, survey};
-use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, Present, format, look};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{report, sentence};
+use crate::coherence::Coherence;
 use crate::failure::Failure;
 
 /// What the user gave.
@@ -26,8 +26,8 @@ pub struct Args {
     #[arg(long, default_value = "pod0")]
     pod: Name,
     /// Who keeps the hosts' copies of a line in step
-    #[arg(long, value_enum, default_value_t = CoherenceArg::Software)]
-    coherence: CoherenceArg,
+    #[arg(long, value_enum, default_value_t = Coherence::Software)]
+    coherence: Coherence,
     /// Make a file of this size first, for example 64M. It must not be there yet
     #[arg(long, value_parser = bytes)]
     create: Option<u64>,
@@ -54,12 +54,6 @@ pub struct Args {
     force: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum CoherenceArg {
-    Hardware,
-    Software,
-}
-
 /// Makes a region.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::new(sentence(&args.path, &error));
@@ -68,10 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let file = RegionFile::open(&args.path).map_err(|error| fail(&error))?;
     let plan = Plan {
-        coherence: match args.coherence {
-            CoherenceArg::Hardware => Coherence::Hardware,
-            CoherenceArg::Software => Coherence::Software,
-        },
+        coherence: args.coherence.into(),
         extent_bytes: args.extent,
         processes: args.processes,
         services: args.services,

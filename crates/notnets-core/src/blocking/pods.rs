@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use notnets_memory::lane::{Blocks, Geometry};
+use notnets_memory::lane::Geometry;
 use notnets_memory::process::PeerCredentials;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -15,23 +15,14 @@ use crate::link::handshake::Config;
 use crate::link::packet::Refusal;
 use crate::link::rendezvous::{Directory, Listener};
 use crate::name::{Name, Uri};
-use crate::pod::member::{Arrival, Member};
+use crate::pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
 
-/// The agent is given so long to take a name, or to grant memory.
-const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clients that get a link at the same time.
 const MOST: usize = 64;
 
-/// Blocks of a link between hosts, where a further segment takes a while to come.
-const SMALL: u32 = 64;
-const LARGE: u32 = 12;
-
 /// The sizes of a first segment between hosts, unless others are asked for.
 pub fn geometry(wanted: Option<Geometry>) -> Geometry {
-    let default = Geometry::default();
-    let [small, large] =
-        [(default.small, SMALL), (default.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });
-    wanted.unwrap_or(Geometry { small, large, ..default })
+    wanted.unwrap_or_else(|| between_hosts(Geometry::default()))
 }
 
 /// What happens at a pod's door.

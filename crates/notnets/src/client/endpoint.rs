@@ -7,15 +7,12 @@ use notnets_core::limits::Limits;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
+use notnets_core::pod::member::between_hosts;
 use notnets_memory::lane::{Blocks, Geometry};
 
 use super::Channel;
 use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
-
-/// Blocks of a link between hosts: some 256 KiB, so that one side fills them while the other reads.
-const POD_SMALL_BLOCKS: u32 = 64;
-const POD_LARGE_BLOCKS: u32 = 12;
 
 /// Where a channel leads to, and how it behaves.
 ///
@@ -218,11 +215,9 @@ pub(crate) fn geometry(limits: Limits) -> Geometry {
     Geometry { large: Blocks { bytes, ..default.large }, ..default }
 }
 
-/// The same between hosts, where a further segment takes a while to come.
+/// The same between hosts.
 pub(crate) fn pod_geometry(limits: Limits) -> Geometry {
-    let first = geometry(limits);
-    let small = Blocks { count: POD_SMALL_BLOCKS, ..first.small };
-    Geometry { small, large: Blocks { count: POD_LARGE_BLOCKS, ..first.large }, ..first }
+    between_hosts(geometry(limits))
 }
 
 impl TryFrom<&str> for Endpoint {

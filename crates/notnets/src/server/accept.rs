@@ -140,6 +140,11 @@ fn identify(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
 /// May the peer have a link?
 fn admit(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
     identify(shared, socket)?;
+    takes_links(shared)
+}
+
+/// May anybody have one now?
+pub(super) fn takes_links(shared: &Shared) -> Result<(), (Refusal, String)> {
     if *shared.shutdown.borrow() {
         return Err((Refusal::ShuttingDown, "the server shuts down".to_owned()));
     }

@@ -11,7 +11,6 @@ mod routes;
 mod serve;
 mod service;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -24,7 +23,7 @@ use tower_service::Service;
 
 use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
-use service::{AnyService, erase};
+use service::erase;
 
 pub use accept::Admission;
 pub use names::Names;
@@ -262,8 +261,7 @@ impl<L> Server<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let service: Arc<dyn AnyService> = erase(self.layer.layer(service));
-        Bound::new(names, service, self.config)
+        Bound::new(names.names(), erase(self.layer.layer(service)), self.config)
     }
 
     /// Serves any tower service under these names, until it fails.
@@ -281,22 +279,7 @@ impl<L> Server<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        self.begin(names, service).await?.serve().await
-    }
-
-    async fn begin<S, B>(self, names: impl Names, service: S) -> Result<Bound, Error>
-    where
-        L: Layer<S>,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        let service: Arc<dyn AnyService> = erase(self.layer.layer(service));
-        Bound::begin(names.names(), service, self.config).await
+        Bound::begin(names.names(), erase(self.layer.layer(service)), self.config).await?.serve().await
     }
 }
 
@@ -375,7 +358,7 @@ impl<L> Router<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        self.server.begin(names, self.routes).await?.serve().await
+        self.server.serve_service(names, self.routes).await
     }
 
     /// Serves under these names until `signal` completes, then gracefully stops: calls in flight
@@ -398,7 +381,9 @@ impl<L> Router<L> {
         <L::Service as Service<Request<Body>>>::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        self.server.begin(names, self.routes).await?.serve_with_shutdown(signal).await
+        let Server { config, layer } = self.server;
+        let bound = Bound::begin(names.names(), erase(layer.layer(self.routes)), config).await?;
+        bound.serve_with_shutdown(signal).await
     }
 }
 

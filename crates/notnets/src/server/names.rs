@@ -18,13 +18,6 @@ fn parse(uri: &str) -> Result<Uri, Error> {
     Ok(uri.parse()?)
 }
 
-/// Names that were looked at already.
-impl Names for Result<Vec<Uri>, Error> {
-    fn names(self) -> Result<Vec<Uri>, Error> {
-        self
-    }
-}
-
 impl Names for &str {
     fn names(self) -> Result<Vec<Uri>, Error> {
         Ok(vec![parse(self)?])

@@ -9,15 +9,12 @@ use notnets_core::link::handshake::Config;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_core::pod::member::{Arrival, Member};
+use notnets_core::pod::member::{AGENT_TIMEOUT, Arrival, Member};
 use tokio::sync::mpsc;
 
-use super::accept::{Shared, serve_link};
+use super::accept::{Shared, serve_link, takes_links};
 use crate::Error;
 use crate::client::pod_geometry;
-
-/// The agent is given so long to take a name, or to grant memory.
-const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Names in pods, served until this is dropped.
 pub(super) struct PodNames {
@@ -108,12 +105,5 @@ fn admit(shared: &Shared, member: &Member, arrival: &Arrival) -> Result<(), (Ref
         let text = format!("uid {} is not admitted (see Server::admission)", peer.uid);
         return Err((Refusal::Identity, text));
     }
-    if *shared.shutdown.borrow() {
-        return Err((Refusal::ShuttingDown, "the server shuts down".to_owned()));
-    }
-    if shared.stats.links_open() >= shared.settings.max_links as u64 {
-        let text = "the server has as many links as it may have (Server::max_connections)";
-        return Err((Refusal::Resources, text.to_owned()));
-    }
-    Ok(())
+    takes_links(shared)
 }

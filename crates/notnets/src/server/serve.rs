@@ -16,10 +16,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::Settings;
 use super::accept::{Shared, serve_connection};
 use super::pods::{PodNames, serve_arrival};
 use super::service::AnyService;
-use super::{Names, Settings};
 use crate::Error;
 use crate::watch::{Watched, watch};
 
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Bound {
 impl Bound {
     /// Takes the names. Waits for the agents of pods.
     pub(super) fn new(
-        names: impl Names,
+        names: Result<Vec<Uri>, Error>,
         service: Arc<dyn AnyService>,
         settings: Settings,
     ) -> Result<Self, Error> {
@@ -129,9 +129,12 @@ impl Bound {
 }
 
 /// Takes the names of this host. The others are for pods.
-fn take_names(names: impl Names, settings: &Settings) -> Result<(Vec<Listener>, Vec<Uri>), Error> {
+fn take_names(
+    names: Result<Vec<Uri>, Error>,
+    settings: &Settings,
+) -> Result<(Vec<Listener>, Vec<Uri>), Error> {
     settings.limits.check()?;
-    let names = names.names()?;
+    let names = names?;
     if names.is_empty() {
         return Err(Error::Uri("no name to serve is given, as `notnets:///NAME`".to_owned()));
     }

@@ -46,10 +46,7 @@ impl Hosts {
         fallocate(&memory, FallocateFlags::empty(), 0, EXTENT + 2 * (CONTROL + extents(case) * EXTENT))?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
         let plan = Plan {
-            coherence: match pod.coherence {
-                Coherence::Hardware => notnets_memory::Coherence::Hardware,
-                Coherence::Software => notnets_memory::Coherence::Software,
-            },
+            coherence: pod.coherence.into(),
             extent_bytes: Some(EXTENT),
             processes: case.clients + 16,
             heartbeat_ms: 20,
@@ -128,10 +125,7 @@ impl Given {
         let told = |error| format!("{}: {error}", file.display());
         let region = Region::open(file).map_err(|error| told(error.to_string()))?;
         let superblock = region.superblock();
-        let coherence = match superblock.coherence {
-            notnets_memory::Coherence::Hardware => Coherence::Hardware,
-            notnets_memory::Coherence::Software => Coherence::Software,
-        };
+        let coherence = superblock.coherence.into();
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
         let agents = agents(file, hosts, &directories(directory.path()))
             .map_err(|error| told(format!("{error} (choose two hosts that are not at work with --hosts)")))?;

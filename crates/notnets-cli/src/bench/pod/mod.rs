@@ -12,22 +12,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use notnets_memory::far;
 use serde::{Deserialize, Serialize};
 
+pub use crate::coherence::Coherence;
 pub use args::PodArgs;
 pub use hosts::{Given, Hosts};
-
-/// Who keeps the region coherent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Coherence {
-    /// The hardware.
-    Hardware,
-    /// Write-back and invalidation.
-    Software,
-}
 
 /// How far apart client and server are.
 #[derive(Clone, Debug, PartialEq, Serialize)]

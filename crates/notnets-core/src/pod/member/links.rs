@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use notnets_memory::lane::Geometry;
+use notnets_memory::lane::{Blocks, Geometry};
 use notnets_memory::process::PeerCredentials;
 use notnets_memory::region::pool::{OwnBlock, Pool};
 use notnets_memory::seal::Seal;
@@ -18,6 +18,10 @@ use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
 use crate::name::Name;
 use crate::pod::packet::FromProcess;
 use crate::pod::table::{Address, Control, ProcessEntry};
+
+/// Blocks of the first segment of a link between hosts.
+const SMALL: u32 = 64;
+const LARGE: u32 = 12;
 
 impl Member {
     /// A link to whoever serves the name, nearest first. Waits for the answer.
@@ -280,6 +284,14 @@ struct Peer {
     link: u32,
     place: u64,
     user_agent: String,
+}
+
+/// A first segment as large as one between hosts should be, where a further segment takes a while to come: some
+/// 256 KiB unless blocks are larger than usual, so that one side fills them while the other reads.
+pub fn between_hosts(first: Geometry) -> Geometry {
+    let [small, large] =
+        [(first.small, SMALL), (first.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });
+    Geometry { small, large, ..first }
 }
 
 /// Until when to wait for the first of several, so that one that hangs leaves time for those after it.

@@ -42,9 +42,12 @@ use state::{Shared, State};
 
 pub use error::PodError;
 pub use join::region_of;
-pub use links::share;
+pub use links::{between_hosts, share};
 pub use memory::LinkMemory;
 pub use watcher::WAKE_LATENCY;
+
+/// What servers give the agent to take a name, or to grant memory.
+pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process's place in a pod. Clones are the same.
 #[derive(Clone, Debug)]
