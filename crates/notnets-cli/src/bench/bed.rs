@@ -43,6 +43,18 @@ impl Bed {
     /// # Errors
     /// When the case is impossible, or a process can't do what it is told.
     pub async fn open(case: &Case) -> Result<Self> {
+        let mut bed = Self::without_idle(case).await?;
+        if case.links > 0 {
+            bed.hold(case.links).await?;
+        }
+        Ok(bed)
+    }
+
+    /// The same without idle connections, for which there is room: as many as the case has may be made by `hold`.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub async fn without_idle(case: &Case) -> Result<Self> {
         case.check()?;
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
         let hosts = case.pod.as_ref().map(|pod| Hosts::open(case, pod, directory.path())).transpose()?;
@@ -59,9 +71,6 @@ impl Bed {
         for nth in 0..case.clients as usize {
             let client = bed.start_client(bed.core(nth + 1)).await?;
             bed.clients.push(client);
-        }
-        if case.links > 0 {
-            bed.hold(case.links).await?;
         }
         Ok(bed)
     }

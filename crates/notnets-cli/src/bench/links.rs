@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Result;
 use super::bed::Bed;
 use super::case::{Case, Transport};
+use super::pod::Pod;
 use super::usage::{self, Memory};
 use crate::number::median;
 
@@ -20,6 +21,8 @@ pub struct LinkMemory {
     pub case: &'static str,
     /// What carries the calls.
     pub transport: Transport,
+    /// Between two hosts of a pod; else within one host.
+    pub pod: Option<Pod>,
     /// Links between the two looks.
     pub links: u32,
     /// All parts.
@@ -32,12 +35,12 @@ pub struct LinkMemory {
     pub kernel_per_link: f64,
 }
 
-/// Opens links, several times anew.
-pub async fn memory(transport: Transport, links: u32, repeats: u32) -> Result<LinkMemory> {
+/// Opens links over what carries the case, several times anew.
+pub async fn memory(over: &Case, links: u32, repeats: u32) -> Result<LinkMemory> {
     let (mut pss, mut page_tables, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
     let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(links);
     for _ in 0..repeats {
-        let mut bed = Bed::open(&Case { clients: 0, ..Case::default().over(transport) }).await?;
+        let mut bed = Bed::without_idle(&resting(over, links + 1)).await?;
         // What the first link takes is not for the link.
         bed.hold(1).await?;
         let (before, slab) = (look(&bed).await, usage::slab());
@@ -51,7 +54,8 @@ pub async fn memory(transport: Transport, links: u32, repeats: u32) -> Result<Li
     let [pss, page_tables, kernel] = [pss, page_tables, kernel].map(median);
     Ok(LinkMemory {
         case: "memory",
-        transport,
+        transport: over.transport,
+        pod: over.pod.clone(),
         links,
         bytes_per_link: pss + page_tables + kernel,
         pss_per_link: pss,
@@ -73,6 +77,8 @@ pub struct Idle {
     pub case: &'static str,
     /// What carries the calls.
     pub transport: Transport,
+    /// Between two hosts of a pod; else within one host.
+    pub pod: Option<Pod>,
     /// Links of the server.
     pub links: u32,
     /// For how long it was watched.
@@ -83,10 +89,9 @@ pub struct Idle {
     pub cpu_us: f64,
 }
 
-/// Watches a server with idle links, without waking it.
-pub async fn idle(transport: Transport, links: u32, seconds: f64) -> Result<Idle> {
-    let mut bed = Bed::open(&Case { clients: 0, ..Case::default().over(transport) }).await?;
-    bed.hold(links).await?;
+/// Watches a server with idle links over what carries the case, without waking it.
+pub async fn idle(over: &Case, links: u32, seconds: f64) -> Result<Idle> {
+    let bed = Bed::open(&resting(over, links)).await?;
     tokio::time::sleep(SETTLE).await;
     let look = || {
         let switches = usage::switches(bed.server());
@@ -97,5 +102,11 @@ pub async fn idle(transport: Transport, links: u32, seconds: f64) -> Result<Idle
     let after = look();
     bed.close().await?;
     let (wake_ups, cpu) = (after.0 - before.0, after.1.saturating_sub(before.1));
-    Ok(Idle { case: "idle", transport, links, seconds, wake_ups, cpu_us: cpu as f64 / 1000.0 })
+    let (transport, pod, cpu_us) = (over.transport, over.pod.clone(), cpu as f64 / 1000.0);
+    Ok(Idle { case: "idle", transport, pod, links, seconds, wake_ups, cpu_us })
+}
+
+/// So many links over what carries the case, on which nobody calls.
+fn resting(over: &Case, links: u32) -> Case {
+    Case { clients: 0, links, ..over.clone() }
 }

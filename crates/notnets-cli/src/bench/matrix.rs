@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::case::Transport;
+use super::case::{Case, Transport};
 use super::factors::{self, Factor};
 use super::figures::Row;
 use super::links::{self, Idle, LinkMemory};
 use super::measure::{Effort, interleaved};
-use super::pod::{self, PodArgs};
+use super::pod::{self, Pod, PodArgs};
 use super::progress::Progress;
 use super::{Result, report, table};
 use crate::machine::Machine;
@@ -22,8 +22,7 @@ pub struct Args {
     quick: bool,
 
     /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links, open-loop,
-    /// topology, streams, runtime, placement, lives, idle; between hosts: null, line-latency, payload,
-    /// outstanding, streams.
+    /// topology, streams, runtime, placement, lives, idle; between hosts also null and line-latency, but no floor.
     #[arg(long, value_delimiter = ',')]
     factors: Vec<String>,
 
@@ -55,22 +54,21 @@ pub struct Measured {
     pub rows: Vec<(usize, Row)>,
 }
 
-/// What idle links cost, over each transport.
-#[derive(Default)]
+/// What idle links cost.
 pub struct Resting {
+    /// Over what.
+    pub over: Case,
     /// Memory.
-    pub memory: Vec<LinkMemory>,
+    pub memory: LinkMemory,
     /// Processor time.
-    pub idle: Vec<Idle>,
+    pub idle: Idle,
 }
 
 /// Measures all factors, printing as it goes, and writes the report.
 pub async fn run(args: Args) -> Result {
-    let between_hosts = args.pod.pod;
     let pods = args.pod.pods(&pod::factors::LATENCIES)?;
-    let mut factors = if between_hosts { pod::factors::all(&pods) } else { factors::all() };
-    let known: Vec<_> =
-        factors.iter().map(|factor| factor.name).chain((!between_hosts).then_some(RESTING)).collect();
+    let mut factors = if args.pod.pod { pod::factors::all(&pods) } else { factors::all() };
+    let known: Vec<_> = factors.iter().map(|factor| factor.name).chain([RESTING]).collect();
     if let Some(unknown) = args.factors.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no factor {unknown}; there are {}", known.join(", ")).into());
     }
@@ -86,9 +84,9 @@ pub async fn run(args: Args) -> Result {
         print_rows(&args, &one)?;
         measured.push(one);
     }
-    let mut resting = Resting::default();
-    if !between_hosts && args.wants(RESTING) {
-        resting = args.rest(&progress).await?;
+    let mut resting = Vec::new();
+    if args.wants(RESTING) {
+        resting = args.rest(&resting_cases(&pods), &progress).await?;
         progress.end();
         print_resting(&args, &resting)?;
     }
@@ -119,15 +117,27 @@ impl Args {
         Ok(Measured { factor, rows })
     }
 
-    async fn rest(&self, progress: &Progress) -> Result<Resting> {
+    async fn rest(&self, over: &[Case], progress: &Progress) -> Result<Vec<Resting>> {
         let (links, seconds, repeats) = if self.quick { (50, 0.5, 1) } else { (1000, 10.0, 3) };
-        let mut resting = Resting::default();
-        for transport in [Transport::Tcp, Transport::Uds, Transport::NotNets] {
-            progress.note(&format!("idle links over {transport}"));
-            resting.memory.push(links::memory(transport, links, repeats).await?);
-            resting.idle.push(links::idle(transport, links, seconds).await?);
+        let mut resting = Vec::new();
+        for case in over {
+            progress.note(&format!("idle links over {}", case.way()));
+            let memory = links::memory(case, links, repeats).await?;
+            let idle = links::idle(case, links, seconds).await?;
+            resting.push(Resting { over: case.clone(), memory, idle });
         }
         Ok(resting)
+    }
+}
+
+/// What carries links that rest: all transports within one host, or NotNets there and between hosts.
+fn resting_cases(pods: &[Pod]) -> Vec<Case> {
+    let ours = Case::default();
+    match pods {
+        [] => {
+            [Transport::Tcp, Transport::Uds, Transport::NotNets].map(|transport| ours.over(transport)).into()
+        }
+        _ => pod::factors::beside(&ours, &pod::factors::typical(pods)),
     }
 }
 
@@ -143,25 +153,22 @@ fn print_rows(args: &Args, measured: &Measured) -> Result {
     Ok(())
 }
 
-fn print_resting(args: &Args, resting: &Resting) -> Result {
+fn print_resting(args: &Args, resting: &[Resting]) -> Result {
     if args.json {
-        for line in resting.memory.iter().map(serde_json::to_string) {
-            println!("{}", line?);
-        }
-        for line in resting.idle.iter().map(serde_json::to_string) {
-            println!("{}", line?);
+        for Resting { memory, idle, .. } in resting {
+            println!("{}\n{}", serde_json::to_string(memory)?, serde_json::to_string(idle)?);
         }
         return Ok(());
     }
     println!("{RESTING}: what links cost that nobody uses");
-    for (memory, idle) in resting.memory.iter().zip(&resting.idle) {
+    for Resting { over, memory, idle } in resting {
         let [all, pss, tables, kernel] =
             [memory.bytes_per_link, memory.pss_per_link, memory.page_tables_per_link, memory.kernel_per_link]
                 .map(|bytes| number(bytes / 1024.0));
         println!(
             "{:<8} {all} KiB for each of {} links (pages {pss}, page tables {tables}, kernel {kernel}); their server: \
              {} wake-ups and {} µs of processor time in {} s",
-            memory.transport,
+            over.way(),
             memory.links,
             idle.wake_ups,
             number(idle.cpu_us),

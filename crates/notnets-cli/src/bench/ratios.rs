@@ -236,7 +236,7 @@ impl Runner<'_> {
     async fn links(&mut self) -> Result {
         let (repeats, seconds) = if self.args.smoke { (1, 0.2) } else { (self.args.repeats, 10.0) };
         self.progress.note("opening idle links");
-        let memory = links::memory(Transport::NotNets, self.many_links(), repeats).await?;
+        let memory = links::memory(&Case::default(), self.many_links(), repeats).await?;
         let kibibytes = |bytes: f64| bytes / 1024.0;
         let from = format!(
             "KiB: pages {}, page tables {}, kernel {} (the growth of the whole host's slabs)",
@@ -246,7 +246,7 @@ impl Runner<'_> {
         );
         self.verdicts.push(goals::MEMORY.judge(kibibytes(memory.bytes_per_link), from));
         self.progress.note("watching a server with idle links");
-        let idle = links::idle(Transport::NotNets, self.many_links(), seconds).await?;
+        let idle = links::idle(&Case::default(), self.many_links(), seconds).await?;
         let from = format!("{} µs of processor time in {} s", number(idle.cpu_us), idle.seconds);
         self.verdicts.push(goals::IDLE_CPU.judge(idle.wake_ups as f64, from));
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::fmt::{Result, Write};
 
-use super::case::{Api, Transport, Wait};
+use super::case::{Api, Case, Transport, Wait};
 use super::figures::{Figures, QUANTILES, Row};
 use super::matrix::{Measured, Resting};
 use super::pod::Coherence;
@@ -12,14 +12,14 @@ use crate::number::number;
 use crate::plot::{Bar, Dots, Line, STYLE, bars, escape, latency, levels};
 
 /// The whole page.
-pub fn render(machine: &Machine, measured: &[Measured], resting: &Resting) -> String {
+pub fn render(machine: &Machine, measured: &[Measured], resting: &[Resting]) -> String {
     let mut page = String::new();
     // Writing to a String cannot fail.
     let _ = write_page(&mut page, machine, measured, resting);
     page
 }
 
-fn write_page(page: &mut String, machine: &Machine, measured: &[Measured], resting: &Resting) -> Result {
+fn write_page(page: &mut String, machine: &Machine, measured: &[Measured], resting: &[Resting]) -> Result {
     write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -96,9 +96,9 @@ fn dots(rows: &[(usize, Row)], figure: fn(&Figures) -> f64) -> Vec<Dots<'static>
     let mut all: Vec<Dots<'static>> = Vec::new();
     for (level, row) in rows {
         let point = (*level, figure(&row.figures));
-        match all.iter_mut().find(|dots| dots.class == class(row)) {
+        match all.iter_mut().find(|dots| dots.class == class(&row.of)) {
             Some(dots) => dots.points.push(point),
-            None => all.push(Dots { class: class(row), label: label(row), points: vec![point] }),
+            None => all.push(Dots { class: class(&row.of), label: label(&row.of), points: vec![point] }),
         }
     }
     all
@@ -106,15 +106,15 @@ fn dots(rows: &[(usize, Row)], figure: fn(&Figures) -> f64) -> Vec<Dots<'static>
 
 fn line(row: &Row) -> Line<'static> {
     let points = QUANTILES.into_iter().zip(row.figures.quantiles_us.iter().copied()).collect();
-    Line { class: class(row), label: label(row), points }
+    Line { class: class(&row.of), label: label(&row.of), points }
 }
 
-fn class(row: &Row) -> &'static str {
-    let coherence = row.of.pod.as_ref().map(|pod| pod.coherence);
-    match (row.of.transport, row.of.wait) {
+fn class(case: &Case) -> &'static str {
+    let coherence = case.pod.as_ref().map(|pod| pod.coherence);
+    match (case.transport, case.wait) {
         _ if coherence == Some(Coherence::Software) => "t-software",
         _ if coherence == Some(Coherence::Hardware) => "t-hardware",
-        _ if row.of.api == Api::Core => "t-core",
+        _ if case.api == Api::Core => "t-core",
         (Transport::NotNets, Some(Wait::Spin)) => "t-spin",
         (Transport::NotNets, Some(Wait::Park)) => "t-park",
         (transport, _) => class_of(transport),
@@ -131,12 +131,12 @@ fn class_of(transport: Transport) -> &'static str {
     }
 }
 
-fn label(row: &Row) -> &'static str {
-    let coherence = row.of.pod.as_ref().map(|pod| pod.coherence);
-    match (row.of.transport, row.of.wait) {
+fn label(case: &Case) -> &'static str {
+    let coherence = case.pod.as_ref().map(|pod| pod.coherence);
+    match (case.transport, case.wait) {
         _ if coherence == Some(Coherence::Software) => "pod, software",
         _ if coherence == Some(Coherence::Hardware) => "pod, hardware",
-        _ if row.of.api == Api::Core => "blocking API",
+        _ if case.api == Api::Core => "blocking API",
         (Transport::NotNets, Some(Wait::Spin)) => "Wait::Spin",
         (Transport::NotNets, Some(Wait::Park)) => "Wait::Park",
         (transport, _) => label_of(transport),
@@ -153,17 +153,19 @@ fn label_of(transport: Transport) -> &'static str {
     }
 }
 
-fn write_resting(page: &mut String, resting: &Resting) -> Result {
-    let (Some(memory), Some(idle)) = (resting.memory.first(), resting.idle.first()) else { return Ok(()) };
-    let (links, seconds) = (memory.links, number(idle.seconds));
+fn write_resting(page: &mut String, resting: &[Resting]) -> Result {
+    let Some(first) = resting.first() else { return Ok(()) };
+    let (links, seconds) = (first.memory.links, number(first.idle.seconds));
     writeln!(page, "<h2>idle</h2>\n<p class=\"soft\">What {links} links cost that nobody uses.</p>")?;
     writeln!(page, "<div class=\"panels\">")?;
-    let bar = |transport, value| Bar { class: class_of(transport), label: label_of(transport), value };
-    let kibibytes: Vec<_> =
-        resting.memory.iter().map(|one| bar(one.transport, one.bytes_per_link / 1024.0)).collect();
+    let bars_of = |value: fn(&Resting) -> f64| {
+        let bar = |one: &Resting| Bar { class: class(&one.over), label: label(&one.over), value: value(one) };
+        bars(&resting.iter().map(bar).collect::<Vec<_>>())
+    };
+    let kibibytes = bars_of(|one| one.memory.bytes_per_link / 1024.0);
     let title = "KiB per link: both processes and the kernel";
-    writeln!(page, "<figure><h3>{title}</h3>{}</figure>", bars(&kibibytes))?;
-    let wakes: Vec<_> = resting.idle.iter().map(|one| bar(one.transport, one.wake_ups as f64)).collect();
-    writeln!(page, "<figure><h3>Wake-ups of their server in {seconds} s</h3>{}</figure>", bars(&wakes))?;
+    writeln!(page, "<figure><h3>{title}</h3>{kibibytes}</figure>")?;
+    let wakes = bars_of(|one| one.idle.wake_ups as f64);
+    writeln!(page, "<figure><h3>Wake-ups of their server in {seconds} s</h3>{wakes}</figure>")?;
     writeln!(page, "</div>")
 }

@@ -1,8 +1,7 @@
 //! The matrix between hosts: what far memory costs, and what it costs with what calls.
 
-use super::super::case::{Case, Work};
-use super::super::factors::{Factor, Level};
-use super::super::sizes::Size;
+use super::super::case::{Case, Transport};
+use super::super::factors::{self, Factor, Level};
 use super::Pod;
 
 /// Nanoseconds to fetch a line: none beyond what it takes here, then what is told of CXL memory near and far.
@@ -10,29 +9,21 @@ pub const LATENCIES: [u64; 5] = [0, 115, 250, 400, 1000];
 /// Where something else is varied it is this one, if it is among those asked for.
 const TYPICAL: u64 = 250;
 
-const PAYLOADS: [&str; 6] = ["0", "64", "1k", "16k", "64k", "1m"];
-
-/// All of them, for these pods.
+/// Two that only far memory has, and all those of one host that are about NotNets.
 pub fn all(pods: &[Pod]) -> Vec<Factor> {
-    let factor = |name, what, steady, levels| Factor { name, what, steady, levels };
-    let null = Case::core();
-    vec![
-        factor(
+    let far = |name, what, case: &Case| Factor { name, what, steady: true, levels: by_latency(pods, case) };
+    let typical = typical(pods);
+    let mut all = vec![
+        far(
             "null",
             "The null round trip: 32 bytes by the blocking API, both sides spinning, by what a line takes",
-            true,
-            by_latency(pods, &null),
+            &Case::core(),
         ),
-        factor(
-            "line-latency",
-            "A call of 64 bytes by tonic's stubs, by what a line takes",
-            true,
-            by_latency(pods, &Case::default()),
-        ),
-        factor("payload", "Bytes of a request, which comes back", true, payloads(pods)),
-        factor("outstanding", "Calls open at once", true, outstanding(pods)),
-        factor("streams", "Kinds of calls, 64-byte messages", false, streams(pods)),
-    ]
+        far("line-latency", "A call of 64 bytes by tonic's stubs, by what a line takes", &Case::default()),
+    ];
+    all.extend(factors::all().into_iter().map(|factor| between(factor, &typical)));
+    all.retain(|factor| !factor.levels.is_empty());
+    all
 }
 
 fn by_latency(pods: &[Pod], case: &Case) -> Vec<Level> {
@@ -48,27 +39,44 @@ fn by_latency(pods: &[Pod], case: &Case) -> Vec<Level> {
     levels
 }
 
-/// Within one host, and between hosts.
-fn level(pods: &[Pod], name: impl ToString, case: &Case) -> Level {
-    let typical = pods.iter().any(|pod| pod.line_ns == TYPICAL);
-    let chosen = if typical { TYPICAL } else { pods.first().map_or(0, |pod| pod.line_ns) };
-    let chosen = pods.iter().filter(|pod| pod.line_ns == chosen);
-    let between = chosen.map(|pod| Case { pod: Some(pod.clone()), ..case.clone() });
-    Level { name: name.to_string(), cases: std::iter::once(case.clone()).chain(between).collect() }
+/// Those where something else than the latency is varied.
+pub fn typical(pods: &[Pod]) -> Vec<Pod> {
+    let has_typical = pods.iter().any(|pod| pod.line_ns == TYPICAL);
+    let chosen = if has_typical { TYPICAL } else { pods.first().map_or(0, |pod| pod.line_ns) };
+    pods.iter().filter(|pod| pod.line_ns == chosen).cloned().collect()
 }
 
-fn payloads(pods: &[Pod]) -> Vec<Level> {
-    let size = |text: &str| text.parse::<Size>().expect("a size");
-    PAYLOADS.map(|text| level(pods, text, &Case { size: size(text), ..Case::default() })).into()
+/// A factor of one host: each case of NotNets within one host and between hosts, and what its generator costs.
+fn between(factor: Factor, pods: &[Pod]) -> Factor {
+    let levels = factor.levels.iter().flat_map(|level| levels(level, pods)).collect();
+    Factor { levels, ..factor }
 }
 
-fn outstanding(pods: &[Pod]) -> Vec<Level> {
-    [1, 16, 64].map(|outstanding| level(pods, outstanding, &Case { outstanding, ..Case::default() })).into()
+/// A level for each case of NotNets, named by what tells it from the others.
+fn levels(level: &Level, pods: &[Pod]) -> Vec<Level> {
+    let of = |transport| level.cases.iter().filter(move |case| case.transport == transport);
+    let ours: Vec<_> = of(Transport::NotNets).collect();
+    let named = |case: &Case| {
+        let mut name = level.name.clone();
+        if ours.iter().any(|other| other.api != case.api) {
+            name = format!("{name}, {}", case.api);
+        }
+        match case.wait.filter(|wait| ours.iter().any(|other| other.wait != Some(*wait))) {
+            Some(wait) => format!("{name}, {wait}"),
+            None => name,
+        }
+    };
+    let split = |case: &&Case| {
+        let cases = of(Transport::Null).cloned().chain(beside(case, pods)).collect();
+        Level { name: named(case), cases }
+    };
+    ours.iter().map(split).collect()
 }
 
-fn streams(pods: &[Pod]) -> Vec<Level> {
-    let works = [Work::Upload, Work::Download, Work::Chat, Work::Chain];
-    works.map(|work| level(pods, work, &Case { work, ..Case::default() })).into()
+/// A case within one host, and between the hosts of each pod.
+pub fn beside(case: &Case, pods: &[Pod]) -> Vec<Case> {
+    let far = pods.iter().map(|pod| Case { pod: Some(pod.clone()), ..case.clone() });
+    std::iter::once(case.clone()).chain(far).collect()
 }
 
 #[cfg(test)]
@@ -76,19 +84,47 @@ mod tests {
     use super::super::Coherence;
     use super::*;
 
+    const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];
+
+    fn pods() -> Vec<Pod> {
+        let of = |line_ns| COHERENCES.map(|coherence| Pod { coherence, line_ns, given: None });
+        LATENCIES.into_iter().flat_map(of).collect()
+    }
+
     #[test]
     fn all_cases_are_possible() {
-        let coherences = [Coherence::Hardware, Coherence::Software];
-        let of = |line_ns| coherences.map(|coherence| Pod { coherence, line_ns, given: None });
-        let pods: Vec<_> = LATENCIES.into_iter().flat_map(of).collect();
-        for factor in all(&pods) {
+        for factor in all(&pods()) {
             for case in factor.levels.iter().flat_map(|level| &level.cases) {
                 assert_eq!(case.check(), Ok(()), "{}: {case:?}", factor.name);
             }
         }
-        let [null, latency, payload, ..] = &*all(&pods) else { panic!() };
+    }
+
+    #[test]
+    fn all_of_one_host_is_measured_between_hosts() {
+        let between = all(&pods());
+        let [null, latency, ..] = &*between else { panic!() };
         assert!([null, latency].iter().all(|factor| factor.levels.len() == LATENCIES.len()));
-        let over: Vec<_> = payload.levels[0].cases.iter().map(|case| case.pod.clone()).collect();
-        assert_eq!(over, [None, Some(of(250)[0].clone()), Some(of(250)[1].clone())]);
+        let typical = pods().into_iter().filter(|pod| pod.line_ns == TYPICAL);
+        let places: Vec<_> = std::iter::once(None).chain(typical.map(Some)).collect();
+        for case in factors::all().iter().flat_map(|factor| &factor.levels).flat_map(|level| &level.cases) {
+            let cases = || between.iter().flat_map(|factor| &factor.levels).flat_map(|level| &level.cases);
+            let found =
+                |place: &Option<Pod>| cases().any(|far| *far == Case { pod: place.clone(), ..case.clone() });
+            assert_eq!(places.iter().all(found), case.transport == Transport::NotNets, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn levels_are_named_by_what_they_differ_in() {
+        for (factor, names) in [
+            ("waiting", vec!["1 open, spin", "1 open, adaptive", "1 open, park"]),
+            ("api", vec!["spin, tonic", "spin, core", "adaptive, tonic"]),
+            ("clients", vec!["1", "2", "8"]),
+        ] {
+            let factor = all(&pods()).into_iter().find(|one| one.name == factor).unwrap();
+            let levels: Vec<_> = factor.levels.iter().map(|level| &level.name).take(3).collect();
+            assert_eq!(levels, names);
+        }
     }
 }
