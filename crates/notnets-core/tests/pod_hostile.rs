@@ -1,0 +1,334 @@
+//! A process in a pod that writes letters which lead nowhere: it gets no link, or loses it, and nobody else notices.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use notnets_core::blocking::{Endpoint, Error, Reply, Request, Server, Status, Stopper};
+use notnets_core::limits::Limits;
+use notnets_core::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::pod::daemon::Daemon;
+use notnets_core::pod::member::PodError;
+use notnets_core::pod::packet::{FromProcess, ToProcess};
+use notnets_core::pod::table::Address;
+use notnets_memory::PAGE;
+use notnets_memory::lane::Geometry;
+use notnets_memory::region::Region;
+use notnets_memory::region::file::RegionFile;
+use notnets_memory::region::format::{Plan, format};
+use notnets_memory::region::pool::Pool;
+use notnets_memory::watch::PodSegment;
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
+    socket_with,
+};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const NAME: &str = "good";
+
+#[test]
+fn a_first_segment_that_lies_elsewhere_is_refused() {
+    let pod = Pod::new();
+    pod.serving(|| {
+        let mut villain = Villain::join(&pod);
+        let own = villain.segment();
+        let layout = *pod.region().layout();
+        let [here, there] = [0, 1].map(|host| move |extent| layout.extent(host, extent));
+        let last = here(layout.extents() - 1).end;
+        let places = [
+            0,
+            PAGE,
+            layout.control(0).start,
+            layout.control(1).start,
+            there(0).start,
+            own + 1,
+            own + 64,
+            last - PAGE,
+            last,
+            there(layout.extents() - 1).end,
+            usize::MAX,
+            usize::MAX - PAGE + 1,
+            usize::MAX - own + 1,
+        ];
+        for place in places {
+            let link = villain.hello(place as u64, Geometry::default());
+            let (reason, why) = villain.answer(link).expect_err(&format!("no link at {place:#x}"));
+            assert!(reason == Refusal::Protocol && why.contains("not its host's"), "at {place:#x}: {why}");
+        }
+        pod.call();
+        let link = villain.hello(own as u64, Geometry::default());
+        assert!(villain.answer(link).is_ok(), "one that is right is taken");
+    });
+}
+
+#[test]
+fn further_segments_that_lie_elsewhere_end_their_link() {
+    let pod = Pod::new();
+    pod.serving(|| {
+        let mut villain = Villain::join(&pod);
+        let own = villain.segment() as u64;
+        let layout = *pod.region().layout();
+        let (control, theirs) = (layout.control(0).start as u64, layout.extent(1, 0).start as u64);
+        let (offer, accept, decline) = (4, 5, 6);
+        for (kind, fields, place) in [
+            // Of sixteen blocks of 16 KiB: their segment's id, bytes and number.
+            (offer, vec![1, 16384, 16], Some(0)),
+            (offer, vec![1, 16384, 16], Some(control)),
+            (offer, vec![1, 16384, 16], Some(theirs)),
+            (offer, vec![1, 16384, 16], Some(own + 64)),
+            (offer, vec![1, 16384, 16], Some(u64::MAX)),
+            (offer, vec![1, 16384, 16], Some(u64::MAX - PAGE as u64 + 1)),
+            // What can't be blocks, or more than anybody may give.
+            (offer, vec![1, 0, 16], Some(own)),
+            (offer, vec![1, 16384, 0], Some(own)),
+            (offer, vec![1, 3, 16], Some(own)),
+            (offer, vec![1, u32::MAX, u32::MAX], Some(own)),
+            (offer, vec![1, 16384, u32::MAX], Some(own)),
+            // The first segment's id.
+            (offer, vec![0, 16384, 16], Some(own)),
+            // Nothing was offered to it.
+            (accept, vec![1], Some(own)),
+            (accept, vec![0], Some(own)),
+            (decline, vec![1], None),
+        ] {
+            let link = villain.hello(own, Geometry::default());
+            let to = villain.answer(link).expect("a link");
+            let fields = [&[to], &fields[..]].concat();
+            let letter = fields.iter().flat_map(|field| field.to_le_bytes());
+            let place_bytes = place.iter().flat_map(|place: &u64| place.to_le_bytes());
+            villain.write(&std::iter::once(kind).chain(letter).chain(place_bytes).collect::<Vec<_>>());
+            villain.closed(link, &format!("{kind} {fields:?} {place:?}"));
+        }
+        pod.call();
+    });
+}
+
+#[test]
+fn letters_that_are_none_change_nothing() {
+    let pod = Pod::new();
+    pod.serving(|| {
+        let mut villain = Villain::join(&pod);
+        let own = villain.segment() as u64;
+        let link = villain.hello(own, Geometry::default());
+        let to = villain.answer(link).expect("a link");
+        for kind in 0..=u8::MAX {
+            for length in [0, 3, 4, 11, 16, 27, 60] {
+                villain.write(&[vec![kind], vec![0xff; length]].concat());
+            }
+        }
+        pod.call();
+        // It still is one.
+        villain.write(&[vec![3], to.to_le_bytes().to_vec()].concat());
+        villain.closed(link, "asked to");
+    });
+}
+
+/// A pod of two hosts.
+struct Pod {
+    directory: TempDir,
+    path: PathBuf,
+    _memory: OwnedFd,
+    stop: Arc<AtomicBool>,
+    agents: Vec<JoinHandle<()>>,
+}
+
+impl Pod {
+    fn new() -> Self {
+        let memory = memfd_create("region", MemfdFlags::CLOEXEC).unwrap();
+        fallocate(&memory, FallocateFlags::empty(), 0, 32 << 20).unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
+        let plan = Plan { heartbeat_ms: 20, lease_ms: 10_000, ..Plan::new("pod0", 2) };
+        format(&RegionFile::open(&path).unwrap(), &plan).unwrap();
+        let (directory, stop) = (tempfile::tempdir().unwrap(), Arc::<AtomicBool>::default());
+        let agent = |host: u16| {
+            let directory = Directory::at(directory.path().join(host.to_string()));
+            let mut daemon = Daemon::start(Region::open(&path).unwrap(), host, &directory).unwrap();
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || daemon.run(&stop).unwrap())
+        };
+        let agents = vec![agent(0), agent(1)];
+        Self { directory, path, _memory: memory, stop, agents }
+    }
+
+    fn host(&self, host: u16) -> PathBuf {
+        self.directory.path().join(host.to_string())
+    }
+
+    fn region(&self) -> Region {
+        Region::open(&self.path).unwrap()
+    }
+
+    /// Serves on host 1 while `act` runs.
+    fn serving(&self, act: impl FnOnce()) {
+        let server =
+            Server::builder().directory(self.host(1)).bind(format!("notnets://pod0/{NAME}")).unwrap();
+        let stopper = server.stopper();
+        std::thread::scope(|scope| {
+            let _stop = StopOnDrop(stopper);
+            scope.spawn(move || server.serve(echo));
+            act();
+        });
+    }
+
+    /// From host 0, as everybody should.
+    fn call(&self) {
+        let endpoint = Endpoint::new(format!("notnets://pod0/{NAME}")).unwrap().directory(self.host(0));
+        let until = Instant::now() + LIMIT;
+        let mut client = loop {
+            match endpoint.clone().connect() {
+                Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {
+                    std::thread::yield_now();
+                }
+                connected => break connected.unwrap(),
+            }
+        };
+        assert_eq!(client.call("/test.Test/Echo", b"well").unwrap(), b"well");
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for agent in self.agents.drain(..) {
+            agent.join().unwrap();
+        }
+    }
+}
+
+/// Also when a test fails: the scope waits for the server.
+struct StopOnDrop(Stopper);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+fn echo(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
+    reply.message.extend_from_slice(request.message);
+    Ok(())
+}
+
+/// A process on host 0 that says what it likes to its agent, which passes on what it says to others.
+struct Villain {
+    agent: OwnedFd,
+    server: Address,
+    region: Region,
+    own: Option<PodSegment>,
+    /// Numbers of its links.
+    links: u32,
+}
+
+impl Villain {
+    fn join(pod: &Pod) -> Self {
+        let agent = connected(&pod.host(0).join(".pod-pod0"));
+        let nobody = Address { host: 0, process: 0, life: 0 };
+        let mut villain = Self { agent, server: nobody, region: pod.region(), own: None, links: 0 };
+        villain.say(&FromProcess::Join { token: [7, 11], before: None });
+        villain.hear(|packet| matches!(packet, ToProcess::Joined { .. }).then_some(()));
+        villain.server = loop {
+            villain.say(&FromProcess::Resolve { query: 1, name: NAME.parse().unwrap() });
+            let places = villain.hear(|packet| match packet {
+                ToProcess::Resolved { places, .. } => Some(places),
+                _ => None,
+            });
+            match places[..] {
+                [place] => break place,
+                _ => std::thread::yield_now(),
+            }
+        };
+        villain
+    }
+
+    /// A first segment as it should be: where it lies.
+    fn segment(&mut self) -> usize {
+        self.say(&FromProcess::Grant { more: false });
+        let extent = self.hear(|packet| match packet {
+            ToProcess::Granted(extent) => Some(extent as usize),
+            _ => None,
+        });
+        let (pool, geometry) = (Pool::default(), Geometry::default());
+        pool.add(self.region.own(self.region.layout().extent(0, extent)).unwrap());
+        let own = PodSegment::new(Pool::allocate(&pool, geometry.segment_bytes()).unwrap(), geometry);
+        self.own.insert(own).place().start
+    }
+
+    /// Asks for a link whose first segment begins there. Returns its number.
+    fn hello(&mut self, place: u64, geometry: Geometry) -> u32 {
+        self.links += 1;
+        let (version, limits) = (VERSIONS.1, Limits::default());
+        let terms = Terms { version, features: 0, incarnation: [1; 16], limits, geometry };
+        let (name, user_agent) = (NAME.to_owned(), String::new());
+        let packet = Packet::Hello(Hello { versions: VERSIONS, terms, name, user_agent }).encode();
+        let nonce = 5u64.to_le_bytes();
+        self.write(&[&[1][..], &self.links.to_le_bytes(), &nonce, &place.to_le_bytes(), &packet].concat());
+        self.links
+    }
+
+    /// What the server says to that: its own number for the link, or why there is none.
+    fn answer(&mut self, link: u32) -> Result<u32, (Refusal, String)> {
+        self.hear(|packet| {
+            let ToProcess::Mail { body, .. } = packet else { return None };
+            let (kind, rest) = body.split_first()?;
+            let (to, rest) = word(rest)?;
+            let (theirs, rest) = word(rest).filter(|_| (*kind, to) == (2, link))?;
+            match Packet::decode(&rest[16..]).unwrap() {
+                Packet::Welcome(_) => Some(Ok(theirs)),
+                Packet::Refused { reason, text } => Some(Err((reason, text))),
+                other => panic!("{other:?}"),
+            }
+        })
+    }
+
+    /// Waits until the server has said that the link is over.
+    fn closed(&mut self, link: u32, why: &str) {
+        let over = [&[3][..], &link.to_le_bytes()].concat();
+        let heard = self
+            .try_hear(|packet| matches!(packet, ToProcess::Mail { body, .. } if body == over).then_some(()));
+        assert!(heard.is_some(), "the link goes on: {why}");
+    }
+
+    /// Writes to the server.
+    fn write(&mut self, letter: &[u8]) {
+        self.say(&FromProcess::Send { to: self.server, body: letter.to_vec() });
+    }
+
+    fn say(&mut self, packet: &FromProcess) {
+        send(&self.agent, &packet.encode(), SendFlags::NOSIGNAL).unwrap();
+    }
+
+    /// The first packet that is of interest.
+    fn hear<T>(&mut self, interest: impl FnMut(ToProcess) -> Option<T>) -> T {
+        self.try_hear(interest).expect("an answer in time")
+    }
+
+    fn try_hear<T>(&mut self, mut interest: impl FnMut(ToProcess) -> Option<T>) -> Option<T> {
+        let mut bytes = [0; 4096];
+        loop {
+            let (_, length) = recv(&self.agent, &mut bytes[..], RecvFlags::empty()).ok()?;
+            assert!(length > 0, "the agent hangs up");
+            if let Some(found) = interest(ToProcess::decode(&bytes[..length]).unwrap()) {
+                return Some(found);
+            }
+        }
+    }
+}
+
+fn connected(path: &Path) -> OwnedFd {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    set_socket_timeout(&socket, Timeout::Recv, Some(LIMIT)).unwrap();
+    socket
+}
+
+fn word(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_le_bytes(*word), rest))
+}
