@@ -7,7 +7,7 @@
 //! in their content or is known of them ([`observe_written`](crate::ReadMemory::observe_written)); under software
 //! coherence all of them, each time. Counted are those that were written, under both. What is not modelled: writing
 //! back takes what the processor's own instructions take, a writer does not wait until readers have let go of a
-//! line, the device has no queue, and lines are never evicted. A line of zeros that is seen for the first time is not
+//! line, and the device has no queue. A line of zeros that is seen for the first time is not
 //! counted, and a line that is written while it is looked at is counted when it is looked at again.
 
 use std::sync::LazyLock;
@@ -16,14 +16,16 @@ use std::time::{Duration, Instant};
 
 use crate::{Coherence, LINE, LINE_WORDS};
 
-/// Lines whose content is remembered. Others that fall on the same place are fetched once more.
+/// Lines whose content is remembered, as in a cache: in sets of some, of which one has to go for another.
 const REMEMBERED: usize = 1 << 16;
+const SET: usize = 8;
 /// Fetches that a core has under way at once.
 const AT_ONCE: u64 = 10;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static LATENCY: AtomicU64 = AtomicU64::new(0);
 static FETCHED: AtomicU64 = AtomicU64::new(0);
+/// For each line which one it is, and a digest of its content; 0 for none.
 static SEEN: LazyLock<Box<[AtomicU64]>> =
     LazyLock::new(|| (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect());
 
@@ -51,12 +53,11 @@ pub(crate) fn fetch(
     let (mut all, mut changed) = (0, 0);
     for (address, words) in lines {
         all += 1;
-        let content = digest(address, words);
-        let seen = &SEEN[address / LINE % REMEMBERED];
-        let before = seen.swap(content, Ordering::Relaxed);
         // A slot that was never used is no message, though it has to be fetched to see that.
-        let unused = before == 0 && words == [0; LINE_WORDS];
-        changed += u64::from(written || before != content && !unused);
+        changed += u64::from(match remember(address, words) {
+            Some(differs) => differs || written,
+            None => words != [0; LINE_WORDS] || written,
+        });
     }
     FETCHED.fetch_add(changed, Ordering::Relaxed);
     let fetched = if coherence == Coherence::Software { all } else { changed };
@@ -75,9 +76,23 @@ fn wait(fetched: u64) {
     }
 }
 
-fn digest(address: usize, words: [u64; LINE_WORDS]) -> u64 {
-    let mix = |all: u64, word: u64| (all ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    words.into_iter().fold(mix(1, address as u64), mix)
+/// Does the line differ from what it was when it was last looked at? `None` if that is not known (any more).
+fn remember(address: usize, words: [u64; LINE_WORDS]) -> Option<bool> {
+    let line = mix(1, (address / LINE) as u64);
+    let (tag, content) = (line >> 32 | 1, words.into_iter().fold(line, mix) as u32);
+    let first = line as usize % (REMEMBERED / SET) * SET;
+    let set = &SEEN[first..first + SET];
+    let known = set.iter().find(|seen| seen.load(Ordering::Relaxed) >> 32 == tag);
+    let free = || set.iter().find(|seen| seen.load(Ordering::Relaxed) == 0);
+    // By chance, as a cache might.
+    let any = || &set[content as usize % SET];
+    let place = known.or_else(free).unwrap_or_else(any);
+    let before = place.swap(tag << 32 | u64::from(content), Ordering::Relaxed);
+    known.map(|_| before as u32 != content)
+}
+
+fn mix(all: u64, word: u64) -> u64 {
+    (all ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 #[cfg(test)]
@@ -100,6 +115,10 @@ mod tests {
             [0, 1, 1],
             "at first unused"
         );
+        // As many lines as a process has links, as far apart as these lie.
+        let idle: Vec<_> = (1..=2000).map(|nth| (nth * (270 << 10), 5)).collect();
+        fetched(Coherence::Hardware, &idle);
+        assert_eq!(fetched(Coherence::Hardware, &idle), 0, "they stay in the cache");
         let before = lines_fetched();
         fetch(Coherence::Hardware, true, [(64, [2; LINE_WORDS])].into_iter());
         assert_eq!(lines_fetched() - before, 1, "with the same content as before");

@@ -8,6 +8,7 @@ use notnets_memory::process::PeerCredentials;
 use notnets_memory::region::pool::{OwnBlock, Pool};
 use notnets_memory::seal::Seal;
 use notnets_memory::watch::PodSegment;
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::letter::{Letter, seals};
@@ -183,6 +184,8 @@ impl Member {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (socket, end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(|errno| PodError::Io { step: "make a link's socket", source: errno.into() })?;
+        epoll::add(&self.0.shared.closings, &end, EventData::new_u64(link.into()), EventFlags::RDHUP)
+            .map_err(|errno| PodError::Io { step: "watch a link's socket", source: errno.into() })?;
         let lease = own.lease();
         let (lanes, watch) = own.open(&region, start, geometry, seals)?;
         let credentials = self.credentials(peer.address);

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Wakes the watcher when it sleeps.
     pub(super) bell: OwnedFd,
+    /// Tells it which links' sockets are closed on our side: an epoll of their other ends, by number.
+    pub(super) closings: OwnedFd,
     /// The random number by which the agent knows this process again.
     pub(super) token: [u64; 2],
 }

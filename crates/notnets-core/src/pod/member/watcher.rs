@@ -5,17 +5,18 @@
 //! longer, but never longer than the wake latency. Without links it only waits for the agent.
 //!
 //! A look is one system call, the sleep before it, and the lines of those who park: that is what an idle
-//! process costs. The agent and the bell are read when the kernel says that something is there, and whether
-//! links were closed is looked up less often.
+//! process costs. The agent, the bell and closed links are looked at when the kernel says that something is there.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
+use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::heard::on_packet;
@@ -40,8 +41,8 @@ const NAP: Duration = Duration::from_micros(50);
 const IDLE: Duration = Duration::from_secs(1);
 /// A message that does not get whole within this time never will: its link ends.
 const STUCK: Duration = Duration::from_secs(1);
-/// Links that were closed on this side are looked for so often at most.
-const TIDY: Duration = Duration::from_millis(5);
+/// So many links that were closed are looked at in one go.
+const CLOSINGS: usize = 64;
 /// While messages come the kernel is asked so often at least whether the agent says something.
 const UNASKED: Duration = Duration::from_micros(100);
 /// An extent that is not used is kept for so long, for it may be needed again.
@@ -72,8 +73,9 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
     let region = region.ok_or(PodError::Unexpected)?;
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
+    let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
     let state = Mutex::new(State::new(region, life, address, wake_latency));
-    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, token });
+    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, closings, token });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
         path: path.to_owned(),
@@ -83,7 +85,7 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
         nap: NAP,
         asked: Instant::now(),
         agent_speaks: true,
-        tidied: Instant::now(),
+        some_closed: false,
         reviewed: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
@@ -110,8 +112,8 @@ struct Watcher {
     /// When the kernel was last asked what there is, and whether the agent has said something.
     asked: Instant,
     agent_speaks: bool,
-    /// When closed links were last looked for.
-    tidied: Instant,
+    /// Whether links were closed on our side.
+    some_closed: bool,
     /// When memory was last looked through for what nobody needs.
     reviewed: Instant,
 }
@@ -128,12 +130,10 @@ impl Watcher {
             }
             let mut arrivals = Vec::new();
             let heard = std::mem::take(&mut self.agent_speaks) && self.hear(&mut state, &mut arrivals);
-            let now = Instant::now();
-            if now - self.tidied >= TIDY {
-                self.tidied = now;
-                tidy(&mut state);
-                self.give_back(&mut state);
+            if std::mem::take(&mut self.some_closed) {
+                tidy(&mut state, &shared.closings);
             }
+            self.give_back(&mut state);
             let rung = ring(&mut state);
             self.let_go(&mut state);
             self.say(&mut state);
@@ -308,15 +308,19 @@ impl Watcher {
         let room = if unsaid && self.agent.is_some() { PollFlags::OUT } else { PollFlags::empty() };
         // Where there is no agent, the bell stands twice.
         let agent = self.agent.as_ref().unwrap_or(&self.shared.bell);
-        let mut fds =
-            [PollFd::new(&self.shared.bell, PollFlags::IN), PollFd::new(agent, PollFlags::IN | room)];
+        let mut fds = [
+            PollFd::new(&self.shared.bell, PollFlags::IN),
+            PollFd::new(agent, PollFlags::IN | room),
+            PollFd::new(&self.shared.closings, PollFlags::IN),
+        ];
         let failed = poll(&mut fds, Some(&timespec(pause))).is_err();
-        let [rung, speaks] = fds.map(|fd| failed || !fd.revents().is_empty());
+        let [rung, speaks, closed] = fds.map(|fd| failed || !fd.revents().is_empty());
         if rung {
             let mut count = [0; 8];
             let _ = rustix::io::read(&self.shared.bell, &mut count);
         }
         self.agent_speaks |= speaks;
+        self.some_closed |= closed;
         self.asked = Instant::now();
     }
 }
@@ -339,19 +343,15 @@ fn ring(state: &mut State) -> bool {
 }
 
 /// Finds those who have closed their links, and tells their peers.
-fn tidy(state: &mut State) {
-    let ends = state.links.iter().filter_map(|(id, link)| Some((*id, &link.open.as_ref()?.0)));
-    let closed: Vec<_> = ends.filter(|(_, end)| is_closed(end)).map(|(id, _)| id).collect();
-    for link in closed {
+fn tidy(state: &mut State, closings: &OwnedFd) {
+    let mut events = [const { MaybeUninit::uninit() }; CLOSINGS];
+    let closed = epoll::wait(closings, &mut events, Some(&timespec(Duration::ZERO)));
+    for event in closed.map_or(&mut [][..], |(closed, _)| closed) {
+        let link = event.data.u64() as u32;
         let Some((peer, peer_link)) = state.closed_here(link) else { continue };
         let body = Letter::Close { to: peer_link }.encode();
         state.to_agent.push_back(FromProcess::Send { to: peer, body });
     }
-}
-
-/// Has our own side closed the link's socket? It says nothing on it.
-fn is_closed(end: impl AsFd) -> bool {
-    matches!(wire::receive(end), Came::Closed)
 }
 
 pub(super) fn timespec(duration: Duration) -> Timespec {
