@@ -58,12 +58,13 @@ fetch() {
     rm -r "$apt"
 }
 
-# Builds what runs in the machines, as the other steps of a build do. Sets $built.
+# Builds what runs in the machines, as the other steps of a build do. Sets $programs.
 programs() {
     say "build"
     cargo build --release --locked -p notnets-cli --bin notnets
-    cargo build --release --locked -p notnets-conformance --bins
-    built=target/release
+    # Nothing of it has to be fast: what the tests have built will do.
+    cargo build --locked -p notnets-conformance --bins
+    programs=(target/release/notnets target/debug/conformance-{server,client})
 }
 
 # The machines' files: busybox, the drivers, the programs and the shared libraries that these need.
@@ -71,10 +72,10 @@ initrd() {
     local tree=$work/tree program driver library
     mkdir -p "$tree"/{bin,dev,proc,sys,tmp,drivers}
     cp "$busybox" "$tree/bin/busybox"
-    for program in notnets conformance-server conformance-client; do
-        strip -o "$tree/bin/$program" "$built/$program"
+    for program in "${programs[@]}"; do
+        strip -o "$tree/bin/${program##*/}" "$program"
     done
-    for library in $(ldd "$tree"/bin/{notnets,conformance-server,conformance-client} |
+    for library in $(ldd "${programs[@]}" |
         grep -o '/[^ ]*lib[^ ]*\.so[^ ]*' | sort -u); do
         install -D "$library" "$tree$library"
     done
