@@ -47,7 +47,7 @@ fn interceptor_deadline() {
         &[
             "Unauthenticated: the password, please",
             "bread by a baker who knows the deadline: true",
-            "DeadlineExceeded: the call's deadline has passed",
+            "DeadlineExceeded",
         ],
     );
 }

@@ -235,18 +235,25 @@ fn over_a_region_that_was_there_before() {
 fn a_matrix_between_hosts_has_a_report() {
     let directory = TempDir::new().unwrap();
     let mut command = bench(directory.path());
-    command.args(["matrix", "--pod", "--quick", "--json", "--factors", "null,outstanding"]);
+    command.args(["matrix", "--pod", "--quick", "--json", "--factors", "null,outstanding,idle"]);
     command.args(["--line-latency", "0ns,400ns", "--seconds", "0.02"]);
-    let rows = lines(command.args(["--report", "report.html"]));
+    let all = lines(command.args(["--report", "report.html"]));
+    let (resting, rows): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|row| row["case"] == "memory" || row["case"] == "idle");
     rows.iter().for_each(check_row);
+    let coherence: Vec<_> = resting.iter().map(|row| row["pod"]["coherence"].as_str()).collect();
+    assert_eq!(
+        coherence,
+        [None, None, Some("hardware"), Some("hardware"), Some("software"), Some("software")]
+    );
     let of = |api: &str, line_ns: u64| {
         rows.iter().filter(|row| row["api"] == api && row["pod"]["line_ns"] == line_ns).count()
     };
     // Both coherences at each latency; beside others than latencies at one of them.
-    assert_eq!((of("core", 0), of("core", 400), of("tonic", 0), of("tonic", 400)), (2, 2, 6, 0));
-    assert_eq!(rows.iter().filter(|row| row["pod"].is_null()).count(), 3, "within one host, for comparison");
+    assert_eq!((of("core", 0), of("core", 400), of("tonic", 0), of("tonic", 400)), (2, 2, 8, 0));
+    assert_eq!(rows.iter().filter(|row| row["pod"].is_null()).count(), 4, "within one host, for comparison");
     let report = fs::read_to_string(directory.path().join("report.html")).unwrap();
-    assert_eq!(report.matches("<svg").count(), 4 + 2 + 4 + 3);
+    assert_eq!(report.matches("<svg").count(), 4 + 2 + 4 + 4 + 2);
     assert_eq!(files_in(directory.path()), ["report.html"]);
 }
 
@@ -267,7 +274,7 @@ fn what_cannot_be_measured_is_told_at_once() {
         (vec!["run", "--pod", "--region", "no-such-region"], "no-such-region"),
         (vec!["run", "--pod", "--region", "any", "--hosts", "1,1"], "two numbers"),
         (vec!["run", "--pod", "--region", "any", "--coherence", "software"], "--coherence"),
-        (vec!["matrix", "--pod", "--factors", "idle"], "line-latency"),
+        (vec!["matrix", "--pod", "--factors", "floor"], "line-latency"),
         (vec!["matrix", "--factors", "weather"], "weather"),
         (vec!["matrix", "--report", "no/such/place.html"], "no/such/place.html"),
     ] {
