@@ -25,10 +25,11 @@ fn a_call_allocates_no_more_than_what_its_payload_is_copied_into() {
             assert_eq!(response.message, message);
         }
     };
-    for message in [&[7; 32][..], &[7; 1000]] {
+    // What fits into a descriptor is copied into the response's own memory.
+    for (message, each) in [(&[7; 32][..], 0), (&[7; 1000], 1)] {
         make(100, message);
         let counted = allocation_counter::measure(|| make(CALLS, message)).count_total;
-        assert!(counted <= CALLS + GROWTH, "{counted} allocations for {CALLS} calls");
+        assert!(counted <= each * CALLS + GROWTH, "{counted} allocations for {CALLS} calls");
     }
     stopper.stop();
     serving.join().unwrap();

@@ -12,6 +12,7 @@ use super::{Endpoint, Error, Status};
 use crate::call::{End, Opened, Received, ResponseHead, Sent};
 use crate::clock;
 use crate::code::Code;
+use crate::frame::INLINE;
 use crate::metadata::Metadata;
 
 /// A connection to a name, for one thread.
@@ -128,7 +129,8 @@ impl Client {
             Ok(opened) => opened,
             Err(status) => return Ok(Err(status)),
         };
-        let mut receiving = Receiving { stream, assembler: Assembler::default(), headed: false };
+        let mut receiving =
+            Receiving { stream, assembler: Assembler::default(), headed: false, whole: false };
         let mut sending = sent != Sent::All;
         let result = loop {
             if sending {
@@ -252,6 +254,8 @@ struct Receiving {
     stream: u64,
     assembler: Assembler,
     headed: bool,
+    /// The message has come at once.
+    whole: bool,
 }
 
 impl Receiving {
@@ -279,6 +283,7 @@ impl Receiving {
                 Some(Ok(ResponseHead::Head(metadata))) => response.metadata = metadata,
             }
             self.headed = true;
+            self.whole = most >= INLINE && link.connection.take_only_message(stream, &mut response.message);
         }
         loop {
             match link.connection.take(stream) {
@@ -289,7 +294,7 @@ impl Receiving {
                 }
                 Received::End(End::Trailers(Code::OK, trailers)) => {
                     response.trailers = trailers;
-                    let whole = self.assembler.is_whole();
+                    let whole = self.whole || self.assembler.is_whole();
                     return Some(if whole { Ok(()) } else { Err(no_message()) });
                 }
                 Received::End(End::Trailers(code, trailers)) => {

@@ -13,6 +13,7 @@ use super::{Reply, Request, Status};
 use crate::call::{self, Connection, End, Event, HeadError, Received, Sent};
 use crate::clock;
 use crate::code::Code;
+use crate::frame::INLINE;
 use crate::metadata::Metadata;
 
 /// What a server does with a link's calls.
@@ -20,6 +21,8 @@ use crate::metadata::Metadata;
 pub struct Serving {
     pub link: Link,
     calls: Calls,
+    /// The request that is answered, if it is small: its memory stays here for the next.
+    message: Vec<u8>,
     /// When calls are refused of which the client could not know that they come too late.
     pub refuse_at: Option<u64>,
 }
@@ -59,7 +62,7 @@ struct Progress {
 
 impl Serving {
     pub fn new(link: Link) -> Self {
-        Self { link, calls: Calls::default(), refuse_at: None }
+        Self { link, calls: Calls::default(), message: Vec::new(), refuse_at: None }
     }
 
     /// Are no new calls taken, and the old ones over?
@@ -126,6 +129,17 @@ impl Serving {
     #[inline]
     fn begin<H: Handler>(&mut self, request: call::Request, app: &mut App<H>) {
         let stream = request.stream;
+        let mut small = std::mem::take(&mut self.message);
+        small.clear();
+        let is_small =
+            app.max_message_size >= INLINE && self.link.connection.take_only_message(stream, &mut small);
+        if is_small {
+            self.answer(&request, &small, app);
+        }
+        self.message = small;
+        if is_small {
+            return;
+        }
         let at_hand = self.link.connection.take_at_hand(stream);
         let ended = matches!(at_hand.end, Some(End::Requests));
         if let Some(data) = &at_hand.data

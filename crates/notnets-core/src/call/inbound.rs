@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::chunk::{Chunk, Small, with_prefix};
 use super::control::FENCE;
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
-use crate::frame::{Frame, Kind, PREFIX, Payload, prefix};
+use crate::frame::{Frame, Kind, PREFIX, Payload};
 use crate::limits::charge;
 use crate::metadata::{self, Metadata};
 
@@ -81,8 +82,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         let fetched = self.fetch(frame)?;
-        let cost = fetched.cost();
-        let (mut head, data) = fetched.divide();
+        let Fetched { mut head, data, cost } = fetched;
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut head).map_err(metadata::BadHead::from)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
@@ -103,7 +103,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let credit = window.checked_sub(cost).ok_or(Violation::Window(id))?;
         let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
         (stream.deadline, stream.receive.credit) = (deadline, credit);
-        if !data.is_empty() {
+        if let Some(data) = data {
             stream.receive.queue.push(data);
         }
         if frame.end {
@@ -125,8 +125,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_response(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let fetched = self.fetch(frame)?;
-        let cost = fetched.cost();
-        let (head, data) = fetched.divide();
+        let Fetched { head, data, cost } = fetched;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
         self.spend_link_credit(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
@@ -142,7 +141,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         stream.receive.head_seen = true;
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
-        if !data.is_empty() {
+        if let Some(data) = data {
             stream.receive.queue.push(data);
         }
         stream.receive.head = Some(match frame.trailers_only {
@@ -160,10 +159,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let id = frame.stream;
         let client = self.role == Role::Client;
         let fetched = self.fetch(frame)?;
-        let cost = fetched.cost();
-        let (head, data) = fetched.divide();
+        let Fetched { head, data, cost } = fetched;
         // The client's end is told by an END here, the server's by its trailers.
-        let pointless = data.is_empty() && !frame.end;
+        let pointless = data.is_none() && !frame.end;
         if !head.is_empty() || pointless || (client && frame.end) {
             return Err(Violation::State(id, frame.kind));
         }
@@ -176,7 +174,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
-        if !data.is_empty() {
+        if let Some(data) = data {
             stream.receive.queue.push(data);
         }
         if frame.end {
@@ -188,9 +186,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_trailers(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let (head, data) = self.fetch(frame)?.divide();
+        let Fetched { head, data, .. } = self.fetch(frame)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
-        if !data.is_empty() {
+        if data.is_some() {
             return Err(Violation::State(id, frame.kind));
         }
         let Some(stream) = self.open_stream(id, frame.kind)? else {
@@ -336,10 +334,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::Window(frame.stream));
         }
         let bytes = match &frame.payload {
-            Payload::Inline { bytes, len, .. } => {
-                let bytes = &bytes[..*len as usize];
-                if frame.message { with_prefix(bytes, split) } else { bytes.to_vec() }
+            Payload::Inline { bytes, len, .. } if frame.message => {
+                let head = if split == 0 { Bytes::new() } else { Bytes::copy_from_slice(&bytes[..split]) };
+                let message = Small::new(bytes, split, *len as usize);
+                return Ok(Fetched { head, data: Some(Chunk::Message(message)), cost: charge(data) });
             }
+            Payload::Inline { bytes, len, .. } => bytes[..*len as usize].to_vec(),
             Payload::Reference(reference) => {
                 self.lanes.check(reference)?;
                 let mut copy = vec![0; reference.length as usize];
@@ -348,7 +348,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 if frame.message { with_prefix(&copy, split) } else { copy }
             }
         };
-        Ok(Fetched { bytes, split })
+        Ok(Fetched::divide(bytes, split))
     }
 
     #[inline]
@@ -394,7 +394,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// What of a stream is at hand: its next data, and its end if that is all.
     pub fn take_at_hand(&mut self, stream: u64) -> AtHand {
-        let data = self.take_data(stream);
+        let data = self.take_data(stream).map(Bytes::from);
         let Some(entry) = self.streams.get(stream) else {
             return AtHand { data, end: Some(End::Failed(gone())) };
         };
@@ -418,7 +418,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn take(&mut self, stream: u64) -> Received {
         if let Some(data) = self.take_data(stream) {
-            return Received::Data(data);
+            return Received::Data(data.into());
         }
         match self.streams.get(stream) {
             Some(entry) => entry.receive.end.clone().map_or(Received::Pending, Received::End),
@@ -426,8 +426,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// Takes data that are one small message and nothing more, when it is known that no others come. Returns whether
+    /// it did; else [`take`](Self::take) has what there is.
     #[inline]
-    fn take_data(&mut self, stream: u64) -> Option<Bytes> {
+    pub fn take_only_message(&mut self, stream: u64, message: &mut Vec<u8>) -> bool {
+        let Some(entry) = self.streams.get(stream).filter(|entry| entry.receive.end.is_some()) else {
+            return false;
+        };
+        let Some(only) = entry.receive.queue.only_message() else { return false };
+        message.extend_from_slice(only.as_slice());
+        self.take_data(stream).is_some()
+    }
+
+    #[inline]
+    fn take_data(&mut self, stream: u64) -> Option<Chunk> {
         let entry = self.streams.get_mut(stream)?;
         let data = entry.receive.queue.pop()?;
         let cost = charge(data.len());
@@ -444,43 +456,30 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 }
 
-/// Head and data of a frame, one behind the other.
+/// A frame's payload, copied out of the peer's memory.
 struct Fetched {
-    bytes: Vec<u8>,
-    split: usize,
+    head: Bytes,
+    /// If there are any.
+    data: Option<Chunk>,
+    /// What the data cost.
+    cost: u64,
 }
 
 impl Fetched {
-    /// What the data cost.
+    /// Of head and data, one behind the other. Most frames have only one of them: then nothing is divided.
     #[inline]
-    fn cost(&self) -> u64 {
-        match self.bytes.len() - self.split {
-            0 => 0,
-            data => charge(data),
+    fn divide(bytes: Vec<u8>, split: usize) -> Self {
+        let mut rest = Bytes::from(bytes);
+        let head = match split {
+            0 => Bytes::new(),
+            _ if split == rest.len() => std::mem::take(&mut rest),
+            _ => rest.split_to(split),
+        };
+        match rest.len() {
+            0 => Self { head, data: None, cost: 0 },
+            len => Self { head, data: Some(Chunk::Bytes(rest)), cost: charge(len) },
         }
     }
-
-    /// Head and data. Most frames have only one of them: then nothing is divided.
-    #[inline]
-    fn divide(self) -> (Bytes, Bytes) {
-        let mut bytes = Bytes::from(self.bytes);
-        match self.split {
-            0 => (Bytes::new(), bytes),
-            split => (bytes.split_to(split), bytes),
-        }
-    }
-}
-
-/// What a message's frame held before the message's prefix was left out.
-#[inline]
-fn with_prefix(bytes: &[u8], split: usize) -> Vec<u8> {
-    let (head, message) = bytes.split_at(split);
-    let mut whole = Vec::with_capacity(bytes.len() + PREFIX);
-    whole.extend_from_slice(head);
-    // It is within the windows, which are numbers of 32 bits.
-    whole.extend_from_slice(&prefix(message.len() as u32));
-    whole.extend_from_slice(message);
-    whole
 }
 
 fn gone() -> Failure {

@@ -16,6 +16,7 @@
 //! `T` is whatever its user wants to find again by stream: wakers, mostly.
 
 mod backlog;
+mod chunk;
 mod control;
 mod inbound;
 mod outbound;

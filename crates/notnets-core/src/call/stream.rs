@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::chunk::{Chunk, Small};
 use super::streams::Removed;
 use crate::code::Code;
 use crate::metadata::Metadata;
@@ -98,14 +99,14 @@ pub(super) struct Receive {
 /// allocation.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    first: Option<Bytes>,
+    first: Option<Chunk>,
     /// `None` for most: there is nothing to drop then.
-    rest: Option<VecDeque<Bytes>>,
+    rest: Option<VecDeque<Chunk>>,
 }
 
 impl Queue {
     #[inline]
-    pub fn push(&mut self, data: Bytes) {
+    pub fn push(&mut self, data: Chunk) {
         match (&self.first, &mut self.rest) {
             (None, None) => self.first = Some(data),
             (_, rest) => rest.get_or_insert_default().push_back(data),
@@ -113,7 +114,7 @@ impl Queue {
     }
 
     #[inline]
-    pub fn pop(&mut self) -> Option<Bytes> {
+    pub fn pop(&mut self) -> Option<Chunk> {
         if self.first.is_some() {
             return self.first.take();
         }
@@ -123,7 +124,16 @@ impl Queue {
     }
 
     pub fn bytes(&self) -> usize {
-        self.first.iter().chain(self.rest.iter().flatten()).map(Bytes::len).sum()
+        self.first.iter().chain(self.rest.iter().flatten()).map(Chunk::len).sum()
+    }
+
+    /// The only data there are, if they are a small message: take them with [`pop`](Self::pop).
+    #[inline]
+    pub fn only_message(&self) -> Option<&Small> {
+        match (&self.first, &self.rest) {
+            (Some(Chunk::Message(message)), None) => Some(message),
+            _ => None,
+        }
     }
 
     #[inline]

@@ -123,6 +123,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::call::chunk::Chunk;
     use crate::call::stream::End;
 
     #[test]
@@ -142,7 +143,7 @@ mod tests {
             let stream = streams.insert(id, 7, 8);
             assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
             (stream.user, stream.deadline) = (Some(random), Some(id));
-            stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
+            stream.receive.queue.push(Chunk::Bytes(bytes::Bytes::from_static(b"unread")));
             stream.receive.end = Some(End::Requests);
             model.insert(id, random);
             assert_eq!(streams.len(), model.len());
