@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use thin_vec::ThinVec;
 
 use crate::strings::{BadString, MAX_STRING, StringReader, StringWriter};
 
 /// Keys and values, in the order they were sent.
-pub type Metadata = Vec<(Arc<str>, Bytes)>;
+pub type Metadata = ThinVec<(Arc<str>, Bytes)>;
 
 /// A head that can't be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

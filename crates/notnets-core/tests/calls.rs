@@ -5,6 +5,7 @@ use notnets_core::call::{End, Event, HeadError, Opened, Received, Request, Respo
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
+use notnets_core::metadata::Metadata;
 use notnets_core::pair::{HeapConnection, Pair};
 use notnets_memory::lane::{Blocks, Geometry};
 
@@ -110,8 +111,8 @@ fn a_unary_call_is_one_descriptor_each_way() {
         let sent = pair.server.respond(stream, NONE, &mut &b"reply"[..], Some(Code::OK));
         assert_eq!(sent, Ok(Sent::All));
         pair.drive();
-        assert_eq!(pair.client.response(stream), Some(Ok(ResponseHead::Head(vec![]))));
-        let end = End::Trailers(Code::OK, vec![]);
+        assert_eq!(pair.client.response(stream), Some(Ok(ResponseHead::Head(Metadata::new()))));
+        let end = End::Trailers(Code::OK, Metadata::new());
         assert_eq!(take_all(&mut pair.client, stream), (b"reply".to_vec(), Some(end)));
         pair.client.close(stream);
         is_idle(&mut pair);
@@ -196,7 +197,7 @@ fn messages_of_every_size_arrive_through_a_small_arena() {
             }
         };
         assert!(got == sent, "{size} bytes back");
-        assert_eq!(end, End::Trailers(Code::OK, vec![]));
+        assert_eq!(end, End::Trailers(Code::OK, Metadata::new()));
         pair.client.close(stream);
         is_idle(&mut pair);
     }
@@ -332,7 +333,7 @@ fn an_early_status_stops_the_clients_sending_without_failing_the_call() {
     assert_eq!(pair.client.send(stream, &mut &b"crossing"[..], false), Sent::All);
     pair.drive();
     assert_eq!(pair.client.send(stream, &mut &b"more"[..], false), Sent::Stopped);
-    assert_eq!(pair.client.response(stream), Some(Ok(ResponseHead::TrailersOnly(Code(7), vec![]))));
+    assert_eq!(pair.client.response(stream), Some(Ok(ResponseHead::TrailersOnly(Code(7), Metadata::new()))));
     pair.client.close(stream);
     is_idle(&mut pair);
 }

@@ -85,8 +85,8 @@ mod tests {
             let status = Status::new(Code::UNKNOWN, message);
             let encoded = status.encoded_message();
             assert!(encoded.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{encoded}");
-            let entries = vec![(GRPC_MESSAGE.into(), encoded.into_bytes().into()), ("k".into(), "v".into())];
-            let back = Status::from_trailers(Code::UNKNOWN, entries);
+            let entries = [(GRPC_MESSAGE.into(), encoded.into_bytes().into()), ("k".into(), "v".into())];
+            let back = Status::from_trailers(Code::UNKNOWN, entries.into());
             assert_eq!((&*back.message, back.metadata.len()), (message, 1));
         }
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::chunk::{Chunk, Small, with_prefix};
 use super::control::FENCE;
+use super::queue::{Queue, with_prefix};
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, Violation};
 use crate::code::Code;
@@ -81,11 +81,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if id <= self.last {
             return Err(Violation::State(id, frame.kind));
         }
-        let fetched = self.fetch(frame)?;
-        let Fetched { mut head, data, cost } = fetched;
+        let mut fetched = self.fetch(frame)?;
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
-        let method = self.receive_strings.read(tag, &mut head).map_err(metadata::BadHead::from)?;
-        let metadata = metadata::read(head, &mut self.receive_strings)?;
+        let method = self.receive_strings.read(tag, &mut fetched.head).map_err(metadata::BadHead::from)?;
+        let metadata = self.metadata(&mut fetched)?;
+        let Fetched { data, cost, .. } = fetched;
         self.spend_link_credit(id, cost)?;
         self.last = id;
         if self.draining || self.streams.len() >= self.own.streams as usize {
@@ -103,9 +103,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let credit = window.checked_sub(cost).ok_or(Violation::Window(id))?;
         let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
         (stream.deadline, stream.receive.credit) = (deadline, credit);
-        if let Some(data) = data {
-            stream.receive.queue.push(data);
-        }
+        data.go_to(&mut stream.receive.queue, frame);
         if frame.end {
             stream.receive.end = Some(End::Requests);
         }
@@ -124,9 +122,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_response(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let fetched = self.fetch(frame)?;
-        let Fetched { head, data, cost } = fetched;
-        let metadata = metadata::read(head, &mut self.receive_strings)?;
+        let mut fetched = self.fetch(frame)?;
+        let metadata = self.metadata(&mut fetched)?;
+        let Fetched { data, cost, .. } = fetched;
         self.spend_link_credit(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
             self.give_link_credit(cost);
@@ -141,9 +139,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         stream.receive.head_seen = true;
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
-        if let Some(data) = data {
-            stream.receive.queue.push(data);
-        }
+        data.go_to(&mut stream.receive.queue, frame);
         stream.receive.head = Some(match frame.trailers_only {
             true => ResponseHead::TrailersOnly(Code(frame.code), metadata),
             false => ResponseHead::Head(metadata),
@@ -158,8 +154,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_data(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let client = self.role == Role::Client;
-        let fetched = self.fetch(frame)?;
-        let Fetched { head, data, cost } = fetched;
+        let Fetched { head, data, cost } = self.fetch(frame)?;
         // The client's end is told by an END here, the server's by its trailers.
         let pointless = data.is_none() && !frame.end;
         if !head.is_empty() || pointless || (client && frame.end) {
@@ -174,9 +169,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
-        if let Some(data) = data {
-            stream.receive.queue.push(data);
-        }
+        data.go_to(&mut stream.receive.queue, frame);
         if frame.end {
             stream.receive.end = Some(End::Requests);
         }
@@ -188,7 +181,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let id = frame.stream;
         let Fetched { head, data, .. } = self.fetch(frame)?;
         let metadata = metadata::read(head, &mut self.receive_strings)?;
-        if data.is_some() {
+        if !data.is_none() {
             return Err(Violation::State(id, frame.kind));
         }
         let Some(stream) = self.open_stream(id, frame.kind)? else {
@@ -334,10 +327,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::Window(frame.stream));
         }
         let bytes = match &frame.payload {
-            Payload::Inline { bytes, len, .. } if frame.message => {
+            Payload::Inline { bytes, .. } if frame.message => {
                 let head = if split == 0 { Bytes::new() } else { Bytes::copy_from_slice(&bytes[..split]) };
-                let message = Small::new(bytes, split, *len as usize);
-                return Ok(Fetched { head, data: Some(Chunk::Message(message)), cost: charge(data) });
+                return Ok(Fetched { head, data: Data::InFrame, cost: charge(data) });
             }
             Payload::Inline { bytes, len, .. } => bytes[..*len as usize].to_vec(),
             Payload::Reference(reference) => {
@@ -349,6 +341,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
         };
         Ok(Fetched::divide(bytes, split))
+    }
+
+    /// The rest of a head. Mostly there is none, and nothing to move.
+    #[inline]
+    fn metadata(&mut self, fetched: &mut Fetched) -> Result<Metadata, Violation> {
+        if fetched.head.is_empty() {
+            return Ok(Metadata::new());
+        }
+        Ok(metadata::read(std::mem::take(&mut fetched.head), &mut self.receive_strings)?)
     }
 
     #[inline]
@@ -394,7 +395,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// What of a stream is at hand: its next data, and its end if that is all.
     pub fn take_at_hand(&mut self, stream: u64) -> AtHand {
-        let data = self.take_data(stream).map(Bytes::from);
+        let data = self.take_data(stream);
         let Some(entry) = self.streams.get(stream) else {
             return AtHand { data, end: Some(End::Failed(gone())) };
         };
@@ -418,7 +419,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn take(&mut self, stream: u64) -> Received {
         if let Some(data) = self.take_data(stream) {
-            return Received::Data(data.into());
+            return Received::Data(data);
         }
         match self.streams.get(stream) {
             Some(entry) => entry.receive.end.clone().map_or(Received::Pending, Received::End),
@@ -430,20 +431,31 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// it did; else [`take`](Self::take) has what there is.
     #[inline]
     pub fn take_only_message(&mut self, stream: u64, message: &mut Vec<u8>) -> bool {
-        let Some(entry) = self.streams.get(stream).filter(|entry| entry.receive.end.is_some()) else {
+        let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.receive.end.is_some()) else {
             return false;
         };
-        let Some(only) = entry.receive.queue.only_message() else { return false };
-        message.extend_from_slice(only.as_slice());
-        self.take_data(stream).is_some()
+        let queue = &mut entry.receive.queue;
+        let Some(only) = queue.message() else { return false };
+        message.extend_from_slice(only);
+        let cost = charge(only.len() + PREFIX);
+        queue.pop_message();
+        self.took(stream, cost);
+        true
     }
 
     #[inline]
-    fn take_data(&mut self, stream: u64) -> Option<Chunk> {
-        let entry = self.streams.get_mut(stream)?;
-        let data = entry.receive.queue.pop()?;
-        let cost = charge(data.len());
-        if entry.receive.end.is_none() {
+    fn take_data(&mut self, stream: u64) -> Option<Bytes> {
+        let data = self.streams.get_mut(stream)?.receive.queue.pop()?;
+        self.took(stream, charge(data.len()));
+        Some(data)
+    }
+
+    /// Gives the peer credit for more, now and then.
+    #[inline]
+    fn took(&mut self, stream: u64, cost: u64) {
+        if let Some(entry) = self.streams.get_mut(stream)
+            && entry.receive.end.is_none()
+        {
             entry.receive.taken += cost;
             if entry.receive.taken >= u64::from(self.own.stream_window) / GIVE_BACK {
                 entry.receive.credit += entry.receive.taken;
@@ -452,15 +464,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         self.give_link_credit(cost);
         self.flush();
-        Some(data)
     }
 }
 
 /// A frame's payload, copied out of the peer's memory.
 struct Fetched {
     head: Bytes,
-    /// If there are any.
-    data: Option<Chunk>,
+    data: Data,
     /// What the data cost.
     cost: u64,
 }
@@ -476,8 +486,33 @@ impl Fetched {
             _ => rest.split_to(split),
         };
         match rest.len() {
-            0 => Self { head, data: None, cost: 0 },
-            len => Self { head, data: Some(Chunk::Bytes(rest)), cost: charge(len) },
+            0 => Self { head, data: Data::None, cost: 0 },
+            len => Self { head, data: Data::Bytes(rest), cost: charge(len) },
+        }
+    }
+}
+
+/// A frame's data.
+enum Data {
+    None,
+    /// A whole message that came in the descriptor: it is copied from there to where it waits.
+    InFrame,
+    Bytes(Bytes),
+}
+
+impl Data {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    #[inline]
+    fn go_to(self, queue: &mut Queue, frame: &Frame) {
+        match (self, &frame.payload) {
+            (Self::InFrame, Payload::Inline { bytes, len, head }) => {
+                queue.push_message(bytes, (*head).into(), (*len).into());
+            }
+            (Self::Bytes(bytes), _) => queue.push(bytes),
+            (Self::None | Self::InFrame, _) => {}
         }
     }
 }

@@ -16,10 +16,10 @@
 //! `T` is whatever its user wants to find again by stream: wakers, mostly.
 
 mod backlog;
-mod chunk;
 mod control;
 mod inbound;
 mod outbound;
+mod queue;
 mod stream;
 mod streams;
 
@@ -506,13 +506,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.discard(stream);
         self.uncount(stream);
         self.starved.remove(&stream);
-        if let Some(entry) = self.streams.remove(stream) {
+        if let Some(entry) = self.streams.get_mut(stream) {
             if let Some(deadline) = entry.deadline {
                 self.deadlines.remove(&(deadline, stream));
             }
-            if let Some(user) = entry.user {
+            if let Some(user) = entry.user.take() {
                 self.events.push_back(Event::Over(user));
             }
+            self.streams.remove(stream);
         }
         // It may have been told of room that it does not need any more.
         self.wake_queued();

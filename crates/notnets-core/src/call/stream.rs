@@ -1,12 +1,10 @@
 //! One call, seen from one side.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::chunk::{Chunk, Small};
-use super::streams::Removed;
+use super::queue::Queue;
 use crate::code::Code;
 use crate::metadata::Metadata;
 
@@ -95,53 +93,6 @@ pub(super) struct Receive {
     pub taken: u64,
 }
 
-/// Data in the order they came. Most streams never hold more than one chunk: that one needs no
-/// allocation.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    first: Option<Chunk>,
-    /// `None` for most: there is nothing to drop then.
-    rest: Option<VecDeque<Chunk>>,
-}
-
-impl Queue {
-    #[inline]
-    pub fn push(&mut self, data: Chunk) {
-        match (&self.first, &mut self.rest) {
-            (None, None) => self.first = Some(data),
-            (_, rest) => rest.get_or_insert_default().push_back(data),
-        }
-    }
-
-    #[inline]
-    pub fn pop(&mut self) -> Option<Chunk> {
-        if self.first.is_some() {
-            return self.first.take();
-        }
-        let next = self.rest.as_mut()?.pop_front();
-        self.rest.take_if(|rest| rest.is_empty());
-        next
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.first.iter().chain(self.rest.iter().flatten()).map(Chunk::len).sum()
-    }
-
-    /// The only data there are, if they are a small message: take them with [`pop`](Self::pop).
-    #[inline]
-    pub fn only_message(&self) -> Option<&Small> {
-        match (&self.first, &self.rest) {
-            (Some(Chunk::Message(message)), None) => Some(message),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.is_none()
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Send {
     /// What we may still send.
@@ -185,11 +136,12 @@ impl<T> Stream<T> {
 
     /// A stream becomes vacant.
     #[inline]
-    pub fn end(&mut self) -> Removed<T> {
+    pub fn end(&mut self) {
         let receive = &mut self.receive;
         receive.head = None;
         receive.end = None;
-        receive.queue = Queue::default();
-        Removed { user: self.user.take(), deadline: self.deadline.take() }
+        receive.queue.clear();
+        self.user = None;
+        self.deadline = None;
     }
 }

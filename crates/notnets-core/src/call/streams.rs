@@ -21,13 +21,6 @@ pub(super) struct Streams<T> {
     free: Vec<u32>,
 }
 
-/// What is left of a stream that was removed.
-#[derive(Debug)]
-pub(super) struct Removed<T> {
-    pub user: Option<T>,
-    pub deadline: Option<u64>,
-}
-
 impl<T> Streams<T> {
     pub fn new() -> Self {
         Self { first: 0, slots: vec![Stream::vacant()], others: HashMap::new(), free: Vec::new() }
@@ -59,16 +52,16 @@ impl<T> Streams<T> {
 
     /// Forgets a stream, and drops what nobody has taken of it.
     #[inline]
-    pub fn remove(&mut self, id: u64) -> Option<Removed<T>> {
+    pub fn remove(&mut self, id: u64) {
         if id == 0 {
-            return None;
+            return;
         }
         if self.first == id {
             self.first = 0;
-            return Some(self.slots[0].end());
+            return self.slots[0].end();
         }
-        let slot = self.others.remove(&id)?;
-        let removed = self.slots[slot as usize].end();
+        let Some(slot) = self.others.remove(&id) else { return };
+        self.slots[slot as usize].end();
         if self.others.is_empty() && self.slots.len() > KEPT {
             self.slots.truncate(1);
             self.slots.shrink_to(KEPT);
@@ -76,7 +69,6 @@ impl<T> Streams<T> {
         } else {
             self.free.push(slot);
         }
-        Some(removed)
     }
 
     #[inline]
@@ -123,7 +115,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::call::chunk::Chunk;
     use crate::call::stream::End;
 
     #[test]
@@ -136,14 +127,15 @@ mod tests {
             // Between one and ten of them.
             while model.len() > random % 10 {
                 let gone = *model.keys().nth(random % model.len()).expect("is one of them");
-                let removed = streams.remove(gone).expect("it is there");
-                assert_eq!((removed.user, removed.deadline), (model.remove(&gone), Some(gone)));
-                assert!(streams.remove(gone).is_none() && !streams.contains(gone));
+                assert_eq!(streams.get(gone).map(|stream| stream.user), Some(model.remove(&gone)));
+                streams.remove(gone);
+                assert!(!streams.contains(gone));
+                streams.remove(gone);
             }
             let stream = streams.insert(id, 7, 8);
             assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
             (stream.user, stream.deadline) = (Some(random), Some(id));
-            stream.receive.queue.push(Chunk::Bytes(bytes::Bytes::from_static(b"unread")));
+            stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
             stream.receive.end = Some(End::Requests);
             model.insert(id, random);
             assert_eq!(streams.len(), model.len());

@@ -84,7 +84,7 @@ pub fn borrowed(entries: &Entries) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 /// Are these the entries that were sent?
-pub fn assert_entries(got: &notnets_core::metadata::Metadata, sent: &Entries) {
+pub fn assert_entries(got: &[(std::sync::Arc<str>, bytes::Bytes)], sent: &Entries) {
     let got: Vec<_> = got.iter().map(|(key, value)| (&**key, &**value)).collect();
     assert_eq!(got, borrowed(sent).collect::<Vec<_>>());
 }

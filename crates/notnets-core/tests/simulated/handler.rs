@@ -65,7 +65,7 @@ impl Handler {
         let (name, key) = &request.metadata[0];
         assert_eq!(&**name, "call");
         let key = u64::from_le_bytes(key[..].try_into().expect("8 bytes")) as usize;
-        assert_entries(&request.metadata[1..].to_vec(), &scripts[key].entries);
+        assert_entries(&request.metadata[1..], &scripts[key].entries);
         assert_eq!(request.deadline, scripts[key].deadline);
         Self {
             stream: request.stream,
