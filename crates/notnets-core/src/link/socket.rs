@@ -82,8 +82,8 @@ impl Socket {
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let received = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Ok(Incoming::Closed),
+                // A peer that closed without reading all is said to have reset, once, before what it sent last.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 other => break other?,
             }
         };
@@ -110,6 +110,7 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
+    use crate::link::packet::Refusal;
 
     fn pair() -> (Socket, Socket) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -134,6 +135,20 @@ mod tests {
         assert!(matches!(b.receive(), Ok(Incoming::Closed)));
         assert!(matches!(a.receive(), Ok(Incoming::Closed)));
         a.shut_down();
+    }
+
+    #[test]
+    fn what_was_said_last_is_heard_also_of_one_who_did_not_listen() {
+        let (a, b) = pair();
+        b.ring();
+        let text = || "the server shuts down".to_owned();
+        a.send(&Packet::Refused { reason: Refusal::ShuttingDown, text: text() }, None).unwrap();
+        drop(a);
+        let Incoming::Packet(Packet::Refused { text: why, .. }, None) = b.receive().unwrap() else {
+            panic!()
+        };
+        assert_eq!(why, text());
+        assert!(matches!(b.receive(), Ok(Incoming::Closed)));
     }
 
     #[test]
