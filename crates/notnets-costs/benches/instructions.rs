@@ -108,7 +108,7 @@ fn joined() -> Result<(Established, Established), Box<dyn std::error::Error>> {
 }
 
 // Without runtime, HTTP and protobuf.
-#[library_benchmark(config = limit(CALLS, 5_600), setup = layers)]
+#[library_benchmark(config = limit(CALLS, 5_300), setup = layers)]
 fn unary_of_the_call_layer(mut layers: Layers) -> Layers {
     layers.calls(CALLS);
     layers
