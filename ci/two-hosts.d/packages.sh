@@ -58,18 +58,18 @@ fetch() {
     rm -r "$apt"
 }
 
-# Builds what runs in the machines, as the other steps of a build do. Sets $programs.
+# Builds what runs in the machines, as the other steps of a build do. Sets $built, where the conformance programs are.
 programs() {
     say "build"
     cargo build --release --locked -p notnets-cli --bin notnets
     # Few cases take no longer with what the tests have built. All of them would take three times as long.
+    local profile=(--release)
+    built=target/release
     if [ ${#cases[@]} != 0 ]; then
-        cargo build --locked -p notnets-conformance --bins
-        programs=(target/release/notnets target/debug/conformance-{server,client})
-    else
-        cargo build --release --locked -p notnets-conformance --bins
-        programs=(target/release/{notnets,conformance-server,conformance-client})
+        profile=()
+        built=target/debug
     fi
+    cargo build "${profile[@]}" --locked -p notnets-conformance --bins
 }
 
 # The machines' files: busybox, the drivers, the programs and the shared libraries that these need.
@@ -77,10 +77,10 @@ initrd() {
     local tree=$work/tree program driver library
     mkdir -p "$tree"/{bin,dev,proc,sys,tmp,drivers}
     cp "$busybox" "$tree/bin/busybox"
-    for program in "${programs[@]}"; do
+    for program in target/release/notnets "$built"/conformance-{server,client}; do
         strip -o "$tree/bin/${program##*/}" "$program"
     done
-    for library in $(ldd "${programs[@]}" |
+    for library in $(ldd "$tree"/bin/{notnets,conformance-server,conformance-client} |
         grep -o '/[^ ]*lib[^ ]*\.so[^ ]*' | sort -u); do
         install -D "$library" "$tree$library"
     done

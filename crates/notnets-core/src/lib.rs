@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod name;
 pub mod pair;
 pub mod pod;
+mod seqpacket;
 pub mod strings;
 pub mod wait;
 

@@ -77,15 +77,15 @@ pub fn read_string(head: &mut Bytes, strings: &mut StringReader) -> Result<Arc<s
     Ok(strings.read(tag, head)?)
 }
 
-/// Parses all entries of a head.
+/// Parses all entries of a head, which is empty then. Mostly it is before: it is not moved for that.
 ///
 /// # Errors
 /// When the peer broke the rules.
 #[inline]
-pub fn read(mut head: Bytes, strings: &mut StringReader) -> Result<Metadata, BadHead> {
+pub fn read(head: &mut Bytes, strings: &mut StringReader) -> Result<Metadata, BadHead> {
     let mut metadata = Metadata::new();
     while !head.is_empty() {
-        let key = read_string(&mut head, strings)?;
+        let key = read_string(head, strings)?;
         if head.len() < 4 {
             return Err(BadHead::Short);
         }
@@ -112,7 +112,7 @@ mod tests {
                 let mut head = Vec::new();
                 write(&mut head, &mut writer, entries.iter().map(|(k, v)| (k.as_str(), v.as_slice()))).unwrap();
                 writer.commit();
-                let read = read(Bytes::from(head), &mut reader).unwrap();
+                let read = read(&mut Bytes::from(head), &mut reader).unwrap();
                 let read: Vec<_> = read.into_iter().map(|(k, v)| (k.to_string(), v.to_vec())).collect();
                 prop_assert_eq!(read, entries);
             }
@@ -120,7 +120,7 @@ mod tests {
 
         #[test]
         fn wild_heads_do_no_harm(bytes in any::<Vec<u8>>()) {
-            let _ = read(Bytes::from(bytes), &mut StringReader::default());
+            let _ = read(&mut Bytes::from(bytes), &mut StringReader::default());
         }
     }
 }

@@ -1,126 +1,18 @@
 //! Blocking clients and servers on two "hosts" of a pod: each has a partition of one region and an agent, and
 //! nothing else in common with the other.
 
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+mod two_hosts;
+
 use std::time::{Duration, Instant};
 
-use notnets_core::blocking::{
-    Builder, Call, Client, Endpoint, Error, Reply, Request, Response, Server, Status, Stopper,
-};
-use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
+use notnets_core::blocking::{Builder, Call, Endpoint, Error, Response, Server, Status};
 use notnets_core::pod::member::PodError;
-use notnets_core::{Code, Wait, clock};
+use notnets_core::{Code, Wait};
 use notnets_memory::Coherence;
-use notnets_memory::region::Region;
-use notnets_memory::region::file::RegionFile;
-use notnets_memory::region::format::{Plan, format};
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
-use tempfile::TempDir;
+use two_hosts::{LIMIT, Pod};
 
 const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];
 const WAITS: [Wait; 3] = [Wait::Spin, Wait::Adaptive, Wait::Park];
-/// Nothing here takes long, unless it hangs.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Two hosts, each with an agent.
-struct Pod {
-    directory: TempDir,
-    stop: Arc<AtomicBool>,
-    agents: Vec<JoinHandle<()>>,
-}
-
-impl Pod {
-    fn new(coherence: Coherence) -> Self {
-        let memory = memfd_create("region", MemfdFlags::CLOEXEC).unwrap();
-        fallocate(&memory, FallocateFlags::empty(), 0, 16 << 20).unwrap();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-        let plan = Plan { coherence, heartbeat_ms: 20, lease_ms: 10_000, ..Plan::new("pod0", 2) };
-        format(&RegionFile::open(&path).unwrap(), &plan).unwrap();
-        let mut pod =
-            Self { directory: tempfile::tempdir().unwrap(), stop: Arc::default(), agents: Vec::new() };
-        for host in 0..2 {
-            let directory = Directory::at(pod.host(host));
-            let mut daemon = Daemon::start(Region::open(&path).unwrap(), host, &directory).unwrap();
-            let stop = Arc::clone(&pod.stop);
-            pod.agents.push(std::thread::spawn(move || daemon.run(&stop).unwrap()));
-        }
-        pod
-    }
-
-    fn host(&self, host: u16) -> PathBuf {
-        self.directory.path().join(format!("host-{host}"))
-    }
-
-    fn endpoint(&self, name: &str) -> Endpoint {
-        Endpoint::new(format!("notnets://pod0/{name}"))
-            .unwrap()
-            .directory(self.host(0))
-            .connect_timeout(LIMIT)
-    }
-
-    /// Connects once the name has got around.
-    fn client(&self, name: &str, wait: Wait) -> Client {
-        let until = Instant::now() + LIMIT;
-        loop {
-            match self.endpoint(name).wait(wait).connect() {
-                Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {
-                    std::thread::yield_now();
-                }
-                connected => return connected.unwrap(),
-            }
-        }
-    }
-
-    /// Serves a name on the other host while `act` runs.
-    fn serving(&self, name: &str, set: impl FnOnce(Builder) -> Builder, act: impl FnOnce()) {
-        let builder = set(Server::builder()).directory(self.host(1));
-        let server = builder.bind(format!("notnets://pod0/{name}")).unwrap();
-        let stopper = server.stopper();
-        std::thread::scope(|scope| {
-            let stop = StopOnDrop(stopper);
-            scope.spawn(move || server.serve(answer));
-            act();
-            drop(stop);
-        });
-    }
-}
-
-/// Also when a test fails: the scope waits for the server.
-struct StopOnDrop(Stopper);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
-fn answer(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
-    match request.method {
-        "/test.Test/Echo" => reply.message.extend_from_slice(request.message),
-        "/test.Test/Late" => {
-            let deadline = request.deadline.expect("a deadline");
-            while clock::now() < deadline {
-                std::thread::yield_now();
-            }
-        }
-        method => return Err(Status::unknown_method(method)),
-    }
-    Ok(())
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for agent in self.agents.drain(..) {
-            agent.join().unwrap();
-        }
-    }
-}
 
 #[test]
 fn calls_of_all_sizes_come_back() {

@@ -1,45 +1,33 @@
 //! A process in a pod that writes letters which lead nowhere: it gets no link, or loses it, and nobody else notices.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+mod two_hosts;
 
-use notnets_core::blocking::{Endpoint, Error, Reply, Request, Server, Status, Stopper};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use notnets_core::Wait;
 use notnets_core::limits::Limits;
 use notnets_core::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
-use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
-use notnets_core::pod::member::PodError;
 use notnets_core::pod::packet::{FromProcess, ToProcess};
 use notnets_core::pod::table::Address;
-use notnets_memory::PAGE;
 use notnets_memory::lane::Geometry;
 use notnets_memory::region::Region;
-use notnets_memory::region::file::RegionFile;
-use notnets_memory::region::format::{Plan, format};
 use notnets_memory::region::pool::Pool;
 use notnets_memory::watch::PodSegment;
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use notnets_memory::{Coherence, PAGE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
     socket_with,
 };
-use tempfile::TempDir;
+use two_hosts::{LIMIT, Pod};
 
-const LIMIT: Duration = Duration::from_secs(20);
 const NAME: &str = "good";
 
 #[test]
 fn a_first_segment_that_lies_elsewhere_is_refused() {
-    let pod = Pod::new();
-    pod.serving(|| {
-        let mut villain = Villain::join(&pod);
-        let own = villain.segment();
-        let layout = *pod.region().layout();
+    attack(|pod, villain, own| {
+        let layout = *pod.region.layout();
         let [here, there] = [0, 1].map(|host| move |extent| layout.extent(host, extent));
         let last = here(layout.extents() - 1).end;
         let places = [
@@ -62,7 +50,7 @@ fn a_first_segment_that_lies_elsewhere_is_refused() {
             let (reason, why) = villain.answer(link).expect_err(&format!("no link at {place:#x}"));
             assert!(reason == Refusal::Protocol && why.contains("not its host's"), "at {place:#x}: {why}");
         }
-        pod.call();
+        call(pod);
         let link = villain.hello(own as u64, Geometry::default());
         assert!(villain.answer(link).is_ok(), "one that is right is taken");
     });
@@ -70,11 +58,9 @@ fn a_first_segment_that_lies_elsewhere_is_refused() {
 
 #[test]
 fn further_segments_that_lie_elsewhere_end_their_link() {
-    let pod = Pod::new();
-    pod.serving(|| {
-        let mut villain = Villain::join(&pod);
-        let own = villain.segment() as u64;
-        let layout = *pod.region().layout();
+    attack(|pod, villain, own| {
+        let own = own as u64;
+        let layout = *pod.region.layout();
         let (control, theirs) = (layout.control(0).start as u64, layout.extent(1, 0).start as u64);
         let (offer, accept, decline) = (4, 5, 6);
         for (kind, fields, place) in [
@@ -106,114 +92,49 @@ fn further_segments_that_lie_elsewhere_end_their_link() {
             villain.write(&std::iter::once(kind).chain(letter).chain(place_bytes).collect::<Vec<_>>());
             villain.closed(link, &format!("{kind} {fields:?} {place:?}"));
         }
-        pod.call();
+        call(pod);
     });
 }
 
 #[test]
 fn letters_that_are_none_change_nothing() {
-    let pod = Pod::new();
-    pod.serving(|| {
-        let mut villain = Villain::join(&pod);
-        let own = villain.segment() as u64;
+    attack(|pod, villain, own| {
+        let own = own as u64;
         let link = villain.hello(own, Geometry::default());
         let to = villain.answer(link).expect("a link");
         for kind in 0..=u8::MAX {
             for length in [0, 3, 4, 11, 16, 27, 60] {
                 villain.write(&[vec![kind], vec![0xff; length]].concat());
             }
+            // They have been read by then: the mailbox between the hosts is for all processes, and not to be filled.
+            let next = villain.hello(0, Geometry::default());
+            assert!(villain.answer(next).is_err(), "after {kind}");
         }
-        pod.call();
+        call(pod);
         // It still is one.
         villain.write(&[vec![3], to.to_le_bytes().to_vec()].concat());
         villain.closed(link, "asked to");
     });
 }
 
-/// A pod of two hosts.
-struct Pod {
-    directory: TempDir,
-    path: PathBuf,
-    _memory: OwnedFd,
-    stop: Arc<AtomicBool>,
-    agents: Vec<JoinHandle<()>>,
+/// Lets a villain have its way with a server. It has a first segment as it should be, which lies at that place.
+fn attack(act: impl FnOnce(&Pod, &mut Villain, usize)) {
+    let pod = Pod::new(Coherence::Software);
+    pod.serving(
+        NAME,
+        |builder| builder,
+        || {
+            let mut villain = Villain::join(&pod);
+            let own = villain.segment();
+            act(&pod, &mut villain, own);
+        },
+    );
 }
 
-impl Pod {
-    fn new() -> Self {
-        let memory = memfd_create("region", MemfdFlags::CLOEXEC).unwrap();
-        fallocate(&memory, FallocateFlags::empty(), 0, 32 << 20).unwrap();
-        let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-        let plan = Plan { heartbeat_ms: 20, lease_ms: 10_000, ..Plan::new("pod0", 2) };
-        format(&RegionFile::open(&path).unwrap(), &plan).unwrap();
-        let (directory, stop) = (tempfile::tempdir().unwrap(), Arc::<AtomicBool>::default());
-        let agent = |host: u16| {
-            let directory = Directory::at(directory.path().join(host.to_string()));
-            let mut daemon = Daemon::start(Region::open(&path).unwrap(), host, &directory).unwrap();
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || daemon.run(&stop).unwrap())
-        };
-        let agents = vec![agent(0), agent(1)];
-        Self { directory, path, _memory: memory, stop, agents }
-    }
-
-    fn host(&self, host: u16) -> PathBuf {
-        self.directory.path().join(host.to_string())
-    }
-
-    fn region(&self) -> Region {
-        Region::open(&self.path).unwrap()
-    }
-
-    /// Serves on host 1 while `act` runs.
-    fn serving(&self, act: impl FnOnce()) {
-        let server =
-            Server::builder().directory(self.host(1)).bind(format!("notnets://pod0/{NAME}")).unwrap();
-        let stopper = server.stopper();
-        std::thread::scope(|scope| {
-            let _stop = StopOnDrop(stopper);
-            scope.spawn(move || server.serve(echo));
-            act();
-        });
-    }
-
-    /// From host 0, as everybody should.
-    fn call(&self) {
-        let endpoint = Endpoint::new(format!("notnets://pod0/{NAME}")).unwrap().directory(self.host(0));
-        let until = Instant::now() + LIMIT;
-        let mut client = loop {
-            match endpoint.clone().connect() {
-                Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {
-                    std::thread::yield_now();
-                }
-                connected => break connected.unwrap(),
-            }
-        };
-        assert_eq!(client.call("/test.Test/Echo", b"well").unwrap(), b"well");
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for agent in self.agents.drain(..) {
-            agent.join().unwrap();
-        }
-    }
-}
-
-/// Also when a test fails: the scope waits for the server.
-struct StopOnDrop(Stopper);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
-fn echo(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
-    reply.message.extend_from_slice(request.message);
-    Ok(())
+/// A call from host 0, as everybody should make it.
+fn call(pod: &Pod) {
+    let mut client = pod.client(NAME, Wait::Adaptive);
+    assert_eq!(client.call("/test.Test/Echo", b"well").unwrap(), b"well");
 }
 
 /// A process on host 0 that says what it likes to its agent, which passes on what it says to others.
@@ -230,7 +151,7 @@ impl Villain {
     fn join(pod: &Pod) -> Self {
         let agent = connected(&pod.host(0).join(".pod-pod0"));
         let nobody = Address { host: 0, process: 0, life: 0 };
-        let mut villain = Self { agent, server: nobody, region: pod.region(), own: None, links: 0 };
+        let mut villain = Self { agent, server: nobody, region: pod.region.clone(), own: None, links: 0 };
         villain.say(&FromProcess::Join { token: [7, 11], before: None });
         villain.hear(|packet| matches!(packet, ToProcess::Joined { .. }).then_some(()));
         villain.server = loop {

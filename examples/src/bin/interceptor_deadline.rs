@@ -62,8 +62,7 @@ async fn client() -> Result {
     let mut hurried = Request::new(BakeRequest {});
     hurried.set_timeout(Duration::from_millis(20));
     let late = client.bake(hurried).await.expect_err("it takes for ever");
-    // Either side's clock may be the first to say so, each in its own words.
-    println!("{:?}", late.code());
+    println!("{:?}: {}", late.code(), late.message());
     Ok(())
 }
 

@@ -27,7 +27,12 @@ pub struct Level {
 const ALL: [Transport; 3] = [Transport::Tcp, Transport::Uds, Transport::NotNets];
 
 fn level(name: impl ToString, case: Case) -> Level {
-    Level { name: name.to_string(), cases: ALL.iter().map(|transport| case.over(*transport)).collect() }
+    Level { name: name.to_string(), cases: over_all(&case) }
+}
+
+/// A case over everything.
+pub fn over_all(case: &Case) -> Vec<Case> {
+    ALL.map(|transport| case.over(transport)).into()
 }
 
 fn base() -> Case {

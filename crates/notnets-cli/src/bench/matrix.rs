@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::case::{Case, Transport};
+use super::case::Case;
 use super::factors::{self, Factor};
 use super::figures::Row;
 use super::links::{self, Idle, LinkMemory};
@@ -134,9 +134,7 @@ impl Args {
 fn resting_cases(pods: &[Pod]) -> Vec<Case> {
     let ours = Case::default();
     match pods {
-        [] => {
-            [Transport::Tcp, Transport::Uds, Transport::NotNets].map(|transport| ours.over(transport)).into()
-        }
+        [] => factors::over_all(&ours),
         _ => pod::factors::beside(&ours, &pod::factors::typical(pods)),
     }
 }

@@ -117,9 +117,7 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
         for &transport in &args.transport {
             match transport {
                 Transport::Floor => cases.push(Case::floor(args.work)),
-                Transport::NotNets => {
-                    cases.extend(ways(args, pods, &case));
-                }
+                Transport::NotNets => cases.extend(ways(args, pods, &case)),
                 other => cases.push(case.over(other)),
             }
         }

@@ -12,7 +12,6 @@ use super::{Endpoint, Error, Status};
 use crate::call::{End, Opened, Received, ResponseHead, Sent};
 use crate::clock;
 use crate::code::Code;
-use crate::frame::INLINE;
 use crate::metadata::Metadata;
 
 /// A connection to a name, for one thread.
@@ -129,8 +128,7 @@ impl Client {
             Ok(opened) => opened,
             Err(status) => return Ok(Err(status)),
         };
-        let mut receiving =
-            Receiving { stream, assembler: Assembler::default(), headed: false, whole: false };
+        let mut receiving = Receiving { stream, assembler: Assembler::default(), headed: false };
         let mut sending = sent != Sent::All;
         let result = loop {
             if sending {
@@ -254,8 +252,6 @@ struct Receiving {
     stream: u64,
     assembler: Assembler,
     headed: bool,
-    /// The message has come at once.
-    whole: bool,
 }
 
 impl Receiving {
@@ -283,7 +279,9 @@ impl Receiving {
                 Some(Ok(ResponseHead::Head(metadata))) => response.metadata = metadata,
             }
             self.headed = true;
-            self.whole = most >= INLINE && link.connection.take_only_message(stream, &mut response.message);
+            if link.connection.take_only_message(stream, most, &mut response.message) {
+                self.assembler = Assembler::done();
+            }
         }
         loop {
             match link.connection.take(stream) {
@@ -294,7 +292,7 @@ impl Receiving {
                 }
                 Received::End(End::Trailers(Code::OK, trailers)) => {
                     response.trailers = trailers;
-                    let whole = self.whole || self.assembler.is_whole();
+                    let whole = self.assembler.is_whole();
                     return Some(if whole { Ok(()) } else { Err(no_message()) });
                 }
                 Received::End(End::Trailers(code, trailers)) => {

@@ -38,6 +38,12 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// All of the message has come already.
+    #[inline]
+    pub fn done() -> Self {
+        Self { known: PREFIX, ..Self::default() }
+    }
+
     /// Appends what is in the next data to the message, of at most so many bytes.
     ///
     /// # Errors

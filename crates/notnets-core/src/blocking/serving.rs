@@ -13,7 +13,6 @@ use super::{Reply, Request, Status};
 use crate::call::{self, Connection, End, Event, HeadError, Received, Sent};
 use crate::clock;
 use crate::code::Code;
-use crate::frame::INLINE;
 use crate::metadata::Metadata;
 
 /// What a server does with a link's calls.
@@ -21,7 +20,7 @@ use crate::metadata::Metadata;
 pub struct Serving {
     pub link: Link,
     calls: Calls,
-    /// The request that is answered, if it is small: its memory stays here for the next.
+    /// The request that is answered, if it is small; else empty. Its memory stays here for the next.
     message: Vec<u8>,
     /// When calls are refused of which the client could not know that they come too late.
     pub refuse_at: Option<u64>,
@@ -129,15 +128,11 @@ impl Serving {
     #[inline]
     fn begin<H: Handler>(&mut self, request: call::Request, app: &mut App<H>) {
         let stream = request.stream;
-        let mut small = std::mem::take(&mut self.message);
-        small.clear();
-        let is_small =
-            app.max_message_size >= INLINE && self.link.connection.take_only_message(stream, &mut small);
-        if is_small {
-            self.answer(&request, &small, app);
-        }
-        self.message = small;
-        if is_small {
+        if self.link.connection.take_only_message(stream, app.max_message_size, &mut self.message) {
+            let mut message = std::mem::take(&mut self.message);
+            self.answer(&request, &message, app);
+            message.clear();
+            self.message = message;
             return;
         }
         let at_hand = self.link.connection.take_at_hand(stream);

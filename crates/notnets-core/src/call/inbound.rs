@@ -84,7 +84,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut fetched = self.fetch(frame)?;
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut fetched.head).map_err(metadata::BadHead::from)?;
-        let metadata = self.metadata(&mut fetched)?;
+        let metadata = metadata::read(&mut fetched.head, &mut self.receive_strings)?;
         let Fetched { data, cost, .. } = fetched;
         self.spend_link_credit(id, cost)?;
         self.last = id;
@@ -123,7 +123,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_response(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let mut fetched = self.fetch(frame)?;
-        let metadata = self.metadata(&mut fetched)?;
+        let metadata = metadata::read(&mut fetched.head, &mut self.receive_strings)?;
         let Fetched { data, cost, .. } = fetched;
         self.spend_link_credit(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
@@ -179,8 +179,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_trailers(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
-        let Fetched { head, data, .. } = self.fetch(frame)?;
-        let metadata = metadata::read(head, &mut self.receive_strings)?;
+        let Fetched { mut head, data, .. } = self.fetch(frame)?;
+        let metadata = metadata::read(&mut head, &mut self.receive_strings)?;
         if !data.is_none() {
             return Err(Violation::State(id, frame.kind));
         }
@@ -343,15 +343,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(Fetched::divide(bytes, split))
     }
 
-    /// The rest of a head. Mostly there is none, and nothing to move.
-    #[inline]
-    fn metadata(&mut self, fetched: &mut Fetched) -> Result<Metadata, Violation> {
-        if fetched.head.is_empty() {
-            return Ok(Metadata::new());
-        }
-        Ok(metadata::read(std::mem::take(&mut fetched.head), &mut self.receive_strings)?)
-    }
-
     #[inline]
     fn spend_link_credit(&mut self, stream: u64, cost: u64) -> Result<(), Violation> {
         self.receive_credit = self.receive_credit.checked_sub(cost).ok_or(Violation::Window(stream))?;
@@ -427,15 +418,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Takes data that are one small message and nothing more, when it is known that no others come. Returns whether
-    /// it did; else [`take`](Self::take) has what there is.
+    /// Takes data that are one small message of at most so many bytes and nothing more, when it is known that no
+    /// others come. Returns whether it did; else [`take`](Self::take) has what there is.
     #[inline]
-    pub fn take_only_message(&mut self, stream: u64, message: &mut Vec<u8>) -> bool {
+    pub fn take_only_message(&mut self, stream: u64, most: usize, message: &mut Vec<u8>) -> bool {
         let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.receive.end.is_some()) else {
             return false;
         };
         let queue = &mut entry.receive.queue;
-        let Some(only) = queue.message() else { return false };
+        let Some(only) = queue.message().filter(|only| only.len() <= most) else { return false };
         message.extend_from_slice(only);
         let cost = charge(only.len() + PREFIX);
         queue.pop_message();

@@ -127,9 +127,10 @@ mod tests {
             // Between one and ten of them.
             while model.len() > random % 10 {
                 let gone = *model.keys().nth(random % model.len()).expect("is one of them");
-                assert_eq!(streams.get(gone).map(|stream| stream.user), Some(model.remove(&gone)));
+                let left = streams.get(gone).map(|stream| (stream.user, stream.deadline));
+                assert_eq!(left, Some((model.remove(&gone), Some(gone))));
                 streams.remove(gone);
-                assert!(!streams.contains(gone));
+                assert!(streams.get(gone).is_none() && !streams.contains(gone));
                 streams.remove(gone);
             }
             let stream = streams.insert(id, 7, 8);

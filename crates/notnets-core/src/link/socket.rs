@@ -1,17 +1,13 @@
 //! Packets, descriptors and doorbells on a link's socket. Nothing here waits: what can't be done now
 //! is `WouldBlock`.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, send, sendmsg, shutdown,
-};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::packet::{BadPacket, DOORBELL, MAX_PACKET, Packet};
+use crate::seqpacket;
 
 /// A connected `SOCK_SEQPACKET` Unix socket.
 #[derive(Debug)]
@@ -58,16 +54,7 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` when there is no room now; others when the peer is gone.
     pub fn send(&self, packet: &Packet, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = descriptor.as_slice();
-        if !descriptors.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-        }
-        let bytes = packet.encode();
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, flags)?;
-        Ok(())
+        seqpacket::send(&self.0, &packet.encode(), descriptor)
     }
 
     /// Receives the next packet. Descriptors beyond the first are closed.
@@ -76,30 +63,16 @@ impl Socket {
     /// `WouldBlock` when there is none now; others when the socket is broken, among them `EMFILE`-like
     /// conditions that show as a packet without its descriptor.
     pub fn receive(&self) -> io::Result<Incoming> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut bytes = [0; MAX_PACKET];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let received = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
-                // A peer that closed without reading all is said to have reset, once, before what it sent last.
-                Err(Errno::INTR | Errno::CONNRESET) => {}
-                other => break other?,
-            }
-        };
-        let descriptors = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        });
-        let descriptor = descriptors.flatten().fold(None, |first, next| first.or(Some(next)));
+        let received = seqpacket::receive(&self.0, &mut bytes)?;
         if received.bytes == 0 {
             return Ok(Incoming::Closed);
         }
-        if received.flags.contains(ReturnFlags::TRUNC) {
+        if received.truncated {
             return Ok(Incoming::Bad(BadPacket::Length));
         }
         Ok(match Packet::decode(&bytes[..received.bytes]) {
-            Ok(packet) => Incoming::Packet(packet, descriptor),
+            Ok(packet) => Incoming::Packet(packet, received.descriptor),
             Err(bad) => Incoming::Bad(bad),
         })
     }

@@ -1,16 +1,11 @@
 //! Packets between a process and its agent on a socket, without waiting.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::packet::MAX_PACKET;
+use crate::seqpacket;
+pub(super) use crate::seqpacket::send;
 
 /// What came.
 #[derive(Debug)]
@@ -23,45 +18,16 @@ pub(super) enum Came {
     Nothing,
 }
 
-/// Sends a packet.
-///
-/// # Errors
-/// `WouldBlock` when there is no room now; others when the peer is gone.
-pub(super) fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = descriptor.as_slice();
-    if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
 /// Receives the next packet. One that is too long is taken for the end.
 pub(super) fn receive(socket: impl AsFd) -> Came {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; MAX_PACKET];
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = loop {
-        match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
-            // A peer that closed without reading all is said to have reset, once, before what it sent last.
-            Err(Errno::INTR | Errno::CONNRESET) => {}
-            Err(Errno::AGAIN) => return Came::Nothing,
-            Err(_) => return Came::Closed,
-            Ok(received) => break received,
+    match seqpacket::receive(socket, &mut bytes) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Came::Nothing,
+        Ok(received) if received.bytes > 0 && !received.truncated => {
+            Came::Packet(bytes[..received.bytes].to_vec(), received.descriptor)
         }
-    };
-    let descriptors = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    let descriptor = descriptors.flatten().fold(None, |first, next| first.or(Some(next)));
-    if received.bytes == 0 || received.flags.contains(ReturnFlags::TRUNC) {
-        return Came::Closed;
+        Err(_) | Ok(_) => Came::Closed,
     }
-    Came::Packet(bytes[..received.bytes].to_vec(), descriptor)
 }
 
 #[cfg(test)]

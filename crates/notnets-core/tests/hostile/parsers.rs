@@ -33,7 +33,7 @@ pub fn heads(bytes: &[u8]) {
     while !input.is_empty() {
         let len = input.below(600);
         let head = input.bytes(len);
-        let Ok(entries) = metadata::read(Bytes::copy_from_slice(head), &mut strings) else { return };
+        let Ok(entries) = metadata::read(&mut Bytes::copy_from_slice(head), &mut strings) else { return };
         // Two bytes of tag and four of length, at least.
         assert!(entries.len() * 6 <= head.len());
         assert!(entries.iter().map(|(_, value)| value.len()).sum::<usize>() <= head.len());

@@ -1,5 +1,7 @@
 //! Names in a pod: which replica is chosen, and how much memory of the region a busy link takes.
 
+use std::time::Instant;
+
 use notnets::Wait;
 use notnets_core::blocking;
 use notnets_core::link::rendezvous::Directory;
@@ -194,9 +196,16 @@ async fn large_messages(coherence: Coherence) {
     // As the agents have it in their tables, without waiting for a whole survey.
     let granted = || [0, 1].map(|host| pod.granted(host));
     eventually("what others needed is given back", || granted().iter().all(|granted| *granted <= 1));
-    exchange(&client, || granted().iter().any(|granted| *granted > 1)).await;
-    let [near, far] = granted();
-    assert!(near > 1 && far > 1, "both sides have taken further extents: {near} and {far}");
+    // A busy machine may keep calls from being open at once.
+    let until = Instant::now() + LIMIT;
+    loop {
+        exchange(&client, || granted().iter().any(|granted| *granted > 2)).await;
+        let [near, far] = granted();
+        if near > 2 && far > 2 {
+            break;
+        }
+        assert!(Instant::now() < until, "both sides have taken further extents: {near} and {far}");
+    }
     drop(client);
     eventually("all is given back when the link ends", || granted() == [0, 0]);
     let survey = [0, 1].map(|host| pod.survey(host));

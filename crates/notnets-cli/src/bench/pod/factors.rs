@@ -105,8 +105,10 @@ mod tests {
         let between = all(&pods());
         let [null, latency, ..] = &*between else { panic!() };
         assert!([null, latency].iter().all(|factor| factor.levels.len() == LATENCIES.len()));
-        let typical = pods().into_iter().filter(|pod| pod.line_ns == TYPICAL);
+        let typical = COHERENCES.map(|coherence| Pod { coherence, line_ns: 250, given: None });
         let places: Vec<_> = std::iter::once(None).chain(typical.map(Some)).collect();
+        let payload = between.iter().find(|factor| factor.name == "payload").unwrap();
+        assert!(payload.levels[0].cases.iter().map(|case| &case.pod).eq(&places));
         for case in factors::all().iter().flat_map(|factor| &factor.levels).flat_map(|level| &level.cases) {
             let cases = || between.iter().flat_map(|factor| &factor.levels).flat_map(|level| &level.cases);
             let found =

@@ -1,0 +1,60 @@
+//! Bytes and descriptors on a `SOCK_SEQPACKET` Unix socket, without waiting.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// Sends a packet, perhaps with a descriptor.
+///
+/// # Errors
+/// `WouldBlock` when there is no room now; others when the peer is gone.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = descriptor.as_slice();
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// A packet that came.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// How long it is. 0: the other end is closed.
+    pub(crate) bytes: usize,
+    /// It was longer than there was room for.
+    pub(crate) truncated: bool,
+    /// The first that came with it; others are closed.
+    pub(crate) descriptor: Option<OwnedFd>,
+}
+
+/// Receives the next packet.
+///
+/// # Errors
+/// `WouldBlock` when there is none now; others when the socket is broken.
+pub(crate) fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = loop {
+        match recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags) {
+            // A peer that closed without reading all is said to have reset, once, before what it sent last.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            other => break other?,
+        }
+    };
+    let descriptors = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptor = descriptors.flatten().fold(None, |first, next| first.or(Some(next)));
+    Ok(Received { bytes: received.bytes, truncated: received.flags.contains(ReturnFlags::TRUNC), descriptor })
+}
