@@ -13,7 +13,7 @@ use notnets_core::pod::table::Address;
 use notnets_memory::lane::Geometry;
 use notnets_memory::region::Region;
 use notnets_memory::region::pool::Pool;
-use notnets_memory::watch::PodSegment;
+use notnets_memory::remote_lanes::PodSegment;
 use notnets_memory::{Coherence, PAGE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{

@@ -18,7 +18,7 @@
 use std::os::fd::BorrowedFd;
 
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
-use crate::armed::{Arm, Bell};
+use crate::doorbell::{ArmedFlag, Doorbell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
 use crate::seal::Seal;
 use crate::segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
@@ -191,10 +191,10 @@ pub struct Lanes<W = OwnMemory, R = PeerMemory> {
     incoming: RingReader<W, R>,
     arena: Arena<W, R>,
     peer_arena: PeerArena<W, R>,
-    frames: Arm,
-    space: Arm,
-    peer_frames: Bell,
-    peer_space: Bell,
+    frames: ArmedFlag,
+    space: ArmedFlag,
+    peer_frames: Doorbell,
+    peer_space: Doorbell,
     /// Something was pushed since the last look at the peer's armed words.
     pushed: bool,
     /// Something was taken or released since.
@@ -287,10 +287,10 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             incoming: RingReader::new(peer.slots, own.taken),
             arena,
             peer_arena,
-            frames: Arm::new(FRAMES),
-            space: Arm::new(SPACE),
-            peer_frames: Bell::new(FRAMES),
-            peer_space: Bell::new(SPACE),
+            frames: ArmedFlag::new(FRAMES),
+            space: ArmedFlag::new(SPACE),
+            peer_frames: Doorbell::new(FRAMES),
+            peer_space: Doorbell::new(SPACE),
             pushed: false,
             freed: false,
             silent: false,
@@ -405,7 +405,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn arm_frames(&mut self) -> bool {
         match self.silent {
             false => self.frames.arm(&self.own_armed),
-            true => self.frames.arm_here(&self.own_armed),
+            true => self.frames.arm_local(&self.own_armed),
         }
         self.is_ready()
     }
@@ -415,7 +415,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn arm_space(&mut self) {
         match self.silent {
             false => self.space.arm(&self.own_armed),
-            true => self.space.arm_here(&self.own_armed),
+            true => self.space.arm_local(&self.own_armed),
         }
     }
 
@@ -424,7 +424,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn disarm_frames(&mut self) {
         match self.silent {
             false => self.frames.disarm(&self.own_armed),
-            true => self.frames.disarm_here(&self.own_armed),
+            true => self.frames.disarm_local(&self.own_armed),
         }
     }
 
@@ -433,7 +433,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn disarm_space(&mut self) {
         match self.silent {
             false => self.space.disarm(&self.own_armed),
-            true => self.space.disarm_here(&self.own_armed),
+            true => self.space.disarm_local(&self.own_armed),
         }
     }
 

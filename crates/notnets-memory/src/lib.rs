@@ -9,19 +9,20 @@
 //! | [`memory`] | the two traits, [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
-//! | [`heap`] | the same memory on the heap of one process, for tests, loom and miri |
-//! | [`incoherent`] | the same memory on simulated hosts without coherence, for tests |
+//! | `sigbus` | contains bus errors in regions whose memory is lost |
+//! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
+//! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`seal`] | checksums that tell torn, stale and old lines from messages |
 //! | [`record`] | a few words that are published together |
-//! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
-//! | [`far`] | a model of what far memory costs, for measurements |
-//! | [`headroom`] | how much memory the control groups above this process still allow |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
-//! | [`armed`] | who is parked, and whether a doorbell has to be rung |
-//! | [`lane`] | one direction of a link: the layout that puts the parts together |
-//! | [`watch`] | lanes between hosts: how they are made in a region, and polled |
+//! | [`doorbell`] | which side is parked, and whether its doorbell has to be rung |
+//! | [`lane`] | both lanes of a link, and the layout that puts their parts together |
+//! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
 //! | [`litmus`] | tests of what memory between hosts does |
+//! | [`heap`] | memory on the heap of one process, for tests, loom and miri |
+//! | [`incoherent`] | memory of simulated hosts without coherence, for tests |
+//! | [`far_memory_model`] | a model of what far memory costs, for measurements |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
 //!
@@ -34,10 +35,10 @@ compile_error!("NotNets runs on Linux only: it is built on memfd seals, pidfds a
 compile_error!("the layouts in shared memory are little-endian and need 64-bit words");
 
 pub mod arena;
-pub mod armed;
 pub mod coherence;
 pub mod descriptors;
-pub mod far;
+pub mod doorbell;
+pub mod far_memory_model;
 pub mod headroom;
 pub mod heap;
 pub mod incoherent;
@@ -47,10 +48,11 @@ pub mod memory;
 pub mod process;
 pub mod record;
 pub mod region;
+pub mod remote_lanes;
 pub mod ring;
 pub mod seal;
 pub mod segment;
-pub mod watch;
+mod sigbus;
 
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;

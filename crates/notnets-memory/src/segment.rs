@@ -22,8 +22,8 @@ use crate::descriptors::DescriptorLimit;
 use crate::headroom::{self, NoHeadroom};
 use crate::process::ForkGuard;
 use crate::region::Reservation;
-use crate::region::sigbus::Watch;
-use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory, far};
+use crate::sigbus::SigbusGuard;
+use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory, far_memory_model};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
 const STRING_COPY: usize = 96;
@@ -212,7 +212,7 @@ pub(crate) struct Mapping {
     len: usize,
     fork: ForkGuard,
     /// Contains bus errors in it.
-    watch: Option<Watch>,
+    sigbus: Option<SigbusGuard>,
     /// Is let go of once the bytes are unmapped.
     reservation: Option<Reservation>,
     /// It is a region's, and the model of far memory is on.
@@ -224,19 +224,19 @@ impl Mapping {
         Self::part(file, 0, len, protection)
     }
 
-    /// Maps a part of a file that others may take away: bus errors in it go to `watch`.
-    pub(crate) fn watched(
+    /// Maps a part of a file that others may take away: bus errors in it go to `guard`.
+    pub(crate) fn guarded(
         file: BorrowedFd<'_>,
         offset: u64,
         len: usize,
         protection: ProtFlags,
         reservation: Option<Reservation>,
-        watch: impl FnOnce(usize) -> Watch,
+        guard: impl FnOnce(usize) -> SigbusGuard,
     ) -> Result<Self, SegmentError> {
         let mut map = Self::part(file, offset, len, protection)?;
-        map.watch = Some(watch(map.start.as_ptr() as usize));
+        map.sigbus = Some(guard(map.start.as_ptr() as usize));
         map.reservation = reservation;
-        map.is_far = far::is_on();
+        map.is_far = far_memory_model::is_on();
         Ok(map)
     }
 
@@ -254,7 +254,7 @@ impl Mapping {
         let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) }
             .map_err(os("map", len))?;
         let place = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
-        let map = Self { start: place, len, fork, watch: None, reservation: None, is_far: false };
+        let map = Self { start: place, len, fork, sigbus: None, reservation: None, is_far: false };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
         Ok(map)
@@ -268,7 +268,7 @@ impl Drop for Mapping {
             return;
         }
         // Before anything else can be mapped there.
-        self.watch = None;
+        self.sigbus = None;
         // SAFETY: mapped in `part` by this very process, and every view of it holds an `Arc` of this,
         // so none is left.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
@@ -323,8 +323,8 @@ impl View {
         Self { _held: held, ..self }
     }
 
-    fn kept(self, coherence: Coherence) -> Self {
-        let plain = coherence == Coherence::Hardware && !far::is_on();
+    fn with_coherence(self, coherence: Coherence) -> Self {
+        let plain = coherence == Coherence::Hardware && !far_memory_model::is_on();
         Self { coherence, plain, ..self }
     }
 
@@ -355,7 +355,7 @@ impl View {
             // SAFETY: within the view; what this process writes it publishes at once.
             unsafe { coherence::invalidate(start, words * WORD) }
         }
-        if far::is_on() {
+        if far_memory_model::is_on() {
             let first = word / LINE_WORDS;
             let lines = first..(word + words).div_ceil(LINE_WORDS);
             let read = |line: usize| {
@@ -365,7 +365,7 @@ impl View {
                 };
                 (self.start.as_ptr() as usize + line * LINE, std::array::from_fn(word))
             };
-            far::fetch(self.coherence, written, lines.map(read));
+            far_memory_model::fetch(self.coherence, written, lines.map(read));
         }
     }
 
@@ -506,16 +506,16 @@ read_through_view!(PeerMemory);
 impl OwnMemory {
     /// The same memory, kept coherent in this way, whatever its region says.
     #[must_use]
-    pub fn kept(self, coherence: Coherence) -> Self {
-        Self(self.0.kept(coherence))
+    pub fn with_coherence(self, coherence: Coherence) -> Self {
+        Self(self.0.with_coherence(coherence))
     }
 }
 
 impl PeerMemory {
     /// The same memory, kept coherent in this way, whatever its region says.
     #[must_use]
-    pub fn kept(self, coherence: Coherence) -> Self {
-        Self(self.0.kept(coherence))
+    pub fn with_coherence(self, coherence: Coherence) -> Self {
+        Self(self.0.with_coherence(coherence))
     }
 }
 

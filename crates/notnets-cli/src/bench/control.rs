@@ -160,7 +160,7 @@ pub fn listen(directory: PathBuf) -> mpsc::UnboundedReceiver<Ask> {
         for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
             match parse(&line) {
                 Ask::Cpu => answer(&Answer::Cpu(usage::cpu_time())),
-                Ask::Lines => answer(&Answer::Lines(notnets_memory::far::lines_fetched())),
+                Ask::Lines => answer(&Answer::Lines(notnets_memory::far_memory_model::lines_fetched())),
                 // Nobody waits for orders in a process that only serves.
                 order => drop(pass_on.send(order)),
             }

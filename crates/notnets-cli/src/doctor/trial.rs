@@ -82,7 +82,7 @@ pub fn run(host: &Host, deadline: Instant) -> Result<Outcome, Finding> {
         Finding::fault("litmus", format!("the other doctor does not go on: {error}"))
             .todo("run both again; if it happens again, look at what the other says")
     };
-    let (own, theirs) = (own.kept(Coherence::Software), theirs.kept(Coherence::Software));
+    let (own, theirs) = (own.with_coherence(Coherence::Software), theirs.with_coherence(Coherence::Software));
     let said = host.region.superblock().coherence;
     Trial { meeting, own: &own, theirs: &theirs, n: 0 }.all(said).map_err(gone)
 }

@@ -52,7 +52,7 @@ impl Meeting {
         let (region, own_address) = (member.region(), member.address());
         let mut block = member.block(CONTROL_BYTES + bytes, deadline)?;
         block.zero();
-        let own = block.carve(CONTROL_BYTES).kept(Coherence::Software);
+        let own = block.carve(CONTROL_BYTES).with_coherence(Coherence::Software);
         let nonce = random();
         record::publish(&own, 0, seal(&region, own_address), [nonce, 0, 0, 0, 0, 0, 0]);
         // Clients that call this name are not answered, and give up.
@@ -78,7 +78,7 @@ impl Meeting {
             let part = region.peer(start + from..start + from + bytes);
             part.ok_or(PodError::Place(peer.host))
         };
-        let theirs = part(0, CONTROL_BYTES)?.kept(Coherence::Software);
+        let theirs = part(0, CONTROL_BYTES)?.with_coherence(Coherence::Software);
         let memory = part(CONTROL_BYTES, bytes)?;
         let mut meeting = Self { peer, is_first, own, theirs, seals, step: 0 };
         meeting.both([0; 4], deadline)?;
@@ -145,7 +145,7 @@ fn greeting(region: &Region, other: Address) -> Option<(Address, usize, u64)> {
             return None;
         }
         let start = layout.extent(host, index).start;
-        let memory = region.peer(start..start + LINE)?.kept(Coherence::Software);
+        let memory = region.peer(start..start + LINE)?.with_coherence(Coherence::Software);
         let [nonce, ..] = record::observe::<7>(&memory, 0, seal(region, other))?;
         Some((other, start, nonce))
     })

@@ -8,10 +8,10 @@ use rustix::mm::ProtFlags;
 
 use super::file::RegionFile;
 use super::layout::{ENTRY_BYTES, Layout, LayoutError};
-use super::sigbus::{self, Watched};
 use super::superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock, Uuid};
 use super::{RegionError, read_superblock};
 use crate::segment::{Mapping, View};
+use crate::sigbus::{self, Guarded};
 use crate::{Coherence, LINE, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
 
 /// How a region is to be divided.
@@ -197,7 +197,7 @@ pub(super) fn map_first(file: &RegionFile, protection: ProtFlags) -> Result<Mapp
 
 fn map(file: &RegionFile, start: usize, len: usize, protection: ProtFlags) -> Result<Mapping, SegmentError> {
     static LOST: [AtomicBool; 1] = [AtomicBool::new(false)];
-    let watched = Watched {
+    let guarded = Guarded {
         len,
         unit: file.unit as usize,
         writable: protection.contains(ProtFlags::WRITE),
@@ -206,8 +206,8 @@ fn map(file: &RegionFile, start: usize, len: usize, protection: ProtFlags) -> Re
         part: 1,
         lost: &LOST,
     };
-    let watch = |start| sigbus::watch(start, watched);
-    Mapping::watched(file.descriptor(), start as u64, len, protection, None, watch)
+    let guard = |start| sigbus::guard(start, guarded);
+    Mapping::guarded(file.descriptor(), start as u64, len, protection, None, guard)
 }
 
 const _: () = assert!(PAGE.is_multiple_of(LINE) && ENTRY_BYTES.is_multiple_of(LINE));

@@ -7,7 +7,6 @@
 //! | [`layout`] | where what lies in it |
 //! | [`mod@format`] | how it is made |
 //! | [`pool`] | blocks of what a process was granted |
-//! | `sigbus` | what happens when a part of it is lost |
 //!
 //! A process maps a region to read, and those parts of it to write that are its own.
 
@@ -15,7 +14,6 @@ pub mod file;
 pub mod format;
 pub mod layout;
 pub mod pool;
-pub(crate) mod sigbus;
 pub mod superblock;
 
 use std::collections::BTreeMap;
@@ -29,10 +27,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::mm::ProtFlags;
 
 use crate::segment::{Mapping, View};
+use crate::sigbus::{self, Guarded, Lost};
 use crate::{Coherence, OwnMemory, PeerMemory, ReadMemory, SegmentError, WORD};
 use file::{FileError, RegionFile};
 use layout::Layout;
-use sigbus::{Lost, Watched};
 use superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock};
 
 /// A formatted region, mapped to read.
@@ -262,7 +260,7 @@ fn map(
     protection: ProtFlags,
     reservation: Option<Reservation>,
 ) -> Result<Mapping, SegmentError> {
-    let watched = Watched {
+    let guarded = Guarded {
         len: bytes.len(),
         unit: file.unit as usize,
         writable: protection.contains(ProtFlags::WRITE),
@@ -271,8 +269,8 @@ fn map(
         part: layout.partition(0).len(),
         lost,
     };
-    let watch = |start| sigbus::watch(start, watched);
-    Mapping::watched(file.descriptor(), bytes.start as u64, bytes.len(), protection, reservation, watch)
+    let guard = |start| sigbus::guard(start, guarded);
+    Mapping::guarded(file.descriptor(), bytes.start as u64, bytes.len(), protection, reservation, guard)
 }
 
 /// Reads the superblock, before anything else is known of the region.

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use notnets_memory::far;
+use notnets_memory::far_memory_model;
 use serde::{Deserialize, Serialize};
 
 pub use crate::coherence::Coherence;
@@ -45,7 +45,7 @@ pub struct Place {
 impl Place {
     /// Begins the model of far memory in this process: before it opens the region.
     pub fn begin(&self) {
-        far::begin(Duration::from_nanos(self.line_ns));
+        far_memory_model::begin(Duration::from_nanos(self.line_ns));
     }
 }
 

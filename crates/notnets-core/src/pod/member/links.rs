@@ -6,8 +6,8 @@ use std::time::Instant;
 use notnets_memory::lane::{Blocks, Geometry};
 use notnets_memory::process::PeerCredentials;
 use notnets_memory::region::pool::{OwnBlock, Pool};
+use notnets_memory::remote_lanes::PodSegment;
 use notnets_memory::seal::Seal;
-use notnets_memory::watch::PodSegment;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use notnets_memory::region::Region;
 use notnets_memory::region::pool::{Lease, Pool};
-use notnets_memory::watch::Watch;
+use notnets_memory::remote_lanes::LaneMonitor;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::memory::{Inbox, News};
@@ -107,7 +107,7 @@ pub(super) struct Link {
     pub(super) peer: Address,
     pub(super) peer_link: u32,
     /// While our side uses it: the other end of its socket, and what to look at.
-    pub(super) open: Option<(OwnedFd, Watch)>,
+    pub(super) open: Option<(OwnedFd, LaneMonitor)>,
     /// Our segments, until the peer reads them no more.
     leases: Option<Vec<Arc<Lease>>>,
     /// What its user is told about memory, and whether it waits for some.
@@ -116,7 +116,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(peer: Address, peer_link: u32, end: OwnedFd, watch: Watch, lease: Arc<Lease>) -> Self {
+    pub(super) fn new(
+        peer: Address,
+        peer_link: u32,
+        end: OwnedFd,
+        watch: LaneMonitor,
+        lease: Arc<Lease>,
+    ) -> Self {
         Self { open: Some((end, watch)), peer_link, ..Self::forsaken(peer, lease) }
     }
 

@@ -66,14 +66,14 @@ impl PodSegment {
         peer: usize,
         peer_geometry: Geometry,
         seals: (Seal, Seal),
-    ) -> Result<(Lanes, Watch), LaneError> {
+    ) -> Result<(Lanes, LaneMonitor), LaneError> {
         let part = |at: usize, bytes: usize| {
             let start = peer.checked_add(at).ok_or(LaneError::Short)?;
             let end = start.checked_add(bytes).ok_or(LaneError::Short)?;
             region.peer(start..end).ok_or(LaneError::Short)
         };
         let own_start = self.block.place().start;
-        let watch = Watch {
+        let watch = LaneMonitor {
             own: region.peer(own_start..own_start + PAGE).ok_or(LaneError::Short)?,
             slots: part(PAGE, peer_geometry.slots as usize * LINE)?,
             peer_taken: part(2 * LINE, LINE)?,
@@ -98,7 +98,7 @@ impl PodSegment {
 
 /// What the watcher of a process knows of one link's lanes.
 #[derive(Debug)]
-pub struct Watch {
+pub struct LaneMonitor {
     /// The first page of our segment, to read.
     own: PeerMemory,
     /// The peer's ring, and how far the peer has taken ours.
@@ -115,7 +115,7 @@ pub struct Watch {
     since: Instant,
 }
 
-impl Watch {
+impl LaneMonitor {
     /// Does our side park, and is there now what it waits for? It is said once for each parking, for room
     /// now and then again.
     pub fn is_due(&mut self) -> bool {
@@ -184,7 +184,7 @@ mod tests {
         Region::of(file).unwrap()
     }
 
-    fn pair(region: &Region) -> [(Lanes, Watch); 2] {
+    fn pair(region: &Region) -> [(Lanes, LaneMonitor); 2] {
         let geometry = Geometry::default();
         let segment = |host: usize| {
             let pool = Pool::default();

@@ -1,7 +1,7 @@
 //! Bus errors: a page of a region that is poisoned, or whose device has vanished.
 //!
 //! An access to such a page raises SIGBUS, which ends the process. One handler contains that for the
-//! ranges that are watched: it puts a private page of zeros there, notes to which part of the region
+//! ranges that are guarded: it puts a private page of zeros there, notes to which part of the region
 //! that happened, and lets the access go on. Anywhere else it does what would have been done without
 //! it: it chains to the handler that was there before.
 //!
@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 
 /// A range for which bus errors are contained, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Watch(&'static Range);
+pub(crate) struct SigbusGuard(&'static Range);
 
 /// Which parts of a region were lost, one flag for each.
 pub(crate) type Lost = &'static [AtomicBool];
 
 #[derive(Debug)]
 struct Range {
-    /// 0 when nobody watches it any more. Everything else never changes once this is set.
+    /// 0 once its guard is dropped. Everything else never changes once this is set.
     start: AtomicUsize,
     len: usize,
     /// What is replaced at once: the kernel splits no larger pages.
@@ -37,9 +37,9 @@ struct Range {
     next: Option<&'static Range>,
 }
 
-/// What is to be watched.
+/// What is to be guarded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Watched {
+pub(crate) struct Guarded {
     pub len: usize,
     pub unit: usize,
     pub writable: bool,
@@ -54,10 +54,10 @@ static RANGES: AtomicPtr<Range> = AtomicPtr::new(ptr::null_mut());
 static BEFORE: (AtomicUsize, AtomicU64) = (AtomicUsize::new(libc::SIG_DFL), AtomicU64::new(0));
 
 /// Contains bus errors in a mapped range from now on.
-pub(crate) fn watch(start: usize, watched: Watched) -> Watch {
+pub(crate) fn guard(start: usize, guarded: Guarded) -> SigbusGuard {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(install);
-    let Watched { len, unit, writable, offset, first, part, lost } = watched;
+    let Guarded { len, unit, writable, offset, first, part, lost } = guarded;
     let range = Range { start: start.into(), len, unit, writable, offset, first, part, lost, next: None };
     let range: *mut Range = Box::leak(Box::new(range));
     let mut head = RANGES.load(Ordering::Acquire);
@@ -71,10 +71,10 @@ pub(crate) fn watch(start: usize, watched: Watched) -> Watch {
         }
     }
     // SAFETY: from here on it is only shared.
-    Watch(unsafe { &*range })
+    SigbusGuard(unsafe { &*range })
 }
 
-impl Drop for Watch {
+impl Drop for SigbusGuard {
     fn drop(&mut self) {
         self.0.start.store(0, Ordering::Release);
     }
@@ -107,7 +107,7 @@ extern "C" fn on_bus_error(signal: i32, info: *mut libc::siginfo_t, context: *mu
     chain(signal, info, context);
 }
 
-/// Replaces the page if the address is within a watched range.
+/// Replaces the page if the address is within a guarded range.
 fn contain(address: usize) -> bool {
     // SAFETY: what is in the list was leaked, so it lives for ever and is only shared.
     let mut next = unsafe { RANGES.load(Ordering::Acquire).cast_const().as_ref() };
@@ -126,7 +126,7 @@ fn replace(range: &Range, start: usize, address: usize) -> bool {
     let protection = libc::PROT_READ | if range.writable { libc::PROT_WRITE } else { 0 };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
     // SAFETY: `errno` belongs to this thread. The pages are within a range that is mapped for as long as
-    // it is watched, whose bytes are only reached through atomics and copies that take whatever is there.
+    // it is guarded, whose bytes are only reached through atomics and copies that take whatever is there.
     let mapped = unsafe {
         let errno = *libc::__errno_location();
         let mapped = libc::mmap((start + at) as *mut _, range.unit, protection, flags, -1, 0);

@@ -13,13 +13,13 @@ use crate::{ReadMemory, WriteMemory};
 
 /// The waiter's side of one condition.
 #[derive(Debug)]
-pub struct Arm {
+pub struct ArmedFlag {
     word: usize,
     epoch: u64,
     armed: bool,
 }
 
-impl Arm {
+impl ArmedFlag {
     /// The condition whose armed word that is.
     pub fn new(word: usize) -> Self {
         Self { word, epoch: 0, armed: false }
@@ -49,7 +49,7 @@ impl Arm {
 
     /// Says to whoever polls for this process that it parks. The peer does not look there.
     #[inline]
-    pub fn arm_here(&mut self, own: &impl WriteMemory) {
+    pub fn arm_local(&mut self, own: &impl WriteMemory) {
         if !self.armed {
             self.armed = true;
             self.epoch += 1;
@@ -59,7 +59,7 @@ impl Arm {
 
     /// Is awake again.
     #[inline]
-    pub fn disarm_here(&mut self, own: &impl WriteMemory) {
+    pub fn disarm_local(&mut self, own: &impl WriteMemory) {
         if self.armed {
             self.armed = false;
             own.store_release(self.word, 0);
@@ -74,12 +74,12 @@ impl Arm {
 
 /// The ringer's side of one condition.
 #[derive(Debug)]
-pub struct Bell {
+pub struct Doorbell {
     word: usize,
     rung: u64,
 }
 
-impl Bell {
+impl Doorbell {
     /// The condition whose armed word that is in the waiter's memory.
     pub fn new(word: usize) -> Self {
         Self { word, rung: 0 }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn rings_once_for_each_arming() {
         let memory = Heap::new(8);
-        let (mut arm, mut bell) = (Arm::new(0), Bell::new(0));
+        let (mut arm, mut bell) = (ArmedFlag::new(0), Doorbell::new(0));
         assert!(!bell.is_due(&memory), "nobody is parked");
         arm.arm(&memory);
         assert!(bell.is_due(&memory));
@@ -139,7 +139,7 @@ mod loom_tests {
             let mut writer = RingWriter::new(slots.clone(), own.part(8, 8));
             let (peer, bell_of) = (own.clone(), Arc::clone(&doorbell));
             let ringer = loom::thread::spawn(move || {
-                let mut bell = Bell::new(0);
+                let mut bell = Doorbell::new(0);
                 writer.push([1; 7]);
                 peer.fence();
                 if bell.is_due(&peer) {
@@ -147,7 +147,7 @@ mod loom_tests {
                 }
             });
             let mut reader = RingReader::new(slots, own.part(8, 8));
-            let mut arm = Arm::new(0);
+            let mut arm = ArmedFlag::new(0);
             arm.arm(&own);
             let seen = reader.pop().is_some();
             ringer.join().unwrap();
