@@ -3,10 +3,8 @@
 //! This crate knows nothing of async runtimes or gRPC libraries. [`call`] is a deterministic state
 //! machine (descriptors and time in, descriptors and events out); [`link`] is how two processes of
 //! one host meet, share their segments and wake each other; [`pod`] is how hosts do that share a region.
-//! [`blocking`] makes of links clients and servers for threads that wait themselves.
 #![forbid(unsafe_code)]
 
-pub mod blocking;
 pub mod call;
 pub mod clock;
 pub mod code;

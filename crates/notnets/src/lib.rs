@@ -25,6 +25,7 @@
 //! Linux only.
 #![forbid(unsafe_code)]
 
+pub mod blocking;
 mod client;
 mod error;
 mod head;

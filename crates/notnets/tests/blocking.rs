@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{call, data, within};
+use notnets::blocking::{self, Call, Response, Status, Stopper};
 use notnets::{Channel, Endpoint, Wait};
-use notnets_core::blocking::{self, Call, Response, Status, Stopper};
 use notnets_core::code::Code;
 use tempfile::TempDir;
 use tonic::body::Body;

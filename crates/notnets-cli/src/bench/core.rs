@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use notnets_core::blocking::{Call, Client, Endpoint, Error, Reply, Request, Response, Server, Status};
+use notnets::blocking::{Call, Client, Endpoint, Error, Reply, Request, Response, Server, Status};
 use notnets_core::pod::member::PodError;
 
 use super::case::{Wait, Work};

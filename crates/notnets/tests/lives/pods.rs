@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use notnets::Wait;
-use notnets_core::blocking;
+use notnets::blocking;
 use notnets_core::link::rendezvous::Directory;
 use notnets_memory::Coherence;
 use notnets_memory::region::format::Plan;

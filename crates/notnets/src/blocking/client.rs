@@ -9,10 +9,10 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
-use crate::call::{End, Opened, Received, ResponseHead, Sent};
-use crate::clock;
-use crate::code::Code;
-use crate::metadata::Metadata;
+use notnets_core::call::{End, Opened, Received, ResponseHead, Sent};
+use notnets_core::clock;
+use notnets_core::code::Code;
+use notnets_core::metadata::Metadata;
 
 /// A connection to a name, for one thread.
 ///

@@ -10,10 +10,10 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of, whole};
 use super::status::GRPC_MESSAGE;
 use super::{Reply, Request, Status};
-use crate::call::{self, Connection, End, Event, HeadError, Received, Sent};
-use crate::clock;
-use crate::code::Code;
-use crate::metadata::Metadata;
+use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent};
+use notnets_core::clock;
+use notnets_core::code::Code;
+use notnets_core::metadata::Metadata;
 
 /// What a server does with a link's calls.
 #[derive(Debug)]

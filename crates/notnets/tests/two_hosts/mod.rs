@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notnets_core::blocking::{Builder, Client, Endpoint, Error, Reply, Request, Server, Status, Stopper};
+use notnets::blocking::{Builder, Client, Endpoint, Error, Reply, Request, Server, Status, Stopper};
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::pod::daemon::Daemon;
 use notnets_core::pod::member::PodError;

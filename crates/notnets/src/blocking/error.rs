@@ -6,13 +6,13 @@ use std::time::Duration;
 use notnets_memory::SegmentError;
 
 use super::Status;
-use crate::code::Code;
-use crate::limits::BadLimits;
-use crate::link::LinkError;
-use crate::link::packet::Refusal;
-use crate::link::rendezvous::RendezvousError;
-use crate::name::{Name, Uri, UriError};
-use crate::pod::member::PodError;
+use notnets_core::code::Code;
+use notnets_core::limits::BadLimits;
+use notnets_core::link::LinkError;
+use notnets_core::link::packet::Refusal;
+use notnets_core::link::rendezvous::RendezvousError;
+use notnets_core::name::{Name, Uri, UriError};
+use notnets_core::pod::member::PodError;
 
 /// Why connecting or serving failed.
 #[derive(Debug, thiserror::Error)]

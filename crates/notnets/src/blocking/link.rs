@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::call::{Connection, Failure, Role};
-use crate::clock;
-use crate::code::Code;
-use crate::limits::Limits;
-use crate::link::segments::{SegmentViolation, Segments};
-use crate::link::socket::Incoming;
-use crate::link::{Established, PeerIdentity, Socket};
-use crate::pod::member::Member;
+use notnets_core::call::{Connection, Failure, Role};
+use notnets_core::clock;
+use notnets_core::code::Code;
+use notnets_core::limits::Limits;
+use notnets_core::link::segments::{SegmentViolation, Segments};
+use notnets_core::link::socket::Incoming;
+use notnets_core::link::{Established, PeerIdentity, Socket};
+use notnets_core::pod::member::Member;
 
 /// Descriptors taken in one go: all of a ring, so that of the calls that piled up none is started that
 /// has been cancelled behind the others.

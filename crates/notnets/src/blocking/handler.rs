@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Status;
-use crate::clock;
-use crate::link::PeerIdentity;
-use crate::metadata::Metadata;
+use notnets_core::clock;
+use notnets_core::link::PeerIdentity;
+use notnets_core::metadata::Metadata;
 
 /// A unary call's request.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct Request<'a> {
     pub message: &'a [u8],
     /// The client's metadata.
     pub metadata: &'a Metadata,
-    /// When the call ends, in nanoseconds of the monotonic clock ([`crate::clock`]).
+    /// When the call ends, in nanoseconds of the monotonic clock ([`notnets_core::clock`]).
     pub deadline: Option<u64>,
     /// Who calls.
     pub peer: &'a PeerIdentity,

@@ -6,7 +6,7 @@
 //! a tonic client or service.
 //!
 //! ```
-//! use notnets_core::blocking::{Client, Endpoint, Server, Status};
+//! use notnets::blocking::{Client, Endpoint, Server, Status};
 //!
 //! # let temporary = tempfile::tempdir()?;
 //! # let directory = temporary.path().to_owned();
@@ -34,7 +34,7 @@
 //!
 //! # Waiting
 //!
-//! [`Wait`](crate::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at memory,
+//! [`Wait`](notnets_core::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at memory,
 //! at the clock now and then, and at its sockets every 0.1 ms, until nothing has come for a tenth of a
 //! second: a call then takes less than a microsecond, and each side takes a whole core. With `Adaptive` it
 //! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread that
@@ -42,7 +42,7 @@
 //!
 //! # Pods
 //!
-//! `notnets://pod0/shout` is the name of a service in a pod ([`crate::pod`]): client and server find each other by
+//! `notnets://pod0/shout` is the name of a service in a pod ([`notnets_core::pod`]): client and server find each other by
 //! the agents of their hosts, and are then the same. The rendezvous directory is where the agent listens.
 //!
 //! # What ends a call
@@ -81,4 +81,4 @@ pub use stop::Stopper;
 /// What gRPC libraries receive unless they are told otherwise.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;
 
-const USER_AGENT: &str = concat!("notnets-core/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("notnets/", env!("CARGO_PKG_VERSION"));

@@ -8,14 +8,14 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
 use super::pods::PodDoor;
-use crate::call::Role;
-use crate::clock;
-use crate::link::Socket;
-use crate::link::handshake::{Config, answer, refuse};
-use crate::link::packet::{Packet, Refusal};
-use crate::link::rendezvous::Listener;
-use crate::link::socket::Incoming;
-use crate::link::stats::Stats;
+use notnets_core::call::Role;
+use notnets_core::clock;
+use notnets_core::link::Socket;
+use notnets_core::link::handshake::{Config, answer, refuse};
+use notnets_core::link::packet::{Packet, Refusal};
+use notnets_core::link::rendezvous::Listener;
+use notnets_core::link::socket::Incoming;
+use notnets_core::link::stats::Stats;
 
 /// A client that connects and says nothing is let go of after so long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -142,7 +142,7 @@ impl Door {
     fn establish(
         &self,
         socket: Socket,
-        hello: crate::link::packet::Hello,
+        hello: notnets_core::link::packet::Hello,
         descriptor: Option<OwnedFd>,
     ) -> Option<Link> {
         let established = answer(socket, hello, descriptor, self.config).ok()?;

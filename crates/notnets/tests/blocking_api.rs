@@ -1,6 +1,7 @@
 //! Blocking clients and servers: calls of all sizes, deadlines, stopping, and the ends of processes.
 
 #[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "../../notnets-core/tests/helper/mod.rs"]
 mod helper;
 
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use helper::Helper;
-use notnets_core::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server, Status, Stopper};
+use notnets::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server, Status, Stopper};
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::link::inspect;
 use notnets_core::link::rendezvous::Directory;
@@ -63,7 +64,7 @@ impl Host {
         Self::with(|builder| builder.wait(wait))
     }
 
-    fn with(set: impl FnOnce(notnets_core::blocking::Builder) -> notnets_core::blocking::Builder) -> Self {
+    fn with(set: impl FnOnce(notnets::blocking::Builder) -> notnets::blocking::Builder) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let server = set(Server::builder()).directory(directory.path()).bind("notnets:///test").unwrap();
         let stopper = server.stopper();

@@ -7,17 +7,17 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::waiting::sleep;
 use super::{Client, Error, pods};
-use crate::call::Role;
-use crate::clock;
-use crate::limits::Limits;
-use crate::link::handshake::{Config, Dialing};
-use crate::link::packet::Refusal;
-use crate::link::rendezvous::{Directory, RendezvousError};
-use crate::link::{Established, LinkError, Socket};
-use crate::name::{Name, Uri};
-use crate::pod::member::{Member, PodError, share};
-use crate::pod::table::Address;
-use crate::wait::Wait;
+use notnets_core::call::Role;
+use notnets_core::clock;
+use notnets_core::limits::Limits;
+use notnets_core::link::handshake::{Config, Dialing};
+use notnets_core::link::packet::Refusal;
+use notnets_core::link::rendezvous::{Directory, RendezvousError};
+use notnets_core::link::{Established, LinkError, Socket};
+use notnets_core::name::{Name, Uri};
+use notnets_core::pod::member::{Member, PodError, share};
+use notnets_core::pod::table::Address;
+use notnets_core::wait::Wait;
 
 use super::link::Link;
 
@@ -28,10 +28,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 ///
 /// ```no_run
 /// use notnets_core::Wait;
-/// use notnets_core::blocking::Endpoint;
+/// use notnets::blocking::Endpoint;
 ///
 /// let client = Endpoint::new("notnets:///inventory")?.wait(Wait::Spin).connect()?;
-/// # Ok::<(), notnets_core::blocking::Error>(())
+/// # Ok::<(), notnets::blocking::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Endpoint {

@@ -5,7 +5,7 @@ mod two_hosts;
 
 use std::time::{Duration, Instant};
 
-use notnets_core::blocking::{Builder, Call, Endpoint, Error, Response, Server, Status};
+use notnets::blocking::{Builder, Call, Endpoint, Error, Response, Server, Status};
 use notnets_core::pod::member::PodError;
 use notnets_core::{Code, Wait};
 use notnets_memory::Coherence;

@@ -2,8 +2,8 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::clock;
-use crate::wait::{Budget, For, Wait};
+use notnets_core::clock;
+use notnets_core::wait::{Budget, For, Wait};
 
 /// Looks at the lanes between two looks at the clock, which costs as much as one of them.
 const LOOKS: u32 = 32;

@@ -1,6 +1,6 @@
 //! What a blocking call allocates once it has been made before.
 
-use notnets_core::blocking::{Call, Endpoint, Response, Server};
+use notnets::blocking::{Call, Endpoint, Response, Server};
 
 const CALLS: u64 = 1_000;
 /// Queues of blocks grow to what they need when the peer is late, which it may be at any time.

@@ -10,12 +10,12 @@ use notnets_memory::process::PeerCredentials;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Error;
-use crate::link::Established;
-use crate::link::handshake::Config;
-use crate::link::packet::Refusal;
-use crate::link::rendezvous::{Directory, Listener};
-use crate::name::{Name, Uri};
-use crate::pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
+use notnets_core::link::Established;
+use notnets_core::link::handshake::Config;
+use notnets_core::link::packet::Refusal;
+use notnets_core::link::rendezvous::{Directory, Listener};
+use notnets_core::name::{Name, Uri};
+use notnets_core::pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
 
 /// Clients that get a link at the same time.
 const MOST: usize = 64;

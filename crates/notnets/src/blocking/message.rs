@@ -1,8 +1,8 @@
 //! One message in a call's body: what gRPC puts in front of it, and putting it together from its parts.
 
 use super::Status;
-use crate::code::Code;
-use crate::frame::{PREFIX, prefix};
+use notnets_core::code::Code;
+use notnets_core::frame::{PREFIX, prefix};
 
 /// What a peer says of a message's length is not believed further than this before the bytes are there.
 const MOST_RESERVED: usize = 64 * 1024;

@@ -12,14 +12,14 @@ use super::handler::{App, Handler};
 use super::serving::Serving;
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Error, Reply, Request, Status, Stopper, pods};
-use crate::clock;
-use crate::code::Code;
-use crate::limits::Limits;
-use crate::link::handshake::Config;
-use crate::link::rendezvous::Directory;
-use crate::link::stats::Stats;
-use crate::name::{Name, Uri};
-use crate::wait::Wait;
+use notnets_core::clock;
+use notnets_core::code::Code;
+use notnets_core::limits::Limits;
+use notnets_core::link::handshake::Config;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::link::stats::Stats;
+use notnets_core::name::{Name, Uri};
+use notnets_core::wait::Wait;
 
 /// A client that is told to go away has so long to answer. Until then what it sends is taken; one that
 /// hangs must not keep a server from stopping.

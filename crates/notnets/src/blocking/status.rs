@@ -4,9 +4,9 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 
-use crate::call::Failure;
-use crate::code::Code;
-use crate::metadata::Metadata;
+use notnets_core::call::Failure;
+use notnets_core::code::Code;
+use notnets_core::metadata::Metadata;
 
 /// Where gRPC has the text of a status.
 pub(super) const GRPC_MESSAGE: &str = "grpc-message";
