@@ -85,15 +85,15 @@ impl Pod {
             }
             // The format's own publishing is not what is looked at here.
             for word in 0..layout.control(host).len() / WORD {
-                pod.world.settle(host, word + layout.control(host).start / WORD);
+                pod.world.settle(host, word + layout.control(host).start().0 as usize / WORD);
             }
         }
         pod
     }
 
     fn control(&self, seer: usize, host: usize) -> Incoherent {
-        let place = self.layout.control(host);
-        self.world.memory(seer).part(place.start / WORD, place.len() / WORD)
+        let range = self.layout.control(host);
+        self.world.memory(seer).part(range.start().0 as usize / WORD, range.len() / WORD)
     }
 
     fn start(&mut self, host: usize) {
@@ -432,13 +432,13 @@ fn duplicates(world: &World) -> Outcome {
 
 fn run(seed: u64, without: Option<Site>) -> Outcome<World> {
     let layout = Layout::new(&superblock()).unwrap();
-    let world = World::new(layout.partition(HOSTS - 1).end / WORD, HOSTS, seed);
+    let world = World::new(layout.partition(HOSTS - 1).end().0 as usize / WORD, HOSTS, seed);
     let mut pod = Pod::new(world.clone());
     without.into_iter().for_each(|site| world.omit(site));
     let outcome = catch_unwind(AssertUnwindSafe(|| story(&mut pod)));
     let outcome = outcome.map(|told| {
         told?;
-        let other = World::new(layout.partition(HOSTS - 1).end / WORD, HOSTS, seed);
+        let other = World::new(layout.partition(HOSTS - 1).end().0 as usize / WORD, HOSTS, seed);
         without.into_iter().for_each(|site| other.omit(site));
         duplicates(&other)
     });

@@ -3,13 +3,12 @@
 //! The layout is that of [`crate::lane`]. There are no doorbells: a thread that watches all of a process's
 //! lanes looks for those who park. They say so in their own armed words, which the peer never reads.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::lane::{Geometry, LaneError, Lanes, Parts, stamp};
-use crate::region::Region;
 use crate::region::pool::{Lease, OwnBlock};
+use crate::region::{Region, RegionOffset, RegionRange};
 use crate::seal::Seal;
 use crate::{LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory};
 
@@ -37,7 +36,7 @@ impl PodSegment {
     /// # Panics
     /// When the block is shorter than the geometry says.
     pub fn new(mut block: OwnBlock, geometry: Geometry) -> Self {
-        assert!(geometry.segment_bytes() <= block.place().len());
+        assert!(geometry.segment_bytes() <= block.range().len());
         block.zero();
         let header = block.carve(LINE);
         stamp(&header);
@@ -45,9 +44,8 @@ impl PodSegment {
     }
 
     /// Where it lies in the region.
-    pub fn place(&self) -> Range<usize> {
-        let start = self.block.place().start;
-        start..start + self.geometry.segment_bytes()
+    pub fn range(&self) -> RegionRange {
+        self.block.range().part(0, self.geometry.segment_bytes()).expect("made no longer than its block")
     }
 
     /// Keeps its block from others, for as long as the peer may read it.
@@ -63,18 +61,17 @@ impl PodSegment {
     pub fn open(
         self,
         region: &Region,
-        peer: usize,
+        peer: RegionOffset,
         peer_geometry: Geometry,
         seals: (Seal, Seal),
     ) -> Result<(Lanes, LaneMonitor), LaneError> {
         let part = |at: usize, bytes: usize| {
-            let start = peer.checked_add(at).ok_or(LaneError::Short)?;
-            let end = start.checked_add(bytes).ok_or(LaneError::Short)?;
-            region.peer(start..end).ok_or(LaneError::Short)
+            let range = peer.checked_add(at).and_then(|start| RegionRange::new(start, bytes));
+            range.and_then(|range| region.peer(range)).ok_or(LaneError::Short)
         };
-        let own_start = self.block.place().start;
+        let first_page = self.block.range().part(0, PAGE).ok_or(LaneError::Short)?;
         let watch = LaneMonitor {
-            own: region.peer(own_start..own_start + PAGE).ok_or(LaneError::Short)?,
+            own: region.peer(first_page).ok_or(LaneError::Short)?,
             slots: part(PAGE, peer_geometry.slots as usize * LINE)?,
             peer_taken: part(2 * LINE, LINE)?,
             rung_frames: 0,
@@ -192,10 +189,10 @@ mod tests {
             PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
         };
         let (a, b) = (segment(0), segment(1));
-        let (place_a, place_b) = (a.place().start, b.place().start);
+        let (offset_a, offset_b) = (a.range().start(), b.range().start());
         let seals = (Seal::new([1]), Seal::new([2]));
-        let first = a.open(region, place_b, geometry, seals).unwrap();
-        [first, b.open(region, place_a, geometry, (seals.1, seals.0)).unwrap()]
+        let first = a.open(region, offset_b, geometry, seals).unwrap();
+        [first, b.open(region, offset_a, geometry, (seals.1, seals.0)).unwrap()]
     }
 
     #[test]
@@ -240,12 +237,12 @@ mod tests {
             PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
         };
         let (a, b) = (segment(0), segment(1));
-        let (place_a, place_b) = (a.place().start, b.place().start);
+        let (offset_a, offset_b) = (a.range().start(), b.range().start());
         let seals = |life: u64| (Seal::new([life]), Seal::new([2]));
-        let (mut a, _) = a.open(&region, place_b, geometry, seals(1)).unwrap();
+        let (mut a, _) = a.open(&region, offset_b, geometry, seals(1)).unwrap();
         // It expects what another life of its peer would say.
         let (own, other) = (seals(9).1, seals(9).0);
-        let (mut b, mut watch) = b.open(&region, place_a, geometry, (own, other)).unwrap();
+        let (mut b, mut watch) = b.open(&region, offset_a, geometry, (own, other)).unwrap();
         a.push([1; 7]);
         assert!(b.is_torn());
         let looks = (0..1000).take_while(|_| {
@@ -259,15 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_a_segment_is_refused() {
+    fn an_offset_without_a_segment_is_refused() {
         let region = region(Coherence::Software);
         let pool = Pool::default();
         pool.add(region.own(region.layout().extent(0, 0)).unwrap());
         let geometry = Geometry::default();
         let seals = (Seal::new([1]), Seal::new([2]));
-        for place in [region.layout().extent(1, 1).start, region.layout().partition(1).end, usize::MAX - 7] {
+        let after = region.layout().partition(1).end();
+        for offset in [region.layout().extent(1, 1).start(), after, RegionOffset(u64::MAX - 7)] {
             let own = PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry);
-            assert!(own.open(&region, place, geometry, seals).is_err(), "{place}");
+            assert!(own.open(&region, offset, geometry, seals).is_err(), "{offset}");
         }
     }
 }

@@ -29,29 +29,30 @@ fn a_first_segment_that_lies_elsewhere_is_refused() {
     attack(|pod, villain, own| {
         let layout = *pod.region.layout();
         let [here, there] = [0, 1].map(|host| move |extent| layout.extent(host, extent));
-        let last = here(layout.extents() - 1).end;
+        let last = here(layout.extents() - 1).end().0;
+        let page = PAGE as u64;
         let places = [
             0,
-            PAGE,
-            layout.control(0).start,
-            layout.control(1).start,
-            there(0).start,
+            page,
+            layout.control(0).start().0,
+            layout.control(1).start().0,
+            there(0).start().0,
             own + 1,
             own + 64,
-            last - PAGE,
+            last - page,
             last,
-            there(layout.extents() - 1).end,
-            usize::MAX,
-            usize::MAX - PAGE + 1,
-            usize::MAX - own + 1,
+            there(layout.extents() - 1).end().0,
+            u64::MAX,
+            u64::MAX - page + 1,
+            u64::MAX - own + 1,
         ];
         for place in places {
-            let link = villain.hello(place as u64, Geometry::default());
+            let link = villain.hello(place, Geometry::default());
             let (reason, why) = villain.answer(link).expect_err(&format!("no link at {place:#x}"));
             assert!(reason == Refusal::Protocol && why.contains("not its host's"), "at {place:#x}: {why}");
         }
         call(pod);
-        let link = villain.hello(own as u64, Geometry::default());
+        let link = villain.hello(own, Geometry::default());
         assert!(villain.answer(link).is_ok(), "one that is right is taken");
     });
 }
@@ -59,9 +60,8 @@ fn a_first_segment_that_lies_elsewhere_is_refused() {
 #[test]
 fn further_segments_that_lie_elsewhere_end_their_link() {
     attack(|pod, villain, own| {
-        let own = own as u64;
         let layout = *pod.region.layout();
-        let (control, theirs) = (layout.control(0).start as u64, layout.extent(1, 0).start as u64);
+        let (control, theirs) = (layout.control(0).start().0, layout.extent(1, 0).start().0);
         let (offer, accept, decline) = (4, 5, 6);
         for (kind, fields, place) in [
             // Of sixteen blocks of 16 KiB: their segment's id, bytes and number.
@@ -99,7 +99,6 @@ fn further_segments_that_lie_elsewhere_end_their_link() {
 #[test]
 fn letters_that_are_none_change_nothing() {
     attack(|pod, villain, own| {
-        let own = own as u64;
         let link = villain.hello(own, Geometry::default());
         let to = villain.answer(link).expect("a link");
         for kind in 0..=u8::MAX {
@@ -118,7 +117,7 @@ fn letters_that_are_none_change_nothing() {
 }
 
 /// Lets a villain have its way with a server. It has a first segment as it should be, which lies at that place.
-fn attack(act: impl FnOnce(&Pod, &mut Villain, usize)) {
+fn attack(act: impl FnOnce(&Pod, &mut Villain, u64)) {
     let pod = Pod::new(Coherence::Software);
     pod.serving(
         NAME,
@@ -169,7 +168,7 @@ impl Villain {
     }
 
     /// A first segment as it should be: where it lies.
-    fn segment(&mut self) -> usize {
+    fn segment(&mut self) -> u64 {
         self.say(&FromProcess::Grant { more: false });
         let extent = self.hear(|packet| match packet {
             ToProcess::Granted(extent) => Some(extent as usize),
@@ -178,7 +177,7 @@ impl Villain {
         let (pool, geometry) = (Pool::default(), Geometry::default());
         pool.add(self.region.own(self.region.layout().extent(0, extent)).unwrap());
         let own = PodSegment::new(Pool::allocate(&pool, geometry.segment_bytes()).unwrap(), geometry);
-        self.own.insert(own).place().start
+        self.own.insert(own).range().start().0
     }
 
     /// Asks for a link whose first segment begins there. Returns its number.

@@ -7,7 +7,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use notnets_memory::region::Region;
+use notnets_memory::region::{Region, RegionOffset, RegionRange};
 use notnets_memory::seal::Seal;
 use notnets_memory::{Coherence, LINE, LINE_WORDS, OwnMemory, PeerMemory, record};
 
@@ -75,8 +75,8 @@ impl Meeting {
         };
         let seals = (nonces(seal(&region, own_address)), nonces(seal(&region, peer)));
         let part = |from: usize, bytes: usize| {
-            let part = region.peer(start + from..start + from + bytes);
-            part.ok_or(PodError::Place(peer.host))
+            let range = start.checked_add(from).and_then(|start| RegionRange::new(start, bytes));
+            range.and_then(|range| region.peer(range)).ok_or(PodError::Place(peer.host))
         };
         let theirs = part(0, CONTROL_BYTES)?.with_coherence(Coherence::Software);
         let memory = part(CONTROL_BYTES, bytes)?;
@@ -133,7 +133,7 @@ pub fn look_again(looks: &mut u32, deadline: Instant) -> Result<(), PodError> {
 }
 
 /// Where a process's first extent begins, and the number that it greets with.
-fn greeting(region: &Region, other: Address) -> Option<(Address, usize, u64)> {
+fn greeting(region: &Region, other: Address) -> Option<(Address, RegionOffset, u64)> {
     let layout = *region.layout();
     let host = usize::from(other.host);
     let control = region.peer((host < layout.hosts()).then(|| layout.control(host))?)?;
@@ -144,8 +144,8 @@ fn greeting(region: &Region, other: Address) -> Option<(Address, usize, u64)> {
         if !granted || (extent.process, extent.life) != (other.process, other.life) {
             return None;
         }
-        let start = layout.extent(host, index).start;
-        let memory = region.peer(start..start + LINE)?.with_coherence(Coherence::Software);
+        let start = layout.extent(host, index).start();
+        let memory = region.peer(RegionRange::new(start, LINE)?)?.with_coherence(Coherence::Software);
         let [nonce, ..] = record::observe::<7>(&memory, 0, seal(region, other))?;
         Some((other, start, nonce))
     })

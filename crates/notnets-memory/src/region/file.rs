@@ -9,7 +9,6 @@
 //!
 //! A region's file is never truncated or extended: its blocks must be there before.
 
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -17,6 +16,7 @@ use std::{fs, io};
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor, open};
 use rustix::io::Errno;
 
+use super::RegionRange;
 use crate::PAGE;
 
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
@@ -165,15 +165,15 @@ impl RegionFile {
     ///
     /// # Errors
     /// When the kernel can't.
-    pub(super) fn lock(&self, bytes: &Range<usize>) -> io::Result<Option<OwnedFd>> {
+    pub(super) fn lock(&self, range: RegionRange) -> io::Result<Option<OwnedFd>> {
         let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
         let again = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         // SAFETY: zeros are a valid `flock`.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = libc::F_WRLCK as _;
         lock.l_whence = libc::SEEK_SET as _;
-        lock.l_start = bytes.start as _;
-        lock.l_len = bytes.len() as _;
+        lock.l_start = range.start().0 as _;
+        lock.l_len = range.len() as _;
         // SAFETY: the kernel reads the structure, which is valid.
         match unsafe { libc::fcntl(again.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
             0 => Ok(Some(again)),

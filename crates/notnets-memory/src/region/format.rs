@@ -9,7 +9,7 @@ use rustix::mm::ProtFlags;
 use super::file::RegionFile;
 use super::layout::{ENTRY_BYTES, Layout, LayoutError};
 use super::superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock, Uuid};
-use super::{RegionError, read_superblock};
+use super::{RegionError, RegionOffset, RegionRange, read_superblock};
 use crate::segment::{Mapping, View};
 use crate::sigbus::{self, Guarded};
 use crate::{Coherence, LINE, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
@@ -47,7 +47,7 @@ pub enum Present {
     /// A region that this code does not understand.
     Strange(BadSuperblock),
     /// Something else; its first byte that is not zero.
-    Data(usize),
+    Data(RegionOffset),
 }
 
 /// Why a region can't be made.
@@ -130,14 +130,14 @@ pub fn look(file: &RegionFile, plan: &Plan) -> Result<Present, FormatError> {
     let superblock = plan.superblock(file, Uuid([0; 16]))?;
     let layout = layout(file, &superblock)?;
     for part in parts(&layout, &superblock) {
-        let map = Arc::new(map(file, part.start, part.len(), ProtFlags::READ)?);
+        let map = Arc::new(map(file, part, ProtFlags::READ)?);
         let view = PeerMemory(View::with(&map, 0, part.len(), Coherence::Software));
         let mut page = vec![0; PAGE];
         for at in (0..part.len()).step_by(PAGE) {
             view.observe(at / WORD, PAGE / WORD);
             view.copy_out(at, &mut page);
             if let Some(byte) = page.iter().position(|byte| *byte != 0) {
-                return Ok(Present::Data(part.start + at + byte));
+                return Ok(Present::Data(RegionOffset(part.start().0 + (at + byte) as u64)));
             }
         }
     }
@@ -156,7 +156,7 @@ pub fn format(file: &RegionFile, plan: &Plan) -> Result<Superblock, FormatError>
     let layout = layout(file, &superblock)?;
     // The superblock's unit is the first part: what was there ends before anything else changes.
     for part in parts(&layout, &superblock) {
-        zero(file, part.start, part.len())?;
+        zero(file, part)?;
     }
     let map = Arc::new(map_first(file, ProtFlags::READ | ProtFlags::WRITE)?);
     let memory = OwnMemory(View::with(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
@@ -171,16 +171,16 @@ fn layout(file: &RegionFile, superblock: &Superblock) -> Result<Layout, FormatEr
 }
 
 /// What is zeroed: the superblock's unit and the control areas.
-fn parts(layout: &Layout, superblock: &Superblock) -> Vec<std::ops::Range<usize>> {
-    let first = 0..superblock.unit as usize;
+fn parts(layout: &Layout, superblock: &Superblock) -> Vec<RegionRange> {
+    let first = RegionRange::within(0, superblock.unit as usize);
     std::iter::once(first).chain((0..layout.hosts()).map(|host| layout.control(host))).collect()
 }
 
-fn zero(file: &RegionFile, start: usize, len: usize) -> Result<(), SegmentError> {
-    let map = Arc::new(map(file, start, len, ProtFlags::READ | ProtFlags::WRITE)?);
-    let memory = OwnMemory(View::with(&map, 0, len, Coherence::Software));
+fn zero(file: &RegionFile, range: RegionRange) -> Result<(), SegmentError> {
+    let map = Arc::new(map(file, range, ProtFlags::READ | ProtFlags::WRITE)?);
+    let memory = OwnMemory(View::with(&map, 0, range.len(), Coherence::Software));
     let zeros = vec![0; PAGE];
-    for at in (0..len).step_by(PAGE) {
+    for at in (0..range.len()).step_by(PAGE) {
         memory.copy_in(at, &zeros);
         memory.publish(at / WORD, PAGE / WORD);
     }
@@ -192,13 +192,13 @@ pub(super) fn map_first(file: &RegionFile, protection: ProtFlags) -> Result<Mapp
     if file.bytes < file.unit {
         return Err(SegmentError::Size(file.bytes));
     }
-    map(file, 0, file.unit as usize, protection)
+    map(file, RegionRange::within(0, file.unit as usize), protection)
 }
 
-fn map(file: &RegionFile, start: usize, len: usize, protection: ProtFlags) -> Result<Mapping, SegmentError> {
+fn map(file: &RegionFile, range: RegionRange, protection: ProtFlags) -> Result<Mapping, SegmentError> {
     static LOST: [AtomicBool; 1] = [AtomicBool::new(false)];
     let guarded = Guarded {
-        len,
+        len: range.len(),
         unit: file.unit as usize,
         writable: protection.contains(ProtFlags::WRITE),
         offset: 0,
@@ -207,7 +207,7 @@ fn map(file: &RegionFile, start: usize, len: usize, protection: ProtFlags) -> Re
         lost: &LOST,
     };
     let guard = |start| sigbus::guard(start, guarded);
-    Mapping::guarded(file.descriptor(), start as u64, len, protection, None, guard)
+    Mapping::guarded(file.descriptor(), range.start().0, range.len(), protection, None, guard)
 }
 
 const _: () = assert!(PAGE.is_multiple_of(LINE) && ENTRY_BYTES.is_multiple_of(LINE));

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::superblock::Superblock;
+use super::{RegionOffset, RegionRange};
 use crate::LINE;
 
 /// Bytes of a process entry and of a service entry.
@@ -110,37 +111,39 @@ impl Layout {
     }
 
     /// Where a host's partition is.
-    pub fn partition(&self, host: usize) -> Range<usize> {
+    pub fn partition(&self, host: usize) -> RegionRange {
+        RegionRange::within(self.partition_start(host), self.partition)
+    }
+
+    fn partition_start(&self, host: usize) -> usize {
         assert!(host < self.hosts);
-        let start = self.unit + host * self.partition;
-        start..start + self.partition
+        self.unit + host * self.partition
     }
 
     /// The part of it that the host's agent writes.
-    pub fn control(&self, host: usize) -> Range<usize> {
-        let start = self.partition(host).start;
-        start..start + self.control
+    pub fn control(&self, host: usize) -> RegionRange {
+        RegionRange::within(self.partition_start(host), self.control)
     }
 
     /// One of its extents.
-    pub fn extent(&self, host: usize, extent: usize) -> Range<usize> {
+    pub fn extent(&self, host: usize, extent: usize) -> RegionRange {
         assert!(extent < self.extents);
-        let start = self.partition(host).start + self.control + extent * self.extent;
-        start..start + self.extent
+        let start = self.partition_start(host) + self.control + extent * self.extent;
+        RegionRange::within(start, self.extent)
     }
 
-    /// The host whose partition a place belongs to.
-    pub fn host_of(&self, byte: usize) -> Option<usize> {
-        let host = byte.checked_sub(self.unit)? / self.partition;
+    /// The host whose partition a byte belongs to.
+    pub fn host_of(&self, byte: RegionOffset) -> Option<usize> {
+        let host = (byte.0 as usize).checked_sub(self.unit)? / self.partition;
         (host < self.hosts).then_some(host)
     }
 
-    /// Do these bytes lie within extents of one host?
-    pub fn is_in_extents(&self, host: usize, bytes: &Range<usize>) -> bool {
+    /// Returns `true` if there are bytes in this range, and all of them are of this host's extents.
+    pub fn is_in_extents(&self, host: usize, range: RegionRange) -> bool {
         host < self.hosts
-            && bytes.start < bytes.end
-            && bytes.start >= self.extent(host, 0).start
-            && bytes.end <= self.extent(host, self.extents - 1).end
+            && !range.is_empty()
+            && range.start() >= self.extent(host, 0).start()
+            && range.end() <= self.extent(host, self.extents - 1).end()
     }
 
     /// The rest is within a control area, in bytes from its beginning. First the host's own record.
@@ -217,27 +220,30 @@ mod tests {
             assert_eq!(layout.service(layout.services() - 1) + ENTRY_BYTES, layout.mailbox(0).start);
             assert_eq!(layout.mailbox(hosts - 1).end, layout.extent_entry(0));
             assert!(layout.extent_entry(layout.extents() - 1) + LINE <= layout.control(0).len());
-            let end = layout.extent(hosts - 1, layout.extents() - 1).end;
-            assert!(end <= layout.partition(hosts - 1).end);
-            let unused = layout.partition(hosts - 1).end - end;
-            assert!((unused as u64) < extent_bytes + superblock.unit, "{unused} bytes are not used");
-            assert_eq!(layout.partition(hosts - 1).end as u64, superblock.region_bytes());
-            assert_eq!(layout.extent(0, 0).start % superblock.unit as usize, 0);
+            let end = layout.extent(hosts - 1, layout.extents() - 1).end();
+            assert!(end <= layout.partition(hosts - 1).end());
+            let unused = layout.partition(hosts - 1).end().0 - end.0;
+            assert!(unused < extent_bytes + superblock.unit, "{unused} bytes are not used");
+            assert_eq!(layout.partition(hosts - 1).end().0, superblock.region_bytes());
+            assert!(layout.extent(0, 0).start().is_aligned(superblock.unit as usize));
         }
     }
 
     #[test]
-    fn places_know_their_host() {
+    fn offsets_know_their_host() {
         let layout = Layout::new(&superblock()).unwrap();
-        assert_eq!(layout.host_of(0), None);
-        assert_eq!(layout.host_of(layout.partition(1).start), Some(1));
-        assert_eq!(layout.host_of(layout.partition(2).end), None);
+        assert_eq!(layout.host_of(RegionOffset::ZERO), None);
+        assert_eq!(layout.host_of(layout.partition(1).start()), Some(1));
+        assert_eq!(layout.host_of(layout.partition(2).end()), None);
         let extent = layout.extent(1, 2);
-        assert!(layout.is_in_extents(1, &extent));
-        assert!(!layout.is_in_extents(0, &extent));
-        assert!(!layout.is_in_extents(9, &extent));
-        assert!(!layout.is_in_extents(1, &(extent.start..extent.start)));
-        assert!(!layout.is_in_extents(1, &layout.control(1)));
-        assert!(!layout.is_in_extents(1, &(extent.start..usize::MAX)));
+        assert!(layout.is_in_extents(1, extent));
+        assert!(!layout.is_in_extents(0, extent));
+        assert!(!layout.is_in_extents(9, extent));
+        assert!(!layout.is_in_extents(1, extent.part(0, 0).unwrap()));
+        assert!(!layout.is_in_extents(1, layout.control(1)));
+        assert!(!layout.is_in_extents(
+            1,
+            RegionRange::new(extent.start(), usize::MAX - extent.end().0 as usize).unwrap()
+        ));
     }
 }

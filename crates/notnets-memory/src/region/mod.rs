@@ -5,6 +5,7 @@
 //! | [`mod@file`] | what a region can be made of |
 //! | [`superblock`] | what it says of itself |
 //! | [`layout`] | where what lies in it |
+//! | `offset` | offsets and ranges of bytes in a region |
 //! | [`mod@format`] | how it is made |
 //! | [`pool`] | blocks of what a process was granted |
 //!
@@ -13,12 +14,12 @@
 pub mod file;
 pub mod format;
 pub mod layout;
+mod offset;
 pub mod pool;
 pub mod superblock;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ use crate::sigbus::{self, Guarded, Lost};
 use crate::{Coherence, OwnMemory, PeerMemory, ReadMemory, SegmentError, WORD};
 use file::{FileError, RegionFile};
 use layout::Layout;
+pub use offset::{RegionOffset, RegionRange};
 use superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock};
 
 /// A formatted region, mapped to read.
@@ -48,7 +50,7 @@ struct Shared {
     /// For the superblock, and then each partition.
     lost: Lost,
     /// What is mapped to write, by where it begins.
-    own: Mutex<BTreeMap<usize, usize>>,
+    own: Mutex<BTreeMap<RegionOffset, RegionOffset>>,
 }
 
 /// Why a region can't be used.
@@ -83,11 +85,11 @@ pub enum RegionError {
 #[derive(Debug, thiserror::Error)]
 pub enum OwnError {
     /// It is not made of whole units of one partition.
-    #[error("the bytes {0:?} are no whole units within one partition of the region")]
-    Place(Range<usize>),
+    #[error("the bytes {0} are not whole units within one partition of the region")]
+    NotUnits(RegionRange),
     /// This process writes it already.
-    #[error("the bytes {0:?} of the region are written by this process already")]
-    Taken(Range<usize>),
+    #[error("the bytes {0} of the region are written by this process already")]
+    Taken(RegionRange),
     /// It can't be mapped.
     #[error("can't be mapped: {0}")]
     Map(#[from] SegmentError),
@@ -116,8 +118,8 @@ impl Region {
         let layout = Layout::new(&superblock).map_err(BadSuperblock::from)?;
         let lost: Vec<AtomicBool> = (0..=layout.hosts()).map(|_| AtomicBool::new(false)).collect();
         let lost: Lost = lost.leak();
-        let bytes = 0..said as usize;
-        let map = map(&file, &layout, lost, &bytes, ProtFlags::READ, None)?;
+        let all = RegionRange::within(0, said as usize);
+        let map = map(&file, &layout, lost, all, ProtFlags::READ, None)?;
         let shared = Shared { file, superblock, layout, lost, own: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), map: Arc::new(map) })
     }
@@ -143,7 +145,7 @@ impl Region {
     /// # Errors
     /// When the kernel can't.
     pub fn claim(&self, host: usize) -> io::Result<Option<OwnedFd>> {
-        self.shared.file.lock(&self.shared.layout.control(host))
+        self.shared.file.lock(self.shared.layout.control(host))
     }
 
     /// The descriptor to give to processes of this host.
@@ -152,11 +154,11 @@ impl Region {
     }
 
     /// A part of it to read, or `None` if that is not within it or not made of whole words.
-    pub fn peer(&self, bytes: Range<usize>) -> Option<PeerMemory> {
-        let whole = bytes.start.is_multiple_of(WORD) && bytes.end.is_multiple_of(WORD);
-        let within = bytes.start <= bytes.end && bytes.end as u64 <= self.superblock().region_bytes();
+    pub fn peer(&self, range: RegionRange) -> Option<PeerMemory> {
+        let within = range.end().0 <= self.superblock().region_bytes();
         let coherence = self.superblock().coherence;
-        (whole && within).then(|| PeerMemory(View::with(&self.map, bytes.start, bytes.len(), coherence)))
+        let view = || View::with(&self.map, range.start().0 as usize, range.len(), coherence);
+        (within && range.is_words()).then(|| PeerMemory(view()))
     }
 
     /// Maps a part of it to write: whole units of one partition. The caller sees to it that no other
@@ -164,19 +166,18 @@ impl Region {
     ///
     /// # Errors
     /// When it is no such part, or this process has it already.
-    pub fn own(&self, bytes: Range<usize>) -> Result<OwnPart, OwnError> {
+    pub fn own(&self, range: RegionRange) -> Result<OwnPart, OwnError> {
         let shared = &self.shared;
-        let unit = shared.superblock.unit as usize;
-        let whole = bytes.start.is_multiple_of(unit) && bytes.end.is_multiple_of(unit);
-        let host = shared.layout.host_of(bytes.start);
-        let within = host.is_some_and(|host| bytes.end <= shared.layout.partition(host).end);
-        if !whole || !within || bytes.is_empty() {
-            return Err(OwnError::Place(bytes));
+        let whole = range.is_aligned(shared.superblock.unit as usize);
+        let host = shared.layout.host_of(range.start());
+        let within = host.is_some_and(|host| shared.layout.partition(host).contains(range));
+        if !whole || !within || range.is_empty() {
+            return Err(OwnError::NotUnits(range));
         }
-        let reservation = Reservation::new(shared, &bytes).ok_or_else(|| OwnError::Taken(bytes.clone()))?;
+        let reservation = Reservation::new(shared, range).ok_or(OwnError::Taken(range))?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let map = map(&shared.file, &shared.layout, shared.lost, &bytes, protection, Some(reservation))?;
-        Ok(OwnPart { map: Arc::new(map), bytes, carved: 0, coherence: shared.superblock.coherence })
+        let map = map(&shared.file, &shared.layout, shared.lost, range, protection, Some(reservation))?;
+        Ok(OwnPart { map: Arc::new(map), range, carved: 0, coherence: shared.superblock.coherence })
     }
 
     /// Was a part of this host's partition lost: a page poisoned, or the device gone?
@@ -189,18 +190,18 @@ impl Region {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     shared: Arc<Shared>,
-    start: usize,
+    start: RegionOffset,
 }
 
 impl Reservation {
-    fn new(shared: &Arc<Shared>, bytes: &Range<usize>) -> Option<Self> {
+    fn new(shared: &Arc<Shared>, range: RegionRange) -> Option<Self> {
         let mut own = shared.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = own.range(..bytes.end).next_back();
-        if before.is_some_and(|(_, end)| *end > bytes.start) {
+        let before = own.range(..range.end()).next_back();
+        if before.is_some_and(|(_, end)| *end > range.start()) {
             return None;
         }
-        own.insert(bytes.start, bytes.end);
-        Some(Self { shared: Arc::clone(shared), start: bytes.start })
+        own.insert(range.start(), range.end());
+        Some(Self { shared: Arc::clone(shared), start: range.start() })
     }
 }
 
@@ -214,7 +215,7 @@ impl Drop for Reservation {
 #[derive(Debug)]
 pub struct OwnPart {
     map: Arc<Mapping>,
-    bytes: Range<usize>,
+    range: RegionRange,
     carved: usize,
     coherence: Coherence,
 }
@@ -226,18 +227,18 @@ impl OwnPart {
     }
 
     /// Where it lies in the region.
-    pub fn place(&self) -> Range<usize> {
-        self.bytes.clone()
+    pub fn range(&self) -> RegionRange {
+        self.range
     }
 
     /// Where the next part that is carved will lie in the region.
-    pub fn next(&self) -> usize {
-        self.bytes.start + self.carved
+    pub fn next_offset(&self) -> RegionOffset {
+        RegionOffset(self.range.start().0 + self.carved as u64)
     }
 
     /// Bytes that nobody has been given.
     pub fn left(&self) -> usize {
-        self.bytes.len() - self.carved
+        self.range.len() - self.carved
     }
 
     /// The next `bytes` (a multiple of 8) that nobody has been given, so that no two parts overlap.
@@ -256,21 +257,21 @@ fn map(
     file: &RegionFile,
     layout: &Layout,
     lost: Lost,
-    bytes: &Range<usize>,
+    range: RegionRange,
     protection: ProtFlags,
     reservation: Option<Reservation>,
 ) -> Result<Mapping, SegmentError> {
     let guarded = Guarded {
-        len: bytes.len(),
+        len: range.len(),
         unit: file.unit as usize,
         writable: protection.contains(ProtFlags::WRITE),
-        offset: bytes.start,
-        first: layout.partition(0).start,
+        offset: range.start().0 as usize,
+        first: layout.partition(0).start().0 as usize,
         part: layout.partition(0).len(),
         lost,
     };
     let guard = |start| sigbus::guard(start, guarded);
-    Mapping::guarded(file.descriptor(), bytes.start as u64, bytes.len(), protection, reservation, guard)
+    Mapping::guarded(file.descriptor(), range.start().0, range.len(), protection, reservation, guard)
 }
 
 /// Reads the superblock, before anything else is known of the region.

@@ -1,11 +1,10 @@
 //! Blocks of what a process was granted: each link takes one for its first segment.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::OwnPart;
+use super::{OwnPart, RegionOffset, RegionRange};
 use crate::segment::{Held, View};
 use crate::{OwnMemory, PAGE, WORD, WriteMemory};
 
@@ -17,7 +16,7 @@ pub struct Pool(Arc<Mutex<Vec<Granted>>>);
 struct Granted {
     part: OwnPart,
     /// What is free, by where it begins in the region.
-    free: BTreeMap<usize, usize>,
+    free: BTreeMap<RegionOffset, RegionOffset>,
     /// Since when nothing of it has been given away or taken back.
     since: Instant,
 }
@@ -35,9 +34,9 @@ pub struct OwnBlock {
 pub struct Lease {
     part: Arc<crate::segment::Mapping>,
     coherence: crate::Coherence,
-    /// Where the part begins in the region, and where the block does.
-    start: usize,
-    place: Range<usize>,
+    /// Where the part begins in the region, and where the block lies.
+    start: RegionOffset,
+    range: RegionRange,
     pool: Weak<Mutex<Vec<Granted>>>,
 }
 
@@ -46,8 +45,8 @@ impl Held for Lease {}
 impl Pool {
     /// One more part to take blocks from.
     pub fn add(&self, part: OwnPart) {
-        let place = part.place();
-        let free = BTreeMap::from([(place.start, place.end)]);
+        let range = part.range();
+        let free = BTreeMap::from([(range.start(), range.end())]);
         self.lock().push(Granted { part, free, since: Instant::now() });
     }
 
@@ -56,21 +55,23 @@ impl Pool {
         let bytes = bytes.next_multiple_of(PAGE);
         let mut granted = self.lock();
         let found = granted.iter_mut().find_map(|granted| {
-            let (start, end) = granted.free.iter().find(|(start, end)| **end - **start >= bytes)?;
-            let (start, end) = (*start, *end);
-            Some((granted, start, end))
+            let large_enough =
+                |(start, end): &(&RegionOffset, &RegionOffset)| end.0 - start.0 >= bytes as u64;
+            let (start, end) = granted.free.iter().find(large_enough)?;
+            let (range, end) = (RegionRange::new(*start, bytes)?, *end);
+            Some((granted, range, end))
         });
-        let (granted, start, end) = found?;
-        granted.free.remove(&start);
-        if start + bytes < end {
-            granted.free.insert(start + bytes, end);
+        let (granted, range, end) = found?;
+        granted.free.remove(&range.start());
+        if range.end() < end {
+            granted.free.insert(range.end(), end);
         }
         let (map, coherence) = granted.part.map();
         let held = Lease {
             part: Arc::clone(map),
             coherence,
-            start: granted.part.place().start,
-            place: start..start + bytes,
+            start: granted.part.range().start(),
+            range,
             pool: Arc::downgrade(&self.0),
         };
         Some(OwnBlock { held: Arc::new(held), carved: 0 })
@@ -95,15 +96,15 @@ impl Pool {
 
 impl Granted {
     fn is_unused(&self) -> bool {
-        let all = self.part.place();
-        self.free.get(&all.start) == Some(&all.end)
+        let all = self.part.range();
+        self.free.get(&all.start()) == Some(&all.end())
     }
 }
 
 impl OwnBlock {
     /// Where it lies in the region.
-    pub fn place(&self) -> Range<usize> {
-        self.held.place.clone()
+    pub fn range(&self) -> RegionRange {
+        self.held.range
     }
 
     /// Zeroes all of it, and writes that back: what was there before is nobody's.
@@ -112,8 +113,9 @@ impl OwnBlock {
     /// When something of it has been given away.
     pub fn zero(&mut self) {
         assert_eq!(self.carved, 0);
-        let (all, zeros) = (self.view(0, self.held.place.len()), vec![0; PAGE]);
-        for at in (0..self.held.place.len()).step_by(PAGE) {
+        let all = self.view(0, self.held.range.len());
+        let zeros = vec![0; PAGE];
+        for at in (0..self.held.range.len()).step_by(PAGE) {
             all.copy_in(at, &zeros);
             all.publish(at / WORD, PAGE / WORD);
         }
@@ -124,14 +126,15 @@ impl OwnBlock {
     /// # Panics
     /// When there are fewer left.
     pub fn carve(&mut self, bytes: usize) -> OwnMemory {
-        assert!(bytes.is_multiple_of(WORD) && bytes <= self.held.place.len() - self.carved);
+        assert!(bytes.is_multiple_of(WORD) && bytes <= self.held.range.len() - self.carved);
         self.carved += bytes;
         self.view(self.carved - bytes, bytes)
     }
 
     fn view(&self, at: usize, bytes: usize) -> OwnMemory {
-        let Lease { part, coherence, start, place, .. } = &*self.held;
-        let view = View::with(part, place.start - start + at, bytes, *coherence);
+        let Lease { part, coherence, start, range, .. } = &*self.held;
+        let begin = (range.start().0 - start.0) as usize;
+        let view = View::with(part, begin + at, bytes, *coherence);
         OwnMemory(view.holding(Arc::clone(&self.held) as Arc<dyn Held>))
     }
 
@@ -145,10 +148,11 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
         let mut granted = pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = granted.iter_mut().find(|granted| granted.part.place().start == self.start);
+        let own = granted.iter_mut().find(|granted| granted.part.range().start() == self.start);
         let Some(Granted { free, since, .. }) = own else { return };
         *since = Instant::now();
-        let (mut start, mut end) = (self.place.start, self.place.end);
+        let mut start = self.range.start();
+        let mut end = self.range.end();
         if let Some((&before, _)) = free.range(..start).next_back().filter(|(_, end)| **end == start) {
             free.remove(&before);
             start = before;

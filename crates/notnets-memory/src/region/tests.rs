@@ -12,6 +12,10 @@ fn memory(bytes: u64) -> RegionFile {
     RegionFile::of(fd).unwrap()
 }
 
+fn range(start: u64, bytes: usize) -> RegionRange {
+    RegionRange::new(RegionOffset(start), bytes).unwrap()
+}
+
 fn again(region: &RegionFile) -> RegionFile {
     RegionFile::of(region.fd.try_clone().unwrap()).unwrap()
 }
@@ -40,8 +44,8 @@ fn what_looks_used_is_told() {
     assert_eq!(look(&file, &plan).unwrap(), Present::Region(superblock.clone()));
     let other = memory(BYTES);
     let control = Layout::new(&superblock).unwrap().control(1);
-    rustix::io::pwrite(&other.fd, b"x", control.end as u64 - 1).unwrap();
-    assert_eq!(look(&other, &plan).unwrap(), Present::Data(control.end - 1));
+    rustix::io::pwrite(&other.fd, b"x", control.end().0 - 1).unwrap();
+    assert_eq!(look(&other, &plan).unwrap(), Present::Data(RegionOffset(control.end().0 - 1)));
     rustix::io::pwrite(&file.fd, b"x", 100).unwrap();
     assert!(matches!(look(&file, &plan).unwrap(), Present::Strange(BadSuperblock::Damaged { .. })));
 }
@@ -52,18 +56,21 @@ fn own_parts_do_not_overlap_and_are_seen_by_others() {
     format(&file, &Plan::new("pod0", 2)).unwrap();
     let (region, other) = (Region::of(again(&file)).unwrap(), Region::of(file).unwrap());
     let extent = region.layout().extent(1, 2);
-    let mut own = region.own(extent.clone()).unwrap();
-    assert!(matches!(region.own(extent.clone()), Err(OwnError::Taken(_))));
-    assert!(matches!(region.own(extent.start - PAGE..extent.start + PAGE), Err(OwnError::Taken(_))));
+    let mut own = region.own(extent).unwrap();
+    assert!(matches!(region.own(extent), Err(OwnError::Taken(_))));
+    assert!(matches!(region.own(range(extent.start().0 - PAGE as u64, 2 * PAGE)), Err(OwnError::Taken(_))));
     let memory = own.carve(PAGE);
-    assert_eq!((own.next(), own.left()), (extent.start + PAGE, extent.len() - PAGE));
+    assert_eq!(
+        (own.next_offset(), own.left()),
+        (extent.start().checked_add(PAGE).unwrap(), extent.len() - PAGE)
+    );
     memory.store(3, 7);
     memory.publish(3, 1);
-    let seen = other.peer(extent.clone()).unwrap();
+    let seen = other.peer(extent).unwrap();
     seen.observe(3, 1);
     assert_eq!(seen.load_acquire(3), 7);
     drop(own);
-    assert!(matches!(region.own(extent.clone()), Err(OwnError::Taken(_))), "a part is still in use");
+    assert!(matches!(region.own(extent), Err(OwnError::Taken(_))), "a part is still in use");
     drop(memory);
     assert!(region.own(extent).is_ok());
 }
@@ -75,18 +82,19 @@ fn own_parts_are_units_of_one_partition() {
     let region = Region::of(file).unwrap();
     let (first, second) = (region.layout().partition(0), region.layout().partition(1));
     for wrong in [
-        0..PAGE,
-        first.start + 1..first.start + PAGE,
-        first.start..first.start + 1,
-        first.start..first.start,
-        first.end - PAGE..second.start + PAGE,
-        second.end..second.end + PAGE,
+        range(0, PAGE),
+        range(first.start().0 + 1, PAGE - 1),
+        range(first.start().0, 1),
+        range(first.start().0, 0),
+        range(first.end().0 - PAGE as u64, 2 * PAGE),
+        range(second.end().0, PAGE),
     ] {
-        assert!(matches!(region.own(wrong.clone()), Err(OwnError::Place(_))), "{wrong:?}");
+        assert!(matches!(region.own(wrong), Err(OwnError::NotUnits(_))), "{wrong:?}");
     }
-    assert!(region.peer(0..second.end).is_some());
-    assert!(region.peer(0..second.end + 8).is_none());
-    assert!(region.peer(4..second.end).is_none());
+    let all = second.end().0 as usize;
+    assert!(region.peer(range(0, all)).is_some());
+    assert!(region.peer(range(0, all + 8)).is_none());
+    assert!(region.peer(range(4, all - 4)).is_none());
 }
 
 #[test]
@@ -110,16 +118,16 @@ fn blocks_of_a_pool_come_back_when_nobody_holds_them() {
     let extent = region.layout().extent(0, 1);
     let pool = pool::Pool::default();
     assert!(pool.allocate(PAGE).is_none(), "nothing was granted");
-    pool.add(region.own(extent.clone()).unwrap());
+    pool.add(region.own(extent).unwrap());
     assert!(pool.allocate(extent.len() + 1).is_none());
     let mut first = pool.allocate(extent.len() - PAGE).unwrap();
-    assert_eq!(first.place(), extent.start..extent.end - PAGE);
+    assert_eq!(Some(first.range()), extent.part(0, extent.len() - PAGE));
     let second = pool.allocate(1).unwrap();
-    assert_eq!(second.place(), extent.end - PAGE..extent.end);
+    assert_eq!(Some(second.range()), extent.part(extent.len() - PAGE, PAGE));
     assert!(pool.allocate(1).is_none());
     let (memory, lease) = (first.carve(8), first.lease());
     memory.store(0, 9);
-    assert_eq!(region.peer(extent.clone()).unwrap().load(0), 9);
+    assert_eq!(region.peer(extent).unwrap().load(0), 9);
     drop(first);
     drop(memory);
     assert!(pool.allocate(PAGE).is_none(), "it is leased");
@@ -152,12 +160,12 @@ fn a_page_that_is_lost_reads_as_zeros_and_is_told() {
     format(&file, &Plan::new("pod0", 2)).unwrap();
     let region = Region::of(again(&file)).unwrap();
     let (first, second) = (region.layout().extent(0, 0), region.layout().extent(1, 0));
-    let (mut own, peer) = (region.own(second.clone()).unwrap(), region.peer(second.clone()).unwrap());
+    let (mut own, peer) = (region.own(second).unwrap(), region.peer(second).unwrap());
     let memory = own.carve(2 * PAGE);
     memory.store(0, 5);
     memory.publish(0, 1);
     // What a device that vanishes looks like.
-    ftruncate(&file.fd, second.start as u64).unwrap();
+    ftruncate(&file.fd, second.start().0).unwrap();
     assert!(!region.is_lost(0) && !region.is_lost(1));
     peer.observe(0, 1);
     assert_eq!(peer.load(0), 0);

@@ -97,7 +97,7 @@ impl PodSegments {
         let Some(blocks) = self.wanted else { return };
         let Some(own) = self.memory.allocate(blocks.segment_bytes()) else { return self.memory.ask() };
         let segment = ledger.number(blocks);
-        self.memory.offer(segment, own.place().start as u64, blocks);
+        self.memory.offer(segment, own.range().start().0, blocks);
         (self.wanted, self.offered) = (None, Some((segment, blocks, own)));
     }
 
@@ -106,7 +106,7 @@ impl PodSegments {
             let bytes = table_bytes(*blocks);
             let Some(mut table) = self.memory.allocate(bytes) else { return self.memory.ask() };
             table.zero();
-            let place = table.place().start as u64;
+            let place = table.range().start().0;
             let Some((segment, blocks, memory)) = self.waiting.pop_front() else { return };
             lanes.add_peer(segment, blocks.bytes as usize, memory, Releases::new(table.carve(bytes)));
             self.memory.accept(segment, place);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use notnets_memory::lane::{Blocks, Geometry};
 use notnets_memory::process::PeerCredentials;
 use notnets_memory::region::pool::{OwnBlock, Pool};
+use notnets_memory::region::{RegionOffset, RegionRange};
 use notnets_memory::remote_lanes::PodSegment;
 use notnets_memory::seal::Seal;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -72,7 +73,7 @@ impl Member {
             name: name.as_str().to_owned(),
             user_agent: user_agent.to_owned(),
         });
-        let place = own.place().start as u64;
+        let place = own.range().start().0;
         let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
         self.say(FromProcess::Send { to, body: letter.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
@@ -152,7 +153,7 @@ impl Member {
             return Err(PodError::Unexpected);
         }
         let (own, nonce) = (self.segment(config.geometry, deadline)?, nonce());
-        let own_place = own.place().start as u64;
+        let own_place = own.range().start().0;
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { address: from, link: peer_link, place, user_agent: hello.user_agent };
@@ -174,11 +175,11 @@ impl Member {
         let region = self.region();
         let geometry = terms.geometry.check().map_err(|_| PodError::Unexpected)?;
         let peer_limits = terms.limits.check()?;
-        let start = usize::try_from(peer.place).unwrap_or(usize::MAX);
-        let end = start.saturating_add(geometry.segment_bytes());
+        let start = RegionOffset(peer.place);
         let host = peer.address.host;
-        let inside = region.layout().is_in_extents(host.into(), &(start..end));
-        if !inside || !start.is_multiple_of(notnets_memory::PAGE) {
+        let range = RegionRange::new(start, geometry.segment_bytes());
+        let inside = range.is_some_and(|range| region.layout().is_in_extents(host.into(), range));
+        if !inside || !start.is_aligned(notnets_memory::PAGE) {
             return Err(PodError::Place(host));
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use notnets_memory::lane::Blocks;
 use notnets_memory::region::pool::{OwnBlock, Pool};
+use notnets_memory::region::{RegionOffset, RegionRange};
 use notnets_memory::{PAGE, PeerMemory};
 
 use super::letter::Letter;
@@ -126,11 +127,11 @@ impl LinkMemory {
 
     /// A part of the peer's host's extents, if it is one.
     pub(crate) fn of_peer(&self, place: u64, bytes: usize) -> Option<PeerMemory> {
-        let start = usize::try_from(place).ok().filter(|start| start.is_multiple_of(PAGE))?;
-        let place = start..start.checked_add(bytes)?;
+        let start = Some(RegionOffset(place)).filter(|start| start.is_aligned(PAGE))?;
+        let range = RegionRange::new(start, bytes)?;
         let region = self.member.region();
-        let inside = region.layout().is_in_extents(self.peer.0.host.into(), &place);
-        inside.then(|| region.peer(place)).flatten()
+        let inside = region.layout().is_in_extents(self.peer.0.host.into(), range);
+        inside.then(|| region.peer(range)).flatten()
     }
 
     /// Offers blocks to the peer.

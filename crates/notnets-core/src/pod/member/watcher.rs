@@ -209,8 +209,8 @@ impl Watcher {
         self.reviewed = Instant::now();
         for part in state.pool.take_unused(SPARE) {
             let layout = *state.region.layout();
-            let first = layout.extent(state.address.host.into(), 0).start;
-            let extent = (part.place().start - first) / layout.extent_bytes();
+            let first = layout.extent(state.address.host.into(), 0).start();
+            let extent = (part.range().start().0 - first.0) / layout.extent_bytes() as u64;
             // Not mapped any more when somebody else is given it.
             drop(part);
             state.to_agent.push_back(FromProcess::Return(extent as u32));
