@@ -68,7 +68,7 @@ type Outcome<T = ()> = Result<T, String>;
 
 impl Pod {
     fn new(world: World) -> Self {
-        let layout = Layout::new(&superblock()).unwrap();
+        let layout = superblock().layout().unwrap();
         let host = || Host { agent: None, processes: Vec::new() };
         let pod = Self {
             world,
@@ -431,7 +431,7 @@ fn duplicates(world: &World) -> Outcome {
 }
 
 fn run(seed: u64, without: Option<Site>) -> Outcome<World> {
-    let layout = Layout::new(&superblock()).unwrap();
+    let layout = superblock().layout().unwrap();
     let world = World::new(layout.partition(HOSTS - 1).end().0 as usize / WORD, HOSTS, seed);
     let mut pod = Pod::new(world.clone());
     without.into_iter().for_each(|site| world.omit(site));

@@ -10,6 +10,7 @@
 //! line, and the device has no queue. A line of zeros that is seen for the first time is not
 //! counted, and a line that is written while it is looked at is counted when it is looked at again.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,12 +45,25 @@ pub(crate) fn is_on() -> bool {
     IS_ON.load(Ordering::Acquire)
 }
 
-/// Fetches the lines that begin at these addresses. All of them were `written` since the last time, or some may have been.
+/// Fetches the lines that hold these words of the memory at `address`. All of them were `written` since the
+/// last time, or some may have been. `load` reads a word of that memory, or 0 beyond its end.
 pub(crate) fn fetch(
     coherence: Coherence,
     written: bool,
-    lines: impl Iterator<Item = (usize, [u64; LINE_WORDS])>,
+    address: usize,
+    words: Range<usize>,
+    load: impl Fn(usize) -> u64,
 ) {
+    let lines = words.start / LINE_WORDS..words.end.div_ceil(LINE_WORDS);
+    let line = |nth: usize| {
+        let content = std::array::from_fn(|word| load(nth * LINE_WORDS + word));
+        (address + nth * LINE, content)
+    };
+    fetch_lines(coherence, written, lines.map(line));
+}
+
+/// Fetches lines, each with its address and content.
+fn fetch_lines(coherence: Coherence, written: bool, lines: impl Iterator<Item = (usize, [u64; LINE_WORDS])>) {
     let (mut all, mut changed) = (0, 0);
     for (address, words) in lines {
         all += 1;
@@ -104,7 +118,11 @@ mod tests {
         // Nothing else in this crate's tests begins the model or fetches.
         let fetched = |coherence, lines: &[(usize, u64)]| {
             let before = lines_fetched();
-            fetch(coherence, false, lines.iter().map(|(address, word)| (*address, [*word; LINE_WORDS])));
+            fetch_lines(
+                coherence,
+                false,
+                lines.iter().map(|(address, word)| (*address, [*word; LINE_WORDS])),
+            );
             lines_fetched() - before
         };
         assert_eq!(fetched(Coherence::Hardware, &[(0, 1), (64, 1)]), 2);
@@ -120,7 +138,7 @@ mod tests {
         fetched(Coherence::Hardware, &idle);
         assert_eq!(fetched(Coherence::Hardware, &idle), 0, "they stay in the cache");
         let before = lines_fetched();
-        fetch(Coherence::Hardware, true, [(64, [2; LINE_WORDS])].into_iter());
+        fetch_lines(Coherence::Hardware, true, [(64, [2; LINE_WORDS])].into_iter());
         assert_eq!(lines_fetched() - before, 1, "with the same content as before");
         LATENCY.store(2_000_000, Ordering::Relaxed);
         let takes = |coherence, word| {

@@ -23,16 +23,18 @@
 //! groups are mounted is found out once, and a look is then a few small reads of kernel files.
 
 mod cgroup;
+mod kernel_file;
+mod limit;
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use thiserror::Error;
 
 use cgroup::Mounts;
+use kernel_file::{field, read};
+pub use limit::{Limit, Source};
 
 /// What limits the memory of this process now.
 pub fn headroom() -> Headroom {
@@ -62,60 +64,6 @@ impl Headroom {
     /// How many bytes may still be taken, or `None` for any number.
     pub fn bytes(&self) -> Option<u64> {
         self.tightest.as_ref().map(Limit::available)
-    }
-}
-
-/// A limit and how near it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// Whose limit it is.
-    pub source: Source,
-    /// The most bytes that may be in use.
-    pub limit: u64,
-    /// How many are.
-    pub usage: u64,
-    /// How many of these the kernel takes back when it needs them.
-    pub reclaimable: u64,
-}
-
-impl Limit {
-    /// How many bytes may still be taken.
-    pub fn available(&self) -> u64 {
-        self.limit.saturating_sub(self.usage.saturating_sub(self.reclaimable))
-    }
-}
-
-/// Who sets a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A control group at or above that of this process.
-    ControlGroup {
-        /// Its directory.
-        path: PathBuf,
-        /// The file in it that holds the limit.
-        file: &'static str,
-    },
-    /// The host has no more memory.
-    Host,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::ControlGroup { path, file } => {
-                write!(f, "{file} of the control group {}", path.display())
-            }
-            Source::Host => f.write_str("the memory of this host"),
-        }
-    }
-}
-
-impl Source {
-    fn remedy(&self) -> &'static str {
-        match self {
-            Source::ControlGroup { .. } => "raise that limit, or share less memory",
-            Source::Host => "stop something else, or share less memory",
-        }
     }
 }
 
@@ -195,25 +143,12 @@ impl View {
     }
 }
 
-/// The text of a kernel file. Its size isn't asked for, as it says nothing there.
-fn read(path: &Path) -> Option<String> {
-    let mut text = String::with_capacity(8 << 10);
-    File::open(path).ok()?.take(1 << 20).read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
 /// What the host has. The kernel's own estimate already counts what can be reclaimed.
 fn host(root: &Path) -> Option<Limit> {
     let meminfo = read(&root.join("proc/meminfo"))?;
     let kib = |key| field(&meminfo, key).and_then(|kib| kib.checked_mul(1024));
     let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
     Some(Limit { source: Source::Host, limit: total, usage: total.saturating_sub(available), reclaimable: 0 })
-}
-
-/// The number behind a key, in a file with one key to a line.
-fn field(text: &str, key: &str) -> Option<u64> {
-    let mut words = text.lines().map(str::split_ascii_whitespace);
-    words.find_map(|mut words| (words.next() == Some(key)).then(|| words.next()?.parse().ok())?)
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
 use crate::doorbell::{ArmedFlag, Doorbell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
 use crate::seal::Seal;
-use crate::segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
-use crate::{LINE, LINE_WORDS, PAGE, ReadMemory, WORD, WriteMemory};
+use crate::segment::{OwnSegment, PeerSegment};
+use crate::{LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
 
 /// `NOTNETS1` in the first eight bytes.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"NOTNETS1");

@@ -7,6 +7,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`memory`] | the two traits, [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
+//! | `mapping` | mapped bytes, the accesses to them, and fences: [`OwnMemory`] and [`PeerMemory`] |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | `sigbus` | contains bus errors in regions whose memory is lost |
@@ -19,12 +20,12 @@
 //! | [`doorbell`] | which side is parked, and whether its doorbell has to be rung |
 //! | [`lane`] | both lanes of a link, and the layout that puts their parts together |
 //! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
-//! | [`litmus`] | tests of what memory between hosts does |
-//! | [`heap`] | memory on the heap of one process, for tests, loom and miri |
-//! | [`incoherent`] | memory of simulated hosts without coherence, for tests |
-//! | [`far_memory_model`] | a model of what far memory costs, for measurements |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
+//! | `litmus` | tests of what memory between hosts does |
+//! | `heap` | memory on the heap of one process, also for loom and miri |
+//! | `incoherent` | memory of simulated hosts without coherence |
+//! | `far_memory_model` | a model of what far memory costs |
 //!
 //! What a peer wrote is input: it is read once into private memory with atomic loads, and checked
 //! before it is used. Nothing in here panics on it.
@@ -38,12 +39,14 @@ pub mod arena;
 pub mod coherence;
 pub mod descriptors;
 pub mod doorbell;
+mod far_memory;
 pub mod far_memory_model;
 pub mod headroom;
 pub mod heap;
 pub mod incoherent;
 pub mod lane;
 pub mod litmus;
+mod mapping;
 pub mod memory;
 pub mod process;
 pub mod record;
@@ -56,8 +59,9 @@ mod sigbus;
 
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;
+pub use mapping::{OwnMemory, PeerMemory, SegmentError};
 pub use memory::{Part, ReadMemory, WriteMemory};
-pub use segment::{OwnMemory, OwnSegment, PeerMemory, PeerSegment, SegmentError};
+pub use segment::{OwnSegment, PeerSegment};
 
 /// Bytes of a cache line: what moves between cores at once.
 pub const LINE: usize = 64;

@@ -2,7 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{Limit, Source, field, read};
+use super::kernel_file::{field, read};
+use super::limit::{Limit, Source};
 
 /// Limits at least this high are none: version 1 says "no limit" by the largest number of whole pages.
 const UNLIMITED: u64 = 1 << 62;

@@ -11,13 +11,17 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::{fs, io};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor, open};
 use rustix::io::Errno;
+use rustix::mm::ProtFlags;
 
-use super::RegionRange;
-use crate::PAGE;
+use super::offset::RegionRange;
+use crate::mapping::Mapping;
+use crate::sigbus::{self, Guarded};
+use crate::{PAGE, SegmentError};
 
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 const SYSFS_MAGIC: u64 = 0x6265_6572;
@@ -182,6 +186,30 @@ impl RegionFile {
                 error => Err(error),
             },
         }
+    }
+
+    /// Maps the first unit, with the superblock.
+    pub(super) fn map_first_unit(&self, protection: ProtFlags) -> Result<Mapping, SegmentError> {
+        if self.bytes < self.unit {
+            return Err(SegmentError::Size(self.bytes));
+        }
+        self.map(RegionRange::within(0, self.unit as usize), protection)
+    }
+
+    /// Maps a range of it, whatever it is divided into.
+    pub(super) fn map(&self, range: RegionRange, protection: ProtFlags) -> Result<Mapping, SegmentError> {
+        static LOST: [AtomicBool; 1] = [AtomicBool::new(false)];
+        let guarded = Guarded {
+            len: range.len(),
+            unit: self.unit as usize,
+            writable: protection.contains(ProtFlags::WRITE),
+            offset: 0,
+            first: usize::MAX,
+            part: 1,
+            lost: &LOST,
+        };
+        let guard = |start| sigbus::guard(start, guarded);
+        Mapping::guarded(self.descriptor(), range.start().0, range.len(), protection, None, guard)
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

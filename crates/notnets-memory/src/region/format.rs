@@ -2,16 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use rustix::mm::ProtFlags;
 
 use super::file::RegionFile;
 use super::layout::{ENTRY_BYTES, Layout, LayoutError};
+use super::offset::{RegionOffset, RegionRange};
 use super::superblock::{BadSuperblock, SUPERBLOCK_BYTES, Superblock, Uuid};
-use super::{RegionError, RegionOffset, RegionRange, read_superblock};
-use crate::segment::{Mapping, View};
-use crate::sigbus::{self, Guarded};
+use super::{RegionError, read_superblock};
+use crate::mapping::View;
 use crate::{Coherence, LINE, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
 
 /// How a region is to be divided.
@@ -54,12 +53,12 @@ pub enum Present {
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// So it can't be divided.
-    #[error("{bytes} bytes can't be divided so: {source}")]
+    #[error("{bytes} bytes can't be divided so: {reason}")]
     Plan {
         /// What there is.
         bytes: u64,
         /// Why not.
-        source: BadSuperblock,
+        reason: BadSuperblock,
     },
     /// It can't be mapped.
     #[error("can't be mapped: {0}")]
@@ -106,7 +105,7 @@ impl Plan {
             lease_ms: self.lease_ms,
             pod: self.pod.clone(),
         };
-        superblock.check().map_err(|source| FormatError::Plan { bytes: file.bytes, source })
+        superblock.check().map_err(|reason| FormatError::Plan { bytes: file.bytes, reason })
     }
 }
 
@@ -130,8 +129,8 @@ pub fn look(file: &RegionFile, plan: &Plan) -> Result<Present, FormatError> {
     let superblock = plan.superblock(file, Uuid([0; 16]))?;
     let layout = layout(file, &superblock)?;
     for part in parts(&layout, &superblock) {
-        let map = Arc::new(map(file, part, ProtFlags::READ)?);
-        let view = PeerMemory(View::with(&map, 0, part.len(), Coherence::Software));
+        let map = Arc::new(file.map(part, ProtFlags::READ)?);
+        let view = PeerMemory(View::new(&map, 0, part.len(), Coherence::Software));
         let mut page = vec![0; PAGE];
         for at in (0..part.len()).step_by(PAGE) {
             view.observe(at / WORD, PAGE / WORD);
@@ -158,16 +157,16 @@ pub fn format(file: &RegionFile, plan: &Plan) -> Result<Superblock, FormatError>
     for part in parts(&layout, &superblock) {
         zero(file, part)?;
     }
-    let map = Arc::new(map_first(file, ProtFlags::READ | ProtFlags::WRITE)?);
-    let memory = OwnMemory(View::with(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
+    let map = Arc::new(file.map_first_unit(ProtFlags::READ | ProtFlags::WRITE)?);
+    let memory = OwnMemory(View::new(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
     memory.copy_in(0, &superblock.encode());
     memory.publish(0, SUPERBLOCK_BYTES / WORD);
     Ok(superblock)
 }
 
 fn layout(file: &RegionFile, superblock: &Superblock) -> Result<Layout, FormatError> {
-    let plan = |source: LayoutError| FormatError::Plan { bytes: file.bytes, source: source.into() };
-    Layout::new(superblock).map_err(plan)
+    let plan = |reason: LayoutError| FormatError::Plan { bytes: file.bytes, reason: reason.into() };
+    superblock.layout().map_err(plan)
 }
 
 /// What is zeroed: the superblock's unit and the control areas.
@@ -177,37 +176,14 @@ fn parts(layout: &Layout, superblock: &Superblock) -> Vec<RegionRange> {
 }
 
 fn zero(file: &RegionFile, range: RegionRange) -> Result<(), SegmentError> {
-    let map = Arc::new(map(file, range, ProtFlags::READ | ProtFlags::WRITE)?);
-    let memory = OwnMemory(View::with(&map, 0, range.len(), Coherence::Software));
+    let map = Arc::new(file.map(range, ProtFlags::READ | ProtFlags::WRITE)?);
+    let memory = OwnMemory(View::new(&map, 0, range.len(), Coherence::Software));
     let zeros = vec![0; PAGE];
     for at in (0..range.len()).step_by(PAGE) {
         memory.copy_in(at, &zeros);
         memory.publish(at / WORD, PAGE / WORD);
     }
     Ok(())
-}
-
-/// The first unit, whatever the memory is divided into.
-pub(super) fn map_first(file: &RegionFile, protection: ProtFlags) -> Result<Mapping, SegmentError> {
-    if file.bytes < file.unit {
-        return Err(SegmentError::Size(file.bytes));
-    }
-    map(file, RegionRange::within(0, file.unit as usize), protection)
-}
-
-fn map(file: &RegionFile, range: RegionRange, protection: ProtFlags) -> Result<Mapping, SegmentError> {
-    static LOST: [AtomicBool; 1] = [AtomicBool::new(false)];
-    let guarded = Guarded {
-        len: range.len(),
-        unit: file.unit as usize,
-        writable: protection.contains(ProtFlags::WRITE),
-        offset: 0,
-        first: usize::MAX,
-        part: 1,
-        lost: &LOST,
-    };
-    let guard = |start| sigbus::guard(start, guarded);
-    Mapping::guarded(file.descriptor(), range.start().0, range.len(), protection, None, guard)
 }
 
 const _: () = assert!(PAGE.is_multiple_of(LINE) && ENTRY_BYTES.is_multiple_of(LINE));

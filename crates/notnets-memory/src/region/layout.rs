@@ -1,15 +1,33 @@
-//! Where what lies in a region: computed from its superblock, in bytes from the region's beginning.
+//! Where what lies in a region: computed from the numbers in its superblock.
 
 use std::ops::Range;
 
-use super::superblock::Superblock;
-use super::{RegionOffset, RegionRange};
+use super::offset::{RegionOffset, RegionRange};
 use crate::LINE;
 
 /// Bytes of a process entry and of a service entry.
 pub const ENTRY_BYTES: usize = 2 * LINE;
 
-/// The places in a region.
+/// The numbers that a layout is computed from, as a region's superblock has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutParams {
+    /// Bytes of a mapping unit.
+    pub unit: u64,
+    /// Bytes of a partition.
+    pub partition_bytes: u64,
+    /// Bytes of an extent.
+    pub extent_bytes: u64,
+    /// Partitions.
+    pub hosts: u32,
+    /// Process entries of each partition.
+    pub processes: u32,
+    /// Service entries of each partition.
+    pub services: u32,
+    /// Slots of a mailbox.
+    pub mailbox_slots: u32,
+}
+
+/// Where the parts of a region lie: partitions, control areas and extents, and what is in a control area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     unit: usize,
@@ -49,18 +67,18 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// The places that a superblock stands for.
+    /// Computes the layout.
     ///
     /// # Errors
     /// When a partition does not hold what it must.
-    pub fn new(superblock: &Superblock) -> Result<Self, LayoutError> {
-        let &Superblock { unit, partition_bytes, extent_bytes, hosts, .. } = superblock;
+    pub fn new(params: LayoutParams) -> Result<Self, LayoutError> {
+        let LayoutParams { unit, partition_bytes, extent_bytes, hosts, .. } = params;
         let large = LayoutError::Large { hosts, partition: partition_bytes };
         let all = partition_bytes.checked_mul(hosts.into()).and_then(|all| all.checked_add(unit));
         if all.is_none_or(|all| all > isize::MAX as u64) {
             return Err(large);
         }
-        let fixed = fixed_bytes(superblock);
+        let fixed = fixed_bytes(params);
         let control = |extents: u64| (fixed + extents * LINE as u64).next_multiple_of(unit);
         // As many as fit beside their own entries; rounding the control area up can cost one.
         let most = partition_bytes.saturating_sub(fixed) / (extent_bytes + LINE as u64);
@@ -78,10 +96,10 @@ impl Layout {
             extent: extent_bytes as usize,
             control: control(extents) as usize,
             hosts: hosts as usize,
-            processes: superblock.processes as usize,
-            services: superblock.services as usize,
+            processes: params.processes as usize,
+            services: params.services as usize,
             extents: extents as usize,
-            slots: superblock.mailbox_slots as usize,
+            slots: params.mailbox_slots as usize,
         })
     }
 
@@ -190,17 +208,29 @@ impl Layout {
 }
 
 /// Bytes of a control area without the extents' entries.
-fn fixed_bytes(superblock: &Superblock) -> u64 {
-    let &Superblock { hosts, processes, services, mailbox_slots, .. } = superblock;
-    let (hosts, entries) = (u64::from(hosts), u64::from(processes) + u64::from(services));
+fn fixed_bytes(params: LayoutParams) -> u64 {
+    let LayoutParams { hosts, processes, services, mailbox_slots, .. } = params;
+    let hosts = u64::from(hosts);
+    let entries = u64::from(processes) + u64::from(services);
     let lines = 1 + 2 * hosts + hosts * u64::from(mailbox_slots);
     lines * LINE as u64 + entries * ENTRY_BYTES as u64
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::superblock::tests::superblock;
     use super::*;
+
+    fn params() -> LayoutParams {
+        LayoutParams {
+            unit: 4096,
+            partition_bytes: 1 << 20,
+            extent_bytes: 64 << 10,
+            hosts: 3,
+            processes: 8,
+            services: 16,
+            mailbox_slots: 64,
+        }
+    }
 
     #[test]
     fn parts_follow_one_another_and_fit() {
@@ -210,8 +240,8 @@ mod tests {
             (256, 64, 2 << 20, 1 << 30),
             (2, 3, 4096, 1 << 24),
         ] {
-            let superblock = Superblock { hosts, processes, extent_bytes, partition_bytes, ..superblock() };
-            let layout = Layout::new(&superblock).unwrap();
+            let params = LayoutParams { hosts, processes, extent_bytes, partition_bytes, ..params() };
+            let layout = Layout::new(params).unwrap();
             let hosts = layout.hosts();
             assert_eq!(layout.host_record() + LINE, layout.peer(0));
             assert_eq!(layout.peer(hosts - 1) + LINE, layout.taken(0));
@@ -223,15 +253,15 @@ mod tests {
             let end = layout.extent(hosts - 1, layout.extents() - 1).end();
             assert!(end <= layout.partition(hosts - 1).end());
             let unused = layout.partition(hosts - 1).end().0 - end.0;
-            assert!(unused < extent_bytes + superblock.unit, "{unused} bytes are not used");
-            assert_eq!(layout.partition(hosts - 1).end().0, superblock.region_bytes());
-            assert!(layout.extent(0, 0).start().is_aligned(superblock.unit as usize));
+            assert!(unused < extent_bytes + params.unit, "{unused} bytes are not used");
+            assert_eq!(layout.partition(hosts - 1).end().0, params.unit + hosts as u64 * partition_bytes);
+            assert!(layout.extent(0, 0).start().is_aligned(params.unit as usize));
         }
     }
 
     #[test]
     fn offsets_know_their_host() {
-        let layout = Layout::new(&superblock()).unwrap();
+        let layout = Layout::new(params()).unwrap();
         assert_eq!(layout.host_of(RegionOffset::ZERO), None);
         assert_eq!(layout.host_of(layout.partition(1).start()), Some(1));
         assert_eq!(layout.host_of(layout.partition(2).end()), None);

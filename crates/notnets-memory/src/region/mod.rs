@@ -18,6 +18,7 @@ mod offset;
 pub mod pool;
 pub mod superblock;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::mm::ProtFlags;
 
-use crate::segment::{Mapping, View};
+use crate::mapping::{Mapping, View};
 use crate::sigbus::{self, Guarded, Lost};
 use crate::{Coherence, OwnMemory, PeerMemory, ReadMemory, SegmentError, WORD};
 use file::{FileError, RegionFile};
@@ -115,7 +116,7 @@ impl Region {
         if said > file.bytes || !said_unit.is_multiple_of(file.unit) {
             return Err(RegionError::Changed { bytes: file.bytes, unit: file.unit, said, said_unit });
         }
-        let layout = Layout::new(&superblock).map_err(BadSuperblock::from)?;
+        let layout = superblock.layout().map_err(BadSuperblock::from)?;
         let lost: Vec<AtomicBool> = (0..=layout.hosts()).map(|_| AtomicBool::new(false)).collect();
         let lost: Lost = lost.leak();
         let all = RegionRange::within(0, said as usize);
@@ -157,7 +158,7 @@ impl Region {
     pub fn peer(&self, range: RegionRange) -> Option<PeerMemory> {
         let within = range.end().0 <= self.superblock().region_bytes();
         let coherence = self.superblock().coherence;
-        let view = || View::with(&self.map, range.start().0 as usize, range.len(), coherence);
+        let view = || View::new(&self.map, range.start().0 as usize, range.len(), coherence);
         (within && range.is_words()).then(|| PeerMemory(view()))
     }
 
@@ -176,7 +177,8 @@ impl Region {
         }
         let reservation = Reservation::new(shared, range).ok_or(OwnError::Taken(range))?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let map = map(&shared.file, &shared.layout, shared.lost, range, protection, Some(reservation))?;
+        let map =
+            map(&shared.file, &shared.layout, shared.lost, range, protection, Some(Box::new(reservation)))?;
         Ok(OwnPart { map: Arc::new(map), range, carved: 0, coherence: shared.superblock.coherence })
     }
 
@@ -188,7 +190,7 @@ impl Region {
 
 /// Keeps others in this process from mapping the same bytes to write.
 #[derive(Debug)]
-pub(crate) struct Reservation {
+struct Reservation {
     shared: Arc<Shared>,
     start: RegionOffset,
 }
@@ -247,7 +249,7 @@ impl OwnPart {
     /// When there are fewer left.
     pub fn carve(&mut self, bytes: usize) -> OwnMemory {
         assert!(bytes.is_multiple_of(WORD) && bytes <= self.left());
-        let part = OwnMemory(View::with(&self.map, self.carved, bytes, self.coherence));
+        let part = OwnMemory(View::new(&self.map, self.carved, bytes, self.coherence));
         self.carved += bytes;
         part
     }
@@ -259,7 +261,7 @@ fn map(
     lost: Lost,
     range: RegionRange,
     protection: ProtFlags,
-    reservation: Option<Reservation>,
+    reservation: Option<Box<dyn Any + Send + Sync>>,
 ) -> Result<Mapping, SegmentError> {
     let guarded = Guarded {
         len: range.len(),
@@ -276,9 +278,9 @@ fn map(
 
 /// Reads the superblock, before anything else is known of the region.
 fn read_superblock(file: &RegionFile) -> Result<Superblock, RegionError> {
-    let map = Arc::new(format::map_first(file, ProtFlags::READ)?);
+    let map = Arc::new(file.map_first_unit(ProtFlags::READ)?);
     // Whoever formatted it may be another host, and not coherent with this one.
-    let view = PeerMemory(View::with(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
+    let view = PeerMemory(View::new(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
     let mut bytes = [0; SUPERBLOCK_BYTES];
     view.observe(0, SUPERBLOCK_BYTES / WORD);
     view.copy_out(0, &mut bytes);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::{OwnPart, RegionOffset, RegionRange};
-use crate::segment::{Held, View};
-use crate::{OwnMemory, PAGE, WORD, WriteMemory};
+use super::OwnPart;
+use super::offset::{RegionOffset, RegionRange};
+use crate::mapping::{Held, Mapping, View};
+use crate::{Coherence, OwnMemory, PAGE, WORD, WriteMemory};
 
 /// Parts of a region that this process writes, in blocks of whole pages.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,8 @@ pub struct OwnBlock {
 /// peer may still read it.
 #[derive(Debug)]
 pub struct Lease {
-    part: Arc<crate::segment::Mapping>,
-    coherence: crate::Coherence,
+    part: Arc<Mapping>,
+    coherence: Coherence,
     /// Where the part begins in the region, and where the block lies.
     start: RegionOffset,
     range: RegionRange,
@@ -134,7 +135,7 @@ impl OwnBlock {
     fn view(&self, at: usize, bytes: usize) -> OwnMemory {
         let Lease { part, coherence, start, range, .. } = &*self.held;
         let begin = (range.start().0 - start.0) as usize;
-        let view = View::with(part, begin + at, bytes, *coherence);
+        let view = View::new(part, begin + at, bytes, *coherence);
         OwnMemory(view.holding(Arc::clone(&self.held) as Arc<dyn Held>))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::layout::{Layout, LayoutError};
+use super::layout::{Layout, LayoutError, LayoutParams};
 use crate::{Coherence, PAGE};
 
 /// Begins every region.
@@ -172,13 +172,25 @@ impl Superblock {
                 return Err(BadSuperblock::Impossible(what));
             }
         }
-        Layout::new(&self)?;
+        self.layout()?;
         Ok(self)
+    }
+
+    /// Where what lies in the region.
+    ///
+    /// # Errors
+    /// When a partition does not hold what it must.
+    pub fn layout(&self) -> Result<Layout, LayoutError> {
+        let &Self { unit, partition_bytes, extent_bytes, hosts, processes, services, mailbox_slots, .. } =
+            self;
+        let sizes =
+            LayoutParams { unit, partition_bytes, extent_bytes, hosts, processes, services, mailbox_slots };
+        Layout::new(sizes)
     }
 
     /// Bytes of the whole region.
     pub fn region_bytes(&self) -> u64 {
-        // `Layout::new` has seen to it that this is a number.
+        // `layout` has seen to it that this is a number.
         self.unit + u64::from(self.hosts) * self.partition_bytes
     }
 }
@@ -209,10 +221,10 @@ impl fmt::Display for Uuid {
 }
 
 #[cfg(all(test, not(loom)))]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    pub(crate) fn superblock() -> Superblock {
+    fn superblock() -> Superblock {
         Superblock {
             coherence: Coherence::Software,
             uuid: Uuid(*b"sixteen byte id."),
@@ -233,6 +245,8 @@ pub(super) mod tests {
     fn comes_back_from_its_bytes() {
         let superblock = superblock();
         let bytes = superblock.encode();
+        let layout = superblock.layout().unwrap();
+        assert_eq!(layout.partition(layout.hosts() - 1).end().0, superblock.region_bytes());
         assert_eq!(Superblock::decode(&bytes), Ok(superblock));
         assert_eq!(&bytes[..16], b"NNREGION\x01\0\0\0\x02\0\0\0");
         assert_eq!(Uuid(*b"sixteen byte id.").to_string(), "73697874-6565-6e20-6279-74652069642e");

@@ -43,7 +43,7 @@ fn what_looks_used_is_told() {
     let superblock = format(&file, &plan).unwrap();
     assert_eq!(look(&file, &plan).unwrap(), Present::Region(superblock.clone()));
     let other = memory(BYTES);
-    let control = Layout::new(&superblock).unwrap().control(1);
+    let control = superblock.layout().unwrap().control(1);
     rustix::io::pwrite(&other.fd, b"x", control.end().0 - 1).unwrap();
     assert_eq!(look(&other, &plan).unwrap(), Present::Data(RegionOffset(control.end().0 - 1)));
     rustix::io::pwrite(&file.fd, b"x", 100).unwrap();

@@ -1,0 +1,431 @@
+//! Mapped memory: what maps bytes, how they are accessed, and how accesses are ordered.
+//!
+//! A [`Mapping`] is unmapped when the last [`View`] of it is dropped. A view is a word-aligned range of a
+//! mapping; [`OwnMemory`] and [`PeerMemory`] are views that this process may write, or only read. All
+//! accesses are atomic, or copies that take whatever is there.
+
+use std::any::Any;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+use crate::coherence::{self, Coherence};
+use crate::descriptors::DescriptorLimit;
+use crate::far_memory;
+use crate::headroom::NoHeadroom;
+use crate::process::ForkGuard;
+use crate::sigbus::SigbusGuard;
+use crate::{ReadMemory, WORD, WriteMemory};
+
+/// Above this many bytes a copy out of a peer's memory is one string instruction.
+const STRING_COPY: usize = 96;
+
+/// Why a segment could not be made or accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SegmentError {
+    /// The kernel refused a step.
+    #[error("could not {step} a segment of {bytes} bytes: {errno}")]
+    Os {
+        /// What was tried.
+        step: &'static str,
+        /// The segment's size.
+        bytes: usize,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// There is no file descriptor left for it.
+    #[error("no file descriptor is left to {step} a segment of {bytes} bytes: {limit}")]
+    NoDescriptors {
+        /// What was tried.
+        step: &'static str,
+        /// The segment's size.
+        bytes: usize,
+        /// Which limit was reached.
+        limit: DescriptorLimit,
+    },
+    /// There is no memory left for it.
+    #[error(transparent)]
+    NoHeadroom(#[from] NoHeadroom),
+    /// The size is 0 or not a multiple of the page size.
+    #[error("segment size must be a non-zero multiple of the page size, got {0} bytes")]
+    Size(u64),
+    /// The peer's descriptor is not a memfd with all seals that it must have.
+    #[error("the peer's segment is not sealed against writing and resizing (seals {0:#x})")]
+    NotSealed(u32),
+    /// The peer's segment is not of the size that the peer announced.
+    #[error("the peer announced a segment of {announced} bytes, but it has {actual}")]
+    WrongSize {
+        /// Bytes that were announced.
+        announced: u64,
+        /// Bytes that the kernel reports.
+        actual: u64,
+    },
+    /// The peer's segment is on hugetlbfs, where touching a page that is not reserved kills its reader.
+    #[error(
+        "the peer's segment is on hugetlbfs: reading a page that is not reserved would kill this process"
+    )]
+    HugePages,
+}
+
+impl SegmentError {
+    /// The error for a step that the kernel refused.
+    pub fn from_errno(step: &'static str, bytes: usize, errno: Errno) -> Self {
+        match DescriptorLimit::of(errno) {
+            Some(limit) => Self::NoDescriptors { step, bytes, limit },
+            None => Self::Os { step, bytes, errno },
+        }
+    }
+}
+
+pub(crate) fn os(step: &'static str, bytes: usize) -> impl Fn(Errno) -> SegmentError {
+    move |errno| SegmentError::from_errno(step, bytes, errno)
+}
+
+/// Part of a segment or region that this process writes.
+#[derive(Debug)]
+pub struct OwnMemory(pub(crate) View);
+
+/// Part of a segment or region that a peer writes.
+#[derive(Clone, Debug)]
+pub struct PeerMemory(pub(crate) View);
+
+/// Mapped bytes; unmapped when the last part of them is dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+    fork: ForkGuard,
+    /// Contains bus errors in it.
+    sigbus: Option<SigbusGuard>,
+    /// Is dropped once the bytes are unmapped.
+    _reservation: Option<Box<dyn Any + Send + Sync>>,
+    /// The model of far memory applies to it.
+    is_far: bool,
+}
+
+impl Mapping {
+    /// Maps all of a file that has `len` bytes.
+    pub(crate) fn new(file: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> Result<Self, SegmentError> {
+        Self::part(file, 0, len, protection)
+    }
+
+    /// Maps a part of a file that others may take away. `guard` contains bus errors from the address that
+    /// it is given on; `reservation` is dropped after the part is unmapped.
+    pub(crate) fn guarded(
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        protection: ProtFlags,
+        reservation: Option<Box<dyn Any + Send + Sync>>,
+        guard: impl FnOnce(usize) -> SigbusGuard,
+    ) -> Result<Self, SegmentError> {
+        let mut map = Self::part(file, offset, len, protection)?;
+        map.sigbus = Some(guard(map.start.as_ptr() as usize));
+        map._reservation = reservation;
+        map.is_far = far_memory::is_modelled();
+        Ok(map)
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn part(
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        protection: ProtFlags,
+    ) -> Result<Self, SegmentError> {
+        let fork = ForkGuard::new().map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::NOMEM);
+            os("guard against forks", len)(errno)
+        })?;
+        // SAFETY: a new mapping where the kernel finds room touches no other memory.
+        let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset) }
+            .map_err(os("map", len))?;
+        let first = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
+        let map = Self { start: first, len, fork, sigbus: None, _reservation: None, is_far: false };
+        // SAFETY: the range was mapped just now.
+        unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
+        Ok(map)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.fork.is_forked_child() {
+            // It was not inherited, and something else may lie there by now.
+            return;
+        }
+        // Before anything else can be mapped there.
+        self.sigbus = None;
+        // SAFETY: mapped in `part` by this very process, and every view of it holds an `Arc` of this,
+        // so none is left.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+// SAFETY: the bytes are only read and written through the atomic accesses of `View`, or copied by
+// the one owner of an `OwnMemory`; the kernel doesn't care which thread unmaps.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+/// A word-aligned range of a mapping. Whether it can be written is its wrapper's business.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    start: NonNull<AtomicU64>,
+    words: usize,
+    coherence: Coherence,
+    /// The model of far memory applies to it.
+    is_far: bool,
+    /// Nothing has to be done to observe.
+    plain: bool,
+    /// Keeps the bytes mapped, and nobody else from being given them.
+    _held: Arc<dyn Held>,
+}
+
+/// What a view holds for as long as it lives.
+pub(crate) trait Held: Send + Sync + std::fmt::Debug {}
+
+impl Held for Mapping {}
+
+// SAFETY: `start` points into the mapping that is held, to atomics.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
+
+impl View {
+    /// A range of a mapping, made of whole words.
+    ///
+    /// # Panics
+    /// When it is not within the mapping.
+    pub(crate) fn new(map: &Arc<Mapping>, byte: usize, bytes: usize, coherence: Coherence) -> Self {
+        assert!(byte.is_multiple_of(WORD) && bytes.is_multiple_of(WORD) && byte + bytes <= map.len);
+        // SAFETY: within the mapping, and aligned since a mapping begins at a page.
+        let start = unsafe { map.start.add(byte) }.cast();
+        let is_far = map.is_far;
+        let plain = coherence == Coherence::Hardware && !is_far;
+        let held = Arc::clone(map) as Arc<dyn Held>;
+        Self { start, words: bytes / WORD, coherence, is_far, plain, _held: held }
+    }
+
+    /// Makes the view hold something else than its mapping: that must hold the mapping.
+    pub(crate) fn holding(self, held: Arc<dyn Held>) -> Self {
+        Self { _held: held, ..self }
+    }
+
+    fn with_coherence(self, coherence: Coherence) -> Self {
+        let plain = coherence == Coherence::Hardware && !self.is_far;
+        Self { coherence, plain, ..self }
+    }
+
+    #[inline]
+    fn at(&self, word: usize) -> &AtomicU64 {
+        // SAFETY: within the mapping (`new`) and aligned; all concurrent accesses are atomic.
+        let words = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) };
+        &words[word]
+    }
+
+    #[inline]
+    fn bytes(&self, byte: usize, len: usize) -> *mut u8 {
+        assert!(byte <= self.words * WORD && len <= self.words * WORD - byte);
+        // SAFETY: within the view.
+        unsafe { self.start.as_ptr().cast::<u8>().add(byte) }
+    }
+
+    #[inline]
+    fn observe(&self, word: usize, words: usize, written: bool) {
+        if !self.plain {
+            self.fetch(word, words, written);
+        }
+    }
+
+    fn fetch(&self, word: usize, words: usize, written: bool) {
+        let start = self.bytes(word * WORD, words * WORD);
+        if self.coherence == Coherence::Software {
+            // SAFETY: within the view; what this process writes it publishes at once.
+            unsafe { coherence::invalidate(start, words * WORD) }
+        }
+        if self.is_far {
+            let load = |word| if word < self.words { self.at(word).load(Ordering::Relaxed) } else { 0 };
+            let address = self.start.as_ptr() as usize;
+            far_memory::fetch(self.coherence, written, address, word..word + words, load);
+        }
+    }
+
+    #[inline]
+    fn publish(&self, word: usize, words: usize) {
+        if self.coherence == Coherence::Software {
+            let start = self.bytes(word * WORD, words * WORD);
+            // SAFETY: within the view.
+            unsafe { coherence::write_back(start, words * WORD) }
+        }
+    }
+
+    #[inline]
+    fn copy_out(&self, byte: usize, into: &mut [u8]) {
+        let from = self.bytes(byte, into.len());
+        if into.len() > STRING_COPY && cfg!(all(target_arch = "x86_64", not(miri))) {
+            // SAFETY: both ranges are valid for their whole length, and distinct since `into` is
+            // private memory.
+            unsafe { string_copy(from, into.as_mut_ptr(), into.len()) };
+            return;
+        }
+        let word = |at: usize| self.at(at).load(Ordering::Relaxed).to_le_bytes();
+        let (mut at, skip) = (byte / WORD, byte % WORD);
+        let mut into = into;
+        if skip > 0 {
+            let (first, rest) = into.split_at_mut(into.len().min(WORD - skip));
+            first.copy_from_slice(&word(at)[skip..skip + first.len()]);
+            (at, into) = (at + 1, rest);
+        }
+        let mut words = into.chunks_exact_mut(WORD);
+        for whole in &mut words {
+            whole.copy_from_slice(&word(at));
+            at += 1;
+        }
+        let last = words.into_remainder();
+        if !last.is_empty() {
+            last.copy_from_slice(&word(at)[..last.len()]);
+        }
+    }
+
+    #[inline]
+    fn copy_in(&self, byte: usize, from: &[u8]) {
+        let to = self.bytes(byte, from.len());
+        // SAFETY: both ranges are valid; `from` is not within this view, for no reference to a
+        // view's bytes is ever given out; and this process is the only writer. Peers read these
+        // bytes only after a descriptor that is stored later with release order.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+    }
+}
+
+/// Copies bytes that another process may change at any time. To the compiler the source does not
+/// exist, so there is no data race in the language's sense.
+///
+/// # Safety
+/// `from` must be readable and `to` writable for `len` bytes, and they must not overlap.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+unsafe fn string_copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: by the contract above; the direction flag is clear by the ABI.
+    unsafe {
+        core::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// See the x86-64 form; here the caller never gets to it.
+///
+/// # Safety
+/// None is needed.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn string_copy(_from: *const u8, _to: *mut u8, _len: usize) {
+    unreachable!("the word by word copy serves other architectures")
+}
+
+/// A sequentially consistent fence.
+///
+/// What the standard one compiles to on x86-64 (`mfence`) takes twice the time of this, with which
+/// operating systems make theirs: any locked instruction orders all loads and stores around it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn full_fence() {
+    // SAFETY: or-ing 0 to a word below the stack's end changes nothing, also where something is kept there.
+    unsafe { core::arch::asm!("lock or dword ptr [rsp - 8], 0", options(nostack)) }
+}
+
+/// A sequentially consistent fence.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline]
+fn full_fence() {
+    std::sync::atomic::fence(Ordering::SeqCst);
+}
+
+macro_rules! read_through_view {
+    ($memory:ty) => {
+        impl ReadMemory for $memory {
+            #[inline]
+            fn words(&self) -> usize {
+                self.0.words
+            }
+            #[inline]
+            fn coherence(&self) -> Coherence {
+                self.0.coherence
+            }
+            #[inline]
+            fn load(&self, word: usize) -> u64 {
+                self.0.at(word).load(Ordering::Relaxed)
+            }
+            #[inline]
+            fn load_acquire(&self, word: usize) -> u64 {
+                self.0.at(word).load(Ordering::Acquire)
+            }
+            #[inline]
+            fn observe(&self, word: usize, words: usize) {
+                self.0.observe(word, words, false);
+            }
+            #[inline]
+            fn observe_written(&self, word: usize, words: usize) {
+                self.0.observe(word, words, true);
+            }
+            #[inline]
+            fn copy_out(&self, byte: usize, into: &mut [u8]) {
+                self.0.copy_out(byte, into);
+            }
+            #[inline]
+            fn fence(&self) {
+                full_fence();
+            }
+        }
+    };
+}
+
+read_through_view!(OwnMemory);
+read_through_view!(PeerMemory);
+
+impl OwnMemory {
+    /// This memory, kept coherent in this way, whatever its region says.
+    #[must_use]
+    pub fn with_coherence(self, coherence: Coherence) -> Self {
+        Self(self.0.with_coherence(coherence))
+    }
+}
+
+impl PeerMemory {
+    /// This memory, kept coherent in this way, whatever its region says.
+    #[must_use]
+    pub fn with_coherence(self, coherence: Coherence) -> Self {
+        Self(self.0.with_coherence(coherence))
+    }
+}
+
+impl WriteMemory for OwnMemory {
+    #[inline]
+    fn store(&self, word: usize, value: u64) {
+        self.0.at(word).store(value, Ordering::Relaxed);
+    }
+    #[inline]
+    fn store_release(&self, word: usize, value: u64) {
+        self.0.at(word).store(value, Ordering::Release);
+    }
+    #[inline]
+    fn publish(&self, word: usize, words: usize) {
+        self.0.publish(word, words);
+    }
+    #[inline]
+    fn copy_in(&self, byte: usize, from: &[u8]) {
+        self.0.copy_in(byte, from);
+    }
+}
