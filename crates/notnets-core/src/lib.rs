@@ -13,6 +13,7 @@ pub mod limits;
 pub mod link;
 pub mod metadata;
 pub mod name;
+#[cfg(any(test, feature = "testing"))]
 pub mod pair;
 pub mod pod;
 mod seqpacket;

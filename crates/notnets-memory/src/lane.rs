@@ -468,6 +468,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
 }
 
 /// Two ends over the heap, joined: for the tests of the layers above.
+#[cfg(any(test, loom, feature = "testing"))]
 pub fn heap_pair(
     a: Geometry,
     b: Geometry,

@@ -22,6 +22,11 @@
 //! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
 //! | [`descriptors`] | running out of file descriptors, and what to do about it |
 //! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
+//!
+//! The feature `testing` adds what only tests and measurements need:
+//!
+//! | module | what it is for |
+//! | --- | --- |
 //! | `litmus` | tests of what memory between hosts does |
 //! | `heap` | memory on the heap of one process, also for loom and miri |
 //! | `incoherent` | memory of simulated hosts without coherence |
@@ -40,11 +45,15 @@ pub mod coherence;
 pub mod descriptors;
 pub mod doorbell;
 mod far_memory;
+#[cfg(any(test, loom, feature = "testing"))]
 pub mod far_memory_model;
 pub mod headroom;
+#[cfg(any(test, loom, feature = "testing"))]
 pub mod heap;
+#[cfg(any(test, loom, feature = "testing"))]
 pub mod incoherent;
 pub mod lane;
+#[cfg(any(test, loom, feature = "testing"))]
 pub mod litmus;
 mod mapping;
 pub mod memory;

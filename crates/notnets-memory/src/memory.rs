@@ -1,8 +1,9 @@
 //! What rings and arenas ask of memory.
 //!
 //! Three kinds of memory stand behind these traits: mapped memory ([`crate::segment`],
-//! [`crate::region`]), the heap ([`crate::heap`], also under loom) and a simulator of hosts that forget
-//! what was not published ([`crate::incoherent`]). Offsets are in words of 8 bytes, for only aligned words are never seen in part.
+//! [`crate::region`]), the heap (`crate::heap`, also under loom) and a simulator of hosts that forget what
+//! was not published (`crate::incoherent`). Offsets are in words of 8 bytes, for only aligned words are never
+//! seen in part.
 //!
 //! All offsets come from code on this side, already checked, so one out of bounds is a bug here and
 //! panics. Offsets that a peer sent are checked by [`crate::arena`] before they get here.
