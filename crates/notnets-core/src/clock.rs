@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Now.
 #[inline]
@@ -19,4 +19,9 @@ pub fn after(duration: Duration) -> u64 {
 /// How long it is until then; nothing if that has passed.
 pub fn until(time: u64) -> Duration {
     Duration::from_nanos(time.saturating_sub(now()))
+}
+
+/// A duration as system calls take it.
+pub fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
 }

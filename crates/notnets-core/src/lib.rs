@@ -16,6 +16,7 @@ pub mod name;
 #[cfg(any(test, feature = "testing"))]
 pub mod pair;
 pub mod pod;
+pub mod random;
 mod seqpacket;
 pub mod strings;
 pub mod wait;

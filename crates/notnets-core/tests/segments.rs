@@ -6,7 +6,7 @@ use notnets_core::limits::Limits;
 use notnets_core::link::Established;
 use notnets_core::link::handshake::{Config, Dialing, answer};
 use notnets_core::link::packet::Packet;
-use notnets_core::link::segments::{SegmentViolation, Segments};
+use notnets_core::link::segments::{Memfds, SegmentViolation, Segments};
 use notnets_core::link::socket::{Incoming, Socket};
 use notnets_memory::lane::Blocks;
 use notnets_memory::{OwnSegment, PAGE};
@@ -29,6 +29,10 @@ fn link() -> (Established, Established) {
     (dialing.finish(welcome).unwrap(), server)
 }
 
+fn memfds(own_budget: u32, peer_budget: u32) -> Segments {
+    Segments::new(Box::new(Memfds), own_budget, peer_budget)
+}
+
 fn packet(socket: &Socket) -> (Packet, Option<OwnedFd>) {
     match socket.receive().unwrap() {
         Incoming::Packet(packet, descriptor) => (packet, descriptor),
@@ -39,7 +43,7 @@ fn packet(socket: &Socket) -> (Packet, Option<OwnedFd>) {
 #[test]
 fn an_accepted_segment_carries_payloads() {
     let (mut client, mut server) = link();
-    let (mut clients, mut servers) = (Segments::new(BUDGET, BUDGET), Segments::new(BUDGET, BUDGET));
+    let (mut clients, mut servers) = (memfds(BUDGET, BUDGET), memfds(BUDGET, BUDGET));
     let blocks = Blocks { bytes: 64 << 10, count: 4 };
     assert!(clients.may_offer(blocks));
     clients.offer(blocks).unwrap();
@@ -62,7 +66,7 @@ fn an_accepted_segment_carries_payloads() {
 #[test]
 fn what_is_over_the_budget_is_declined() {
     let (mut client, mut server) = link();
-    let (mut clients, mut servers) = (Segments::new(BUDGET, u32::MAX), Segments::new(BUDGET, BUDGET));
+    let (mut clients, mut servers) = (memfds(BUDGET, u32::MAX), memfds(BUDGET, BUDGET));
     let blocks = Blocks { bytes: 64 << 10, count: 17 };
     clients.offer(blocks).unwrap();
     clients.flush(&client.socket);
@@ -78,7 +82,7 @@ fn what_is_over_the_budget_is_declined() {
 #[test]
 fn answers_are_right_or_break_the_link() {
     let (mut client, _server) = link();
-    let mut segments = Segments::new(BUDGET, BUDGET);
+    let mut segments = memfds(BUDGET, BUDGET);
     let mut receive = |packet| segments.receive(packet, None, &mut client.lanes);
     let accept = receive(Packet::Accept { segment: 2 });
     assert!(matches!(accept, Err(SegmentViolation::NotOffered(2))));
@@ -90,7 +94,7 @@ fn answers_are_right_or_break_the_link() {
     assert!(matches!(receive(offer(2, TINY)), Err(SegmentViolation::Again(2))));
     for blocks in [(0, 1), (63, 1), (64, 0), (u32::MAX - 63, 1)] {
         let (bytes, count) = blocks;
-        let mut segments = Segments::new(BUDGET, BUDGET);
+        let mut segments = memfds(BUDGET, BUDGET);
         let received = segments.receive(offer(9, Blocks { bytes, count }), None, &mut client.lanes);
         assert!(matches!(received, Err(SegmentViolation::Blocks(_))), "{blocks:?}");
     }
@@ -100,7 +104,7 @@ fn answers_are_right_or_break_the_link() {
 fn offers_whose_answers_are_not_read_break_the_link() {
     let (mut client, _server) = link();
     // It accepts nothing: each offer is to be declined, and nobody reads that.
-    let mut segments = Segments::new(0, BUDGET);
+    let mut segments = memfds(0, BUDGET);
     let broken = (2..1000).find_map(|segment| {
         let offer = Packet::Offer { segment, blocks: TINY };
         segments.receive(offer, None, &mut client.lanes).err().map(|violation| (segment, violation))
@@ -113,7 +117,7 @@ fn offers_whose_answers_are_not_read_break_the_link() {
 #[test]
 fn not_even_the_smallest_segments_are_accepted_without_end() {
     let (mut client, server) = link();
-    let mut segments = Segments::new(u32::MAX, BUDGET);
+    let mut segments = memfds(u32::MAX, BUDGET);
     let small = OwnSegment::create(PAGE).unwrap();
     let declined = (2..2000).find(|segment| {
         let descriptor = small.descriptor().try_clone_to_owned().unwrap();

@@ -3,9 +3,10 @@
 //! The client's hello brings its first segment, limits and versions; the server's welcome brings the
 //! same of the server. What either says is checked before it is believed.
 
+use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use notnets_memory::descriptors::DescriptorLimit;
 use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes};
@@ -14,9 +15,10 @@ use notnets_memory::{PeerSegment, SegmentError};
 use rustix::io::Errno;
 
 use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
+use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits};
-use crate::pod::member::{LinkMemory, Member};
+use crate::random;
 
 /// What one side brings to a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +28,9 @@ pub struct Config {
     /// The sizes of its first segment.
     pub geometry: Geometry,
 }
+
+/// Something that is held for as long as a link is used, and is nothing but that to the link.
+pub type KeepAlive = Arc<dyn Any + Send + Sync>;
 
 /// A link, ready for calls.
 #[derive(Debug)]
@@ -40,10 +45,10 @@ pub struct Established {
     pub peer_limits: Limits,
     /// Who it is.
     pub peer: PeerIdentity,
-    /// Of the pod that the link was found in. Between hosts it keeps the link going.
-    pub member: Option<Member>,
-    /// Between hosts: where more memory for the link comes from.
-    pub memory: Option<LinkMemory>,
+    /// What the link needs to go on, beside its socket, or what its user wants to hold for as long.
+    pub keep_alive: Option<KeepAlive>,
+    /// Where more memory for the link comes from.
+    pub source: Box<dyn SegmentSource>,
 }
 
 /// Who is at the other end of a link.
@@ -146,17 +151,7 @@ impl LinkError {
 /// The random number of this process's life.
 pub fn incarnation() -> Incarnation {
     static INCARNATION: OnceLock<Incarnation> = OnceLock::new();
-    *INCARNATION.get_or_init(random)
-}
-
-/// A random number.
-pub(crate) fn random() -> [u8; 16] {
-    let mut random = [0; 16];
-    // Only an ancient kernel or a strange sandbox fails here; the pid still tells lives apart.
-    if rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).is_err() {
-        random[..4].copy_from_slice(&std::process::id().to_le_bytes());
-    }
-    random
+    *INCARNATION.get_or_init(random::bytes)
 }
 
 /// The client's side, after its hello.
@@ -271,7 +266,7 @@ struct Parts {
 impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer, member: None, memory: None }
+        Established { socket, pidfd, lanes, peer_limits, peer, keep_alive: None, source: Box::new(Memfds) }
     }
 }
 

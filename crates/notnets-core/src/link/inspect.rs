@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use notnets_memory::process::{PeerCredentials, peer_credentials};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::packet::Packet;
 use super::rendezvous::{Directory, RendezvousError};
 use super::socket::{Incoming, Socket};
 use super::stats::Snapshot;
+use crate::clock::timespec;
 use crate::name::Name;
 
 /// A name that is served, and what its server says of itself.
@@ -55,7 +56,6 @@ fn ask(socket: &Socket, patience: Duration) -> Result<Snapshot, String> {
         if left.is_zero() {
             return Err(format!("it did not answer within {patience:?}"));
         }
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout));
+        let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timespec(left)));
     }
 }

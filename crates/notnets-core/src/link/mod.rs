@@ -22,5 +22,5 @@ pub mod segments;
 pub mod socket;
 pub mod stats;
 
-pub use handshake::{Config, Established, LinkError, PeerIdentity};
+pub use handshake::{Config, Established, KeepAlive, LinkError, PeerIdentity};
 pub use socket::Socket;

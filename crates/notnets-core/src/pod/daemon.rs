@@ -13,20 +13,22 @@ use std::time::Duration;
 use notnets_memory::process::{is_gone, peer_credentials, peer_pidfd};
 use notnets_memory::region::{OwnError, Region};
 use notnets_memory::{OwnMemory, PeerMemory};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
     socket_with,
 };
 use rustix::time::{ClockId, clock_gettime};
 
+use super::WAKE_LATENCY;
 use super::agent::{Agent, Identity, Over, Start};
-use super::member::WAKE_LATENCY;
 use super::packet::{FromProcess, ToProcess};
 use super::table::{Life, ProcessEntry};
 use super::wire::{self, Came};
+use crate::clock::timespec;
 use crate::link::rendezvous::Directory;
 use crate::name::Name;
+use crate::random;
 
 /// How often other hosts are looked at while there is something to carry.
 const BUSY: Duration = Duration::from_millis(1);
@@ -232,7 +234,7 @@ impl Daemon {
             (host != usize::from(self.host)).then(|| self.region.peer(control).expect("within the region"))
         };
         let peers = (0..layout.hosts()).map(peer).collect();
-        let start = Start { now: now(), boot: boot(), life: random_life() };
+        let start = Start { now: now(), boot: boot(), life: Life(random::words()) };
         let superblock = self.region.superblock();
         self.agent = Some(Agent::start(superblock, layout, self.host, own, peers, start, runs));
         self.tell_wake_latency();
@@ -247,9 +249,8 @@ impl Daemon {
             let room = if connection.unread.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&connection.socket, PollFlags::IN | room));
         }
-        let pause = Timespec { tv_sec: 0, tv_nsec: pause.as_nanos() as i64 };
         // Interrupted or not, all is looked at next.
-        let _ = poll(&mut fds, Some(&pause));
+        let _ = poll(&mut fds, Some(&timespec(pause)));
     }
 
     fn accept(&mut self) {
@@ -414,12 +415,6 @@ fn now() -> u64 {
 fn boot() -> u32 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
-}
-
-fn random_life() -> Life {
-    let bytes = crate::link::handshake::random();
-    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    Life([word(0), word(8)])
 }
 
 /// When a process began, in the kernel's ticks since boot.

@@ -14,6 +14,8 @@ use notnets_memory::{LINE_WORDS, ReadMemory, WORD, WriteMemory};
 /// Bytes of a packet, at most. The smallest mailbox holds one, and all but one slot of another that was
 /// broken off by a restart.
 pub const MAX_MAIL: usize = 1280;
+/// Bytes before a message between processes: the mail's kind, to whom, from whom.
+pub const MAIL_HEADER: usize = 1 + 6 + 6;
 /// Packets that wait for room, at most: a host that lives reads its mail.
 const MAX_WAITING: usize = 1024;
 

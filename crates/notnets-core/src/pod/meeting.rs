@@ -14,6 +14,7 @@ use notnets_memory::{Coherence, LINE, LINE_WORDS, OwnMemory, PeerMemory, record}
 use super::member::{Member, PodError};
 use super::table::{Address, Control, ExtentState};
 use crate::name::Name;
+use crate::random;
 
 /// A line to greet, and one each for odd and even steps.
 const CONTROL_BYTES: usize = 3 * LINE;
@@ -53,7 +54,7 @@ impl Meeting {
         let mut block = member.block(CONTROL_BYTES + bytes, deadline)?;
         block.zero();
         let own = block.carve(CONTROL_BYTES).with_coherence(Coherence::Software);
-        let nonce = random();
+        let nonce = random::word();
         record::publish(&own, 0, seal(&region, own_address), [nonce, 0, 0, 0, 0, 0, 0]);
         // Clients that call this name are not answered, and give up.
         member.serve(name, Box::new(drop), deadline)?;
@@ -154,9 +155,4 @@ fn greeting(region: &Region, other: Address) -> Option<(Address, RegionOffset, u
 fn seal(region: &Region, of: Address) -> Seal {
     let [a, b] = region.superblock().uuid.words();
     Seal::new([a, b, of.host.into(), of.process.into(), of.life.into()])
-}
-
-fn random() -> u64 {
-    let random = crate::link::handshake::random();
-    u64::from_le_bytes(random[..8].try_into().expect("8 bytes"))
 }

@@ -21,3 +21,9 @@ pub mod packet;
 pub mod survey;
 pub mod table;
 mod wire;
+
+use std::time::Duration;
+
+/// The longest that a message waits for a parked side, unless the host's agent or the process itself says otherwise:
+/// a parked side is looked at this often.
+pub const WAKE_LATENCY: Duration = Duration::from_micros(500);

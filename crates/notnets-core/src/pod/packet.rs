@@ -3,14 +3,14 @@
 //! As on a link's socket, a packet is a byte for its kind and little-endian fields. What either sends is
 //! checked here, once.
 
-use super::mailbox::MAX_MAIL;
+use super::mailbox::{MAIL_HEADER, MAX_MAIL};
 use super::table::{Address, Life};
 use crate::name::{MAX_NAME_LENGTH, Name};
 
 /// No packet is longer.
 pub const MAX_PACKET: usize = 2048;
 /// Bytes of a message from one process to another, at most.
-pub const MAX_BODY: usize = MAX_MAIL - super::agent::MAIL_HEADER;
+pub const MAX_BODY: usize = MAX_MAIL - MAIL_HEADER;
 /// Places of a name that are told at once, at most.
 pub const MAX_PLACES: usize = 64;
 /// `NNPD` and the version of these packets.

@@ -154,7 +154,7 @@ impl Endpoint {
                     let shaken = shaken.map_err(|source| Error::Link { name: name.clone(), source })?;
                     let link = shaken.ok_or_else(|| self.in_pod(PodError::TimedOut))?;
                     // The next link is looked for in the same pod.
-                    return Ok(Established { member: Some(member.clone()), ..link });
+                    return Ok(Established { keep_alive: Some(member.keep_alive()), ..link });
                 }
             }
         }

@@ -10,10 +10,10 @@ use notnets_core::call::{Connection, Failure, Role};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
+use notnets_core::link::packet::Packet;
 use notnets_core::link::segments::{SegmentViolation, Segments};
 use notnets_core::link::socket::Incoming;
-use notnets_core::link::{Established, PeerIdentity, Socket};
-use notnets_core::pod::member::Member;
+use notnets_core::link::{Established, KeepAlive, PeerIdentity, Socket};
 
 /// Descriptors taken in one go: all of a ring, so that of the calls that piled up none is started that
 /// has been cancelled behind the others.
@@ -40,8 +40,8 @@ pub struct Link {
     space_armed: bool,
     ended: Option<Failure>,
     peer_gone: bool,
-    /// Of a pod, if the link was found there: it goes on for as long as somebody holds this.
-    _member: Option<Member>,
+    /// Held for as long as the link is.
+    _keep_alive: Option<KeepAlive>,
 }
 
 impl Link {
@@ -50,7 +50,7 @@ impl Link {
     /// # Errors
     /// When the kernel has no page to tell forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<Self> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, member, memory } = established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left(clock::now);
@@ -61,12 +61,12 @@ impl Link {
             socket,
             pidfd,
             fork: ForkGuard::new()?,
-            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes).in_pod(memory),
+            segments: Segments::new(source, own.segment_bytes, peer_limits.segment_bytes),
             unsent: false,
             space_armed: false,
             ended: None,
             peer_gone: false,
-            _member: member,
+            _keep_alive: keep_alive,
         })
     }
 
@@ -205,7 +205,12 @@ impl Link {
                 Ok(Incoming::Bad(bad)) => format!("the link was closed: the peer sent {bad}"),
                 Ok(Incoming::Packet(packet, descriptor)) => {
                     self.rung();
-                    match self.segments.receive(packet, descriptor, self.connection.lanes()) {
+                    let lanes = self.connection.lanes();
+                    let received = match packet {
+                        Packet::Doorbell => self.segments.poll(lanes),
+                        packet => self.segments.receive(packet, descriptor, lanes),
+                    };
+                    match received {
                         Ok(settled) => {
                             if settled {
                                 self.connection.segment_settled(true);

@@ -1,6 +1,6 @@
 //! How a thread waits that drives its links itself.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use notnets_core::clock;
 use notnets_core::wait::{Budget, For, Wait};
@@ -91,7 +91,7 @@ impl Waiting {
 pub fn sleep(watched: &mut [PollFd<'_>], until: Option<u64>) {
     let timeout = until.map(|until| {
         let left = if until == 0 { std::time::Duration::ZERO } else { clock::until(until) };
-        Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+        clock::timespec(left)
     });
     let _ = poll(watched, timeout.as_ref());
 }

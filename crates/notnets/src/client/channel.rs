@@ -260,7 +260,7 @@ impl Endpoint {
             Err(_) => return Err(self.in_pod(PodError::TimedOut)),
             // The next link is looked for in the same pod.
             Ok(Some(shaken)) => {
-                return shaken.map(|link| Established { member: Some(member.clone()), ..link });
+                return shaken.map(|link| Established { keep_alive: Some(member.keep_alive()), ..link });
             }
             Ok(None) => {}
         }

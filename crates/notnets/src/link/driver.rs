@@ -14,6 +14,7 @@ use std::time::Duration;
 use notnets_core::call::{AtHand, Failure, Request};
 use notnets_core::code::Code;
 use notnets_core::link::Socket;
+use notnets_core::link::packet::Packet;
 use notnets_core::link::socket::Incoming;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -152,7 +153,10 @@ impl<A: Accept> Driver<A> {
                         let settled = self.link.with(|state| {
                             state.rung();
                             let lanes = state.connection.lanes();
-                            let settled = state.segments.receive(packet, descriptor, lanes)?;
+                            let settled = match packet {
+                                Packet::Doorbell => state.segments.poll(lanes)?,
+                                packet => state.segments.receive(packet, descriptor, lanes)?,
+                            };
                             if settled {
                                 state.connection.segment_settled(true);
                             }

@@ -22,8 +22,7 @@ use notnets_core::call::{Connection, Event, Failure, Role, Violation};
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
 use notnets_core::link::segments::Segments;
-use notnets_core::link::{Established, Socket};
-use notnets_core::pod::member::Member;
+use notnets_core::link::{Established, KeepAlive, Socket};
 use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -50,8 +49,8 @@ pub(crate) struct Link {
     state: Mutex<State>,
     socket: Arc<Socket>,
     fork: ForkGuard,
-    /// Of a pod, if the link was found there: it goes on for as long as somebody holds this.
-    _member: Option<Member>,
+    /// Held for as long as the link is.
+    _keep_alive: Option<KeepAlive>,
 }
 
 /// What the lock protects.
@@ -95,14 +94,14 @@ impl Link {
         wait: Wait,
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
-        let Established { socket, pidfd, lanes, peer_limits, member, memory, .. } = established;
+        let Established { socket, pidfd, lanes, peer_limits, keep_alive, source, .. } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left(clock::now);
         }
         let state = State {
             connection,
-            segments: Segments::new(own.segment_bytes, peer_limits.segment_bytes).in_pod(memory),
+            segments: Segments::new(source, own.segment_bytes, peer_limits.segment_bytes),
             broken: None,
             peer_gone: false,
             closing: false,
@@ -120,7 +119,7 @@ impl Link {
             space_armed: false,
         };
         let (state, socket) = (Mutex::new(state), Arc::new(socket));
-        let link = Self { state, socket, fork: ForkGuard::new()?, _member: member };
+        let link = Self { state, socket, fork: ForkGuard::new()?, _keep_alive: keep_alive };
         Ok((Arc::new(link), pidfd))
     }
 

@@ -29,7 +29,6 @@ use super::table::{Control, ExtentEntry, HostRecord, HostState, Life, ServiceEnt
 use peers::Peer;
 use processes::Process;
 
-pub use peers::MAIL_HEADER;
 pub use processes::Identity;
 
 /// A number that nobody had is claimed for so many heartbeats.
@@ -150,7 +149,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             extents: Vec::new(),
             services: Vec::new(),
             told: VecDeque::new(),
-            wake_us: super::member::WAKE_LATENCY.as_micros() as u32,
+            wake_us: super::WAKE_LATENCY.as_micros() as u32,
         };
         let same_boot = before.boot == start.boot;
         agent.take_stock(resumes, |entry| same_boot && is_alive(entry));

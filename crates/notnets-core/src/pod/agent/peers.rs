@@ -6,12 +6,10 @@ use notnets_memory::seal::Seal;
 use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 
 use super::{Agent, Over};
-use crate::pod::mailbox::{MailReader, MailWriter};
+use crate::pod::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::pod::packet::ToProcess;
 use crate::pod::table::{Address, Control, HostRecord, HostState, Life, PeerRecord, ServiceEntry};
 
-/// Bytes before a message between processes: the mail's kind, to whom, from whom.
-pub const MAIL_HEADER: usize = 1 + 6 + 6;
 /// A message.
 const MESSAGE: u8 = 0;
 /// What was to be delivered could not be: the sender writes to nobody.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use notnets_memory::region::RegionOffset;
+
 use super::letter::Letter;
-use super::memory::News;
 use super::state::{Answer, State, Waiting};
 use super::{Arrival, OnArrival};
 use crate::link::packet::{Packet, Refusal};
+use crate::link::segments::{PeerLocation, SegmentEvent};
 use crate::name::Name;
 use crate::pod::packet::{FromProcess, ToProcess};
 use crate::pod::table::Address;
@@ -17,7 +19,7 @@ pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnA
         ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),
         ToProcess::NoExtent { more: false } => state.full = true,
-        ToProcess::NoExtent { more: true } => state.tell_of_memory(News::Full),
+        ToProcess::NoExtent { more: true } => state.tell_of_memory(false),
         ToProcess::Serving(name) => {
             state.serving.insert(name, None);
         }
@@ -43,7 +45,7 @@ fn grant(state: &mut State, extent: u32) {
         Ok(part) => {
             state.pool.add(part);
             state.granted += 1;
-            state.tell_of_memory(News::Granted);
+            state.tell_of_memory(true);
         }
         Err(_) => state.full = true,
     }
@@ -77,10 +79,14 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<On
         },
         Letter::Close { to } => state.closed_there(from, to),
         Letter::Offer { to, segment, place, blocks } => {
-            state.tell(from, to, News::Offer { segment, place, blocks });
+            let location = PeerLocation::Offset(RegionOffset(place));
+            state.tell(from, to, SegmentEvent::Offered { segment, blocks, location });
         }
-        Letter::Accept { to, segment, place } => state.tell(from, to, News::Accept { segment, place }),
-        Letter::Decline { to, segment } => state.tell(from, to, News::Decline { segment }),
+        Letter::Accept { to, segment, place } => {
+            let location = PeerLocation::Offset(RegionOffset(place));
+            state.tell(from, to, SegmentEvent::Accepted { segment, location });
+        }
+        Letter::Decline { to, segment } => state.tell(from, to, SegmentEvent::Declined { segment }),
     }
     None
 }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::PodError;
-use super::watcher::timespec;
+use crate::clock::timespec;
 use crate::link::rendezvous::Directory;
 use crate::name::Name;
 use crate::pod::daemon::socket_path;

@@ -13,13 +13,15 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::letter::{Letter, seals};
+use super::segments::PodSegments;
 use super::state::{Answer, Link, Waiting};
-use super::{Arrival, LinkMemory, Member, PodError};
+use super::{Arrival, Member, PodError};
 use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
 use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
 use crate::name::Name;
 use crate::pod::packet::FromProcess;
 use crate::pod::table::{Address, Control, ProcessEntry};
+use crate::random;
 
 /// Blocks of the first segment of a link between hosts.
 const SMALL: u32 = 64;
@@ -65,7 +67,7 @@ impl Member {
         user_agent: &str,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let (own, nonce) = (self.segment(config.geometry, deadline)?, nonce());
+        let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
         let link = self.expect(to);
         let hello = Packet::Hello(Hello {
             versions: VERSIONS,
@@ -152,7 +154,7 @@ impl Member {
         if version < hello.versions.0.max(VERSIONS.0) {
             return Err(PodError::Unexpected);
         }
-        let (own, nonce) = (self.segment(config.geometry, deadline)?, nonce());
+        let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
         let own_place = own.range().start().0;
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
@@ -198,7 +200,7 @@ impl Member {
         };
         let begun = Link::new(peer.address, peer.link, end, watch, lease);
         let inbox = Arc::clone(&begun.inbox);
-        let memory = LinkMemory::new(self.clone(), link, (peer.address, peer.link), inbox);
+        let source = PodSegments::new(self.clone(), link, (peer.address, peer.link), inbox);
         self.begin(link, begun);
         Ok(Established {
             socket: socket.into(),
@@ -206,8 +208,8 @@ impl Member {
             lanes,
             peer_limits,
             peer: identity,
-            member: Some(self.clone()),
-            memory: Some(memory),
+            keep_alive: Some(self.keep_alive()),
+            source: Box::new(source),
         })
     }
 
@@ -307,9 +309,4 @@ pub fn share(deadline: Instant, after: usize) -> Instant {
 fn terms(version: u16, config: Config) -> Terms {
     let Config { limits, geometry } = config;
     Terms { version, features: 0, incarnation: incarnation(), limits, geometry }
-}
-
-fn nonce() -> u64 {
-    let random = crate::link::handshake::random();
-    u64::from_le_bytes(random[..8].try_into().expect("8 bytes"))
 }

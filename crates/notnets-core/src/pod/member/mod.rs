@@ -11,7 +11,7 @@
 //! | `links.rs` | dialling and answering |
 //! | `here.rs` | processes of the own host, which are not reached through the region |
 //! | `letter.rs` | what two processes write to each other to make a link and to give it memory |
-//! | `memory.rs` | further memory for a link |
+//! | `segments.rs` | further segments of a link |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs` | the thread |
 //! | `heard.rs` | what the agent and other processes say |
@@ -23,7 +23,7 @@ mod here;
 mod join;
 mod letter;
 mod links;
-pub(crate) mod memory;
+mod segments;
 mod state;
 mod watcher;
 
@@ -35,6 +35,7 @@ use notnets_memory::region::Region;
 
 use super::packet::FromProcess;
 use super::table::Address;
+use crate::link::KeepAlive;
 use crate::link::packet::Hello;
 use crate::link::rendezvous::Directory;
 use crate::name::Name;
@@ -43,8 +44,6 @@ use state::{Shared, State};
 pub use error::PodError;
 pub use join::region_of;
 pub use links::{between_hosts, share};
-pub use memory::LinkMemory;
-pub use watcher::WAKE_LATENCY;
 
 /// What servers give the agent to take a name, or to grant memory.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,6 +103,11 @@ impl Member {
     /// The same, without keeping the process in the pod.
     pub fn downgrade(&self) -> WeakMember {
         WeakMember(Arc::downgrade(&self.0))
+    }
+
+    /// What keeps the process in the pod for as long as somebody holds it.
+    pub fn keep_alive(&self) -> KeepAlive {
+        Arc::clone(&self.0) as KeepAlive
     }
 
     /// The region that it shares with others.

@@ -10,9 +10,10 @@ use notnets_memory::region::pool::{Lease, Pool};
 use notnets_memory::remote_lanes::LaneMonitor;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
-use super::memory::{Inbox, News};
+use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::link::packet::Packet;
+use crate::link::segments::SegmentEvent;
 use crate::name::Name;
 use crate::pod::packet::FromProcess;
 use crate::pod::table::{Address, Life};
@@ -147,9 +148,9 @@ impl Link {
     }
 
     /// Tells its user something. Returns false when that does not read.
-    fn tell(&self, news: News) -> bool {
+    fn tell(&self, event: SegmentEvent) -> bool {
         let Some((end, _)) = &self.open else { return true };
-        let fits = self.inbox.push(news);
+        let fits = self.inbox.push(event);
         ring(end);
         fits
     }
@@ -267,18 +268,18 @@ impl State {
     }
 
     /// The peer says something about memory of a link.
-    pub(super) fn tell(&mut self, from: Address, link: u32, news: News) {
+    pub(super) fn tell(&mut self, from: Address, link: u32, event: SegmentEvent) {
         let told = self.links.get(&link).filter(|told| told.peer == from);
-        if told.is_some_and(|told| !told.tell(news)) {
+        if told.is_some_and(|told| !told.tell(event)) {
             self.hang_up(link);
         }
     }
 
-    /// The agent has answered somebody who wanted memory for a link, or its answer is lost.
-    pub(super) fn tell_of_memory(&mut self, news: News) {
+    /// Tells links that want memory to ask for it again, if it may be `granted` now, or that there is none.
+    pub(super) fn tell_of_memory(&mut self, granted: bool) {
         for link in self.links.values_mut().filter(|link| link.wants_memory) {
             link.wants_memory = false;
-            link.tell(news);
+            link.tell(if granted { SegmentEvent::Granted } else { SegmentEvent::Exhausted });
         }
     }
 

@@ -17,22 +17,20 @@ use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
 use rustix::event::epoll::{self, CreateFlags};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::heard::on_packet;
 use super::join::{Failed, Joined, join};
 use super::letter::Letter;
-use super::memory::News;
 use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
+use crate::clock::timespec;
 use crate::name::Name;
 use crate::pod::packet::{FromProcess, ToProcess};
 use crate::pod::table::{Address, Life};
 use crate::pod::wire::{self, Came};
+use crate::random;
 
-/// A parked side is looked at so often at least, so that a message waits for so long at most: unless the
-/// host's agent or the process itself says otherwise.
-pub const WAKE_LATENCY: Duration = Duration::from_micros(500);
 /// After something came, lanes are looked at without pause for so long.
 const SPIN: Duration = Duration::from_micros(20);
 /// The first sleep after that; each next one is a quarter longer.
@@ -55,11 +53,7 @@ const TIMER_SLACK: u64 = 5000;
 
 /// Joins the pod, and starts the thread.
 pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Shared>, PodError> {
-    let token = {
-        let random = crate::link::handshake::random();
-        let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("8 bytes"));
-        [word(0), word(8)]
-    };
+    let token = random::words();
     let joined = loop {
         match join(path, token, None, deadline) {
             Ok(joined) => break joined,
@@ -264,7 +258,7 @@ impl Watcher {
         state.agent_gone = false;
         // Who waits for memory asks again: the answer may have been lost.
         state.granted += 1;
-        state.tell_of_memory(News::Granted);
+        state.tell_of_memory(true);
         let mut first = Vec::new();
         if (state.life, state.address) == (life, address) {
             let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
@@ -352,8 +346,4 @@ fn tidy(state: &mut State, closings: &OwnedFd) {
         let body = Letter::Close { to: peer_link }.encode();
         state.to_agent.push_back(FromProcess::Send { to: peer, body });
     }
-}
-
-pub(super) fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
 }

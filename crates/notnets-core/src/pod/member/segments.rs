@@ -1,0 +1,156 @@
+//! Further segments of a link between hosts: parts of the region, which are offered by their place in it.
+//!
+//! A segment is a block of an extent that the owner's agent granted. The user of a link must not wait, so nothing
+//! here does. Memory that the process has is given at once; else the agent is asked, and the link is rung when
+//! there is an answer. What the peer writes about segments lies in the link's [`Inbox`] until its user reads it,
+//! when it is rung.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use notnets_memory::lane::Blocks;
+use notnets_memory::region::RegionRange;
+use notnets_memory::region::pool::{Lease, OwnBlock, Pool};
+use notnets_memory::{OwnMemory, PAGE, PeerMemory};
+
+use super::letter::Letter;
+use super::{Member, lock};
+use crate::link::packet::Packet;
+use crate::link::segments::{NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation};
+use crate::pod::packet::FromProcess;
+use crate::pod::table::Address;
+
+/// A peer that says more than this, while none of it is read, floods us.
+const MAX_EVENTS: usize = 64;
+
+/// Events that wait for a link's user.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    events: Mutex<VecDeque<SegmentEvent>>,
+    any: AtomicBool,
+}
+
+impl Inbox {
+    /// Puts one there. Returns `false` when there are too many.
+    pub(super) fn push(&self, event: SegmentEvent) -> bool {
+        let mut all = lock(&self.events);
+        all.push_back(event);
+        self.any.store(true, Ordering::Release);
+        all.len() <= MAX_EVENTS
+    }
+
+    fn take(&self) -> VecDeque<SegmentEvent> {
+        // Whatever rings us has put its events there before.
+        if self.any.swap(false, Ordering::Acquire) {
+            std::mem::take(&mut *lock(&self.events))
+        } else {
+            VecDeque::new()
+        }
+    }
+}
+
+/// The source of segments of one link between hosts.
+#[derive(Debug)]
+pub(super) struct PodSegments {
+    member: Member,
+    link: u32,
+    peer: (Address, u32),
+    inbox: Arc<Inbox>,
+    /// Taken from the inbox, and not yet from here.
+    events: VecDeque<SegmentEvent>,
+    /// Of the segment that was offered last, in case that it is declined.
+    offered: Option<(u32, Arc<Lease>)>,
+}
+
+impl PodSegments {
+    pub(super) fn new(member: Member, link: u32, peer: (Address, u32), inbox: Arc<Inbox>) -> Self {
+        Self { member, link, peer, inbox, events: VecDeque::new(), offered: None }
+    }
+
+    /// As many of these blocks as an extent has room for.
+    fn fit(&self, blocks: Blocks) -> Blocks {
+        let most = self.member.region().layout().extent_bytes() / blocks.bytes as usize;
+        Blocks { count: blocks.count.min(u32::try_from(most).unwrap_or(u32::MAX)), ..blocks }
+    }
+
+    /// Memory of this process that the peer may read until the link ends. If there is none, the agent is asked.
+    fn allocate(&self, bytes: usize) -> Result<OwnBlock, NoMemory> {
+        let mut state = self.member.state();
+        let block = Pool::allocate(&state.pool, bytes);
+        let Some(link) = state.links.get_mut(&self.link) else { return Err(NoMemory::Pending) };
+        if let Some(block) = block {
+            link.keep(block.lease());
+            return Ok(block);
+        }
+        link.wants_memory = true;
+        drop(state);
+        self.member.say(FromProcess::Grant { more: true });
+        Err(NoMemory::Pending)
+    }
+
+    fn write(&self, letter: Letter) {
+        self.member.say(FromProcess::Send { to: self.peer.0, body: letter.encode() });
+    }
+}
+
+impl SegmentSource for PodSegments {
+    fn offer(
+        &mut self,
+        segment: u32,
+        blocks: Blocks,
+        _outbox: &mut Outbox,
+    ) -> Result<(Blocks, OwnMemory), NoMemory> {
+        let blocks = self.fit(blocks);
+        let mut own = self.allocate(blocks.segment_bytes())?;
+        let place = own.range().start().0;
+        self.write(Letter::Offer { to: self.peer.1, segment, place, blocks });
+        self.offered = Some((segment, own.lease()));
+        Ok((blocks, own.carve(blocks.total())))
+    }
+
+    fn withdraw(&mut self, segment: u32) {
+        let Some((_, lease)) = self.offered.take_if(|(offered, _)| *offered == segment) else { return };
+        if let Some(link) = self.member.state().links.get_mut(&self.link) {
+            link.keep_no_more(&lease);
+        }
+    }
+
+    fn map(&self, location: PeerLocation, bytes: usize) -> Result<Option<PeerMemory>, SegmentViolation> {
+        let PeerLocation::Offset(offset) = location else { return Err(SegmentViolation::Location) };
+        let range = RegionRange::new(offset, bytes).filter(|_| offset.is_aligned(PAGE));
+        let region = self.member.region();
+        let host = self.peer.0.host.into();
+        let range = range.filter(|range| region.layout().is_in_extents(host, *range));
+        range.and_then(|range| region.peer(range)).map(Some).ok_or(SegmentViolation::Location)
+    }
+
+    fn accept(&mut self, segment: u32, bytes: usize, _outbox: &mut Outbox) -> Result<OwnMemory, NoMemory> {
+        let mut table = self.allocate(bytes)?;
+        table.zero();
+        let place = table.range().start().0;
+        self.write(Letter::Accept { to: self.peer.1, segment, place });
+        Ok(table.carve(bytes))
+    }
+
+    fn decline(&mut self, segment: u32, _outbox: &mut Outbox) {
+        self.write(Letter::Decline { to: self.peer.1, segment });
+    }
+
+    fn read(
+        &mut self,
+        _packet: Packet,
+        _descriptor: Option<OwnedFd>,
+    ) -> Result<SegmentEvent, SegmentViolation> {
+        // Nothing but doorbells comes there, from the watcher.
+        Err(SegmentViolation::Unexpected)
+    }
+
+    fn poll(&mut self) -> Option<SegmentEvent> {
+        if self.events.is_empty() {
+            self.events = self.inbox.take();
+        }
+        self.events.pop_front()
+    }
+}
