@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use notnets_cli_common::duration;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::pod::daemon::Daemon;
 use notnets_memory::region::Region;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::duration;
 use crate::failure::Failure;
 
 /// What the user gave.

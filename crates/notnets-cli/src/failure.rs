@@ -38,6 +38,7 @@ impl fmt::Display for Failure {
     }
 }
 
+#[cfg(feature = "bench")]
 impl From<Box<dyn std::error::Error + Send + Sync>> for Failure {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         Self::new(error.to_string())

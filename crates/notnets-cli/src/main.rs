@@ -2,21 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod agent;
-mod agent_thread;
-mod bench;
 mod bridge;
 mod call;
-mod child;
-mod coherence;
-mod demo;
 mod doctor;
-mod duration;
 mod failure;
 mod http2;
 mod ls;
-mod machine;
-mod number;
-mod plot;
 mod proxy;
 mod region;
 mod target;
@@ -41,24 +32,8 @@ struct Arguments {
 enum Command {
     /// Be a host of a pod: keep its heartbeat, its names and its memory
     Agent(agent::Args),
-    /// Measure what calls cost, beside tonic's HTTP/2 and the floor
-    Bench(bench::Args),
-    /// One of the benchmark's servers
-    #[command(hide = true)]
-    BenchServer,
-    /// One of the benchmark's clients
-    #[command(hide = true)]
-    BenchClient,
     /// Call a method of a running service, with JSON for its messages
     Call(call::Args),
-    /// Run a small web shop over TCP, Unix sockets and NotNets, and compare
-    Demo(demo::Args),
-    /// One of the demo's services
-    #[command(hide = true)]
-    DemoService(demo::ServiceArgs),
-    /// The demo's customers
-    #[command(hide = true)]
-    DemoCustomers(demo::ProcessArgs),
     /// Find out whether memory can carry a pod, and what to do if not
     Doctor(doctor::Args),
     /// List the names served on this host
@@ -67,26 +42,25 @@ enum Command {
     Proxy(proxy::Args),
     /// Make the memory that the hosts of a pod share, and look at it
     Region(region::Args),
+    #[cfg(feature = "bench")]
+    #[command(flatten)]
+    Bench(notnets_bench::Command),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
-    // The processes of benchmark and demo choose their own runtimes.
     let result = match arguments.command {
-        Command::Bench(args) => bench::run(args).map_err(Failure::from),
-        Command::BenchServer => bench::server().map_err(Failure::from),
-        Command::BenchClient => bench::client().map_err(Failure::from),
-        Command::Demo(args) => demo::run(&args).map_err(Failure::from),
-        Command::DemoService(args) => demo::service(args).map_err(Failure::from),
-        Command::DemoCustomers(args) => demo::customers(args).map_err(Failure::from),
         Command::Agent(args) => run(agent::run(args)),
         Command::Doctor(args) => doctor::run(&args),
         Command::Call(args) => run(call::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
         Command::Region(args) => region::run(args),
+        // Its processes choose their own runtimes.
+        #[cfg(feature = "bench")]
+        Command::Bench(command) => command.run().map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

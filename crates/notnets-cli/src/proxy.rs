@@ -4,10 +4,10 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use notnets_cli_common::duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::bridge::Bridge;
-use crate::duration;
 use crate::failure::Failure;
 use crate::target::{self, Target, Upstream};
 

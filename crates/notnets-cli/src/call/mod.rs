@@ -16,6 +16,7 @@ use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
+use notnets_cli_common::duration;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
@@ -24,7 +25,6 @@ use tonic::{Code, Request, Status, Streaming};
 use self::codec::DynamicCodec;
 use self::input::Input;
 use self::reflection::Reflection;
-use crate::duration;
 use crate::failure::Failure;
 use crate::target::{Target, Upstream};
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use notnets_cli_common::agent_thread::AgentThread;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
 use notnets_core::pod::daemon::DaemonError;
@@ -11,7 +12,6 @@ use notnets_memory::region::Region;
 use tempfile::TempDir;
 
 use super::finding::Finding;
-use crate::agent_thread::AgentThread;
 
 /// A place in the pod.
 pub struct Host {

@@ -1,12 +1,12 @@
 //! What a region says of itself, and who is there.
 
+use notnets_cli_common::number::bytes;
 use notnets_core::pod::survey::{Presence, survey};
 use notnets_memory::Coherence;
 use notnets_memory::coherence::instructions;
 use notnets_memory::region::Region;
 
 use super::finding::{Finding, Findings};
-use crate::number::bytes;
 
 /// Looks at it. Takes three heartbeats.
 pub fn examine(region: &Region, findings: &mut Findings) {

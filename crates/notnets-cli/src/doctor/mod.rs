@@ -24,11 +24,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use notnets_cli_common::duration;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 
 use self::finding::{Finding, Findings};
-use crate::duration;
 use crate::failure::Failure;
 
 /// What the user gave.

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use notnets_cli_common::number::bytes;
 use notnets_memory::region::file::{Kind, RegionFile};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, major, minor, statfs, statx};
 
 use super::finding::{Finding, Findings};
-use crate::number::bytes;
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const HUGE: u64 = 2 << 20;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use notnets_cli_common::number::median;
 use notnets_core::name::Name;
 use notnets_core::pod::meeting::{Meeting, look_again};
 use notnets_core::pod::member::PodError;
@@ -10,7 +11,6 @@ use notnets_memory::{Coherence, OwnMemory, PAGE, Part, PeerMemory, ReadMemory, W
 
 use super::finding::{Figures, Finding};
 use super::host::Host;
-use crate::number::median;
 
 /// Doctors meet at this name.
 const NAME: &str = "notnets-doctor";

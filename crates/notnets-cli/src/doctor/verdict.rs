@@ -1,10 +1,10 @@
 //! What follows from what two hosts tried.
 
+use notnets_cli_common::number::number;
 use notnets_memory::Coherence;
 
 use super::finding::{Figures, Finding, Findings};
 use super::trial::{Outcome, Tried};
-use crate::number::number;
 
 /// Says what was found, and what to do.
 pub fn judge(outcome: &Outcome, findings: &mut Findings) {

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use notnets_cli_common::coherence::Coherence;
 use notnets_core::name::Name;
 use notnets_core::pod::survey::{Presence, survey};
 use notnets_memory::region::Region;
@@ -11,7 +12,6 @@ use notnets_memory::region::format::{Plan, Present, format, look};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{report, sentence};
-use crate::coherence::Coherence;
 use crate::failure::Failure;
 
 /// What the user gave.
@@ -140,7 +140,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 fn milliseconds(text: &str) -> Result<u32, String> {
-    let duration = crate::duration::parse(text)?;
+    let duration = notnets_cli_common::duration::parse(text)?;
     u32::try_from(duration.as_millis()).map_err(|_| "longer than 49 days".to_owned())
 }
 

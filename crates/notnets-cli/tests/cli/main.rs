@@ -2,6 +2,7 @@
 
 mod agent;
 mod call;
+#[cfg(feature = "bench")]
 mod demo_pod;
 mod doctor;
 #[allow(dead_code)]

@@ -1,0 +1,12 @@
+//! Generates the clients and servers of the demo shop and of the benchmark.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let services =
+        ["storefront", "catalogue", "pricing", "inventory", "reviews", "orders", "payments", "fraud"];
+    let mut protos: Vec<String> =
+        services.iter().map(|service| format!("proto/shop/{service}.proto")).collect();
+    protos.push("proto/bench.proto".to_owned());
+    // Otherwise the benchmark would also measure the clone of each call's payload.
+    let settings = notnets_build::tonic_prost_build::configure().bytes(".notnets.bench");
+    notnets_build::compile_with(settings, &protos, &["proto/shop", "proto"])
+}

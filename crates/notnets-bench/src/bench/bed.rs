@@ -1,0 +1,268 @@
+//! The processes of a case: servers, clients, and one more that holds idle connections.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::case::{Case, Transport, Work};
+use super::control::{Answer, Ask, Connect, Load, Serve};
+use super::figures::{Figures, Spent};
+use super::pod::{Hosts, Place};
+use super::process::{PATIENCE, Process};
+use super::recorder::Sample;
+use super::usage::{self, Switches};
+use crate::Result;
+
+/// All clients are told to begin so long after the first is told, and some more for each of them.
+const HEAD_START: Duration = Duration::from_millis(3);
+const HEAD_START_EACH: Duration = Duration::from_micros(200);
+
+/// Servers of a chain, and servers that a fan-out asks.
+const CHAIN: usize = 3;
+const FAN_OUT: usize = 8;
+
+/// A case that can be measured again and again. Between, its processes do nothing.
+pub struct Bed {
+    case: Case,
+    /// Those first that others ask.
+    servers: Vec<Process>,
+    clients: Vec<Process>,
+    /// Has the idle connections.
+    holder: Option<Process>,
+    address: String,
+    /// In a pod: the two that the processes are on.
+    hosts: Option<Hosts>,
+    // Dropped last, when the processes are gone.
+    directory: TempDir,
+}
+
+impl Bed {
+    /// Starts servers and clients, and connects them.
+    ///
+    /// # Errors
+    /// When the case is impossible, or a process can't do what it is told.
+    pub async fn open(case: &Case) -> Result<Self> {
+        let mut bed = Self::without_idle(case).await?;
+        if case.links > 0 {
+            bed.hold(case.links).await?;
+        }
+        Ok(bed)
+    }
+
+    /// The same without idle connections, for which there is room: as many as the case has may be made by `hold`.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub async fn without_idle(case: &Case) -> Result<Self> {
+        case.check()?;
+        let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
+        let hosts = case.pod.as_ref().map(|pod| Hosts::open(case, pod, directory.path())).transpose()?;
+        let mut bed = Self {
+            case: case.clone(),
+            servers: Vec::new(),
+            clients: Vec::new(),
+            holder: None,
+            address: String::new(),
+            hosts,
+            directory,
+        };
+        bed.start_servers().await?;
+        for nth in 0..case.clients as usize {
+            let client = bed.start_client(bed.core(nth + 1)).await?;
+            bed.clients.push(client);
+        }
+        Ok(bed)
+    }
+
+    async fn start_servers(&mut self) -> Result {
+        match self.case.work {
+            // Nobody is there.
+            _ if self.case.transport == Transport::Null => {}
+            Work::Chain => {
+                let mut upstream = Vec::new();
+                for nth in 0..CHAIN {
+                    upstream = vec![self.start_server(nth, upstream).await?];
+                }
+                self.address = upstream.concat();
+            }
+            Work::FanOut => {
+                let mut upstream = Vec::new();
+                for nth in 0..FAN_OUT {
+                    upstream.push(self.start_server(nth, Vec::new()).await?);
+                }
+                self.address = self.start_server(FAN_OUT, upstream).await?;
+            }
+            _ => self.address = self.start_server(0, Vec::new()).await?,
+        }
+        Ok(())
+    }
+
+    async fn start_server(&mut self, nth: usize, upstream: Vec<String>) -> Result<String> {
+        let Case { transport, api, work, wait, workers, .. } = self.case;
+        let wait = wait.unwrap_or_default();
+        let hop = match work {
+            Work::Chain => CHAIN - nth,
+            Work::FanOut if nth < FAN_OUT => 2,
+            _ => 1,
+        };
+        let (place, name, core) = (self.place(hop), self.name(nth), self.core(nth));
+        let directory = self.directory.path().to_owned();
+        let order = Serve {
+            transport,
+            api,
+            work,
+            place,
+            wait,
+            workers,
+            core,
+            directory,
+            name,
+            upstream,
+            spoil: false,
+        };
+        let mut server = Process::start("bench-server")?;
+        let address = server.be(&Ask::Serve(order)).await?;
+        self.servers.push(server);
+        Ok(address)
+    }
+
+    async fn start_client(&self, core: Option<usize>) -> Result<Process> {
+        let Case { transport, api, wait, workers, connections, .. } = self.case;
+        let (wait, place) = (wait.unwrap_or_default(), self.place(0));
+        let (directory, address) = (self.directory.path().to_owned(), self.address.clone());
+        let order = Connect { transport, api, place, wait, workers, core, directory, address, connections };
+        let mut client = Process::start("bench-client")?;
+        client.be(&Ask::Connect(order)).await?;
+        Ok(client)
+    }
+
+    /// Where in its pod a process is that calls pass on that hop.
+    fn place(&self, hop: usize) -> Option<Place> {
+        self.hosts.as_ref().map(|hosts| hosts.place(hop))
+    }
+
+    /// The name of the nth server. All cases over a given region are in one pod, so there it is the case's own.
+    fn name(&self, nth: usize) -> String {
+        let case = self.directory.path().file_name().filter(|_| self.hosts.is_some());
+        format!("{}-{nth}", case.map_or("server".into(), |name| name.to_string_lossy()))
+    }
+
+    /// The core of the nth process, if they are pinned.
+    fn core(&self, nth: usize) -> Option<usize> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        self.case.pinned.then_some(nth % cores)
+    }
+
+    /// Makes a process that holds so many more idle connections.
+    ///
+    /// # Errors
+    /// When they can't be made.
+    pub async fn hold(&mut self, links: u32) -> Result {
+        if self.holder.is_none() {
+            self.holder = Some(self.start_client(None).await?);
+        }
+        let holder = self.holder.as_mut().ok_or("just made")?;
+        holder.be(&Ask::Links(links)).await?;
+        Ok(())
+    }
+
+    /// The server's process id.
+    pub fn server(&self) -> u32 {
+        self.servers[0].pid
+    }
+
+    /// That of the process that holds idle connections, if there is one.
+    pub fn holder(&self) -> Option<u32> {
+        self.holder.as_ref().map(|holder| holder.pid)
+    }
+
+    /// Makes calls for so many seconds.
+    ///
+    /// # Errors
+    /// When a call fails, or its reply is wrong.
+    pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
+        let (cpu, switches, busy) = (self.servers_cpu().await?, self.switches(), usage::host_busy());
+        let (to_server, to_client) = self.lines().await?;
+        let samples = self.load(seconds, seed).await?;
+        let lines = self.lines().await?;
+        let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
+        let spent = Spent {
+            servers_cpu: self.servers_cpu().await? - cpu,
+            switches: Switches {
+                voluntary: switched.voluntary.saturating_sub(switches.voluntary),
+                involuntary: switched.involuntary.saturating_sub(switches.involuntary),
+            },
+            host_busy,
+            lines: (lines.0 - to_server, lines.1 - to_client),
+        };
+        Ok(Figures::new(&samples, &spent))
+    }
+
+    async fn load(&mut self, seconds: f64, seed: u64) -> Result<Vec<Sample>> {
+        let Case { work, size, outstanding, rate, clients, .. } = self.case;
+        let head_start = HEAD_START + HEAD_START_EACH * clients;
+        let start = usage::now() + head_start.as_nanos() as u64;
+        let rate = rate.map(|rate| rate / f64::from(clients));
+        for (nth, client) in self.clients.iter_mut().enumerate() {
+            let seed = seed << 16 | nth as u64;
+            client.tell(&Ask::Load(Load { work, size, outstanding, rate, start, seconds, seed })).await?;
+        }
+        let patience = PATIENCE + Duration::from_secs_f64(seconds);
+        let mut samples = Vec::new();
+        for client in &mut self.clients {
+            match client.answer(patience).await? {
+                Answer::Loaded(sample) => samples.push(sample),
+                other => return Err(format!("a client answered {other:?}").into()),
+            }
+        }
+        Ok(samples)
+    }
+
+    async fn servers_cpu(&mut self) -> Result<u64> {
+        let mut nanos = 0;
+        for server in &mut self.servers {
+            nanos += server.cpu_time().await?;
+        }
+        Ok(nanos)
+    }
+
+    /// Lines that servers and clients have fetched from the other host. 0 within one host.
+    async fn lines(&mut self) -> Result<(u64, u64)> {
+        let mut lines = (0, 0);
+        if self.hosts.is_some() {
+            for server in &mut self.servers {
+                lines.0 += server.lines().await?;
+            }
+            for client in &mut self.clients {
+                lines.1 += client.lines().await?;
+            }
+        }
+        Ok(lines)
+    }
+
+    fn switches(&self) -> Switches {
+        let mut all = Switches::default();
+        for process in self.servers.iter().chain(&self.clients) {
+            let theirs = usage::switches(process.pid);
+            all.voluntary += theirs.voluntary;
+            all.involuntary += theirs.involuntary;
+        }
+        all
+    }
+
+    /// Ends all processes and waits until they are gone.
+    ///
+    /// # Errors
+    /// When one does not end as it should.
+    pub async fn close(self) -> Result {
+        // Those that ask go before those that they ask.
+        let askers = self.clients.into_iter().chain(self.holder);
+        let mut processes: Vec<_> = askers.chain(self.servers.into_iter().rev()).collect();
+        processes.iter_mut().for_each(Process::tell_to_end);
+        for process in processes {
+            process.end().await?;
+        }
+        Ok(())
+    }
+}

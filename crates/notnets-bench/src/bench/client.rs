@@ -1,0 +1,110 @@
+//! `notnets bench-client`: a process that makes calls.
+
+use super::case::{Api, Transport, Work};
+use super::channel::Channel;
+use super::control::{Answer, Ask, Connect, Load, answer, first, listen};
+use super::load;
+use super::load::lives;
+use super::load::null::Null;
+use super::load::streams::{Chat, Download, Upload};
+use super::load::unary::Unary;
+use super::proto::bench_client::BenchClient;
+use super::recorder::Sample;
+use super::server::runtime;
+use super::service::MOST;
+use super::{core, floor, usage};
+use crate::Result;
+
+/// Makes calls as it is told, until its input ends.
+pub fn run() -> Result {
+    let order = match first() {
+        Some(Ask::Connect(order)) => order,
+        None => return Ok(()),
+        Some(other) => return Err(format!("a client is first told where to connect, not {other:?}").into()),
+    };
+    usage::allow_descriptors();
+    if let Some(core) = order.core {
+        usage::stay_on(core)?;
+    }
+    if let Some(place) = &order.place {
+        place.begin();
+    }
+    let done = match order.transport {
+        _ if order.api == Api::Core => core::call(&order),
+        Transport::Floor => floor::call(&order),
+        Transport::Null => runtime(order.workers)?.block_on(call_nobody(&order)),
+        Transport::NotNets => runtime(order.workers)?.block_on(call::<notnets::Channel>(&order)),
+        Transport::Tcp | Transport::Uds => {
+            runtime(order.workers)?.block_on(call::<tonic::transport::Channel>(&order))
+        }
+    };
+    if let Err(error) = &done {
+        answer(&Answer::Failed(error.to_string()));
+    }
+    done
+}
+
+/// Calls that are answered here: what the generator itself costs.
+async fn call_nobody(order: &Connect) -> Result {
+    let mut orders = listen(order.directory.clone());
+    answer(&Answer::Ready(String::new()));
+    while let Some(ask) = orders.recv().await {
+        let Ask::Load(load) = ask else { return Err(format!("can't do without a server: {ask:?}").into()) };
+        say(load::run(&load, order.workers, |_| Null).await);
+    }
+    Ok(())
+}
+
+async fn call<C: Channel>(order: &Connect) -> Result {
+    let mut orders = listen(order.directory.clone());
+    let mut clients = Vec::new();
+    for _ in 0..order.connections {
+        clients.push(client::<C>(order).await?);
+    }
+    answer(&Answer::Ready(String::new()));
+    let mut idle = Vec::new();
+    while let Some(ask) = orders.recv().await {
+        match ask {
+            Ask::Load(load) => say(make_calls(order, &load, &clients).await),
+            Ask::Links(count) => {
+                idle.reserve_exact(count as usize);
+                for _ in 0..count {
+                    let mut client = client::<C>(order).await?;
+                    lives::first_call(&mut client).await?;
+                    idle.push(client);
+                }
+                answer(&Answer::Ready(String::new()));
+            }
+            other => return Err(format!("a client can't {other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchClient<C>]) -> Result<Sample> {
+    let pick = |task: usize| clients[task % clients.len()].clone();
+    let workers = order.workers;
+    match load.work {
+        Work::Echo | Work::Ask | Work::Chain | Work::FanOut => {
+            load::run(load, workers, |task| Unary::new(pick(task), load, task)).await
+        }
+        Work::Upload => load::run(load, workers, |task| Upload::new(pick(task), load, task)).await,
+        Work::Download => load::run(load, workers, |task| Download::new(pick(task), load, task)).await,
+        Work::Chat => load::run(load, workers, |task| Chat::new(pick(task), load, task)).await,
+        Work::Connect => lives::connects(load, || client::<C>(order)).await,
+        Work::Cancel => lives::cancels(load, &clients[0]).await,
+        other => Err(format!("{other} is a floor").into()),
+    }
+}
+
+async fn client<C: Channel>(order: &Connect) -> Result<BenchClient<C>> {
+    let channel = C::connect(&order.address, order.names(), order.wait).await?;
+    Ok(BenchClient::new(channel).max_decoding_message_size(MOST))
+}
+
+fn say(sample: Result<Sample>) {
+    answer(&match sample {
+        Ok(sample) => Answer::Loaded(sample),
+        Err(error) => Answer::Failed(error.to_string()),
+    });
+}

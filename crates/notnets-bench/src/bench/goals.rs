@@ -1,0 +1,179 @@
+//! What NotNets sets out to reach, and whether a run did.
+
+use std::fmt::Write;
+
+use notnets_cli_common::number::{median, number};
+use serde::Serialize;
+
+/// Cores that others may keep busy before it has to be told.
+const DISTURBED: f64 = 0.1;
+
+/// Which side of a bound is the good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// The ratio has to be at least the bound.
+    AtLeast,
+    /// The ratio may be at most the bound.
+    AtMost,
+}
+
+/// One thing to reach.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Goal {
+    /// Its name.
+    pub goal: &'static str,
+    /// What is divided by what, or what is measured.
+    pub what: &'static str,
+    /// Which way is good.
+    pub better: Better,
+    /// What has to be reached.
+    pub reach: f64,
+    /// What would be better still.
+    pub stretch: Option<f64>,
+    /// The unit of what is no ratio.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub unit: &'static str,
+}
+
+/// A goal and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The goal.
+    #[serde(flatten)]
+    pub goal: Goal,
+    /// What was measured.
+    pub ratio: f64,
+    /// Whether the reach was met.
+    pub met: bool,
+    /// Whether the stretch was.
+    pub stretch_met: Option<bool>,
+    /// What the ratio was made of, and what has to be known of it.
+    pub from: String,
+    /// Cores that others kept busy meanwhile, where that was looked at.
+    pub disturbance: Option<f64>,
+}
+
+const fn at_least(goal: &'static str, what: &'static str, reach: f64, stretch: f64) -> Goal {
+    Goal { goal, what, better: Better::AtLeast, reach, stretch: Some(stretch), unit: "" }
+}
+
+const fn at_most(goal: &'static str, what: &'static str, reach: f64, stretch: f64) -> Goal {
+    Goal { goal, what, better: Better::AtMost, reach, stretch: Some(stretch), unit: "" }
+}
+
+pub const CORE: Goal = at_most("core", "core API, 32 B round trip ÷ cache line over and back", 3.0, 2.0);
+pub const P50: Goal = at_least("p50", "64 B, 1 open: tonic-UDS p50 ÷ ours", 12.0, 25.0);
+pub const P99: Goal = at_least("p99", "64 B, 1 open: tonic-UDS p99 ÷ ours", 6.0, 12.0);
+pub const THROUGHPUT: Goal = at_least("throughput", "64 B, 64 open: our calls/s ÷ tonic-UDS", 6.0, 10.0);
+pub const CPU: Goal = at_least("cpu", "64 B, 64 open: tonic-UDS CPU µs per call ÷ ours", 4.0, 6.0);
+pub const PARK: Goal = at_most("park", "Wait::Park, 64 B, 1 open: our p50 ÷ doorbell round trip", 1.25, 1.1);
+pub const CLIENTS: Goal =
+    at_least("clients", "26 clients, 1 open each: calls/s ÷ best client count", 0.8, 0.9);
+pub const CHAIN: Goal = at_least("chain", "3 hops, 1 KiB: tonic-UDS p50 ÷ ours", 3.0, 6.0);
+pub const OPEN_LOOP: Goal =
+    at_least("open-loop", "open loop, 20 % of tonic-UDS's best rate: its p99 ÷ ours, no more CPU", 2.0, 4.0);
+pub const IDLE_LINKS: Goal = at_most("idle-links", "p50 with 1000 idle links beside ÷ alone", 1.2, 1.05);
+pub const MEMORY: Goal =
+    Goal { unit: "KiB", ..at_most("memory", "memory of an idle link, both sides", 64.0, 24.0) };
+pub const IDLE_CPU: Goal = Goal {
+    stretch: None,
+    unit: "wake-ups",
+    ..at_most("idle-cpu", "idle server with 1000 links, 10 s", 0.0, 0.0)
+};
+pub const CONNECT: Goal =
+    Goal { unit: "ms", ..at_most("connect", "connect and first call, median", 1.0, 0.3) };
+pub const CANCEL: Goal =
+    Goal { stretch: None, unit: "ms", ..at_most("cancel", "cancel to handler dropped, p99", 1.0, 0.0) };
+
+impl Goal {
+    /// What came of it.
+    pub fn judge(self, ratio: f64, from: String) -> Verdict {
+        Verdict {
+            goal: self,
+            ratio,
+            met: self.better.holds(ratio, self.reach),
+            stretch_met: self.stretch.map(|stretch| self.better.holds(ratio, stretch)),
+            from,
+            disturbance: None,
+        }
+    }
+}
+
+impl Verdict {
+    /// Notes what disturbed the rows that it was made of.
+    pub fn disturbed_by(self, disturbance: f64) -> Self {
+        Self { disturbance: Some(disturbance), ..self }
+    }
+}
+
+impl Better {
+    fn holds(self, ratio: f64, bound: f64) -> bool {
+        match self {
+            Self::AtLeast => ratio >= bound,
+            Self::AtMost => ratio <= bound,
+        }
+    }
+
+    fn sign(self) -> char {
+        match self {
+            Self::AtLeast => '≥',
+            Self::AtMost => '≤',
+        }
+    }
+}
+
+/// A line for each verdict.
+pub fn render(verdicts: &[Verdict]) -> String {
+    let mut text = String::new();
+    for Verdict { goal, ratio, met, stretch_met, from, .. } in verdicts {
+        let (sign, unit) = (goal.better.sign(), goal.unit);
+        let ratio = number(*ratio);
+        let word = match (met, stretch_met) {
+            (_, Some(true)) => "met, and the stretch",
+            (true, _) => "met",
+            (false, _) => "not met",
+        };
+        let stretch = goal.stretch.map_or(String::new(), |stretch| format!(", stretch {sign} {stretch}"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<70} {ratio:>8} {unit:<9} {sign} {}{stretch}: {word}\n    {from}",
+            goal.what, goal.reach
+        );
+    }
+    let met = verdicts.iter().filter(|verdict| verdict.met).count();
+    let _ = writeln!(text, "{met} of {} met", verdicts.len());
+    let disturbances = verdicts.iter().filter_map(|verdict| verdict.disturbance);
+    let disturbance = median(disturbances.collect());
+    if disturbance > DISTURBED {
+        let _ = writeln!(
+            text,
+            "Other processes kept {disturbance:.1} cores busy meanwhile: measure again without them."
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_hold_on_their_side() {
+        let word = |verdict: Verdict| (verdict.met, verdict.stretch_met);
+        assert_eq!(word(P50.judge(11.9, String::new())), (false, Some(false)));
+        assert_eq!(word(P50.judge(12.0, String::new())), (true, Some(false)));
+        assert_eq!(word(PARK.judge(1.2, String::new())), (true, Some(false)));
+        assert_eq!(word(PARK.judge(1.0, String::new())), (true, Some(true)));
+        assert_eq!(word(IDLE_CPU.judge(1.0, String::new())), (false, None));
+    }
+
+    #[test]
+    fn verdicts_as_they_are_read_by_programs() {
+        let line = serde_json::to_value(P50.judge(30.0, "why".into())).unwrap();
+        assert_eq!(line["goal"], "p50");
+        assert_eq!((&line["ratio"], &line["reach"]), (&30.0.into(), &12.0.into()));
+        assert_eq!((&line["met"], &line["stretch_met"]), (&true.into(), &true.into()));
+    }
+}

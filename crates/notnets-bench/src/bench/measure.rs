@@ -1,0 +1,78 @@
+//! Rounds: each case in turn, so that what disturbs the machine disturbs all alike. A figure is the median of
+//! its rounds.
+
+use std::time::Duration;
+
+use super::bed::Bed;
+use super::case::{Case, Wait};
+use super::figures::{Figures, Row};
+use super::progress::Progress;
+use crate::Result;
+
+/// Part of a round's time that is run before it, uncounted.
+const WARM_UP: f64 = 0.15;
+/// Who spins goes on for a tenth of a second. Until it has stopped, the next case would have to share a core.
+const SPINS_ON: Duration = Duration::from_millis(120);
+
+/// How long and how often to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Seconds of one round of one case.
+    pub seconds: f64,
+    /// Rounds.
+    pub repeats: u32,
+}
+
+/// Measures cases in turns. All of their processes live meanwhile, but only one case's are at work. Between hosts idle
+/// processes poll now and then: there they live for a round only.
+///
+/// # Errors
+/// When a case can't be measured, or a reply was wrong: then no figure is worth anything.
+pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) -> Result<Vec<Row>> {
+    let mut beds = Vec::new();
+    for case in cases {
+        let bed = match case.pod {
+            None => Some(Bed::open(case).await.map_err(|error| told(case, error))?),
+            Some(_) => None,
+        };
+        beds.push((case, bed, Vec::new()));
+    }
+    for round in 0..effort.repeats {
+        for (case, bed, rounds) in &mut beds {
+            let measured = match bed {
+                Some(bed) => measure(bed, effort.seconds, round).await,
+                None => measure_anew(case, effort.seconds, round).await,
+            };
+            let figures = measured.map_err(|error| told(case, error))?;
+            if case.wait == Some(Wait::Spin) {
+                tokio::time::sleep(SPINS_ON).await;
+            }
+            progress.step(round, effort.repeats, case, &figures);
+            rounds.push(figures);
+        }
+    }
+    let mut rows = Vec::new();
+    for (case, bed, rounds) in beds {
+        rows.push(Row::new(case, &rounds));
+        if let Some(bed) = bed {
+            bed.close().await?;
+        }
+    }
+    Ok(rows)
+}
+
+async fn measure_anew(case: &Case, seconds: f64, round: u32) -> Result<Figures> {
+    let mut bed = Bed::open(case).await?;
+    let figures = measure(&mut bed, seconds, round).await?;
+    bed.close().await?;
+    Ok(figures)
+}
+
+async fn measure(bed: &mut Bed, seconds: f64, round: u32) -> Result<Figures> {
+    bed.measure(seconds * WARM_UP, u64::MAX >> 16).await?;
+    bed.measure(seconds, round.into()).await
+}
+
+fn told(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {
+    format!("{} over {}: {error}", case.work, case.way())
+}

@@ -1,0 +1,84 @@
+//! `notnets bench`: what calls cost, over NotNets, over tonic's HTTP/2, and at the floor.
+//!
+//! Clients and servers are processes of their own. The parent tells them by lines of JSON what to do
+//! ([`control`]), measures cases in turns ([`measure`]), and tells medians.
+//!
+//! From the outside in: a [`case`] says what is measured; a [`bed`] is its processes, each either a [`mod@server`] with
+//! the [`service`], or a [`mod@client`] whose [`load`] is the generator; [`floor`] is what the machine can do at all.
+//! Figures go into a [`table`] and a [`report`]; [`ratios`] compares them with the [`goals`], and [`matrix`] varies one
+//! factor at a time.
+
+mod bed;
+mod case;
+mod channel;
+mod client;
+mod control;
+mod core;
+mod factors;
+mod figures;
+mod floor;
+mod goals;
+mod links;
+mod load;
+mod matrix;
+mod measure;
+mod pod;
+mod process;
+mod progress;
+mod proto;
+mod ratios;
+mod recorder;
+mod report;
+mod run;
+mod server;
+mod service;
+mod sizes;
+mod table;
+mod usage;
+
+use clap::Subcommand;
+
+use crate::Result;
+pub use client::run as client;
+pub use server::run as server;
+
+/// Measure what calls cost.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// One case, over one or several transports in turns
+    Run(run::Args),
+    /// Each factor in turn around a base case, with a report of plots
+    Matrix(matrix::Args),
+    /// Whether the goals are reached: ratios to tonic's HTTP/2 and to the floor, in a few minutes
+    Ratios(ratios::Args),
+}
+
+/// Measures. A failed call or a wrong reply is an error.
+///
+/// Makes a runtime of its own: call it from outside of any.
+pub fn run(args: Args) -> Result {
+    usage::allow_descriptors();
+    server::runtime(0)?.block_on(async {
+        match args.what {
+            What::Run(args) => run::run(args).await,
+            What::Matrix(args) => matrix::run(args).await,
+            What::Ratios(args) => ratios::run(args).await,
+        }
+    })
+}
+
+/// A time to measure for.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if seconds > 0.0 && seconds <= 3600.0 {
+        Ok(seconds)
+    } else {
+        Err("must be more than 0, at most 3600".into())
+    }
+}

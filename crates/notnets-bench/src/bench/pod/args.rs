@@ -1,0 +1,72 @@
+//! How a user asks for a pod.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use notnets_cli_common::duration;
+
+use super::{Coherence, Given, Pod};
+use crate::Result;
+
+/// Between which hosts.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PodArgs {
+    /// Between two hosts of a pod that share a region, instead of within one host. All is set up for the run.
+    #[arg(long)]
+    pub pod: bool,
+
+    /// In a pod: over this region, formatted before with `notnets region format`, instead of a new one in memory.
+    #[arg(long, value_name = "FILE", requires = "pod")]
+    region: Option<PathBuf>,
+
+    /// Of that region: the hosts that clients and servers are on, both of them here. They must have no agents.
+    #[arg(long, value_name = "N,N", value_parser = hosts, default_value = "0,1", requires = "region")]
+    hosts: [u16; 2],
+
+    /// In a pod: who keeps the region coherent; several are measured in turns [default: hardware,software].
+    #[arg(long, value_delimiter = ',', requires = "pod", conflicts_with = "region")]
+    coherence: Vec<Coherence>,
+
+    /// In a pod: what fetching a line from the other host takes beyond what it takes here, a model of far memory:
+    /// 0ns, 115ns, 250ns, 400ns, 1us or others; several are measured in turns [default: 0ns, in a matrix these five].
+    #[arg(long, value_delimiter = ',', value_parser = duration::parse, requires = "pod")]
+    line_latency: Vec<Duration>,
+}
+
+impl PodArgs {
+    /// The pods that are asked for, in all combinations, those of the same latency together. None if calls are to stay within one host.
+    ///
+    /// # Errors
+    /// When the region can't be used.
+    pub fn pods(&self, latencies: &[u64]) -> Result<Vec<Pod>> {
+        let (given, coherences) = match &self.region {
+            _ if !self.pod => return Ok(Vec::new()),
+            Some(file) => {
+                let (given, coherence) = Given::begin(file, self.hosts)?;
+                (Some(given), vec![coherence])
+            }
+            None if self.coherence.is_empty() => (None, vec![Coherence::Hardware, Coherence::Software]),
+            None => (None, self.coherence.clone()),
+        };
+        let asked: Vec<_> = self.line_latency.iter().map(|latency| latency.as_nanos() as u64).collect();
+        let latencies = if asked.is_empty() { latencies } else { &asked };
+        let of = |line_ns: u64| {
+            let given = given.clone();
+            coherences.iter().map(move |coherence| Pod {
+                coherence: *coherence,
+                line_ns,
+                given: given.clone(),
+            })
+        };
+        Ok(latencies.iter().flat_map(|latency| of(*latency)).collect())
+    }
+}
+
+/// Two different numbers.
+fn hosts(text: &str) -> std::result::Result<[u16; 2], String> {
+    let numbers: Vec<u16> = text.split(',').filter_map(|number| number.parse().ok()).collect();
+    match *numbers {
+        [a, b] if a != b => Ok([a, b]),
+        _ => Err("two numbers of hosts are needed, as 0,1".to_owned()),
+    }
+}

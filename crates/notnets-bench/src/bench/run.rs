@@ -1,0 +1,136 @@
+//! `notnets bench run`: one case, as often as one likes.
+
+use super::case::{Api, Case, Transport, Wait, Work};
+use super::measure::{Effort, interleaved};
+use super::pod::{Pod, PodArgs};
+use super::progress::Progress;
+use super::sizes::Size;
+use super::table;
+use crate::Result;
+
+/// One case, over one or several transports in turns.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What carries the calls; several are measured in turns.
+    #[arg(long, value_delimiter = ',', default_value = "notnets")]
+    transport: Vec<Transport>,
+
+    /// What one call is.
+    #[arg(long, default_value = "echo")]
+    work: Work,
+
+    /// Bytes of the request (64, 16k, 1m), or a distribution: tiny, fleet, tail, bulk. Several are measured in turns.
+    #[arg(long, value_delimiter = ',', default_value = "64")]
+    payload: Vec<Size>,
+
+    #[command(flatten)]
+    pod: PodArgs,
+
+    /// The level at which the caller sits.
+    #[arg(long, default_value = "tonic")]
+    api: Api,
+
+    /// How NotNets waits; several are measured in turns.
+    #[arg(long, value_delimiter = ',', default_value = "adaptive")]
+    wait: Vec<Wait>,
+
+    /// Calls open at once in each client.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    outstanding: u32,
+
+    /// Client processes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+
+    /// Idle connections beside.
+    #[arg(long, default_value_t = 0)]
+    links: u32,
+
+    /// Connections of each client.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+
+    /// Workers of each process's runtime; 0 for tokio's current-thread runtime.
+    #[arg(long, default_value_t = 0)]
+    workers: usize,
+
+    /// Keep servers and clients on cores of their own.
+    #[arg(long)]
+    pinned: bool,
+
+    /// Begin so many calls per second, whatever comes back, and time them from when they were due.
+    #[arg(long)]
+    rate: Option<f64>,
+
+    /// Seconds of one round.
+    #[arg(long, default_value_t = 1.0, value_parser = super::seconds)]
+    seconds: f64,
+
+    /// Rounds; figures are their medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
+
+    /// Print a line of JSON for each case instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures the case.
+pub async fn run(args: Args) -> Result {
+    let progress = Progress::new();
+    let pods = args.pod.pods(&[0])?;
+    let cases = cases(&args, &pods);
+    if args.pod.pod && !args.transport.contains(&Transport::NotNets) {
+        return Err("only --transport notnets leads through a pod".into());
+    }
+    // Before anything is measured.
+    cases.iter().try_for_each(Case::check)?;
+    let effort = Effort { seconds: args.seconds, repeats: args.repeats };
+    let rows = interleaved(&cases, effort, &progress).await?;
+    progress.end();
+    if args.json {
+        for row in &rows {
+            println!("{}", serde_json::to_string(row)?);
+        }
+    } else {
+        print!("{}", table::render(&rows));
+    }
+    Ok(())
+}
+
+fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &size in &args.payload {
+        let case = Case {
+            size,
+            work: args.work,
+            api: args.api,
+            outstanding: args.outstanding,
+            clients: args.clients,
+            links: args.links,
+            connections: args.connections,
+            workers: args.workers,
+            pinned: args.pinned,
+            rate: args.rate,
+            ..Case::default()
+        };
+        for &transport in &args.transport {
+            match transport {
+                Transport::Floor => cases.push(Case::floor(args.work)),
+                Transport::NotNets => cases.extend(ways(args, pods, &case)),
+                other => cases.push(case.over(other)),
+            }
+        }
+    }
+    cases
+}
+
+/// The case over NotNets: within one host or in each of the pods, in each way to wait.
+fn ways(args: &Args, pods: &[Pod], case: &Case) -> Vec<Case> {
+    let places = if args.pod.pod { pods.iter().cloned().map(Some).collect() } else { vec![None] };
+    let of = |pod: &Option<Pod>| {
+        let of = |wait: &Wait| Case { wait: Some(*wait), pod: pod.clone(), ..case.clone() };
+        args.wait.iter().map(of).collect::<Vec<_>>()
+    };
+    places.iter().flat_map(of).collect()
+}

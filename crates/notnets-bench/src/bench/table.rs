@@ -1,0 +1,75 @@
+//! Rows as text for a terminal.
+
+use std::fmt::Write;
+
+use notnets_cli_common::number::number;
+
+use super::figures::Row;
+
+/// A line for each row.
+pub fn render(rows: &[Row]) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut text, rows);
+    text
+}
+
+fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
+    writeln!(
+        text,
+        "{:<8} {:<13} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
+        "case",
+        "over",
+        "wait",
+        "payload",
+        "open",
+        "clients",
+        "links",
+        "runtime",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "calls/s",
+        "CPU µs",
+        "client",
+        "server",
+        "wakes",
+        "preempt",
+        "others",
+        "lines"
+    )?;
+    for Row { of, figures, .. } in rows {
+        let wait = of.wait.map_or_else(|| "-".to_owned(), |wait| wait.to_string());
+        let over = of.way();
+        let [to_servers, to_clients] =
+            [figures.lines_to_servers_per_call, figures.lines_to_clients_per_call].map(number);
+        let lines = of.pod.as_ref().map_or_else(|| "-".to_owned(), |_| format!("{to_servers}+{to_clients}"));
+        let runtime = match (of.workers, of.pinned) {
+            (0, false) => format!("1 × {}", of.connections),
+            (0, true) => format!("1 × {} pin", of.connections),
+            (workers, false) => format!("{workers}w × {}", of.connections),
+            (workers, true) => format!("{workers}w × {} pin", of.connections),
+        };
+        writeln!(
+            text,
+            "{:<8} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
+            of.work,
+            of.size,
+            of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),
+            of.clients,
+            of.links,
+            number(figures.p50_us),
+            number(figures.p99_us),
+            number(figures.p999_us),
+            number(figures.calls_per_s),
+            number(figures.cpu_us_per_call),
+            number(figures.client_cpu_us_per_call),
+            number(figures.server_cpu_us_per_call),
+            number(figures.wake_ups_per_call),
+            number(figures.preemptions_per_call),
+            number(figures.disturbance),
+            lines,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `notnets demo`: a small web shop, the same over TCP, Unix sockets and NotNets.
+//!
+//! Eight services, each a process of its own, and a process of customers, who walk through the
+//! shop, time how long each journey takes, and check each reply's contents. The services are
+//! ordinary tonic services; only [`transport`] knows what carries their calls.
+//!
+//! From the outside in: [`measure`] runs the rounds, a [`shop`] is a set of processes that are
+//! told what to do through [`control`], which are [`services`] or customers, who put [`load`] on
+//! the shop by walking [`journeys`]; [`data`] says what each reply must be. What came of it goes
+//! into a [`table`] and a [`report`]. On the hosts of a [`pod`] there is one shop, and nothing to compare.
+
+mod checks;
+mod control;
+mod data;
+mod journeys;
+mod load;
+mod measure;
+mod pod;
+mod progress;
+mod proto;
+mod report;
+mod services;
+mod shop;
+mod table;
+mod transport;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use tokio::runtime;
+
+pub use control::{ProcessArgs, ServiceArgs, customers, service};
+
+use crate::Result;
+use crate::machine::Machine;
+use crate::plot::check_writable;
+use journeys::Journey;
+use measure::Outcome;
+use transport::Transport;
+
+/// Run a small web shop over TCP, Unix sockets and NotNets, and compare.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    part: Option<pod::Part>,
+
+    /// How long to measure each journey over each transport, in seconds, over all rounds.
+    #[arg(long, default_value_t = 3.6, value_parser = positive)]
+    pub seconds: f64,
+
+    /// How many times to go through all journeys and transports.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// How many customers there are at the same time.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    callers: u32,
+
+    /// What to compare.
+    #[arg(long, value_delimiter = ',', default_values_t = Transport::value_variants().to_vec())]
+    transports: Vec<Transport>,
+
+    /// What the customers do.
+    #[arg(long, value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
+    journeys: Vec<Journey>,
+
+    /// Worker threads in each process; 0 for tokio's current-thread runtime.
+    #[arg(long, default_value_t = 0)]
+    workers: usize,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+
+    /// Where to write the report.
+    #[arg(long, default_value = "notnets-demo.html")]
+    report: PathBuf,
+}
+
+/// Runs the demo. A wrong reply is an error, told after what was measured.
+///
+/// Makes a runtime of its own: call it from outside of any.
+pub fn run(args: &Args) -> Result {
+    if let Some(part) = &args.part {
+        return pod::run(part);
+    }
+    check_writable(&args.report)?;
+    let machine = Machine::look();
+    let outcome = runtime(0)?.block_on(measure::run(args))?;
+
+    if args.json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        print!("{}", table::render(args, &machine, &outcome));
+    }
+    std::fs::write(&args.report, report::render(args, &machine, &outcome))
+        .map_err(|error| format!("cannot write the report to {}: {error}", args.report.display()))?;
+    let path = args.report.canonicalize()?;
+    // Standard output is for one object alone.
+    if args.json {
+        eprintln!("report: {}", path.display());
+    } else {
+        println!("\nReport with plots: {}", path.display());
+    }
+
+    verdict(&outcome)
+}
+
+/// A wrong reply makes the whole demo fail, however fast it came.
+fn verdict(outcome: &Outcome) -> Result {
+    let Outcome { replies_checked: checked, replies_wrong: wrong, first_wrong, .. } = outcome;
+    match wrong {
+        0 => Ok(()),
+        _ => {
+            let first = first_wrong.as_deref().unwrap_or_default();
+            Err(format!("{wrong} of {checked} replies were wrong; the first: {first}").into())
+        }
+    }
+}
+
+/// The runtime of each process: on few cores, one thread for each process is what HTTP/2 is
+/// fastest with, too.
+fn runtime(workers: usize) -> Result<runtime::Runtime> {
+    let mut builder = match workers {
+        0 => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    Ok(builder.enable_all().build()?)
+}
+
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if seconds > 0.0 && seconds < 1e6 { Ok(seconds) } else { Err("must be more than 0".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_reply_fails_the_demo() {
+        let mut outcome =
+            Outcome { journeys: Vec::new(), replies_checked: 9, replies_wrong: 0, first_wrong: None };
+        assert!(verdict(&outcome).is_ok());
+        outcome.replies_wrong = 1;
+        outcome.first_wrong = Some("browse over TCP: got this, wanted that".into());
+        let error = verdict(&outcome).unwrap_err().to_string();
+        assert_eq!(error, "1 of 9 replies were wrong; the first: browse over TCP: got this, wanted that");
+    }
+}

@@ -1,0 +1,64 @@
+//! The demo and the benchmarks of the `notnets` command, as subcommands that it links in.
+//!
+//! Both measure with processes of their own, which are this program again with a hidden subcommand. A program
+//! that offers [`Command`] offers those too.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`bench`] | what calls cost, beside tonic's HTTP/2 and the floor |
+//! | [`demo`] | a small web shop over TCP, Unix sockets and NotNets |
+//! | `child` | a child process and the lines of JSON that go to and from it |
+//! | `machine` | the machine that figures were measured on |
+//! | `plot` | SVG plots for reports |
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod demo;
+
+mod child;
+mod machine;
+mod plot;
+
+/// An error of the demo or a benchmark: one sentence for the user.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a part of the demo or of a benchmark.
+pub type Result<T = ()> = std::result::Result<T, Error>;
+
+/// The subcommands of this crate.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Measure what calls cost, beside tonic's HTTP/2 and the floor
+    Bench(bench::Args),
+    /// One of the benchmark's servers
+    #[command(hide = true)]
+    BenchServer,
+    /// One of the benchmark's clients
+    #[command(hide = true)]
+    BenchClient,
+    /// Run a small web shop over TCP, Unix sockets and NotNets, and compare
+    Demo(demo::Args),
+    /// One of the demo's services
+    #[command(hide = true)]
+    DemoService(demo::ServiceArgs),
+    /// The demo's customers
+    #[command(hide = true)]
+    DemoCustomers(demo::ProcessArgs),
+}
+
+impl Command {
+    /// Runs the subcommand. It makes a runtime of its own: call it from outside of any.
+    ///
+    /// # Errors
+    /// When it could not be run, and when a call failed or a reply was wrong.
+    pub fn run(self) -> Result {
+        match self {
+            Self::Bench(args) => bench::run(args),
+            Self::BenchServer => bench::server(),
+            Self::BenchClient => bench::client(),
+            Self::Demo(args) => demo::run(&args),
+            Self::DemoService(args) => demo::service(args),
+            Self::DemoCustomers(args) => demo::customers(args),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What the subcommands of the `notnets` command share, wherever they are built.
+//!
+//! `notnets-cli` has the operator's subcommands and `notnets-bench` the demo and the benchmarks. The latter can be
+//! left out of the command, so what both need is here and in neither of them.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`agent_thread`] | a pod's agent in a thread of the command itself |
+//! | [`coherence`] | the coherence of a region as an argument and in JSON |
+//! | [`duration`] | durations as users write them |
+//! | [`number`] | medians, and figures as people read them |
+#![forbid(unsafe_code)]
+
+pub mod agent_thread;
+pub mod coherence;
+pub mod duration;
+pub mod number;
