@@ -6,6 +6,8 @@
 use notnets_memory::Reference;
 use notnets_memory::ring::Descriptor;
 
+use crate::stream_id::StreamId;
+
 /// Bytes of payload that a descriptor can carry itself.
 pub const INLINE: usize = 32;
 
@@ -72,8 +74,8 @@ pub struct Frame {
     pub message: bool,
     /// Request: the method, see [`crate::strings`]. Response and trailers: the status. Reset: too.
     pub code: u32,
-    /// The stream; 0 is the link.
-    pub stream: u64,
+    /// The stream, or the link.
+    pub stream: StreamId,
     /// Request: the deadline. Window: the credit. Go-away: the last stream. Ping, pong: an echo.
     pub argument: u64,
     /// Head and data.
@@ -138,7 +140,7 @@ impl Payload {
 
 impl Frame {
     /// A frame with nothing but its kind and stream.
-    pub fn new(kind: Kind, stream: u64) -> Self {
+    pub fn new(kind: Kind, stream: StreamId) -> Self {
         Self {
             kind,
             end: false,
@@ -174,7 +176,7 @@ impl Frame {
         let code = self.code.to_le_bytes();
         let first = [self.kind as u8, flags, len, head, code[0], code[1], code[2], code[3]];
         let [a, b, c, d] = words;
-        [u64::from_le_bytes(first), self.stream, self.argument, a, b, c, d]
+        [u64::from_le_bytes(first), self.stream.get(), self.argument, a, b, c, d]
     }
 
     /// As it came out of the peer's ring.
@@ -207,7 +209,7 @@ impl Frame {
             refused: flags & REFUSED != 0,
             message: flags & MESSAGE != 0,
             code: u32::from_le_bytes(code),
-            stream,
+            stream: StreamId::new(stream),
             argument,
             payload,
         })

@@ -18,10 +18,12 @@ pub mod pair;
 pub mod pod;
 pub mod random;
 mod seqpacket;
+mod stream_id;
 pub mod strings;
 pub mod wait;
 
 pub use call::{Connection, Event, Role};
 pub use code::Code;
 pub use limits::Limits;
+pub use stream_id::StreamId;
 pub use wait::Wait;

@@ -1,7 +1,9 @@
 //! RPC semantics between two connections, without threads or time.
 
 use bytes::Bytes;
-use notnets_core::call::{End, Event, HeadError, Opened, Received, Request, ResponseHead, Sent, Violation};
+use notnets_core::call::{
+    End, Event, HeadError, Opened, Received, Request, ResponseHead, Sent, StreamId, Violation,
+};
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
@@ -12,7 +14,7 @@ use notnets_memory::lane::{Blocks, Geometry};
 const METHOD: &str = "/pkg.Service/Method";
 const NONE: [(&str, &[u8]); 0] = [];
 
-fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> u64 {
+fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> StreamId {
     match client.open(METHOD, NONE, None, &mut { data }, end, &mut Some(())) {
         Ok(Opened::Stream(stream, Sent::All)) => stream,
         other => panic!("{other:?}"),
@@ -27,7 +29,7 @@ fn accept(pair: &mut Pair) -> Request {
 }
 
 /// All data there is, and the end if it came.
-fn take_all(side: &mut HeapConnection, stream: u64) -> (Vec<u8>, Option<End>) {
+fn take_all(side: &mut HeapConnection, stream: StreamId) -> (Vec<u8>, Option<End>) {
     let mut all = Vec::new();
     loop {
         match side.take(stream) {
@@ -446,7 +448,7 @@ fn pings_are_answered() {
 
 #[test]
 fn frames_that_have_no_place_break_the_link() {
-    let frame = |kind, stream| Frame::new(kind, stream);
+    let frame = |kind, stream| Frame::new(kind, StreamId::new(stream));
     let data = |bytes: u8| notnets_core::frame::Payload::Inline { bytes: [0; 32], len: bytes, head: 0 };
     let wrong = [
         frame(Kind::Response, 1),

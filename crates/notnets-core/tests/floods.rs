@@ -1,6 +1,6 @@
 //! What a peer does over and over makes nothing grow on the other side.
 
-use notnets_core::call::{Sent, Violation};
+use notnets_core::call::{Sent, StreamId, Violation};
 use notnets_core::frame::{Frame, INLINE, Kind, Payload};
 use notnets_core::limits::{Limits, MIN_CHARGE, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair};
@@ -31,10 +31,10 @@ fn forget_events(side: &mut HeapConnection) {
 #[test]
 fn calls_that_are_taken_back_while_their_answers_are_not_taken() {
     let mut pair = pair();
-    let mut stream = 0;
+    let mut stream = StreamId::LINK;
     while pair.server.violation().is_none() {
-        stream += 1;
-        assert!(stream < TIMES, "it goes on for ever");
+        stream = stream.next();
+        assert!(stream.get() < TIMES, "it goes on for ever");
         push(&mut pair, [Frame::new(Kind::Request, stream), Frame::new(Kind::Reset, stream)]);
         forget_events(&mut pair.server);
         let backlog = pair.server.backlog();
@@ -47,10 +47,10 @@ fn calls_that_are_taken_back_while_their_answers_are_not_taken() {
 #[test]
 fn calls_over_the_limit_while_their_refusals_are_not_taken() {
     let mut pair = pair();
-    let mut stream = 0;
+    let mut stream = StreamId::LINK;
     while pair.server.violation().is_none() {
-        stream += 1;
-        assert!(stream < TIMES, "it goes on for ever");
+        stream = stream.next();
+        assert!(stream.get() < TIMES, "it goes on for ever");
         push(&mut pair, [Frame::new(Kind::Request, stream)]);
         forget_events(&mut pair.server);
         assert!(pair.server.open_streams() <= STREAMS as usize);
@@ -64,7 +64,7 @@ fn calls_over_the_limit_while_their_refusals_are_not_taken() {
 #[test]
 fn calls_that_are_taken_back_before_they_are_accepted() {
     let mut pair = pair();
-    for stream in 1..TIMES {
+    for stream in (1..TIMES).map(StreamId::new) {
         push(&mut pair, [Frame::new(Kind::Request, stream), Frame::new(Kind::Reset, stream)]);
         take_answers(&mut pair);
         let backlog = pair.server.backlog();
@@ -78,7 +78,7 @@ fn calls_that_are_taken_back_before_they_are_accepted() {
 #[test]
 fn calls_that_are_taken_back_while_their_responses_wait_for_credit() {
     let mut pair = pair();
-    for stream in 1..TIMES {
+    for stream in (1..TIMES).map(StreamId::new) {
         push(&mut pair, [Frame::new(Kind::Request, stream)]);
         assert_eq!(pair.server.accept().expect("a request").stream, stream);
         pair.server.respond(stream, NONE, &mut &[0; 4096][..], None).unwrap();
@@ -99,13 +99,13 @@ fn calls_that_are_taken_back_while_their_responses_wait_for_credit() {
 fn data_on_many_streams_that_nobody_takes() {
     let mut pair = pair();
     let streams = u64::from(STREAMS);
-    push(&mut pair, (1..=streams).map(|stream| Frame::new(Kind::Request, stream)));
+    push(&mut pair, (1..=streams).map(|stream| Frame::new(Kind::Request, StreamId::new(stream))));
     let payload = Payload::Inline { bytes: [7; INLINE], len: INLINE as u8, head: 0 };
     let mut sent = 0;
     while pair.server.violation().is_none() {
         sent += 1;
         assert!(sent < TIMES, "it goes on for ever");
-        push(&mut pair, [Frame { payload, ..Frame::new(Kind::Data, 1 + sent % streams) }]);
+        push(&mut pair, [Frame { payload, ..Frame::new(Kind::Data, StreamId::new(1 + sent % streams)) }]);
         forget_events(&mut pair.server);
         assert!(pair.server.backlog().unread as u64 <= u64::from(2 * MIN_WINDOW));
     }

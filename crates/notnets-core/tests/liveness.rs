@@ -1,7 +1,7 @@
 //! Nobody waits for what has come already: wake-ups at the edges of room, blocks, credit and limits.
 //! Each was found by the simulation or by reading, and is pinned here by its shortest story.
 
-use notnets_core::call::{Connection, Event, Opened, Role, Sent};
+use notnets_core::call::{Connection, Event, Opened, Role, Sent, StreamId};
 use notnets_core::code::Code;
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair};
@@ -15,7 +15,7 @@ fn tiny(slots: u32, large: u32) -> Geometry {
     Geometry { slots, small, large: Blocks { bytes: large, count: 1 } }
 }
 
-fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> u64 {
+fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> StreamId {
     match client.open(METHOD, NONE, None, &mut { data }, end, &mut Some(())) {
         Ok(Opened::Stream(stream, Sent::All)) => stream,
         other => panic!("{other:?}"),
@@ -89,13 +89,13 @@ fn who_waits_to_open_is_told_that_the_server_goes_away() {
 }
 
 /// Streams that wait for room, in this order: more than are woken at once.
-fn queued(pair: &mut Pair) -> Vec<u64> {
+fn queued(pair: &mut Pair) -> Vec<StreamId> {
     let next = |pair: &mut Pair| {
         let stream = open(&mut pair.client, b"", false);
         accept_all(&mut pair.server);
         stream
     };
-    let streams: Vec<u64> = (0..20).map(|_| next(pair)).collect();
+    let streams: Vec<StreamId> = (0..20).map(|_| next(pair)).collect();
     let filler = next(pair);
     for _ in 0..2 {
         assert_eq!(pair.client.send(filler, &mut &b"x"[..], false), Sent::All);

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use bytes::Buf;
-use notnets_core::call::{Connection, End, Opened, Received, Role, Sent};
+use notnets_core::call::{Connection, End, Opened, Received, Role, Sent, StreamId};
 use notnets_core::{Code, Limits};
 use notnets_memory::incoherent::{Incoherent, World};
 use notnets_memory::lane::{Blocks, Geometry, Lanes, Parts, stamp};
@@ -53,21 +53,26 @@ fn payload(call: usize) -> Vec<u8> {
 /// A call as its client sees it.
 #[derive(Default)]
 struct Call {
-    stream: Option<u64>,
+    stream: Option<StreamId>,
     sent: usize,
     received: Vec<u8>,
     over: bool,
 }
 
 /// A call as the server sees it: what came is sent back once all of it is there.
-#[derive(Default)]
 struct Served {
-    stream: u64,
+    stream: StreamId,
     body: Vec<u8>,
     whole: bool,
     begun: bool,
     sent: usize,
     over: bool,
+}
+
+impl Served {
+    fn new(stream: StreamId) -> Self {
+        Self { stream, body: Vec::new(), whole: false, begun: false, sent: 0, over: false }
+    }
 }
 
 fn echo(seed: u64) -> Result<(), String> {
@@ -88,7 +93,7 @@ fn echo(seed: u64) -> Result<(), String> {
                 server.receive(4);
                 while server.poll_event().is_some() {}
                 while let Some(request) = server.accept() {
-                    served.push(Served { stream: request.stream, ..Served::default() });
+                    served.push(Served::new(request.stream));
                 }
                 served.iter_mut().for_each(|call| step_server(&mut server, call));
             }

@@ -1,7 +1,7 @@
 //! Peers that break the rules on purpose: nothing they write makes this side panic, grow without
 //! bound or do work that nobody granted them.
 
-use notnets_core::call::{Event, Opened, Received, Sent, Violation};
+use notnets_core::call::{Event, Opened, Received, Sent, StreamId, Violation};
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, PREFIX, Payload, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
@@ -19,7 +19,7 @@ fn pair(limits: Limits) -> Pair {
     Pair::new(geometry, limits, limits)
 }
 
-fn open(client: &mut HeapConnection) -> u64 {
+fn open(client: &mut HeapConnection) -> StreamId {
     match client.open(METHOD, NONE, None, &mut &b""[..], false, &mut Some(())) {
         Ok(Opened::Stream(stream, Sent::All)) => stream,
         other => panic!("{other:?}"),
@@ -40,7 +40,7 @@ fn block(lanes: &mut Lanes<Heap, Heap>, bytes: usize) -> Reference {
 }
 
 /// A request without metadata; the method is a string that is not kept.
-fn request(stream: u64) -> Frame {
+fn request(stream: StreamId) -> Frame {
     let mut bytes = [0; INLINE];
     bytes[..2].copy_from_slice(b"/x");
     Frame {
@@ -58,10 +58,10 @@ fn answers_that_nobody_reads_do_not_pile_up() {
         if refused {
             pair.server.go_away();
         }
-        let mut sent = 0;
+        let mut sent = StreamId::LINK;
         while pair.server.violation().is_none() {
-            sent += 1;
-            assert!(sent < 10_000, "it remembers an answer for each of {sent} requests");
+            sent = sent.next();
+            assert!(sent.get() < 10_000, "it remembers an answer for each of {sent} requests");
             push(pair.client.lanes(), request(sent));
             pair.server.receive(usize::MAX);
             if !refused {
@@ -71,7 +71,7 @@ fn answers_that_nobody_reads_do_not_pile_up() {
             while pair.server.accept().is_some() {}
             while pair.server.poll_event().is_some() {}
         }
-        assert!(sent > 100, "so many are within the limit");
+        assert!(sent.get() > 100, "so many are within the limit");
     }
 }
 
@@ -105,7 +105,7 @@ fn what_is_over_a_limit_is_not_even_copied() {
 
     let mut head = pair(limits);
     let reference = Reference { head: 1 << 20, ..block(head.client.lanes(), 1 << 20) };
-    push(head.client.lanes(), Frame { payload: Payload::Reference(reference), ..request(1) });
+    push(head.client.lanes(), Frame { payload: Payload::Reference(reference), ..request(StreamId::new(1)) });
     head.server.receive(usize::MAX);
     assert!(matches!(head.server.violation(), Some(Violation::HeadTooLarge { .. })));
     assert_eq!(head.client.lanes().arena().lent(), 1);
@@ -177,11 +177,11 @@ fn use_it(side: &mut HeapConnection) {
             let _ = side.send(stream, &mut &b"data"[..], false);
         }
     }
-    for stream in 1..4 {
+    for stream in (1..4).map(StreamId::new) {
         let _ = side.take(stream);
-        if side.role_accepts() && stream == 2 {
+        if side.role_accepts() && stream.get() == 2 {
             let _ = side.respond(stream, NONE, &mut &b"x"[..], Some(Code::OK));
-        } else if stream == 3 {
+        } else if stream.get() == 3 {
             side.close(stream);
         }
     }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, Payload};
+use crate::stream_id::StreamId;
 
 /// The echo of the ping behind a go-away.
 pub(super) const FENCE: u64 = u64::MAX;
@@ -14,9 +15,9 @@ pub(super) const FENCE: u64 = u64::MAX;
 /// What is still to be said about streams and the link.
 #[derive(Debug, Default)]
 pub(super) struct Control {
-    order: VecDeque<u64>,
-    slots: HashMap<u64, Slot>,
-    go_away: Option<u64>,
+    order: VecDeque<StreamId>,
+    slots: HashMap<StreamId, Slot>,
+    go_away: Option<StreamId>,
     /// A ping right behind the announcement that we go away.
     fence: bool,
     /// The answer to the peer's.
@@ -40,29 +41,29 @@ struct Reset {
 }
 
 impl Control {
-    /// Gives credit to a stream, or with 0 to the link.
-    pub fn window(&mut self, stream: u64, credit: u64) {
+    /// Gives credit to a stream, or to the link.
+    pub fn window(&mut self, stream: StreamId, credit: u64) {
         self.slot(stream).window += credit;
     }
 
     /// Ends a stream. The reason is cut to what fits in a descriptor.
-    pub fn reset(&mut self, stream: u64, code: Code, refused: bool, reason: &'static str) {
+    pub fn reset(&mut self, stream: StreamId, code: Code, refused: bool, reason: &'static str) {
         self.slot(stream).reset = Some(Reset { code, refused, reason });
     }
 
     /// Answers a reset.
-    pub fn closed(&mut self, stream: u64) {
+    pub fn closed(&mut self, stream: StreamId) {
         self.slot(stream).closed = true;
     }
 
-    pub fn go_away(&mut self, last: u64) {
+    pub fn go_away(&mut self, last: StreamId) {
         self.go_away = Some(last);
     }
 
     /// Says that we go away, and asks for an answer to that: what the client has sent before it still
     /// counts.
     pub fn announce(&mut self) {
-        (self.go_away, self.fence) = (Some(u64::MAX), true);
+        (self.go_away, self.fence) = (Some(StreamId::MAX), true);
     }
 
     pub fn ping(&mut self, echo: u64) {
@@ -89,7 +90,7 @@ impl Control {
 
     /// The next frame to push.
     pub fn pop(&mut self) -> Option<Frame> {
-        let link = |kind, argument| Frame { argument, ..Frame::new(kind, 0) };
+        let link = |kind, argument| Frame { argument, ..Frame::new(kind, StreamId::LINK) };
         if let Some(echo) = self.pong.take() {
             return Some(link(Kind::Pong, echo));
         }
@@ -105,7 +106,7 @@ impl Control {
         }
         // After the resets: a client that is told to go away must not lose what was refused.
         if let Some(last) = self.go_away.take() {
-            return Some(link(Kind::GoAway, last));
+            return Some(link(Kind::GoAway, last.get()));
         }
         if std::mem::take(&mut self.fence) {
             return Some(link(Kind::Ping, FENCE));
@@ -113,7 +114,7 @@ impl Control {
         std::mem::take(&mut self.fence_pong).then(|| link(Kind::Pong, FENCE))
     }
 
-    fn slot(&mut self, stream: u64) -> &mut Slot {
+    fn slot(&mut self, stream: StreamId) -> &mut Slot {
         self.slots.entry(stream).or_insert_with(|| {
             self.order.push_back(stream);
             Slot::default()
@@ -122,7 +123,7 @@ impl Control {
 }
 
 impl Slot {
-    fn pop(&mut self, stream: u64) -> Option<Frame> {
+    fn pop(&mut self, stream: StreamId) -> Option<Frame> {
         if let Some(reset) = self.reset.take() {
             // Nothing more is received there, so credit is of no use.
             self.window = 0;
@@ -147,16 +148,23 @@ impl Slot {
 mod tests {
     use super::*;
 
+    const STREAM: StreamId = StreamId::new(1);
+
     #[test]
     fn one_slot_for_each_stream() {
         let mut control = Control::default();
         for _ in 0..1000 {
-            control.window(1, 10);
-            control.window(0, 1);
+            control.window(STREAM, 10);
+            control.window(StreamId::LINK, 1);
         }
         let first = control.pop().unwrap();
-        assert_eq!((first.kind, first.stream, first.argument), (Kind::Window, 1, 10_000));
-        control.reset(0, Code::CANCELLED, false, "a reason that is far too long for a descriptor's 32 bytes");
+        assert_eq!((first.kind, first.stream, first.argument), (Kind::Window, STREAM, 10_000));
+        control.reset(
+            StreamId::LINK,
+            Code::CANCELLED,
+            false,
+            "a reason that is far too long for a descriptor's 32 bytes",
+        );
         assert_eq!(control.pop().unwrap().kind, Kind::Reset);
         assert_eq!(control.pop(), None, "credit is of no use after a reset");
         assert!(control.is_empty());

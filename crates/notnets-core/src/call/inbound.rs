@@ -6,7 +6,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 use super::control::FENCE;
 use super::queue::{Queue, with_prefix};
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
-use super::{Connection, Event, Request, Role, Violation};
+use super::{Connection, Event, Request, Role, StreamId, Violation};
 use crate::code::Code;
 use crate::frame::{Frame, Kind, PREFIX, Payload};
 use crate::limits::charge;
@@ -44,7 +44,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             (Kind::Response, Role::Client) => self.on_response(frame),
             (Kind::Trailers, Role::Client) => self.on_trailers(frame),
             (Kind::GoAway, Role::Client) => {
-                self.on_go_away(frame.argument);
+                self.on_go_away(StreamId::new(frame.argument));
                 Ok(())
             }
             (Kind::Data, _) => self.on_data(frame),
@@ -233,9 +233,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn on_window(&mut self, frame: &Frame) -> Result<(), Violation> {
         let credit = frame.argument;
-        if frame.stream == 0 {
+        if frame.stream == StreamId::LINK {
             let sum = self.send_credit.checked_add(credit).filter(|sum| *sum <= self.peer.link_window.into());
-            self.send_credit = sum.ok_or(Violation::Window(0))?;
+            self.send_credit = sum.ok_or(Violation::Window(StreamId::LINK))?;
             self.events.extend(std::mem::take(&mut self.starved).into_iter().map(Event::Writable));
             return Ok(());
         }
@@ -249,14 +249,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(())
     }
 
-    fn on_go_away(&mut self, last: u64) {
+    fn on_go_away(&mut self, last: StreamId) {
         self.draining = true;
         self.events.push_back(Event::GoAway);
         if std::mem::take(&mut self.wants_open) {
             // Not on this link: they have to look for another one.
             self.events.push_back(Event::CanOpen);
         }
-        let mut refused: Vec<u64> = self.streams.ids().filter(|id| *id > last).collect();
+        let mut refused: Vec<StreamId> = self.streams.ids().filter(|id| *id > last).collect();
         refused.sort_unstable();
         for id in refused {
             if self.streams.get(id).is_some_and(|stream| stream.resetting) {
@@ -273,7 +273,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// The server is done with a call: its application reads what is left, and sends no more.
-    fn end_response(&mut self, id: u64, end: End) {
+    fn end_response(&mut self, id: StreamId, end: End) {
         self.uncount(id);
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.receive.end.is_some() {
@@ -290,7 +290,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// The peer has answered our reset, one way or other. Who still reads the stream may go on to
     /// read why it failed.
-    fn remove_reset(&mut self, id: u64) {
+    fn remove_reset(&mut self, id: StreamId) {
         match self.streams.get_mut(id) {
             Some(stream) if stream.user.is_some() => {
                 stream.resetting = false;
@@ -302,15 +302,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// The stream if it is known here, `None` if it is over; one that never was is a violation.
-    fn known_stream(&mut self, id: u64, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
-        if id == 0 || id > self.last {
+    fn known_stream(&mut self, id: StreamId, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
+        if id == StreamId::LINK || id > self.last {
             return Err(Violation::State(id, kind));
         }
         Ok(self.streams.get_mut(id))
     }
 
     /// The same, but not if we have reset it.
-    fn open_stream(&mut self, id: u64, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
+    fn open_stream(&mut self, id: StreamId, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
         Ok(self.known_stream(id, kind)?.filter(|stream| !stream.resetting))
     }
 
@@ -344,7 +344,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     #[inline]
-    fn spend_link_credit(&mut self, stream: u64, cost: u64) -> Result<(), Violation> {
+    fn spend_link_credit(&mut self, stream: StreamId, cost: u64) -> Result<(), Violation> {
         self.receive_credit = self.receive_credit.checked_sub(cost).ok_or(Violation::Window(stream))?;
         Ok(())
     }
@@ -354,7 +354,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.taken += credit;
         if self.taken >= u64::from(self.own.link_window) / GIVE_BACK {
             self.receive_credit += self.taken;
-            self.control.window(0, std::mem::take(&mut self.taken));
+            self.control.window(StreamId::LINK, std::mem::take(&mut self.taken));
         }
     }
 
@@ -373,7 +373,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Client: the response's head, once it is there.
-    pub fn response(&mut self, stream: u64) -> Option<Result<ResponseHead, Failure>> {
+    pub fn response(&mut self, stream: StreamId) -> Option<Result<ResponseHead, Failure>> {
         let Some(entry) = self.streams.get_mut(stream) else { return Some(Err(gone())) };
         if let Some(head) = entry.receive.head.take() {
             return Some(Ok(head));
@@ -385,7 +385,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// What of a stream is at hand: its next data, and its end if that is all.
-    pub fn take_at_hand(&mut self, stream: u64) -> AtHand {
+    pub fn take_at_hand(&mut self, stream: StreamId) -> AtHand {
         let data = self.take_data(stream);
         let Some(entry) = self.streams.get(stream) else {
             return AtHand { data, end: Some(End::Failed(gone())) };
@@ -396,7 +396,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Server: brings the end of a call forward.
-    pub fn shorten(&mut self, stream: u64, deadline: u64) {
+    pub fn shorten(&mut self, stream: StreamId, deadline: u64) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         if entry.deadline.is_none_or(|present| deadline < present) {
             if let Some(present) = entry.deadline.replace(deadline) {
@@ -408,7 +408,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// The next data of a stream, or its end. Taking data gives the peer credit for more.
     #[inline]
-    pub fn take(&mut self, stream: u64) -> Received {
+    pub fn take(&mut self, stream: StreamId) -> Received {
         if let Some(data) = self.take_data(stream) {
             return Received::Data(data);
         }
@@ -421,7 +421,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Takes data that are one small message of at most so many bytes and nothing more, when it is known that no
     /// others come. Returns whether it did; else [`take`](Self::take) has what there is.
     #[inline]
-    pub fn take_only_message(&mut self, stream: u64, most: usize, message: &mut Vec<u8>) -> bool {
+    pub fn take_only_message(&mut self, stream: StreamId, most: usize, message: &mut Vec<u8>) -> bool {
         let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.receive.end.is_some()) else {
             return false;
         };
@@ -435,7 +435,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     #[inline]
-    fn take_data(&mut self, stream: u64) -> Option<Bytes> {
+    fn take_data(&mut self, stream: StreamId) -> Option<Bytes> {
         let data = self.streams.get_mut(stream)?.receive.queue.pop()?;
         self.took(stream, charge(data.len()));
         Some(data)
@@ -443,7 +443,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Gives the peer credit for more, now and then.
     #[inline]
-    fn took(&mut self, stream: u64, cost: u64) {
+    fn took(&mut self, stream: StreamId, cost: u64) {
         if let Some(entry) = self.streams.get_mut(stream)
             && entry.receive.end.is_none()
         {

@@ -39,6 +39,7 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use streams::Streams;
 
+pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
 pub use stream::{AtHand, End, Failure, Received, ResponseHead};
 
@@ -57,11 +58,11 @@ pub enum Event<T> {
     /// Server: a request can be accepted.
     Request,
     /// Something can be received on this stream.
-    Readable(u64),
+    Readable(StreamId),
     /// Something could not be sent on this stream and may fit now.
-    Writable(u64),
+    Writable(StreamId),
     /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
-    Cancelled(u64, Option<T>),
+    Cancelled(StreamId, Option<T>),
     /// This side is done with a stream. Who still reads it, in another task, has to hear of it.
     Over(T),
     /// Client: a stream could not be opened and may be now.
@@ -76,7 +77,7 @@ pub enum Event<T> {
 #[derive(Debug)]
 pub struct Request {
     /// Its stream.
-    pub stream: u64,
+    pub stream: StreamId,
     /// The path: `/package.Service/Method`.
     pub method: Arc<str>,
     /// The client's metadata.
@@ -102,7 +103,7 @@ pub enum Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// As this stream; is everything sent?
-    Stream(u64, Sent),
+    Stream(StreamId, Sent),
     /// Not yet: after [`Event::CanOpen`].
     NotYet,
     /// Not on this link any more: the server goes away.
@@ -161,13 +162,13 @@ pub enum Violation {
     },
     /// More data than it has credit for.
     #[error("the peer sent data beyond its window on stream {0}")]
-    Window(u64),
+    Window(StreamId),
     /// More streams that it does not read the end of than it may have open.
     #[error("the peer leaves the ends of {0} streams unread and goes on opening more")]
     Unread(usize),
     /// A frame that has no place there.
     #[error("the peer sent a {1:?} frame on stream {0}, where it has no place")]
-    State(u64, Kind),
+    State(StreamId, Kind),
 }
 
 /// One side of a link.
@@ -179,11 +180,11 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     peer: Limits,
     streams: Streams<T>,
     /// The last stream that was opened.
-    last: u64,
+    last: StreamId,
     /// Streams that count against the server's limit.
     active: u32,
     /// Server: streams with a request that the application has not accepted.
-    arrived: VecDeque<(u64, Arc<str>, Metadata)>,
+    arrived: VecDeque<(StreamId, Arc<str>, Metadata)>,
     send_credit: u64,
     receive_credit: u64,
     /// Taken by the application since the peer was last given link credit.
@@ -192,16 +193,16 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     receive_strings: StringReader,
     control: Control,
     /// Streams that wait for room in the ring or for a block.
-    queued: VecDeque<u64>,
+    queued: VecDeque<StreamId>,
     /// Streams that wait for link credit.
-    starved: BTreeSet<u64>,
+    starved: BTreeSet<StreamId>,
     /// Someone waits to open a stream.
     wants_open: bool,
     /// Server: the client has been told that it should open no more streams.
     going_away: bool,
     /// No new streams are opened or taken.
     draining: bool,
-    deadlines: BTreeSet<(u64, u64)>,
+    deadlines: BTreeSet<(u64, StreamId)>,
     events: VecDeque<Event<T>>,
     wants_segment: Option<Blocks>,
     /// Blocks of more segments may be asked for.
@@ -223,7 +224,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             own,
             peer,
             streams: Streams::new(),
-            last: 0,
+            last: StreamId::LINK,
             active: 0,
             arrived: VecDeque::new(),
             send_credit: peer.link_window.into(),
@@ -282,12 +283,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// What was given with a stream, until it is closed.
     #[inline]
-    pub fn user(&mut self, stream: u64) -> Option<&mut T> {
+    pub fn user(&mut self, stream: StreamId) -> Option<&mut T> {
         self.streams.get_mut(stream)?.user.as_mut()
     }
 
     /// Gives something to an accepted stream. Returns false when the stream is no more.
-    pub fn set_user(&mut self, stream: u64, user: T) -> bool {
+    pub fn set_user(&mut self, stream: StreamId, user: T) -> bool {
         match self.streams.get_mut(stream) {
             Some(entry) if !entry.resetting => {
                 entry.user = Some(user);
@@ -319,7 +320,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Takes out all that was given with streams, when the link is broken.
     pub fn take_users(&mut self) -> Vec<T> {
-        let ids: Vec<u64> = self.streams.ids().collect();
+        let ids: Vec<StreamId> = self.streams.ids().collect();
         ids.into_iter().filter_map(|id| self.streams.get_mut(id)?.user.take()).collect()
     }
 
@@ -352,13 +353,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Is this stream open, and not given up by either side?
-    pub fn is_open(&self, stream: u64) -> bool {
+    pub fn is_open(&self, stream: StreamId) -> bool {
         self.streams.get(stream).is_some_and(|entry| !entry.resetting)
     }
 
     /// Client: is it certain that the server has never read this stream's request? To be asked when
     /// the link is broken: a server that lives may read it any time.
-    pub fn is_unread(&mut self, stream: u64) -> bool {
+    pub fn is_unread(&mut self, stream: StreamId) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
         // The reader says what it takes before it acts on it. Between hosts that word can be stale.
         !self.detached
@@ -421,7 +422,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Ends a stream in both directions with a status for the peer. Its application is done with it.
-    pub fn reset(&mut self, stream: u64, code: Code, reason: &'static str) {
+    pub fn reset(&mut self, stream: StreamId, code: Code, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         if let Some(user) = entry.user.take() {
             self.events.push_back(Event::Over(user));
@@ -434,7 +435,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Client: the application lets go of a call. Resets it if it is not over.
-    pub fn close(&mut self, stream: u64) {
+    pub fn close(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         entry.user = None;
         if entry.resetting {
@@ -448,17 +449,17 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Can more be sent on this stream?
-    pub fn is_sending(&self, stream: u64) -> bool {
+    pub fn is_sending(&self, stream: StreamId) -> bool {
         self.streams.get(stream).is_some_and(|entry| !entry.send.ended)
     }
 
     /// Client: the application's own part of a call failed. It gets this status, the server a reset.
-    pub fn fail_locally(&mut self, stream: u64, code: Code, message: &str) {
+    pub fn fail_locally(&mut self, stream: StreamId, code: Code, message: &str) {
         self.fail(stream, Failure::new(code, message), "the client's request failed");
     }
 
     /// Ends a call from this side: the application hears of it, and so does the peer.
-    fn fail(&mut self, stream: u64, failure: Failure, reason: &'static str) {
+    fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         if entry.resetting || entry.receive.end.is_some() && self.role == Role::Client {
             return;
@@ -478,7 +479,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.flush();
     }
 
-    fn start_reset(&mut self, stream: u64, code: Code, reason: &'static str) {
+    fn start_reset(&mut self, stream: StreamId, code: Code, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         entry.resetting = true;
         entry.send.ended = true;
@@ -492,7 +493,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Forgets data that nobody will take, and gives the link's credit for it back.
     #[inline]
-    fn discard(&mut self, stream: u64) {
+    fn discard(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let queue = &mut entry.receive.queue;
         if queue.is_empty() {
@@ -502,7 +503,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.give_link_credit(unread);
     }
 
-    fn remove(&mut self, stream: u64) {
+    fn remove(&mut self, stream: StreamId) {
         self.discard(stream);
         self.uncount(stream);
         self.starved.remove(&stream);
@@ -521,7 +522,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// A stream does not count against the server's limit any more.
     #[inline]
-    fn uncount(&mut self, stream: u64) {
+    fn uncount(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         if std::mem::take(&mut entry.counted) {
             self.active -= 1;

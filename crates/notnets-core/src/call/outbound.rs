@@ -7,7 +7,7 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::{Connection, Event, HeadError, Opened, Role, Sent};
+use super::{Connection, Event, HeadError, Opened, Role, Sent, StreamId};
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
 use crate::limits::{MIN_CHARGE, charge};
@@ -45,7 +45,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.wants_open = true;
             return Ok(Opened::NotYet);
         }
-        let stream = self.last + 1;
+        let stream = self.last.next();
         self.begin_head();
         // The method's tag goes into the frame itself, its bytes if any before the entries.
         let written = metadata::write_string(&mut self.scratch, &mut self.send_strings, method)
@@ -80,7 +80,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// When the head is too large for the peer.
     pub fn respond<'a>(
         &mut self,
-        stream: u64,
+        stream: StreamId,
         entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         data: &mut impl Buf,
         status: Option<Code>,
@@ -95,7 +95,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// When the head is too large for the peer.
     pub fn respond_trailers_only<'a>(
         &mut self,
-        stream: u64,
+        stream: StreamId,
         entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         status: Code,
     ) -> Result<Sent, HeadError> {
@@ -109,7 +109,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// When the trailers are too large for the peer.
     pub fn finish<'a>(
         &mut self,
-        stream: u64,
+        stream: StreamId,
         entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         status: Code,
     ) -> Result<Sent, HeadError> {
@@ -118,7 +118,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Sends more data. `end` (of a client) says that after `data` nothing comes.
-    pub fn send(&mut self, stream: u64, data: &mut impl Buf, end: bool) -> Sent {
+    pub fn send(&mut self, stream: StreamId, data: &mut impl Buf, end: bool) -> Sent {
         loop {
             let Some(entry) = self.streams.get_mut(stream).filter(|entry| !entry.send.ended) else {
                 self.wake_queued();
@@ -189,7 +189,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Pushes what is left after a first frame.
-    fn send_rest(&mut self, stream: u64, data: &mut impl Buf, end: bool) -> Sent {
+    fn send_rest(&mut self, stream: StreamId, data: &mut impl Buf, end: bool) -> Sent {
         match self.send(stream, data, end) {
             Sent::Nothing => Sent::Part,
             sent => sent,
@@ -325,7 +325,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    fn queue(&mut self, stream: u64) {
+    fn queue(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.get_mut(stream)
             && !std::mem::replace(&mut entry.send.queued, true)
         {

@@ -6,6 +6,7 @@
 
 use foldhash::{HashMap, HashMapExt};
 
+use super::StreamId;
 use super::stream::Stream;
 
 /// More slots than this are given back when they are not used.
@@ -13,24 +14,29 @@ const KEPT: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Streams<T> {
-    /// The stream in the first slot, or 0.
-    first: u64,
+    /// The stream in the first slot, or the link where there is none.
+    first: StreamId,
     slots: Vec<Stream<T>>,
     /// The slots of the others.
-    others: HashMap<u64, u32>,
+    others: HashMap<StreamId, u32>,
     free: Vec<u32>,
 }
 
 impl<T> Streams<T> {
     pub fn new() -> Self {
-        Self { first: 0, slots: vec![Stream::vacant()], others: HashMap::new(), free: Vec::new() }
+        Self {
+            first: StreamId::LINK,
+            slots: vec![Stream::vacant()],
+            others: HashMap::new(),
+            free: Vec::new(),
+        }
     }
 
     /// A new stream, with what each side may send at first.
     #[inline]
-    pub fn insert(&mut self, id: u64, receive_window: u32, send_window: u32) -> &mut Stream<T> {
-        debug_assert!(id != 0 && !self.contains(id), "ids are never used again");
-        let slot = if self.first == 0 {
+    pub fn insert(&mut self, id: StreamId, receive_window: u32, send_window: u32) -> &mut Stream<T> {
+        debug_assert!(id != StreamId::LINK && !self.contains(id), "ids are never used again");
+        let slot = if self.first == StreamId::LINK {
             self.first = id;
             0
         } else {
@@ -41,7 +47,7 @@ impl<T> Streams<T> {
         stream
     }
 
-    fn insert_other(&mut self, id: u64) -> usize {
+    fn insert_other(&mut self, id: StreamId) -> usize {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
             self.slots.push(Stream::vacant());
@@ -52,12 +58,12 @@ impl<T> Streams<T> {
 
     /// Forgets a stream, and drops what nobody has taken of it.
     #[inline]
-    pub fn remove(&mut self, id: u64) {
-        if id == 0 {
+    pub fn remove(&mut self, id: StreamId) {
+        if id == StreamId::LINK {
             return;
         }
         if self.first == id {
-            self.first = 0;
+            self.first = StreamId::LINK;
             return self.slots[0].end();
         }
         let Some(slot) = self.others.remove(&id) else { return };
@@ -72,40 +78,40 @@ impl<T> Streams<T> {
     }
 
     #[inline]
-    fn slot(&self, id: u64) -> Option<usize> {
+    fn slot(&self, id: StreamId) -> Option<usize> {
         match id {
-            0 => None,
+            StreamId::LINK => None,
             _ if self.first == id => Some(0),
             _ => self.others.get(&id).map(|slot| *slot as usize),
         }
     }
 
     #[inline]
-    pub fn get(&self, id: u64) -> Option<&Stream<T>> {
+    pub fn get(&self, id: StreamId) -> Option<&Stream<T>> {
         self.slot(id).map(|slot| &self.slots[slot])
     }
 
     #[inline]
-    pub fn get_mut(&mut self, id: u64) -> Option<&mut Stream<T>> {
+    pub fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream<T>> {
         self.slot(id).map(|slot| &mut self.slots[slot])
     }
 
     #[inline]
-    pub fn contains(&self, id: u64) -> bool {
+    pub fn contains(&self, id: StreamId) -> bool {
         self.slot(id).is_some()
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.others.len() + usize::from(self.first != 0)
+        self.others.len() + usize::from(self.first != StreamId::LINK)
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Stream<T>> {
         self.ids().filter_map(|id| self.get(id))
     }
 
-    pub fn ids(&self) -> impl Iterator<Item = u64> {
-        let first = Some(self.first).filter(|id| *id != 0);
+    pub fn ids(&self) -> impl Iterator<Item = StreamId> {
+        let first = Some(self.first).filter(|id| *id != StreamId::LINK);
         first.into_iter().chain(self.others.keys().copied())
     }
 }
@@ -121,21 +127,21 @@ mod tests {
     fn is_a_map() {
         let (mut streams, mut model) = (Streams::new(), BTreeMap::new());
         let mut state = 1u64;
-        for id in 1..2000 {
+        for id in (1..2000).map(StreamId::new) {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let random = (state >> 33) as usize;
             // Between one and ten of them.
             while model.len() > random % 10 {
                 let gone = *model.keys().nth(random % model.len()).expect("is one of them");
                 let left = streams.get(gone).map(|stream| (stream.user, stream.deadline));
-                assert_eq!(left, Some((model.remove(&gone), Some(gone))));
+                assert_eq!(left, Some((model.remove(&gone), Some(gone.get()))));
                 streams.remove(gone);
                 assert!(streams.get(gone).is_none() && !streams.contains(gone));
                 streams.remove(gone);
             }
             let stream = streams.insert(id, 7, 8);
             assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
-            (stream.user, stream.deadline) = (Some(random), Some(id));
+            (stream.user, stream.deadline) = (Some(random), Some(id.get()));
             stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
             stream.receive.end = Some(End::Requests);
             model.insert(id, random);
@@ -150,22 +156,23 @@ mod tests {
             let ids: std::collections::BTreeSet<_> = streams.ids().collect();
             assert!(ids.iter().eq(model.keys()));
             assert_eq!(streams.values().count(), ids.len());
-            assert!(streams.get(0).is_none());
+            assert!(streams.get(StreamId::LINK).is_none());
         }
     }
 
     #[test]
     fn the_slots_of_many_are_given_back() {
         let mut streams = Streams::<()>::new();
-        for id in 1..10_000 {
+        for id in (1..10_000).map(StreamId::new) {
             streams.insert(id, 0, 0);
         }
-        for id in 1..10_000 {
+        for id in (1..10_000).map(StreamId::new) {
             streams.remove(id);
         }
         assert!(streams.slots.len() == 1 && streams.slots.capacity() <= KEPT);
-        streams.insert(10_000, 0, 0);
-        streams.insert(10_001, 0, 0);
-        assert!(streams.contains(10_000) && streams.contains(10_001));
+        for id in [10_000, 10_001].map(StreamId::new) {
+            streams.insert(id, 0, 0);
+            assert!(streams.contains(id));
+        }
     }
 }

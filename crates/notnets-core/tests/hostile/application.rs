@@ -1,6 +1,6 @@
 //! An application on one side of a link, that does what it may in an order that the input decides.
 
-use notnets_core::call::{Event, Opened, Received, Role, Sent};
+use notnets_core::call::{Event, Opened, Received, Role, Sent, StreamId};
 use notnets_core::code::Code;
 use notnets_core::pair::HeapConnection;
 
@@ -22,7 +22,7 @@ pub struct Side {
 
 #[derive(Clone, Copy)]
 struct Known {
-    id: u64,
+    id: StreamId,
     /// A server has sent the response's head.
     responded: bool,
 }
@@ -169,7 +169,7 @@ impl Side {
         }
     }
 
-    fn send(&mut self, stream: u64, input: &mut Input<'_>) {
+    fn send(&mut self, stream: StreamId, input: &mut Input<'_>) {
         let mut data = &VALUE[..input.below(VALUE.len())];
         let end = self.role == Role::Client && input.flag();
         self.connection.send(stream, &mut data, end);

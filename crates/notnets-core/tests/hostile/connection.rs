@@ -4,7 +4,7 @@
 //! can write any descriptor into its ring and any word into its memory, as a process can that has gone
 //! wrong or bad.
 
-use notnets_core::call::{Connection, Role};
+use notnets_core::call::{Connection, Role, StreamId};
 use notnets_core::frame::{Frame, Kind};
 use notnets_core::limits::Limits;
 use notnets_core::pair::HeapConnection;
@@ -74,7 +74,7 @@ struct Scene {
     /// All that the peer can write.
     memory: Heap,
     /// The last stream of a call that was taken back at once.
-    last: u64,
+    last: StreamId,
 }
 
 impl Scene {
@@ -96,7 +96,12 @@ impl Scene {
             let connection: HeapConnection = Connection::new(role, lanes, LIMITS, LIMITS);
             Side::new(role, connection)
         };
-        Self { victim: side(victim, &own, &memory), peer: side(peer, &memory, &own), memory, last: 1000 }
+        Self {
+            victim: side(victim, &own, &memory),
+            peer: side(peer, &memory, &own),
+            memory,
+            last: StreamId::new(1000),
+        }
     }
 
     fn victim_receives(&mut self, max: usize) {
@@ -116,7 +121,7 @@ impl Scene {
     /// Calls that are taken back at once, and so don't count as open.
     fn rapid_reset(&mut self, times: usize) {
         for _ in 0..times {
-            self.last += 1;
+            self.last = self.last.next();
             let lanes = self.peer.connection.lanes();
             for kind in [Kind::Request, Kind::Reset] {
                 if lanes.room().is_ok_and(|room| room > 0) {

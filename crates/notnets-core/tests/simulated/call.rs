@@ -1,6 +1,6 @@
 //! A client's call, as a task that runs when it was woken.
 
-use notnets_core::call::{End, Failure, Opened, Received, ResponseHead, Sent};
+use notnets_core::call::{End, Failure, Opened, Received, ResponseHead, Sent, StreamId};
 use notnets_core::code::Code;
 
 use super::flow::{Entries, Flow, assert_entries, borrowed};
@@ -23,7 +23,7 @@ pub struct Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Opening,
-    Open(u64),
+    Open(StreamId),
     Over,
 }
 
@@ -103,7 +103,7 @@ impl Call {
         }
     }
 
-    fn send(&mut self, side: &mut Side, stream: u64, random: &mut Random) {
+    fn send(&mut self, side: &mut Side, stream: StreamId, random: &mut Random) {
         let chunk = self.request.next(random);
         let end = chunk.len() == self.request.rest() && random.once_in(2);
         let mut data = &chunk[..];
@@ -120,7 +120,7 @@ impl Call {
         }
     }
 
-    fn read(&mut self, side: &mut Side, stream: u64, script: &mut Script, random: &mut Random) {
+    fn read(&mut self, side: &mut Side, stream: StreamId, script: &mut Script, random: &mut Random) {
         if random.once_in(3) {
             side.look(random);
         }
@@ -154,12 +154,12 @@ impl Call {
         }
     }
 
-    fn failed(&mut self, side: &mut Side, stream: u64, script: &Script, failure: &Failure) {
+    fn failed(&mut self, side: &mut Side, stream: StreamId, script: &Script, failure: &Failure) {
         assert!(script.cut, "call {} on stream {stream} was not cut short: {failure:?}", self.key);
         self.over(side, stream);
     }
 
-    fn over(&mut self, side: &mut Side, stream: u64) {
+    fn over(&mut self, side: &mut Side, stream: StreamId) {
         side.connection.close(stream);
         self.phase = Phase::Over;
     }

@@ -1,6 +1,6 @@
 //! A server's handler, as a task that runs when it was woken.
 
-use notnets_core::call::{End, HeadError, Received, Request, Sent};
+use notnets_core::call::{End, HeadError, Received, Request, Sent, StreamId};
 use notnets_core::code::Code;
 
 use super::call::Script;
@@ -49,7 +49,7 @@ impl Plan {
 }
 
 pub struct Handler {
-    pub stream: u64,
+    pub stream: StreamId,
     pub key: usize,
     pub over: bool,
     pub must_wait_to_send: bool,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use notnets_core::call::{Event, Request};
+use notnets_core::call::{Event, Request, StreamId};
 use notnets_core::code::Code;
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::pair::Pair;
@@ -51,7 +51,7 @@ pub struct World {
     sides: [Side; 2],
     scripts: Vec<Script>,
     calls: Vec<Call>,
-    handlers: HashMap<u64, Handler>,
+    handlers: HashMap<StreamId, Handler>,
     segments: [Segment; 2],
     pings: u64,
     pongs: u64,
@@ -72,7 +72,7 @@ enum Step {
     Expire(usize),
     Grow(usize),
     Call(usize),
-    Handler(u64),
+    Handler(StreamId),
 }
 
 impl World {
@@ -156,7 +156,7 @@ impl World {
         }
         if !self.sides[SERVER].unsettled {
             let handlers = self.handlers.values().filter(|handler| handler.is_runnable(&self.scripts));
-            let mut streams: Vec<u64> = handlers.map(|handler| handler.stream).collect();
+            let mut streams: Vec<StreamId> = handlers.map(|handler| handler.stream).collect();
             streams.sort_unstable();
             steps.extend(streams.into_iter().map(Step::Handler));
         }
@@ -311,7 +311,7 @@ impl World {
         for (key, call) in self.calls.iter().enumerate() {
             assert_eq!(call.phase, Phase::Over, "call {key} waits for ever");
         }
-        let left: Vec<u64> = self.handlers.keys().copied().collect();
+        let left: Vec<StreamId> = self.handlers.keys().copied().collect();
         assert!(left.is_empty(), "handlers wait for ever on the streams {left:?}");
         assert_eq!(self.pings, self.pongs);
         self.sides.iter_mut().for_each(Side::assert_idle);

@@ -9,7 +9,7 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
-use notnets_core::call::{End, Opened, Received, ResponseHead, Sent};
+use notnets_core::call::{End, Opened, Received, ResponseHead, Sent, StreamId};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
@@ -153,7 +153,7 @@ impl Client {
         call: &Call<'_>,
         deadline: Option<u64>,
         data: &mut impl Buf,
-    ) -> Result<Result<(u64, Sent), Status>, GoesAway> {
+    ) -> Result<Result<(StreamId, Sent), Status>, GoesAway> {
         // What has come since the last call, perhaps that the server goes away.
         self.link.receive();
         loop {
@@ -249,7 +249,7 @@ fn look_at<const N: usize>(mut watched: [PollFd<'_>; N], until: Option<u64>) -> 
 
 /// A call's way back.
 struct Receiving {
-    stream: u64,
+    stream: StreamId,
     assembler: Assembler,
     headed: bool,
 }

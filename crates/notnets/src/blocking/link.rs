@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
 
-use notnets_core::call::{Connection, Failure, Role};
+use notnets_core::call::{Connection, Failure, Role, StreamId};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
@@ -77,7 +77,7 @@ impl Link {
     }
 
     /// Why a call without an answer failed, once the link has ended.
-    pub fn failure_of(&mut self, stream: u64) -> Option<Failure> {
+    pub fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
         let failure = self.ended.clone()?;
         let unread = self.peer_gone && self.connection.is_unread(stream);
         Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })

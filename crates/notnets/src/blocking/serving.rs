@@ -10,7 +10,7 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of, whole};
 use super::status::GRPC_MESSAGE;
 use super::{Reply, Request, Status};
-use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent};
+use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent, StreamId};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
@@ -30,11 +30,11 @@ pub struct Serving {
 #[derive(Debug, Default)]
 struct Calls {
     /// Requests of which not all has come.
-    incomplete: HashMap<u64, Incomplete>,
+    incomplete: HashMap<StreamId, Incomplete>,
     /// Those of them that are to be looked at.
-    readable: VecDeque<u64>,
+    readable: VecDeque<StreamId>,
     /// Replies of which not all has gone.
-    unsent: HashMap<u64, Unsent>,
+    unsent: HashMap<StreamId, Unsent>,
 }
 
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl Serving {
     }
 
     /// Takes more of a request.
-    fn read_on<H: Handler>(&mut self, stream: u64, app: &mut App<H>) {
+    fn read_on<H: Handler>(&mut self, stream: StreamId, app: &mut App<H>) {
         let Some(incomplete) = self.calls.incomplete.get_mut(&stream) else { return };
         loop {
             match self.link.connection.take(stream) {
@@ -220,7 +220,7 @@ impl Serving {
         }
     }
 
-    fn send(&mut self, stream: u64, reply: Result<Reply, Status>) {
+    fn send(&mut self, stream: StreamId, reply: Result<Reply, Status>) {
         let mut unsent = Unsent { reply, progress: Progress::default() };
         if !advance(&mut self.link.connection, stream, &mut unsent) {
             self.calls.unsent.insert(stream, unsent);
@@ -230,7 +230,7 @@ impl Serving {
 
 /// Sends what there is room for. Returns whether the call is done with.
 #[cold]
-fn advance(connection: &mut Connection<()>, stream: u64, unsent: &mut Unsent) -> bool {
+fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsent) -> bool {
     let status = match &unsent.reply {
         Ok(reply) => return respond(connection, stream, reply, &mut unsent.progress),
         Err(status) => status,
@@ -243,7 +243,12 @@ fn advance(connection: &mut Connection<()>, stream: u64, unsent: &mut Unsent) ->
 }
 
 #[inline]
-fn respond(connection: &mut Connection<()>, stream: u64, reply: &Reply, progress: &mut Progress) -> bool {
+fn respond(
+    connection: &mut Connection<()>,
+    stream: StreamId,
+    reply: &Reply,
+    progress: &mut Progress,
+) -> bool {
     let prefix = match prefix_of(&reply.message) {
         Ok(prefix) => prefix,
         Err(status) => {
@@ -279,7 +284,7 @@ fn respond(connection: &mut Connection<()>, stream: u64, reply: &Reply, progress
 }
 
 /// A call whose metadata the client would not take is over.
-fn settled(connection: &mut Connection<()>, stream: u64, sent: Result<Sent, HeadError>) -> Option<Sent> {
+fn settled(connection: &mut Connection<()>, stream: StreamId, sent: Result<Sent, HeadError>) -> Option<Sent> {
     if sent.is_err() {
         connection.reset(stream, Code::RESOURCE_EXHAUSTED, "response metadata too large");
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
-use notnets_core::call::{AtHand, Failure, HeadError, Opened, ResponseHead, Sent};
+use notnets_core::call::{AtHand, Failure, HeadError, Opened, ResponseHead, Sent, StreamId};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
@@ -121,7 +121,7 @@ impl Future for ResponseFuture {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) link: Arc<ClientLink>,
-    pub(super) stream: u64,
+    pub(super) stream: StreamId,
     /// All of it has been received, and its stream is closed.
     over: bool,
     permit: Option<OwnedSemaphorePermit>,
@@ -259,12 +259,12 @@ impl Outgoing {
         Ok(opened)
     }
 
-    fn opened(&mut self, link: Arc<ClientLink>, stream: u64) -> Call {
+    fn opened(&mut self, link: Arc<ClientLink>, stream: StreamId) -> Call {
         Call { link, stream, over: false, permit: self.permit.take() }
     }
 
     /// Opens a stream as soon as there is room for it. `None` when the server takes no new ones.
-    async fn open_stream(&mut self, link: &Arc<ClientLink>) -> Result<Option<u64>, Status> {
+    async fn open_stream(&mut self, link: &Arc<ClientLink>) -> Result<Option<StreamId>, Status> {
         let mut waiters = Some(Waiters::default());
         let mut place = Place { link, ticket: None };
         poll_fn(|cx| {
@@ -310,7 +310,7 @@ fn poll_head(cx: &mut Context<'_>, call: &Call) -> Poll<Answer> {
 }
 
 /// The response's head, once it is there, and what has come with it.
-fn head_at_hand(state: &mut State, stream: u64) -> Option<Answer> {
+fn head_at_hand(state: &mut State, stream: StreamId) -> Option<Answer> {
     // An answer that came before the link's end still counts.
     let head = match state.connection.response(stream) {
         Some(Ok(head)) => head,

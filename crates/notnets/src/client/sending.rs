@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http_body::Body as _;
-use notnets_core::call::Sent;
+use notnets_core::call::{Sent, StreamId};
 use notnets_core::code::Code;
 use tonic::Status;
 use tonic::body::Body;
@@ -16,7 +16,7 @@ use super::channel::ClientLink;
 
 /// Sends `data` and what is left of a body, which is nothing if it has `ended`. Ends with the call,
 /// whoever ends it.
-pub(super) async fn send_body(link: Arc<ClientLink>, stream: u64, data: Bytes, body: Body, ended: bool) {
+pub(super) async fn send_body(link: Arc<ClientLink>, stream: StreamId, data: Bytes, body: Body, ended: bool) {
     let mut sending = Sending { link, stream, over: false };
     send_all(&sending.link, stream, data, body, ended).await;
     sending.over = true;
@@ -25,7 +25,7 @@ pub(super) async fn send_body(link: Arc<ClientLink>, stream: u64, data: Bytes, b
 /// Ends the call if its body can't be sent any more: it has panicked, or its runtime ends.
 struct Sending {
     link: Arc<ClientLink>,
-    stream: u64,
+    stream: StreamId,
     over: bool,
 }
 
@@ -38,7 +38,7 @@ impl Drop for Sending {
     }
 }
 
-async fn send_all(link: &ClientLink, stream: u64, mut data: Bytes, body: Body, mut ended: bool) {
+async fn send_all(link: &ClientLink, stream: StreamId, mut data: Bytes, body: Body, mut ended: bool) {
     let mut body = pin!(body);
     loop {
         // A body that has said that it ends is not asked again.
@@ -71,7 +71,7 @@ enum Next {
 
 /// The body's next data. Does not outwait the call: a stream that the application never ends is let
 /// go of when its call is over.
-async fn next(link: &ClientLink, stream: u64, mut body: Pin<&mut Body>) -> Next {
+async fn next(link: &ClientLink, stream: StreamId, mut body: Pin<&mut Body>) -> Next {
     poll_fn(|cx| {
         let open = link.0.with(|state| match state.connection.is_sending(stream) && state.broken.is_none() {
             true => {
@@ -95,7 +95,7 @@ async fn next(link: &ClientLink, stream: u64, mut body: Pin<&mut Body>) -> Next 
     .await
 }
 
-async fn send(link: &ClientLink, stream: u64, data: &mut Bytes, end: bool) -> Sent {
+async fn send(link: &ClientLink, stream: StreamId, data: &mut Bytes, end: bool) -> Sent {
     poll_fn(|cx| {
         link.0.with(|state| {
             if state.broken.is_some() {
@@ -117,7 +117,7 @@ async fn send(link: &ClientLink, stream: u64, data: &mut Bytes, end: bool) -> Se
 
 impl crate::link::State {
     /// The application's body failed: the call gets that status, and the server a reset.
-    fn fail_sending(&mut self, stream: u64, status: &Status) {
+    fn fail_sending(&mut self, stream: StreamId, status: &Status) {
         if self.broken.is_none() {
             let message = status.message();
             self.connection.fail_locally(stream, Code(status.code() as u32), message);

@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use notnets_core::call::{Connection, Event, Failure, Role, Violation};
+use notnets_core::call::{Connection, Event, Failure, Role, StreamId, Violation};
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
 use notnets_core::link::segments::Segments;
@@ -68,7 +68,7 @@ pub(crate) struct State {
     pub pong: u64,
     budget: Budget,
     /// The stream whose task polls the lane.
-    poller: Option<u64>,
+    poller: Option<StreamId>,
     /// How often such a task has said that it will come back.
     polls: u64,
     /// What the driver saw of that when it last looked, and when it looks again.
@@ -163,7 +163,7 @@ impl Link {
     pub(crate) fn poll_received<R>(
         &self,
         cx: &mut Context<'_>,
-        stream: u64,
+        stream: StreamId,
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut state = self.lock();
@@ -178,9 +178,9 @@ impl Link {
     pub(crate) fn open_and_poll<E, R>(
         &self,
         cx: &mut Context<'_>,
-        open: impl FnOnce(&mut State) -> Result<u64, E>,
-        mut check: impl FnMut(&mut State, u64) -> Option<R>,
-    ) -> Result<(u64, Poll<R>), E> {
+        open: impl FnOnce(&mut State) -> Result<StreamId, E>,
+        mut check: impl FnMut(&mut State, StreamId) -> Option<R>,
+    ) -> Result<(StreamId, Poll<R>), E> {
         let mut state = self.lock();
         let opened = open(&mut state);
         let Ok(stream) = opened else {
@@ -199,7 +199,7 @@ impl Link {
         &'a self,
         cx: &mut Context<'_>,
         mut state: MutexGuard<'a, State>,
-        stream: u64,
+        stream: StreamId,
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut rounds = 0;
@@ -247,7 +247,7 @@ impl Link {
     }
 
     /// The wait on a stream is over.
-    fn found<R>(&self, mut state: MutexGuard<'_, State>, stream: u64, found: R) -> Poll<R> {
+    fn found<R>(&self, mut state: MutexGuard<'_, State>, stream: StreamId, found: R) -> Poll<R> {
         state.stop_polling(stream);
         self.settle(state);
         Poll::Ready(found)
@@ -269,7 +269,7 @@ impl Link {
     }
 
     /// A client's call is dropped: ends it, and with it the task that sends its requests.
-    pub(crate) fn abandon(&self, stream: u64) {
+    pub(crate) fn abandon(&self, stream: StreamId) {
         let mut state = self.lock();
         state.close(stream);
         state.stop_polling(stream);
@@ -346,7 +346,7 @@ fn forked() -> Failure {
 
 impl State {
     /// The application is done with a client's call; so is the task that sends its requests.
-    pub(crate) fn close(&mut self, stream: u64) {
+    pub(crate) fn close(&mut self, stream: StreamId) {
         if self.broken.is_none() {
             let waiters = self.connection.user(stream).map(std::mem::take);
             waiters.unwrap_or_default().wake_all(&mut self.wakes);
@@ -375,7 +375,7 @@ impl State {
     }
 
     /// Why a call fails that has no answer, once the link is broken.
-    pub(crate) fn failure_of(&mut self, stream: u64) -> Option<Failure> {
+    pub(crate) fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
         let failure = self.broken.clone()?;
         let unread = self.peer_gone && self.connection.is_unread(stream);
         Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
@@ -416,7 +416,7 @@ impl State {
         self.poller.is_some()
     }
 
-    pub(crate) fn wait_received(&mut self, stream: u64, waker: &Waker) {
+    pub(crate) fn wait_received(&mut self, stream: StreamId, waker: &Waker) {
         let replaced = self.connection.user(stream).and_then(|waiters| waiters.wait_received(waker));
         self.replaced.extend(replaced);
     }
@@ -479,7 +479,7 @@ impl State {
     }
 
     /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
-    fn will_poll_again(&mut self, stream: u64) {
+    fn will_poll_again(&mut self, stream: StreamId) {
         self.poller = Some(stream);
         self.polls += 1;
         if self.watch.is_none() {
@@ -502,7 +502,7 @@ impl State {
     }
 
     /// The stream's task does not look at the lane any more: then it has to be armed.
-    fn stop_polling(&mut self, stream: u64) {
+    fn stop_polling(&mut self, stream: StreamId) {
         if self.poller != Some(stream) {
             return;
         }

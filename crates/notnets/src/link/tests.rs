@@ -17,6 +17,9 @@ use notnets_core::link::{Established, Socket};
 use super::driver::{Accept, Driver, NoRequests};
 use super::*;
 
+/// The stream of the first call on a link.
+const FIRST: StreamId = StreamId::new(1);
+
 /// Both ends of a new link.
 fn ends() -> (Established, Established) {
     let temporary = tempfile::tempdir().unwrap();
@@ -43,11 +46,11 @@ fn a_poll_ends_even_if_frames_go_on_coming() {
     let (link, mut server) = client(Wait::Adaptive);
     let mut looks = 0;
     let mut cx = Context::from_waker(Waker::noop());
-    let polled = link.poll_received(&mut cx, 1, |_| {
+    let polled = link.poll_received(&mut cx, FIRST, |_| {
         looks += 1;
         assert!(looks < 10_000, "it goes on for ever");
         assert!(server.lanes.room().unwrap() > 0);
-        server.lanes.push(Frame::new(Kind::Pong, 0).encode());
+        server.lanes.push(Frame::new(Kind::Pong, StreamId::LINK).encode());
         None::<()>
     });
     assert!(polled.is_pending());
@@ -79,7 +82,7 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
         }
         let mut looks = 0;
         let mut cx = Context::from_waker(Waker::noop());
-        let polled = link.poll_received(&mut cx, 1, |_| {
+        let polled = link.poll_received(&mut cx, FIRST, |_| {
             looks += 1;
             assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
             None::<()>
@@ -101,7 +104,7 @@ impl Accept for OpensMeanwhile {
                 let none = std::iter::empty::<(&str, &[u8])>();
                 let mut waiters = Some(Waiters::default());
                 let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut waiters);
-                assert_eq!(opened, Ok(Opened::Stream(1, Sent::All)));
+                assert_eq!(opened, Ok(Opened::Stream(FIRST, Sent::All)));
             });
         }
         Poll::Pending
@@ -116,7 +119,7 @@ async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
     while link.with(|state| state.connection.open_streams()) == 0 {
         tokio::task::yield_now().await;
     }
-    let ended = poll_fn(|cx| link.poll_received(cx, 1, |state| state.connection.response(1)));
+    let ended = poll_fn(|cx| link.poll_received(cx, FIRST, |state| state.connection.response(FIRST)));
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     let failure = ended.expect("its deadline is not kept").unwrap_err();
     assert_eq!(failure.code, Code::DEADLINE_EXCEEDED);

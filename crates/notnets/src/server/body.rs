@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use notnets_core::call::{AtHand, End, Received};
+use notnets_core::call::{AtHand, End, Received, StreamId};
 use tonic::Status;
 
 use crate::error::failure_status;
@@ -15,14 +15,14 @@ use crate::link::{Link, State};
 /// The body of a request.
 pub(super) struct RequestBody {
     link: Arc<Link>,
-    stream: u64,
+    stream: StreamId,
     /// What came with the request itself.
     first: Option<Bytes>,
     ended: bool,
 }
 
 impl RequestBody {
-    pub(super) fn new(link: Arc<Link>, stream: u64, at_hand: AtHand) -> Self {
+    pub(super) fn new(link: Arc<Link>, stream: StreamId, at_hand: AtHand) -> Self {
         Self { link, stream, first: at_hand.data, ended: at_hand.end == Some(End::Requests) }
     }
 }
@@ -73,7 +73,7 @@ impl Body for RequestBody {
     }
 }
 
-fn receive(state: &mut State, stream: u64) -> Option<Received> {
+fn receive(state: &mut State, stream: StreamId) -> Option<Received> {
     match (state.connection.take(stream), &state.broken) {
         (Received::Pending, None) => None,
         (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),

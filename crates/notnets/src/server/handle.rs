@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use http::Request;
-use notnets_core::call::{self, AtHand, HeadError, Sent};
+use notnets_core::call::{self, AtHand, HeadError, Sent, StreamId};
 use notnets_core::code::Code;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tonic::Status;
@@ -135,7 +135,7 @@ impl Future for Handler {
 pub(super) struct CallGuard {
     link: Arc<Link>,
     server: Arc<Shared>,
-    stream: u64,
+    stream: StreamId,
     over: bool,
 }
 
@@ -177,7 +177,7 @@ impl CallGuard {
     pub(super) fn poll_send(
         &self,
         cx: &mut Context<'_>,
-        send: impl FnOnce(&mut State, u64) -> Result<Sent, HeadError>,
+        send: impl FnOnce(&mut State, StreamId) -> Result<Sent, HeadError>,
     ) -> Poll<Result<Sent, HeadError>> {
         self.link.with(|state| {
             if state.broken.is_some() {
