@@ -4,11 +4,12 @@ use bytes::Bytes;
 use notnets_core::call::{
     End, Event, HeadError, Opened, Received, Request, ResponseHead, Sent, StreamId, Violation,
 };
+use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::metadata::Metadata;
-use notnets_core::pair::{HeapConnection, Pair};
+use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_memory::lane::{Blocks, Geometry};
 
 const METHOD: &str = "/pkg.Service/Method";
@@ -308,14 +309,17 @@ fn a_reset_tells_its_status_and_reason() {
 fn a_deadline_ends_the_call_on_both_sides() {
     for (client_late, server_late) in [(true, true), (true, false), (false, true)] {
         let mut pair = Pair::default();
-        let opened = pair.client.open(METHOD, NONE, Some(1000), &mut &b""[..], false, &mut Some(())).unwrap();
+        let at = Timestamp::from_nanos(1000);
+        let deadline = Some(pair.client.deadline(at, frozen_clock));
+        let opened = pair.client.open(METHOD, NONE, deadline, &mut &b""[..], false, &mut Some(())).unwrap();
         let Opened::Stream(stream, _) = opened else { panic!() };
         let request = accept(&mut pair);
-        assert_eq!(request.deadline, Some(1000));
-        assert_eq!((pair.client.next_deadline(), pair.server.next_deadline()), (Some(1000), Some(1000)));
+        assert_eq!(request.deadline, Some(at));
+        assert_eq!((pair.client.next_deadline(), pair.server.next_deadline()), (Some(at), Some(at)));
         events(&mut pair.server);
-        pair.client.expire(if client_late { 1000 } else { 999 });
-        pair.server.expire(if server_late { 1000 } else { 999 });
+        let before = Timestamp::from_nanos(999);
+        pair.client.expire(if client_late { at } else { before });
+        pair.server.expire(if server_late { at } else { before });
         pair.drive();
         assert_eq!(events(&mut pair.server), [Event::Cancelled(stream, Some(()))]);
         let Some(Err(failure)) = pair.client.response(stream) else { panic!() };
@@ -507,19 +511,21 @@ fn a_detached_connection_gives_what_it_has_and_touches_no_lane() {
     pair.server.reset(stream, Code::INTERNAL, "no");
     assert_eq!(pair.server.lanes().pushed(), pushed);
     pair.client.close(stream);
-    assert_eq!(pair.server.receive(usize::MAX), 0);
+    assert_eq!(pair.server.receive(usize::MAX, frozen_clock), 0);
 }
 
 #[test]
 fn between_clocks_deadlines_travel_as_the_time_that_is_left() {
     let mut pair: Pair = Pair::default();
-    pair.client.send_time_left(|| 1_000);
-    pair.server.send_time_left(|| 5_000_000);
+    pair.client.send_time_left();
+    pair.server.send_time_left();
+    let [clients, servers] = [1_000, 5_000_000].map(|nanos| move || Timestamp::from_nanos(nanos));
     for (deadline, seen) in [(None, None), (Some(1_500), Some(5_000_500)), (Some(900), Some(5_000_001))] {
         let none: [(&str, &[u8]); 0] = [];
+        let deadline = deadline.map(|nanos| pair.client.deadline(Timestamp::from_nanos(nanos), clients));
         pair.client.open("/a.B/C", none, deadline, &mut &b""[..], true, &mut Some(())).unwrap();
-        pair.drive();
-        assert_eq!(pair.server.accept().unwrap().deadline, seen);
+        pair.server.receive(1, servers);
+        assert_eq!(pair.server.accept().unwrap().deadline, seen.map(Timestamp::from_nanos));
     }
     pair.assert_no_violation();
 }

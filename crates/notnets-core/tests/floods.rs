@@ -3,7 +3,7 @@
 use notnets_core::call::{Sent, StreamId, Violation};
 use notnets_core::frame::{Frame, INLINE, Kind, Payload};
 use notnets_core::limits::{Limits, MIN_CHARGE, MIN_WINDOW};
-use notnets_core::pair::{HeapConnection, Pair};
+use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_memory::lane::Geometry;
 
 const NONE: [(&str, &[u8]); 0] = [];
@@ -20,7 +20,7 @@ fn push(pair: &mut Pair, frames: impl IntoIterator<Item = Frame>) {
     for frame in frames {
         assert!(pair.client.lanes().room().unwrap() > 0);
         pair.client.lanes().push(frame.encode());
-        pair.server.receive(1);
+        pair.server.receive(1, frozen_clock);
     }
 }
 

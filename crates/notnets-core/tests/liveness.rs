@@ -4,7 +4,7 @@
 use notnets_core::call::{Connection, Event, Opened, Role, Sent, StreamId};
 use notnets_core::code::Code;
 use notnets_core::limits::{Limits, MIN_WINDOW};
-use notnets_core::pair::{HeapConnection, Pair};
+use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_memory::lane::{Blocks, Geometry, heap_pair};
 
 const METHOD: &str = "/pkg.Service/Method";
@@ -27,7 +27,7 @@ fn try_open(client: &mut HeapConnection) -> Opened {
 }
 
 fn accept_all(server: &mut HeapConnection) {
-    server.receive(usize::MAX);
+    server.receive(usize::MAX, frozen_clock);
     while let Some(request) = server.accept() {
         assert!(server.set_user(request.stream, ()));
     }
@@ -47,16 +47,16 @@ fn control_frames_that_wait_go_out_when_room_is_looked_for_once_more() {
         assert_eq!(pair.server.respond(stream, NONE, &mut &b"x"[..], Some(Code::OK)), Ok(Sent::All));
     }
     pair.client.ping(7);
-    pair.server.receive(usize::MAX);
+    pair.server.receive(usize::MAX, frozen_clock);
     assert!(pair.server.waits_for_space());
     // The client takes all there is before the server has armed: it will not ring.
-    pair.client.receive(usize::MAX);
+    pair.client.receive(usize::MAX, frozen_clock);
     assert!(!pair.client.lanes().bell_is_due());
     // So what the server does between arming and sleeping has to find the room.
     pair.server.lanes().arm_space();
     pair.server.wake_queued();
     assert!(!pair.server.waits_for_space(), "it sleeps, and nobody will ring");
-    pair.client.receive(usize::MAX);
+    pair.client.receive(usize::MAX, frozen_clock);
     assert!(events(&mut pair.client).contains(&Event::Pong(7)));
 }
 
@@ -111,7 +111,7 @@ fn queued(pair: &mut Pair) -> Vec<StreamId> {
 /// never.
 fn doorbell(client: &mut HeapConnection) {
     client.wake_queued();
-    while client.receive(usize::MAX) > 0 {}
+    while client.receive(usize::MAX, frozen_clock) > 0 {}
 }
 
 #[test]

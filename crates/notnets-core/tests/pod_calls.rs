@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use bytes::Buf;
 use notnets_core::call::{Connection, End, Opened, Received, Role, Sent, StreamId};
+use notnets_core::pair::frozen_clock;
 use notnets_core::{Code, Limits};
 use notnets_memory::incoherent::{Incoherent, World};
 use notnets_memory::lane::{Blocks, Geometry, Lanes, Parts, stamp};
@@ -83,14 +84,14 @@ fn echo(seed: u64) -> Result<(), String> {
     for _ in 0..PATIENCE {
         match world.draw(2) {
             0 => {
-                client.receive(4);
+                client.receive(4, frozen_clock);
                 while client.poll_event().is_some() {}
                 for (n, call) in calls.iter_mut().enumerate() {
                     step_client(&mut client, n, call)?;
                 }
             }
             _ => {
-                server.receive(4);
+                server.receive(4, frozen_clock);
                 while server.poll_event().is_some() {}
                 while let Some(request) = server.accept() {
                     served.push(Served::new(request.stream));

@@ -8,7 +8,7 @@ use notnets_core::limits::{Limits, MAX_METADATA, MAX_STREAMS, MIN_CHARGE, MIN_WI
 use notnets_core::link::packet::{self, Hello, Packet, Refusal, Terms};
 use notnets_core::link::segments::MAX_OFFERED;
 use notnets_core::name::MAX_NAME_LENGTH;
-use notnets_core::pair::{HeapConnection, Pair};
+use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_core::strings::{MAX_STRING, MAX_STRING_BYTES, MAX_STRINGS};
 use notnets_memory::lane::{self, Blocks, Geometry};
 use notnets_memory::ring::Descriptor;
@@ -200,7 +200,7 @@ fn frames_that_steer() {
 
     let mut pair = accepted();
     pair.client.close(1);
-    pair.server.receive(1);
+    pair.server.receive(1, frozen_clock);
     is("CLOSED", pushed_to(&mut pair.client, 1));
 
     let mut pair = Pair::default();
@@ -211,14 +211,14 @@ fn frames_that_steer() {
     let mut pair = Pair::default();
     pair.server.refuse();
     open(&mut pair, &[], b"", true);
-    pair.server.receive(1);
+    pair.server.receive(1, frozen_clock);
     is("GO-AWAY, at once", pushed_to(&mut pair.client, 1));
     is("RESET, refused", pushed_to(&mut pair.client, 2));
 
     let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
     let mut pair: Pair = Pair::new(Geometry::default(), limits, limits);
     open(&mut pair, &[], &[7; 300], false);
-    pair.server.receive(1);
+    pair.server.receive(1, frozen_clock);
     pair.server.take(1);
     is("WINDOW", pushed_to(&mut pair.client, 1));
 
@@ -228,7 +228,7 @@ fn frames_that_steer() {
 
     let mut pair: Pair = Pair::default();
     pair.client.ping(42);
-    pair.server.receive(1);
+    pair.server.receive(1, frozen_clock);
     is("PONG", pushed_to(&mut pair.client, 1));
 
     assert_stands_there(&lines);

@@ -2,10 +2,11 @@
 //! bound or do work that nobody granted them.
 
 use notnets_core::call::{Event, Opened, Received, Sent, StreamId, Violation};
+use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, PREFIX, Payload, prefix};
 use notnets_core::limits::{Limits, MIN_WINDOW};
-use notnets_core::pair::{HeapConnection, Pair};
+use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_memory::lane::{Blocks, Geometry};
 use notnets_memory::{Reference, heap::Heap, lane::Lanes};
 use proptest::prelude::*;
@@ -63,10 +64,10 @@ fn answers_that_nobody_reads_do_not_pile_up() {
             sent = sent.next();
             assert!(sent.get() < 10_000, "it remembers an answer for each of {sent} requests");
             push(pair.client.lanes(), request(sent));
-            pair.server.receive(usize::MAX);
+            pair.server.receive(usize::MAX, frozen_clock);
             if !refused {
                 push(pair.client.lanes(), Frame::new(Kind::Reset, sent));
-                pair.server.receive(usize::MAX);
+                pair.server.receive(usize::MAX, frozen_clock);
             }
             while pair.server.accept().is_some() {}
             while pair.server.poll_event().is_some() {}
@@ -84,7 +85,7 @@ fn a_reset_gives_its_reason_in_few_bytes() {
         pair.server.lanes(),
         Frame { payload: Payload::Reference(reference), ..Frame::new(Kind::Reset, stream) },
     );
-    pair.client.receive(usize::MAX);
+    pair.client.receive(usize::MAX, frozen_clock);
     assert_eq!(pair.client.violation(), Some(&Violation::State(stream, Kind::Reset)));
 }
 
@@ -93,20 +94,20 @@ fn what_is_over_a_limit_is_not_even_copied() {
     let limits = Limits { stream_window: MIN_WINDOW, link_window: MIN_WINDOW, ..Limits::default() };
     let mut data = pair(limits);
     let stream = open(&mut data.client);
-    data.server.receive(usize::MAX);
+    data.server.receive(usize::MAX, frozen_clock);
     let reference = block(data.client.lanes(), 1 << 20);
     push(
         data.client.lanes(),
         Frame { payload: Payload::Reference(reference), ..Frame::new(Kind::Data, stream) },
     );
-    data.server.receive(usize::MAX);
+    data.server.receive(usize::MAX, frozen_clock);
     assert_eq!(data.server.violation(), Some(&Violation::Window(stream)));
     assert_eq!(data.client.lanes().arena().lent(), 1, "a block is given back when it has been copied");
 
     let mut head = pair(limits);
     let reference = Reference { head: 1 << 20, ..block(head.client.lanes(), 1 << 20) };
     push(head.client.lanes(), Frame { payload: Payload::Reference(reference), ..request(StreamId::new(1)) });
-    head.server.receive(usize::MAX);
+    head.server.receive(usize::MAX, frozen_clock);
     assert!(matches!(head.server.violation(), Some(Violation::HeadTooLarge { .. })));
     assert_eq!(head.client.lanes().arena().lent(), 1);
 }
@@ -116,7 +117,7 @@ fn a_status_alone_is_an_end() {
     let mut pair = pair(Limits::default());
     let stream = open(&mut pair.client);
     push(pair.server.lanes(), Frame { trailers_only: true, ..Frame::new(Kind::Response, stream) });
-    pair.client.receive(usize::MAX);
+    pair.client.receive(usize::MAX, frozen_clock);
     assert_eq!(pair.client.violation(), Some(&Violation::State(stream, Kind::Response)));
 }
 
@@ -126,7 +127,7 @@ fn a_message_is_no_part_of_trailers() {
     let stream = open(&mut pair.client);
     push(pair.server.lanes(), Frame::new(Kind::Response, stream));
     push(pair.server.lanes(), Frame { message: true, ..Frame::new(Kind::Trailers, stream) });
-    pair.client.receive(usize::MAX);
+    pair.client.receive(usize::MAX, frozen_clock);
     assert_eq!(pair.client.violation(), Some(&Violation::State(stream, Kind::Trailers)));
 }
 
@@ -138,13 +139,13 @@ fn what_is_put_in_front_of_a_message_counts() {
     {
         let mut pair: Pair = Pair::new(geometry, limits, limits);
         let stream = open(&mut pair.client);
-        pair.server.receive(usize::MAX);
+        pair.server.receive(usize::MAX, frozen_clock);
         let lanes = pair.client.lanes();
         let mut loan = lanes.loan(bytes, bytes).unwrap();
         lanes.arena().write(&mut loan, &vec![7; bytes]);
         let payload = Payload::Reference(lanes.arena().commit(loan, 0));
         push(lanes, Frame { message: true, payload, ..Frame::new(Kind::Data, stream) });
-        pair.server.receive(usize::MAX);
+        pair.server.receive(usize::MAX, frozen_clock);
         assert_eq!(pair.server.violation().is_none(), allowed);
         let whole = [&prefix(bytes as u32)[..], &vec![7; bytes]].concat();
         let taken = if allowed { Received::Data(whole.into()) } else { Received::Pending };
@@ -185,7 +186,7 @@ fn use_it(side: &mut HeapConnection) {
             side.close(stream);
         }
     }
-    side.expire(u64::MAX / 2);
+    side.expire(Timestamp::from_nanos(u64::MAX / 2));
 }
 
 proptest! {
@@ -199,7 +200,7 @@ proptest! {
         for _ in 0..3 {
             open(&mut pair.client);
         }
-        pair.server.receive(usize::MAX);
+        pair.server.receive(usize::MAX, frozen_clock);
         let (hostile, victim) =
             if to_server { (&mut pair.client, &mut pair.server) } else { (&mut pair.server, &mut pair.client) };
         for frame in frames {
@@ -207,7 +208,7 @@ proptest! {
                 break;
             }
             hostile.lanes().push(frame);
-            victim.receive(usize::MAX);
+            victim.receive(usize::MAX, frozen_clock);
             use_it(victim);
             prop_assert!(victim.open_streams() <= 3);
         }

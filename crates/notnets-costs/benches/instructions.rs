@@ -12,6 +12,7 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use notnets_core::call::{Connection, Opened, Role};
+use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
@@ -121,11 +122,11 @@ impl Layers {
         for _ in 0..n {
             let opened = client.open("/costs.Echo/Call", [], None, &mut &message[..], true, &mut Some(()));
             let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
-            server.receive(1);
+            server.receive(1, clock::now);
             let request = server.accept().expect("a request");
             let mut data = server.take_at_hand(request.stream).data.expect("its message");
             let _sent = server.respond(request.stream, [], &mut data, Some(Code::OK)).expect("a small head");
-            client.receive(1);
+            client.receive(1, clock::now);
             let head = client.response(stream).expect("a response");
             let _response = black_box((head.is_ok(), client.take_at_hand(stream)));
             client.close(stream);

@@ -12,7 +12,7 @@ use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
-use notnets_core::{Limits, Role};
+use notnets_core::{Limits, Role, clock};
 use tonic::Code;
 use tonic::body::Body;
 
@@ -102,7 +102,7 @@ async fn keepalive_asks_as_often_as_it_was_told_to() {
         Connection::new(Role::Server, server.lanes, Limits::default(), server.peer_limits);
     for _ in 0..3 {
         // It is answered at once.
-        until(|| (connection.receive(1) > 0).then_some(())).await;
+        until(|| (connection.receive(1, clock::now) > 0).then_some(())).await;
         if connection.lanes().bell_is_due() {
             server.socket.ring();
         }

@@ -7,6 +7,7 @@ use super::control::FENCE;
 use super::queue::{Queue, with_prefix};
 use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, StreamId, Violation};
+use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::frame::{Frame, Kind, PREFIX, Payload};
 use crate::limits::charge;
@@ -17,15 +18,16 @@ const GIVE_BACK: u64 = 4;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Takes up to `max` of the peer's descriptors, and pushes what waited for room. Returns how many
-    /// were taken. After a [`violation`](Self::violation) it takes none.
+    /// were taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
+    /// deadline came as the time that is left.
     #[inline]
-    pub fn receive(&mut self, max: usize) -> usize {
+    pub fn receive(&mut self, max: usize, now: impl Fn() -> Timestamp) -> usize {
         let mut taken = 0;
         while taken < max && self.violation.is_none() && !self.detached {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
             let handled = match Frame::decode(descriptor) {
-                Ok(frame) => self.handle(&frame),
+                Ok(frame) => self.handle(&frame, &now),
                 Err(bad) => Err(bad.into()),
             };
             if let Err(violation) = handled {
@@ -38,9 +40,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     #[inline]
-    fn handle(&mut self, frame: &Frame) -> Result<(), Violation> {
+    fn handle(&mut self, frame: &Frame, now: &impl Fn() -> Timestamp) -> Result<(), Violation> {
         match (frame.kind, self.role) {
-            (Kind::Request, Role::Server) => self.on_request(frame),
+            (Kind::Request, Role::Server) => self.on_request(frame, now),
             (Kind::Response, Role::Client) => self.on_response(frame),
             (Kind::Trailers, Role::Client) => self.on_trailers(frame),
             (Kind::GoAway, Role::Client) => {
@@ -76,7 +78,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    fn on_request(&mut self, frame: &Frame) -> Result<(), Violation> {
+    fn on_request(&mut self, frame: &Frame, now: &impl Fn() -> Timestamp) -> Result<(), Violation> {
         let id = frame.stream;
         if id <= self.last {
             return Err(Violation::State(id, frame.kind));
@@ -97,12 +99,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.control.reset(id, code, true, reason);
             return self.check_answers();
         }
-        let now = self.clock.filter(|_| frame.argument != 0).map_or(0, |clock| clock());
-        let deadline = (frame.argument != 0).then_some(frame.argument.saturating_add(now));
+        let deadline = match frame.argument {
+            0 => None,
+            left if self.sends_time_left => Some(now().add_nanos(left)),
+            nanos => Some(Timestamp::from_nanos(nanos)),
+        };
         let window = u64::from(self.own.stream_window);
         let credit = window.checked_sub(cost).ok_or(Violation::Window(id))?;
         let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
-        (stream.deadline, stream.receive.credit) = (deadline, credit);
+        stream.deadline = deadline;
+        stream.receive.credit = credit;
         data.go_to(&mut stream.receive.queue, frame);
         if frame.end {
             stream.receive.end = Some(End::Requests);
@@ -396,7 +402,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Server: brings the end of a call forward.
-    pub fn shorten(&mut self, stream: StreamId, deadline: u64) {
+    pub fn shorten(&mut self, stream: StreamId, deadline: Timestamp) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         if entry.deadline.is_none_or(|present| deadline < present) {
             if let Some(present) = entry.deadline.replace(deadline) {

@@ -2,7 +2,7 @@
 //! control, status.
 //!
 //! A [`Connection`] is one side of a link. It takes the peer's descriptors and the time, and gives
-//! its own descriptors and [`Event`]s. It never waits, spawns or looks at a clock, so a pair of them
+//! its own descriptors and [`Event`]s. It never waits, spawns or reads a clock, so a pair of them
 //! is tested without threads ([`crate::pair`]), and the same machine serves every runtime.
 //!
 //! The rules that keep it live and bounded:
@@ -31,6 +31,7 @@ use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::ring::BadTaken;
 use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, WriteMemory};
 
+use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::frame::{BadFrame, Kind};
 use crate::limits::Limits;
@@ -82,8 +83,16 @@ pub struct Request {
     pub method: Arc<str>,
     /// The client's metadata.
     pub metadata: Metadata,
-    /// When it ends, in nanoseconds of the monotonic clock.
-    pub deadline: Option<u64>,
+    /// When it ends.
+    pub deadline: Option<Timestamp>,
+}
+
+/// When a call ends, and how the server is told of it. Made by [`Connection::deadline`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    at: Timestamp,
+    /// As it travels: 0 would be none.
+    on_wire: u64,
 }
 
 /// How much of what was to be sent has been.
@@ -202,14 +211,14 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     going_away: bool,
     /// No new streams are opened or taken.
     draining: bool,
-    deadlines: BTreeSet<(u64, StreamId)>,
+    deadlines: BTreeSet<(Timestamp, StreamId)>,
     events: VecDeque<Event<T>>,
     wants_segment: Option<Blocks>,
     /// Blocks of more segments may be asked for.
     may_grow: bool,
     violation: Option<Violation>,
-    /// The peer has another clock: deadlines travel as the time that is left by this one.
-    clock: Option<fn() -> u64>,
+    /// The peer has another clock: deadlines travel as the time that is left.
+    sends_time_left: bool,
     /// The lanes are out of reach.
     detached: bool,
     scratch: Vec<u8>,
@@ -243,26 +252,28 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             wants_segment: None,
             may_grow: true,
             violation: None,
-            clock: None,
+            sends_time_left: false,
             detached: false,
             scratch: Vec::new(),
         }
     }
 
-    /// The peer does not share our clock: deadlines travel as the nanoseconds that are left. The clock is
-    /// looked at when a request with a deadline is sent or received, and at no other time.
-    pub fn send_time_left(&mut self, clock: fn() -> u64) {
-        self.clock = Some(clock);
+    /// Sends deadlines as the time that is left, for a peer that does not share our clock.
+    pub fn send_time_left(&mut self) {
+        self.sends_time_left = true;
     }
 
-    /// A deadline as the peer is told it; 0 is none.
-    fn told(&self, deadline: Option<u64>) -> u64 {
-        match (deadline, self.clock) {
-            (None, _) => 0,
-            (Some(deadline), None) => deadline,
+    /// A call's deadline for [`open`](Self::open). `now` is asked only where deadlines travel as the time that is
+    /// left.
+    #[inline]
+    pub fn deadline(&self, at: Timestamp, now: impl FnOnce() -> Timestamp) -> Deadline {
+        let on_wire = if self.sends_time_left {
             // What has passed already still travels as a deadline.
-            (Some(deadline), Some(clock)) => deadline.saturating_sub(clock()).max(1),
-        }
+            at.nanos_since(now()).max(1)
+        } else {
+            at.as_nanos()
+        };
+        Deadline { at, on_wire }
     }
 
     /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
@@ -373,12 +384,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// When [`expire`](Self::expire) has to be called next.
-    pub fn next_deadline(&self) -> Option<u64> {
+    pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// Ends the calls whose deadline has passed, on this side and with a reset on the other.
-    pub fn expire(&mut self, now: u64) {
+    pub fn expire(&mut self, now: Timestamp) {
         while let Some((deadline, stream)) = self.deadlines.first().copied()
             && deadline <= now
         {

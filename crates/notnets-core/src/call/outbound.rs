@@ -7,7 +7,7 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::{Connection, Event, HeadError, Opened, Role, Sent, StreamId};
+use super::{Connection, Deadline, Event, HeadError, Opened, Role, Sent, StreamId};
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
 use crate::limits::{MIN_CHARGE, charge};
@@ -32,7 +32,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         &mut self,
         method: &str,
         entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
-        deadline: Option<u64>,
+        deadline: Option<Deadline>,
         data: &mut impl Buf,
         end: bool,
         user: &mut Option<T>,
@@ -52,8 +52,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             .and_then(|()| metadata::write(&mut self.scratch, &mut self.send_strings, entries));
         self.check_head(written)?;
         let tag = u16::from_le_bytes([self.scratch[0], self.scratch[1]]);
-        let frame =
-            Frame { code: tag.into(), argument: self.told(deadline), ..Frame::new(Kind::Request, stream) };
+        let argument = deadline.map_or(0, |deadline| deadline.on_wire);
+        let frame = Frame { code: tag.into(), argument, ..Frame::new(Kind::Request, stream) };
         let window = self.peer.stream_window.into();
         let Some(cost) = self.push(frame, 2, data, window, end) else {
             self.wants_open = true;
@@ -62,12 +62,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.last = stream;
         self.active += 1;
         let entry = self.streams.insert(stream, self.own.stream_window, self.peer.stream_window);
-        (entry.user, entry.deadline) = (user.take(), deadline);
+        entry.user = user.take();
+        entry.deadline = deadline.map(|deadline| deadline.at);
         entry.send.credit -= cost;
         entry.send.ended = end && !data.has_remaining();
         entry.request_at = self.lanes.pushed();
         if let Some(deadline) = deadline {
-            self.deadlines.insert((deadline, stream));
+            self.deadlines.insert((deadline.at, stream));
         }
         let sent = if data.has_remaining() { self.send_rest(stream, data, end) } else { Sent::All };
         Ok(Opened::Stream(stream, sent))

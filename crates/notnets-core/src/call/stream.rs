@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::queue::Queue;
+use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::metadata::Metadata;
 
@@ -76,7 +77,7 @@ pub(super) struct Stream<T> {
     pub counted: bool,
     pub receive: Receive,
     pub send: Send,
-    pub deadline: Option<u64>,
+    pub deadline: Option<Timestamp>,
     /// Client: which of our descriptors holds the request, counted from 1.
     pub request_at: u64,
 }

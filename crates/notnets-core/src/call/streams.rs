@@ -122,6 +122,7 @@ mod tests {
 
     use super::*;
     use crate::call::stream::End;
+    use crate::clock::Timestamp;
 
     #[test]
     fn is_a_map() {
@@ -134,14 +135,14 @@ mod tests {
             while model.len() > random % 10 {
                 let gone = *model.keys().nth(random % model.len()).expect("is one of them");
                 let left = streams.get(gone).map(|stream| (stream.user, stream.deadline));
-                assert_eq!(left, Some((model.remove(&gone), Some(gone.get()))));
+                assert_eq!(left, Some((model.remove(&gone), Some(Timestamp::from_nanos(gone.get())))));
                 streams.remove(gone);
                 assert!(streams.get(gone).is_none() && !streams.contains(gone));
                 streams.remove(gone);
             }
             let stream = streams.insert(id, 7, 8);
             assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
-            (stream.user, stream.deadline) = (Some(random), Some(id.get()));
+            (stream.user, stream.deadline) = (Some(random), Some(Timestamp::from_nanos(id.get())));
             stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
             stream.receive.end = Some(End::Requests);
             model.insert(id, random);

@@ -9,8 +9,12 @@
 
 mod turns;
 
+use std::time::Duration;
+
 use turns::{Turn, Turns, Vain};
 pub use turns::{sockets_are_due, yield_core};
+
+use crate::clock::{self, Timestamp};
 
 /// How a link waits for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +37,7 @@ const WORK: u64 = 40_000;
 /// Who had the core for so long while we waited has other work for it than our answer: the kernel lets
 /// him have it for some 3 or 4 ms. Those who only poll or answer give it back sooner, even where there are
 /// many of them.
-const OTHER_WORK: u64 = 2_000_000;
+const OTHER_WORK: Duration = Duration::from_millis(2);
 /// `Wait::Spin` gives up when nothing has come for so long.
 const LINGER: u64 = 100_000_000;
 /// One poll of a task spins at most so long before it lets other tasks run.
@@ -86,7 +90,7 @@ impl Budget {
 
     /// Nothing is there at `now`: poll on, or park?
     #[inline]
-    pub fn allows(&mut self, now: u64, what: For) -> bool {
+    pub fn allows(&mut self, now: Timestamp, what: For) -> bool {
         let waited = self.waited(now);
         self.limit = if what == For::Answer { ANSWER } else { WORK };
         match self.wait {
@@ -103,7 +107,7 @@ impl Budget {
 
     /// Polls for a moment from `now` on, unless others should have this thread or core.
     #[inline]
-    pub fn poll(&mut self, now: u64, mut ready: impl FnMut() -> bool) -> Polled {
+    pub fn poll(&mut self, now: Timestamp, mut ready: impl FnMut() -> bool) -> Polled {
         let waited = self.waited(now);
         let turn = match self.wait {
             Wait::Spin => Turn::Alone,
@@ -118,7 +122,7 @@ impl Budget {
     }
 
     /// The core was yielded, and others had it for so long ([`yield_core`]).
-    pub fn yielded(&mut self, away: u64) {
+    pub fn yielded(&mut self, away: Duration) {
         if away > OTHER_WORK {
             self.penalize();
         }
@@ -126,7 +130,7 @@ impl Budget {
 
     /// Something came.
     #[inline]
-    pub fn arrived(&mut self, now: impl FnOnce() -> u64) {
+    pub fn arrived(&mut self, now: impl FnOnce() -> Timestamp) {
         let Some(mut wait) = self.since.take() else { return Turns::found() };
         let in_time = self.parked_waits > 0 || wait.waited(now()) < self.limit;
         Turns::found();
@@ -148,7 +152,7 @@ impl Budget {
 
     /// For how long the present wait has been in vain.
     #[inline]
-    fn waited(&mut self, now: u64) -> u64 {
+    fn waited(&mut self, now: Timestamp) -> u64 {
         self.since.get_or_insert_default().waited(now)
     }
 
@@ -162,7 +166,7 @@ impl Budget {
 #[inline]
 fn spin(mut ready: impl FnMut() -> bool) -> bool {
     // PAUSE takes some 27 ns here; a look at the clock about as long, so it is looked at rarely.
-    let until = crate::clock::now() + ONE_POLL;
+    let until = clock::now().add_nanos(ONE_POLL);
     loop {
         for _ in 0..8 {
             if ready() {
@@ -170,7 +174,7 @@ fn spin(mut ready: impl FnMut() -> bool) -> bool {
             }
             std::hint::spin_loop();
         }
-        if crate::clock::now() >= until {
+        if clock::now() >= until {
             return false;
         }
     }
@@ -180,8 +184,7 @@ fn spin(mut ready: impl FnMut() -> bool) -> bool {
 mod tests {
     use super::*;
 
-    /// Of the clock.
-    const START: u64 = 1;
+    const START: Timestamp = Timestamp::from_nanos(1);
 
     /// Lets waits of that length pass; returns how many of them were polled.
     fn waits(budget: &mut Budget, n: usize, duration: u64) -> usize {
@@ -190,9 +193,12 @@ mod tests {
             .filter(|_| {
                 let polled = budget.allows(now, For::Answer);
                 if polled && duration >= ANSWER {
-                    assert!(!budget.allows(now + ANSWER, For::Answer), "no wait is polled for longer");
+                    assert!(
+                        !budget.allows(now.add_nanos(ANSWER), For::Answer),
+                        "no wait is polled for longer"
+                    );
                 }
-                now += duration;
+                now = now.add_nanos(duration);
                 budget.arrived(|| now);
                 polled
             })
@@ -222,7 +228,7 @@ mod tests {
     fn the_user_overrules() {
         assert_eq!(waits(&mut Budget::new(Wait::Park), 10, 100), 0);
         let mut spin = Budget::new(Wait::Spin);
-        assert!(spin.allows(START, For::Work) && spin.allows(START + LINGER - 1, For::Work));
-        assert!(!spin.allows(START + LINGER, For::Work));
+        assert!(spin.allows(START, For::Work) && spin.allows(START.add_nanos(LINGER - 1), For::Work));
+        assert!(!spin.allows(START.add_nanos(LINGER), For::Work));
     }
 }

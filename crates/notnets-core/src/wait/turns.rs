@@ -10,8 +10,9 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::clock;
+use crate::clock::{self, Timestamp};
 
 /// The core was given to others if it was away for longer than this.
 const OTHERS_RAN: u64 = 1_500;
@@ -36,14 +37,14 @@ struct Thread {
     found: Cell<u64>,
     /// Above zero while others want this core.
     crowd: Cell<u32>,
-    /// When it last looked in vain, or 0 if it has not since it found something or gave its core away.
-    looked: Cell<u64>,
+    /// When it last looked in vain since it found something or gave its core away.
+    looked: Cell<Option<Timestamp>>,
     /// For how many nanoseconds it has looked in vain since it last found something.
     vain: Cell<u64>,
     /// Counts how often it has offered its core.
     offers: Cell<u64>,
     /// When it last did.
-    offered: Cell<u64>,
+    offered: Cell<Timestamp>,
 }
 
 thread_local! {
@@ -52,10 +53,10 @@ thread_local! {
             last: Cell::new(0),
             found: Cell::new(0),
             crowd: Cell::new(0),
-            looked: Cell::new(0),
+            looked: Cell::new(None),
             vain: Cell::new(0),
             offers: Cell::new(0),
-            offered: Cell::new(0),
+            offered: Cell::new(Timestamp::ZERO),
         }
     };
 }
@@ -71,11 +72,10 @@ impl Vain {
     /// Nothing is there at `now`. Returns for how many nanoseconds the link itself has been looked at in
     /// vain, or its whole thread has found nothing, whichever is longer.
     #[inline]
-    pub(super) fn waited(&mut self, now: u64) -> u64 {
+    pub(super) fn waited(&mut self, now: Timestamp) -> u64 {
         THREAD.with(|thread| {
-            let looked = thread.looked.replace(now);
-            if looked != 0 {
-                let look = now.saturating_sub(looked);
+            if let Some(looked) = thread.looked.replace(Some(now)) {
+                let look = now.nanos_since(looked);
                 self.own += look;
                 thread.vain.set(thread.vain.get() + look);
             }
@@ -116,14 +116,14 @@ impl Turns {
     pub(super) fn found() {
         THREAD.with(|thread| {
             thread.found.set(thread.found.get().wrapping_add(1));
-            thread.looked.set(0);
+            thread.looked.set(None);
             thread.vain.set(0);
         });
     }
 
     /// Nothing was found at `now`, after so many nanoseconds of looking in vain.
     #[inline]
-    pub(super) fn turn(&mut self, now: u64, waited: u64) -> Turn {
+    pub(super) fn turn(&mut self, now: Timestamp, waited: u64) -> Turn {
         THREAD.with(|thread| {
             let found = thread.found.get();
             let in_vain = std::mem::replace(&mut self.found, found) == found;
@@ -133,7 +133,7 @@ impl Turns {
             let crowded = thread.crowd.get() > 0;
             let offer = crowded && (a_round || alone)
                 || in_vain && waited >= SOON
-                || a_round && now.saturating_sub(thread.offered.get()) >= PROBE;
+                || a_round && now.nanos_since(thread.offered.get()) >= PROBE;
             match (offer, alone) {
                 (true, _) => Turn::Yield,
                 (false, true) if !crowded => Turn::Alone,
@@ -150,12 +150,12 @@ pub fn sockets_are_due() -> bool {
     THREAD.with(|thread| thread.crowd.get() > 0 && thread.offers.get().is_multiple_of(SOCKETS_AFTER))
 }
 
-/// Offers this thread's core to others. Returns for how many nanoseconds they had it.
-pub fn yield_core() -> u64 {
+/// Offers this thread's core to others. Returns for how long they had it.
+pub fn yield_core() -> Duration {
     let before = clock::now();
     std::thread::yield_now();
     let after = clock::now();
-    let away = after.saturating_sub(before);
+    let away = after.nanos_since(before);
     let others_ran = away > OTHERS_RAN;
     THREAD.with(|thread| {
         let crowd = if others_ran { CROWD } else { thread.crowd.get().saturating_sub(1) };
@@ -165,15 +165,19 @@ pub fn yield_core() -> u64 {
         thread.offers.set(thread.offers.get() + 1);
         thread.offered.set(after);
         if others_ran {
-            thread.looked.set(0);
+            thread.looked.set(None);
         }
     });
-    if others_ran { away } else { 0 }
+    if others_ran { Duration::from_nanos(away) } else { Duration::ZERO }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(nanos: u64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
 
     /// Nobody has ever wanted this thread's core, and it was offered at 0.
     fn quiet() -> (Turns, Turns) {
@@ -188,21 +192,28 @@ mod tests {
     #[test]
     fn a_link_alone_spins_and_many_look_in_turn() {
         let (mut a, mut b) = quiet();
-        assert_eq!([a.turn(0, 0), a.turn(0, 0), a.turn(0, 0)], [Turn::Next, Turn::Alone, Turn::Alone]);
-        assert_eq!([b.turn(0, 0), a.turn(0, 0), b.turn(0, 0)], [Turn::Next; 3]);
+        assert_eq!(
+            [a.turn(at(0), 0), a.turn(at(0), 0), a.turn(at(0), 0)],
+            [Turn::Next, Turn::Alone, Turn::Alone]
+        );
+        assert_eq!([b.turn(at(0), 0), a.turn(at(0), 0), b.turn(at(0), 0)], [Turn::Next; 3]);
     }
 
     #[test]
     fn the_core_is_offered_once_in_a_fruitless_round() {
         let (mut a, mut b) = quiet();
-        assert_eq!([a.turn(0, SOON), b.turn(0, SOON)], [Turn::Next; 2]);
-        assert_eq!(a.turn(0, SOON), Turn::Yield);
+        assert_eq!([a.turn(at(0), SOON), b.turn(at(0), SOON)], [Turn::Next; 2]);
+        assert_eq!(a.turn(at(0), SOON), Turn::Yield);
         yield_core();
         crowd(0);
-        assert_eq!([b.turn(0, SOON), a.turn(0, SOON)], [Turn::Next; 2], "after a yield all look once more");
-        assert_eq!(b.turn(0, SOON), Turn::Yield);
+        assert_eq!(
+            [b.turn(at(0), SOON), a.turn(at(0), SOON)],
+            [Turn::Next; 2],
+            "after a yield all look once more"
+        );
+        assert_eq!(b.turn(at(0), SOON), Turn::Yield);
         Turns::found();
-        assert_ne!(a.turn(0, SOON), Turn::Yield, "something was found");
+        assert_ne!(a.turn(at(0), SOON), Turn::Yield, "something was found");
     }
 
     #[test]
@@ -210,7 +221,7 @@ mod tests {
         let (mut a, mut b) = quiet();
         let mut round = |now| {
             Turns::found();
-            [a.turn(now, 0), b.turn(now, 0)]
+            [a.turn(at(now), 0), b.turn(at(now), 0)]
         };
         assert_eq!(round(PROBE - 1), [Turn::Next; 2]);
         assert_eq!(round(PROBE - 1), [Turn::Next; 2]);
@@ -221,22 +232,22 @@ mod tests {
     fn in_a_crowd_each_round_ends_with_an_offer() {
         let (mut a, mut b) = quiet();
         crowd(CROWD);
-        assert_eq!([a.turn(0, 0), b.turn(0, 0)], [Turn::Next; 2]);
+        assert_eq!([a.turn(at(0), 0), b.turn(at(0), 0)], [Turn::Next; 2]);
         Turns::found();
-        assert_eq!(a.turn(0, 0), Turn::Yield, "whatever was found");
-        assert_eq!(a.turn(0, 0), Turn::Yield, "none but this link looks");
+        assert_eq!(a.turn(at(0), 0), Turn::Yield, "whatever was found");
+        assert_eq!(a.turn(at(0), 0), Turn::Yield, "none but this link looks");
     }
 
     #[test]
     fn a_wait_is_what_is_looked_in_vain() {
         Turns::found();
         let (mut a, mut b) = (Vain::default(), Vain::default());
-        assert_eq!([a.waited(1_000), a.waited(1_300)], [0, 300]);
-        assert_eq!(b.waited(1_400), 400, "the thread has found nothing for so long");
+        assert_eq!([a.waited(at(1_000)), a.waited(at(1_300))], [0, 300]);
+        assert_eq!(b.waited(at(1_400)), 400, "the thread has found nothing for so long");
         Turns::found();
         // It works until 9000 for what it found, and looks on.
-        assert_eq!([a.waited(9_000), b.waited(9_100)], [300, 200]);
+        assert_eq!([a.waited(at(9_000)), b.waited(at(9_100))], [300, 200]);
         Turns::found();
-        assert_eq!([a.waited(20_000), b.waited(20_050)], [300, 250], "each link for itself");
+        assert_eq!([a.waited(at(20_000)), b.waited(at(20_050))], [300, 250], "each link for itself");
     }
 }

@@ -1,8 +1,9 @@
 //! An application on one side of a link, that does what it may in an order that the input decides.
 
 use notnets_core::call::{Event, Opened, Received, Role, Sent, StreamId};
+use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
-use notnets_core::pair::HeapConnection;
+use notnets_core::pair::{HeapConnection, frozen_clock};
 
 use super::input::Input;
 
@@ -17,7 +18,7 @@ pub struct Side {
     pub connection: HeapConnection,
     role: Role,
     streams: Vec<Known>,
-    now: u64,
+    now: Timestamp,
 }
 
 #[derive(Clone, Copy)]
@@ -29,7 +30,7 @@ struct Known {
 
 impl Side {
     pub fn new(role: Role, connection: HeapConnection) -> Self {
-        Self { connection, role, streams: Vec::new(), now: 1 }
+        Self { connection, role, streams: Vec::new(), now: Timestamp::from_nanos(1) }
     }
 
     /// Does one thing.
@@ -43,7 +44,7 @@ impl Side {
 
     /// Takes what the peer has pushed.
     pub fn receive(&mut self, max: usize) -> usize {
-        let taken = self.connection.receive(max);
+        let taken = self.connection.receive(max, frozen_clock);
         self.hear();
         taken
     }
@@ -75,7 +76,7 @@ impl Side {
             return self.open(input);
         }
         if choice == 1 {
-            self.now += u64::from(input.byte());
+            self.now = self.now.add_nanos(input.byte().into());
             return self.connection.expire(self.now);
         }
         if choice == 2 {
@@ -100,7 +101,7 @@ impl Side {
         match choice {
             0..=3 => return self.accept(),
             4 => {
-                self.now += u64::from(input.byte());
+                self.now = self.now.add_nanos(input.byte().into());
                 return self.connection.expire(self.now);
             }
             5 => return self.connection.ping(input.word()),
@@ -120,7 +121,7 @@ impl Side {
                 true
             }
             (8, _) => {
-                self.connection.shorten(id, self.now + u64::from(input.byte()));
+                self.connection.shorten(id, self.now.add_nanos(input.byte().into()));
                 false
             }
             (9 | 10, false) => {
@@ -152,7 +153,8 @@ impl Side {
         let value = &VALUE[..input.below(VALUE.len())];
         let metadata = [("key", value), ("key", b"again"), ("key-bin", &[0, 255])];
         let metadata = metadata.iter().copied().take(input.below(4));
-        let deadline = input.flag().then(|| self.now + u64::from(input.byte()));
+        let deadline = input.flag().then(|| self.now.add_nanos(input.byte().into()));
+        let deadline = deadline.map(|at| self.connection.deadline(at, frozen_clock));
         let mut data = &VALUE[..input.below(VALUE.len())];
         let end = input.flag();
         let opened = self.connection.open(method, metadata, deadline, &mut data, end, &mut Some(()));

@@ -1,7 +1,9 @@
 //! A client's call, as a task that runs when it was woken.
 
 use notnets_core::call::{End, Failure, Opened, Received, ResponseHead, Sent, StreamId};
+use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
+use notnets_core::pair::frozen_clock;
 
 use super::flow::{Entries, Flow, assert_entries, borrowed};
 use super::handler::{Plan, Style};
@@ -13,7 +15,7 @@ pub struct Script {
     pub plan: Plan,
     pub request: Flow,
     pub entries: Entries,
-    pub deadline: Option<u64>,
+    pub deadline: Option<Timestamp>,
     /// Something happened that may end the call before its time.
     pub cut: bool,
     /// The server goes away: the call may find no link to be made on.
@@ -85,7 +87,8 @@ impl Call {
         let entries = std::iter::once(("call", &key[..])).chain(borrowed(&script.entries));
         let mut data = &chunk[..];
         let method = if self.key.is_multiple_of(3) { "/a.B/C" } else { "/a.B/OtherMethod" };
-        match side.connection.open(method, entries, script.deadline, &mut data, end, &mut Some(())) {
+        let deadline = script.deadline.map(|at| side.connection.deadline(at, frozen_clock));
+        match side.connection.open(method, entries, deadline, &mut data, end, &mut Some(())) {
             Ok(Opened::Stream(stream, sent)) => {
                 self.phase = Phase::Open(stream);
                 self.went(chunk.len() - data.len(), sent, end);

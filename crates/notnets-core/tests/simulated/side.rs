@@ -2,7 +2,7 @@
 //! keeps to: every lock is settled, every lane is looked at once more after it was armed.
 
 use notnets_core::call::Event;
-use notnets_core::pair::HeapConnection;
+use notnets_core::pair::{HeapConnection, frozen_clock};
 
 use super::random::Random;
 
@@ -36,7 +36,7 @@ impl Side {
         if std::mem::take(&mut self.rung) {
             self.answer_doorbell();
         }
-        let taken = self.connection.receive(1 + random.below(8));
+        let taken = self.connection.receive(1 + random.below(8), frozen_clock);
         // Ready after arming means: don't sleep.
         self.awake = taken > 0 || self.connection.lanes().arm_frames();
     }
@@ -55,7 +55,7 @@ impl Side {
     /// Whoever waits for a message looks for itself.
     pub fn look(&mut self, random: &mut Random) {
         self.unsettled = true;
-        self.connection.receive(1 + random.below(3));
+        self.connection.receive(1 + random.below(3), frozen_clock);
     }
 
     /// Collects the events, and says whether the other side has to be rung.

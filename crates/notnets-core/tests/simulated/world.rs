@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use notnets_core::call::{Event, Request, StreamId};
+use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::limits::{Limits, MIN_WINDOW};
-use notnets_core::pair::Pair;
+use notnets_core::pair::{Pair, frozen_clock};
 use notnets_memory::heap::Heap;
 use notnets_memory::lane::{Blocks, Geometry};
 use notnets_memory::{Releases, WORD};
@@ -46,7 +47,7 @@ impl Mischief {
 pub struct World {
     random: Random,
     mischief: Mischief,
-    now: u64,
+    now: Timestamp,
     limits: [Limits; 2],
     sides: [Side; 2],
     scripts: Vec<Script>,
@@ -91,7 +92,8 @@ impl World {
                     plan: Plan::new(key, &mut random, head_limit(limits[CLIENT]), cuts),
                     request: Flow::new(key, random_total(&mut random)),
                     entries: random_entries(&mut random, head_limit(limits[SERVER])),
-                    deadline: (cuts && random.once_in(4)).then(|| 1 + random.below(30) as u64),
+                    deadline: (cuts && random.once_in(4))
+                        .then(|| Timestamp::from_nanos(1 + random.below(30) as u64)),
                     cut: false,
                     too_late: false,
                 }
@@ -100,7 +102,7 @@ impl World {
         Self {
             random,
             mischief,
-            now: 0,
+            now: Timestamp::ZERO,
             limits,
             sides: [Side::new(pair.client), Side::new(pair.server)],
             scripts,
@@ -253,7 +255,7 @@ impl World {
                 sides[SERVER].unsettled = true;
             }
             2 if cuts => {
-                self.now += random.below(4) as u64;
+                self.now = self.now.add_nanos(random.below(4) as u64);
                 let late = self.scripts.iter_mut().filter(|script| script.deadline <= Some(self.now));
                 late.filter(|script| script.deadline.is_some()).for_each(|script| script.cut = true);
             }
@@ -336,7 +338,7 @@ impl World {
         };
         for _ in 0..self.limits[SERVER].streams {
             assert!(matches!(open(), notnets_core::call::Opened::Stream(..)), "a stream's place was lost");
-            server.connection.receive(usize::MAX);
+            server.connection.receive(usize::MAX, frozen_clock);
         }
         assert_eq!(open(), notnets_core::call::Opened::NotYet);
         assert_eq!(server.connection.violation(), None);

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::link::Link;
 use super::pods::PodDoor;
 use notnets_core::call::Role;
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::Socket;
 use notnets_core::link::handshake::{Config, answer, refuse};
 use notnets_core::link::packet::{Packet, Refusal};
@@ -32,8 +32,8 @@ pub struct Door {
     listener: Option<Listener>,
     pod: Option<PodDoor>,
     /// Connections that have not said hello, and when they are let go of.
-    silent: Vec<(Socket, u64)>,
-    paused_until: u64,
+    silent: Vec<(Socket, Timestamp)>,
+    paused_until: Option<Timestamp>,
     pub config: Config,
     pub admission: Admission,
     pub max_links: usize,
@@ -48,7 +48,7 @@ impl Door {
         max_links: usize,
         stats: Stats,
     ) -> Self {
-        let (silent, paused_until) = (Vec::new(), 0);
+        let (silent, paused_until) = (Vec::new(), None);
         Self { listener, pod, silent, paused_until, config, admission, max_links, stats }
     }
 
@@ -61,8 +61,8 @@ impl Door {
     }
 
     /// What to watch.
-    pub fn watched(&self, now: u64) -> impl Iterator<Item = PollFd<'_>> {
-        let open = now >= self.paused_until && self.silent.len() < MOST;
+    pub fn watched(&self, now: Timestamp) -> impl Iterator<Item = PollFd<'_>> {
+        let open = self.paused_until.is_none_or(|until| now >= until) && self.silent.len() < MOST;
         let interest = if open { PollFlags::IN } else { PollFlags::empty() };
         let listener = self.listener.iter().map(move |listener| PollFd::new(listener, interest));
         let pod = self.pod.iter().map(|pod| PollFd::from_borrowed_fd(pod.event(), PollFlags::IN));
@@ -70,9 +70,9 @@ impl Door {
     }
 
     /// When to look even if nothing is ready.
-    pub fn wakes_at(&self, now: u64) -> u64 {
-        let pause = if self.paused_until > now { self.paused_until } else { u64::MAX };
-        self.silent.iter().map(|(_, until)| *until).fold(pause, u64::min)
+    pub fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let pause = self.paused_until.filter(|until| *until > now);
+        self.silent.iter().map(|(_, until)| *until).chain(pause).min()
     }
 
     /// Takes who has come, of what is ready in the order of [`watched`](Self::watched).
@@ -80,7 +80,7 @@ impl Door {
     pub fn on_ready(
         &mut self,
         mut ready: impl Iterator<Item = bool>,
-        now: u64,
+        now: Timestamp,
         open: usize,
         links: &mut Vec<Link>,
     ) {
@@ -101,7 +101,7 @@ impl Door {
         }
     }
 
-    fn accept(&mut self, now: u64) {
+    fn accept(&mut self, now: Timestamp) {
         while let Some(listener) = &self.listener
             && self.silent.len() < MOST
         {
@@ -110,7 +110,7 @@ impl Door {
                 Ok(None) => return,
                 Err(_) => {
                     // It stays ready: without a pause this would spin.
-                    self.paused_until = now + PAUSE.as_nanos() as u64;
+                    self.paused_until = Some(now + PAUSE);
                     return;
                 }
             }
@@ -118,7 +118,7 @@ impl Door {
     }
 
     /// Takes a connection's first packet.
-    fn greet(&mut self, socket: Socket, until: u64, open: usize, links: &mut Vec<Link>) {
+    fn greet(&mut self, socket: Socket, until: Timestamp, open: usize, links: &mut Vec<Link>) {
         match socket.receive() {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => self.silent.push((socket, until)),
             Ok(Incoming::Packet(Packet::Inspect, _)) => {

@@ -10,7 +10,7 @@ use super::message::{Assembler, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
 use notnets_core::call::{End, Opened, Received, ResponseHead, Sent, StreamId};
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
@@ -116,7 +116,7 @@ impl Client {
     fn exchange(
         &mut self,
         call: &Call<'_>,
-        deadline: Option<u64>,
+        deadline: Option<Timestamp>,
         response: &mut Response,
     ) -> Result<Result<(), Status>, GoesAway> {
         let prefix = match prefix_of(call.message) {
@@ -151,7 +151,7 @@ impl Client {
     fn open(
         &mut self,
         call: &Call<'_>,
-        deadline: Option<u64>,
+        deadline: Option<Timestamp>,
         data: &mut impl Buf,
     ) -> Result<Result<(StreamId, Sent), Status>, GoesAway> {
         // What has come since the last call, perhaps that the server goes away.
@@ -164,7 +164,8 @@ impl Client {
             }
             let entries = call.metadata.iter().copied();
             let connection = &mut self.link.connection;
-            match connection.open(call.method, entries, deadline, data, true, &mut Some(())) {
+            let wire = deadline.map(|at| connection.deadline(at, clock::now));
+            match connection.open(call.method, entries, wire, data, true, &mut Some(())) {
                 Ok(Opened::Stream(stream, sent)) => return Ok(Ok((stream, sent))),
                 Ok(Opened::Never) => return Err(GoesAway),
                 Ok(Opened::NotYet) => {}
@@ -182,7 +183,7 @@ impl Client {
 
     /// Waits until something has come, or until something else may have changed.
     #[inline]
-    fn wait(&mut self, deadline: Option<u64>) {
+    fn wait(&mut self, deadline: Option<Timestamp>) {
         self.clear_events();
         self.link.settle();
         loop {
@@ -190,7 +191,7 @@ impl Client {
                 let look = self.waiting.arrived();
                 self.link.receive();
                 if look {
-                    self.look_at_socket(Some(0));
+                    self.look_at_socket(Some(Timestamp::ZERO));
                 }
                 return;
             }
@@ -198,7 +199,7 @@ impl Client {
                 Next::Poll => continue,
                 Next::Clock(now) if deadline.is_none_or(|deadline| now < deadline) => continue,
                 Next::Clock(_) => {}
-                Next::Sockets(_) => self.look_at_socket(Some(0)),
+                Next::Sockets(_) => self.look_at_socket(Some(Timestamp::ZERO)),
                 Next::Park => self.park(deadline),
             }
             self.link.receive();
@@ -213,7 +214,7 @@ impl Client {
     }
 
     #[cold]
-    fn park(&mut self, deadline: Option<u64>) {
+    fn park(&mut self, deadline: Option<Timestamp>) {
         if self.link.arm() {
             self.look_at_socket(deadline);
         }
@@ -223,7 +224,7 @@ impl Client {
 
     /// Looks whether something has come on the socket, or waits for it until then.
     #[cold]
-    fn look_at_socket(&mut self, until: Option<u64>) {
+    fn look_at_socket(&mut self, until: Option<Timestamp>) {
         let mut watched = self.link.watched();
         // Without a list: it is made for each wait of a client that sleeps.
         let ready = match (watched.next(), watched.next()) {
@@ -242,7 +243,7 @@ impl Client {
     }
 }
 
-fn look_at<const N: usize>(mut watched: [PollFd<'_>; N], until: Option<u64>) -> [bool; N] {
+fn look_at<const N: usize>(mut watched: [PollFd<'_>; N], until: Option<Timestamp>) -> [bool; N] {
     sleep(&mut watched, until);
     watched.map(|watched| is_ready(&watched))
 }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::waiting::sleep;
 use super::{Client, Error, pods};
 use notnets_core::call::Role;
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing};
 use notnets_core::link::packet::Refusal;
@@ -198,7 +198,7 @@ impl Endpoint {
     }
 
     /// `None` when the server has not answered in time.
-    fn shake_hands(&self, socket: Socket, until: u64) -> Result<Option<Established>, LinkError> {
+    fn shake_hands(&self, socket: Socket, until: Timestamp) -> Result<Option<Established>, LinkError> {
         let config = Config { limits: self.limits, geometry: self.geometry.unwrap_or_default() };
         let dialing = Dialing::start(socket, config, self.uri.name().as_str(), super::USER_AGENT)?;
         loop {

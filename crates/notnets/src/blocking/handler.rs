@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Status;
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::PeerIdentity;
 use notnets_core::metadata::Metadata;
 
@@ -16,8 +16,8 @@ pub struct Request<'a> {
     pub message: &'a [u8],
     /// The client's metadata.
     pub metadata: &'a Metadata,
-    /// When the call ends, in nanoseconds of the monotonic clock ([`notnets_core::clock`]).
-    pub deadline: Option<u64>,
+    /// When the call ends.
+    pub deadline: Option<Timestamp>,
     /// Who calls.
     pub peer: &'a PeerIdentity,
 }

@@ -53,7 +53,7 @@ impl Link {
         let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
-            connection.send_time_left(clock::now);
+            connection.send_time_left();
         }
         Ok(Self {
             connection,
@@ -101,7 +101,7 @@ impl Link {
             self.ended = Some(Failure::new(Code::UNAVAILABLE, text));
             return 0;
         }
-        let taken = self.connection.receive(BATCH);
+        let taken = self.connection.receive(BATCH, clock::now);
         if let Some(violation) = self.connection.violation() {
             let text = format!("the link was closed: {violation}");
             self.end(Failure::new(Code::INTERNAL, text));
@@ -245,7 +245,7 @@ impl Link {
     /// Ends the link. What the peer said before still counts.
     pub fn end(&mut self, failure: Failure) {
         if self.ended.is_none() {
-            let mut last = (0..LAST_BATCHES).map(|_| self.connection.receive(BATCH));
+            let mut last = (0..LAST_BATCHES).map(|_| self.connection.receive(BATCH, clock::now));
             let _all = last.any(|taken| taken == 0);
             self.ended = Some(failure);
             self.socket.shut_down();

@@ -12,7 +12,7 @@ use super::handler::{App, Handler};
 use super::serving::Serving;
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Error, Reply, Request, Status, Stopper, pods};
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::Config;
@@ -194,7 +194,7 @@ impl<H: Handler> Loop<H> {
             if self.take_turns() {
                 if self.waiting.arrived() {
                     self.at_the_clock(clock::now());
-                    self.look_around(Some(0));
+                    self.look_around(Some(Timestamp::ZERO));
                 }
                 continue;
             }
@@ -203,7 +203,7 @@ impl<H: Handler> Loop<H> {
                 Next::Clock(now) => self.at_the_clock(now),
                 Next::Sockets(now) => {
                     self.at_the_clock(now);
-                    self.look_around(Some(0));
+                    self.look_around(Some(Timestamp::ZERO));
                 }
                 Next::Park => {
                     self.at_the_clock(clock::now());
@@ -228,7 +228,7 @@ impl<H: Handler> Loop<H> {
 
     /// What is due by now, when nothing else is.
     #[cold]
-    fn at_the_clock(&mut self, now: u64) {
+    fn at_the_clock(&mut self, now: Timestamp) {
         if self.uncounted > 0 {
             self.door.stats.calls(std::mem::take(&mut self.uncounted));
         }
@@ -278,7 +278,7 @@ impl<H: Handler> Loop<H> {
         for serving in &mut self.servings {
             may_sleep &= serving.link.arm();
         }
-        self.look_around(if may_sleep { self.wakes_at() } else { Some(0) });
+        self.look_around(if may_sleep { self.wakes_at() } else { Some(Timestamp::ZERO) });
         for serving in &mut self.servings {
             serving.link.disarm();
         }
@@ -286,19 +286,17 @@ impl<H: Handler> Loop<H> {
     }
 
     /// When there is something to do even if nothing comes.
-    fn wakes_at(&self) -> Option<u64> {
-        let of = |serving: &Serving| {
-            let deadline = serving.link.connection.next_deadline().unwrap_or(u64::MAX);
-            deadline.min(serving.refuse_at.unwrap_or(u64::MAX))
-        };
-        let soonest = self.servings.iter().map(of).fold(self.door.wakes_at(clock::now()), u64::min);
-        // Not 0, which would not sleep at all.
-        (soonest != u64::MAX).then_some(soonest.max(1))
+    fn wakes_at(&self) -> Option<Timestamp> {
+        let of = |serving: &Serving| [serving.link.connection.next_deadline(), serving.refuse_at];
+        let servings = self.servings.iter().flat_map(of).flatten();
+        let soonest = servings.chain(self.door.wakes_at(clock::now())).min()?;
+        // Not the clock's start, which would not sleep at all.
+        Some(soonest.max(Timestamp::from_nanos(1)))
     }
 
     /// Looks at all descriptors, or waits for one of them until then.
     #[cold]
-    fn look_around(&mut self, until: Option<u64>) {
+    fn look_around(&mut self, until: Option<Timestamp>) {
         let now = clock::now();
         let mut counts = Vec::with_capacity(self.servings.len());
         let ready = {

@@ -11,7 +11,7 @@ use super::message::{Assembler, prefix_of, whole};
 use super::status::GRPC_MESSAGE;
 use super::{Reply, Request, Status};
 use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent, StreamId};
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
@@ -23,7 +23,7 @@ pub struct Serving {
     /// The request that is answered, if it is small; else empty. Its memory stays here for the next.
     message: Vec<u8>,
     /// When calls are refused of which the client could not know that they come too late.
-    pub refuse_at: Option<u64>,
+    pub refuse_at: Option<Timestamp>,
 }
 
 /// Calls that take more than one look.

@@ -1,15 +1,17 @@
 //! How a thread waits that drives its links itself.
 
+use std::time::Duration;
+
 use rustix::event::{PollFd, PollFlags, poll};
 
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::wait::{Budget, For, Wait};
 
 /// Looks at the lanes between two looks at the clock, which costs as much as one of them.
 const LOOKS: u32 = 32;
-/// A thread that polls looks at its sockets so often, in nanoseconds: to see the end of a peer, and
+/// A thread that polls looks at its sockets at this interval: to see the end of a peer, and
 /// memory that it offers.
-const SOCKETS_EVERY: u64 = 100_000;
+const SOCKETS_EVERY: Duration = Duration::from_micros(100);
 /// A thread that finds something at each look does so after so many.
 const SOCKETS_AFTER: u32 = 1024;
 
@@ -19,9 +21,9 @@ pub enum Next {
     /// Look at the lanes again.
     Poll,
     /// Look at the clock's hands: deadlines may have passed.
-    Clock(u64),
+    Clock(Timestamp),
     /// And at the sockets.
-    Sockets(u64),
+    Sockets(Timestamp),
     /// Arm, and sleep.
     Park,
 }
@@ -33,13 +35,13 @@ pub struct Waiting {
     budget: Budget,
     looks: u32,
     busy: u32,
-    sockets_at: u64,
+    sockets_at: Option<Timestamp>,
 }
 
 impl Waiting {
     /// Waits that way.
     pub fn new(wait: Wait) -> Self {
-        Self { wait, budget: Budget::new(wait), looks: 0, busy: 0, sockets_at: 0 }
+        Self { wait, budget: Budget::new(wait), looks: 0, busy: 0, sockets_at: None }
     }
 
     /// Something came. Returns whether it is time for a look at the sockets.
@@ -47,7 +49,7 @@ impl Waiting {
     pub fn arrived(&mut self) -> bool {
         if self.looks >= LOOKS {
             self.budget.arrived(clock::now);
-            self.sockets_at = 0;
+            self.sockets_at = None;
         } else {
             self.budget.at_once();
         }
@@ -71,14 +73,12 @@ impl Waiting {
     }
 
     #[cold]
-    fn at_the_clock(&mut self, now: u64) -> Next {
-        if self.sockets_at == 0 {
-            self.sockets_at = now + SOCKETS_EVERY;
-        }
+    fn at_the_clock(&mut self, now: Timestamp) -> Next {
+        let sockets_at = *self.sockets_at.get_or_insert(now + SOCKETS_EVERY);
         if !self.budget.allows(now, For::Answer) {
             Next::Park
-        } else if now >= self.sockets_at {
-            self.sockets_at = now + SOCKETS_EVERY;
+        } else if now >= sockets_at {
+            self.sockets_at = Some(now + SOCKETS_EVERY);
             Next::Sockets(now)
         } else {
             Next::Clock(now)
@@ -86,11 +86,11 @@ impl Waiting {
     }
 }
 
-/// Sleeps until one of them is ready or until a time of the monotonic clock; not at all at 0. A signal
-/// ends it too: who waits looks again.
-pub fn sleep(watched: &mut [PollFd<'_>], until: Option<u64>) {
+/// Sleeps until one of them is ready or until this point in time; not at all if that is the clock's start. A signal
+/// ends it too: the caller looks again.
+pub fn sleep(watched: &mut [PollFd<'_>], until: Option<Timestamp>) {
     let timeout = until.map(|until| {
-        let left = if until == 0 { std::time::Duration::ZERO } else { clock::until(until) };
+        let left = if until == Timestamp::ZERO { Duration::ZERO } else { clock::until(until) };
         clock::timespec(left)
     });
     let _ = poll(watched, timeout.as_ref());

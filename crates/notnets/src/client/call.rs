@@ -17,9 +17,10 @@ use tonic::body::Body;
 use super::body::ResponseBody;
 use super::channel::{ClientLink, Shared};
 use super::sending;
+use crate::clock::{self, Timestamp};
 use crate::error::failure_status;
+use crate::head;
 use crate::link::{State, Waiters};
-use crate::{clock, head};
 
 /// The response to a call. Dropping it cancels the call.
 pub struct ResponseFuture {
@@ -154,7 +155,7 @@ struct Outgoing {
     unsent: usize,
     /// The body, or what is left of it, has to be sent beside the response.
     more: bool,
-    deadline: Option<u64>,
+    deadline: Option<Timestamp>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -251,7 +252,8 @@ impl Outgoing {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let entries = head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
         let (mut data, end) = first.as_ref().map_or((&[][..], false), |first| (&first.data[..], first.end));
-        let opened = state.connection.open(path, entries, self.deadline, &mut data, end, waiters)?;
+        let deadline = self.deadline.map(|at| state.connection.deadline(at, clock::now));
+        let opened = state.connection.open(path, entries, deadline, &mut data, end, waiters)?;
         if let Opened::Stream(_, sent) = opened {
             self.unsent = data.len();
             self.more = !end || sent != Sent::All;
@@ -392,7 +394,7 @@ fn head_status(error: &HeadError) -> Status {
 }
 
 /// Waits no longer than the call may take.
-async fn within<R>(deadline: Option<u64>, work: impl Future<Output = R>) -> Result<R, Status> {
+async fn within<R>(deadline: Option<Timestamp>, work: impl Future<Output = R>) -> Result<R, Status> {
     let mut work = pin!(work);
     if let Some(ready) = poll_fn(|cx| Poll::Ready(ready_now(work.as_mut().poll(cx)))).await {
         return Ok(ready);

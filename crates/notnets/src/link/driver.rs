@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use super::{Link, State, Waiters, poll_again};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::wait::Polled;
 use crate::watch::{Watched, watch};
 
@@ -74,15 +74,15 @@ pub(crate) struct Keepalive {
 #[derive(Clone, Copy, Debug)]
 struct Pinged {
     echo: u64,
-    at: u64,
+    at: Timestamp,
     answered: bool,
 }
 
 impl Pinged {
     /// When the next one is due, or the answer to this one.
-    fn look_at(self, keepalive: Keepalive) -> u64 {
+    fn look_at(self, keepalive: Keepalive) -> Timestamp {
         let pause = if self.answered { keepalive.interval } else { keepalive.timeout };
-        self.at.saturating_add(nanos(pause))
+        self.at + pause
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct Driver<A> {
     accept: A,
     /// Set once the link is being wound up: when calls are refused of which the client could not know
     /// that they come too late.
-    refuse_at: Option<u64>,
+    refuse_at: Option<Timestamp>,
     keepalive: Option<Keepalive>,
     pinged: Pinged,
     timer: Pin<Box<Sleep>>,
@@ -231,24 +231,21 @@ impl<A: Accept> Driver<A> {
                 if self.refuse_at.is_some_and(|at| at <= now) && state.broken.is_none() {
                     state.connection.refuse();
                 }
-                let deadline = state.connection.next_deadline().unwrap_or(u64::MAX);
                 let ping = self.keepalive.map(|keepalive| self.pinged.look_at(keepalive));
                 let refuse = self.refuse_at.filter(|at| *at > now && !state.connection.is_draining());
-                let wake_at = [ping, refuse].into_iter().flatten().fold(deadline, u64::min);
-                let wake_at = wake_at.min(state.watch_poller(now));
+                let deadline = state.connection.next_deadline();
+                let wake_at = [deadline, ping, refuse, state.watch_poller(now)].into_iter().flatten().min();
                 state.set_timer(wake_at);
                 wake_at
             });
-            if wake_at == u64::MAX {
-                return Poll::Pending;
-            }
+            let Some(wake_at) = wake_at else { return Poll::Pending };
             self.timer.as_mut().reset(Instant::now() + clock::until(wake_at));
             ready!(self.timer.as_mut().poll(cx));
         }
     }
 
     /// Sends a ping when it is time. Returns whether the last one has gone unanswered for too long.
-    fn keep_alive(&mut self, now: u64) -> bool {
+    fn keep_alive(&mut self, now: Timestamp) -> bool {
         let Some(keepalive) = self.keepalive else { return false };
         self.link.with(|state| {
             if state.pong == self.pinged.echo {
@@ -424,10 +421,6 @@ impl<A> Drop for Driver<A> {
     fn drop(&mut self) {
         self.link.break_with(runtime_gone());
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn runtime_gone() -> Failure {

@@ -17,6 +17,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use notnets_core::call::{Connection, Event, Failure, Role, StreamId, Violation};
 use notnets_core::code::Code;
@@ -26,7 +27,7 @@ use notnets_core::link::{Established, KeepAlive, Socket};
 use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::wait::{self, Budget, For, Polled, Wait};
 use openers::Openers;
 pub(crate) use waiters::Waiters;
@@ -39,9 +40,9 @@ const BATCH: usize = 128;
 const MOST_ROUNDS: usize = 16;
 /// So many calls at most are woken at once to open their streams: they fill a ring.
 const MOST_WOKEN: usize = 128;
-/// A task that polls the lane and has not come back for so long, in nanoseconds, does not come back:
+/// A task that polls the lane and has not come back for so long does not come back:
 /// it selects, and waits for something else by now.
-const POLLER_PATIENCE: u64 = 5_000_000;
+const POLLER_PATIENCE: Duration = Duration::from_millis(5);
 
 /// One end of a link.
 #[derive(Debug)]
@@ -72,14 +73,14 @@ pub(crate) struct State {
     /// How often such a task has said that it will come back.
     polls: u64,
     /// What the driver saw of that when it last looked, and when it looks again.
-    watch: Option<(u64, u64)>,
+    watch: Option<(u64, Timestamp)>,
     /// Tasks that wait to open a stream.
     openers: Openers,
     driver: Option<Waker>,
     /// The driver has something else to look at than the lanes.
     driver_wanted: bool,
     /// When the driver wakes by itself.
-    timer: u64,
+    timer: Option<Timestamp>,
     wakes: Wakes,
     /// Wakers that are not needed any more, to be dropped when the lock is not held.
     replaced: Vec<Waker>,
@@ -97,7 +98,7 @@ impl Link {
         let Established { socket, pidfd, lanes, peer_limits, keep_alive, source, .. } = established;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
-            connection.send_time_left(clock::now);
+            connection.send_time_left();
         }
         let state = State {
             connection,
@@ -113,7 +114,7 @@ impl Link {
             openers: Openers::default(),
             driver: None,
             driver_wanted: false,
-            timer: u64::MAX,
+            timer: None,
             wakes: Wakes::default(),
             replaced: Vec::new(),
             space_armed: false,
@@ -360,7 +361,7 @@ impl State {
         if self.broken.is_some() {
             return 0;
         }
-        let taken = self.connection.receive(BATCH);
+        let taken = self.connection.receive(BATCH, clock::now);
         if taken > 0 {
             self.budget.arrived(clock::now);
         }
@@ -382,14 +383,14 @@ impl State {
     }
 
     /// May whoever drives this link poll on at `now`, rather than park?
-    pub(crate) fn may_poll(&mut self, now: u64) -> bool {
+    pub(crate) fn may_poll(&mut self, now: Timestamp) -> bool {
         let what = if self.connection.open_streams() > 0 { For::Answer } else { For::Work };
         self.broken.is_none() && self.budget.allows(now, what)
     }
 
     /// Polls the lane for a moment.
     #[inline]
-    pub(crate) fn poll(&mut self, now: u64) -> Polled {
+    pub(crate) fn poll(&mut self, now: Timestamp) -> Polled {
         let lanes = self.connection.lanes();
         lanes.disarm_frames();
         self.budget.poll(now, || lanes.is_ready())
@@ -450,7 +451,7 @@ impl State {
         std::mem::take(&mut self.driver_wanted)
     }
 
-    pub(crate) fn set_timer(&mut self, timer: u64) {
+    pub(crate) fn set_timer(&mut self, timer: Option<Timestamp>) {
         self.timer = timer;
     }
 
@@ -488,7 +489,7 @@ impl State {
     }
 
     /// Takes the lane from a task that does not come back. Returns when to look again.
-    pub(crate) fn watch_poller(&mut self, now: u64) -> u64 {
+    pub(crate) fn watch_poller(&mut self, now: Timestamp) -> Option<Timestamp> {
         let forgotten = self.watch.is_some_and(|(polls, until)| polls == self.polls && now >= until);
         if forgotten {
             self.poller = None;
@@ -498,7 +499,7 @@ impl State {
             (Some(_), Some((polls, until))) if now < until => Some((polls, until)),
             (Some(_), _) => Some((self.polls, now + POLLER_PATIENCE)),
         };
-        self.watch.map_or(u64::MAX, |(_, until)| until)
+        self.watch.map(|(_, until)| until)
     }
 
     /// The stream's task does not look at the lane any more: then it has to be armed.
@@ -525,14 +526,15 @@ impl State {
         while let Some(event) = self.connection.poll_event() {
             self.on_event(event);
         }
-        let timer = self.connection.next_deadline().is_some_and(|deadline| deadline < self.timer);
+        let sooner = |deadline| self.timer.is_none_or(|timer| deadline < timer);
+        let timer = self.connection.next_deadline().is_some_and(sooner);
         if timer
             || self.is_wound_up()
             || self.connection.violation().is_some()
             || self.connection.wants_segment()
         {
             if timer {
-                self.timer = 0;
+                self.timer = Some(Timestamp::ZERO);
             }
             self.wake_driver();
         }

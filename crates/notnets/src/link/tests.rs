@@ -100,7 +100,8 @@ impl Accept for OpensMeanwhile {
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         if let Some(link) = self.0.take() {
             link.with(|state| {
-                let deadline = Some(clock::after(Duration::from_millis(1)));
+                let at = clock::after(Duration::from_millis(1));
+                let deadline = Some(state.connection.deadline(at, clock::now));
                 let none = std::iter::empty::<(&str, &[u8])>();
                 let mut waiters = Some(Waiters::default());
                 let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut waiters);
