@@ -1,12 +1,12 @@
 //! Two connections joined by memory on the heap, driven by hand: for tests, without threads or time.
 //!
 //! ```
-//! use notnets_core::call::{Event, Opened, Received, Sent};
+//! use notnets_core::call::{Event, OpenOutcome, Received, Sent};
 //! use notnets_core::pair::Pair;
 //!
 //! let mut pair = Pair::default();
 //! let opened = pair.client.open("/echo.Echo/Say", [("k", &b"v"[..])], None, &mut &b"hello"[..], true, &mut Some(()))?;
-//! let Opened::Stream(stream, Sent::All) = opened else { panic!("{opened:?}") };
+//! let OpenOutcome::Opened(stream, Sent::All) = opened else { panic!("{opened:?}") };
 //! pair.drive();
 //! let request = pair.server.accept().unwrap();
 //! assert_eq!(&*request.method, "/echo.Echo/Say");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use notnets_core::call::{
-    End, Event, HeadError, Opened, Received, Request, ResponseHead, Sent, StreamId, Violation,
+    End, Event, HeadError, OpenOutcome, Received, Request, ResponseHead, Sent, StreamId, Violation,
 };
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
@@ -17,7 +17,7 @@ const NONE: [(&str, &[u8]); 0] = [];
 
 fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> StreamId {
     match client.open(METHOD, NONE, None, &mut { data }, end, &mut Some(())) {
-        Ok(Opened::Stream(stream, Sent::All)) => stream,
+        Ok(OpenOutcome::Opened(stream, Sent::All)) => stream,
         other => panic!("{other:?}"),
     }
 }
@@ -129,7 +129,7 @@ fn metadata_cross_in_order_with_repetition() {
     let mut pair = Pair::default();
     let entries = [("a", &b"1"[..]), ("b-bin", &[0, 255][..]), ("a", &b""[..])];
     let opened = pair.client.open(METHOD, entries, None, &mut &b""[..], true, &mut Some(())).unwrap();
-    let Opened::Stream(stream, Sent::All) = opened else { panic!("{opened:?}") };
+    let OpenOutcome::Opened(stream, Sent::All) = opened else { panic!("{opened:?}") };
     let request = accept(&mut pair);
     let got: Vec<_> = request.metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(got, entries);
@@ -167,7 +167,7 @@ fn messages_of_every_size_arrive_through_a_small_arena() {
         let sent: Vec<u8> = (0..size).map(|i| (i * 7 + size) as u8).collect();
         let mut data = Bytes::from(sent.clone());
         let opened = pair.client.open(METHOD, NONE, None, &mut data, true, &mut Some(())).unwrap();
-        let Opened::Stream(stream, mut progress) = opened else { panic!("{opened:?}") };
+        let OpenOutcome::Opened(stream, mut progress) = opened else { panic!("{opened:?}") };
         accept(&mut pair);
         let mut got = Vec::new();
         let mut back = Bytes::from(sent.clone());
@@ -312,7 +312,7 @@ fn a_deadline_ends_the_call_on_both_sides() {
         let at = Timestamp::from_nanos(1000);
         let deadline = Some(pair.client.deadline(at, frozen_clock));
         let opened = pair.client.open(METHOD, NONE, deadline, &mut &b""[..], false, &mut Some(())).unwrap();
-        let Opened::Stream(stream, _) = opened else { panic!() };
+        let OpenOutcome::Opened(stream, _) = opened else { panic!() };
         let request = accept(&mut pair);
         assert_eq!(request.deadline, Some(at));
         assert_eq!((pair.client.next_deadline(), pair.server.next_deadline()), (Some(at), Some(at)));
@@ -351,7 +351,7 @@ fn the_client_keeps_to_the_servers_stream_limit() {
     let first = open(&mut pair.client, b"", true);
     open(&mut pair.client, b"", true);
     let mut third = || pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
-    assert_eq!(third(), Ok(Opened::NotYet));
+    assert_eq!(third(), Ok(OpenOutcome::Blocked));
     accept(&mut pair);
     pair.server.respond_trailers_only(first, NONE, Code::OK).unwrap();
     pair.drive();
@@ -372,7 +372,7 @@ fn go_away_lets_calls_finish_and_refuses_new_ones() {
     pair.drive();
     assert_eq!(accept(&mut pair).stream, crossing);
     let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
-    assert_eq!(opened, Ok(Opened::Never));
+    assert_eq!(opened, Ok(OpenOutcome::Draining));
     assert!(pair.server.is_draining(), "the client has heard of it: no more can come");
     for stream in [running, crossing] {
         pair.server.respond_trailers_only(stream, NONE, Code::OK).unwrap();
@@ -425,7 +425,7 @@ fn a_full_ring_delays_and_loses_nothing() {
     let mut blocked = 0;
     while streams.len() < 50 {
         match pair.client.open(METHOD, NONE, None, &mut &[7; 40][..], true, &mut Some(())).unwrap() {
-            Opened::Stream(stream, Sent::All) => streams.push(stream),
+            OpenOutcome::Opened(stream, Sent::All) => streams.push(stream),
             _ => {
                 blocked += 1;
                 pair.drive();
@@ -498,7 +498,7 @@ fn a_detached_connection_gives_what_it_has_and_touches_no_lane() {
     let mut pair = Pair::default();
     let mut data = &[1; 200_000][..];
     let opened = pair.client.open(METHOD, NONE, None, &mut data, false, &mut Some(()));
-    let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
+    let Ok(OpenOutcome::Opened(stream, _)) = opened else { panic!("{opened:?}") };
     accept(&mut pair);
     while !data.is_empty() {
         pair.client.send(stream, &mut data, false);

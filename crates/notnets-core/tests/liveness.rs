@@ -1,7 +1,7 @@
 //! Nobody waits for what has come already: wake-ups at the edges of room, blocks, credit and limits.
 //! Each was found by the simulation or by reading, and is pinned here by its shortest story.
 
-use notnets_core::call::{Connection, Event, Opened, Role, Sent, StreamId};
+use notnets_core::call::{Connection, Event, OpenOutcome, Role, Sent, StreamId};
 use notnets_core::code::Code;
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
@@ -17,12 +17,12 @@ fn tiny(slots: u32, large: u32) -> Geometry {
 
 fn open(client: &mut HeapConnection, data: &[u8], end: bool) -> StreamId {
     match client.open(METHOD, NONE, None, &mut { data }, end, &mut Some(())) {
-        Ok(Opened::Stream(stream, Sent::All)) => stream,
+        Ok(OpenOutcome::Opened(stream, Sent::All)) => stream,
         other => panic!("{other:?}"),
     }
 }
 
-fn try_open(client: &mut HeapConnection) -> Opened {
+fn try_open(client: &mut HeapConnection) -> OpenOutcome {
     client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(())).unwrap()
 }
 
@@ -80,12 +80,12 @@ fn who_waits_to_open_is_told_that_the_server_goes_away() {
     let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
     open(&mut pair.client, b"", false);
     accept_all(&mut pair.server);
-    assert_eq!(try_open(&mut pair.client), Opened::NotYet);
+    assert_eq!(try_open(&mut pair.client), OpenOutcome::Blocked);
     pair.server.go_away();
     pair.drive();
     // The one that is open may stay so for days.
     assert!(events(&mut pair.client).contains(&Event::CanOpen));
-    assert_eq!(try_open(&mut pair.client), Opened::Never);
+    assert_eq!(try_open(&mut pair.client), OpenOutcome::Draining);
 }
 
 /// Streams that wait for room, in this order: more than are woken at once.

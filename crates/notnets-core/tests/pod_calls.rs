@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use bytes::Buf;
-use notnets_core::call::{Connection, End, Opened, Received, Role, Sent, StreamId};
+use notnets_core::call::{Connection, End, OpenOutcome, Received, Role, Sent, StreamId};
 use notnets_core::pair::frozen_clock;
 use notnets_core::{Code, Limits};
 use notnets_memory::incoherent::{Incoherent, World};
@@ -120,7 +120,7 @@ fn step_client(client: &mut Side, n: usize, call: &mut Call) -> Result<(), Strin
     let Some(stream) = call.stream else {
         let entries = [("key", &b"value"[..])];
         let opened = client.open("/echo.Echo/Say", entries, None, &mut rest, true, &mut Some(()));
-        if let Opened::Stream(stream, _) = opened.map_err(|error| error.to_string())? {
+        if let OpenOutcome::Opened(stream, _) = opened.map_err(|error| error.to_string())? {
             call.stream = Some(stream);
             call.sent = bytes.len() - rest.remaining();
         }

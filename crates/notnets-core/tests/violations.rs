@@ -1,7 +1,7 @@
 //! Peers that break the rules on purpose: nothing they write makes this side panic, grow without
 //! bound or do work that nobody granted them.
 
-use notnets_core::call::{Event, Opened, Received, Sent, StreamId, Violation};
+use notnets_core::call::{Event, OpenOutcome, Received, Sent, StreamId, Violation};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, PREFIX, Payload, prefix};
@@ -22,7 +22,7 @@ fn pair(limits: Limits) -> Pair {
 
 fn open(client: &mut HeapConnection) -> StreamId {
     match client.open(METHOD, NONE, None, &mut &b""[..], false, &mut Some(())) {
-        Ok(Opened::Stream(stream, Sent::All)) => stream,
+        Ok(OpenOutcome::Opened(stream, Sent::All)) => stream,
         other => panic!("{other:?}"),
     }
 }

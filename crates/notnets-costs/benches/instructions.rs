@@ -11,7 +11,7 @@ use std::hint::black_box;
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use notnets_core::call::{Connection, Opened, Role};
+use notnets_core::call::{Connection, OpenOutcome, Role};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
@@ -121,7 +121,7 @@ impl Layers {
         let message = [7; 64];
         for _ in 0..n {
             let opened = client.open("/costs.Echo/Call", [], None, &mut &message[..], true, &mut Some(()));
-            let Ok(Opened::Stream(stream, _)) = opened else { panic!("{opened:?}") };
+            let Ok(OpenOutcome::Opened(stream, _)) = opened else { panic!("{opened:?}") };
             server.receive(1, clock::now);
             let request = server.accept().expect("a request");
             let mut data = server.take_at_hand(request.stream).data.expect("its message");

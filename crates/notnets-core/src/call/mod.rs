@@ -108,15 +108,15 @@ pub enum Sent {
     Stopped,
 }
 
-/// A client's call that was opened, or not.
+/// What came of opening a stream for a client's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// As this stream; is everything sent?
-    Stream(StreamId, Sent),
-    /// Not yet: after [`Event::CanOpen`].
-    NotYet,
-    /// Not on this link any more: the server goes away.
-    Never,
+pub enum OpenOutcome {
+    /// The call has this stream, and this much of its data was sent.
+    Opened(StreamId, Sent),
+    /// There is no room, or no stream is free: try again after [`Event::CanOpen`].
+    Blocked,
+    /// The server goes away: this link takes no new calls.
+    Draining,
 }
 
 /// Credit over all streams of a link.

@@ -7,7 +7,7 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::{Connection, Deadline, Event, HeadError, Opened, Role, Sent, StreamId};
+use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
 use crate::limits::{MIN_CHARGE, charge};
@@ -36,14 +36,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         data: &mut impl Buf,
         end: bool,
         user: &mut Option<T>,
-    ) -> Result<Opened, HeadError> {
+    ) -> Result<OpenOutcome, HeadError> {
         debug_assert_eq!(self.role, Role::Client);
         if self.draining {
-            return Ok(Opened::Never);
+            return Ok(OpenOutcome::Draining);
         }
         if self.active >= self.peer.streams {
             self.wants_open = true;
-            return Ok(Opened::NotYet);
+            return Ok(OpenOutcome::Blocked);
         }
         let stream = self.last.next();
         self.begin_head();
@@ -57,7 +57,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let window = self.peer.stream_window.into();
         let Some(cost) = self.push(frame, 2, data, window, end) else {
             self.wants_open = true;
-            return Ok(Opened::NotYet);
+            return Ok(OpenOutcome::Blocked);
         };
         self.last = stream;
         self.active += 1;
@@ -71,7 +71,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.deadlines.insert((deadline.at, stream));
         }
         let sent = if data.has_remaining() { self.send_rest(stream, data, end) } else { Sent::All };
-        Ok(Opened::Stream(stream, sent))
+        Ok(OpenOutcome::Opened(stream, sent))
     }
 
     /// Server: the response's head, with as much of `data` as fits now. With `status`, the response

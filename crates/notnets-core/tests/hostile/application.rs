@@ -1,6 +1,6 @@
 //! An application on one side of a link, that does what it may in an order that the input decides.
 
-use notnets_core::call::{Event, Opened, Received, Role, Sent, StreamId};
+use notnets_core::call::{Event, OpenOutcome, Received, Role, Sent, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::pair::{HeapConnection, frozen_clock};
@@ -158,7 +158,7 @@ impl Side {
         let mut data = &VALUE[..input.below(VALUE.len())];
         let end = input.flag();
         let opened = self.connection.open(method, metadata, deadline, &mut data, end, &mut Some(()));
-        if let Ok(Opened::Stream(stream, _)) = opened {
+        if let Ok(OpenOutcome::Opened(stream, _)) = opened {
             self.streams.push(Known { id: stream, responded: false });
         }
     }

@@ -1,6 +1,6 @@
 //! A client's call, as a task that runs when it was woken.
 
-use notnets_core::call::{End, Failure, Opened, Received, ResponseHead, Sent, StreamId};
+use notnets_core::call::{End, Failure, OpenOutcome, Received, ResponseHead, Sent, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::pair::frozen_clock;
@@ -89,15 +89,15 @@ impl Call {
         let method = if self.key.is_multiple_of(3) { "/a.B/C" } else { "/a.B/OtherMethod" };
         let deadline = script.deadline.map(|at| side.connection.deadline(at, frozen_clock));
         match side.connection.open(method, entries, deadline, &mut data, end, &mut Some(())) {
-            Ok(Opened::Stream(stream, sent)) => {
+            Ok(OpenOutcome::Opened(stream, sent)) => {
                 self.phase = Phase::Open(stream);
                 self.went(chunk.len() - data.len(), sent, end);
             }
-            Ok(Opened::NotYet) => {
+            Ok(OpenOutcome::Blocked) => {
                 assert_eq!(data.len(), chunk.len(), "data were taken by a call that was not opened");
                 self.must_wait_to_open = true;
             }
-            Ok(Opened::Never) => {
+            Ok(OpenOutcome::Draining) => {
                 assert!(script.too_late, "a link that takes no calls");
                 self.phase = Phase::Over;
             }

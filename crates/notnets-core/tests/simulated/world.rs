@@ -337,10 +337,13 @@ impl World {
             client.connection.open("/a.B/C", none, None, &mut &b""[..], true, &mut Some(())).unwrap()
         };
         for _ in 0..self.limits[SERVER].streams {
-            assert!(matches!(open(), notnets_core::call::Opened::Stream(..)), "a stream's place was lost");
+            assert!(
+                matches!(open(), notnets_core::call::OpenOutcome::Opened(..)),
+                "a stream's place was lost"
+            );
             server.connection.receive(usize::MAX, frozen_clock);
         }
-        assert_eq!(open(), notnets_core::call::Opened::NotYet);
+        assert_eq!(open(), notnets_core::call::OpenOutcome::Blocked);
         assert_eq!(server.connection.violation(), None);
     }
 }

@@ -9,7 +9,7 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
-use notnets_core::call::{End, Opened, Received, ResponseHead, Sent, StreamId};
+use notnets_core::call::{End, OpenOutcome, Received, ResponseHead, Sent, StreamId};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
@@ -166,9 +166,9 @@ impl Client {
             let connection = &mut self.link.connection;
             let wire = deadline.map(|at| connection.deadline(at, clock::now));
             match connection.open(call.method, entries, wire, data, true, &mut Some(())) {
-                Ok(Opened::Stream(stream, sent)) => return Ok(Ok((stream, sent))),
-                Ok(Opened::Never) => return Err(GoesAway),
-                Ok(Opened::NotYet) => {}
+                Ok(OpenOutcome::Opened(stream, sent)) => return Ok(Ok((stream, sent))),
+                Ok(OpenOutcome::Draining) => return Err(GoesAway),
+                Ok(OpenOutcome::Blocked) => {}
                 Err(error) => {
                     return Ok(Err(Status::new(Code::RESOURCE_EXHAUSTED, error.to_string())));
                 }

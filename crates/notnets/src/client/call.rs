@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
-use notnets_core::call::{AtHand, Failure, HeadError, Opened, ResponseHead, Sent, StreamId};
+use notnets_core::call::{AtHand, Failure, HeadError, OpenOutcome, ResponseHead, Sent, StreamId};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
@@ -196,8 +196,8 @@ impl Outgoing {
         let open = |state: &mut State| match state.broken {
             Some(_) => Err(None),
             None => match self.open_on(state, &mut Some(Waiters::default())) {
-                Ok(Opened::Stream(stream, _)) => Ok(stream),
-                Ok(Opened::NotYet | Opened::Never) => Err(None),
+                Ok(OpenOutcome::Opened(stream, _)) => Ok(stream),
+                Ok(OpenOutcome::Blocked | OpenOutcome::Draining) => Err(None),
                 Err(error) => Err(Some(head_status(&error))),
             },
         };
@@ -247,14 +247,18 @@ impl Outgoing {
         Ok(())
     }
 
-    fn open_on(&mut self, state: &mut State, waiters: &mut Option<Waiters>) -> Result<Opened, HeadError> {
+    fn open_on(
+        &mut self,
+        state: &mut State,
+        waiters: &mut Option<Waiters>,
+    ) -> Result<OpenOutcome, HeadError> {
         let Self { shared, parts, first, .. } = self;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let entries = head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
         let (mut data, end) = first.as_ref().map_or((&[][..], false), |first| (&first.data[..], first.end));
         let deadline = self.deadline.map(|at| state.connection.deadline(at, clock::now));
         let opened = state.connection.open(path, entries, deadline, &mut data, end, waiters)?;
-        if let Opened::Stream(_, sent) = opened {
+        if let OpenOutcome::Opened(_, sent) = opened {
             self.unsent = data.len();
             self.more = !end || sent != Sent::All;
         }
@@ -275,17 +279,17 @@ impl Outgoing {
                     return Poll::Ready(Ok(None));
                 }
                 match self.open_on(state, &mut waiters) {
-                    Ok(Opened::Stream(stream, _)) => {
+                    Ok(OpenOutcome::Opened(stream, _)) => {
                         if let Some(ticket) = place.ticket.take() {
                             state.leave_openers(ticket, true);
                         }
                         Poll::Ready(Ok(Some(stream)))
                     }
-                    Ok(Opened::NotYet) => {
+                    Ok(OpenOutcome::Blocked) => {
                         state.wait_to_open(&mut place.ticket, cx.waker());
                         Poll::Pending
                     }
-                    Ok(Opened::Never) => Poll::Ready(Ok(None)),
+                    Ok(OpenOutcome::Draining) => Poll::Ready(Ok(None)),
                     Err(error) => Poll::Ready(Err(head_status(&error))),
                 }
             })

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use notnets_core::call::{AtHand, Failure, Opened, Request, Sent};
+use notnets_core::call::{AtHand, Failure, OpenOutcome, Request, Sent};
 use notnets_core::frame::{Frame, Kind};
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
@@ -105,7 +105,7 @@ impl Accept for OpensMeanwhile {
                 let none = std::iter::empty::<(&str, &[u8])>();
                 let mut waiters = Some(Waiters::default());
                 let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut waiters);
-                assert_eq!(opened, Ok(Opened::Stream(FIRST, Sent::All)));
+                assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
             });
         }
         Poll::Pending
