@@ -1,7 +1,7 @@
 //! `docs/protocol.md` says what the code does: its constants and its examples in hexadecimal digits
 //! are compared with what is compiled. A failure prints what has to stand there.
 
-use notnets_core::call::{OpenOutcome, Sent};
+use notnets_core::call::{OpenOutcome, Sent, StreamId};
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE};
 use notnets_core::limits::{Limits, MAX_METADATA, MAX_STREAMS, MIN_CHARGE, MIN_WINDOW};
@@ -139,7 +139,7 @@ fn open(pair: &mut Pair, entries: &[(&str, &[u8])], mut data: &[u8], end: bool) 
         end,
         &mut Some(()),
     );
-    assert_eq!(opened, Ok(OpenOutcome::Opened(1, Sent::All)));
+    assert_eq!(opened, Ok(OpenOutcome::Opened(StreamId::new(1), Sent::All)));
 }
 
 /// A call that the server has accepted.

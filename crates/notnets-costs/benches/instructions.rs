@@ -124,11 +124,11 @@ impl Layers {
             let Ok(OpenOutcome::Opened(stream, _)) = opened else { panic!("{opened:?}") };
             server.receive(1, clock::now);
             let request = server.accept().expect("a request");
-            let mut data = server.take_at_hand(request.stream).data.expect("its message");
+            let mut data = server.take_buffered(request.stream).data.expect("its message");
             let _sent = server.respond(request.stream, [], &mut data, Some(Code::OK)).expect("a small head");
             client.receive(1, clock::now);
             let head = client.response(stream).expect("a response");
-            let _response = black_box((head.is_ok(), client.take_at_hand(stream)));
+            let _response = black_box((head.is_ok(), client.take_buffered(stream)));
             client.close(stream);
             while client.poll_event().is_some() || server.poll_event().is_some() {}
         }

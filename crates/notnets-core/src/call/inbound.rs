@@ -5,7 +5,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::control::FENCE;
 use super::queue::{Queue, with_prefix};
-use super::stream::{AtHand, End, Failure, Received, ResponseHead, Stream};
+use super::stream::{Buffered, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, StreamId, Violation};
 use crate::clock::Timestamp;
 use crate::code::Code;
@@ -390,15 +390,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// What of a stream is at hand: its next data, and its end if that is all.
-    pub fn take_at_hand(&mut self, stream: StreamId) -> AtHand {
+    /// Takes a stream's next data, and its end if nothing comes between.
+    pub fn take_buffered(&mut self, stream: StreamId) -> Buffered {
         let data = self.take_data(stream);
         let Some(entry) = self.streams.get(stream) else {
-            return AtHand { data, end: Some(End::Failed(gone())) };
+            return Buffered { data, end: Some(End::Failed(gone())) };
         };
         let receive = &entry.receive;
         let end = if receive.queue.is_empty() { receive.end.clone() } else { None };
-        AtHand { data, end }
+        Buffered { data, end }
     }
 
     /// Server: brings the end of a call forward.

@@ -42,7 +42,7 @@ use streams::Streams;
 
 pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
-pub use stream::{AtHand, End, Failure, Received, ResponseHead};
+pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
 /// Which side of a link this is. Only clients open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,9 +58,9 @@ pub enum Received {
     End(End),
 }
 
-/// What of a stream is at hand.
+/// What was received on a stream and not taken yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AtHand {
+pub struct Buffered {
     /// The next data.
     pub data: Option<Bytes>,
     /// The end, if it comes right after.

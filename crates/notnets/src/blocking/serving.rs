@@ -135,9 +135,9 @@ impl Serving {
             self.message = message;
             return;
         }
-        let at_hand = self.link.connection.take_at_hand(stream);
-        let ended = matches!(at_hand.end, Some(End::Requests));
-        if let Some(data) = &at_hand.data
+        let buffered = self.link.connection.take_buffered(stream);
+        let ended = matches!(buffered.end, Some(End::Requests));
+        if let Some(data) = &buffered.data
             && ended
             && let Some(message) = whole(data)
             && message.len() <= app.max_message_size
@@ -145,7 +145,7 @@ impl Serving {
             return self.answer(&request, message, app);
         }
         let mut incomplete = Incomplete { request, assembler: Assembler::default(), message: Vec::new() };
-        let pushed = match &at_hand.data {
+        let pushed = match &buffered.data {
             Some(data) => incomplete.assembler.push(data, &mut incomplete.message, app.max_message_size),
             None => Ok(()),
         };

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use notnets_core::call::{AtHand, End, Received};
+use notnets_core::call::{Buffered, End, Received};
 use tonic::Status;
 
 use super::call::Call;
@@ -15,13 +15,13 @@ use crate::head;
 /// The body of a call's response. Dropping it before its end cancels the call.
 pub(super) struct ResponseBody {
     call: Call,
-    at_hand: AtHand,
+    buffered: Buffered,
     over: bool,
 }
 
 impl ResponseBody {
-    pub(super) fn new(call: Call, at_hand: AtHand) -> Self {
-        Self { call, at_hand, over: false }
+    pub(super) fn new(call: Call, buffered: Buffered) -> Self {
+        Self { call, buffered, over: false }
     }
 
     fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Received> {
@@ -45,13 +45,13 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if let Some(data) = this.at_hand.data.take() {
+        if let Some(data) = this.buffered.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if this.over {
             return Poll::Ready(None);
         }
-        let end = match this.at_hand.end.take() {
+        let end = match this.buffered.end.take() {
             Some(end) => end,
             None => match ready!(this.poll_received(cx)) {
                 Received::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
-use notnets_core::call::{AtHand, Failure, HeadError, OpenOutcome, ResponseHead, Sent, StreamId};
+use notnets_core::call::{Buffered, Failure, HeadError, OpenOutcome, ResponseHead, Sent, StreamId};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
@@ -44,7 +44,7 @@ enum Phase {
 type Opening = Result<(Call, Outgoing), Status>;
 
 /// The response's head and what has come with it.
-type Answer = Result<(ResponseHead, AtHand), Failure>;
+type Answer = Result<(ResponseHead, Buffered), Failure>;
 
 impl ResponseFuture {
     pub(super) fn new(shared: &Arc<Shared>, request: Request<Body>) -> Self {
@@ -56,7 +56,7 @@ impl ResponseFuture {
         let Phase::Open(call) = std::mem::replace(&mut self.phase, Phase::Over) else { return None };
         let outgoing = self.outgoing.take();
         match (answer, outgoing) {
-            (Ok((head, at_hand)), _) => Some(Ok(response(call, head, at_hand))),
+            (Ok((head, buffered)), _) => Some(Ok(response(call, head, buffered))),
             (Err(failure), Some(outgoing)) if outgoing.may_open_again(&failure, &call) => {
                 self.phase = Phase::Opening(Box::pin(outgoing.open_again(call)));
                 None
@@ -201,7 +201,7 @@ impl Outgoing {
                 Err(error) => Err(Some(head_status(&error))),
             },
         };
-        match link.0.open_and_poll(cx, open, head_at_hand) {
+        match link.0.open_and_poll(cx, open, buffered_head) {
             Ok((stream, answer)) => Ok(Some((self.opened(link, stream), answer))),
             Err(None) => Ok(None),
             Err(Some(status)) => Err(status),
@@ -312,27 +312,27 @@ impl Outgoing {
 
 fn poll_head(cx: &mut Context<'_>, call: &Call) -> Poll<Answer> {
     let stream = call.stream;
-    call.link.0.poll_received(cx, stream, |state| head_at_hand(state, stream))
+    call.link.0.poll_received(cx, stream, |state| buffered_head(state, stream))
 }
 
 /// The response's head, once it is there, and what has come with it.
-fn head_at_hand(state: &mut State, stream: StreamId) -> Option<Answer> {
+fn buffered_head(state: &mut State, stream: StreamId) -> Option<Answer> {
     // An answer that came before the link's end still counts.
     let head = match state.connection.response(stream) {
         Some(Ok(head)) => head,
         Some(Err(failure)) => return Some(Err(failure)),
         None => return state.failure_of(stream).map(Err),
     };
-    let at_hand = state.connection.take_at_hand(stream);
-    if at_hand.end.is_some() {
+    let buffered = state.connection.take_buffered(stream);
+    if buffered.end.is_some() {
         state.close(stream);
     }
-    Some(Ok((head, at_hand)))
+    Some(Ok((head, buffered)))
 }
 
 /// The response, as tonic takes it.
-fn response(mut call: Call, head: ResponseHead, at_hand: AtHand) -> Response<Body> {
-    if at_hand.end.is_some() {
+fn response(mut call: Call, head: ResponseHead, buffered: Buffered) -> Response<Body> {
+    if buffered.end.is_some() {
         (call.over, call.permit) = (true, None);
     }
     let (code, headers, body) = match head {
@@ -343,7 +343,7 @@ fn response(mut call: Call, head: ResponseHead, at_hand: AtHand) -> Response<Bod
         }
         ResponseHead::Head(metadata) => {
             let (code, headers) = head::response_head(metadata);
-            (code, headers, Body::new(ResponseBody::new(call, at_hand)))
+            (code, headers, Body::new(ResponseBody::new(call, buffered)))
         }
     };
     let mut response = Response::new(body);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use notnets_core::call::{AtHand, Failure, Request};
+use notnets_core::call::{Buffered, Failure, Request};
 use notnets_core::code::Code;
 use notnets_core::link::Socket;
 use notnets_core::link::packet::Packet;
@@ -42,7 +42,7 @@ const LAST_ROUNDS: usize = 2048;
 /// What a server does with a link's requests.
 pub(crate) trait Accept: Send {
     /// Starts a request's handler, with what has come of its body.
-    fn accept(&mut self, link: &Arc<Link>, request: Request, at_hand: AtHand);
+    fn accept(&mut self, link: &Arc<Link>, request: Request, buffered: Buffered);
 
     /// Shall the link be closed, once its calls are over? Registers to be told.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -52,7 +52,7 @@ pub(crate) trait Accept: Send {
 pub(crate) struct NoRequests;
 
 impl Accept for NoRequests {
-    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _at_hand: AtHand) {}
+    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _buffered: Buffered) {}
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
@@ -105,7 +105,7 @@ pub(crate) struct Driver<A> {
     lanes_only: u32,
     /// The last poll looked at the lanes before all else, and left the rest to this one.
     looked_first: bool,
-    requests: Vec<(Request, AtHand)>,
+    requests: Vec<(Request, Buffered)>,
 }
 
 impl<A: Accept> Driver<A> {
@@ -192,15 +192,15 @@ impl<A: Accept> Driver<A> {
                     let request = state.connection.accept()?;
                     // At once: tasks that the handler starts may wait before the handler itself does.
                     state.connection.set_user(request.stream, Waiters::default());
-                    let at_hand = state.connection.take_at_hand(request.stream);
-                    Some((request, at_hand))
+                    let buffered = state.connection.take_buffered(request.stream);
+                    Some((request, buffered))
                 }));
                 let broken = state.broken.clone().or_else(|| state.violation());
                 let idle = taken == 0 && requests.is_empty() && broken.is_none();
                 (if idle { rest(state) } else { Rest::No }, broken)
             });
-            for (request, at_hand) in self.requests.drain(..) {
-                self.accept.accept(&self.link, request, at_hand);
+            for (request, buffered) in self.requests.drain(..) {
+                self.accept.accept(&self.link, request, buffered);
             }
             if let Some(failure) = broken {
                 return Err(failure);

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use notnets_core::call::{AtHand, Failure, OpenOutcome, Request, Sent};
+use notnets_core::call::{Buffered, Failure, OpenOutcome, Request, Sent};
 use notnets_core::frame::{Frame, Kind};
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
@@ -95,7 +95,7 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
 struct OpensMeanwhile(Option<Arc<Link>>);
 
 impl Accept for OpensMeanwhile {
-    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _at_hand: AtHand) {}
+    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _buffered: Buffered) {}
 
     fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         if let Some(link) = self.0.take() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use notnets_core::Role;
-use notnets_core::call::{AtHand, Request};
+use notnets_core::call::{Buffered, Request};
 use notnets_core::link::handshake::{Config, answer, refuse};
 use notnets_core::link::packet::{Packet, Refusal};
 use notnets_core::link::rendezvous::{PeerCredentials, peer_credentials};
@@ -217,9 +217,9 @@ struct Requests {
 }
 
 impl Accept for Requests {
-    fn accept(&mut self, link: &Arc<Link>, request: Request, at_hand: AtHand) {
+    fn accept(&mut self, link: &Arc<Link>, request: Request, buffered: Buffered) {
         self.caller.server.stats.calls(1);
-        start(&mut self.caller, link, request, at_hand);
+        start(&mut self.caller, link, request, buffered);
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use notnets_core::call::{AtHand, End, Received, StreamId};
+use notnets_core::call::{Buffered, End, Received, StreamId};
 use tonic::Status;
 
 use crate::error::failure_status;
@@ -22,8 +22,8 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(link: Arc<Link>, stream: StreamId, at_hand: AtHand) -> Self {
-        Self { link, stream, first: at_hand.data, ended: at_hand.end == Some(End::Requests) }
+    pub(super) fn new(link: Arc<Link>, stream: StreamId, buffered: Buffered) -> Self {
+        Self { link, stream, first: buffered.data, ended: buffered.end == Some(End::Requests) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use http::Request;
-use notnets_core::call::{self, AtHand, HeadError, Sent, StreamId};
+use notnets_core::call::{self, Buffered, HeadError, Sent, StreamId};
 use notnets_core::code::Code;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tonic::Status;
@@ -20,14 +20,14 @@ use super::service::ResponseFuture;
 use crate::link::{Link, State};
 
 /// Runs a request's handler: polled once in place, and as a task of its own if it is not done then.
-pub(super) fn start(caller: &mut Caller, link: &Arc<Link>, request: call::Request, at_hand: AtHand) {
+pub(super) fn start(caller: &mut Caller, link: &Arc<Link>, request: call::Request, buffered: Buffered) {
     let stream = request.stream;
     let call = CallGuard { link: Arc::clone(link), server: Arc::clone(&caller.server), stream, over: false };
     // With a waker that does nothing: if it is not done, a task polls it again at once, with its own.
     // Unwinding drops the guard, which resets the call.
     let pending = catch_unwind(AssertUnwindSafe(|| {
         let mut handler = Handler { stage: Stage::Over, call, permit: None };
-        handler.stage = begin(caller, link, request, at_hand, &mut handler.permit);
+        handler.stage = begin(caller, link, request, buffered, &mut handler.permit);
         let polled = handler.poll_stages(&mut Context::from_waker(Waker::noop()));
         polled.is_pending().then_some(handler)
     }));
@@ -41,11 +41,11 @@ fn begin(
     caller: &mut Caller,
     link: &Arc<Link>,
     request: call::Request,
-    at_hand: AtHand,
+    buffered: Buffered,
     permit: &mut Option<OwnedSemaphorePermit>,
 ) -> Stage {
     let refused = |status: Status| Stage::Responding(Responding::new(status.into_http()));
-    let request = match caller.request(link, request, at_hand) {
+    let request = match caller.request(link, request, buffered) {
         Ok(request) => request,
         Err(status) => return refused(status),
     };

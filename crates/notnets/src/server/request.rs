@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use http::{HeaderMap, Request, Uri};
-use notnets_core::call::{self, AtHand};
+use notnets_core::call::{self, Buffered};
 use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
@@ -32,7 +32,7 @@ impl Caller {
         &mut self,
         link: &Arc<Link>,
         request: call::Request,
-        at_hand: AtHand,
+        buffered: Buffered,
     ) -> Result<Request<Body>, Status> {
         let call::Request { stream, method: path, metadata, mut deadline } = request;
         if let Some(timeout) = self.timeout {
@@ -45,7 +45,7 @@ impl Caller {
         if let Some(deadline) = deadline {
             head::set_timeout(&mut headers, clock::until(deadline));
         }
-        let mut http = Request::new(Body::new(RequestBody::new(Arc::clone(link), stream, at_hand)));
+        let mut http = Request::new(Body::new(RequestBody::new(Arc::clone(link), stream, buffered)));
         *http.method_mut() = method;
         *http.uri_mut() = uri;
         *http.version_mut() = http::Version::HTTP_2;
