@@ -109,7 +109,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
         stream.deadline = deadline;
         stream.receive.credit = credit;
-        data.go_to(&mut stream.receive.queue, frame);
+        data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
             stream.receive.end = Some(End::Requests);
         }
@@ -145,7 +145,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         stream.receive.head_seen = true;
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
-        data.go_to(&mut stream.receive.queue, frame);
+        data.push_into(&mut stream.receive.queue, frame);
         stream.receive.head = Some(match frame.trailers_only {
             true => ResponseHead::TrailersOnly(Code(frame.code), metadata),
             false => ResponseHead::Head(metadata),
@@ -175,7 +175,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
-        data.go_to(&mut stream.receive.queue, frame);
+        data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
             stream.receive.end = Some(End::Requests);
         }
@@ -346,7 +346,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 if frame.message { with_prefix(&copy, split) } else { copy }
             }
         };
-        Ok(Fetched::divide(bytes, split))
+        Ok(Fetched::split(bytes, split))
     }
 
     #[inline]
@@ -436,20 +436,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         message.extend_from_slice(only);
         let cost = charge(only.len() + PREFIX);
         queue.pop_message();
-        self.took(stream, cost);
+        self.on_data_taken(stream, cost);
         true
     }
 
     #[inline]
     fn take_data(&mut self, stream: StreamId) -> Option<Bytes> {
         let data = self.streams.get_mut(stream)?.receive.queue.pop()?;
-        self.took(stream, charge(data.len()));
+        self.on_data_taken(stream, charge(data.len()));
         Some(data)
     }
 
     /// Gives the peer credit for more, now and then.
     #[inline]
-    fn took(&mut self, stream: StreamId, cost: u64) {
+    fn on_data_taken(&mut self, stream: StreamId, cost: u64) {
         if let Some(entry) = self.streams.get_mut(stream)
             && entry.receive.end.is_none()
         {
@@ -473,9 +473,9 @@ struct Fetched {
 }
 
 impl Fetched {
-    /// Of head and data, one behind the other. Most frames have only one of them: then nothing is divided.
+    /// Splits a payload into its head and its data. Most frames have only one of them: then nothing is moved.
     #[inline]
-    fn divide(bytes: Vec<u8>, split: usize) -> Self {
+    fn split(bytes: Vec<u8>, split: usize) -> Self {
         let mut rest = Bytes::from(bytes);
         let head = match split {
             0 => Bytes::new(),
@@ -503,7 +503,7 @@ impl Data {
     }
 
     #[inline]
-    fn go_to(self, queue: &mut Queue, frame: &Frame) {
+    fn push_into(self, queue: &mut Queue, frame: &Frame) {
         match (self, &frame.payload) {
             (Self::InFrame, Payload::Inline { bytes, len, head }) => {
                 queue.push_message(bytes, (*head).into(), (*len).into());

@@ -346,7 +346,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// The blocks that a further segment should have, if one would help. Ask once: it stays with the
-    /// asker until [`segment_settled`](Self::segment_settled).
+    /// asker until [`on_segment_answer`](Self::on_segment_answer).
     pub fn take_wanted_segment(&mut self) -> Option<Blocks> {
         let wanted = self.wants_segment.take()?;
         self.may_grow = false;
@@ -378,9 +378,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
-    /// The wanted segment has been added to the lanes; `more` says whether another could be.
-    pub fn segment_settled(&mut self, more: bool) {
-        self.may_grow = more;
+    /// Takes the answer to a wanted segment, which was added to the lanes or will not be: `may_grow` says whether
+    /// another may be asked for.
+    pub fn on_segment_answer(&mut self, may_grow: bool) {
+        self.may_grow = may_grow;
     }
 
     /// When [`expire`](Self::expire) has to be called next.

@@ -286,7 +286,7 @@ impl World {
                 let blocks = Blocks { bytes, count: 2 };
                 let (memory, table) = (Heap::new(blocks.total() / WORD), Heap::new(2));
                 if self.random.once_in(2) {
-                    self.sides[own].connection.segment_settled(false);
+                    self.sides[own].connection.on_segment_answer(false);
                     self.sides[own].answer_doorbell();
                     Segment::None(number)
                 } else {
@@ -303,7 +303,7 @@ impl World {
             Segment::Accepted(number, blocks, memory, table) => {
                 self.sides[own].answer_doorbell();
                 self.sides[own].connection.lanes().add_own(number, blocks.bytes as usize, memory, table);
-                self.sides[own].connection.segment_settled(true);
+                self.sides[own].connection.on_segment_answer(true);
                 Segment::None(number + 1)
             }
         };

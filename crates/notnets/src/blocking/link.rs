@@ -154,7 +154,7 @@ impl Link {
             let offered = self.segments.may_offer(blocks) && self.segments.offer(blocks).is_ok();
             if !offered {
                 // The link goes on with the memory it has.
-                self.connection.segment_settled(false);
+                self.connection.on_segment_answer(false);
             }
         }
         self.unsent = !self.segments.flush(&self.socket);
@@ -213,7 +213,7 @@ impl Link {
                     match received {
                         Ok(settled) => {
                             if settled {
-                                self.connection.segment_settled(true);
+                                self.connection.on_segment_answer(true);
                                 self.connection.wake_queued();
                             }
                             self.unsent = !self.segments.flush(&self.socket);

@@ -158,7 +158,7 @@ impl<A: Accept> Driver<A> {
                                 packet => state.segments.receive(packet, descriptor, lanes)?,
                             };
                             if settled {
-                                state.connection.segment_settled(true);
+                                state.connection.on_segment_answer(true);
                             }
                             Ok(())
                         });
@@ -280,7 +280,7 @@ impl<A: Accept> Driver<A> {
                     tracing::warn!(%error, "the link goes on with the memory it has");
                 }
                 if !matches!(offered, Some(Ok(()))) {
-                    state.connection.segment_settled(false);
+                    state.connection.on_segment_answer(false);
                 }
             }
             state.segments.flush(&link.socket)

@@ -64,7 +64,7 @@ impl Responding {
             let sent = call.poll_send(cx, |state, stream| {
                 state.connection.finish(stream, head::trailer_entries(trailers), status)
             });
-            return Poll::Ready(said(ready!(sent)?).map(|_| status));
+            return Poll::Ready(check_sent(ready!(sent)?).map(|_| status));
         }
     }
 
@@ -89,7 +89,7 @@ impl Responding {
             let sent = call.poll_send(cx, |state, stream| {
                 state.connection.respond_trailers_only(stream, entries(), status)
             });
-            return Poll::Ready(said(ready!(sent)?).map(|_| Some(status)));
+            return Poll::Ready(check_sent(ready!(sent)?).map(|_| Some(status)));
         }
         self.look_ahead()?;
         // One frame can end with a status; trailers with more than that take a frame of their own.
@@ -99,7 +99,7 @@ impl Responding {
         let data = &mut self.data;
         let sent =
             call.poll_send(cx, |state, stream| state.connection.respond(stream, entries(), data, status));
-        Poll::Ready(said(ready!(sent)?).map(|sent| status.filter(|_| sent == Sent::All)))
+        Poll::Ready(check_sent(ready!(sent)?).map(|sent| status.filter(|_| sent == Sent::All)))
     }
 
     /// Takes of the body what is ready now, until it is clear whether that is all.
@@ -139,15 +139,15 @@ impl Responding {
                 return Poll::Ready(Ok(()));
             }
             let data = &mut self.data;
-            said(ready!(
+            check_sent(ready!(
                 call.poll_send(cx, |state, stream| Ok(state.connection.send(stream, data, false)))
             )?)?;
         }
     }
 }
 
-/// Was it taken by the link, or is the call over?
-fn said(sent: Sent) -> Result<Sent, Cut> {
+/// Fails when the call is over and takes nothing any more.
+fn check_sent(sent: Sent) -> Result<Sent, Cut> {
     if sent == Sent::Stopped { Err(Cut::Abandoned) } else { Ok(sent) }
 }
 
