@@ -21,7 +21,7 @@ const METHOD: &str = ":method";
 const STATUS: &str = ":status";
 /// A map of headers holds little more and panics when it is full. What is beyond is left out: only a
 /// hostile peer sends so much, for others had it in such a map as well.
-const MOST_ENTRIES: usize = 24_000;
+const MAX_ENTRIES: usize = 24_000;
 
 /// Who a request came from, as a request extension on the server; the kernel vouches for it.
 ///
@@ -123,7 +123,7 @@ pub(crate) fn usual_request(user_agent: Option<HeaderValue>) -> HeaderMap {
 pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, HeaderMap) {
     let mut headers = usual.clone();
     let mut method = Method::POST;
-    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
+    for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {
         if &*key == METHOD {
             method = Method::from_bytes(&value).unwrap_or(Method::POST);
         } else {
@@ -139,7 +139,7 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
     let mut headers = header_map(&metadata);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     let mut status = StatusCode::OK;
-    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
+    for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {
         if &*key == STATUS {
             status = StatusCode::from_bytes(&value).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         } else {
@@ -157,7 +157,7 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
         return OK.clone();
     }
     let mut headers = header_map(&metadata);
-    for (key, value) in metadata.into_iter().take(MOST_ENTRIES) {
+    for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {
         append(&mut headers, &key, value);
     }
     set_status(&mut headers, status);
@@ -175,7 +175,7 @@ pub(crate) fn set_status(headers: &mut HeaderMap, status: Code) {
 
 /// Room for these entries and a few of our own.
 fn header_map(metadata: &Metadata) -> HeaderMap {
-    HeaderMap::with_capacity(metadata.len().min(MOST_ENTRIES) + 4)
+    HeaderMap::with_capacity(metadata.len().min(MAX_ENTRIES) + 4)
 }
 
 /// Adds what the peer sent if it can be a header at all. The content type and user agent replace the

@@ -20,7 +20,7 @@ use super::side::Side;
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
 /// No world needs so many steps: it goes round in circles.
-const MOST_STEPS: usize = 300_000;
+const MAX_STEPS: usize = 300_000;
 
 /// What goes wrong in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl World {
 
     /// Runs until nobody has anything to do, and sees that nothing is left then.
     pub fn run(mut self) {
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             let steps = self.steps();
             if steps.is_empty() {
                 return self.assert_over();

@@ -5,7 +5,7 @@ use notnets_core::code::Code;
 use notnets_core::frame::{PREFIX, prefix};
 
 /// What a peer says of a message's length is not believed further than this before the bytes are there.
-const MOST_RESERVED: usize = 64 * 1024;
+const MAX_RESERVED: usize = 64 * 1024;
 
 /// The message in data that are just one, not compressed: mostly they are.
 #[inline]
@@ -57,7 +57,7 @@ impl Assembler {
                 self.known += now.len();
                 if self.known == PREFIX {
                     self.left = length(self.prefix, most)?;
-                    message.reserve(self.left.min(MOST_RESERVED));
+                    message.reserve(self.left.min(MAX_RESERVED));
                 }
             } else if self.left == 0 {
                 return Err(Status::new(

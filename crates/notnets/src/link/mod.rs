@@ -37,9 +37,9 @@ pub(crate) use wakes::Wakes;
 /// piled up none is started that has been cancelled behind the others.
 const BATCH: usize = 128;
 /// A task that waits for something takes at most so many batches that don't bring it.
-const MOST_ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 16;
 /// So many calls at most are woken at once to open their streams: they fill a ring.
-const MOST_WOKEN: usize = 128;
+const MAX_WOKEN: usize = 128;
 /// A task that polls the lane and has not come back for so long does not come back:
 /// it selects, and waits for something else by now.
 const POLLER_PATIENCE: Duration = Duration::from_millis(5);
@@ -213,7 +213,7 @@ impl Link {
                     return self.found(state, stream, found);
                 }
                 rounds += 1;
-                if rounds < MOST_ROUNDS {
+                if rounds < MAX_ROUNDS {
                     continue;
                 }
                 state.will_poll_again(stream);
@@ -437,7 +437,7 @@ impl State {
 
     /// If those that are woken don't use all there is, the next look for room finds the others.
     fn wake_openers(&mut self) {
-        let free = self.connection.free_streams().min(MOST_WOKEN);
+        let free = self.connection.free_streams().min(MAX_WOKEN);
         if self.openers.wake(free, &mut self.wakes) {
             self.connection.want_to_open();
         }
@@ -508,7 +508,7 @@ impl State {
             return;
         }
         self.poller = None;
-        for _ in 0..MOST_ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             if self.park() {
                 return;
             }
