@@ -1,23 +1,32 @@
 //! The waiting policy, in one place.
 //!
 //! A message through memory takes a fraction of a microsecond, waking a parked thread tens of them.
-//! So whoever waits first polls the lane for a while, and parks when nothing comes. What has paid off
-//! on a link decides whether the next wait polls at all: after polling in vain some waits park at
-//! once, twice as many after each further failure. Who polls for longer than an answer usually takes
-//! lets others have the core meanwhile (`turns.rs`), for they may have the answer. Where somebody
-//! keeps it for long, polling is in vain, and ends.
+//! A wait therefore first polls the lane for a while, and parks when nothing comes. What has paid off
+//! on a link decides whether the next wait polls at all: after polling without result some waits park at
+//! once, twice as many after each further failure. A wait that takes longer than an answer usually does
+//! yields the core meanwhile (`fairness.rs`), for another process may need it to give the answer. Where
+//! another process keeps the core for long, polling cannot pay off, and ends.
 
-mod turns;
+mod fairness;
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use turns::{Turn, Turns, Vain};
-pub use turns::{sockets_are_due, yield_core};
+use fairness::{IdleTime, PollAction, Scheduler};
+pub use fairness::{sockets_are_due, yield_core};
 
 use crate::clock::{self, Timestamp};
 
 /// How a link waits for messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// ```
+/// use notnets_core::Wait;
+///
+/// assert_eq!("park".parse(), Ok(Wait::Park));
+/// assert_eq!(Wait::default().to_string(), "adaptive");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Poll until nothing has come for a tenth of a second: fastest, and takes a core.
     Spin,
@@ -28,40 +37,69 @@ pub enum Wait {
     Park,
 }
 
-/// Polling longer than this can't pay. A wake-up across cores takes some 50 µs; both sides have to
-/// poll at once for either to win, so each must outlast the other's wake-up and its work.
-const ANSWER: u64 = 150_000;
-/// Who waits for new work does not know that any comes: it polls for about as long as it takes to be
-/// woken instead, so that it never spends more than twice what the better choice would have cost.
-const WORK: u64 = 40_000;
-/// Who had the core for so long while we waited has other work for it than our answer: the kernel lets
-/// him have it for some 3 or 4 ms. Those who only poll or answer give it back sooner, even where there are
-/// many of them.
-const OTHER_WORK: Duration = Duration::from_millis(2);
-/// `Wait::Spin` gives up when nothing has come for so long.
-const LINGER: u64 = 100_000_000;
-/// One poll of a task spins at most so long before it lets other tasks run.
-const ONE_POLL: u64 = 1_000;
-/// After polling in vain, up to so many waits park at once before polling is tried again: then it
-/// costs less than a microsecond for each wait.
-const LONGEST_PENALTY: u32 = 256;
+/// A text that names no way of waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a link waits by `spin`, `adaptive` or `park`")]
+#[non_exhaustive]
+pub struct UnknownWait;
 
-/// How long to poll, from what has paid off.
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Spin => "spin",
+            Self::Adaptive => "adaptive",
+            Self::Park => "park",
+        })
+    }
+}
+
+impl FromStr for Wait {
+    type Err = UnknownWait;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWait> {
+        match text {
+            "spin" => Ok(Self::Spin),
+            "adaptive" => Ok(Self::Adaptive),
+            "park" => Ok(Self::Park),
+            _ => Err(UnknownWait),
+        }
+    }
+}
+
+/// Waiting for a reply, polling for longer than this, in nanoseconds, cannot pay off. A wake-up across cores
+/// takes some 50 µs; both sides have to poll at once for either to win, so each must outlast the other's
+/// wake-up and its work.
+const REPLY: u64 = 150_000;
+/// A request may never come. Waiting for one, a link polls for about as long as being woken takes, in
+/// nanoseconds, so that it never spends more than twice what the better choice would have cost.
+const REQUEST: u64 = 40_000;
+/// If another thread kept the core this long, it is running unrelated work (a scheduler slice is 3–4 ms), so
+/// polling cannot pay off. Threads that only poll or answer return the core sooner, even where there are many.
+const OTHER_WORK: Duration = Duration::from_millis(2);
+/// `Wait::Spin` gives up when nothing has come for this number of nanoseconds.
+const LINGER: u64 = 100_000_000;
+/// One poll of a task spins for at most this number of nanoseconds before it lets other tasks run.
+const ONE_POLL: u64 = 1_000;
+/// After polling without result, at most this number of waits park at once before polling is tried again: it
+/// then costs less than a microsecond for each wait.
+const MAX_PENALTY: u32 = 256;
+
+/// Decides how long to poll, from what has paid off.
 #[derive(Debug)]
 pub struct Budget {
     wait: Wait,
     /// The present wait, if there is one.
-    since: Option<Vain>,
-    /// So many waits park at once.
+    idle: Option<IdleTime>,
+    /// The number of next waits that park at once.
     parked_waits: u32,
     /// How many will after the next failure; doubles with each, and halves with each success.
     penalty: u32,
     /// How long this wait may poll.
     limit: u64,
-    turns: Turns,
+    scheduler: Scheduler,
 }
 
-/// What came of a moment's polling.
+/// What polling for a moment has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
     /// Something is there.
@@ -73,31 +111,31 @@ pub enum Polled {
     Yield,
 }
 
-/// What is waited for.
+/// What a link waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum For {
+pub enum WaitFor {
     /// Something that the peer owes.
-    Answer,
+    Reply,
     /// Whatever the peer may want next.
-    Work,
+    Request,
 }
 
 impl Budget {
-    /// Nothing has been waited for yet.
+    /// A budget that knows nothing of the link yet.
     pub fn new(wait: Wait) -> Self {
-        Self { wait, since: None, parked_waits: 0, penalty: 1, limit: ANSWER, turns: Turns::new() }
+        Self { wait, idle: None, parked_waits: 0, penalty: 1, limit: REPLY, scheduler: Scheduler::new() }
     }
 
-    /// Nothing is there at `now`: poll on, or park?
+    /// Returns `true` if polling goes on when nothing is there at `now`; else it is time to park.
     #[inline]
-    pub fn allows(&mut self, now: Timestamp, what: For) -> bool {
-        let waited = self.waited(now);
-        self.limit = if what == For::Answer { ANSWER } else { WORK };
+    pub fn allows(&mut self, now: Timestamp, what: WaitFor) -> bool {
+        let idle = self.idle_at(now);
+        self.limit = if what == WaitFor::Reply { REPLY } else { REQUEST };
         match self.wait {
-            Wait::Spin => waited < LINGER,
+            Wait::Spin => idle < LINGER,
             Wait::Park => false,
             Wait::Adaptive if self.parked_waits > 0 => false,
-            Wait::Adaptive if waited < self.limit => true,
+            Wait::Adaptive if idle < self.limit => true,
             Wait::Adaptive => {
                 self.penalize();
                 false
@@ -108,32 +146,32 @@ impl Budget {
     /// Polls for a moment from `now` on, unless others should have this thread or core.
     #[inline]
     pub fn poll(&mut self, now: Timestamp, mut ready: impl FnMut() -> bool) -> Polled {
-        let waited = self.waited(now);
-        let turn = match self.wait {
-            Wait::Spin => Turn::Alone,
-            _ => self.turns.turn(now, waited),
+        let idle = self.idle_at(now);
+        let action = match self.wait {
+            Wait::Spin => PollAction::Spin,
+            _ => self.scheduler.next_action(now, idle),
         };
-        let ready = if turn == Turn::Alone { spin(ready) } else { ready() };
-        match turn {
+        let ready = if action == PollAction::Spin { spin(ready) } else { ready() };
+        match action {
             _ if ready => Polled::Ready,
-            Turn::Yield => Polled::Yield,
-            Turn::Alone | Turn::Next => Polled::Nothing,
+            PollAction::YieldCore => Polled::Yield,
+            PollAction::Spin | PollAction::Skip => Polled::Nothing,
         }
     }
 
-    /// The core was yielded, and others had it for so long ([`yield_core`]).
+    /// Takes into account for how long others had the core when it was yielded ([`yield_core`]).
     pub fn yielded(&mut self, away: Duration) {
         if away > OTHER_WORK {
             self.penalize();
         }
     }
 
-    /// Something came.
+    /// Ends the present wait: something came.
     #[inline]
     pub fn arrived(&mut self, now: impl FnOnce() -> Timestamp) {
-        let Some(mut wait) = self.since.take() else { return Turns::found() };
-        let in_time = self.parked_waits > 0 || wait.waited(now()) < self.limit;
-        Turns::found();
+        let Some(mut wait) = self.idle.take() else { return Scheduler::found() };
+        let in_time = self.parked_waits > 0 || wait.idle_at(now()) < self.limit;
+        Scheduler::found();
         if self.parked_waits > 0 {
             self.parked_waits -= 1;
         } else if in_time {
@@ -144,25 +182,25 @@ impl Budget {
         }
     }
 
-    /// Something was there at once.
+    /// Something was there without a wait.
     #[inline]
     pub fn at_once(&mut self) {
-        Turns::found();
+        Scheduler::found();
     }
 
-    /// For how long the present wait has been in vain.
+    /// Nanoseconds for which the present wait has polled without result.
     #[inline]
-    fn waited(&mut self, now: Timestamp) -> u64 {
-        self.since.get_or_insert_default().waited(now)
+    fn idle_at(&mut self, now: Timestamp) -> u64 {
+        self.idle.get_or_insert_default().idle_at(now)
     }
 
     fn penalize(&mut self) {
         self.parked_waits = self.penalty;
-        self.penalty = (self.penalty * 2).min(LONGEST_PENALTY);
+        self.penalty = (self.penalty * 2).min(MAX_PENALTY);
     }
 }
 
-/// Spins until `ready` or until one poll's share of time is over. Returns whether it is ready.
+/// Spins until `ready`, or until one poll's share of time is over. Returns `true` if it is ready.
 #[inline]
 fn spin(mut ready: impl FnMut() -> bool) -> bool {
     // PAUSE takes some 27 ns here; a look at the clock about as long, so it is looked at rarely.
@@ -191,10 +229,10 @@ mod tests {
         let mut now = START;
         (0..n)
             .filter(|_| {
-                let polled = budget.allows(now, For::Answer);
-                if polled && duration >= ANSWER {
+                let polled = budget.allows(now, WaitFor::Reply);
+                if polled && duration >= REPLY {
                     assert!(
-                        !budget.allows(now.add_nanos(ANSWER), For::Answer),
+                        !budget.allows(now.add_nanos(REPLY), WaitFor::Reply),
                         "no wait is polled for longer"
                     );
                 }
@@ -203,6 +241,14 @@ mod tests {
                 polled
             })
             .count()
+    }
+
+    #[test]
+    fn ways_of_waiting_have_names() {
+        for wait in [Wait::Spin, Wait::Adaptive, Wait::Park] {
+            assert_eq!(wait.to_string().parse(), Ok(wait));
+        }
+        assert_eq!("sleep".parse::<Wait>(), Err(UnknownWait));
     }
 
     #[test]
@@ -228,7 +274,10 @@ mod tests {
     fn the_user_overrules() {
         assert_eq!(waits(&mut Budget::new(Wait::Park), 10, 100), 0);
         let mut spin = Budget::new(Wait::Spin);
-        assert!(spin.allows(START, For::Work) && spin.allows(START.add_nanos(LINGER - 1), For::Work));
-        assert!(!spin.allows(START.add_nanos(LINGER), For::Work));
+        assert!(
+            spin.allows(START, WaitFor::Request)
+                && spin.allows(START.add_nanos(LINGER - 1), WaitFor::Request)
+        );
+        assert!(!spin.allows(START.add_nanos(LINGER), WaitFor::Request));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use notnets_core::clock::{self, Timestamp};
-use notnets_core::wait::{Budget, For, Wait};
+use notnets_core::wait::{Budget, Wait, WaitFor};
 
 /// Looks at the lanes between two looks at the clock, which costs as much as one of them.
 const LOOKS: u32 = 32;
@@ -75,7 +75,7 @@ impl Waiting {
     #[cold]
     fn at_the_clock(&mut self, now: Timestamp) -> Next {
         let sockets_at = *self.sockets_at.get_or_insert(now + SOCKETS_EVERY);
-        if !self.budget.allows(now, For::Answer) {
+        if !self.budget.allows(now, WaitFor::Reply) {
             Next::Park
         } else if now >= sockets_at {
             self.sockets_at = Some(now + SOCKETS_EVERY);

@@ -28,7 +28,7 @@ use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::clock::{self, Timestamp};
-use crate::wait::{self, Budget, For, Polled, Wait};
+use crate::wait::{self, Budget, Polled, Wait, WaitFor};
 use openers::Openers;
 pub(crate) use waiters::Waiters;
 pub(crate) use wakes::Wakes;
@@ -221,7 +221,7 @@ impl Link {
                 break;
             }
             let now = clock::now();
-            if state.budget.allows(now, For::Answer) {
+            if state.budget.allows(now, WaitFor::Reply) {
                 state.poller = Some(stream);
                 match state.poll(now) {
                     Polled::Ready => continue,
@@ -384,7 +384,7 @@ impl State {
 
     /// May whoever drives this link poll on at `now`, rather than park?
     pub(crate) fn may_poll(&mut self, now: Timestamp) -> bool {
-        let what = if self.connection.open_streams() > 0 { For::Answer } else { For::Work };
+        let what = if self.connection.open_streams() > 0 { WaitFor::Reply } else { WaitFor::Request };
         self.broken.is_none() && self.budget.allows(now, what)
     }
 
