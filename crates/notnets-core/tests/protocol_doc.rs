@@ -2,6 +2,7 @@
 //! are compared with what is compiled. A failure prints what has to stand there.
 
 use notnets_core::call::{OpenOutcome, Sent, StreamId};
+use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE};
 use notnets_core::limits::{Limits, MAX_METADATA, MAX_STREAMS, MIN_CHARGE, MIN_WINDOW};
@@ -129,17 +130,15 @@ fn pushed_to(side: &mut HeapConnection, sequence: u64) -> String {
     hex(&words.flat_map(u64::to_le_bytes).collect::<Vec<_>>())
 }
 
-/// Opens stream 1 on a new link.
+/// The stream that is opened first on a link.
+const FIRST: StreamId = StreamId::new(1);
+
+/// Opens the first stream on a new link.
 fn open(pair: &mut Pair, entries: &[(&str, &[u8])], mut data: &[u8], end: bool) {
-    let opened = pair.client.open(
-        "/a.B/C",
-        entries.iter().copied(),
-        Some(1_000_000_000),
-        &mut data,
-        end,
-        &mut Some(()),
-    );
-    assert_eq!(opened, Ok(OpenOutcome::Opened(StreamId::new(1), Sent::All)));
+    let deadline = Some(pair.client.deadline(Timestamp::from_nanos(1_000_000_000), frozen_clock));
+    let entries = entries.iter().copied();
+    let opened = pair.client.open("/a.B/C", entries, deadline, &mut data, end, &mut Some(()));
+    assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
 }
 
 /// A call that the server has accepted.
@@ -147,7 +146,7 @@ fn accepted() -> Pair {
     let mut pair = Pair::default();
     open(&mut pair, &[], b"", false);
     pair.drive();
-    assert!(pair.server.accept().is_some() && pair.server.set_user(1, ()));
+    assert!(pair.server.accept().is_some() && pair.server.set_user(FIRST, ()));
     pair
 }
 
@@ -169,20 +168,20 @@ fn frames_of_a_call() {
     is("REQUEST, its payload in a block", pushed_to(&mut pair.server, 1));
 
     let mut pair = accepted();
-    assert_eq!(pair.server.respond(1, NONE, &mut &b"reply"[..], Some(Code::OK)), Ok(Sent::All));
+    assert_eq!(pair.server.respond(FIRST, NONE, &mut &b"reply"[..], Some(Code::OK)), Ok(Sent::All));
     is("RESPONSE, all of it", pushed_to(&mut pair.client, 1));
 
     let mut pair = accepted();
-    assert_eq!(pair.server.respond_trailers_only(1, NONE, Code(5)), Ok(Sent::All));
+    assert_eq!(pair.server.respond_trailers_only(FIRST, NONE, Code(5)), Ok(Sent::All));
     is("RESPONSE, trailers only", pushed_to(&mut pair.client, 1));
 
     let mut pair = accepted();
-    assert_eq!(pair.client.send(1, &mut &b"more"[..], true), Sent::All);
+    assert_eq!(pair.client.send(FIRST, &mut &b"more"[..], true), Sent::All);
     is("DATA", pushed_to(&mut pair.server, 2));
 
     let mut pair = accepted();
-    assert_eq!(pair.server.respond(1, NONE, &mut &b"reply"[..], None), Ok(Sent::All));
-    assert_eq!(pair.server.finish(1, [("k", &b"v"[..])], Code::OK), Ok(Sent::All));
+    assert_eq!(pair.server.respond(FIRST, NONE, &mut &b"reply"[..], None), Ok(Sent::All));
+    assert_eq!(pair.server.finish(FIRST, [("k", &b"v"[..])], Code::OK), Ok(Sent::All));
     pushed_to(&mut pair.client, 1);
     is("TRAILERS", pushed_to(&mut pair.client, 2));
 
@@ -195,11 +194,11 @@ fn frames_that_steer() {
     let mut is = |name: &str, bytes: String| lines.push(format!("{name}: {bytes}"));
 
     let mut pair = accepted();
-    pair.client.close(1);
+    pair.client.close(FIRST);
     is("RESET", pushed_to(&mut pair.server, 2));
 
     let mut pair = accepted();
-    pair.client.close(1);
+    pair.client.close(FIRST);
     pair.server.receive(1, frozen_clock);
     is("CLOSED", pushed_to(&mut pair.client, 1));
 
@@ -219,7 +218,7 @@ fn frames_that_steer() {
     let mut pair: Pair = Pair::new(Geometry::default(), limits, limits);
     open(&mut pair, &[], &[7; 300], false);
     pair.server.receive(1, frozen_clock);
-    pair.server.take(1);
+    pair.server.take(FIRST);
     is("WINDOW", pushed_to(&mut pair.client, 1));
 
     let mut pair: Pair = Pair::default();
