@@ -86,6 +86,11 @@ pub fn until(time: Timestamp) -> Duration {
     time - now()
 }
 
+/// A duration as system calls take it.
+pub fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,9 +109,4 @@ mod tests {
         let start = now();
         assert!(after(Duration::from_secs(60)) > start && until(start) == Duration::ZERO);
     }
-}
-
-/// A duration as system calls take it.
-pub fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
 }
