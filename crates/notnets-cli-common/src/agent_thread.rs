@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::{Daemon, DaemonError};
 use notnets_memory::region::Region;
+use notnets_pod::daemon::{Daemon, DaemonError};
 
 /// An agent, until this is dropped. It leaves in order.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use notnets_cli_common::duration;
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
 use notnets_memory::region::Region;
+use notnets_pod::daemon::Daemon;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;

@@ -120,7 +120,7 @@ async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -
 
 /// Connects as soon as the name has got around in the pod.
 async fn connect(endpoint: &notnets::Endpoint) -> notnets::Channel {
-    use notnets_core::pod::member::PodError;
+    use notnets_pod::member::PodError;
     loop {
         match endpoint.connect().await {
             Err(notnets::Error::Pod { source: PodError::NoService { .. }, .. }) => {

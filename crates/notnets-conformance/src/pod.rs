@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
+use notnets_pod::daemon::Daemon;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::transport::Transport;

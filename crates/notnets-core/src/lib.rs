@@ -2,7 +2,7 @@
 //!
 //! This crate knows nothing of async runtimes or gRPC libraries. [`call`] is a deterministic state
 //! machine (descriptors and time in, descriptors and events out); [`link`] is how two processes of
-//! one host meet, share their segments and wake each other; [`pod`] is how hosts do that share a region.
+//! one host meet, share their segments and wake each other.
 #![forbid(unsafe_code)]
 
 pub mod call;
@@ -15,9 +15,8 @@ pub mod metadata;
 pub mod name;
 #[cfg(any(test, feature = "testing"))]
 pub mod pair;
-pub mod pod;
 pub mod random;
-mod seqpacket;
+pub mod seqpacket;
 mod stream_id;
 pub mod strings;
 pub mod wait;

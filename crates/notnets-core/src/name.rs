@@ -133,12 +133,12 @@ pub(crate) const HIDDEN: &str = ".at-";
 
 impl Name {
     /// A name that no text is parsed as, for what is not looked for by its name.
-    pub(crate) fn hidden(number: u64) -> Self {
+    pub fn hidden(number: u64) -> Self {
         Name(format!("{HIDDEN}{number:016x}").into())
     }
 
     /// Is it one that nobody can ask for?
-    pub(crate) fn is_hidden(&self) -> bool {
+    pub fn is_hidden(&self) -> bool {
         self.0.starts_with(HIDDEN)
     }
 

@@ -14,7 +14,7 @@ use rustix::net::{
 ///
 /// # Errors
 /// `WouldBlock` when there is no room now; others when the peer is gone.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = descriptor.as_slice();
@@ -27,20 +27,20 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedF
 
 /// A packet that came.
 #[derive(Debug)]
-pub(crate) struct Received {
+pub struct Received {
     /// How long it is. 0: the other end is closed.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// It was longer than there was room for.
-    pub(crate) truncated: bool,
+    pub truncated: bool,
     /// The first that came with it; others are closed.
-    pub(crate) descriptor: Option<OwnedFd>,
+    pub descriptor: Option<OwnedFd>,
 }
 
 /// Receives the next packet.
 ///
 /// # Errors
 /// `WouldBlock` when there is none now; others when the socket is broken.
-pub(crate) fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
+pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;

@@ -7,7 +7,7 @@ use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::name::UriError;
-use notnets_core::pod::member::PodError;
+use notnets_pod::member::PodError;
 use tonic::{Code, Status};
 
 /// Why serving or connecting failed.

@@ -6,9 +6,9 @@ mod two_hosts;
 use std::time::{Duration, Instant};
 
 use notnets::blocking::{Builder, Call, Endpoint, Error, Response, Server, Status};
-use notnets_core::pod::member::PodError;
 use notnets_core::{Code, Wait};
 use notnets_memory::Coherence;
+use notnets_pod::member::PodError;
 use two_hosts::{LIMIT, Pod};
 
 const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use notnets::{Endpoint, PeerInfo, RetrySafe, Server};
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
+use notnets_pod::daemon::Daemon;
 use tonic::service::Interceptor;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;

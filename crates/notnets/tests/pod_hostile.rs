@@ -8,13 +8,13 @@ use std::path::Path;
 use notnets_core::Wait;
 use notnets_core::limits::Limits;
 use notnets_core::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
-use notnets_core::pod::packet::{FromProcess, ToProcess};
-use notnets_core::pod::table::Address;
 use notnets_memory::lane::Geometry;
 use notnets_memory::region::Region;
 use notnets_memory::region::pool::Pool;
 use notnets_memory::remote_lanes::PodSegment;
 use notnets_memory::{Coherence, PAGE};
+use notnets_pod::packet::{FromProcess, ToProcess};
+use notnets_pod::table::Address;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,

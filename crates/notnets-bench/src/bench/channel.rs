@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use notnets_core::pod::member::PodError;
+use notnets_pod::member::PodError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use notnets::blocking::{Call, Client, Endpoint, Error, Reply, Request, Response, Server, Status};
-use notnets_core::pod::member::PodError;
+use notnets_pod::member::PodError;
 
 use super::case::{Wait, Work};
 use super::channel::LOOK_AGAIN;

@@ -6,9 +6,9 @@ use std::time::Instant;
 use notnets_cli_common::agent_thread::AgentThread;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
-use notnets_core::pod::daemon::DaemonError;
-use notnets_core::pod::member::Member;
 use notnets_memory::region::Region;
+use notnets_pod::daemon::DaemonError;
+use notnets_pod::member::Member;
 use tempfile::TempDir;
 
 use super::finding::Finding;

@@ -1,10 +1,10 @@
 //! What a region says of itself, and who is there.
 
 use notnets_cli_common::number::bytes;
-use notnets_core::pod::survey::{Presence, survey};
 use notnets_memory::Coherence;
 use notnets_memory::coherence::instructions;
 use notnets_memory::region::Region;
+use notnets_pod::survey::{Presence, survey};
 
 use super::finding::{Finding, Findings};
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use notnets_cli_common::number::median;
 use notnets_core::name::Name;
-use notnets_core::pod::meeting::{Meeting, look_again};
-use notnets_core::pod::member::PodError;
 use notnets_memory::litmus::{LITMUS_BYTES, Litmus, Seen};
 use notnets_memory::{Coherence, OwnMemory, PAGE, Part, PeerMemory, ReadMemory, WORD, WriteMemory};
+use notnets_pod::meeting::{Meeting, look_again};
+use notnets_pod::member::PodError;
 
 use super::finding::{Figures, Finding};
 use super::host::Host;

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
-use notnets_core::pod::daemon::pods;
-use notnets_core::pod::member::region_of;
-use notnets_core::pod::survey::{HostSurvey, Presence, survey};
+use notnets_pod::daemon::pods;
+use notnets_pod::member::region_of;
+use notnets_pod::survey::{HostSurvey, Presence, survey};
 use serde::Serialize;
 
 use super::PATIENCE;
@@ -97,7 +97,7 @@ fn of_host(host: u16, found: HostSurvey) -> Host {
         pid: process.pid,
         uid: process.uid,
     });
-    let served = |served: notnets_core::pod::table::ServiceEntry| Served {
+    let served = |served: notnets_pod::table::ServiceEntry| Served {
         name: served.name.to_string(),
         process: served.process,
     };

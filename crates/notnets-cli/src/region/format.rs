@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use notnets_cli_common::coherence::Coherence;
 use notnets_core::name::Name;
-use notnets_core::pod::survey::{Presence, survey};
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, Present, format, look};
+use notnets_pod::survey::{Presence, survey};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{report, sentence};

@@ -7,8 +7,8 @@ pub use report::presence;
 
 use std::path::{Path, PathBuf};
 
-use notnets_core::pod::survey::survey;
 use notnets_memory::region::Region;
+use notnets_pod::survey::survey;
 
 use crate::failure::Failure;
 

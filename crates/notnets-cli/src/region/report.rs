@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use notnets_cli_common::number::bytes;
-use notnets_core::pod::survey::{Presence, Survey};
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::Kind;
+use notnets_pod::survey::{Presence, Survey};
 
 /// What a region is and how it is divided.
 pub(super) fn divided(path: &Path, region: &Region) -> String {

@@ -168,12 +168,7 @@ impl Dialing {
     /// When there is no memory for a segment, or the server is gone already.
     pub fn start(socket: Socket, config: Config, name: &str, user_agent: &str) -> Result<Self, LinkError> {
         let own = FirstSegment::create(config.geometry)?;
-        let hello = Packet::Hello(Hello {
-            versions: VERSIONS,
-            terms: terms(VERSIONS.1, config),
-            name: name.to_owned(),
-            user_agent: user_agent.to_owned(),
-        });
+        let hello = Packet::Hello(hello(config, name, user_agent));
         // A server that refuses before it reads has said why: go on and read that.
         match socket.send(&hello, Some(own.descriptor())) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -196,7 +191,7 @@ impl Dialing {
     pub fn finish(self, answer: Incoming) -> Result<Established, LinkError> {
         match answer {
             Incoming::Packet(Packet::Welcome(terms), descriptor) => {
-                if !(VERSIONS.0..=VERSIONS.1).contains(&terms.version) {
+                if !is_spoken(terms.version) {
                     return Err(LinkError::Unexpected);
                 }
                 let parts = establish(&self.socket, self.own, terms, descriptor, String::new())?;
@@ -242,10 +237,7 @@ fn try_answer(
     descriptor: Option<OwnedFd>,
     config: Config,
 ) -> Result<Parts, LinkError> {
-    let version = hello.versions.1.min(VERSIONS.1);
-    if version < hello.versions.0.max(VERSIONS.0) {
-        return Err(LinkError::Version(hello.versions));
-    }
+    let version = negotiate(&hello)?;
     let own = FirstSegment::create(config.geometry)?;
     let offered = own.descriptor().try_clone_to_owned();
     let offered = offered.map_err(failed("share a segment"))?;
@@ -317,7 +309,35 @@ fn establish(
     })
 }
 
-fn terms(version: u16, config: Config) -> Terms {
+/// What a client says first.
+pub fn hello(config: Config, name: &str, user_agent: &str) -> Hello {
+    Hello {
+        versions: VERSIONS,
+        terms: terms(VERSIONS.1, config),
+        name: name.to_owned(),
+        user_agent: user_agent.to_owned(),
+    }
+}
+
+/// The newest version of the protocol that a client and this process speak.
+///
+/// # Errors
+/// When there is none.
+pub fn negotiate(hello: &Hello) -> Result<u16, LinkError> {
+    let version = hello.versions.1.min(VERSIONS.1);
+    if version < hello.versions.0.max(VERSIONS.0) {
+        return Err(LinkError::Version(hello.versions));
+    }
+    Ok(version)
+}
+
+/// Returns `true` if this process speaks a version of the protocol.
+pub fn is_spoken(version: u16) -> bool {
+    (VERSIONS.0..=VERSIONS.1).contains(&version)
+}
+
+/// What this process says of itself to a peer with which it speaks a version of the protocol.
+pub fn terms(version: u16, config: Config) -> Terms {
     Terms {
         version,
         features: 0,

@@ -15,9 +15,9 @@ use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::{Directory, RendezvousError};
 use notnets_core::link::{Established, LinkError, Socket};
 use notnets_core::name::{Name, Uri};
-use notnets_core::pod::member::{Member, PodError, share};
-use notnets_core::pod::table::Address;
 use notnets_core::wait::Wait;
+use notnets_pod::member::{Member, PodError, share};
+use notnets_pod::table::Address;
 
 use super::link::Link;
 

@@ -12,7 +12,7 @@ use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::name::{Name, Uri, UriError};
-use notnets_core::pod::member::PodError;
+use notnets_pod::member::PodError;
 
 /// Why connecting or serving failed.
 #[derive(Debug, thiserror::Error)]

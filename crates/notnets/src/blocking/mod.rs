@@ -42,7 +42,7 @@
 //!
 //! # Pods
 //!
-//! `notnets://pod0/shout` is the name of a service in a pod ([`notnets_core::pod`]): client and server find each other by
+//! `notnets://pod0/shout` is the name of a service in a pod ([`notnets_pod`]): client and server find each other by
 //! the agents of their hosts, and are then the same. The rendezvous directory is where the agent listens.
 //!
 //! # What ends a call

@@ -15,7 +15,7 @@ use notnets_core::link::handshake::Config;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_core::pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
+use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
 
 /// Clients that get a link at the same time.
 const MOST: usize = 64;

@@ -7,8 +7,8 @@ use notnets_core::limits::Limits;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
-use notnets_core::pod::member::between_hosts;
 use notnets_memory::lane::{Blocks, Geometry};
+use notnets_pod::member::between_hosts;
 
 use super::Channel;
 use crate::link::driver::Keepalive;

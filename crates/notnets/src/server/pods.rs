@@ -9,7 +9,7 @@ use notnets_core::link::handshake::Config;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_core::pod::member::{AGENT_TIMEOUT, Arrival, Member};
+use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
 use tokio::sync::mpsc;
 
 use super::accept::{Shared, serve_link, takes_links};

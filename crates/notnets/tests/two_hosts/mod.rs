@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use notnets::blocking::{Builder, Client, Endpoint, Error, Reply, Request, Server, Status, Stopper};
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
-use notnets_core::pod::member::PodError;
 use notnets_core::{Wait, clock};
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
+use notnets_pod::daemon::Daemon;
+use notnets_pod::member::PodError;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use tempfile::TempDir;
 

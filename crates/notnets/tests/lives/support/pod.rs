@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use notnets::Endpoint;
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::pod::daemon::Daemon;
-use notnets_core::pod::survey::{HostSurvey, survey};
-use notnets_core::pod::table::{Control, ExtentState};
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
+use notnets_pod::daemon::Daemon;
+use notnets_pod::survey::{HostSurvey, survey};
+use notnets_pod::table::{Control, ExtentState};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::helper::Helper;

@@ -3,7 +3,7 @@
 use notnets_memory::lane::Blocks;
 use notnets_memory::seal::Seal;
 
-use crate::link::packet::Incarnation;
+use notnets_core::link::packet::Incarnation;
 
 /// A message between two processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,9 +189,9 @@ mod tests {
 
     #[test]
     fn letters_fit_into_mail() {
-        let packet = vec![0; crate::link::packet::MAX_PACKET];
+        let packet = vec![0; notnets_core::link::packet::MAX_PACKET];
         let letter = Letter::Answer { to: 1, link: 2, nonce: 3, place: 4, packet };
-        assert!(letter.encode().len() <= crate::pod::packet::MAX_BODY);
+        assert!(letter.encode().len() <= crate::packet::MAX_BODY);
         let blocks = Blocks { bytes: 64, count: 3 };
         for letter in [
             letter,

@@ -25,10 +25,10 @@ use super::agent::{Agent, Identity, Over, Start};
 use super::packet::{FromProcess, ToProcess};
 use super::table::{Life, ProcessEntry};
 use super::wire::{self, Came};
-use crate::clock::timespec;
-use crate::link::rendezvous::Directory;
-use crate::name::Name;
-use crate::random;
+use notnets_core::clock::timespec;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::Name;
+use notnets_core::random;
 
 /// How often other hosts are looked at while there is something to carry.
 const BUSY: Duration = Duration::from_millis(1);

@@ -4,9 +4,9 @@ use std::io;
 
 use notnets_memory::lane::LaneError;
 
-use crate::limits::BadLimits;
-use crate::link::packet::{BadPacket, Refusal};
-use crate::name::Name;
+use notnets_core::limits::BadLimits;
+use notnets_core::link::packet::{BadPacket, Refusal};
+use notnets_core::name::Name;
 
 /// Why there is no link to a process of a pod.
 #[derive(Debug, thiserror::Error)]

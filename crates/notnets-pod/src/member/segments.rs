@@ -17,10 +17,12 @@ use notnets_memory::{OwnMemory, PAGE, PeerMemory};
 
 use super::letter::Letter;
 use super::{Member, lock};
-use crate::link::packet::Packet;
-use crate::link::segments::{NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation};
-use crate::pod::packet::FromProcess;
-use crate::pod::table::Address;
+use crate::packet::FromProcess;
+use crate::table::Address;
+use notnets_core::link::packet::Packet;
+use notnets_core::link::segments::{
+    NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation,
+};
 
 /// A peer that says more than this, while none of it is read, floods us.
 const MAX_EVENTS: usize = 64;

@@ -6,9 +6,9 @@ use notnets_memory::seal::Seal;
 use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 
 use super::{Agent, Over};
-use crate::pod::mailbox::{MAIL_HEADER, MailReader, MailWriter};
-use crate::pod::packet::ToProcess;
-use crate::pod::table::{Address, Control, HostRecord, HostState, Life, PeerRecord, ServiceEntry};
+use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
+use crate::packet::ToProcess;
+use crate::table::{Address, Control, HostRecord, HostState, Life, PeerRecord, ServiceEntry};
 
 /// A message.
 const MESSAGE: u8 = 0;

@@ -13,8 +13,8 @@ use notnets_memory::{Coherence, LINE, LINE_WORDS, OwnMemory, PeerMemory, record}
 
 use super::member::{Member, PodError};
 use super::table::{Address, Control, ExtentState};
-use crate::name::Name;
-use crate::random;
+use notnets_core::name::Name;
+use notnets_core::random;
 
 /// A line to greet, and one each for odd and even steps.
 const CONTROL_BYTES: usize = 3 * LINE;

@@ -1,4 +1,8 @@
-//! Pods: several hosts that share a region (`docs/pod.md`).
+//! Pods: links between processes of several hosts that share a memory region (`docs/pod.md`).
+//!
+//! An agent on each host keeps its part of the region; a process joins the pod through it and gets links
+//! ([`notnets_core::link::Established`]) that are used as any other. What is between two processes of one host a
+//! socket and memfds are here mail between agents and parts of the region.
 //!
 //! | module | what it is for |
 //! | --- | --- |
@@ -10,6 +14,7 @@
 //! | [`table`] | what stands in a host's control area |
 //! | [`mailbox`] | packets from one host's agent to another's |
 //! | [`survey`] | a look at a whole region from outside |
+#![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod daemon;

@@ -9,7 +9,7 @@ use notnets_memory::region::superblock::Uuid;
 use notnets_memory::seal::Seal;
 use notnets_memory::{ReadMemory, WORD, WriteMemory};
 
-use crate::name::{MAX_NAME_LENGTH, Name};
+use notnets_core::name::{MAX_NAME_LENGTH, Name};
 
 /// Words of a record of one line, and of one of two lines, without their checks.
 const LINE_FIELDS: usize = 7;

@@ -13,12 +13,12 @@ use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
 use notnets_core::name::Name;
-use notnets_core::pod::daemon::{Daemon, DaemonError};
-use notnets_core::pod::member::{Arrival, Member, PodError};
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
+use notnets_pod::daemon::{Daemon, DaemonError};
+use notnets_pod::member::{Arrival, Member, PodError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -233,7 +233,7 @@ fn links_come_and_go_and_memory_is_used_again() {
         }
         answering.join().unwrap();
     });
-    let survey = notnets_core::pod::survey::survey(&a.region());
+    let survey = notnets_pod::survey::survey(&a.region());
     assert_eq!(survey.problems, Vec::<String>::new());
     assert!(survey.hosts.iter().all(|host| host.granted <= 2), "{survey:?}");
 }
@@ -253,7 +253,7 @@ fn a_process_that_leaves_gives_everything_back() {
         assert_hung_up(&server);
     }
     eventually("nobody of host 0 is left", || {
-        let survey = notnets_core::pod::survey::survey(&region);
+        let survey = notnets_pod::survey::survey(&region);
         let host = &survey.hosts[0];
         host.processes.is_empty() && host.granted + host.kept == 0
     });

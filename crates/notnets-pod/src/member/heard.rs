@@ -7,11 +7,11 @@ use notnets_memory::region::RegionOffset;
 use super::letter::Letter;
 use super::state::{Answer, State, Waiting};
 use super::{Arrival, OnArrival};
-use crate::link::packet::{Packet, Refusal};
-use crate::link::segments::{PeerLocation, SegmentEvent};
-use crate::name::Name;
-use crate::pod::packet::{FromProcess, ToProcess};
-use crate::pod::table::Address;
+use crate::packet::{FromProcess, ToProcess};
+use crate::table::Address;
+use notnets_core::link::packet::{Packet, Refusal};
+use notnets_core::link::segments::{PeerLocation, SegmentEvent};
+use notnets_core::name::Name;
 
 /// Takes what the agent says. A client that wants a link is to be told to the service it came for.
 pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnArrival>, Arrival)> {

@@ -7,9 +7,9 @@
 use std::os::fd::OwnedFd;
 
 use super::Member;
-use crate::link::rendezvous::{Directory, Listener, RendezvousError};
-use crate::name::Name;
-use crate::pod::table::Address;
+use crate::table::Address;
+use notnets_core::link::rendezvous::{Directory, Listener, RendezvousError};
+use notnets_core::name::Name;
 
 impl Member {
     /// Listens for processes of this host that look for what this process serves in the pod.

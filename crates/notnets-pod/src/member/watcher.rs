@@ -24,12 +24,12 @@ use super::join::{Failed, Joined, join};
 use super::letter::Letter;
 use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
-use crate::clock::timespec;
-use crate::name::Name;
-use crate::pod::packet::{FromProcess, ToProcess};
-use crate::pod::table::{Address, Life};
-use crate::pod::wire::{self, Came};
-use crate::random;
+use crate::packet::{FromProcess, ToProcess};
+use crate::table::{Address, Life};
+use crate::wire::{self, Came};
+use notnets_core::clock::timespec;
+use notnets_core::name::Name;
+use notnets_core::random;
 
 /// After something came, lanes are looked at without pause for so long.
 const SPIN: Duration = Duration::from_micros(20);

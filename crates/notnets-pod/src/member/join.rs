@@ -11,13 +11,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::PodError;
-use crate::clock::timespec;
-use crate::link::rendezvous::Directory;
-use crate::name::Name;
-use crate::pod::daemon::socket_path;
-use crate::pod::packet::{FromProcess, ToProcess};
-use crate::pod::table::{Address, Life};
-use crate::pod::wire::{self, Came};
+use crate::daemon::socket_path;
+use crate::packet::{FromProcess, ToProcess};
+use crate::table::{Address, Life};
+use crate::wire::{self, Came};
+use notnets_core::clock::timespec;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::Name;
 
 /// What an agent gave.
 pub(super) struct Joined {

@@ -3,9 +3,9 @@
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::Agent;
-use crate::name::Name;
-use crate::pod::packet::MAX_PLACES;
-use crate::pod::table::{Address, ServiceEntry};
+use crate::packet::MAX_PLACES;
+use crate::table::{Address, ServiceEntry};
+use notnets_core::name::Name;
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub(super) fn serve(&mut self, process: u16, name: &Name) -> Result<(), String> {

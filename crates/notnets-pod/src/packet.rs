@@ -5,7 +5,7 @@
 
 use super::mailbox::{MAIL_HEADER, MAX_MAIL};
 use super::table::{Address, Life};
-use crate::name::{MAX_NAME_LENGTH, Name};
+use notnets_core::name::{MAX_NAME_LENGTH, Name};
 
 /// No packet is longer.
 pub const MAX_PACKET: usize = 2048;

@@ -12,11 +12,11 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
-use crate::link::packet::Packet;
-use crate::link::segments::SegmentEvent;
-use crate::name::Name;
-use crate::pod::packet::FromProcess;
-use crate::pod::table::{Address, Life};
+use crate::packet::FromProcess;
+use crate::table::{Address, Life};
+use notnets_core::link::packet::Packet;
+use notnets_core::link::segments::SegmentEvent;
+use notnets_core::name::Name;
 
 /// Peers that are known to be gone, at most. A link is made within seconds or not at all.
 const MAX_GONE: usize = 1 << 16;

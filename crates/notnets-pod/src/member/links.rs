@@ -16,12 +16,12 @@ use super::letter::{Letter, seals};
 use super::segments::PodSegments;
 use super::state::{Answer, Link, Waiting};
 use super::{Arrival, Member, PodError};
-use crate::link::handshake::{Config, Established, PeerIdentity, Vouched, incarnation};
-use crate::link::packet::{Hello, Packet, Refusal, Terms, VERSIONS};
-use crate::name::Name;
-use crate::pod::packet::FromProcess;
-use crate::pod::table::{Address, Control, ProcessEntry};
-use crate::random;
+use crate::packet::FromProcess;
+use crate::table::{Address, Control, ProcessEntry};
+use notnets_core::link::handshake::{self, Config, Established, PeerIdentity, Vouched, incarnation};
+use notnets_core::link::packet::{Packet, Refusal, Terms};
+use notnets_core::name::Name;
+use notnets_core::random;
 
 /// Blocks of the first segment of a link between hosts.
 const SMALL: u32 = 64;
@@ -69,12 +69,7 @@ impl Member {
     ) -> Result<Established, PodError> {
         let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
         let link = self.expect(to);
-        let hello = Packet::Hello(Hello {
-            versions: VERSIONS,
-            terms: terms(VERSIONS.1, config),
-            name: name.as_str().to_owned(),
-            user_agent: user_agent.to_owned(),
-        });
+        let hello = Packet::Hello(handshake::hello(config, name.as_str(), user_agent));
         let place = own.range().start().0;
         let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
         self.say(FromProcess::Send { to, body: letter.encode() });
@@ -90,7 +85,7 @@ impl Member {
             };
         let established = match Packet::decode(&packet) {
             Ok(Packet::Refused { reason, text }) => return Err(PodError::LinkRefused { reason, text }),
-            Ok(Packet::Welcome(terms)) if (VERSIONS.0..=VERSIONS.1).contains(&terms.version) => {
+            Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
                 let peer = Peer { address: to, link: peer_link, place, user_agent: String::new() };
                 self.establish(link, own, peer, terms, seals)
@@ -150,17 +145,14 @@ impl Member {
         deadline: Instant,
     ) -> Result<Established, PodError> {
         let Arrival { from, link: peer_link, nonce: peer_nonce, place, hello } = arrival;
-        let version = hello.versions.1.min(VERSIONS.1);
-        if version < hello.versions.0.max(VERSIONS.0) {
-            return Err(PodError::Unexpected);
-        }
+        let version = handshake::negotiate(&hello).map_err(|_| PodError::Unexpected)?;
         let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
         let own_place = own.range().start().0;
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { address: from, link: peer_link, place, user_agent: hello.user_agent };
         let established = self.establish(link, own, peer, hello.terms, (server, client))?;
-        let packet = Packet::Welcome(terms(version, config)).encode();
+        let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let letter = Letter::Answer { to: peer_link, link, nonce, place: own_place, packet };
         self.say(FromProcess::Send { to: from, body: letter.encode() });
         Ok(established)
@@ -304,9 +296,4 @@ pub fn between_hosts(first: Geometry) -> Geometry {
 pub fn share(deadline: Instant, after: usize) -> Instant {
     let now = Instant::now();
     now + deadline.saturating_duration_since(now) / u32::try_from(after + 1).unwrap_or(u32::MAX)
-}
-
-fn terms(version: u16, config: Config) -> Terms {
-    let Config { limits, geometry } = config;
-    Terms { version, features: 0, incarnation: incarnation(), limits, geometry }
 }

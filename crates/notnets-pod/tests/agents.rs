@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use notnets_core::pod::agent::{Agent, Identity, Over, Phase, Start};
-use notnets_core::pod::packet::{FromProcess, ToProcess};
-use notnets_core::pod::table::{Address, Control, ExtentState, Life};
 use notnets_memory::incoherent::{Incoherent, Site, World};
 use notnets_memory::region::layout::Layout;
 use notnets_memory::region::superblock::{Superblock, Uuid};
 use notnets_memory::{Coherence, WORD, WriteMemory};
+use notnets_pod::agent::{Agent, Identity, Over, Phase, Start};
+use notnets_pod::packet::{FromProcess, ToProcess};
+use notnets_pod::table::{Address, Control, ExtentState, Life};
 
 const HOSTS: usize = 3;
 /// In milliseconds.

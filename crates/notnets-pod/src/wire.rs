@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::packet::MAX_PACKET;
-use crate::seqpacket;
-pub(super) use crate::seqpacket::send;
+use notnets_core::seqpacket;
+pub(super) use notnets_core::seqpacket::send;
 
 /// What came.
 #[derive(Debug)]

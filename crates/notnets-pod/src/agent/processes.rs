@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use notnets_memory::{LINE, ReadMemory, WriteMemory};
 
 use super::{Agent, Phase};
-use crate::pod::packet::{FromProcess, ToProcess};
-use crate::pod::table::{Address, ExtentEntry, ExtentState, Hosts, Life, ProcessEntry};
+use crate::packet::{FromProcess, ToProcess};
+use crate::table::{Address, ExtentEntry, ExtentState, Hosts, Life, ProcessEntry};
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;

@@ -2,7 +2,7 @@
 //!
 //! A [`Member`] has one connection to the agent of its host and one thread, the *watcher*, which speaks with
 //! the agent and polls the lanes of all links for those who park. To its user a link looks as one on the same
-//! host: it has a [`Socket`](crate::link::Socket), whose other end the watcher holds. The watcher rings it when there is something
+//! host: it has a [`Socket`](notnets_core::link::Socket), whose other end the watcher holds. The watcher rings it when there is something
 //! in the lanes, and closes it when the peer is gone.
 //!
 //! | file | what |
@@ -35,10 +35,10 @@ use notnets_memory::region::Region;
 
 use super::packet::FromProcess;
 use super::table::Address;
-use crate::link::KeepAlive;
-use crate::link::packet::Hello;
-use crate::link::rendezvous::Directory;
-use crate::name::Name;
+use notnets_core::link::KeepAlive;
+use notnets_core::link::packet::Hello;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::Name;
 use state::{Shared, State};
 
 pub use error::PodError;
