@@ -16,10 +16,10 @@ use std::collections::VecDeque;
 
 use crate::{Coherence, ReadMemory, WORD, WriteMemory};
 
-/// Blocks at least this large are looked for among the released before a colder one is loaned.
+/// The size from which on a block that was just released is preferred to one that is colder.
 const WARM_FIRST: usize = 4096;
 
-/// A payload that does not agree with its checksum is looked at again so many times.
+/// How often a payload that does not agree with its checksum is looked at.
 const LOOKS: usize = 1000;
 
 /// Where a payload lies in its writer's arena: 32 bytes in a descriptor.
@@ -33,16 +33,16 @@ pub struct Reference {
     pub generation: u64,
     /// First byte within the block.
     pub offset: u32,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u32,
-    /// For the layer above: how many of the bytes are its head.
+    /// How many of the bytes are the head, for the layer above.
     pub head: u32,
     /// A checksum of the bytes where coherence is kept by software, else 0.
     pub check: u32,
 }
 
 impl Reference {
-    /// As it lies in a descriptor.
+    /// Encodes the reference for a descriptor.
     #[inline]
     pub fn to_words(self) -> [u64; 4] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
@@ -54,7 +54,7 @@ impl Reference {
         ]
     }
 
-    /// As it was in a descriptor; nothing in it has been checked.
+    /// Decodes a reference from a descriptor. Nothing in it has been checked.
     #[inline]
     pub fn from_words(words: [u64; 4]) -> Self {
         let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
@@ -82,6 +82,11 @@ pub struct Loan {
 }
 
 impl Loan {
+    #[inline]
+    fn new(pool: usize, block: u32, capacity: usize) -> Self {
+        Self { pool, block, capacity, filled: 0, check: 0 }
+    }
+
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
         self.capacity - self.filled
@@ -156,28 +161,40 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         self.pools.insert(at, pool);
     }
 
-    /// A block for up to `want` bytes, or for as many as there are in one block now, but not fewer
-    /// than `least`. `None` when no such block is free.
+    /// Loans a block for `want` bytes, or, when none so large is free, the largest free one that has at
+    /// least `least` bytes. `None` when there is no such block either.
     pub fn loan(&mut self, want: usize, least: usize) -> Option<Loan> {
-        let fits = self.pools.partition_point(|pool| pool.block_bytes < want);
-        // To look through all that is lent out costs more than to ask the next pool of the same blocks.
-        let best = self.pools.get(fits).map_or(0, |pool| pool.block_bytes);
-        for (i, pool) in self.pools.iter_mut().enumerate().skip(fits) {
-            if pool.block_bytes != best {
+        let best = self.pools.partition_point(|pool| pool.block_bytes < want);
+        self.loan_quickly(best).or_else(|| self.loan_thoroughly(best, least))
+    }
+
+    /// A block of the size that pool `best` has, from it or another pool of that size. To look through all
+    /// that is lent out of one costs more than to ask the next, so that is not done here.
+    #[inline]
+    fn loan_quickly(&mut self, best: usize) -> Option<Loan> {
+        let block_bytes = self.pools.get(best)?.block_bytes;
+        for (index, pool) in (best..).zip(&mut self.pools[best..]) {
+            if pool.block_bytes != block_bytes {
                 break;
             }
             if let Some(block) = pool.take_quickly() {
-                return Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0, check: 0 });
+                return Some(Loan::new(index, block, block_bytes));
             }
         }
-        // The smallest that holds all, then larger ones, then the largest of the smaller ones.
-        let (smaller, larger) = self.pools.split_at_mut(fits);
-        let larger = larger.iter_mut().enumerate().map(|(i, pool)| (fits + i, pool));
-        let smaller = smaller.iter_mut().enumerate().rev();
-        larger.chain(smaller).filter(|(_, pool)| pool.block_bytes >= least).find_map(|(i, pool)| {
-            let block = pool.take()?;
-            Some(Loan { pool: i, block, capacity: pool.block_bytes, filled: 0, check: 0 })
-        })
+        None
+    }
+
+    /// A block of pool `best` or larger, the smallest first, else the largest of the smaller ones.
+    fn loan_thoroughly(&mut self, best: usize, least: usize) -> Option<Loan> {
+        for index in (best..self.pools.len()).chain((0..best).rev()) {
+            let pool = &mut self.pools[index];
+            if pool.block_bytes >= least
+                && let Some(block) = pool.take()
+            {
+                return Some(Loan::new(index, block, pool.block_bytes));
+            }
+        }
+        None
     }
 
     /// Bytes of the largest block there is, free or not.
@@ -185,13 +202,12 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         self.pools.last().map_or(0, |pool| pool.block_bytes)
     }
 
-    /// Has a segment with blocks of at least so many bytes all of its blocks lent out, or is there
-    /// none? Then one more segment would help.
+    /// Returns `true` if no block of at least `block_bytes` is free, so that one more segment would help.
     pub fn wants_more(&mut self, block_bytes: usize) -> bool {
         !self.pools.iter_mut().any(|pool| pool.block_bytes >= block_bytes && pool.has_free())
     }
 
-    /// Is there any free block?
+    /// Returns `true` if any block is free.
     pub fn has_free(&mut self) -> bool {
         self.pools.iter_mut().any(Pool::has_free)
     }
@@ -233,7 +249,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         self.pools[loan.pool].free.push(loan.block);
     }
 
-    /// Blocks that are lent to the reader and, by a look now, not released.
+    /// How many blocks are lent to the reader and not yet released.
     pub fn lent(&mut self) -> usize {
         self.pools
             .iter_mut()
@@ -300,11 +316,12 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
 
 /// A reference that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadReference {
     /// It points outside of what the peer has offered.
     #[error("the peer's payload is outside of its segments: {0:?}")]
     Outside(Reference),
-    /// What it points at is not what it was made for, however often one looks.
+    /// Its payload does not agree with its checksum, however often it is read.
     #[error("the peer's payload did not arrive whole: {0:?}")]
     Damaged(Reference),
 }
@@ -342,7 +359,7 @@ impl<W: WriteMemory, R: ReadMemory> Default for PeerArena<W, R> {
 }
 
 impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
-    /// No segment yet.
+    /// An arena without a segment.
     pub fn new() -> Self {
         Self { segments: Vec::new() }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each side offers one first segment with all that a link needs to begin:
 //!
-//! | byte | bytes | what |
+//! | byte | bytes | content |
 //! | --- | --- | --- |
 //! | 0 | 64 | magic, layout version |
 //! | 64 | 64 | armed words: 0 frames (wants descriptors), 1 space (wants room in the ring or blocks) |
@@ -15,6 +15,7 @@
 //!
 //! More blocks come as segments of their own ([`Lanes::add_own`], [`Lanes::add_peer`]).
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
@@ -24,21 +25,22 @@ use crate::seal::Seal;
 use crate::segment::{OwnSegment, PeerSegment};
 use crate::{LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
 
-/// `NOTNETS1` in the first eight bytes.
+/// The first eight bytes of a first segment: `NOTNETS1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"NOTNETS1");
-/// Of the layout above. Another layout has another version.
+/// The version of the layout above. Another layout has another version.
 pub const LAYOUT_VERSION: u64 = 1;
 
 const RELEASES_BYTES: usize = PAGE - 4 * LINE;
 const MAX_SLOTS: u32 = 1 << 16;
-/// Of a whole first segment: it is mapped before anything is known of the peer.
+/// Bytes of a first segment at most: it is mapped before anything is known of the peer.
 const MAX_SEGMENT_BYTES: usize = 1 << 26;
 const FRAMES: usize = 0;
 const SPACE: usize = 1;
 
 const _: () = assert!(RELEASES_BYTES.is_multiple_of(WORD) && 4 * LINE + RELEASES_BYTES == PAGE);
 
-/// The sizes in a first segment.
+/// The sizes in a first segment. They are part of the protocol, so another field would be another layout
+/// version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Slots of the ring, a power of two.
@@ -58,7 +60,7 @@ pub struct Blocks {
     pub count: u32,
 }
 
-/// A peer said that its segment has impossible sizes.
+/// A peer announced a first segment with sizes that can't be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the peer's first segment can't have this layout: {0:?}")]
 pub struct BadGeometry(pub Geometry);
@@ -82,14 +84,14 @@ impl Blocks {
         self.bytes as usize * self.count as usize
     }
 
-    /// The same in whole pages.
+    /// Bytes of whole pages that hold all of them.
     pub fn segment_bytes(self) -> usize {
         self.total().next_multiple_of(PAGE)
     }
 }
 
 impl Geometry {
-    /// Checks what a peer said.
+    /// Checks a geometry that a peer announced.
     ///
     /// # Errors
     /// When there can't be such a segment.
@@ -112,7 +114,7 @@ impl Geometry {
     }
 }
 
-/// A first segment cut into its parts. `M` is what one side can do with it.
+/// A first segment cut into its parts. `M` is the memory of a part, as one side has it.
 #[derive(Debug)]
 pub struct Parts<M> {
     header: M,
@@ -125,47 +127,91 @@ pub struct Parts<M> {
     large: M,
 }
 
+impl Parts<Range<usize>> {
+    /// The bytes of a first segment that each part takes. The releases are for `peer`'s blocks.
+    fn ranges(own: Geometry, peer: Geometry) -> Self {
+        let releases = PAGE - RELEASES_BYTES;
+        let large_releases = releases + peer.small.count as usize * WORD;
+        let small = PAGE + own.ring_bytes();
+        let large = small + own.small.segment_bytes();
+        Self {
+            header: 0..LINE,
+            armed: LINE..2 * LINE,
+            taken: 2 * LINE..3 * LINE,
+            small_releases: releases..large_releases,
+            large_releases: large_releases..PAGE,
+            slots: PAGE..PAGE + own.slots as usize * LINE,
+            small: small..small + own.small.total(),
+            large: large..large + own.large.total(),
+        }
+    }
+}
+
 impl<M> Parts<M> {
-    /// Cuts a segment with `part(offset, bytes)`, called for consecutive parts from 0 on. Its
-    /// releases are for `peer`'s blocks.
+    /// Cuts a segment into its parts. `part(offset, bytes)` makes one of them; parts don't overlap, and are
+    /// asked for in the order of their offsets. The releases are for `peer`'s blocks.
+    ///
+    /// # Errors
+    /// When `part` fails.
     pub fn cut<E>(
         own: Geometry,
         peer: Geometry,
         mut part: impl FnMut(usize, usize) -> Result<M, E>,
     ) -> Result<Self, E> {
-        let mut at = 0;
-        let mut next = |bytes: usize| {
-            let made = part(at, bytes);
-            at += bytes;
-            made
-        };
-        let header = next(LINE)?;
-        let armed = next(LINE)?;
-        let taken = next(LINE)?;
-        next(LINE)?; // reserved
-        let small_table = peer.small.count as usize * WORD;
+        let ranges = Parts::ranges(own, peer);
+        let mut cut = |range: Range<usize>| part(range.start, range.len());
         Ok(Self {
-            header,
-            armed,
-            taken,
-            small_releases: next(small_table)?,
-            large_releases: next(RELEASES_BYTES - small_table)?,
-            slots: next_in_pages(&mut next, own.slots as usize * LINE)?,
-            small: next_in_pages(&mut next, own.small.total())?,
-            large: next_in_pages(&mut next, own.large.total())?,
+            header: cut(ranges.header)?,
+            armed: cut(ranges.armed)?,
+            taken: cut(ranges.taken)?,
+            small_releases: cut(ranges.small_releases)?,
+            large_releases: cut(ranges.large_releases)?,
+            slots: cut(ranges.slots)?,
+            small: cut(ranges.small)?,
+            large: cut(ranges.large)?,
         })
     }
 }
 
-/// A part, and then what is left of its last page.
-fn next_in_pages<M, E>(mut next: impl FnMut(usize) -> Result<M, E>, bytes: usize) -> Result<M, E> {
-    let part = next(bytes)?;
-    next(bytes.next_multiple_of(PAGE) - bytes)?;
-    Ok(part)
+/// Memory of which the next bytes can be carved off, so that no two parts overlap.
+pub(crate) trait Carve {
+    /// Carves the next `bytes` off.
+    fn carve(&mut self, bytes: usize) -> OwnMemory;
+}
+
+impl Carve for OwnSegment {
+    fn carve(&mut self, bytes: usize) -> OwnMemory {
+        OwnSegment::carve(self, bytes)
+    }
+}
+
+impl Parts<OwnMemory> {
+    /// Cuts our own first segment into its parts, of which the header was carved when it was stamped.
+    pub(crate) fn carve(own: Geometry, peer: Geometry, header: OwnMemory, rest: &mut impl Carve) -> Self {
+        let ranges = Parts::ranges(own, peer);
+        let mut carved = ranges.header.end;
+        let mut carve = |range: Range<usize>| {
+            // What lies between two parts belongs to none.
+            rest.carve(range.start - carved);
+            carved = range.end;
+            rest.carve(range.len())
+        };
+        Self {
+            header,
+            armed: carve(ranges.armed),
+            taken: carve(ranges.taken),
+            small_releases: carve(ranges.small_releases),
+            large_releases: carve(ranges.large_releases),
+            slots: carve(ranges.slots),
+            small: carve(ranges.small),
+            large: carve(ranges.large),
+        }
+    }
 }
 
 /// Why a peer's first segment was not accepted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LaneError {
     /// It does not begin as it must.
     #[error(
@@ -177,7 +223,7 @@ pub enum LaneError {
         /// The second.
         version: u64,
     },
-    /// A part is not within it.
+    /// It is too short for its layout.
     #[error("the peer's first segment is shorter than its layout")]
     Short,
 }
@@ -210,13 +256,10 @@ impl Lanes {
     /// When the peer's segment is not what its geometry says.
     pub fn open(own: FirstSegment, peer: &PeerSegment, peer_geometry: Geometry) -> Result<Self, LaneError> {
         let FirstSegment { mut segment, header, geometry: own_geometry } = own;
-        let mut header = Some(header);
-        let own = Parts::cut(own_geometry, peer_geometry, |_, bytes| {
-            Ok::<_, std::convert::Infallible>(header.take().unwrap_or_else(|| segment.carve(bytes)))
-        });
-        let Ok(own) = own;
-        let cut = |at, bytes| peer.part(at, bytes).ok_or(LaneError::Short);
-        Self::join(own, own_geometry, Parts::cut(peer_geometry, own_geometry, cut)?, peer_geometry)
+        let own = Parts::carve(own_geometry, peer_geometry, header, &mut segment);
+        let part = |at, bytes| peer.part(at, bytes).ok_or(LaneError::Short);
+        let peer = Parts::cut(peer_geometry, own_geometry, part)?;
+        Self::join(own, own_geometry, peer, peer_geometry)
     }
 }
 
@@ -229,7 +272,7 @@ pub struct FirstSegment {
 }
 
 impl FirstSegment {
-    /// Makes one.
+    /// Makes and stamps a first segment.
     ///
     /// # Errors
     /// When there is no memory or descriptor for it.
@@ -259,7 +302,7 @@ pub fn stamp(header: &impl WriteMemory) {
 }
 
 impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
-    /// As [`Lanes::open`], over any memory. The peer's parts were cut for our geometry.
+    /// Joins the parts of two first segments, in any memory. The peer's were cut for our geometry.
     ///
     /// # Errors
     /// When the peer's segment doesn't begin as it must.
@@ -297,28 +340,30 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         })
     }
 
-    /// For lanes between hosts: what each side pushes is sealed so, and there are no doorbells.
+    /// Makes them lanes between hosts: each side seals what it pushes, and there are no doorbells.
     pub fn across_hosts(self, own: Seal, peer: Seal) -> Self {
-        let (outgoing, incoming) = (self.outgoing.sealed(own), self.incoming.sealed(peer));
+        let outgoing = self.outgoing.sealed(own);
+        let incoming = self.incoming.sealed(peer);
         Self { outgoing, incoming, silent: true, ..self }
     }
 
-    /// Are these lanes without doorbells?
+    /// Returns `true` if these lanes have no doorbells.
     pub fn is_silent(&self) -> bool {
         self.silent
     }
 
-    /// Does the peer's next descriptor seem to be there, and does not check? That must not last.
+    /// Returns `true` if the peer's next descriptor seems to be there but fails its checksum. That must not
+    /// last.
     pub fn is_torn(&self) -> bool {
         self.incoming.is_torn()
     }
 
-    /// One more segment of blocks of ours, that the peer has accepted with its table of releases.
+    /// Adds a segment of our blocks, which the peer has accepted with its table of releases.
     pub fn add_own(&mut self, segment: u32, block_bytes: usize, memory: W, releases: R) {
         self.arena.add(segment, block_bytes, memory, releases);
     }
 
-    /// One more segment of blocks of the peer's.
+    /// Adds a segment of the peer's blocks.
     pub fn add_peer(&mut self, segment: u32, block_bytes: usize, memory: R, releases: Releases<W>) {
         self.peer_arena.add(segment, block_bytes, memory, releases);
     }
@@ -344,12 +389,12 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.pushed = true;
     }
 
-    /// Descriptors pushed in all.
+    /// How many descriptors were pushed in all.
     pub fn pushed(&self) -> u64 {
         self.outgoing.pushed()
     }
 
-    /// How many of them the peer has taken.
+    /// How many of our descriptors the peer has taken.
     ///
     /// # Errors
     /// When the peer's word can't be true.
@@ -357,7 +402,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.outgoing.look()
     }
 
-    /// Is there a descriptor to pop?
+    /// Returns `true` if there is a descriptor to pop.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         self.incoming.is_ready()
@@ -396,16 +441,17 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.freed = true;
     }
 
-    /// A block to fill; see [`Arena::loan`].
+    /// Loans a block to fill; see [`Arena::loan`].
     pub fn loan(&mut self, want: usize, least: usize) -> Option<Loan> {
         self.arena.loan(want, least)
     }
 
     /// Asks to be rung for descriptors. Returns whether there is one already: then don't sleep.
     pub fn arm_frames(&mut self) -> bool {
-        match self.silent {
-            false => self.frames.arm(&self.own_armed),
-            true => self.frames.arm_local(&self.own_armed),
+        if self.silent {
+            self.frames.arm_local(&self.own_armed);
+        } else {
+            self.frames.arm(&self.own_armed);
         }
         self.is_ready()
     }
@@ -413,56 +459,61 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     /// Asks to be rung when the peer takes descriptors or releases blocks. The caller must try again
     /// before it sleeps.
     pub fn arm_space(&mut self) {
-        match self.silent {
-            false => self.space.arm(&self.own_armed),
-            true => self.space.arm_local(&self.own_armed),
+        if self.silent {
+            self.space.arm_local(&self.own_armed);
+        } else {
+            self.space.arm(&self.own_armed);
         }
     }
 
-    /// Needs no doorbell for descriptors.
+    /// Says that no doorbell is needed for descriptors any more.
     #[inline]
     pub fn disarm_frames(&mut self) {
-        match self.silent {
-            false => self.frames.disarm(&self.own_armed),
-            true => self.frames.disarm_local(&self.own_armed),
+        if self.silent {
+            self.frames.disarm_local(&self.own_armed);
+        } else {
+            self.frames.disarm(&self.own_armed);
         }
     }
 
-    /// Needs no doorbell for space.
+    /// Says that no doorbell is needed for space any more.
     #[inline]
     pub fn disarm_space(&mut self) {
-        match self.silent {
-            false => self.space.disarm(&self.own_armed),
-            true => self.space.disarm_local(&self.own_armed),
+        if self.silent {
+            self.space.disarm_local(&self.own_armed);
+        } else {
+            self.space.disarm(&self.own_armed);
         }
     }
 
-    /// Is it rung for descriptors?
+    /// Returns `true` if this side has asked to be rung for descriptors.
     pub fn is_armed(&self) -> bool {
         self.frames.is_armed()
     }
 
-    /// Was anything pushed since [`bell_is_due`](Self::bell_is_due) was asked?
+    /// Returns `true` if anything was pushed since [`bell_is_due`](Self::bell_is_due) was asked.
     #[inline]
     pub fn has_pushed(&self) -> bool {
         self.pushed
     }
 
-    /// After a batch of pushes, pops and releases: must the peer's doorbell be rung? Costs nothing
-    /// when there was none.
+    /// Returns `true` if the peer's doorbell must be rung, after a batch of pushes, pops and releases. Costs
+    /// nothing when there was none.
     #[inline]
     pub fn bell_is_due(&mut self) -> bool {
         if !self.pushed && !self.freed {
             return false;
         }
         if self.silent {
-            (self.pushed, self.freed) = (false, false);
+            self.pushed = false;
+            self.freed = false;
             return false;
         }
         self.own_armed.fence();
         let frames = self.pushed && self.peer_frames.is_due(&self.peer_armed);
         let space = self.freed && self.peer_space.is_due(&self.peer_armed);
-        (self.pushed, self.freed) = (false, false);
+        self.pushed = false;
+        self.freed = false;
         frames || space
     }
 }
@@ -474,7 +525,8 @@ pub fn heap_pair(
     b: Geometry,
 ) -> (Lanes<crate::heap::Heap, crate::heap::Heap>, Lanes<crate::heap::Heap, crate::heap::Heap>) {
     use crate::heap::Heap;
-    let (a_memory, b_memory) = (Heap::new(a.segment_bytes() / WORD), Heap::new(b.segment_bytes() / WORD));
+    let a_memory = Heap::new(a.segment_bytes() / WORD);
+    let b_memory = Heap::new(b.segment_bytes() / WORD);
     let cut = |own, peer, memory: &Heap| {
         let part =
             |at: usize, bytes: usize| Ok::<_, std::convert::Infallible>(memory.part(at / WORD, bytes / WORD));
@@ -524,6 +576,22 @@ mod tests {
         }
         assert_eq!(a.arena().lent(), 0);
         assert_eq!(a.taken().unwrap(), 1000);
+    }
+
+    #[test]
+    fn parts_fill_their_segment_in_order() {
+        let fine = Geometry::default();
+        let odd = Geometry { slots: 1, small: Blocks { bytes: 64, count: 3 }, ..fine };
+        for (own, peer) in [(fine, fine), (fine, odd), (odd, fine), (odd, odd)] {
+            let parts = Parts::ranges(own, peer);
+            assert_eq!(parts.taken.end + LINE, parts.small_releases.start, "a line is reserved");
+            assert_eq!(parts.small_releases.len(), peer.small.count as usize * WORD);
+            assert_eq!(parts.small_releases.end, parts.large_releases.start);
+            assert_eq!((parts.large_releases.end, parts.slots.start), (PAGE, PAGE));
+            assert_eq!(parts.slots.end.next_multiple_of(PAGE), parts.small.start);
+            assert_eq!(parts.small.end.next_multiple_of(PAGE), parts.large.start);
+            assert_eq!(parts.large.end.next_multiple_of(PAGE), own.segment_bytes());
+        }
     }
 
     #[test]

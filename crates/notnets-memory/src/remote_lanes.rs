@@ -1,12 +1,13 @@
 //! Lanes between hosts: a first segment in a region, and how it is polled for its owner.
 //!
-//! The layout is that of [`crate::lane`]. There are no doorbells: a thread that watches all of a process's
-//! lanes looks for those who park. They say so in their own armed words, which the peer never reads.
+//! The layout is that of [`crate::lane`]. There are no doorbells: one thread of each process watches all of
+//! its lanes and wakes sides that are parked. These say so in their own armed words, which the peer never
+//! reads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::lane::{Geometry, LaneError, Lanes, Parts, stamp};
+use crate::lane::{Carve, Geometry, LaneError, Lanes, Parts, stamp};
 use crate::region::pool::{Lease, OwnBlock};
 use crate::region::{Region, RegionOffset, RegionRange};
 use crate::seal::Seal;
@@ -16,10 +17,10 @@ use crate::{LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory};
 const ARMED_FRAMES: usize = LINE_WORDS;
 const ARMED_SPACE: usize = LINE_WORDS + 1;
 const TAKEN: usize = 2 * LINE_WORDS;
-/// A side that parks for room is woken at least every so many looks: blocks are released without a sign.
+/// A side that parks for room is woken at least once in this many looks, since releases leave no sign.
 const SPACE_LOOKS: u32 = 16;
 
-/// What our side has not believed in so many looks it hardly ever will.
+/// After this many looks in vain our side will hardly ever believe what lies there.
 const MANY_LOOKS: u32 = 100;
 
 /// A first segment in a region, zeroed and stamped: it can be offered before the peer's is known.
@@ -31,7 +32,7 @@ pub struct PodSegment {
 }
 
 impl PodSegment {
-    /// Makes one of a block.
+    /// Zeroes a block and stamps it.
     ///
     /// # Panics
     /// When the block is shorter than the geometry says.
@@ -48,7 +49,7 @@ impl PodSegment {
         self.block.range().part(0, self.geometry.segment_bytes()).expect("made no longer than its block")
     }
 
-    /// Keeps its block from others, for as long as the peer may read it.
+    /// A lease that keeps its block from others, for as long as the peer may read it.
     pub fn lease(&self) -> Arc<Lease> {
         self.block.lease()
     }
@@ -70,7 +71,7 @@ impl PodSegment {
             range.and_then(|range| region.peer(range)).ok_or(LaneError::Short)
         };
         let first_page = self.block.range().part(0, PAGE).ok_or(LaneError::Short)?;
-        let watch = LaneMonitor {
+        let monitor = LaneMonitor {
             own: region.peer(first_page).ok_or(LaneError::Short)?,
             slots: part(PAGE, peer_geometry.slots as usize * LINE)?,
             peer_taken: part(2 * LINE, LINE)?,
@@ -83,17 +84,20 @@ impl PodSegment {
             since: Instant::now(),
         };
         let Self { mut block, header, geometry } = self;
-        let mut header = Some(header);
-        let own = Parts::cut(geometry, peer_geometry, |_, bytes| {
-            Ok::<_, std::convert::Infallible>(header.take().unwrap_or_else(|| block.carve(bytes)))
-        });
-        let Ok(own) = own;
-        let lanes = Lanes::join(own, geometry, Parts::cut(peer_geometry, geometry, part)?, peer_geometry)?;
-        Ok((lanes.across_hosts(seals.0, seals.1), watch))
+        let own = Parts::carve(geometry, peer_geometry, header, &mut block);
+        let peer = Parts::cut(peer_geometry, geometry, part)?;
+        let lanes = Lanes::join(own, geometry, peer, peer_geometry)?;
+        Ok((lanes.across_hosts(seals.0, seals.1), monitor))
     }
 }
 
-/// What the watcher of a process knows of one link's lanes.
+impl Carve for OwnBlock {
+    fn carve(&mut self, bytes: usize) -> OwnMemory {
+        OwnBlock::carve(self, bytes)
+    }
+}
+
+/// Watches the lanes of one link for the process's own side, which parks without a doorbell.
 #[derive(Debug)]
 pub struct LaneMonitor {
     /// The first page of our segment, to read.
@@ -113,8 +117,8 @@ pub struct LaneMonitor {
 }
 
 impl LaneMonitor {
-    /// Does our side park, and is there now what it waits for? It is said once for each parking, for room
-    /// now and then again.
+    /// Returns `true` if our side is parked and what it waits for is there: once for each parking, and for
+    /// room now and then again.
     pub fn is_due(&mut self) -> bool {
         let frames = self.own.load_acquire(ARMED_FRAMES);
         let space = self.own.load_acquire(ARMED_SPACE);
@@ -130,15 +134,16 @@ impl LaneMonitor {
             let taken = self.peer_taken.load_acquire(0);
             if space != self.rung_space || taken != self.seen_taken || self.looks.is_multiple_of(SPACE_LOOKS)
             {
-                (self.rung_space, self.seen_taken) = (space, taken);
+                self.rung_space = space;
+                self.seen_taken = taken;
                 due = true;
             }
         }
         due
     }
 
-    /// Does something lie in the peer's ring that our side has looked at again and again, for that long, and
-    /// can't believe? Then it won't get whole any more.
+    /// Returns `true` if something lies in the peer's ring that our side has looked at again and again for
+    /// `limit` and can't believe. Then it won't get whole any more.
     pub fn is_stuck(&self, limit: Duration) -> bool {
         self.in_vain >= MANY_LOOKS && self.since.elapsed() >= limit
     }
@@ -147,13 +152,16 @@ impl LaneMonitor {
     fn count_vain(&mut self) {
         let taken = self.own.load_acquire(TAKEN);
         if taken != self.rung_at {
-            (self.rung_at, self.in_vain, self.since) = (taken, 0, Instant::now());
+            self.rung_at = taken;
+            self.in_vain = 0;
+            self.since = Instant::now();
         } else {
             self.in_vain = self.in_vain.saturating_add(1);
         }
     }
 
-    /// The slot after the last that was taken: whether it is whole, its reader finds out.
+    /// Returns `true` if the slot after the last that was taken is filled. Its reader finds out whether it is
+    /// whole.
     fn has_frame(&self) -> bool {
         let next = self.own.load_acquire(TAKEN) + 1;
         let slots = self.slots.words() / LINE_WORDS;
@@ -199,11 +207,11 @@ mod tests {
     fn lanes_in_a_region_carry_payloads_and_wake_those_who_park() {
         for coherence in [Coherence::Hardware, Coherence::Software] {
             let region = region(coherence);
-            let [(mut a, mut watch_a), (mut b, mut watch_b)] = pair(&region);
-            assert!(a.is_silent() && !watch_b.is_due());
+            let [(mut a, mut monitor_a), (mut b, mut monitor_b)] = pair(&region);
+            assert!(a.is_silent() && !monitor_b.is_due());
             for round in 0..300u64 {
                 assert!(!b.arm_frames());
-                assert!(!watch_b.is_due() && !watch_b.is_stuck(Duration::ZERO), "nothing is there");
+                assert!(!monitor_b.is_due() && !monitor_b.is_stuck(Duration::ZERO), "nothing is there");
                 let bytes: Vec<u8> = (0..round * 5).map(|i| (i + round) as u8).collect();
                 let mut loan = a.loan(bytes.len(), bytes.len()).unwrap();
                 a.arena().write(&mut loan, &bytes);
@@ -211,7 +219,7 @@ mod tests {
                 assert!(a.room().unwrap() > 0);
                 a.push([round, 0, 0, words[0], words[1], words[2], words[3]]);
                 assert!(!a.bell_is_due(), "there is no bell");
-                assert!(watch_b.is_due() && !watch_b.is_due(), "once for each parking");
+                assert!(monitor_b.is_due() && !monitor_b.is_due(), "once for each parking");
                 b.disarm_frames();
                 let got = b.pop().unwrap();
                 let reference = crate::Reference::from_words([got[3], got[4], got[5], got[6]]);
@@ -221,9 +229,9 @@ mod tests {
                 b.release(&reference);
             }
             a.arm_space();
-            assert!(watch_a.is_due(), "it looks at once");
+            assert!(monitor_a.is_due(), "it looks at once");
             a.disarm_space();
-            assert!(!watch_a.is_due());
+            assert!(!monitor_a.is_due());
         }
     }
 
@@ -242,17 +250,17 @@ mod tests {
         let (mut a, _) = a.open(&region, offset_b, geometry, seals(1)).unwrap();
         // It expects what another life of its peer would say.
         let (own, other) = (seals(9).1, seals(9).0);
-        let (mut b, mut watch) = b.open(&region, offset_a, geometry, (own, other)).unwrap();
+        let (mut b, mut monitor) = b.open(&region, offset_a, geometry, (own, other)).unwrap();
         a.push([1; 7]);
         assert!(b.is_torn());
         let looks = (0..1000).take_while(|_| {
             assert!(!b.arm_frames() && b.pop().is_none());
-            assert!(watch.is_due(), "it seems to be there");
+            assert!(monitor.is_due(), "it seems to be there");
             b.disarm_frames();
-            !watch.is_stuck(Duration::ZERO)
+            !monitor.is_stuck(Duration::ZERO)
         });
         assert_eq!(looks.count(), MANY_LOOKS as usize);
-        assert!(!watch.is_stuck(Duration::from_secs(60)), "not yet");
+        assert!(!monitor.is_stuck(Duration::from_secs(60)), "not yet");
     }
 
     #[test]
