@@ -1,6 +1,5 @@
-//! The kernel's word on lives: a peer's pidfd, and whether we are a forked child.
+//! What the kernel knows of processes: a peer's credentials and pidfd, and whether this is a forked child.
 
-use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
@@ -11,8 +10,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::PAGE;
 
-/// Who was at the other end of a Unix socket when the connection was made: for a client the process
-/// that called `listen`, for a server the one that called `connect`.
+/// The process at the other end of a Unix socket when the connection was made: for a client the one that
+/// called `listen`, for a server the one that called `connect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerCredentials {
     /// Its process id as seen from here, or `None` when it lives in a pid namespace that can't be
@@ -31,8 +30,7 @@ pub struct PeerCredentials {
 pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
     // Not rustix's form: it puts the pid into a type that cannot be 0, but from another pid
     // namespace 0 is what comes.
-    const SO_PEERCRED: i32 = 17;
-    let [pid, uid, gid]: [u32; 3] = socket_option(socket.as_fd(), SO_PEERCRED)?;
+    let [pid, uid, gid]: [u32; 3] = socket_option(socket.as_fd(), libc::SO_PEERCRED)?;
     if uid == u32::MAX {
         return Err(io::Error::from(io::ErrorKind::NotConnected));
     }
@@ -46,8 +44,7 @@ pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
 /// When the kernel can't tell: before Linux 6.5 for a peer in a PID namespace that this one does
 /// not see.
 pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
-    const SO_PEERPIDFD: i32 = 77;
-    let error = match socket_option::<1>(socket.as_fd(), SO_PEERPIDFD) {
+    let error = match socket_option::<1>(socket.as_fd(), libc::SO_PEERPIDFD) {
         // SAFETY: the kernel made this descriptor for us just now; nobody else owns it.
         Ok([fd]) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
         Err(error) => error,
@@ -60,26 +57,22 @@ pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
 }
 
 fn socket_option<const N: usize>(socket: BorrowedFd<'_>, name: i32) -> io::Result<[u32; N]> {
-    const SOL_SOCKET: i32 = 1;
-    unsafe extern "C" {
-        // Declared by POSIX.
-        fn getsockopt(fd: i32, level: i32, name: i32, value: *mut c_void, len: *mut u32) -> i32;
-    }
     let mut value = [0u32; N];
-    let mut len = size_of_val(&value) as u32;
+    let mut len = size_of_val(&value) as libc::socklen_t;
+    let start = value.as_mut_ptr().cast();
     // SAFETY: the kernel writes at most `len` bytes to `value`, which is that long.
-    let result =
-        unsafe { getsockopt(socket.as_raw_fd(), SOL_SOCKET, name, value.as_mut_ptr().cast(), &raw mut len) };
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, start, &raw mut len) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    match len as usize == size_of_val(&value) {
-        true => Ok(value),
-        false => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    if len as usize == size_of_val(&value) {
+        Ok(value)
+    } else {
+        Err(io::Error::from(io::ErrorKind::InvalidData))
     }
 }
 
-/// Is the process behind this pidfd gone? Does not wait.
+/// Returns `true` if the process behind this pidfd has ended. Does not wait.
 pub fn is_gone(pidfd: impl AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
@@ -120,7 +113,7 @@ impl ForkGuard {
         Ok(Self { page, mark })
     }
 
-    /// Are we in a child that was forked after the guard was made?
+    /// Returns `true` in a child that was forked after the guard was made.
     #[inline]
     pub fn is_forked_child(&self) -> bool {
         self.page.load(Ordering::Relaxed) != self.mark
