@@ -13,7 +13,7 @@
 
 use crate::LINE;
 
-/// Who keeps the copies of a line in step.
+/// What keeps the copies of a line in step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coherence {
     /// The hardware does: publish and observe cost nothing.
@@ -37,12 +37,12 @@ pub(crate) unsafe fn write_back(start: *const u8, len: usize) {
 /// # Safety
 /// The bytes must be mapped, and this host must have nothing unpublished in those lines.
 pub(crate) unsafe fn invalidate(start: *const u8, len: usize) {
-    // SAFETY: as above.
+    // SAFETY: the caller vouches for the bytes, and a line is never mapped in part.
     lines(start, len, |line| unsafe { processor::flush(line) });
     processor::full_fence();
 }
 
-/// The instructions that this processor writes back and invalidates with, for people.
+/// Names of the instructions that this processor writes back and invalidates with.
 pub fn instructions() -> (&'static str, &'static str) {
     processor::instructions()
 }

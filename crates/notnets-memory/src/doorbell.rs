@@ -1,4 +1,4 @@
-//! Armed words: who is parked and wants the doorbell.
+//! Doorbells: how a side that parks asks to be woken, and how the other side sees that it must.
 //!
 //! A waiter that is about to sleep stores a new epoch in a word of its own memory, fences, looks
 //! again and sleeps; zero means that it is awake. The other side stores its data, fences and loads
@@ -20,7 +20,7 @@ pub struct ArmedFlag {
 }
 
 impl ArmedFlag {
-    /// The condition whose armed word that is.
+    /// A flag whose armed word is `word` of the waiter's own memory.
     pub fn new(word: usize) -> Self {
         Self { word, epoch: 0, armed: false }
     }
@@ -37,7 +37,7 @@ impl ArmedFlag {
         own.fence();
     }
 
-    /// Needs no doorbell any more.
+    /// Says that no doorbell is needed any more.
     #[inline]
     pub fn disarm(&mut self, own: &impl WriteMemory) {
         if self.armed {
@@ -47,7 +47,7 @@ impl ArmedFlag {
         }
     }
 
-    /// Says to whoever polls for this process that it parks. The peer does not look there.
+    /// Says to the thread that polls for this process that this side parks. The peer does not look there.
     #[inline]
     pub fn arm_local(&mut self, own: &impl WriteMemory) {
         if !self.armed {
@@ -57,7 +57,7 @@ impl ArmedFlag {
         }
     }
 
-    /// Is awake again.
+    /// Says to the thread that polls for this process that this side is awake again.
     #[inline]
     pub fn disarm_local(&mut self, own: &impl WriteMemory) {
         if self.armed {
@@ -66,7 +66,7 @@ impl ArmedFlag {
         }
     }
 
-    /// Has it asked for the doorbell?
+    /// Returns `true` if the waiter has asked for the doorbell.
     pub fn is_armed(&self) -> bool {
         self.armed
     }
@@ -80,13 +80,13 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// The condition whose armed word that is in the waiter's memory.
+    /// A doorbell whose armed word is `word` of the waiter's memory.
     pub fn new(word: usize) -> Self {
         Self { word, rung: 0 }
     }
 
-    /// Does the doorbell have to be rung? Call it after a fence that comes after the data. Says yes
-    /// once for each time that the waiter armed.
+    /// Returns `true` if the doorbell has to be rung, once for each time that the waiter armed. Call it after
+    /// a fence that comes after the data.
     #[inline]
     pub fn is_due(&mut self, peer: &impl ReadMemory) -> bool {
         peer.observe(self.word, 1);
@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn rings_once_for_each_arming() {
         let memory = Heap::new(8);
-        let (mut arm, mut bell) = (ArmedFlag::new(0), Doorbell::new(0));
+        let mut arm = ArmedFlag::new(0);
+        let mut bell = Doorbell::new(0);
         assert!(!bell.is_due(&memory), "nobody is parked");
         arm.arm(&memory);
         assert!(bell.is_due(&memory));

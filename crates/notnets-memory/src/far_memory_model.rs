@@ -30,7 +30,8 @@ static FETCHED: AtomicU64 = AtomicU64::new(0);
 static SEEN: LazyLock<Box<[AtomicU64]>> =
     LazyLock::new(|| (0..REMEMBERED).map(|_| AtomicU64::new(0)).collect());
 
-/// From now on regions that are opened in this process are far: a line takes so long. Zero only counts.
+/// Makes regions that are opened in this process from now on far: fetching a line takes `latency`. With a
+/// latency of zero lines are only counted.
 pub fn begin(latency: Duration) {
     LATENCY.store(latency.as_nanos() as u64, Ordering::Relaxed);
     IS_ON.store(true, Ordering::Release);
@@ -64,7 +65,8 @@ pub(crate) fn fetch(
 
 /// Fetches lines, each with its address and content.
 fn fetch_lines(coherence: Coherence, written: bool, lines: impl Iterator<Item = (usize, [u64; LINE_WORDS])>) {
-    let (mut all, mut changed) = (0, 0);
+    let mut all = 0;
+    let mut changed = 0;
     for (address, words) in lines {
         all += 1;
         // A slot that was never used is no message, though it has to be fetched to see that.
@@ -90,18 +92,20 @@ fn wait(fetched: u64) {
     }
 }
 
-/// Does the line differ from what it was when it was last looked at? `None` if that is not known (any more).
+/// Returns whether the line differs from what it was when it was last looked at, or `None` if that is not
+/// known, or not any more.
 fn remember(address: usize, words: [u64; LINE_WORDS]) -> Option<bool> {
     let line = mix(1, (address / LINE) as u64);
-    let (tag, content) = (line >> 32 | 1, words.into_iter().fold(line, mix) as u32);
+    let tag = line >> 32 | 1;
+    let content = words.into_iter().fold(line, mix) as u32;
     let first = line as usize % (REMEMBERED / SET) * SET;
     let set = &SEEN[first..first + SET];
     let known = set.iter().find(|seen| seen.load(Ordering::Relaxed) >> 32 == tag);
     let free = || set.iter().find(|seen| seen.load(Ordering::Relaxed) == 0);
     // By chance, as a cache might.
     let any = || &set[content as usize % SET];
-    let place = known.or_else(free).unwrap_or_else(any);
-    let before = place.swap(tag << 32 | u64::from(content), Ordering::Relaxed);
+    let slot = known.or_else(free).unwrap_or_else(any);
+    let before = slot.swap(tag << 32 | u64::from(content), Ordering::Relaxed);
     known.map(|_| before as u32 != content)
 }
 

@@ -1,9 +1,9 @@
-//! How much memory there is left before the kernel kills somebody.
+//! How much memory is left before the kernel kills a process.
 //!
 //! Shared memory is charged to the control group of the process that first touches a page, long after it was
 //! created and mapped, and a full group doesn't answer with an error: the kernel kills a process in it. So
 //! before a segment is created, [`check`] compares its size with what the groups above this process, and the
-//! host, have left, and its error says who has no room, with the numbers.
+//! host, have left, and its error says which limit has no room, with the numbers.
 //!
 //! ```
 //! use notnets_memory::headroom;
@@ -45,7 +45,7 @@ pub fn headroom() -> Headroom {
 /// memory has run out, for the kernel kills one of them as soon as it touches another page.
 pub const KEPT_FREE: u64 = 1 << 20;
 
-/// Is there room for so many more bytes, beside [`KEPT_FREE`]?
+/// Checks that there is room for `bytes` more, beside [`KEPT_FREE`].
 ///
 /// # Errors
 /// When a control group above this process, or the host, has less than that left.

@@ -1,4 +1,4 @@
-//! Memory on the heap of one process: for tests, loom and miri.
+//! Memory on the heap of one process, for tests, loom and miri.
 //!
 //! Under `--cfg loom` its words are loom's, so that the very code of the rings runs in loom's
 //! scheduler.
@@ -29,7 +29,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Zeroed memory of that many words.
+    /// Zeroed memory of `words` words.
     pub fn new(words: usize) -> Self {
         Self { words: (0..words).map(|_| AtomicU64::new(0)).collect(), first: 0, len: words }
     }

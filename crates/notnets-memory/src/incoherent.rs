@@ -21,7 +21,7 @@ use crate::{Coherence, LINE_WORDS, ReadMemory, WORD, WriteMemory};
 /// A place in the code where something is published or observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site {
-    /// Published, or observed?
+    /// `true` for a publish, `false` for an observe.
     pub publishes: bool,
     /// The file.
     pub file: &'static str,
@@ -48,7 +48,7 @@ struct State {
     unruly: bool,
 }
 
-/// How often something happens by itself: once in so many accesses, or never.
+/// How often something happens by itself: once in a number of accesses, or never.
 #[derive(Clone, Copy, Debug)]
 struct Weather {
     fetch: Option<u64>,
@@ -65,7 +65,7 @@ struct Copied {
 }
 
 impl World {
-    /// A memory of so many words, full of what looks like data of an earlier life, and hosts that have
+    /// A memory of `words` words, full of what looks like data of an earlier incarnation, and hosts that have
     /// old copies of parts of it.
     pub fn new(words: usize, hosts: usize, seed: u64) -> Self {
         let mut state = State {
@@ -202,7 +202,7 @@ impl State {
         copied.dirty &= !words;
     }
 
-    /// Notes the site. Is it left out?
+    /// Notes the site. Returns `true` if it is left out.
     fn visits(&mut self, publishes: bool, caller: &'static Location<'static>) -> bool {
         let site = Site { publishes, file: caller.file(), line: caller.line() };
         self.sites.insert(site);

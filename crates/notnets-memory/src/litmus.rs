@@ -1,4 +1,4 @@
-//! Litmus tests: does memory between two hosts do what lanes rely on?
+//! Litmus tests: whether memory between two hosts does what lanes rely on.
 //!
 //! Each side writes its own lines and reads the other's, as everywhere. What the sides do in turns, and when,
 //! is their caller's business; here are the steps, and what was seen. Each test is run with write-back and
@@ -31,21 +31,21 @@ pub struct Litmus<W, R> {
 /// What a reader saw, in words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Those that were read.
+    /// Words that were read.
     pub words: u64,
-    /// Those that were older than they could be.
+    /// Words that were older than they could be.
     pub stale: u64,
-    /// Those that nobody ever stored so.
+    /// Words that were never stored like that.
     pub torn: u64,
 }
 
 impl Seen {
-    /// Were all words as they had to be?
+    /// Returns `true` if all words were as they had to be.
     pub fn is_clean(&self) -> bool {
         self.stale == 0 && self.torn == 0
     }
 
-    /// This and more.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, more: Self) -> Self {
         Self { words: self.words + more.words, stale: self.stale + more.stale, torn: self.torn + more.torn }
@@ -53,8 +53,8 @@ impl Seen {
 }
 
 impl<W: WriteMemory, R: ReadMemory> Litmus<W, R> {
-    /// A side with so much memory of its own and of its peer. Both write lines back and invalidate them if
-    /// asked to: under [`Coherence::Hardware`] they are not asked.
+    /// A side with memory of its own and of its peer. Lines are written back and invalidated under
+    /// [`Coherence::Software`] only.
     ///
     /// # Panics
     /// When one of them is smaller than [`LITMUS_BYTES`].
@@ -63,7 +63,7 @@ impl<W: WriteMemory, R: ReadMemory> Litmus<W, R> {
         Self { own, peer, how }
     }
 
-    /// The same memory, kept coherent in another way.
+    /// This side, with its memory kept coherent in another way.
     #[must_use]
     pub fn by(self, how: Coherence) -> Self {
         Self { how, ..self }
@@ -115,7 +115,7 @@ impl<W: WriteMemory, R: ReadMemory> Litmus<W, R> {
         self.publish(0, 1);
     }
 
-    /// Is the flag of round `n` there?
+    /// Returns `true` if the flag of round `n` is there.
     pub fn is_rung(&self, n: u32) -> bool {
         self.observe(0, 1);
         round(self.peer.load_acquire(0)).is_some_and(|round| !is_before(round, n))
@@ -143,13 +143,14 @@ impl<W: WriteMemory, R: ReadMemory> Litmus<W, R> {
     }
 }
 
-/// What stands in a word of a round: the same in both halves.
+/// A word of round `n`: the number of the round in both halves.
 fn pattern(n: u32) -> u64 {
     u64::from(n) << 32 | u64::from(n)
 }
 
 fn round(word: u64) -> Option<u32> {
-    let (low, high) = (word as u32, (word >> 32) as u32);
+    let low = word as u32;
+    let high = (word >> 32) as u32;
     (low == high).then_some(low)
 }
 

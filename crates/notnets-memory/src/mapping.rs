@@ -285,7 +285,8 @@ impl View {
         if skip > 0 {
             let (first, rest) = into.split_at_mut(into.len().min(WORD - skip));
             first.copy_from_slice(&word(at)[skip..skip + first.len()]);
-            (at, into) = (at + 1, rest);
+            at += 1;
+            into = rest;
         }
         let mut words = into.chunks_exact_mut(WORD);
         for whole in &mut words {

@@ -15,7 +15,7 @@ pub trait ReadMemory {
     /// Its size in words.
     fn words(&self) -> usize;
 
-    /// Who keeps the copies of its lines in step.
+    /// What keeps the copies of its lines in step.
     #[inline]
     fn coherence(&self) -> Coherence {
         Coherence::Hardware
@@ -32,8 +32,8 @@ pub trait ReadMemory {
     /// this side's cached copies where the hardware doesn't.
     fn observe(&self, word: usize, words: usize);
 
-    /// The same for words that were all written since this side observed them last, as those of a message: for who
-    /// counts what is fetched.
+    /// Does what [`observe`](Self::observe) does, for words of which all were written since this side observed
+    /// them last, as those of a message. A model that counts fetched lines can tell them apart.
     #[inline]
     #[track_caller]
     fn observe_written(&self, word: usize, words: usize) {
@@ -72,7 +72,7 @@ pub struct Part<'a, M> {
 }
 
 impl<'a, M: ReadMemory> Part<'a, M> {
-    /// So many words from there on.
+    /// The part of `words` words from word `first` on.
     ///
     /// # Panics
     /// When they are not within the memory.

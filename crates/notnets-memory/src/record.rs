@@ -1,13 +1,13 @@
 //! Records: a few words that are published together and believed only together.
 //!
 //! A record is its fields, and one more word with a checksum over them (high half) and a 1 (low half).
-//! Its writer overwrites it in place. Who looks meanwhile, or sees only some of its lines, sees a record
-//! that does not check, and looks again later.
+//! Its writer overwrites it in place. A reader that looks meanwhile, or sees only some of its lines, finds a
+//! wrong checksum and looks again later.
 
 use crate::seal::Seal;
 use crate::{ReadMemory, WriteMemory};
 
-/// Stores a record and publishes it. It takes one word more than it has fields.
+/// Stores and publishes a record, which takes one word more than it has fields.
 #[track_caller]
 pub fn publish<const N: usize>(memory: &impl WriteMemory, word: usize, seal: Seal, fields: [u64; N]) {
     for (i, field) in fields.into_iter().enumerate() {
@@ -17,14 +17,14 @@ pub fn publish<const N: usize>(memory: &impl WriteMemory, word: usize, seal: Sea
     memory.publish(word, N + 1);
 }
 
-/// Observes and reads a record. `None` when it can't be believed, now or ever.
+/// Observes and reads a record. `None` when its checksum is wrong.
 #[track_caller]
 pub fn observe<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal) -> Option<[u64; N]> {
     memory.observe(word, N + 1);
     read(memory, word, seal)
 }
 
-/// Reads a record that this host writes itself.
+/// Reads a record that this host writes itself. `None` when its checksum is wrong.
 pub fn read<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal) -> Option<[u64; N]> {
     let said = memory.load_acquire(word + N);
     let fields = std::array::from_fn(|i| memory.load(word + i));

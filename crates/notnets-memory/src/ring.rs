@@ -20,7 +20,7 @@ use crate::{Coherence, LINE_WORDS, ReadMemory, WriteMemory};
 /// What a slot carries beside its sequence number: 56 bytes, opaque here.
 pub type Descriptor = [u64; LINE_WORDS - 1];
 
-/// The peer stored a `taken` that can't be: it went back or ahead of what was pushed.
+/// The peer stored a `taken` that can't be: less than before, or more than was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the peer says that it took descriptor {said}, but it had taken {before} of {pushed}")]
 pub struct BadTaken {
@@ -63,7 +63,7 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
         Self { slots, taken, capacity, pushed: 0, known_taken: 0, seal: None }
     }
 
-    /// Seals what is pushed; the reader has to know.
+    /// Seals what is pushed with `seal`, which the reader has to know.
     pub fn sealed(self, seal: Seal) -> Self {
         Self { seal: Some(seal), ..self }
     }
@@ -157,12 +157,12 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
         Self { slots, taken, capacity, popped: 0, seal: None, found: None }
     }
 
-    /// Believes only what was sealed so.
+    /// Believes only what was sealed with `seal`.
     pub fn sealed(self, seal: Seal) -> Self {
         Self { seal: Some(seal), ..self }
     }
 
-    /// Is there a descriptor to pop?
+    /// Returns `true` if there is a descriptor to pop.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         let Some(seal) = self.seal else { return self.look() == self.popped + 1 };
@@ -184,7 +184,7 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
         Some(descriptor)
     }
 
-    /// Does the next descriptor seem to be there, and does not check? That must not last.
+    /// Returns `true` if the next descriptor seems to be there but fails its checksum. That must not last.
     pub fn is_torn(&self) -> bool {
         let Some(seal) = self.seal else { return false };
         let first = self.look();

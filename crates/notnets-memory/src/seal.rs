@@ -1,10 +1,10 @@
 //! Seals: checksums that tell what was written for this reader from what only looks like it.
 //!
 //! Between hosts a line can arrive torn, stale, or out of an earlier life of its writer. A CRC32C that
-//! is seeded with who writes to whom, and where, goes with what is larger than a word. What does not
-//! check is not there yet.
+//! is seeded with the writer, the reader and the location goes with what is larger than a word. What fails
+//! its checksum is taken as not written yet.
 
-/// The seed of the checksums in one place, for one writer and one reader.
+/// The seed of the checksums at one location, for one writer and one reader.
 ///
 /// ```
 /// use notnets_memory::seal::Seal;
@@ -17,13 +17,13 @@
 pub struct Seal(u32);
 
 impl Seal {
-    /// A seal for whatever these words stand for: incarnations, a place.
+    /// A seal for what these words stand for: incarnations, an offset.
     pub fn new(words: impl IntoIterator<Item = u64>) -> Self {
         // All ones, so that zeroed memory never checks.
         Self(words.into_iter().fold(u32::MAX, append))
     }
 
-    /// The same seal for a part of its place.
+    /// The seal for a part of what this one is for.
     pub fn at(self, part: u64) -> Self {
         Self(append(self.0, part))
     }

@@ -89,7 +89,7 @@ pub struct PeerSegment {
 }
 
 impl PeerSegment {
-    /// Maps the segment behind a descriptor that came from a peer, who said that it has `bytes`.
+    /// Maps the segment behind a descriptor that came from a peer, which announced it with `bytes`.
     ///
     /// # Errors
     /// When it is not sealed as [`OwnSegment::create`] does it, or has another size.

@@ -31,13 +31,13 @@ struct Range {
     offset: usize,
     /// The region's parts: the first begins here, …
     first: usize,
-    /// … and each has so many bytes.
+    /// … and each has this many bytes.
     part: usize,
     lost: Lost,
     next: Option<&'static Range>,
 }
 
-/// What is to be guarded.
+/// A range that is to be guarded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guarded {
     pub len: usize,

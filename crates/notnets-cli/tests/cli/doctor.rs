@@ -116,5 +116,5 @@ fn what_is_wrong_is_told_with_what_to_do() {
     assert!(output.status.code() == Some(1) && said.contains("notnets region format"), "{said}");
     let output = notnets(directory.path()).args(["doctor", "--region", "/dev/null"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.code() == Some(1) && said.contains("none of device DAX"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("other than device DAX"), "{said}");
 }

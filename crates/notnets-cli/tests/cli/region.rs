@@ -66,7 +66,7 @@ fn what_cannot_hold_a_region_is_told() {
     let file = |name: &str| directory.path().join(name);
     let format = ["format", "--hosts", "2"];
     assert!(fails(&format, &file("none")).contains("No such file"));
-    assert!(fails(&format, Path::new("/dev/zero")).contains("none of device DAX"));
+    assert!(fails(&format, Path::new("/dev/zero")).contains("other than device DAX"));
     assert!(fails(&format, directory.path()).contains("is a directory"));
     std::fs::File::create(file("holes")).unwrap().set_len(8 << 20).unwrap();
     assert!(fails(&format, &file("holes")).contains("fallocate -l 8388608"));

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 pub struct Limit {
     /// Whose limit it is.
     pub source: Source,
-    /// The most bytes that may be in use.
+    /// How many bytes may be in use.
     pub limit: u64,
-    /// How many are.
+    /// How many bytes are in use.
     pub usage: u64,
     /// How many of these the kernel takes back when it needs them.
     pub reclaimable: u64,
@@ -23,7 +23,7 @@ impl Limit {
     }
 }
 
-/// Who sets a limit.
+/// Where a limit is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A control group at or above that of this process.

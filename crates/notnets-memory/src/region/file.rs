@@ -57,21 +57,22 @@ pub struct RegionFile {
 
 /// Why something can't hold a region.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FileError {
     /// The kernel refused a step.
-    #[error("could not {step}: {source}")]
+    #[error("could not {step}: {errno}")]
     Os {
         /// What was tried.
         step: &'static str,
         /// The kernel's answer.
-        source: Errno,
+        errno: Errno,
     },
     /// It may not be opened.
     #[error(
         "may not be opened for reading and writing: give this user the right to, for a device with a udev rule"
     )]
     Denied,
-    /// It is no memory.
+    /// It is neither a file nor a device with memory.
     #[error("is {0}: a region is a device-DAX device, a file, or the resource file of a PCI bar")]
     NotMemory(&'static str),
     /// Its blocks are not there.
@@ -91,8 +92,8 @@ pub enum FileError {
     /// A PCI device that is off.
     #[error("belongs to a PCI device that is not enabled: write 1 to {0}")]
     Disabled(PathBuf),
-    /// Sysfs says something else than a number.
-    #[error("has no {attribute} that can be read in {directory}")]
+    /// An attribute in sysfs is missing or not a valid number.
+    #[error("has no readable attribute `{attribute}` in {directory}")]
     Sysfs {
         /// The attribute's name.
         attribute: &'static str,
@@ -102,7 +103,7 @@ pub enum FileError {
 }
 
 fn os(step: &'static str) -> impl Fn(Errno) -> FileError {
-    move |source| FileError::Os { step, source }
+    move |errno| FileError::Os { step, errno }
 }
 
 impl RegionFile {
@@ -222,7 +223,7 @@ fn dax(devices: &Path, major: u32, minor: u32) -> Result<(u64, u64), FileError> 
     let directory = devices.join(format!("{major}:{minor}"));
     let subsystem = fs::canonicalize(directory.join("subsystem")).unwrap_or_default();
     if subsystem.file_name().is_none_or(|name| name != "dax") {
-        return Err(FileError::NotMemory("a character device, and none of device DAX"));
+        return Err(FileError::NotMemory("a character device other than device DAX"));
     }
     let number = |attribute| fs::read_to_string(directory.join(attribute)).ok()?.trim().parse::<u64>().ok();
     let bytes = number("size");
@@ -266,7 +267,7 @@ mod tests {
         assert!(matches!(RegionFile::open(Path::new("/tmp")), Err(FileError::NotMemory("a directory"))));
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("region");
-        assert!(matches!(RegionFile::open(&file), Err(FileError::Os { source: Errno::NOENT, .. })));
+        assert!(matches!(RegionFile::open(&file), Err(FileError::Os { errno: Errno::NOENT, .. })));
         fs::write(&file, "").unwrap();
         assert!(matches!(RegionFile::open(&file), Err(FileError::Empty)));
         fs::File::create(&file).unwrap().set_len(1 << 20).unwrap();

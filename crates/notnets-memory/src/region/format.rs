@@ -18,7 +18,7 @@ use crate::{Coherence, LINE, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentErr
 pub struct Plan {
     /// The pod's name.
     pub pod: String,
-    /// Who keeps the copies of a line in step between hosts.
+    /// What keeps the copies of a line in step between hosts.
     pub coherence: Coherence,
     /// How many hosts there can be.
     pub hosts: u32,
@@ -32,7 +32,7 @@ pub struct Plan {
     pub mailbox_slots: u32,
     /// Milliseconds between two heartbeats.
     pub heartbeat_ms: u32,
-    /// A host without heartbeat is believed dead after so many milliseconds.
+    /// Milliseconds without a heartbeat after which a host is believed dead.
     pub lease_ms: u32,
 }
 
@@ -43,7 +43,7 @@ pub enum Present {
     Nothing,
     /// A region.
     Region(Superblock),
-    /// A region that this code does not understand.
+    /// A region that this program does not understand.
     Strange(BadSuperblock),
     /// Something else; its first byte that is not zero.
     Data(RegionOffset),
@@ -51,9 +51,10 @@ pub enum Present {
 
 /// Why a region can't be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FormatError {
-    /// So it can't be divided.
-    #[error("{bytes} bytes can't be divided so: {reason}")]
+    /// The memory can't be divided as planned.
+    #[error("{bytes} bytes can't be divided as planned: {reason}")]
     Plan {
         /// What there is.
         bytes: u64,
@@ -62,14 +63,20 @@ pub enum FormatError {
     },
     /// It can't be mapped.
     #[error("can't be mapped: {0}")]
-    Map(#[from] SegmentError),
+    Map(SegmentError),
     /// There is no random number for its uuid.
     #[error("could not get a random number: {0}")]
     Random(io::Error),
 }
 
+impl From<SegmentError> for FormatError {
+    fn from(error: SegmentError) -> Self {
+        Self::Map(error)
+    }
+}
+
 impl Plan {
-    /// For so many hosts, with what suits most.
+    /// A plan for `hosts` hosts, with defaults that suit most pods.
     pub fn new(pod: impl Into<String>, hosts: u32) -> Self {
         Self {
             pod: pod.into(),
@@ -84,10 +91,10 @@ impl Plan {
         }
     }
 
-    /// What the superblock of this memory will be.
+    /// Computes the superblock that this memory will get.
     ///
     /// # Errors
-    /// When it can't be divided so.
+    /// When it can't be divided as planned.
     pub fn superblock(&self, file: &RegionFile, uuid: Uuid) -> Result<Superblock, FormatError> {
         let units = (file.bytes / file.unit).saturating_sub(1) / u64::from(self.hosts.max(1));
         let partition_bytes = units * file.unit;
@@ -114,10 +121,10 @@ fn usual_extent(partition_bytes: u64, unit: u64) -> u64 {
     (partition_bytes / 4).clamp(PAGE as u64, 2 << 20).next_multiple_of(unit)
 }
 
-/// What lies in this memory where the plan would write?
+/// Finds out what lies in this memory where the plan would write.
 ///
 /// # Errors
-/// When it can't be mapped, or not be divided so.
+/// When it can't be mapped, or can't be divided as planned.
 pub fn look(file: &RegionFile, plan: &Plan) -> Result<Present, FormatError> {
     match read_superblock(file) {
         Ok(superblock) => return Ok(Present::Region(superblock)),
@@ -146,7 +153,7 @@ pub fn look(file: &RegionFile, plan: &Plan) -> Result<Present, FormatError> {
 /// Makes a region of this memory, whatever was there. Its users must have stopped before.
 ///
 /// # Errors
-/// When it can't be mapped, or not be divided so.
+/// When it can't be mapped, or can't be divided as planned.
 pub fn format(file: &RegionFile, plan: &Plan) -> Result<Superblock, FormatError> {
     let mut uuid = [0; 16];
     rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty())

@@ -41,8 +41,9 @@ pub struct Layout {
     slots: usize,
 }
 
-/// Sizes that do not go together.
+/// Why sizes do not go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// A partition is too small.
     #[error(
@@ -57,11 +58,11 @@ pub enum LayoutError {
         extent: u64,
     },
     /// The region is larger than addresses go.
-    #[error("a region of {hosts} times {partition} bytes is more than there can be")]
+    #[error("a region of {hosts} times {partition} bytes is larger than the address space")]
     Large {
         /// How many partitions.
         hosts: u32,
-        /// Bytes of each.
+        /// Bytes of an extent.
         partition: u64,
     },
 }
@@ -108,7 +109,7 @@ impl Layout {
         self.extents
     }
 
-    /// Bytes of each.
+    /// Bytes of an extent.
     pub fn extent_bytes(&self) -> usize {
         self.extent
     }
@@ -118,12 +119,12 @@ impl Layout {
         self.hosts
     }
 
-    /// How many processes of each host.
+    /// How many processes of each host there can be.
     pub fn processes(&self) -> usize {
         self.processes
     }
 
-    /// How many services of each host.
+    /// How many services of each host there can be.
     pub fn services(&self) -> usize {
         self.services
     }
@@ -138,12 +139,12 @@ impl Layout {
         self.unit + host * self.partition
     }
 
-    /// The part of it that the host's agent writes.
+    /// Where the part of a partition is that the host's agent writes.
     pub fn control(&self, host: usize) -> RegionRange {
         RegionRange::within(self.partition_start(host), self.control)
     }
 
-    /// One of its extents.
+    /// Where one of a host's extents is.
     pub fn extent(&self, host: usize, extent: usize) -> RegionRange {
         assert!(extent < self.extents);
         let start = self.partition_start(host) + self.control + extent * self.extent;
@@ -164,41 +165,42 @@ impl Layout {
             && range.end() <= self.extent(host, self.extents - 1).end()
     }
 
-    /// The rest is within a control area, in bytes from its beginning. First the host's own record.
+    /// Where the host's own record is in its control area. This and what follows is in bytes from the area's
+    /// beginning.
     pub fn host_record(&self) -> usize {
         0
     }
 
-    /// What the host says of another.
+    /// Where the record of another host is.
     pub fn peer(&self, host: usize) -> usize {
         assert!(host < self.hosts);
         LINE + host * LINE
     }
 
-    /// How much of another host's mailbox to this one has been read.
+    /// Where the word is that says how much of another host's mailbox to this one has been read.
     pub fn taken(&self, host: usize) -> usize {
         self.peer(host) + self.hosts * LINE
     }
 
-    /// A process entry.
+    /// Where a process entry is.
     pub fn process(&self, index: usize) -> usize {
         assert!(index < self.processes);
         LINE + 2 * self.hosts * LINE + index * ENTRY_BYTES
     }
 
-    /// A service entry.
+    /// Where a service entry is.
     pub fn service(&self, index: usize) -> usize {
         assert!(index < self.services);
         LINE + 2 * self.hosts * LINE + (self.processes + index) * ENTRY_BYTES
     }
 
-    /// An extent's entry.
+    /// Where an extent's entry is.
     pub fn extent_entry(&self, index: usize) -> usize {
         assert!(index < self.extents);
         self.mailbox(self.hosts - 1).end + index * LINE
     }
 
-    /// The mailbox to another host.
+    /// Where the mailbox to another host is.
     pub fn mailbox(&self, host: usize) -> Range<usize> {
         assert!(host < self.hosts);
         let first = LINE + 2 * self.hosts * LINE + (self.processes + self.services) * ENTRY_BYTES;

@@ -54,18 +54,19 @@ struct Shared {
     own: Mutex<BTreeMap<RegionOffset, RegionOffset>>,
 }
 
-/// Why a region can't be used.
+/// Why a region can't be used: its file, its superblock, or mapping it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegionError {
-    /// It can't hold one.
-    #[error("{0}")]
+    /// The file or device can't hold one.
+    #[error(transparent)]
     File(#[from] FileError),
-    /// It holds none.
+    /// Its superblock is missing or can't be used.
     #[error(transparent)]
     Superblock(#[from] BadSuperblock),
     /// It can't be mapped.
     #[error("can't be mapped: {0}")]
-    Map(#[from] SegmentError),
+    Map(SegmentError),
     /// What holds it is smaller than it was, or has another unit.
     #[error(
         "has {bytes} bytes in units of {unit}, but was formatted with {said} bytes in units of {said_unit}"
@@ -82,18 +83,31 @@ pub enum RegionError {
     },
 }
 
-/// A part of a region that can't be mapped to write.
+/// Why a part of a region can't be mapped to write.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OwnError {
-    /// It is not made of whole units of one partition.
+    /// The range is not made of whole units of one partition.
     #[error("the bytes {0} are not whole units within one partition of the region")]
     NotUnits(RegionRange),
-    /// This process writes it already.
+    /// This process writes some of it already.
     #[error("the bytes {0} of the region are written by this process already")]
     Taken(RegionRange),
     /// It can't be mapped.
     #[error("can't be mapped: {0}")]
-    Map(#[from] SegmentError),
+    Map(SegmentError),
+}
+
+impl From<SegmentError> for RegionError {
+    fn from(error: SegmentError) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl From<SegmentError> for OwnError {
+    fn from(error: SegmentError) -> Self {
+        Self::Map(error)
+    }
 }
 
 impl Region {
@@ -111,7 +125,8 @@ impl Region {
     /// When there is none that this code can use.
     pub fn of(file: RegionFile) -> Result<Self, RegionError> {
         let superblock = read_superblock(&file)?;
-        let (said, said_unit) = (superblock.region_bytes(), superblock.unit);
+        let said = superblock.region_bytes();
+        let said_unit = superblock.unit;
         // A larger unit than now is fine: its multiples are multiples of ours.
         if said > file.bytes || !said_unit.is_multiple_of(file.unit) {
             return Err(RegionError::Changed { bytes: file.bytes, unit: file.unit, said, said_unit });
@@ -140,8 +155,8 @@ impl Region {
         &self.shared.file
     }
 
-    /// Keeps others, in whatever process of this kernel, from doing the same with this host's partition,
-    /// until the descriptor is closed. `None` when somebody else has it.
+    /// Claims this host's partition against all other processes of this kernel, until the descriptor is
+    /// closed. `None` when another one has claimed it.
     ///
     /// # Errors
     /// When the kernel can't.
@@ -154,7 +169,7 @@ impl Region {
         self.shared.file.descriptor()
     }
 
-    /// A part of it to read, or `None` if that is not within it or not made of whole words.
+    /// A part of the region to read, or `None` if that is not within it or not made of whole words.
     pub fn peer(&self, range: RegionRange) -> Option<PeerMemory> {
         let within = range.end().0 <= self.superblock().region_bytes();
         let coherence = self.superblock().coherence;
@@ -162,11 +177,11 @@ impl Region {
         (within && range.is_words()).then(|| PeerMemory(view()))
     }
 
-    /// Maps a part of it to write: whole units of one partition. The caller sees to it that no other
+    /// Maps a part of the region to write: whole units of one partition. The caller sees to it that no other
     /// process writes there.
     ///
     /// # Errors
-    /// When it is no such part, or this process has it already.
+    /// When it is not such a part, or this process writes it already.
     pub fn own(&self, range: RegionRange) -> Result<OwnPart, OwnError> {
         let shared = &self.shared;
         let whole = range.is_aligned(shared.superblock.unit as usize);
@@ -182,7 +197,7 @@ impl Region {
         Ok(OwnPart { map: Arc::new(map), range, carved: 0, coherence: shared.superblock.coherence })
     }
 
-    /// Was a part of this host's partition lost: a page poisoned, or the device gone?
+    /// Returns `true` if a part of this host's partition was lost: a page is poisoned, or the device is gone.
     pub fn is_lost(&self, host: usize) -> bool {
         self.shared.lost.get(host + 1).is_some_and(|lost| lost.load(Ordering::Acquire))
     }
@@ -223,7 +238,7 @@ pub struct OwnPart {
 }
 
 impl OwnPart {
-    /// What it is mapped by, for pools.
+    /// Its mapping, and what keeps it coherent, for pools.
     pub(crate) fn map(&self) -> (&Arc<Mapping>, Coherence) {
         (&self.map, self.coherence)
     }
@@ -238,7 +253,7 @@ impl OwnPart {
         RegionOffset(self.range.start().0 + self.carved as u64)
     }
 
-    /// Bytes that nobody has been given.
+    /// How many bytes nobody has been given.
     pub fn left(&self) -> usize {
         self.range.len() - self.carved
     }

@@ -29,8 +29,8 @@ pub struct OwnBlock {
     carved: usize,
 }
 
-/// Keeps a block from being given to anybody else, also when its memory is not used any more: as long as a
-/// peer may still read it.
+/// Keeps a block from being allocated again, also when its memory is not used any more, for as long as a peer
+/// may still read it.
 #[derive(Debug)]
 pub struct Lease {
     part: Arc<Mapping>,
@@ -44,14 +44,14 @@ pub struct Lease {
 impl Held for Lease {}
 
 impl Pool {
-    /// One more part to take blocks from.
+    /// Adds a part to take blocks from.
     pub fn add(&self, part: OwnPart) {
         let range = part.range();
         let free = BTreeMap::from([(range.start(), range.end())]);
         self.lock().push(Granted { part, free, since: Instant::now() });
     }
 
-    /// A block of at least so many bytes, if there is one.
+    /// Allocates a block of at least `bytes`, if there is one.
     pub fn allocate(&self, bytes: usize) -> Option<OwnBlock> {
         let bytes = bytes.next_multiple_of(PAGE);
         let mut granted = self.lock();
@@ -78,12 +78,12 @@ impl Pool {
         Some(OwnBlock { held: Arc::new(held), carved: 0 })
     }
 
-    /// Is nothing of it in use?
+    /// Returns `true` if no block is in use.
     pub fn is_unused(&self) -> bool {
         self.lock().iter().all(Granted::is_unused)
     }
 
-    /// Takes out the parts of which nothing has been in use for so long.
+    /// Takes out the parts of which nothing has been in use for `time`.
     pub fn take_unused(&self, time: Duration) -> Vec<OwnPart> {
         let mut granted = self.lock();
         let unused = granted.extract_if(.., |granted| granted.is_unused() && granted.since.elapsed() >= time);
@@ -139,7 +139,7 @@ impl OwnBlock {
         OwnMemory(view.holding(Arc::clone(&self.held) as Arc<dyn Held>))
     }
 
-    /// Keeps the block.
+    /// A lease that keeps the block from others.
     pub fn lease(&self) -> Arc<Lease> {
         Arc::clone(&self.held)
     }

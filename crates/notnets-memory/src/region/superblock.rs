@@ -5,11 +5,11 @@ use std::fmt;
 use super::layout::{Layout, LayoutError, LayoutParams};
 use crate::{Coherence, PAGE};
 
-/// Begins every region.
+/// The first eight bytes of every region.
 pub const MAGIC: [u8; 8] = *b"NNREGION";
-/// Of the layout that this code knows.
+/// The version of the layout that this code knows.
 pub const LAYOUT_VERSION: u32 = 1;
-/// Its length.
+/// The length of a superblock.
 pub const SUPERBLOCK_BYTES: usize = 160;
 /// Hosts of a region, at most: partitions say in 256 bits who has seen what.
 pub const MAX_HOSTS: u32 = 256;
@@ -25,7 +25,7 @@ pub struct Uuid(pub [u8; 16]);
 /// What a region says of itself. It is written once, when the region is formatted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
-    /// Who keeps the copies of a line in step between hosts.
+    /// What keeps the copies of a line in step between hosts.
     pub coherence: Coherence,
     /// Which formatting it is.
     pub uuid: Uuid,
@@ -45,24 +45,25 @@ pub struct Superblock {
     pub mailbox_slots: u32,
     /// Milliseconds between two heartbeats.
     pub heartbeat_ms: u32,
-    /// A host without heartbeat is believed dead after so many milliseconds.
+    /// Milliseconds without a heartbeat after which a host is believed dead.
     pub lease_ms: u32,
     /// The pod's name, as in `notnets://POD/service`.
     pub pod: String,
 }
 
-/// Why bytes are no superblock.
+/// Why bytes are not a superblock that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadSuperblock {
     /// Nobody has formatted it.
     #[error("it is not formatted as a region")]
     Unformatted,
-    /// By another version of this program.
+    /// It was formatted by another version of this program.
     #[error(
         "it has layout version {0}, and this program knows version {LAYOUT_VERSION}: use the program that formatted it, or format it anew"
     )]
     Version(u32),
-    /// It begins as a region and goes on as none.
+    /// It begins as a superblock, but its checksum is wrong.
     #[error("its superblock is damaged (checksum {said:#010x}, computed {computed:#010x})")]
     Damaged {
         /// In the superblock.
@@ -70,16 +71,16 @@ pub enum BadSuperblock {
         /// Over its bytes.
         computed: u32,
     },
-    /// It checks, and can't be.
+    /// Its checksum is right, but a field has a value that can't be.
     #[error("its superblock has an impossible {0}")]
     Impossible(&'static str),
-    /// Its sizes can't be.
+    /// Its sizes don't go together.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
 
 impl Superblock {
-    /// As it lies in the region.
+    /// Encodes it as it lies in the region.
     pub fn encode(&self) -> [u8; SUPERBLOCK_BYTES] {
         let mut out = Vec::with_capacity(SUPERBLOCK_BYTES);
         out.extend(MAGIC);
@@ -107,7 +108,7 @@ impl Superblock {
         out.try_into().expect("as long as it is")
     }
 
-    /// What lies in a region.
+    /// Decodes what lies in a region.
     ///
     /// # Errors
     /// When it is not a superblock that this code knows, or one that can't be.
