@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::authority::LocalAuthority;
@@ -123,7 +124,7 @@ fn lock_directory(path: &Path) -> io::Result<File> {
         _ => Path::new("."),
     };
     let file = File::open(directory)?;
-    file.lock()?;
+    flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
 }
 

@@ -174,9 +174,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Processes of this host that met one which does not live have to let go of it.
     fn tell_gone(&mut self, host: u16, ended: bool, lives: impl Fn(Address) -> bool) {
         for process in 0..self.processes.len() as u16 {
-            let contacts = &mut self.processes[usize::from(process)].contacts;
-            let gone: Vec<_> = contacts.extract_if(.., |met| met.host == host && !lives(*met)).collect();
+            let contacts = &self.processes[usize::from(process)].contacts;
+            let gone: Vec<_> =
+                contacts.iter().copied().filter(|met| met.host == host && !lives(*met)).collect();
             for address in gone {
+                self.processes[usize::from(process)].contacts.remove(&address);
                 self.say_gone(process, address, ended);
             }
         }
