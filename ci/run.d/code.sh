@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# What each line of code is held to.
+
+step_format() {
+    cargo fmt --all --check
+    long_comments
+}
+
+# How many there are may only fall.
+long_comments_limit=99
+long_comments() {
+    local lines count
+    lines=$(git ls-files '*.rs' | xargs awk 'length > 110 && /^ *\/\// { print FILENAME ":" FNR }')
+    count=$(wc -l <<<"$lines")
+    if [ "$count" -gt "$long_comments_limit" ]; then
+        printf 'comments longer than 110 characters: %d, at most %d\n%s\n' \
+            "$count" "$long_comments_limit" "$lines" >&2
+        return 1
+    fi
+}
+
+step_clippy() {
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+}
+
+step_tests() {
+    cargo test --workspace --locked
+}
+
+# Every interleaving of the ring's and the doorbell's few steps.
+step_loom() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+        cargo test --locked -p notnets-memory --lib --release loom
+}
+
+step_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+}
+
+# The fuzz targets compile. They are no members of the workspace, but use what is built for it.
+step_fuzz() {
+    CARGO_TARGET_DIR=target cargo check --manifest-path fuzz/Cargo.toml --locked
+}
+
+# What has code of its own for this processor. Without its standard library nothing can be checked.
+step_aarch64() {
+    local target=aarch64-unknown-linux-gnu
+    if ! has_std $target && ! add_target $target; then
+        echo "skipped: there is no standard library for $target here (rustup target add $target)"
+        return
+    fi
+    cargo clippy --locked --target $target -p notnets-memory -p notnets-core -- -D warnings
+}
+
+has_std() {
+    compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null
+}
+
+add_target() {
+    command -v rustup >/dev/null && timeout 120 rustup target add "$1" && has_std "$1"
+}
+
+# Instructions of the hot paths, against the limits that are recorded beside them.
+step_instructions() {
+    valgrind --version || packages "counting instructions needs valgrind" valgrind
+    tool gungraun-runner "$(version_of gungraun)"
+    GUNGRAUN_RUNNER="$PWD/target/tools/bin/gungraun-runner" \
+        cargo bench --locked -p notnets-costs --bench instructions
+}
