@@ -25,13 +25,13 @@
 //! Linux only.
 #![forbid(unsafe_code)]
 
+mod async_fd;
 pub mod blocking;
 mod client;
 mod error;
 mod head;
 mod link;
 mod server;
-mod watch;
 
 use notnets_core::{clock, wait};
 

@@ -21,9 +21,9 @@ use tonic::body::Body;
 use super::ResponseFuture;
 use super::endpoint::Endpoint;
 use crate::Error;
+use crate::async_fd::register;
 use crate::link::Link;
 use crate::link::driver::{Driver, NoRequests};
-use crate::watch::watch;
 
 /// After a first failed attempt new ones wait so long, then twice as long, …
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
@@ -286,7 +286,7 @@ impl Endpoint {
         let dialing = Dialing::start(socket, self.config(), self.uri.name().as_str(), &self.user_agent)?;
         let answer = {
             let wait = |source| LinkError::Io { step: "wait for the server's answer", source };
-            let readable = watch(dialing.socket(), Interest::READABLE).map_err(wait)?;
+            let readable = register(dialing.socket(), Interest::READABLE).map_err(wait)?;
             loop {
                 let mut guard = readable.readable().await.map_err(wait)?;
                 if let Ok(answer) = guard.try_io(|socket| socket.get_ref().receive()) {

@@ -21,9 +21,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
 use super::{Link, State, Waiters, poll_again};
+use crate::async_fd::{Pollable, register};
 use crate::clock::{self, Timestamp};
 use crate::wait::Polled;
-use crate::watch::{Watched, watch};
 
 /// A client that is told to go away has so long to answer. Until then what it sends is taken; a client
 /// that hangs must not keep a server from stopping.
@@ -89,11 +89,11 @@ impl Pinged {
 /// Runs until the link ends; its calls have been told why by then.
 pub(crate) struct Driver<A> {
     link: Arc<Link>,
-    socket: AsyncFd<Watched<Arc<Socket>>>,
+    socket: AsyncFd<Pollable<Arc<Socket>>>,
     /// The same socket, watched for room while packets wait for it.
-    full: Option<AsyncFd<Watched<OwnedFd>>>,
+    full: Option<AsyncFd<Pollable<OwnedFd>>>,
     /// Readable when the peer's process is gone.
-    pidfd: Option<AsyncFd<Watched<OwnedFd>>>,
+    pidfd: Option<AsyncFd<Pollable<OwnedFd>>>,
     accept: A,
     /// Set once the link is being wound up: when calls are refused of which the client could not know
     /// that they come too late.
@@ -118,9 +118,9 @@ impl<A: Accept> Driver<A> {
         let socket = Arc::clone(&link.socket);
         Ok(Self {
             // Not for writing: that would wake us whenever the peer takes a doorbell.
-            socket: watch(socket, Interest::READABLE)?,
+            socket: register(socket, Interest::READABLE)?,
             full: None,
-            pidfd: pidfd.map(|pidfd| watch(pidfd, Interest::READABLE)).transpose()?,
+            pidfd: pidfd.map(|pidfd| register(pidfd, Interest::READABLE)).transpose()?,
             link,
             accept,
             refuse_at: None,
@@ -291,7 +291,7 @@ impl<A: Accept> Driver<A> {
         }
         if self.full.is_none() {
             let again = link.socket.as_fd().try_clone_to_owned();
-            self.full = again.and_then(|fd| watch(fd, Interest::WRITABLE)).ok();
+            self.full = again.and_then(|fd| register(fd, Interest::WRITABLE)).ok();
         }
         let Some(full) = &self.full else { return };
         while let Poll::Ready(Ok(mut guard)) = full.poll_write_ready(cx) {

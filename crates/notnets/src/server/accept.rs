@@ -20,11 +20,11 @@ use super::Settings;
 use super::handle::start;
 use super::request::{Caller, Paths};
 use super::service::AnyService;
+use crate::async_fd::register;
 use crate::client::geometry;
 use crate::head::{self, PeerInfo};
 use crate::link::Link;
 use crate::link::driver::{Accept, Driver};
-use crate::watch::watch;
 
 /// A client that connects and says nothing is let go of after so long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,7 +107,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, socket: Socket) {
 
 /// The first packet. `None` when the connection was closed without, or with what is no packet.
 async fn hello(socket: &Socket) -> Option<(Packet, Option<std::os::fd::OwnedFd>)> {
-    let readable = watch(socket, Interest::READABLE).ok()?;
+    let readable = register(socket, Interest::READABLE).ok()?;
     loop {
         let mut guard = readable.readable().await.ok()?;
         match guard.try_io(|socket| socket.get_ref().receive()) {

@@ -21,7 +21,7 @@ use super::accept::{Shared, serve_connection};
 use super::pods::{PodNames, serve_arrival};
 use super::service::AnyService;
 use crate::Error;
-use crate::watch::{Watched, watch};
+use crate::async_fd::{Pollable, register};
 
 /// Out of descriptors or memory, accepting is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -103,7 +103,7 @@ impl Bound {
         let Self { listeners, mut pods, shared, stop } = self;
         let shared = Arc::new(shared);
         let mut connections = JoinSet::new();
-        let watched = listeners.into_iter().map(|listener| watch(listener, Interest::READABLE));
+        let watched = listeners.into_iter().map(|listener| register(listener, Interest::READABLE));
         let watch_error = |source| Error::Io { step: "watch a listening socket", source };
         let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
         let mut signal = pin!(signal);
@@ -144,7 +144,7 @@ fn take_names(
 }
 
 /// The next connection on any of the listeners.
-async fn accept(listeners: &[AsyncFd<Watched<Listener>>]) -> OwnedFd {
+async fn accept(listeners: &[AsyncFd<Pollable<Listener>>]) -> OwnedFd {
     loop {
         match poll_fn(|cx| poll_accept(listeners, cx)).await {
             Ok(socket) => return socket,
@@ -157,7 +157,7 @@ async fn accept(listeners: &[AsyncFd<Watched<Listener>>]) -> OwnedFd {
     }
 }
 
-fn poll_accept(listeners: &[AsyncFd<Watched<Listener>>], cx: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {
+fn poll_accept(listeners: &[AsyncFd<Pollable<Listener>>], cx: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {
     for listener in listeners {
         while let Poll::Ready(guard) = listener.poll_read_ready(cx) {
             let mut guard = guard?;
