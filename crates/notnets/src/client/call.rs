@@ -20,7 +20,7 @@ use super::sending;
 use crate::clock::{self, Timestamp};
 use crate::error::failure_status;
 use crate::head;
-use crate::link::{State, Waiters};
+use crate::link::{State, StreamWakers};
 
 /// The response to a call. Dropping it cancels the call.
 pub struct ResponseFuture {
@@ -195,7 +195,7 @@ impl Outgoing {
         let Some(link) = self.shared.present() else { return Ok(None) };
         let open = |state: &mut State| match state.broken {
             Some(_) => Err(None),
-            None => match self.open_on(state, &mut Some(Waiters::default())) {
+            None => match self.open_on(state, &mut Some(StreamWakers::default())) {
                 Ok(OpenOutcome::Opened(stream, _)) => Ok(stream),
                 Ok(OpenOutcome::Blocked | OpenOutcome::Draining) => Err(None),
                 Err(error) => Err(Some(head_status(&error))),
@@ -250,14 +250,14 @@ impl Outgoing {
     fn open_on(
         &mut self,
         state: &mut State,
-        waiters: &mut Option<Waiters>,
+        wakers: &mut Option<StreamWakers>,
     ) -> Result<OpenOutcome, HeadError> {
         let Self { shared, parts, first, .. } = self;
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let entries = head::request_entries(&parts.method, &parts.headers, &shared.endpoint.user_agent);
         let (mut data, end) = first.as_ref().map_or((&[][..], false), |first| (&first.data[..], first.end));
         let deadline = self.deadline.map(|at| state.connection.deadline(at, clock::now));
-        let opened = state.connection.open(path, entries, deadline, &mut data, end, waiters)?;
+        let opened = state.connection.open(path, entries, deadline, &mut data, end, wakers)?;
         if let OpenOutcome::Opened(_, sent) = opened {
             self.unsent = data.len();
             self.more = !end || sent != Sent::All;
@@ -271,17 +271,17 @@ impl Outgoing {
 
     /// Opens a stream as soon as there is room for it. `None` when the server takes no new ones.
     async fn open_stream(&mut self, link: &Arc<ClientLink>) -> Result<Option<StreamId>, Status> {
-        let mut waiters = Some(Waiters::default());
+        let mut wakers = Some(StreamWakers::default());
         let mut place = Place { link, ticket: None };
         poll_fn(|cx| {
             link.0.with(|state| {
                 if state.broken.is_some() {
                     return Poll::Ready(Ok(None));
                 }
-                match self.open_on(state, &mut waiters) {
+                match self.open_on(state, &mut wakers) {
                     Ok(OpenOutcome::Opened(stream, _)) => {
                         if let Some(ticket) = place.ticket.take() {
-                            state.leave_openers(ticket, true);
+                            state.leave_open_queue(ticket, true);
                         }
                         Poll::Ready(Ok(Some(stream)))
                     }
@@ -388,7 +388,7 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.link.0.with(|state| state.leave_openers(ticket, false));
+            self.link.0.with(|state| state.leave_open_queue(ticket, false));
         }
     }
 }

@@ -75,8 +75,8 @@ async fn next(link: &ClientLink, stream: StreamId, mut body: Pin<&mut Body>) -> 
     poll_fn(|cx| {
         let open = link.0.with(|state| match state.connection.is_sending(stream) && state.broken.is_none() {
             true => {
-                if let Some(waiters) = state.connection.user(stream) {
-                    waiters.wait_writable(cx.waker());
+                if let Some(wakers) = state.connection.user(stream) {
+                    wakers.wait_writable(cx.waker());
                 }
                 true
             }
@@ -103,8 +103,8 @@ async fn send(link: &ClientLink, stream: StreamId, data: &mut Bytes, end: bool) 
             }
             match state.connection.send(stream, data, end) {
                 Sent::Nothing | Sent::Part => {
-                    if let Some(waiters) = state.connection.user(stream) {
-                        waiters.wait_writable(cx.waker());
+                    if let Some(wakers) = state.connection.user(stream) {
+                        wakers.wait_writable(cx.waker());
                     }
                     Poll::Pending
                 }

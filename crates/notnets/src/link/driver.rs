@@ -20,7 +20,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Sleep};
 
-use super::{Link, State, Waiters, poll_again};
+use super::{Link, State, StreamWakers, poll_again};
 use crate::async_fd::{Pollable, register};
 use crate::clock::{self, Timestamp};
 use crate::wait::Polled;
@@ -191,7 +191,7 @@ impl<A: Accept> Driver<A> {
                 requests.extend(std::iter::from_fn(|| {
                     let request = state.connection.accept()?;
                     // At once: tasks that the handler starts may wait before the handler itself does.
-                    state.connection.set_user(request.stream, Waiters::default());
+                    state.connection.set_user(request.stream, StreamWakers::default());
                     let buffered = state.connection.take_buffered(request.stream);
                     Some((request, buffered))
                 }));

@@ -7,11 +7,11 @@
 //! deadlines, further segments, and the link's end.
 
 pub(crate) mod driver;
-mod openers;
+mod open_queue;
+mod stream_wakers;
 #[cfg(test)]
 mod tests;
-mod waiters;
-mod wakes;
+mod wake_list;
 
 use std::future::Future;
 use std::pin::pin;
@@ -29,9 +29,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::clock::{self, Timestamp};
 use crate::wait::{self, Budget, Polled, Wait, WaitFor};
-use openers::Openers;
-pub(crate) use waiters::Waiters;
-pub(crate) use wakes::Wakes;
+use open_queue::OpenQueue;
+pub(crate) use stream_wakers::StreamWakers;
+pub(crate) use wake_list::WakeList;
 
 /// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
 /// piled up none is started that has been cancelled behind the others.
@@ -57,7 +57,7 @@ pub(crate) struct Link {
 /// What the lock protects.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub connection: Connection<Waiters>,
+    pub connection: Connection<StreamWakers>,
     pub segments: Segments,
     /// Why no call can be made any more.
     pub broken: Option<Failure>,
@@ -75,13 +75,13 @@ pub(crate) struct State {
     /// What the driver saw of that when it last looked, and when it looks again.
     watch: Option<(u64, Timestamp)>,
     /// Tasks that wait to open a stream.
-    openers: Openers,
+    open_queue: OpenQueue,
     driver: Option<Waker>,
     /// The driver has something else to look at than the lanes.
     driver_wanted: bool,
     /// When the driver wakes by itself.
     timer: Option<Timestamp>,
-    wakes: Wakes,
+    wakes: WakeList,
     /// Wakers that are not needed any more, to be dropped when the lock is not held.
     replaced: Vec<Waker>,
     space_armed: bool,
@@ -111,11 +111,11 @@ impl Link {
             poller: None,
             polls: 0,
             watch: None,
-            openers: Openers::default(),
+            open_queue: OpenQueue::default(),
             driver: None,
             driver_wanted: false,
             timer: None,
-            wakes: Wakes::default(),
+            wakes: WakeList::default(),
             replaced: Vec::new(),
             space_armed: false,
         };
@@ -284,10 +284,10 @@ impl Link {
         state.broken.get_or_insert(failure);
         let users = state.connection.take_users();
         let mut wakes = std::mem::take(&mut state.wakes);
-        for waiters in users {
-            waiters.wake_all(&mut wakes);
+        for wakers in users {
+            wakers.wake_all(&mut wakes);
         }
-        state.openers.wake_all(&mut wakes);
+        state.open_queue.wake_all(&mut wakes);
         drop(state);
         // The socket itself stays open for as long as a call or channel holds the link. A forked child
         // shares it with its parent.
@@ -323,7 +323,7 @@ impl Link {
     }
 }
 
-/// Wakes this task again after the others. Where it is long until then, the runtime looks at its sockets
+/// WakeList this task again after the others. Where it is long until then, the runtime looks at its sockets
 /// first: links of the thread that are parked may have been rung.
 pub(crate) fn poll_again(cx: &mut Context<'_>) {
     if wait::sockets_are_due() && has_one_thread() {
@@ -349,8 +349,8 @@ impl State {
     /// The application is done with a client's call; so is the task that sends its requests.
     pub(crate) fn close(&mut self, stream: StreamId) {
         if self.broken.is_none() {
-            let waiters = self.connection.user(stream).map(std::mem::take);
-            waiters.unwrap_or_default().wake_all(&mut self.wakes);
+            let wakers = self.connection.user(stream).map(std::mem::take);
+            wakers.unwrap_or_default().wake_all(&mut self.wakes);
             self.connection.close(stream);
         }
     }
@@ -418,18 +418,18 @@ impl State {
     }
 
     pub(crate) fn wait_received(&mut self, stream: StreamId, waker: &Waker) {
-        let replaced = self.connection.user(stream).and_then(|waiters| waiters.wait_received(waker));
+        let replaced = self.connection.user(stream).and_then(|wakers| wakers.wait_readable(waker));
         self.replaced.extend(replaced);
     }
 
     pub(crate) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
-        self.replaced.extend(self.openers.wait(ticket, waker));
+        self.replaced.extend(self.open_queue.wait(ticket, waker));
     }
 
     /// Who waited to open a stream has one, or has given up: then what it may have been woken for is
     /// there for others.
-    pub(crate) fn leave_openers(&mut self, ticket: u64, opened: bool) {
-        self.openers.leave(ticket);
+    pub(crate) fn leave_open_queue(&mut self, ticket: u64, opened: bool) {
+        self.open_queue.leave(ticket);
         if !opened && self.broken.is_none() {
             self.connection.wake_queued();
         }
@@ -438,12 +438,12 @@ impl State {
     /// If those that are woken don't use all there is, the next look for room finds the others.
     fn wake_openers(&mut self) {
         let free = self.connection.free_streams().min(MAX_WOKEN);
-        if self.openers.wake(free, &mut self.wakes) {
+        if self.open_queue.wake(free, &mut self.wakes) {
             self.connection.want_to_open();
         }
     }
 
-    /// Wakes this from now on. Returns whether it has been woken, or was to be, since the last time.
+    /// WakeList this from now on. Returns whether it has been woken, or was to be, since the last time.
     pub(crate) fn set_driver(&mut self, waker: &Waker) -> bool {
         if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             self.driver = Some(waker.clone());
@@ -553,25 +553,25 @@ impl State {
         }
     }
 
-    fn on_event(&mut self, event: Event<Waiters>) {
+    fn on_event(&mut self, event: Event<StreamWakers>) {
         match event {
             Event::Readable(stream) => {
-                if let Some(waiters) = self.connection.user(stream) {
-                    self.wakes.extend(waiters.received());
+                if let Some(wakers) = self.connection.user(stream) {
+                    self.wakes.extend(wakers.take_readable());
                 }
             }
             Event::Writable(stream) => {
-                if let Some(waiters) = self.connection.user(stream) {
-                    self.wakes.extend(waiters.writable());
+                if let Some(wakers) = self.connection.user(stream) {
+                    self.wakes.extend(wakers.take_writable());
                 }
             }
-            Event::Cancelled(_, waiters) => {
-                if let Some(waiters) = waiters {
-                    waiters.wake_all(&mut self.wakes);
+            Event::Cancelled(_, wakers) => {
+                if let Some(wakers) = wakers {
+                    wakers.wake_all(&mut self.wakes);
                 }
             }
-            Event::Over(mut waiters) => self.wakes.extend(waiters.received()),
-            Event::CanOpen if self.connection.is_draining() => self.openers.wake_all(&mut self.wakes),
+            Event::Over(mut wakers) => self.wakes.extend(wakers.take_readable()),
+            Event::CanOpen if self.connection.is_draining() => self.open_queue.wake_all(&mut self.wakes),
             Event::CanOpen => self.wake_openers(),
             Event::Pong(echo) => {
                 self.pong = echo;

@@ -103,8 +103,8 @@ impl Accept for OpensMeanwhile {
                 let at = clock::after(Duration::from_millis(1));
                 let deadline = Some(state.connection.deadline(at, clock::now));
                 let none = std::iter::empty::<(&str, &[u8])>();
-                let mut waiters = Some(Waiters::default());
-                let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut waiters);
+                let mut wakers = Some(StreamWakers::default());
+                let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
                 assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
             });
         }

@@ -122,8 +122,8 @@ impl Future for Handler {
             if state.broken.is_some() || !state.connection.is_open(*stream) {
                 return false;
             }
-            if let Some(waiters) = state.connection.user(*stream) {
-                waiters.wait_gone(cx.waker());
+            if let Some(wakers) = state.connection.user(*stream) {
+                wakers.wait_cancelled(cx.waker());
             }
             true
         });
@@ -185,8 +185,8 @@ impl CallGuard {
             }
             match send(state, self.stream) {
                 Ok(Sent::Nothing) => {
-                    if let Some(waiters) = state.connection.user(self.stream) {
-                        waiters.wait_writable(cx.waker());
+                    if let Some(wakers) = state.connection.user(self.stream) {
+                        wakers.wait_writable(cx.waker());
                     }
                     Poll::Pending
                 }

@@ -1,26 +1,26 @@
-//! The tasks that wait for something of one stream.
+//! The wakers of the tasks that wait for one stream.
 
 use std::task::Waker;
 
-use super::Wakes;
+use super::WakeList;
 
 /// At most one task for each thing there is to wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters {
-    received: Option<Waker>,
+pub(crate) struct StreamWakers {
+    readable: Option<Waker>,
     writable: Option<Waker>,
-    gone: Option<Waker>,
+    cancelled: Option<Waker>,
 }
 
-impl Waiters {
+impl StreamWakers {
     /// Wake this when something was received. Returns what was to be woken before: the application's
     /// wakers may own whole tasks, so they are not dropped while the link is locked.
     #[inline]
     #[must_use]
-    pub(super) fn wait_received(&mut self, waker: &Waker) -> Option<Waker> {
-        match &self.received {
+    pub(super) fn wait_readable(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.readable {
             Some(present) if present.will_wake(waker) => None,
-            _ => self.received.replace(waker.clone()),
+            _ => self.readable.replace(waker.clone()),
         }
     }
 
@@ -30,20 +30,20 @@ impl Waiters {
     }
 
     /// Wake this when the call is over before its handler is.
-    pub(crate) fn wait_gone(&mut self, waker: &Waker) {
-        store(&mut self.gone, waker);
+    pub(crate) fn wait_cancelled(&mut self, waker: &Waker) {
+        store(&mut self.cancelled, waker);
     }
 
-    pub(super) fn received(&mut self) -> Option<Waker> {
-        self.received.take()
+    pub(super) fn take_readable(&mut self) -> Option<Waker> {
+        self.readable.take()
     }
 
-    pub(super) fn writable(&mut self) -> Option<Waker> {
+    pub(super) fn take_writable(&mut self) -> Option<Waker> {
         self.writable.take()
     }
 
-    pub(super) fn wake_all(self, wakes: &mut Wakes) {
-        wakes.extend([self.received, self.writable, self.gone].into_iter().flatten());
+    pub(super) fn wake_all(self, wakes: &mut WakeList) {
+        wakes.extend([self.readable, self.writable, self.cancelled].into_iter().flatten());
     }
 }
 

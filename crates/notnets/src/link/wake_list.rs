@@ -4,12 +4,12 @@ use std::task::Waker;
 
 /// A list of wakers. Mostly there is one or none: that needs no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Wakes {
+pub(crate) struct WakeList {
     first: Option<Waker>,
     rest: Vec<Waker>,
 }
 
-impl Wakes {
+impl WakeList {
     pub(crate) fn push(&mut self, waker: Waker) {
         match self.first {
             None => self.first = Some(waker),
