@@ -9,17 +9,16 @@ use notnets_core::Role;
 use notnets_core::call::{Buffered, Request};
 use notnets_core::link::handshake::{Config, answer, refuse};
 use notnets_core::link::packet::{Packet, Refusal};
-use notnets_core::link::rendezvous::{PeerCredentials, peer_credentials};
+use notnets_core::link::rendezvous::peer_credentials;
 use notnets_core::link::socket::Incoming;
-use notnets_core::link::stats::Stats;
 use notnets_core::link::{LinkError, Socket};
 use tokio::io::Interest;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
-use super::Settings;
+use super::admission::Admission;
+use super::context::ServerContext;
 use super::handle::start;
 use super::request::{Caller, Paths};
-use super::service::AnyService;
 use crate::async_fd::register;
 use crate::client::geometry;
 use crate::head::{self, PeerInfo};
@@ -29,45 +28,8 @@ use crate::link::driver::{Accept, Driver};
 /// A client that connects and says nothing is let go of after so long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who may connect to a server. The kernel vouches for the uid.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Admission {
-    /// Processes of the server's own uid.
-    #[default]
-    SameUser,
-    /// Processes of these uids, or of a group among these gids, and of the server's own uid.
-    Listed {
-        /// User ids.
-        uids: Vec<u32>,
-        /// Effective group ids.
-        gids: Vec<u32>,
-    },
-    /// Everyone who can reach the rendezvous directory.
-    Anyone,
-}
-
-impl Admission {
-    pub(super) fn admits(&self, peer: &PeerCredentials) -> bool {
-        let same = peer.uid == rustix::process::geteuid().as_raw();
-        match self {
-            Self::SameUser => same,
-            Self::Listed { uids, gids } => same || uids.contains(&peer.uid) || gids.contains(&peer.gid),
-            Self::Anyone => true,
-        }
-    }
-}
-
-/// What the links of a server share.
-pub(super) struct Shared {
-    pub(super) service: Arc<dyn AnyService>,
-    pub(super) settings: Settings,
-    pub(super) stats: Stats,
-    pub(super) shutdown: watch::Receiver<bool>,
-}
-
 /// Serves one connection to its end.
-pub(super) async fn serve_connection(shared: Arc<Shared>, socket: Socket) {
+pub(super) async fn serve_connection(shared: Arc<ServerContext>, socket: Socket) {
     let mut shutdown = shared.shutdown.clone();
     let hello = tokio::select! {
         hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&socket)) => hello,
@@ -119,7 +81,7 @@ async fn hello(socket: &Socket) -> Option<(Packet, Option<std::os::fd::OwnedFd>)
 }
 
 /// May the peer have anything at all?
-fn identify(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
+fn identify(shared: &ServerContext, socket: &Socket) -> Result<(), (Refusal, String)> {
     let resources = |text: &str| (Refusal::Resources, text.to_owned());
     let peer = peer_credentials(socket).map_err(|_| resources("the server can't tell who you are"))?;
     if !shared.settings.admission.admits(&peer) {
@@ -138,13 +100,13 @@ fn identify(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
 }
 
 /// May the peer have a link?
-fn admit(shared: &Shared, socket: &Socket) -> Result<(), (Refusal, String)> {
+fn admit(shared: &ServerContext, socket: &Socket) -> Result<(), (Refusal, String)> {
     identify(shared, socket)?;
     takes_links(shared)
 }
 
 /// May anybody have one now?
-pub(super) fn takes_links(shared: &Shared) -> Result<(), (Refusal, String)> {
+pub(super) fn takes_links(shared: &ServerContext) -> Result<(), (Refusal, String)> {
     if *shared.shutdown.borrow() {
         return Err((Refusal::ShuttingDown, "the server shuts down".to_owned()));
     }
@@ -156,7 +118,7 @@ pub(super) fn takes_links(shared: &Shared) -> Result<(), (Refusal, String)> {
 }
 
 pub(super) async fn serve_link(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerContext>,
     established: notnets_core::link::Established,
 ) -> std::io::Result<()> {
     let settings = &shared.settings;
@@ -193,7 +155,7 @@ pub(super) async fn serve_link(
 }
 
 /// Completes when the link has to be wound up: with the server, or of old age.
-fn ending(shared: &Shared) -> impl Future<Output = ()> + Send + use<> {
+fn ending(shared: &ServerContext) -> impl Future<Output = ()> + Send + use<> {
     let mut shutdown = shared.shutdown.clone();
     let age = shared.settings.max_age;
     async move {

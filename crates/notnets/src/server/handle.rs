@@ -13,7 +13,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::accept::Shared;
+use super::context::ServerContext;
 use super::request::Caller;
 use super::respond::Responding;
 use super::service::ResponseFuture;
@@ -134,7 +134,7 @@ impl Future for Handler {
 /// Resets the call if it is dropped before its response is sent: on a panic, or when the runtime ends.
 pub(super) struct CallGuard {
     link: Arc<Link>,
-    server: Arc<Shared>,
+    server: Arc<ServerContext>,
     stream: StreamId,
     over: bool,
 }

@@ -1,7 +1,9 @@
 //! The server's side, with the names of tonic's `Server`.
 
 mod accept;
+mod admission;
 mod body;
+mod context;
 mod handle;
 mod names;
 mod pods;
@@ -25,7 +27,7 @@ use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
 use service::erase;
 
-pub use accept::Admission;
+pub use admission::Admission;
 pub use names::Names;
 pub use routes::Routes;
 pub use serve::Bound;

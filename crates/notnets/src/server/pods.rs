@@ -12,7 +12,8 @@ use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
 use tokio::sync::mpsc;
 
-use super::accept::{Shared, serve_link, takes_links};
+use super::accept::{serve_link, takes_links};
+use super::context::ServerContext;
 use crate::Error;
 use crate::client::pod_geometry;
 
@@ -81,7 +82,7 @@ impl Drop for PodNames {
 }
 
 /// Serves a client of another host to its end.
-pub(super) async fn serve_arrival(shared: Arc<Shared>, member: Member, arrival: Arrival) {
+pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, arrival: Arrival) {
     if let Err((reason, text)) = admit(&shared, &member, &arrival) {
         return member.refuse(&arrival, reason, &text);
     }
@@ -99,7 +100,7 @@ pub(super) async fn serve_arrival(shared: Arc<Shared>, member: Member, arrival: 
     }
 }
 
-fn admit(shared: &Shared, member: &Member, arrival: &Arrival) -> Result<(), (Refusal, String)> {
+fn admit(shared: &ServerContext, member: &Member, arrival: &Arrival) -> Result<(), (Refusal, String)> {
     let peer = member.client(arrival);
     if !shared.settings.admission.admits(&peer) {
         let text = format!("uid {} is not admitted (see Server::admission)", peer.uid);

@@ -9,15 +9,15 @@ use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::accept::Shared;
 use super::body::RequestBody;
+use super::context::ServerContext;
 use crate::clock;
 use crate::head::{self, PeerInfo};
 use crate::link::Link;
 
 /// What all requests of a link have in common.
 pub(super) struct Caller {
-    pub(super) server: Arc<Shared>,
+    pub(super) server: Arc<ServerContext>,
     pub(super) peer: PeerInfo,
     /// The head of a request without metadata.
     pub(super) head: HeaderMap,

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Settings;
-use super::accept::{Shared, serve_connection};
+use super::accept::serve_connection;
+use super::context::ServerContext;
 use super::pods::{PodNames, serve_arrival};
 use super::service::AnyService;
 use crate::Error;
@@ -30,7 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Bound {
     listeners: Vec<Listener>,
     pods: PodNames,
-    shared: Shared,
+    shared: ServerContext,
     stop: watch::Sender<bool>,
 }
 
@@ -81,7 +82,7 @@ impl Bound {
         listeners.append(&mut pods.here);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (stop, shutdown) = watch::channel(false);
-        let shared = Shared { service, settings, stats: Stats::new(since)?, shutdown };
+        let shared = ServerContext { service, settings, stats: Stats::new(since)?, shutdown };
         Ok(Self { listeners, pods, shared, stop })
     }
 

@@ -1,0 +1,17 @@
+//! What the links of a server share.
+
+use std::sync::Arc;
+
+use notnets_core::link::stats::Stats;
+use tokio::sync::watch;
+
+use super::Settings;
+use super::service::AnyService;
+
+/// What the links of a server share.
+pub(super) struct ServerContext {
+    pub(super) service: Arc<dyn AnyService>,
+    pub(super) settings: Settings,
+    pub(super) stats: Stats,
+    pub(super) shutdown: watch::Receiver<bool>,
+}
