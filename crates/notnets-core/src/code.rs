@@ -1,22 +1,54 @@
 //! gRPC's status codes, as numbers on the wire.
 
 /// A gRPC status code (<https://grpc.io/docs/guides/status-codes/>). Codes that we don't know travel
-/// as they are: this names those that the layers here produce.
+/// as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Code(pub u32);
 
-#[allow(missing_docs)]
-impl Code {
-    pub const OK: Self = Self(0);
-    pub const CANCELLED: Self = Self(1);
-    pub const UNKNOWN: Self = Self(2);
-    pub const INVALID_ARGUMENT: Self = Self(3);
-    pub const DEADLINE_EXCEEDED: Self = Self(4);
-    pub const PERMISSION_DENIED: Self = Self(7);
-    pub const RESOURCE_EXHAUSTED: Self = Self(8);
-    pub const UNIMPLEMENTED: Self = Self(12);
-    pub const INTERNAL: Self = Self(13);
-    pub const UNAVAILABLE: Self = Self(14);
-    /// A response that ends without a status: the gRPC library above says what that means.
-    pub const NONE: Self = Self(u32::MAX);
+macro_rules! codes {
+    ($($name:ident = $number:literal,)*) => {
+        #[allow(missing_docs)]
+        impl Code {
+            $(pub const $name: Self = Self($number);)*
+            /// A response that ends without a status: the gRPC library above says what that means.
+            pub const NONE: Self = Self(u32::MAX);
+
+            /// gRPC's name for it, if it has one.
+            pub fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($number => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    OK = 0,
+    CANCELLED = 1,
+    UNKNOWN = 2,
+    INVALID_ARGUMENT = 3,
+    DEADLINE_EXCEEDED = 4,
+    NOT_FOUND = 5,
+    ALREADY_EXISTS = 6,
+    PERMISSION_DENIED = 7,
+    RESOURCE_EXHAUSTED = 8,
+    FAILED_PRECONDITION = 9,
+    ABORTED = 10,
+    OUT_OF_RANGE = 11,
+    UNIMPLEMENTED = 12,
+    INTERNAL = 13,
+    UNAVAILABLE = 14,
+    DATA_LOSS = 15,
+    UNAUTHENTICATED = 16,
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "code {}", self.0),
+        }
+    }
 }

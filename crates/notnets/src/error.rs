@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use notnets_core::call::Failure;
+use notnets_core::code::Code;
 use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::name::UriError;
 use notnets_pod::member::PodError;
-use tonic::{Code, Status};
 
 /// Why serving or connecting failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,23 +67,20 @@ impl From<UriError> for Error {
 }
 
 impl Error {
-    /// The status of a call that found no link.
-    pub(crate) fn to_status(self: &Arc<Self>) -> Status {
-        let code = match **self {
+    /// The status code of a call that found no link.
+    pub(crate) fn code(&self) -> Code {
+        match self {
             Self::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. }
             | Self::Pod { source: PodError::LinkRefused { reason: Refusal::Identity, .. }, .. } => {
-                Code::PermissionDenied
+                Code::PERMISSION_DENIED
             }
-            Self::Uri(_) | Self::Limits(_) => Code::InvalidArgument,
-            _ => Code::Unavailable,
-        };
-        let mut status = Status::new(code, self.to_string());
-        status.set_source(Arc::new(RetrySafe(Some(Arc::clone(self)))));
-        status
+            Self::Uri(_) | Self::Limits(_) => Code::INVALID_ARGUMENT,
+            _ => Code::UNAVAILABLE,
+        }
     }
 }
 
-/// In the source of a [`Status`]: the server's application never saw the request, so that it is safe
+/// In the source of a [`tonic::Status`]: the server's application never saw the request, so that it is safe
 /// to send it again, whatever it does.
 ///
 /// ```
@@ -94,6 +90,12 @@ impl Error {
 /// ```
 #[derive(Debug)]
 pub struct RetrySafe(Option<Arc<Error>>);
+
+impl RetrySafe {
+    pub(crate) fn because_of(error: Option<Arc<Error>>) -> Self {
+        Self(error)
+    }
+}
 
 impl std::fmt::Display for RetrySafe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,14 +107,4 @@ impl std::error::Error for RetrySafe {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.as_deref().map(|error| error as _)
     }
-}
-
-/// The status of a call that was cut short.
-pub(crate) fn failure_status(failure: &Failure) -> Status {
-    let code = Code::from(i32::try_from(failure.code.0).unwrap_or(Code::Unknown as i32));
-    let mut status = Status::new(code, &*failure.message);
-    if failure.retry_safe {
-        status.set_source(Arc::new(RetrySafe(None)));
-    }
-    status
 }

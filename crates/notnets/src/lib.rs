@@ -29,16 +29,20 @@ mod async_fd;
 pub mod blocking;
 mod client;
 mod error;
-mod head;
+mod grpc_message;
+mod http;
 mod link;
+#[allow(dead_code)]
+pub mod rpc;
 mod server;
 
 use notnets_core::{clock, wait};
 
-pub use client::{Channel, Endpoint, ResponseFuture};
+pub use client::{Channel, Endpoint};
 pub use error::{Error, RetrySafe};
-pub use head::PeerInfo;
+pub use http::ResponseFuture;
 pub use notnets_core::link::LinkError;
 pub use notnets_core::link::rendezvous::RendezvousError;
+pub use rpc::PeerInfo;
 pub use server::{Admission, Bound, Names, Router, Routes, Server};
 pub use wait::Wait;

@@ -8,12 +8,13 @@ use foldhash::HashMap;
 use super::handler::{App, Handler};
 use super::link::Link;
 use super::message::{Assembler, prefix_of, whole};
-use super::status::GRPC_MESSAGE;
 use super::{Reply, Request, Status};
 use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent, StreamId};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
+
+use crate::grpc_message;
 
 /// What a server does with a link's calls.
 #[derive(Debug)]
@@ -235,8 +236,8 @@ fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsen
         Ok(reply) => return respond(connection, stream, reply, &mut unsent.progress),
         Err(status) => status,
     };
-    let message = status.encoded_message();
-    let message = (!message.is_empty()).then_some((GRPC_MESSAGE, message.as_bytes()));
+    let message = grpc_message::encode(&status.message);
+    let message = (!message.is_empty()).then_some((grpc_message::KEY, message.as_bytes()));
     let entries = message.into_iter().chain(entries(&status.metadata));
     let sent = connection.respond_trailers_only(stream, entries, status.code);
     settled(connection, stream, sent) != Some(Sent::Nothing)

@@ -1,10 +1,8 @@
 //! A channel: a name, and the link to whoever serves it now.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
 use notnets_core::Role;
 use notnets_core::link::handshake::Dialing;
 use notnets_core::link::packet::Refusal;
@@ -16,14 +14,14 @@ use notnets_pod::table::Address;
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tonic::Status;
-use tonic::body::Body;
 
-use super::ResponseFuture;
 use super::endpoint::Endpoint;
 use crate::Error;
 use crate::async_fd::register;
+use crate::http::status::to_tonic;
 use crate::link::Link;
 use crate::link::driver::{Driver, NoRequests};
+use crate::rpc;
 
 /// After a first failed attempt new ones wait so long, then twice as long, …
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
@@ -45,13 +43,13 @@ const ENDING: [Duration; 4] = [
 /// server of that name is back.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) endpoint: Endpoint,
-    pub(super) calls: Option<Arc<Semaphore>>,
+pub(crate) struct Shared {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) calls: Option<Arc<Semaphore>>,
     slot: Mutex<Slot>,
     connecting: tokio::sync::Mutex<()>,
 }
@@ -71,7 +69,7 @@ struct Failed {
 
 /// A client's end of a link. It closes the link when neither channel nor call needs it any more.
 #[derive(Debug)]
-pub(super) struct ClientLink(pub(super) Arc<Link>);
+pub(crate) struct ClientLink(pub(crate) Arc<Link>);
 
 impl Drop for ClientLink {
     fn drop(&mut self) {
@@ -112,7 +110,16 @@ impl Channel {
     /// # Errors
     /// `UNAVAILABLE` with what was tried.
     pub async fn ready(&self) -> Result<(), Status> {
-        self.shared.link().await.map(drop)
+        let link = self.shared.link().await;
+        link.map(drop).map_err(|error| to_tonic(&rpc::Status::no_link(&error)))
+    }
+
+    /// How long a call may take that asks for `call`: what the endpoint allows if that is less.
+    pub(crate) fn timeout_of(&self, call: Option<Duration>) -> Option<Duration> {
+        match (call, self.shared.endpoint.timeout) {
+            (Some(call), Some(endpoint)) => Some(call.min(endpoint)),
+            (call, endpoint) => call.or(endpoint),
+        }
     }
 
     pub(super) async fn connected(self) -> Result<Self, Error> {
@@ -124,7 +131,7 @@ impl Channel {
 
 impl Shared {
     /// The link to the present server, made now if there is none.
-    pub(super) async fn link(&self) -> Result<Arc<ClientLink>, Status> {
+    pub(crate) async fn link(&self) -> Result<Arc<ClientLink>, Arc<Error>> {
         if let Some(link) = self.usable() {
             return Ok(link);
         }
@@ -133,7 +140,7 @@ impl Shared {
             return Ok(link);
         }
         let backoff = match &self.slot().failed {
-            Some(failed) if Instant::now() < failed.retry_at => return Err(failed.error.to_status()),
+            Some(failed) if Instant::now() < failed.retry_at => return Err(Arc::clone(&failed.error)),
             Some(failed) => (failed.backoff * 2).min(LONGEST_BACKOFF),
             None => FIRST_BACKOFF,
         };
@@ -145,23 +152,25 @@ impl Shared {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                let status = error.to_status();
                 let retry_at = Instant::now() + backoff;
-                *self.slot() = Slot { link: None, failed: Some(Failed { error, retry_at, backoff }) };
-                Err(status)
+                *self.slot() = Slot {
+                    link: None,
+                    failed: Some(Failed { error: Arc::clone(&error), retry_at, backoff }),
+                };
+                Err(error)
             }
         }
     }
 
     #[inline]
-    pub(super) fn usable(&self) -> Option<Arc<ClientLink>> {
+    fn usable(&self) -> Option<Arc<ClientLink>> {
         let slot = self.slot();
         slot.link.as_ref().filter(|link| link.0.is_usable()).cloned()
     }
 
     /// The last link, which may not be usable any more.
     #[inline]
-    pub(super) fn present(&self) -> Option<Arc<ClientLink>> {
+    pub(crate) fn present(&self) -> Option<Arc<ClientLink>> {
         self.slot().link.clone()
     }
 
@@ -305,20 +314,5 @@ impl Endpoint {
             tracing::debug!(reason = %failure.message, "link closed");
         });
         Ok(link)
-    }
-}
-
-impl tower_service::Service<Request<Body>> for Channel {
-    type Response = Response<Body>;
-    type Error = Status;
-    type Future = ResponseFuture;
-
-    /// Always ready: that there is no server is the answer of the call.
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        ResponseFuture::new(&self.shared, request)
     }
 }

@@ -31,8 +31,8 @@ use crate::{Error, Wait};
 pub struct Endpoint {
     pub(super) uri: Uri,
     pub(super) directory: Directory,
-    pub(super) user_agent: String,
-    pub(super) timeout: Option<Duration>,
+    pub(crate) user_agent: String,
+    pub(crate) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
     pub(super) concurrency_limit: Option<usize>,
     pub(super) limits: Limits,

@@ -1,12 +1,9 @@
-//! The client's side: channels, and the calls on them.
+//! Channels: a name, and the link to whoever serves it now.
 
-mod body;
-mod call;
 mod channel;
 mod endpoint;
-mod sending;
 
-pub use call::ResponseFuture;
 pub use channel::Channel;
+pub(crate) use channel::{ClientLink, Shared};
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{geometry, pod_geometry};

@@ -6,6 +6,7 @@
 //! more, so that a lane is always either polled or armed. The [`driver`] task does the rest: doorbells,
 //! deadlines, further segments, and the link's end.
 
+mod calls;
 pub(crate) mod driver;
 mod open_queue;
 mod stream_wakers;
@@ -30,8 +31,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::clock::{self, Timestamp};
 use crate::wait::{self, Budget, Polled, Wait, WaitFor};
 use open_queue::OpenQueue;
-pub(crate) use stream_wakers::StreamWakers;
-pub(crate) use wake_list::WakeList;
+use stream_wakers::StreamWakers;
+use wake_list::WakeList;
+
+pub(crate) use calls::{Answer, OpenRequest, OpenTicket, OpenedCall};
 
 /// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
 /// piled up none is started that has been cancelled behind the others.
@@ -56,17 +59,17 @@ pub(crate) struct Link {
 
 /// What the lock protects.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub connection: Connection<StreamWakers>,
-    pub segments: Segments,
+struct State {
+    connection: Connection<StreamWakers>,
+    segments: Segments,
     /// Why no call can be made any more.
-    pub broken: Option<Failure>,
+    broken: Option<Failure>,
     /// The peer reads no more: it has closed the link, or its process has ended.
-    pub peer_gone: bool,
+    peer_gone: bool,
     /// The local side wants the link to end.
-    pub closing: bool,
+    closing: bool,
     /// The last answered ping.
-    pub pong: u64,
+    pong: u64,
     budget: Budget,
     /// The stream whose task polls the lane.
     poller: Option<StreamId>,
@@ -126,7 +129,7 @@ impl Link {
 
     /// Locks, does something, settles.
     #[inline]
-    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = act(&mut state);
         self.settle(state);
@@ -161,7 +164,7 @@ impl Link {
     /// lane for a while, in place.
     ///
     /// `check` must find something when the link is broken.
-    pub(crate) fn poll_received<R>(
+    fn poll_received<R>(
         &self,
         cx: &mut Context<'_>,
         stream: StreamId,
@@ -172,27 +175,6 @@ impl Link {
             return self.found(state, stream, found);
         }
         self.wait_received(cx, state, stream, check)
-    }
-
-    /// The same for a stream that `open` opens, without looking for what can't have come yet. Fails
-    /// as `open` does.
-    pub(crate) fn open_and_poll<E, R>(
-        &self,
-        cx: &mut Context<'_>,
-        open: impl FnOnce(&mut State) -> Result<StreamId, E>,
-        mut check: impl FnMut(&mut State, StreamId) -> Option<R>,
-    ) -> Result<(StreamId, Poll<R>), E> {
-        let mut state = self.lock();
-        let opened = open(&mut state);
-        let Ok(stream) = opened else {
-            self.settle(state);
-            return opened.map(|stream| (stream, Poll::Pending));
-        };
-        // A peer that sleeps is rung before we poll for its answer.
-        if state.settle() {
-            self.socket.ring();
-        }
-        Ok((stream, self.wait_received(cx, state, stream, |state| check(state, stream))))
     }
 
     /// What was to be found is not there: polls the lane, or leaves the waker.
@@ -269,14 +251,6 @@ impl Link {
         self.settle(state);
     }
 
-    /// A client's call is dropped: ends it, and with it the task that sends its requests.
-    pub(crate) fn abandon(&self, stream: StreamId) {
-        let mut state = self.lock();
-        state.close(stream);
-        state.stop_polling(stream);
-        self.settle(state);
-    }
-
     /// Ends the link: all its calls fail with this, at once, and the peer sees its end, even if this
     /// side's calls and channels are held on to.
     pub(crate) fn break_with(&self, failure: Failure) {
@@ -305,7 +279,7 @@ impl Link {
         });
     }
 
-    /// Does the server take no new calls on this link?
+    /// Returns `true` if the server takes no new calls on this link.
     pub(crate) fn is_draining(&self) -> bool {
         self.lock().connection.is_draining()
     }
@@ -347,7 +321,7 @@ fn forked() -> Failure {
 
 impl State {
     /// The application is done with a client's call; so is the task that sends its requests.
-    pub(crate) fn close(&mut self, stream: StreamId) {
+    fn close(&mut self, stream: StreamId) {
         if self.broken.is_none() {
             let wakers = self.connection.user(stream).map(std::mem::take);
             wakers.unwrap_or_default().wake_all(&mut self.wakes);
@@ -357,7 +331,7 @@ impl State {
 
     /// Takes what the peer has pushed. Nothing once the link is broken.
     #[inline]
-    pub(crate) fn receive(&mut self) -> usize {
+    fn receive(&mut self) -> usize {
         if self.broken.is_some() {
             return 0;
         }
@@ -369,28 +343,28 @@ impl State {
     }
 
     /// Ends the calls whose deadline has passed, so that none of them is started any more.
-    pub(crate) fn expire(&mut self) {
+    fn expire(&mut self) {
         if self.broken.is_none() && self.connection.next_deadline().is_some() {
             self.connection.expire(clock::now());
         }
     }
 
     /// Why a call fails that has no answer, once the link is broken.
-    pub(crate) fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
+    fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
         let failure = self.broken.clone()?;
         let unread = self.peer_gone && self.connection.is_unread(stream);
         Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
     }
 
     /// May whoever drives this link poll on at `now`, rather than park?
-    pub(crate) fn may_poll(&mut self, now: Timestamp) -> bool {
+    fn may_poll(&mut self, now: Timestamp) -> bool {
         let what = if self.connection.open_streams() > 0 { WaitFor::Reply } else { WaitFor::Request };
         self.broken.is_none() && self.budget.allows(now, what)
     }
 
     /// Polls the lane for a moment.
     #[inline]
-    pub(crate) fn poll(&mut self, now: Timestamp) -> Polled {
+    fn poll(&mut self, now: Timestamp) -> Polled {
         let lanes = self.connection.lanes();
         lanes.disarm_frames();
         self.budget.poll(now, || lanes.is_ready())
@@ -403,32 +377,32 @@ impl State {
 
     /// Asks to be rung, and looks once more. Returns false when there is something: don't park.
     #[inline]
-    pub(crate) fn park(&mut self) -> bool {
+    fn park(&mut self) -> bool {
         self.is_over() || !self.connection.lanes().arm_frames()
     }
 
     /// Are no new streams taken, and the old ones over?
-    pub(crate) fn is_wound_up(&self) -> bool {
+    fn is_wound_up(&self) -> bool {
         self.connection.is_draining() && self.connection.open_streams() == 0
     }
 
     /// Is a task of the local side polling the lane?
-    pub(crate) fn is_polled(&self) -> bool {
+    fn is_polled(&self) -> bool {
         self.poller.is_some()
     }
 
-    pub(crate) fn wait_received(&mut self, stream: StreamId, waker: &Waker) {
+    fn wait_received(&mut self, stream: StreamId, waker: &Waker) {
         let replaced = self.connection.user(stream).and_then(|wakers| wakers.wait_readable(waker));
         self.replaced.extend(replaced);
     }
 
-    pub(crate) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+    fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
         self.replaced.extend(self.open_queue.wait(ticket, waker));
     }
 
     /// Who waited to open a stream has one, or has given up: then what it may have been woken for is
     /// there for others.
-    pub(crate) fn leave_open_queue(&mut self, ticket: u64, opened: bool) {
+    fn leave_open_queue(&mut self, ticket: u64, opened: bool) {
         self.open_queue.leave(ticket);
         if !opened && self.broken.is_none() {
             self.connection.wake_queued();
@@ -444,18 +418,18 @@ impl State {
     }
 
     /// WakeList this from now on. Returns whether it has been woken, or was to be, since the last time.
-    pub(crate) fn set_driver(&mut self, waker: &Waker) -> bool {
+    fn set_driver(&mut self, waker: &Waker) -> bool {
         if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             self.driver = Some(waker.clone());
         }
         std::mem::take(&mut self.driver_wanted)
     }
 
-    pub(crate) fn set_timer(&mut self, timer: Option<Timestamp>) {
+    fn set_timer(&mut self, timer: Option<Timestamp>) {
         self.timer = timer;
     }
 
-    pub(crate) fn wake_driver(&mut self) {
+    fn wake_driver(&mut self) {
         self.driver_wanted = true;
         if let Some(driver) = &self.driver {
             self.wakes.push(driver.clone());
@@ -463,12 +437,12 @@ impl State {
     }
 
     /// Violations of the peer's, as the failure of all calls.
-    pub(crate) fn violation(&self) -> Option<Failure> {
+    fn violation(&self) -> Option<Failure> {
         self.connection.violation().map(violation_failure)
     }
 
     /// The doorbell was rung: the words that asked for it are used up.
-    pub(crate) fn rung(&mut self) {
+    fn rung(&mut self) {
         if self.broken.is_some() {
             return;
         }
@@ -489,7 +463,7 @@ impl State {
     }
 
     /// Takes the lane from a task that does not come back. Returns when to look again.
-    pub(crate) fn watch_poller(&mut self, now: Timestamp) -> Option<Timestamp> {
+    fn watch_poller(&mut self, now: Timestamp) -> Option<Timestamp> {
         let forgotten = self.watch.is_some_and(|(polls, until)| polls == self.polls && now >= until);
         if forgotten {
             self.poller = None;

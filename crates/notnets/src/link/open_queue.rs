@@ -10,7 +10,7 @@ const MORE: usize = 4;
 
 /// In the order in which they came.
 #[derive(Debug, Default)]
-pub(crate) struct OpenQueue {
+pub(super) struct OpenQueue {
     next: u64,
     waiting: BTreeMap<u64, Waker>,
     /// Those that were woken and have not come back yet.

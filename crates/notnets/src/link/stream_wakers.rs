@@ -6,7 +6,7 @@ use super::WakeList;
 
 /// At most one task for each thing there is to wait for.
 #[derive(Debug, Default)]
-pub(crate) struct StreamWakers {
+pub(super) struct StreamWakers {
     readable: Option<Waker>,
     writable: Option<Waker>,
     cancelled: Option<Waker>,
@@ -25,12 +25,12 @@ impl StreamWakers {
     }
 
     /// Wake this when something that did not fit may be sent.
-    pub(crate) fn wait_writable(&mut self, waker: &Waker) {
+    pub(super) fn wait_writable(&mut self, waker: &Waker) {
         store(&mut self.writable, waker);
     }
 
     /// Wake this when the call is over before its handler is.
-    pub(crate) fn wait_cancelled(&mut self, waker: &Waker) {
+    pub(super) fn wait_cancelled(&mut self, waker: &Waker) {
         store(&mut self.cancelled, waker);
     }
 

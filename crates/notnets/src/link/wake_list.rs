@@ -4,25 +4,25 @@ use std::task::Waker;
 
 /// A list of wakers. Mostly there is one or none: that needs no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct WakeList {
+pub(super) struct WakeList {
     first: Option<Waker>,
     rest: Vec<Waker>,
 }
 
 impl WakeList {
-    pub(crate) fn push(&mut self, waker: Waker) {
+    pub(super) fn push(&mut self, waker: Waker) {
         match self.first {
             None => self.first = Some(waker),
             Some(_) => self.rest.push(waker),
         }
     }
 
-    pub(crate) fn extend(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+    pub(super) fn extend(&mut self, wakers: impl IntoIterator<Item = Waker>) {
         wakers.into_iter().for_each(|waker| self.push(waker));
     }
 
     #[inline]
-    pub(crate) fn wake(self) {
+    pub(super) fn wake(self) {
         if let Some(waker) = self.first {
             waker.wake();
             self.rest.into_iter().for_each(Waker::wake);

@@ -21,9 +21,10 @@ use super::handle::start;
 use super::request::{Caller, Paths};
 use crate::async_fd::register;
 use crate::client::geometry;
-use crate::head::{self, PeerInfo};
+use crate::http::head;
 use crate::link::Link;
 use crate::link::driver::{Accept, Driver};
+use crate::rpc::PeerInfo;
 
 /// A client that connects and says nothing is let go of after so long.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,15 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use notnets_core::call::{Buffered, End, Received, StreamId};
 use tonic::Status;
 
-use crate::error::failure_status;
-use crate::link::{Link, State};
+use crate::http::status::to_tonic;
+use crate::link::Link;
 
 /// The body of a request.
 pub(super) struct RequestBody {
@@ -41,21 +41,13 @@ impl Body for RequestBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        let stream = self.stream;
-        let received = self.link.with(|state| {
-            let received = receive(state, stream);
-            if received.is_none() {
-                state.wait_received(stream, cx.waker());
-            }
-            received
-        });
-        let Some(received) = received else { return Poll::Pending };
+        let received = ready!(self.link.poll_request_data(cx, self.stream));
         if let Received::Data(data) = received {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         self.ended = true;
         Poll::Ready(match received {
-            Received::End(End::Failed(failure)) => Some(Err(failure_status(&failure))),
+            Received::End(End::Failed(failure)) => Some(Err(to_tonic(&failure.into()))),
             _ => None,
         })
     }
@@ -70,13 +62,5 @@ impl Body for RequestBody {
             (None, true) => SizeHint::with_exact(0),
             _ => SizeHint::default(),
         }
-    }
-}
-
-fn receive(state: &mut State, stream: StreamId) -> Option<Received> {
-    match (state.connection.take(stream), &state.broken) {
-        (Received::Pending, None) => None,
-        (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
-        (received, _) => Some(received),
     }
 }

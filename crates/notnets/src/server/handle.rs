@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Buf;
 use http::Request;
 use notnets_core::call::{self, Buffered, HeadError, Sent, StreamId};
 use notnets_core::code::Code;
@@ -17,7 +18,7 @@ use super::context::ServerContext;
 use super::request::Caller;
 use super::respond::Responding;
 use super::service::ResponseFuture;
-use crate::link::{Link, State};
+use crate::link::Link;
 
 /// Runs a request's handler: polled once in place, and as a task of its own if it is not done then.
 pub(super) fn start(caller: &mut Caller, link: &Arc<Link>, request: call::Request, buffered: Buffered) {
@@ -117,17 +118,10 @@ impl Future for Handler {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let CallGuard { link, stream, .. } = &self.call;
-        let open = link.with(|state| {
-            if state.broken.is_some() || !state.connection.is_open(*stream) {
-                return false;
-            }
-            if let Some(wakers) = state.connection.user(*stream) {
-                wakers.wait_cancelled(cx.waker());
-            }
-            true
-        });
-        if open { self.poll_stages(cx) } else { Poll::Ready(()) }
+        if self.call.link.poll_cancelled(cx, self.call.stream).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_stages(cx)
     }
 }
 
@@ -166,32 +160,42 @@ impl CallGuard {
     /// Ends the call with that status instead of what its handler would have said.
     pub(super) fn reset(&mut self, code: Code, reason: &'static str) {
         self.end(code);
-        self.link.with(|state| {
-            if state.broken.is_none() {
-                state.connection.reset(self.stream, code, reason);
-            }
-        });
+        self.link.reset(self.stream, code, reason);
     }
 
-    /// Sends something, or waits for room as long as the call lives.
-    pub(super) fn poll_send(
+    /// Sends data, or waits for room as long as the call lives.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, data: &mut impl Buf) -> Poll<Sent> {
+        self.link.poll_send(cx, self.stream, data, false)
+    }
+
+    /// Sends the head with as much of `data` as fits, and with `status` the end if all fits.
+    pub(super) fn poll_head<'a>(
         &self,
         cx: &mut Context<'_>,
-        send: impl FnOnce(&mut State, StreamId) -> Result<Sent, HeadError>,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        data: &mut impl Buf,
+        status: Option<Code>,
     ) -> Poll<Result<Sent, HeadError>> {
-        self.link.with(|state| {
-            if state.broken.is_some() {
-                return Poll::Ready(Ok(Sent::Stopped));
-            }
-            match send(state, self.stream) {
-                Ok(Sent::Nothing) => {
-                    if let Some(wakers) = state.connection.user(self.stream) {
-                        wakers.wait_writable(cx.waker());
-                    }
-                    Poll::Pending
-                }
-                sent => Poll::Ready(sent),
-            }
-        })
+        self.link.poll_respond(cx, self.stream, entries, data, status)
+    }
+
+    /// Sends a response that is only a status and metadata.
+    pub(super) fn poll_trailers_only<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.link.poll_respond_trailers_only(cx, self.stream, entries, status)
+    }
+
+    /// Ends a response whose head was sent.
+    pub(super) fn poll_finish<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.link.poll_finish(cx, self.stream, entries, status)
     }
 }

@@ -12,8 +12,9 @@ use tonic::body::Body;
 use super::body::RequestBody;
 use super::context::ServerContext;
 use crate::clock;
-use crate::head::{self, PeerInfo};
+use crate::http::head;
 use crate::link::Link;
+use crate::rpc::PeerInfo;
 
 /// What all requests of a link have in common.
 pub(super) struct Caller {
@@ -38,7 +39,7 @@ impl Caller {
         if let Some(timeout) = self.timeout {
             let own = clock::after(timeout);
             deadline = Some(deadline.map_or(own, |client| client.min(own)));
-            link.with(|state| state.connection.shorten(stream, own));
+            link.shorten(stream, own);
         }
         let uri = self.paths.parse(&path)?;
         let (method, mut headers) = head::request_head(metadata, &self.head);

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::handle::CallGuard;
-use crate::head;
+use crate::http::head;
 
 /// Sends a response: what is ready at once goes out with the head, a unary response in one frame.
 pub(super) struct Responding {
@@ -61,9 +61,7 @@ impl Responding {
                 continue;
             };
             let status = head::grpc_status(trailers).unwrap_or(Code::NONE);
-            let sent = call.poll_send(cx, |state, stream| {
-                state.connection.finish(stream, head::trailer_entries(trailers), status)
-            });
+            let sent = call.poll_finish(cx, head::trailer_entries(trailers), status);
             return Poll::Ready(check_sent(ready!(sent)?).map(|_| status));
         }
     }
@@ -86,9 +84,7 @@ impl Responding {
     ) -> Poll<Result<Option<Code>, Cut>> {
         let entries = || head::response_entries(&parts.status, &parts.headers);
         if let Some(status) = head::grpc_status(&parts.headers) {
-            let sent = call.poll_send(cx, |state, stream| {
-                state.connection.respond_trailers_only(stream, entries(), status)
-            });
+            let sent = call.poll_trailers_only(cx, entries(), status);
             return Poll::Ready(check_sent(ready!(sent)?).map(|_| Some(status)));
         }
         self.look_ahead()?;
@@ -97,8 +93,7 @@ impl Responding {
         let trailers = self.trailers.as_ref().filter(plain).filter(|_| self.more.is_empty());
         let status = trailers.map(|trailers| head::grpc_status(trailers).unwrap_or(Code::NONE));
         let data = &mut self.data;
-        let sent =
-            call.poll_send(cx, |state, stream| state.connection.respond(stream, entries(), data, status));
+        let sent = call.poll_head(cx, entries(), data, status);
         Poll::Ready(check_sent(ready!(sent)?).map(|sent| status.filter(|_| sent == Sent::All)))
     }
 
@@ -139,9 +134,7 @@ impl Responding {
                 return Poll::Ready(Ok(()));
             }
             let data = &mut self.data;
-            check_sent(ready!(
-                call.poll_send(cx, |state, stream| Ok(state.connection.send(stream, data, false)))
-            )?)?;
+            check_sent(ready!(call.poll_send(cx, data)))?;
         }
     }
 }

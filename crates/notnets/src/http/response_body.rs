@@ -8,9 +8,9 @@ use http_body::{Body, Frame};
 use notnets_core::call::{Buffered, End, Received};
 use tonic::Status;
 
-use super::call::Call;
-use crate::error::failure_status;
-use crate::head;
+use super::head;
+use super::status::to_tonic;
+use crate::rpc::Call;
 
 /// The body of a call's response. Dropping it before its end cancels the call.
 pub(super) struct ResponseBody {
@@ -22,17 +22,6 @@ pub(super) struct ResponseBody {
 impl ResponseBody {
     pub(super) fn new(call: Call, buffered: Buffered) -> Self {
         Self { call, buffered, over: false }
-    }
-
-    fn poll_received(&self, cx: &mut Context<'_>) -> Poll<Received> {
-        let stream = self.call.stream;
-        self.call.link.0.poll_received(cx, stream, |state| {
-            match (state.connection.take(stream), &state.broken) {
-                (Received::Pending, None) => None,
-                (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
-                (received, _) => Some(received),
-            }
-        })
     }
 }
 
@@ -53,7 +42,7 @@ impl Body for ResponseBody {
         }
         let end = match this.buffered.end.take() {
             Some(end) => end,
-            None => match ready!(this.poll_received(cx)) {
+            None => match ready!(this.call.poll_data(cx)) {
                 Received::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Received::End(end) => end,
                 Received::Pending => return Poll::Pending,
@@ -66,7 +55,7 @@ impl Body for ResponseBody {
                 let trailers = head::trailers(metadata, status);
                 (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
             }
-            End::Failed(failure) => Some(Err(failure_status(&failure))),
+            End::Failed(failure) => Some(Err(to_tonic(&failure.into()))),
             End::Requests => None,
         })
     }

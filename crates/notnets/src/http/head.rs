@@ -9,8 +9,6 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use notnets_core::code::Code;
-use notnets_core::link::PeerIdentity;
-use notnets_core::link::handshake::Vouched;
 use notnets_core::metadata::Metadata;
 
 const GRPC: &[u8] = b"application/grpc";
@@ -22,37 +20,6 @@ const STATUS: &str = ":status";
 /// A map of headers holds little more and panics when it is full. What is beyond is left out: only a
 /// hostile peer sends so much, for others had it in such a map as well.
 const MAX_ENTRIES: usize = 24_000;
-
-/// Who a request came from, as a request extension on the server; the kernel vouches for it.
-///
-/// ```
-/// fn caller<T>(request: &tonic::Request<T>) -> Option<u32> {
-///     request.extensions().get::<notnets::PeerInfo>()?.pid
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerInfo {
-    /// The process, or `None` when it lives in a pid namespace that can't be seen from here.
-    pub pid: Option<u32>,
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// `None` for a process of this host, for which the kernel vouches. For one of another host of a pod
-    /// that host's number: all of this is what that host's agent says.
-    pub host: Option<u16>,
-}
-
-impl From<&PeerIdentity> for PeerInfo {
-    fn from(peer: &PeerIdentity) -> Self {
-        let host = match peer.vouched {
-            Vouched::Kernel => None,
-            Vouched::Agent { host } => Some(host),
-        };
-        Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid, host }
-    }
-}
 
 /// The entries that a request's head is sent as.
 pub(crate) fn request_entries<'a>(

@@ -1,0 +1,21 @@
+//! Statuses as tonic has them.
+
+use std::sync::Arc;
+
+use crate::RetrySafe;
+use crate::rpc::Status;
+
+/// A call's status, for the application.
+pub(crate) fn to_tonic(status: &Status) -> tonic::Status {
+    let code = i32::try_from(status.code().0).map_or(tonic::Code::Unknown, tonic::Code::from);
+    let mut converted = tonic::Status::new(code, status.message());
+    if status.is_retry_safe() {
+        converted.set_source(Arc::new(RetrySafe::because_of(status.channel_error().cloned())));
+    }
+    converted
+}
+
+/// What a body of the application's failed with, for the call.
+pub(super) fn from_tonic(status: &tonic::Status) -> Status {
+    Status::new(crate::rpc::Code(status.code() as u32), status.message().to_owned())
+}

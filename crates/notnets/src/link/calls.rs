@@ -1,0 +1,289 @@
+//! What the layers above ask of a link for one of its calls. Each method locks the link once, and none runs code
+//! of an upper layer under the lock but the iterators over a head's entries.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use notnets_core::call::{
+    Buffered, End, Failure, HeadError, OpenOutcome, Received, ResponseHead, Sent, StreamId,
+};
+use notnets_core::clock::{self, Timestamp};
+use notnets_core::code::Code;
+
+use super::{Link, State, StreamWakers};
+
+/// A response's head and what has come with it, or why there is none.
+pub(crate) type Answer = Result<(ResponseHead, Buffered), Failure>;
+
+/// What a call is opened with.
+#[derive(Debug)]
+pub(crate) struct OpenRequest<'a, E, D> {
+    /// The method's path.
+    pub method: &'a str,
+    /// The metadata.
+    pub entries: E,
+    pub deadline: Option<Timestamp>,
+    /// What of the messages is at hand; is advanced by what was sent.
+    pub data: &'a mut D,
+    /// Nothing comes after `data`.
+    pub end: bool,
+}
+
+/// A call that was opened.
+#[derive(Debug)]
+pub(crate) struct OpenedCall {
+    pub stream: StreamId,
+    /// How much of the data went out.
+    pub sent: Sent,
+    /// What the first look for its answer found.
+    pub answer: Poll<Answer>,
+}
+
+/// The place of a task in the queue of those that wait to open a call. Dropped, it is left to others.
+#[derive(Debug, Default)]
+pub(crate) struct OpenTicket(Option<(Arc<Link>, u64)>);
+
+impl Drop for OpenTicket {
+    fn drop(&mut self) {
+        if let Some((link, number)) = self.0.take() {
+            link.with(|state| state.leave_open_queue(number, false));
+        }
+    }
+}
+
+/// Client.
+impl Link {
+    /// Opens a call as soon as there is room for it, and polls for its answer at once. `None` when the link takes no
+    /// new calls.
+    ///
+    /// # Errors
+    /// When the head is too large for the peer.
+    pub(crate) fn poll_open<'a>(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        ticket: &mut OpenTicket,
+        request: OpenRequest<'_, impl Iterator<Item = (&'a str, &'a [u8])>, impl Buf>,
+    ) -> Poll<Result<Option<OpenedCall>, HeadError>> {
+        let OpenRequest { method, entries, deadline, data, end } = request;
+        let mut state = self.lock();
+        if state.broken.is_some() {
+            return Poll::Ready(Ok(None));
+        }
+        let deadline = deadline.map(|at| state.connection.deadline(at, clock::now));
+        let mut wakers = Some(StreamWakers::default());
+        let opened = match state.connection.open(method, entries, deadline, data, end, &mut wakers) {
+            Ok(OpenOutcome::Opened(stream, sent)) => {
+                if let Some((_, number)) = ticket.0.take() {
+                    state.leave_open_queue(number, true);
+                }
+                // A peer that sleeps is rung before we poll for its answer.
+                if state.settle() {
+                    self.socket.ring();
+                }
+                let answer = self.wait_received(cx, state, stream, |state| state.take_answer(stream));
+                return Poll::Ready(Ok(Some(OpenedCall { stream, sent, answer })));
+            }
+            Ok(OpenOutcome::Blocked) => {
+                let mut number = ticket.0.as_ref().map(|(_, number)| *number);
+                state.wait_to_open(&mut number, cx.waker());
+                ticket.0 = number.map(|number| (Arc::clone(self), number));
+                Poll::Pending
+            }
+            Ok(OpenOutcome::Draining) => Poll::Ready(Ok(None)),
+            Err(error) => Poll::Ready(Err(error)),
+        };
+        self.settle(state);
+        opened
+    }
+
+    /// Waits for a response's head.
+    pub(crate) fn poll_head(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Answer> {
+        self.poll_received(cx, stream, |state| state.take_answer(stream))
+    }
+
+    /// Waits for a response's next data, or its end. The first task that waits polls the lane for a while, in place.
+    pub(crate) fn poll_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
+        self.poll_received(cx, stream, |state| state.take(stream))
+    }
+
+    /// Waits until a call takes no more data: it is over, in whichever way.
+    pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
+        self.with(|state| {
+            if state.broken.is_some() || !state.connection.is_sending(stream) {
+                return Poll::Ready(());
+            }
+            state.wait_writable(stream, cx);
+            Poll::Pending
+        })
+    }
+
+    /// Ends a call whose messages can't be sent: it fails with this status, and the server gets a reset.
+    pub(crate) fn fail_sending(&self, stream: StreamId, code: Code, message: &str) {
+        self.with(|state| {
+            if state.broken.is_none() {
+                state.connection.fail_locally(stream, code, message);
+            }
+        });
+    }
+
+    /// Ends a call that its application has dropped, and with it the task that sends its messages.
+    pub(crate) fn abandon(&self, stream: StreamId) {
+        let mut state = self.lock();
+        state.close(stream);
+        state.stop_polling(stream);
+        self.settle(state);
+    }
+}
+
+/// Server.
+impl Link {
+    /// Waits for a request's next data, or their end. The driver polls the lane meanwhile.
+    pub(crate) fn poll_request_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
+        self.with(|state| match state.take(stream) {
+            Some(received) => Poll::Ready(received),
+            None => {
+                state.wait_received(stream, cx.waker());
+                Poll::Pending
+            }
+        })
+    }
+
+    /// Sends a response's head with as much of `data` as fits, and with `status` the end if all fits.
+    ///
+    /// # Errors
+    /// When the head is too large for the peer.
+    pub(crate) fn poll_respond<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        stream: StreamId,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        data: &mut impl Buf,
+        status: Option<Code>,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.poll_push(cx, stream, |state| state.connection.respond(stream, entries, data, status))
+    }
+
+    /// Sends a response that is only a status and metadata.
+    ///
+    /// # Errors
+    /// When these are too large for the peer.
+    pub(crate) fn poll_respond_trailers_only<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        stream: StreamId,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.poll_push(cx, stream, |state| state.connection.respond_trailers_only(stream, entries, status))
+    }
+
+    /// Ends a response whose head was sent.
+    ///
+    /// # Errors
+    /// When the trailers are too large for the peer.
+    pub(crate) fn poll_finish<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        stream: StreamId,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.poll_push(cx, stream, |state| state.connection.finish(stream, entries, status))
+    }
+
+    /// Waits until a call is over before its handler is.
+    pub(crate) fn poll_cancelled(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
+        self.with(|state| {
+            if state.broken.is_some() || !state.connection.is_open(stream) {
+                return Poll::Ready(());
+            }
+            if let Some(wakers) = state.connection.user(stream) {
+                wakers.wait_cancelled(cx.waker());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Brings the end of a call forward.
+    pub(crate) fn shorten(&self, stream: StreamId, deadline: Timestamp) {
+        self.with(|state| state.connection.shorten(stream, deadline));
+    }
+
+    /// Ends a call with that status instead of what its handler would have answered.
+    pub(crate) fn reset(&self, stream: StreamId, code: Code, reason: &'static str) {
+        self.with(|state| {
+            if state.broken.is_none() {
+                state.connection.reset(stream, code, reason);
+            }
+        });
+    }
+}
+
+/// Both sides.
+impl Link {
+    /// Sends data as soon as there is room; `end` (of a client) says that nothing comes after them.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        stream: StreamId,
+        data: &mut impl Buf,
+        end: bool,
+    ) -> Poll<Sent> {
+        self.poll_push(cx, stream, |state| Ok(state.connection.send(stream, data, end)))
+            .map(|sent: Result<_, HeadError>| sent.unwrap_or(Sent::Stopped))
+    }
+
+    /// Pushes something, or waits for room as long as the call lives.
+    fn poll_push(
+        &self,
+        cx: &mut Context<'_>,
+        stream: StreamId,
+        push: impl FnOnce(&mut State) -> Result<Sent, HeadError>,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.with(|state| {
+            if state.broken.is_some() {
+                return Poll::Ready(Ok(Sent::Stopped));
+            }
+            match push(state) {
+                Ok(Sent::Nothing) => {
+                    state.wait_writable(stream, cx);
+                    Poll::Pending
+                }
+                sent => Poll::Ready(sent),
+            }
+        })
+    }
+}
+
+impl State {
+    /// The response's head, once it is there, and what has come with it.
+    fn take_answer(&mut self, stream: StreamId) -> Option<Answer> {
+        // An answer that came before the link's end still counts.
+        let head = match self.connection.response(stream) {
+            Some(Ok(head)) => head,
+            Some(Err(failure)) => return Some(Err(failure)),
+            None => return self.failure_of(stream).map(Err),
+        };
+        let buffered = self.connection.take_buffered(stream);
+        if buffered.end.is_some() {
+            self.close(stream);
+        }
+        Some(Ok((head, buffered)))
+    }
+
+    /// The next data or the end, once they are there.
+    fn take(&mut self, stream: StreamId) -> Option<Received> {
+        match (self.connection.take(stream), &self.broken) {
+            (Received::Pending, None) => None,
+            (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
+            (received, _) => Some(received),
+        }
+    }
+
+    fn wait_writable(&mut self, stream: StreamId, cx: &Context<'_>) {
+        if let Some(wakers) = self.connection.user(stream) {
+            wakers.wait_writable(cx.waker());
+        }
+    }
+}

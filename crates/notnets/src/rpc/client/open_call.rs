@@ -1,0 +1,122 @@
+//! An open call's two halves, below its messages: bytes as they are, in order.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use notnets_core::call::{Received, Sent, StreamId};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::client::ClientLink;
+use crate::link::Answer;
+use crate::rpc::{Code, Status};
+
+/// An open call: its receiving half. Its stream is closed, and reset if need be, when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Call {
+    link: Arc<ClientLink>,
+    stream: StreamId,
+    /// All of it has been received, and its stream is closed.
+    over: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Call {
+    pub(super) fn new(link: Arc<ClientLink>, stream: StreamId, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { link, stream, over: false, permit }
+    }
+
+    /// The half that sends. There is one at most.
+    pub(crate) fn sending(&self) -> SendHalf {
+        SendHalf { link: Arc::clone(&self.link), stream: self.stream, over: false }
+    }
+
+    /// Waits for the response's head.
+    pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Answer> {
+        self.link.0.poll_head(cx, self.stream)
+    }
+
+    /// Waits for the response's next data, or its end.
+    pub(crate) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Received> {
+        self.link.0.poll_data(cx, self.stream)
+    }
+
+    /// Sends a part of what was at hand when the call was opened and did not fit then.
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
+        self.link.0.poll_send(cx, self.stream, data, end)
+    }
+
+    /// Its end has come with the head, and the link has closed its stream.
+    pub(crate) fn closed(&mut self) {
+        self.over = true;
+        self.permit = None;
+    }
+
+    /// Lets go of all that the call holds, though it may be held on to.
+    pub(crate) fn end(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.link.0.abandon(self.stream);
+        }
+        self.permit = None;
+    }
+
+    /// Returns `true` if the call's server takes no new calls.
+    pub(super) fn is_draining(&self) -> bool {
+        self.link.0.is_draining()
+    }
+
+    /// Ends the call, and keeps its turn for the next.
+    pub(super) fn take_permit(mut self) -> Option<OwnedSemaphorePermit> {
+        self.permit.take()
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The sending half of an open call. Dropped before its end, it fails the call.
+#[derive(Debug)]
+pub(crate) struct SendHalf {
+    link: Arc<ClientLink>,
+    stream: StreamId,
+    over: bool,
+}
+
+impl SendHalf {
+    /// Sends data as soon as there is room. `end` says that nothing comes after them. Says
+    /// [`Stopped`](Sent::Stopped) when the call is over.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
+        let sent = self.link.0.poll_send(cx, self.stream, data, end);
+        self.over |= matches!(sent, Poll::Ready(Sent::Stopped)) || (end && sent.is_ready());
+        sent
+    }
+
+    /// Waits until the call takes no more data.
+    pub(crate) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stopped = self.link.0.poll_stopped(cx, self.stream);
+        self.over |= stopped.is_ready();
+        stopped
+    }
+
+    /// What was to be sent can't be: the call fails with this, and the server gets a reset.
+    pub(crate) fn fail(&mut self, code: Code, message: &str) {
+        self.over = true;
+        self.link.0.fail_sending(self.stream, code, message);
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        if !self.over {
+            self.fail(Code::CANCELLED, "the request's messages were dropped before their end");
+        }
+    }
+}
+
+/// Why a call whose sending half was stopped takes nothing more: its receiving half knows more.
+pub(super) fn stopped() -> Status {
+    Status::new(Code::CANCELLED, "the call is over: its receiving half says why")
+}

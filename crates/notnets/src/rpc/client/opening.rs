@@ -1,0 +1,188 @@
+//! Opening a call: its turn, a link, and room on it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf as _;
+use notnets_core::call::Sent;
+use notnets_core::clock::{self, Timestamp};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::time::Sleep;
+
+use super::{Call, Outbound};
+use crate::Error;
+use crate::client::{ClientLink, Shared};
+use crate::link::{Answer, OpenRequest, OpenTicket, OpenedCall};
+use crate::rpc::{Code, Status};
+
+/// A call that is being opened. Mostly there is nothing to wait for: that takes no memory.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    shared: Arc<Shared>,
+    deadline: Option<Timestamp>,
+    permit: Option<OwnedSemaphorePermit>,
+    waiting: Option<Box<Waiting>>,
+}
+
+/// A call that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) call: Call,
+    /// How many bytes of the data that were at hand are not sent; `None` when all is.
+    pub(crate) unsent: Option<usize>,
+    /// What the first look for its answer found.
+    pub(crate) answer: Poll<Answer>,
+}
+
+/// What a call waits for before it is open.
+#[derive(Default)]
+struct Waiting {
+    /// One of the calls that may be open at once.
+    permit: Option<BoxFuture<Result<OwnedSemaphorePermit, AcquireError>>>,
+    connecting: Option<BoxFuture<Result<Arc<ClientLink>, Arc<Error>>>>,
+    /// Its place in the link's queue; it leaves that before it lets go of the link.
+    ticket: OpenTicket,
+    link: Option<Arc<ClientLink>>,
+    /// The end of all waiting.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl Opening {
+    pub(crate) fn new(shared: &Arc<Shared>, deadline: Option<Timestamp>) -> Self {
+        Self { shared: Arc::clone(shared), deadline, permit: None, waiting: None }
+    }
+
+    /// Waits until no more calls are open than may be.
+    ///
+    /// # Errors
+    /// `DEADLINE_EXCEEDED`.
+    #[inline]
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match (&self.shared.calls, &self.permit) {
+            (None, _) | (_, Some(_)) => Poll::Ready(Ok(())),
+            (Some(_), None) => self.poll_permit(cx),
+        }
+    }
+
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let Some(calls) = self.shared.calls.as_ref().map(Arc::clone) else { return Poll::Ready(Ok(())) };
+        let waiting = self.waiting.get_or_insert_default();
+        if waiting.permit.is_none()
+            && let Ok(permit) = Arc::clone(&calls).try_acquire_owned()
+        {
+            self.permit = Some(permit);
+            return Poll::Ready(Ok(()));
+        }
+        let permit = waiting.permit.get_or_insert_with(|| Box::pin(calls.acquire_owned()));
+        let Poll::Ready(acquired) = permit.as_mut().poll(cx) else { return self.poll_deadline(cx) };
+        waiting.permit = None;
+        self.permit = acquired.ok();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Opens the call with what of its messages is at hand, as soon as there is room for it.
+    ///
+    /// # Errors
+    /// When there is no link to the server, when the head is too large, and `DEADLINE_EXCEEDED`.
+    #[inline]
+    pub(crate) fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbound: &impl Outbound,
+    ) -> Poll<Result<Opened, Status>> {
+        loop {
+            let link = match self.poll_link(cx) {
+                Poll::Ready(link) => link?,
+                Poll::Pending => return self.poll_deadline(cx),
+            };
+            let mut first = OpenTicket::default();
+            let ticket = self.waiting.as_mut().map_or(&mut first, |waiting| &mut waiting.ticket);
+            let mut data = outbound.data();
+            let request = OpenRequest {
+                method: outbound.method(),
+                entries: outbound.entries(&self.shared.endpoint.user_agent),
+                deadline: self.deadline,
+                data: &mut data,
+                end: outbound.is_whole(),
+            };
+            match link.0.poll_open(cx, ticket, request) {
+                Poll::Ready(Ok(Some(OpenedCall { stream, sent, answer }))) => {
+                    let is_all = outbound.is_whole() && sent == Sent::All;
+                    let unsent = (!is_all).then(|| data.remaining());
+                    self.waiting = None;
+                    let call = Call::new(link, stream, self.permit.take());
+                    return Poll::Ready(Ok(Opened { call, unsent, answer }));
+                }
+                // That server goes away: on to the next.
+                Poll::Ready(Ok(None)) => self.connect(),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(Status::new(Code::RESOURCE_EXHAUSTED, error.to_string())));
+                }
+                Poll::Pending => {
+                    let new = || Box::new(Waiting { ticket: first, ..Waiting::default() });
+                    self.waiting.get_or_insert_with(new).link = Some(link);
+                    return self.poll_deadline(cx);
+                }
+            }
+        }
+    }
+
+    /// The link that the call waits on; else the channel's present one, or the next.
+    #[inline]
+    fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<ClientLink>, Status>> {
+        if self.waiting.is_none()
+            && let Some(link) = self.shared.present()
+        {
+            return Poll::Ready(Ok(link));
+        }
+        self.poll_connected(cx)
+    }
+
+    fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<ClientLink>, Status>> {
+        let waiting = self.waiting.get_or_insert_default();
+        if let Some(link) = &waiting.link {
+            return Poll::Ready(Ok(Arc::clone(link)));
+        }
+        let connecting = waiting.connecting.get_or_insert_with(|| {
+            let shared = Arc::clone(&self.shared);
+            Box::pin(async move { shared.link().await })
+        });
+        connecting.as_mut().poll(cx).map(|link| {
+            waiting.connecting = None;
+            link.map_err(|error| Status::no_link(&error))
+        })
+    }
+
+    /// Ends a call that is to be opened again, and keeps its turn.
+    pub(super) fn reopen(&mut self, call: Call) {
+        self.permit = call.take_permit();
+    }
+
+    /// The next look is for another link.
+    fn connect(&mut self) {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.ticket = OpenTicket::default();
+        waiting.link = None;
+    }
+
+    /// Waits no longer than the call may take.
+    fn poll_deadline<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, Status>> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let sleep = || Box::pin(tokio::time::sleep(clock::until(deadline)));
+        let timer = self.waiting.get_or_insert_default().timer.get_or_insert_with(sleep);
+        timer.as_mut().poll(cx).map(|()| {
+            let text = "the call's deadline passed before it could be sent";
+            Err(Status::new(Code::DEADLINE_EXCEEDED, text))
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Between messages and the bytes of a call: gRPC puts five bytes in front of each message, whether it is compressed
+//! and its length, and whoever carries them may cut the whole anywhere.
+
+use bytes::{Buf, Bytes, BytesMut};
+use notnets_core::frame::PREFIX;
+
+use super::{Code, Payload, Status};
+
+/// What a peer says of a message's length is not believed further than this before the bytes are there.
+const MAX_RESERVED: usize = 64 * 1024;
+
+/// A message as it is sent.
+#[derive(Debug)]
+pub(crate) struct Framed {
+    prefix: [u8; PREFIX],
+    payload: Payload,
+}
+
+impl Framed {
+    /// A message with its prefix.
+    ///
+    /// # Errors
+    /// When it is longer than gRPC can say.
+    pub fn new(payload: Payload) -> Result<Self, Status> {
+        let Ok(len) = u32::try_from(payload.len()) else {
+            return Err(Status::new(Code::RESOURCE_EXHAUSTED, "a message of more than 4 GiB"));
+        };
+        let [a, b, c, d] = len.to_be_bytes();
+        Ok(Self { prefix: [payload.is_compressed().into(), a, b, c, d], payload })
+    }
+
+    /// Prefix and message.
+    pub fn len(&self) -> usize {
+        PREFIX + self.payload.len()
+    }
+
+    /// What is left of them after the first `sent` bytes.
+    pub fn view(&self, sent: usize) -> impl Buf + '_ {
+        let prefix = self.prefix.get(sent..).unwrap_or_default();
+        let message = self.payload.chunk().get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
+        prefix.chain(message)
+    }
+}
+
+/// Messages that come in pieces.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    /// Longer messages are refused.
+    limit: usize,
+    /// What has come and was not looked at.
+    piece: Bytes,
+    prefix: [u8; PREFIX],
+    /// Bytes of the prefix that have come.
+    known: usize,
+    /// The first pieces of a message that is not whole.
+    partial: BytesMut,
+}
+
+impl Assembler {
+    pub fn new(limit: usize) -> Self {
+        Self { limit, piece: Bytes::new(), prefix: [0; PREFIX], known: 0, partial: BytesMut::new() }
+    }
+
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Adds the next piece. All messages of the one before must have been taken.
+    pub fn push(&mut self, piece: Bytes) {
+        debug_assert!(self.piece.is_empty());
+        self.piece = piece;
+    }
+
+    /// Returns `true` if nothing of another message has come.
+    pub fn is_between_messages(&self) -> bool {
+        self.known == 0 && self.piece.is_empty()
+    }
+
+    /// The next message, once all of it is there.
+    ///
+    /// # Errors
+    /// When it is over the limit, or has no prefix of gRPC's.
+    pub fn next(&mut self) -> Result<Option<Payload>, Status> {
+        if self.known < PREFIX {
+            if self.piece.is_empty() {
+                return Ok(None);
+            }
+            let n = self.piece.len().min(PREFIX - self.known);
+            self.prefix[self.known..self.known + n].copy_from_slice(&self.piece[..n]);
+            self.piece.advance(n);
+            self.known += n;
+            if self.known < PREFIX {
+                return Ok(None);
+            }
+        }
+        let (compressed, len) = self.check_prefix()?;
+        let left = len - self.partial.len();
+        if self.piece.len() < left {
+            if self.partial.is_empty() {
+                self.partial.reserve(len.min(MAX_RESERVED));
+            }
+            self.partial.extend_from_slice(&std::mem::take(&mut self.piece));
+            return Ok(None);
+        }
+        self.known = 0;
+        let end = if left == self.piece.len() {
+            std::mem::take(&mut self.piece)
+        } else {
+            self.piece.split_to(left)
+        };
+        if self.partial.is_empty() {
+            return Ok(Some(Payload::received(end, compressed)));
+        }
+        self.partial.extend_from_slice(&end);
+        Ok(Some(Payload::received(std::mem::take(&mut self.partial).freeze(), compressed)))
+    }
+
+    fn check_prefix(&self) -> Result<(bool, usize), Status> {
+        let [compressed, length @ ..] = self.prefix;
+        if compressed > 1 {
+            let text = format!("the peer sent a message with the unknown flag {compressed}");
+            return Err(Status::new(Code::INTERNAL, text));
+        }
+        let len = u32::from_be_bytes(length) as usize;
+        if len > self.limit {
+            let text =
+                format!("a message of {len} bytes, over the limit of {} (max_message_size)", self.limit);
+            return Err(Status::new(Code::RESOURCE_EXHAUSTED, text));
+        }
+        Ok((compressed == 1, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn take_all(assembler: &mut Assembler, piece: &[u8]) -> Result<Vec<(Bytes, bool)>, Code> {
+        assembler.push(Bytes::copy_from_slice(piece));
+        let next = || assembler.next().map_err(|status| status.code()).transpose();
+        std::iter::from_fn(next)
+            .map(|next| next.map(|p| (p.clone().into_bytes(), p.is_compressed())))
+            .collect()
+    }
+
+    proptest! {
+        /// However the bytes are cut, the same messages come out.
+        #[test]
+        fn messages_may_be_cut_anywhere(
+            messages in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), any::<bool>()), 0..6),
+            cuts in prop::collection::vec(1usize..9, 0..100),
+        ) {
+            let mut sent = Vec::new();
+            for (message, compressed) in &messages {
+                let bytes = Bytes::from(message.clone());
+                let payload = if *compressed { Payload::compressed(bytes) } else { bytes.into() };
+                let framed = Framed::new(payload).unwrap();
+                let whole = framed.view(0).copy_to_bytes(framed.len());
+                for sent in 0..=framed.len() {
+                    let mut rest = framed.view(sent);
+                    prop_assert_eq!(rest.copy_to_bytes(rest.remaining()), whole.slice(sent..));
+                }
+                sent.extend_from_slice(&whole);
+            }
+            let (mut assembler, mut received, mut rest) = (Assembler::new(20), Vec::new(), &sent[..]);
+            for cut in cuts.into_iter().chain([usize::MAX]) {
+                let (piece, later) = rest.split_at(cut.min(rest.len()));
+                received.extend(take_all(&mut assembler, piece).unwrap());
+                rest = later;
+            }
+            let expected: Vec<_> = messages.into_iter().map(|(message, compressed)| (message.into(), compressed)).collect();
+            prop_assert_eq!(received, expected);
+            prop_assert!(assembler.is_between_messages());
+        }
+
+        #[test]
+        fn wild_bytes_do_no_harm(pieces in prop::collection::vec(any::<Vec<u8>>(), 0..20)) {
+            let mut assembler = Assembler::new(100);
+            for piece in pieces {
+                if take_all(&mut assembler, &piece).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        assert_eq!(take_all(&mut Assembler::new(3), &[0, 0, 0, 0, 4]), Err(Code::RESOURCE_EXHAUSTED));
+        assert_eq!(take_all(&mut Assembler::new(3), &[2, 0, 0, 0, 0]), Err(Code::INTERNAL));
+        let mut assembler = Assembler::new(3);
+        assert_eq!(take_all(&mut assembler, &[0, 0, 0, 0, 3, 7]), Ok(vec![]));
+        assert!(!assembler.is_between_messages());
+    }
+}

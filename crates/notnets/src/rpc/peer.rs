@@ -1,0 +1,35 @@
+//! The other side of a link.
+
+use notnets_core::link::PeerIdentity;
+use notnets_core::link::handshake::Vouched;
+
+/// Who a request came from: a request's extension on the server, and a part of each [`ServerCall`](crate::rpc::ServerCall).
+///
+/// ```
+/// fn caller<T>(request: &tonic::Request<T>) -> Option<u32> {
+///     request.extensions().get::<notnets::PeerInfo>()?.pid
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The process, or `None` when it lives in a pid namespace that can't be seen from here.
+    pub pid: Option<u32>,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// `None` for a process of this host, for which the kernel vouches. For one of another host of a pod
+    /// that host's number: all of this is what that host's agent says.
+    pub host: Option<u16>,
+}
+
+impl From<&PeerIdentity> for PeerInfo {
+    fn from(peer: &PeerIdentity) -> Self {
+        let host = match peer.vouched {
+            Vouched::Kernel => None,
+            Vouched::Agent { host } => Some(host),
+        };
+        Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid, host }
+    }
+}
