@@ -7,15 +7,16 @@ use rustix::process::{Resource, getrlimit};
 
 /// Which limit left no file descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DescriptorLimit {
-    /// That of the process, `RLIMIT_NOFILE`.
+    /// The limit of the process, `RLIMIT_NOFILE`.
     Process {
         /// The soft limit, which counts; `None` is without limit.
         soft: Option<u64>,
         /// The hard limit, to which the process may raise it.
         hard: Option<u64>,
     },
-    /// That of the whole system, `fs.file-max`.
+    /// The limit of the whole system, `fs.file-max`.
     System,
 }
 

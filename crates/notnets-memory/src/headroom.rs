@@ -55,6 +55,7 @@ pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
 
 /// The limit that will be reached first, if there is any.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Headroom {
     /// The limit that leaves the least, or `None` when there is none.
     pub tightest: Option<Limit>,
@@ -74,6 +75,7 @@ impl Headroom {
     Bytes(*wanted), limit.source, Bytes(limit.available()), Bytes(limit.limit), Bytes(limit.usage),
     Bytes(limit.reclaimable), Kept(*kept), limit.source.remedy()
 )]
+#[non_exhaustive]
 pub struct NoHeadroom {
     /// How many bytes were wanted.
     pub wanted: u64,

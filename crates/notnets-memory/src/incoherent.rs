@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Writes a word's line back for a host, as a test's own preparations need it.
-    pub fn settle(&self, host: usize, word: usize) {
+    pub fn flush(&self, host: usize, word: usize) {
         let mut state = self.lock();
         state.write_back(host, word / LINE_WORDS, u8::MAX);
     }
@@ -226,7 +226,7 @@ impl Incoherent {
         Self { world: self.world.clone(), first: self.first + word, words, ..*self }
     }
 
-    fn place(&self, word: usize) -> (usize, usize) {
+    fn locate(&self, word: usize) -> (usize, usize) {
         assert!(word < self.words);
         let word = self.first + word;
         (word / LINE_WORDS, word % LINE_WORDS)
@@ -249,7 +249,7 @@ impl ReadMemory for Incoherent {
     }
 
     fn load(&self, word: usize) -> u64 {
-        let (line, word) = self.place(word);
+        let (line, word) = self.locate(word);
         let mut state = self.world.lock();
         state.weather(line);
         state.copy(self.host, line).words[word]
@@ -288,7 +288,7 @@ impl ReadMemory for Incoherent {
 
 impl WriteMemory for Incoherent {
     fn store(&self, word: usize, value: u64) {
-        let (line, word) = self.place(word);
+        let (line, word) = self.locate(word);
         let mut state = self.world.lock();
         let writer = *state.writers.entry(line).or_insert(self.host);
         assert!(state.unruly || writer == self.host, "line {line} has two writing hosts");

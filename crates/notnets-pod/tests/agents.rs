@@ -85,7 +85,7 @@ impl Pod {
             }
             // The format's own publishing is not what is looked at here.
             for word in 0..layout.control(host).len() / WORD {
-                pod.world.settle(host, word + layout.control(host).start().0 as usize / WORD);
+                pod.world.flush(host, word + layout.control(host).start().0 as usize / WORD);
             }
         }
         pod

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// A limit and how near it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limit {
     /// Whose limit it is.
     pub source: Source,
@@ -25,6 +26,7 @@ impl Limit {
 
 /// Where a limit is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// A control group at or above that of this process.
     ControlGroup {

@@ -18,7 +18,7 @@ struct Granted {
     part: OwnPart,
     /// What is free, by where it begins in the region.
     free: BTreeMap<RegionOffset, RegionOffset>,
-    /// Since when nothing of it has been given away or taken back.
+    /// When the part was added, or a block of it last came back.
     since: Instant,
 }
 
@@ -108,7 +108,7 @@ impl OwnBlock {
         self.held.range
     }
 
-    /// Zeroes all of it, and writes that back: what was there before is nobody's.
+    /// Zeroes the whole block and writes that back.
     ///
     /// # Panics
     /// When something of it has been given away.

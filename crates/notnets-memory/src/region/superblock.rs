@@ -11,7 +11,7 @@ pub const MAGIC: [u8; 8] = *b"NNREGION";
 pub const LAYOUT_VERSION: u32 = 1;
 /// The length of a superblock.
 pub const SUPERBLOCK_BYTES: usize = 160;
-/// Hosts of a region, at most: partitions say in 256 bits who has seen what.
+/// Hosts of a region, at most: sets of hosts are 256 bits.
 pub const MAX_HOSTS: u32 = 256;
 /// Bytes of a pod's name, at most.
 pub const MAX_POD_NAME: usize = 64;
