@@ -130,8 +130,8 @@ fn of_host(
     for index in 0..layout.processes() {
         match lasting(control, layout.process(index), entry_bytes, || control.process(index)) {
             Ok(found) => {
-                processes.push(found.map(|found| (found.life, found.lives)));
-                survey.processes.extend(found.filter(|found| found.lives).map(|found| {
+                processes.push(found.map(|found| (found.life, found.alive)));
+                survey.processes.extend(found.filter(|found| found.alive).map(|found| {
                     let address = Address { host: host as u16, process: index as u16, life: found.life };
                     ProcessSurvey { address, pid: found.pid, uid: found.uid }
                 }));
@@ -143,13 +143,13 @@ fn of_host(
         }
     }
     let entry = |process: u16| processes.get(usize::from(process)).copied().flatten();
-    let lives = |process: u16, life: u32| entry(process) == Some((life, true));
+    let is_alive = |process: u16, life: u32| entry(process) == Some((life, true));
     // One that has left the pod and still runs may write its extents until its number is another's.
     let may_write = |process: u16, life: u32| entry(process).is_some_and(|(last, _)| last == life);
     for index in 0..layout.services() {
         match lasting(control, layout.service(index), entry_bytes, || control.service(index)) {
             Ok(Some(Some(service))) => {
-                if !lives(service.process, service.life) {
+                if !is_alive(service.process, service.life) {
                     problem(format!(
                         "{} is served by process {}, which has ended",
                         service.name, service.process

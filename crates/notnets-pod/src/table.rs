@@ -39,9 +39,9 @@ pub struct HostRecord {
     /// Counts up with each heartbeat.
     pub beat: u64,
     /// Counts up when a process ends.
-    pub lives: u64,
+    pub process_epoch: u64,
     /// Counts up when a name is served or given up.
-    pub names: u64,
+    pub service_epoch: u64,
     /// When it last beat, by the host's own clock, in nanoseconds since it booted.
     pub beat_at: u64,
     /// What it is doing.
@@ -70,8 +70,8 @@ pub struct PeerRecord {
     pub known: Life,
     /// The life that it will never believe again.
     pub dead: Life,
-    /// Up to where in the other's `lives` its processes have let go of those that ended.
-    pub seen: u64,
+    /// The process epoch of the other up to which our processes have let go of those that ended.
+    pub seen_epoch: u64,
 }
 
 /// A set of hosts.
@@ -81,8 +81,8 @@ pub struct Hosts(pub [u64; 4]);
 /// A process of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessEntry {
-    /// Does it live?
-    pub lives: bool,
+    /// Whether it lives.
+    pub alive: bool,
     /// How often its number has been given.
     pub life: u32,
     /// Its process id on its host.
@@ -121,8 +121,8 @@ pub struct ExtentEntry {
     pub life: u32,
     /// Kept back until these hosts …
     pub exposed: Hosts,
-    /// … have seen so many of our lives end.
-    pub lives: u64,
+    /// … have seen this process epoch of ours.
+    pub released_at_epoch: u64,
 }
 
 /// What an extent is used for.
@@ -165,16 +165,24 @@ impl Hosts {
 impl HostRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let state = self.state as u64 | u64::from(self.boot) << 32;
-        [self.life.0[0], self.life.0[1], self.beat, self.lives, self.names, self.beat_at, state]
+        [
+            self.life.0[0],
+            self.life.0[1],
+            self.beat,
+            self.process_epoch,
+            self.service_epoch,
+            self.beat_at,
+            state,
+        ]
     }
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Option<Self> {
-        let [life0, life1, beat, lives, names, beat_at, state] = fields;
+        let [life0, life1, beat, process_epoch, service_epoch, beat_at, state] = fields;
         Some(Self {
             life: Life([life0, life1]),
             beat,
-            lives,
-            names,
+            process_epoch,
+            service_epoch,
             beat_at,
             state: match state as u8 {
                 0 => HostState::Left,
@@ -190,12 +198,12 @@ impl HostRecord {
 impl PeerRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let (known, dead) = (self.known.0, self.dead.0);
-        [known[0], known[1], dead[0], dead[1], self.seen, 0, 0]
+        [known[0], known[1], dead[0], dead[1], self.seen_epoch, 0, 0]
     }
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Self {
-        let [known0, known1, dead0, dead1, seen, ..] = fields;
-        Self { known: Life([known0, known1]), dead: Life([dead0, dead1]), seen }
+        let [known0, known1, dead0, dead1, seen_epoch, ..] = fields;
+        Self { known: Life([known0, known1]), dead: Life([dead0, dead1]), seen_epoch }
     }
 }
 
@@ -203,7 +211,7 @@ impl ProcessEntry {
     fn encode(&self) -> [u64; ENTRY_FIELDS] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let mut fields = [0; ENTRY_FIELDS];
-        fields[0] = pair(self.lives.into(), self.life);
+        fields[0] = pair(self.alive.into(), self.life);
         fields[1] = pair(self.pid, self.uid);
         fields[2] = self.gid.into();
         fields[3] = self.began;
@@ -215,7 +223,7 @@ impl ProcessEntry {
     fn decode(fields: [u64; ENTRY_FIELDS]) -> Self {
         let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
         Self {
-            lives: low(fields[0]) == 1,
+            alive: low(fields[0]) == 1,
             life: high(fields[0]),
             pid: low(fields[1]),
             uid: high(fields[1]),
@@ -256,11 +264,11 @@ impl ExtentEntry {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let [a, b, c, d] = self.exposed.0;
         let state = self.state as u64 | u64::from(self.process) << 16 | u64::from(self.life) << 32;
-        [state, self.lives, a, b, c, d, 0]
+        [state, self.released_at_epoch, a, b, c, d, 0]
     }
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Option<Self> {
-        let [state, lives, a, b, c, d, _] = fields;
+        let [state, released_at_epoch, a, b, c, d, _] = fields;
         Some(Self {
             state: match state as u8 {
                 0 => ExtentState::Free,
@@ -271,7 +279,7 @@ impl ExtentEntry {
             process: (state >> 16) as u16,
             life: (state >> 32) as u32,
             exposed: Hosts([a, b, c, d]),
-            lives,
+            released_at_epoch,
         })
     }
 }

@@ -366,7 +366,7 @@ fn host_dies(pod: &mut Pod) -> Outcome {
         return Err("what the dead process wrote is not kept back".into());
     }
     pod.all_up()?;
-    if pod.table(0, 1).process(0).is_none_or(|entry| entry.lives) {
+    if pod.table(0, 1).process(0).is_none_or(|entry| entry.alive) {
         return Err("a process of a life before still counts".into());
     }
     pod.join(1)?;

@@ -117,8 +117,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 let record = HostRecord {
                     life: start.life,
                     beat: before.beat + 1,
-                    lives: before.lives + 1,
-                    names: before.names + 1,
+                    process_epoch: before.process_epoch + 1,
+                    service_epoch: before.service_epoch + 1,
                     beat_at: start.now,
                     state: HostState::Claiming,
                     boot: start.boot,

@@ -69,7 +69,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn set_name(&mut self, index: usize, entry: Option<ServiceEntry>) {
         self.own.set_service(index, entry.as_ref());
         self.services[index] = entry;
-        self.record.names += 1;
+        self.record.service_epoch += 1;
         self.own.set_host(&self.record);
     }
 
@@ -79,7 +79,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         for index in 0..layout.services() {
             let found = self.own.service(index).flatten();
             let living = found.filter(|entry| {
-                self.lives(Address { host: self.host, process: entry.process, life: entry.life })
+                self.is_alive(Address { host: self.host, process: entry.process, life: entry.life })
             });
             self.services.push(living);
             let blank = self.own.is_blank(layout.service(index), notnets_memory::LINE);

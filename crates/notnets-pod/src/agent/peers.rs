@@ -28,9 +28,9 @@ pub(super) struct Peer<R> {
     seen_at: u64,
     state: State,
     mail: Option<(MailWriter, MailReader)>,
-    /// Up to where in its `lives` and `names` its tables were read.
-    lives_read: u64,
-    names_read: Option<u64>,
+    /// The epochs at which its tables were read; unknown if they have to be read again.
+    seen_process_epoch: Option<u64>,
+    seen_service_epoch: Option<u64>,
     pub(super) services: Vec<ServiceEntry>,
     /// Local processes that were told that one of its processes is gone, and have not answered.
     pending: BTreeSet<(u16, Address)>,
@@ -56,8 +56,8 @@ impl<R: ReadMemory> Peer<R> {
             seen_at: now,
             state: if expected { State::Expected } else { State::Absent },
             mail: None,
-            lives_read: said.seen,
-            names_read: None,
+            seen_process_epoch: Some(said.seen_epoch),
+            seen_service_epoch: None,
             services: Vec::new(),
             pending: BTreeSet::new(),
         }
@@ -90,8 +90,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.bury(host);
         }
         if self.peer(host).is_some_and(Peer::is_up) {
-            self.read_lives(host);
-            self.read_names(host);
+            self.read_processes(host);
+            self.read_services(host);
             self.read_mail(host);
             self.write_mail(host);
             if thoroughly {
@@ -131,8 +131,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if peer.said.known != record.life {
             peer.said.known = record.life;
             // None of our processes has met any of its own.
-            peer.said.seen = record.lives;
-            peer.lives_read = record.lives;
+            peer.said.seen_epoch = record.process_epoch;
+            peer.seen_process_epoch = Some(record.process_epoch);
             let said = peer.said;
             // Its life before has read the last of our extents. That stands before it is known.
             self.forget_exposure(host, u64::MAX);
@@ -155,7 +155,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             theirs,
         );
         peer.mail = Some((writer, reader));
-        peer.names_read = None;
+        peer.seen_service_epoch = None;
         peer.state = State::Up;
     }
 
@@ -197,7 +197,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if let Some(peer) = self.peer_mut(address.host) {
             peer.pending.remove(&(process, address));
         }
-        self.settle_lives(address.host);
+        self.publish_ack(address.host);
     }
 
     /// A local process has ended: it reads nothing at all.
@@ -207,27 +207,27 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 peer.pending.retain(|(waiting, _)| *waiting != process);
             }
         }
-        self.settle_all();
+        self.publish_all_acks();
     }
 
-    pub(super) fn settle_all(&mut self) {
+    pub(super) fn publish_all_acks(&mut self) {
         for host in 0..self.peers.len() as u16 {
-            self.settle_lives(host);
+            self.publish_ack(host);
         }
     }
 
     /// Reads which of a host's processes live, when some have ended.
-    fn read_lives(&mut self, host: u16) {
+    fn read_processes(&mut self, host: u16) {
         let layout = *self.own.layout();
         let Some(peer) = self.peer(host) else { return };
-        let lives = peer.seen.lives;
-        if lives == peer.lives_read {
+        let epoch = peer.seen.process_epoch;
+        if peer.seen_process_epoch == Some(epoch) {
             return;
         }
         let mut living = Vec::with_capacity(layout.processes());
         for process in 0..layout.processes() {
             match peer.control.process(process) {
-                Some(entry) => living.push(entry.lives.then_some(entry.life)),
+                Some(entry) => living.push(entry.alive.then_some(entry.life)),
                 None if peer.control.is_blank(layout.process(process), LINE) => living.push(None),
                 // It is being written: next time.
                 None => return,
@@ -235,45 +235,48 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         self.tell_gone(host, true, |met| living.get(usize::from(met.process)) == Some(&Some(met.life)));
         if let Some(peer) = self.peer_mut(host) {
-            peer.lives_read = lives;
+            peer.seen_process_epoch = Some(epoch);
         }
-        self.settle_lives(host);
+        self.publish_ack(host);
     }
 
     /// A local process has met one of a host's before our restart: does it still live?
-    pub(super) fn read_lives_again(&mut self, host: u16) {
+    pub(super) fn read_processes_again(&mut self, host: u16) {
         let Some(peer) = self.peer_mut(host) else { return };
         match peer.state {
             State::Up => {
-                // Whatever was read, once more.
-                peer.lives_read = peer.seen.lives.wrapping_sub(1);
-                self.read_lives(host);
+                peer.seen_process_epoch = None;
+                self.read_processes(host);
             }
             // It comes up, or is buried.
-            State::Expected => peer.lives_read = peer.lives_read.wrapping_sub(1),
+            State::Expected => peer.seen_process_epoch = None,
             State::Absent => self.tell_gone(host, false, |_| false),
         }
     }
 
     /// Says up to where all of our processes have let go of those of a host that ended.
-    fn settle_lives(&mut self, host: u16) {
+    fn publish_ack(&mut self, host: u16) {
         if self.is_incomplete() {
             return;
         }
         let Some(peer) = self.peer_mut(host) else { return };
-        if peer.state == State::Up && peer.pending.is_empty() && peer.said.seen != peer.lives_read {
-            peer.said.seen = peer.lives_read;
+        if peer.state == State::Up
+            && peer.pending.is_empty()
+            && let Some(epoch) = peer.seen_process_epoch
+            && epoch != peer.said.seen_epoch
+        {
+            peer.said.seen_epoch = epoch;
             let said = peer.said;
             self.own.set_peer(host, &said);
         }
     }
 
     /// Reads what a host serves, when that has changed.
-    fn read_names(&mut self, host: u16) {
+    fn read_services(&mut self, host: u16) {
         let layout = *self.own.layout();
         let Some(peer) = self.peer_mut(host) else { return };
-        let names = peer.seen.names;
-        if peer.names_read == Some(names) {
+        let epoch = peer.seen.service_epoch;
+        if peer.seen_service_epoch == Some(epoch) {
             return;
         }
         let mut services = Vec::new();
@@ -286,7 +289,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
         }
         peer.services = services;
-        peer.names_read = Some(names);
+        peer.seen_service_epoch = Some(epoch);
     }
 
     /// What a host says of us: that we are dead, or up to where it has let go of our processes.
@@ -300,7 +303,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return Err(Over::Lapsed);
         }
         if heard.known == own {
-            self.forget_exposure(host, heard.seen);
+            self.forget_exposure(host, heard.seen_epoch);
         }
         Ok(())
     }
@@ -347,12 +350,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             life: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
         };
         let (to, from) = (address(self.host, 1), address(host, 7));
-        match (header[0], self.lives(to)) {
+        match (header[0], self.is_alive(to)) {
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
             (MESSAGE, false) => {
                 let answer = self::mail(NOBODY, from, to, &[]);
                 if let Some((writer, _)) = self.peer_mut(host).and_then(|peer| peer.mail.as_mut()) {
-                    // If that is full too, the host's own account of lives tells.
+                    // If that is full too, the host's own table of processes tells.
                     let _ = writer.send(answer);
                 }
             }

@@ -58,7 +58,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let returns = before.filter(|(life, address)| {
             let known = self.processes.get(usize::from(address.process));
             *life == self.record.life
-                && self.lives(*address)
+                && self.is_alive(*address)
                 && known.is_some_and(|known| {
                     !known.joined && known.entry.token == token && known.entry.pid == identity.pid
                 })
@@ -80,7 +80,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     fn admit(&mut self, identity: Identity, token: [u64; 2]) -> Result<u16, String> {
-        let free = self.processes.iter().position(|known| !known.entry.lives && !known.lingers);
+        let free = self.processes.iter().position(|known| !known.entry.alive && !known.lingers);
         let process = free.ok_or_else(|| {
             format!(
                 "host {} has {} processes in the pod, and no room for more",
@@ -93,7 +93,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         // More than any that was given before, also if the entry was lost.
         let life = (known.entry.life + 1).max(self.record.beat as u32);
         known.entry =
-            ProcessEntry { lives: true, life, pid, uid, gid, began, token, exposed: Hosts::default() };
+            ProcessEntry { alive: true, life, pid, uid, gid, began, token, exposed: Hosts::default() };
         self.own.set_process(process, &known.entry);
         Ok(process as u16)
     }
@@ -102,17 +102,17 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// [`reap`](Self::reap) when it has ended.
     pub fn end(&mut self, process: u16, runs: bool) {
         let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
-        if !known.entry.lives {
+        if !known.entry.alive {
             return;
         }
-        known.entry.lives = false;
+        known.entry.alive = false;
         (known.joined, known.lingers) = (false, runs);
         known.contacts.clear();
         known.waiting.clear();
         let entry = known.entry;
         self.own.set_process(process.into(), &entry);
         self.drop_names(process);
-        self.record.lives += 1;
+        self.record.process_epoch += 1;
         self.own.set_host(&self.record);
         if !runs {
             self.release_extents(process);
@@ -131,21 +131,21 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Processes that are not connected: those that have to come back after the agent's restart, and those
     /// that only linger.
     pub fn away(&self) -> Vec<(u16, ProcessEntry)> {
-        let away = |known: &Process| known.lingers || known.entry.lives && !known.joined;
+        let away = |known: &Process| known.lingers || known.entry.alive && !known.joined;
         let all = self.processes.iter().enumerate().filter(|(_, known)| away(known));
         all.map(|(process, known)| (process as u16, known.entry)).collect()
     }
 
     /// Is there a process that has not come back since our restart, and may know anybody?
     pub(super) fn is_incomplete(&self) -> bool {
-        self.processes.iter().any(|known| known.entry.lives && !known.told_all)
+        self.processes.iter().any(|known| known.entry.alive && !known.told_all)
     }
 
-    /// Does a process with that number and life live here?
-    pub(super) fn lives(&self, address: Address) -> bool {
+    /// Returns `true` if a process with that number and life lives here.
+    pub(super) fn is_alive(&self, address: Address) -> bool {
         let known = self.processes.get(usize::from(address.process));
         address.host == self.host
-            && known.is_some_and(|known| known.entry.lives && known.entry.life == address.life)
+            && known.is_some_and(|known| known.entry.alive && known.entry.life == address.life)
     }
 
     pub(super) fn address(&self, process: u16) -> Address {
@@ -165,7 +165,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             FromProcess::Knows(address) => self.on_knows(process, address),
             FromProcess::Ready => {
                 self.processes[usize::from(process)].told_all = true;
-                self.settle_all();
+                self.publish_all_acks();
             }
             FromProcess::Grant { more } => {
                 let granted = self.grant(process, more);
@@ -194,18 +194,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// It has links from before our restart.
     fn on_knows(&mut self, process: u16, address: Address) {
         let there = self.peers.get(usize::from(address.host)).is_some_and(Option::is_some);
-        if !there || self.lives(address) {
+        if !there || self.is_alive(address) {
             return;
         }
         self.processes[usize::from(process)].contacts.insert(address);
         // Whether it lives still is looked up like a death that was just announced.
-        self.read_lives_again(address.host);
+        self.read_processes_again(address.host);
     }
 
     fn send(&mut self, process: u16, to: Address, body: &[u8]) {
         let from = self.address(process);
         if to.host == self.host {
-            match self.lives(to) {
+            match self.is_alive(to) {
                 true => self.deliver(to.process, from, body.to_vec()),
                 false => self.tell(process, ToProcess::Gone { address: to, ended: true }),
             }
@@ -235,7 +235,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
         if known.joined {
             self.told.push_back((process, packet));
-        } else if known.entry.lives && known.waiting.len() < MAX_WAITING {
+        } else if known.entry.alive && known.waiting.len() < MAX_WAITING {
             known.waiting.push(packet);
         }
     }
@@ -283,20 +283,22 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     fn keep_extent(&mut self, index: usize, exposed: Hosts) {
         let free = exposed.is_empty();
-        let lives = self.record.lives;
+        let released_at_epoch = self.record.process_epoch;
         self.extents[index] = match free {
             true => ExtentEntry::default(),
-            false => ExtentEntry { state: ExtentState::Kept, exposed, lives, ..self.extents[index] },
+            false => {
+                ExtentEntry { state: ExtentState::Kept, exposed, released_at_epoch, ..self.extents[index] }
+            }
         };
         self.own.set_extent(index, &self.extents[index]);
     }
 
-    /// A host has let go of what ended up to there.
-    pub(super) fn forget_exposure(&mut self, host: u16, lives: u64) {
+    /// A host has let go of what ended up to this process epoch.
+    pub(super) fn forget_exposure(&mut self, host: u16, epoch: u64) {
         for index in 0..self.extents.len() {
             let extent = &mut self.extents[index];
             let kept = extent.state == ExtentState::Kept && extent.exposed.contains(host);
-            if kept && extent.lives <= lives {
+            if kept && extent.released_at_epoch <= epoch {
                 extent.exposed.remove(host);
                 if extent.exposed.is_empty() {
                     *extent = ExtentEntry::default();
@@ -323,11 +325,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 Process { entry: self.own.process(process).unwrap_or_default(), ..Process::default() };
             let unreadable =
                 known.entry == ProcessEntry::default() && !self.own.is_blank(layout.process(process), LINE);
-            if known.entry.lives && !resumes || unreadable {
-                known.lingers = known.entry.lives && runs(&known.entry);
-                known.entry.lives = false;
+            if known.entry.alive && !resumes || unreadable {
+                known.lingers = known.entry.alive && runs(&known.entry);
+                known.entry.alive = false;
                 self.own.set_process(process, &known.entry);
-                self.record.lives += 1;
+                self.record.process_epoch += 1;
             }
             self.processes.push(known);
         }
@@ -339,7 +341,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.extents.push(found);
             let owner = self.processes.get(usize::from(found.process));
             let owned = owner.is_some_and(|owner| owner.entry.life == found.life);
-            let used = owner.is_some_and(|owner| owned && (owner.entry.lives || owner.lingers));
+            let used = owner.is_some_and(|owner| owned && (owner.entry.alive || owner.lingers));
             if found.state == ExtentState::Granted && !used {
                 let exposed = owner.filter(|_| owned).map(|owner| owner.entry.exposed);
                 let exposed = exposed.unwrap_or_else(|| self.all_others());
