@@ -23,7 +23,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::WAKE_LATENCY;
 use super::agent::{Agent, Identity, Over, Start};
 use super::packet::{FromProcess, ToProcess};
-use super::table::{Life, ProcessEntry};
+use super::table::{HostIncarnation, ProcessEntry};
 use super::wire::{self, Came};
 use notnets_core::clock::timespec;
 use notnets_core::link::rendezvous::Directory;
@@ -223,7 +223,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Begins a life of the host, or goes on with the last. Processes have to come back for a new one.
+    /// Begins an incarnation of the host, or goes on with the last. Processes have to come back for a new one.
     fn begin(&mut self) -> Result<(), DaemonError> {
         self.agent = None;
         self.processes.clear();
@@ -234,7 +234,7 @@ impl Daemon {
             (host != usize::from(self.host)).then(|| self.region.peer(control).expect("within the region"))
         };
         let peers = (0..layout.hosts()).map(peer).collect();
-        let start = Start { now: now(), boot: boot(), life: Life(random::words()) };
+        let start = Start { now: now(), boot: boot(), incarnation: HostIncarnation(random::words()) };
         let superblock = self.region.superblock();
         self.agent = Some(Agent::start(superblock, layout, self.host, own, peers, start, runs));
         self.tell_wake_latency();
@@ -264,8 +264,12 @@ impl Daemon {
                 continue;
             }
             let pid = peer.pid.unwrap_or(0);
-            let identity =
-                Identity { pid, uid: peer.uid, gid: peer.gid, began: began(pid).unwrap_or_default() };
+            let identity = Identity {
+                pid,
+                uid: peer.uid,
+                gid: peer.gid,
+                start_time: start_time(pid).unwrap_or_default(),
+            };
             let pidfd = peer_pidfd(&socket).ok();
             self.strangers.push(Connection { socket, pidfd, identity, unread: VecDeque::new(), over: false });
         }
@@ -417,8 +421,8 @@ fn boot() -> u32 {
     id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }
 
-/// When a process began, in the kernel's ticks since boot.
-fn began(pid: u32) -> Option<u64> {
+/// When a process started, in the kernel's ticks since boot.
+fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, can hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -427,5 +431,5 @@ fn began(pid: u32) -> Option<u64> {
 
 /// Does this process of the present boot still run?
 fn runs(entry: &ProcessEntry) -> bool {
-    entry.pid != 0 && began(entry.pid) == Some(entry.began)
+    entry.pid != 0 && start_time(entry.pid) == Some(entry.start_time)
 }

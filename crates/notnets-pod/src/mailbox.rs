@@ -1,6 +1,6 @@
 //! Mailboxes: from the agent of one host to that of another, packets of up to [`MAX_MAIL`] bytes.
 //!
-//! A mailbox is a ring of records. Its seal is made of the lives of both hosts, so a host that comes back
+//! A mailbox is a ring of records. Its seal is made of the incarnations of both hosts, so a host that comes back
 //! begins at the first slot, without having to clear anything. Both ends find their place again after a
 //! restart of their agent: the reader said itself how far it was, and the writer looks which slots it has
 //! written.
@@ -277,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn another_life_begins_anew() {
+    fn another_incarnation_begins_anew() {
         let (slots, taken) = (Heap::new(64 * LINE_WORDS), Heap::new(LINE_WORDS));
-        for life in 0..3 {
-            let seal = Seal::new([life]);
+        for incarnation in 0..3 {
+            let seal = Seal::new([incarnation]);
             let mut writer = MailWriter::open(&slots, &taken, seal);
             let mut reader = MailReader::open(&slots, &taken, seal);
-            assert_eq!(reader.receive(&slots, &taken), None, "mail of an earlier life");
+            assert_eq!(reader.receive(&slots, &taken), None, "mail of an earlier incarnation");
             for n in 0..9 {
                 writer.send(vec![n; 90]).unwrap();
                 writer.flush(&slots, &taken);

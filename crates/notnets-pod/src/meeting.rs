@@ -142,7 +142,7 @@ fn greeting(region: &Region, other: Address) -> Option<(Address, RegionOffset, u
     (0..layout.extents()).find_map(|index| {
         let extent = control.extent(index)?;
         let granted = extent.state == ExtentState::Granted;
-        if !granted || (extent.process, extent.life) != (other.process, other.life) {
+        if !granted || (extent.process, extent.generation) != (other.process, other.generation) {
             return None;
         }
         let start = layout.extent(host, index).start();
@@ -154,5 +154,5 @@ fn greeting(region: &Region, other: Address) -> Option<(Address, RegionOffset, u
 
 fn seal(region: &Region, of: Address) -> Seal {
     let [a, b] = region.superblock().uuid.words();
-    Seal::new([a, b, of.host.into(), of.process.into(), of.life.into()])
+    Seal::new([a, b, of.host.into(), of.process.into(), of.generation.into()])
 }

@@ -4,7 +4,7 @@
 //! checked here, once.
 
 use super::mailbox::{MAIL_HEADER, MAX_MAIL};
-use super::table::{Address, Life};
+use super::table::{Address, HostIncarnation};
 use notnets_core::name::{MAX_NAME_LENGTH, Name};
 
 /// No packet is longer.
@@ -25,7 +25,7 @@ pub enum FromProcess {
         /// A random number of its own.
         token: [u64; 2],
         /// What it was, if it was in the pod before.
-        before: Option<(Life, Address)>,
+        before: Option<(HostIncarnation, Address)>,
     },
     /// It is back after the agent's restart, and has links with this process.
     Knows(Address),
@@ -69,8 +69,8 @@ pub enum FromProcess {
 pub enum ToProcess {
     /// It is in the pod. Comes with the region's descriptor.
     Joined {
-        /// The life of the host. If it is another than before, so are all addresses on it.
-        life: Life,
+        /// The host's incarnation. If it is another than before, so are all addresses on it.
+        incarnation: HostIncarnation,
         /// Which process it is from now on.
         address: Address,
         /// How long a message may wait for a watcher that is not told otherwise, in microseconds.
@@ -131,8 +131,8 @@ impl FromProcess {
                 out.push(1);
                 put(&mut out, MAGIC);
                 token.iter().for_each(|word| put(&mut out, *word));
-                if let Some((life, address)) = before {
-                    life.0.iter().for_each(|word| put(&mut out, *word));
+                if let Some((incarnation, address)) = before {
+                    incarnation.0.iter().for_each(|word| put(&mut out, *word));
                     put_address(&mut out, *address);
                 }
             }
@@ -191,7 +191,7 @@ impl FromProcess {
                 let token = [fields.word()?, fields.word()?];
                 let before = match fields.0 {
                     [] => None,
-                    _ => Some((Life([fields.word()?, fields.word()?]), fields.address()?)),
+                    _ => Some((HostIncarnation([fields.word()?, fields.word()?]), fields.address()?)),
                 };
                 Self::Join { token, before }
             }
@@ -217,9 +217,9 @@ impl ToProcess {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
-            Self::Joined { life, address, wake_us } => {
+            Self::Joined { incarnation, address, wake_us } => {
                 out.push(1);
-                life.0.iter().for_each(|word| put(&mut out, *word));
+                incarnation.0.iter().for_each(|word| put(&mut out, *word));
                 put_address(&mut out, *address);
                 out.extend(wake_us.to_le_bytes());
             }
@@ -271,7 +271,7 @@ impl ToProcess {
         let mut fields = Fields(bytes);
         let packet = match fields.byte()? {
             1 => Self::Joined {
-                life: Life([fields.word()?, fields.word()?]),
+                incarnation: HostIncarnation([fields.word()?, fields.word()?]),
                 address: fields.address()?,
                 wake_us: u32::from_le_bytes(fields.array()?),
             },
@@ -310,8 +310,8 @@ fn put(out: &mut Vec<u8>, word: u64) {
 }
 
 fn put_address(out: &mut Vec<u8>, address: Address) {
-    let Address { host, process, life } = address;
-    put(out, u64::from(host) | u64::from(process) << 16 | u64::from(life) << 32);
+    let Address { host, process, generation } = address;
+    put(out, u64::from(host) | u64::from(process) << 16 | u64::from(generation) << 32);
 }
 
 /// A sentence, cut to what a packet has room for.
@@ -348,7 +348,7 @@ impl Fields<'_> {
 
     fn address(&mut self) -> Result<Address, BadPodPacket> {
         let word = self.word()?;
-        Ok(Address { host: word as u16, process: (word >> 16) as u16, life: (word >> 32) as u32 })
+        Ok(Address { host: word as u16, process: (word >> 16) as u16, generation: (word >> 32) as u32 })
     }
 
     fn text(&mut self) -> Result<String, BadPodPacket> {
@@ -393,11 +393,11 @@ mod tests {
 
     #[test]
     fn packets_round_trip_and_fit() {
-        let address = Address { host: 1, process: 2, life: 3 };
+        let address = Address { host: 1, process: 2, generation: 3 };
         let name: Name = "n".repeat(MAX_NAME_LENGTH).parse().unwrap();
         for packet in [
             FromProcess::Join { token: [1, 2], before: None },
-            FromProcess::Join { token: [1, 2], before: Some((Life([3, 4]), address)) },
+            FromProcess::Join { token: [1, 2], before: Some((HostIncarnation([3, 4]), address)) },
             FromProcess::Knows(address),
             FromProcess::Ready,
             FromProcess::Grant { more: false },
@@ -416,7 +416,7 @@ mod tests {
             assert_eq!(FromProcess::decode(&bytes), Ok(packet));
         }
         for packet in [
-            ToProcess::Joined { life: Life([1, 2]), address, wake_us: 500 },
+            ToProcess::Joined { incarnation: HostIncarnation([1, 2]), address, wake_us: 500 },
             ToProcess::Refused("no".into()),
             ToProcess::Granted(7),
             ToProcess::NoExtent { more: false },

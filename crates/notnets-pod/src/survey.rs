@@ -130,9 +130,10 @@ fn of_host(
     for index in 0..layout.processes() {
         match lasting(control, layout.process(index), entry_bytes, || control.process(index)) {
             Ok(found) => {
-                processes.push(found.map(|found| (found.life, found.alive)));
+                processes.push(found.map(|found| (found.generation, found.alive)));
                 survey.processes.extend(found.filter(|found| found.alive).map(|found| {
-                    let address = Address { host: host as u16, process: index as u16, life: found.life };
+                    let address =
+                        Address { host: host as u16, process: index as u16, generation: found.generation };
                     ProcessSurvey { address, pid: found.pid, uid: found.uid }
                 }));
             }
@@ -143,13 +144,14 @@ fn of_host(
         }
     }
     let entry = |process: u16| processes.get(usize::from(process)).copied().flatten();
-    let is_alive = |process: u16, life: u32| entry(process) == Some((life, true));
+    let is_alive = |process: u16, generation: u32| entry(process) == Some((generation, true));
     // One that has left the pod and still runs may write its extents until its number is another's.
-    let may_write = |process: u16, life: u32| entry(process).is_some_and(|(last, _)| last == life);
+    let may_write =
+        |process: u16, generation: u32| entry(process).is_some_and(|(last, _)| last == generation);
     for index in 0..layout.services() {
         match lasting(control, layout.service(index), entry_bytes, || control.service(index)) {
             Ok(Some(Some(service))) => {
-                if !is_alive(service.process, service.life) {
+                if !is_alive(service.process, service.generation) {
                     problem(format!(
                         "{} is served by process {}, which has ended",
                         service.name, service.process
@@ -171,7 +173,7 @@ fn of_host(
                 ExtentState::Kept => survey.kept += 1,
                 ExtentState::Granted => {
                     survey.granted += 1;
-                    if !may_write(extent.process, extent.life) {
+                    if !may_write(extent.process, extent.generation) {
                         problem(format!(
                             "extent {index} is granted to process {}, whose number is another's by now",
                             extent.process

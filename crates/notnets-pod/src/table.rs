@@ -16,11 +16,11 @@ const LINE_FIELDS: usize = 7;
 const ENTRY_FIELDS: usize = 15;
 const NAME_WORDS: usize = MAX_NAME_LENGTH / WORD;
 
-/// A random number for each life of a host.
+/// A random number for each life of a host, from one start to the end of its lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Life(pub [u64; 2]);
+pub struct HostIncarnation(pub [u64; 2]);
 
-/// Which process of a pod. Numbers of processes are used again, with the next life.
+/// Which process of a pod. Numbers of processes are used again, with the next generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
     /// The host.
@@ -28,14 +28,14 @@ pub struct Address {
     /// The process on it.
     pub process: u16,
     /// How often that number has been given, so that a later process is another.
-    pub life: u32,
+    pub generation: u32,
 }
 
 /// A host's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostRecord {
-    /// Its life.
-    pub life: Life,
+    /// Tells this life of the host from others.
+    pub incarnation: HostIncarnation,
     /// Counts up with each heartbeat.
     pub beat: u64,
     /// Counts up when a process ends.
@@ -66,10 +66,10 @@ pub enum HostState {
 /// What one host says of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerRecord {
-    /// The life that it believes, or believed last.
-    pub known: Life,
-    /// The life that it will never believe again.
-    pub dead: Life,
+    /// The incarnation that it believes, or believed last.
+    pub known: HostIncarnation,
+    /// The incarnation that it will never believe again.
+    pub dead: HostIncarnation,
     /// The process epoch of the other up to which our processes have let go of those that ended.
     pub seen_epoch: u64,
 }
@@ -84,15 +84,15 @@ pub struct ProcessEntry {
     /// Whether it lives.
     pub alive: bool,
     /// How often its number has been given.
-    pub life: u32,
+    pub generation: u32,
     /// Its process id on its host.
     pub pid: u32,
     /// Its user there.
     pub uid: u32,
     /// Its group there.
     pub gid: u32,
-    /// When it began, as its kernel counts: with the pid it is the process, on its host.
-    pub began: u64,
+    /// When it started, as its kernel counts: with the pid it is the process, on its host.
+    pub start_time: u64,
     /// A random number of its own, with which it finds its entry again.
     pub token: [u64; 2],
     /// The hosts to which it has ever said anything: their processes may read its extents.
@@ -104,8 +104,8 @@ pub struct ProcessEntry {
 pub struct ServiceEntry {
     /// The process that serves it.
     pub process: u16,
-    /// Its life.
-    pub life: u32,
+    /// Its generation.
+    pub generation: u32,
     /// The name.
     pub name: Name,
 }
@@ -117,8 +117,8 @@ pub struct ExtentEntry {
     pub state: ExtentState,
     /// By which process, or by which it was.
     pub process: u16,
-    /// Its life.
-    pub life: u32,
+    /// Its generation.
+    pub generation: u32,
     /// Kept back until these hosts …
     pub exposed: Hosts,
     /// … have seen this process epoch of ours.
@@ -166,8 +166,8 @@ impl HostRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let state = self.state as u64 | u64::from(self.boot) << 32;
         [
-            self.life.0[0],
-            self.life.0[1],
+            self.incarnation.0[0],
+            self.incarnation.0[1],
             self.beat,
             self.process_epoch,
             self.service_epoch,
@@ -177,9 +177,9 @@ impl HostRecord {
     }
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Option<Self> {
-        let [life0, life1, beat, process_epoch, service_epoch, beat_at, state] = fields;
+        let [word0, word1, beat, process_epoch, service_epoch, beat_at, state] = fields;
         Some(Self {
-            life: Life([life0, life1]),
+            incarnation: HostIncarnation([word0, word1]),
             beat,
             process_epoch,
             service_epoch,
@@ -203,7 +203,7 @@ impl PeerRecord {
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Self {
         let [known0, known1, dead0, dead1, seen_epoch, ..] = fields;
-        Self { known: Life([known0, known1]), dead: Life([dead0, dead1]), seen_epoch }
+        Self { known: HostIncarnation([known0, known1]), dead: HostIncarnation([dead0, dead1]), seen_epoch }
     }
 }
 
@@ -211,10 +211,10 @@ impl ProcessEntry {
     fn encode(&self) -> [u64; ENTRY_FIELDS] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let mut fields = [0; ENTRY_FIELDS];
-        fields[0] = pair(self.alive.into(), self.life);
+        fields[0] = pair(self.alive.into(), self.generation);
         fields[1] = pair(self.pid, self.uid);
         fields[2] = self.gid.into();
-        fields[3] = self.began;
+        fields[3] = self.start_time;
         fields[4..6].copy_from_slice(&self.token);
         fields[6..10].copy_from_slice(&self.exposed.0);
         fields
@@ -224,11 +224,11 @@ impl ProcessEntry {
         let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
         Self {
             alive: low(fields[0]) == 1,
-            life: high(fields[0]),
+            generation: high(fields[0]),
             pid: low(fields[1]),
             uid: high(fields[1]),
             gid: low(fields[2]),
-            began: fields[3],
+            start_time: fields[3],
             token: [fields[4], fields[5]],
             exposed: Hosts([fields[6], fields[7], fields[8], fields[9]]),
         }
@@ -238,9 +238,9 @@ impl ProcessEntry {
 impl ServiceEntry {
     fn encode(entry: Option<&Self>) -> [u64; ENTRY_FIELDS] {
         let mut fields = [0; ENTRY_FIELDS];
-        let Some(Self { process, life, name }) = entry else { return fields };
+        let Some(Self { process, generation, name }) = entry else { return fields };
         let bytes = name.as_str().as_bytes();
-        fields[0] = 1 | (bytes.len() as u64) << 8 | u64::from(*process) << 16 | u64::from(*life) << 32;
+        fields[0] = 1 | (bytes.len() as u64) << 8 | u64::from(*process) << 16 | u64::from(*generation) << 32;
         let mut padded = [0; MAX_NAME_LENGTH];
         padded[..bytes.len()].copy_from_slice(bytes);
         for (word, chunk) in fields[1..].iter_mut().zip(padded.chunks_exact(WORD)) {
@@ -256,14 +256,14 @@ impl ServiceEntry {
         let len = usize::from((fields[0] >> 8) as u8);
         let bytes: Vec<u8> = fields[1..=NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
         let name = str::from_utf8(bytes.get(..len)?).ok()?.parse().ok()?;
-        Some(Self { process: (fields[0] >> 16) as u16, life: (fields[0] >> 32) as u32, name })
+        Some(Self { process: (fields[0] >> 16) as u16, generation: (fields[0] >> 32) as u32, name })
     }
 }
 
 impl ExtentEntry {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let [a, b, c, d] = self.exposed.0;
-        let state = self.state as u64 | u64::from(self.process) << 16 | u64::from(self.life) << 32;
+        let state = self.state as u64 | u64::from(self.process) << 16 | u64::from(self.generation) << 32;
         [state, self.released_at_epoch, a, b, c, d, 0]
     }
 
@@ -277,7 +277,7 @@ impl ExtentEntry {
                 _ => return None,
             },
             process: (state >> 16) as u16,
-            life: (state >> 32) as u32,
+            generation: (state >> 32) as u32,
             exposed: Hosts([a, b, c, d]),
             released_at_epoch,
         })

@@ -10,7 +10,7 @@ use notnets_memory::region::superblock::{Superblock, Uuid};
 use notnets_memory::{Coherence, WORD, WriteMemory};
 use notnets_pod::agent::{Agent, Identity, Over, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
-use notnets_pod::table::{Address, Control, ExtentState, Life};
+use notnets_pod::table::{Address, Control, ExtentState, HostIncarnation};
 
 const HOSTS: usize = 3;
 /// In milliseconds.
@@ -39,7 +39,7 @@ fn superblock() -> Superblock {
 struct Process {
     number: Option<u16>,
     address: Option<Address>,
-    life: Option<Life>,
+    incarnation: Option<HostIncarnation>,
     extents: Vec<u32>,
     known: BTreeSet<Address>,
     gone: Vec<Address>,
@@ -98,7 +98,11 @@ impl Pod {
 
     fn start(&mut self, host: usize) {
         self.lives += 1;
-        let start = Start { now: self.now - self.behind[host], boot: 1, life: Life([self.lives, 77]) };
+        let start = Start {
+            now: self.now - self.behind[host],
+            boot: 1,
+            incarnation: HostIncarnation([self.lives, 77]),
+        };
         let other = |peer: usize| (peer != host).then(|| self.control(host, peer));
         let peers = (0..HOSTS).map(other).collect();
         let (own, layout) = (self.control(host, host), self.layout);
@@ -183,7 +187,7 @@ impl Pod {
         assert_eq!(agent.phase(), Phase::Running, "it goes on where it was");
         for (index, process) in processes.iter_mut().enumerate() {
             let Some(number) = process.number else { continue };
-            let before = process.life.zip(process.address);
+            let before = process.incarnation.zip(process.address);
             let again = agent.join(identity(index), [index as u64; 2], before)?;
             assert_eq!(again, number, "it is who it was");
             for address in &process.known {
@@ -217,8 +221,8 @@ impl Pod {
 impl Process {
     fn hear(&mut self, agent: &mut Agent<Incoherent, Incoherent>, packet: ToProcess) -> Outcome {
         match packet {
-            ToProcess::Joined { life, address, .. } => {
-                (self.life, self.address) = (Some(life), Some(address));
+            ToProcess::Joined { incarnation, address, .. } => {
+                (self.incarnation, self.address) = (Some(incarnation), Some(address));
             }
             ToProcess::Granted(extent) => self.extents.push(extent),
             ToProcess::Resolved { query, places } => {
@@ -250,7 +254,7 @@ impl Process {
 }
 
 fn identity(index: usize) -> Identity {
-    Identity { pid: index as u32 + 1, uid: 1, gid: 1, began: 1 }
+    Identity { pid: index as u32 + 1, uid: 1, gid: 1, start_time: 1 }
 }
 
 fn story(pod: &mut Pod) -> Outcome {
@@ -367,10 +371,10 @@ fn host_dies(pod: &mut Pod) -> Outcome {
     }
     pod.all_up()?;
     if pod.table(0, 1).process(0).is_none_or(|entry| entry.alive) {
-        return Err("a process of a life before still counts".into());
+        return Err("a process of an earlier incarnation still counts".into());
     }
     pod.join(1)?;
-    pod.until("nothing is kept of its life before", |pod| pod.extents(1)[0] == ExtentState::Free)?;
+    pod.until("nothing is kept of its incarnation before", |pod| pod.extents(1)[0] == ExtentState::Free)?;
     exchange(pod, 3, false)?;
     // It leaves in order, and is not waited for.
     let (left, before) = (pod.address(2, 0), pod.now);
@@ -415,7 +419,7 @@ fn duplicates(world: &World) -> Outcome {
     world.allow_many_writers();
     let layout = pod.layout;
     let memory = |host: usize| pod.control(1, host);
-    let start = Start { now: pod.now, boot: 2, life: Life([99, 99]) };
+    let start = Start { now: pod.now, boot: 2, incarnation: HostIncarnation([99, 99]) };
     let peers = vec![None, None, Some(memory(2))];
     let mut second = Agent::start(&superblock(), layout, 0, memory(0), peers, start, |_| false);
     for _ in 0..PATIENCE {

@@ -93,7 +93,7 @@ fn of_pod(directory: &Directory, pod: &Name) -> Option<Pod> {
 fn of_host(host: u16, found: HostSurvey) -> Host {
     let processes = found.processes.into_iter().map(|process| Process {
         process: process.address.process,
-        life: process.address.life,
+        life: process.address.generation,
         pid: process.pid,
         uid: process.uid,
     });
@@ -104,7 +104,9 @@ fn of_host(host: u16, found: HostSurvey) -> Host {
     Host {
         host,
         state: presence(found.presence),
-        incarnation: found.record.map(|record| format!("{:016x}{:016x}", record.life.0[0], record.life.0[1])),
+        incarnation: found
+            .record
+            .map(|record| format!("{:016x}{:016x}", record.incarnation.0[0], record.incarnation.0[1])),
         beats: found.record.map(|record| record.beat),
         processes: processes.collect(),
         names: found.services.into_iter().map(served).collect(),

@@ -47,7 +47,7 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     for (host, found) in survey.hosts.iter().enumerate() {
         let state = presence(found.presence);
         // As much of it as tells two lives apart.
-        let life = found.record.as_ref().map(|record| format!("{:08x}", record.life.0[0] >> 32));
+        let life = found.record.as_ref().map(|record| format!("{:08x}", record.incarnation.0[0] >> 32));
         let life = life.unwrap_or_else(|| "-".to_owned());
         let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
         let row = format!(

@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | the host's own life: claiming a number, heartbeats, coming back |
+//! | `mod.rs` | the host itself: claiming a number, heartbeats, coming back |
 //! | `peers.rs` | other hosts: who is believed, who is dead, mail |
 //! | `processes.rs` | local processes: joining and ending, extents |
 //! | `names.rs` | names |
@@ -25,7 +25,7 @@ use notnets_memory::region::superblock::{Superblock, Uuid};
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::packet::ToProcess;
-use super::table::{Control, ExtentEntry, HostRecord, HostState, Life, ServiceEntry};
+use super::table::{Control, ExtentEntry, HostIncarnation, HostRecord, HostState, ServiceEntry};
 use peers::Peer;
 use processes::Process;
 
@@ -62,8 +62,8 @@ pub struct Start {
     pub now: u64,
     /// Tells this boot of the host from others.
     pub boot: u32,
-    /// A random number, for a new life.
-    pub life: Life,
+    /// A random number, for a new incarnation of the host.
+    pub incarnation: HostIncarnation,
 }
 
 /// How far the agent is.
@@ -84,14 +84,14 @@ pub enum Over {
     /// Another host has the same number.
     #[error("another host writes the partition of host {0}: each host needs a number of its own")]
     Duplicate(u16),
-    /// Others believe this life of the host dead, or have every reason to. It has to begin a new one.
-    #[error("this host was away for longer than the lease, and begins a new life")]
+    /// Others believe this incarnation of the host dead, or have every reason to. It has to begin a new one.
+    #[error("this host was away for longer than the lease, and begins a new incarnation")]
     Lapsed,
 }
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// The agent of a host, with the control areas of all hosts (at its own place nothing). If the last
-    /// one stopped just now it goes on where that was; else it begins a new life.
+    /// one stopped just now it goes on where that was; else it begins a new incarnation.
     ///
     /// `is_alive` says of a process of this boot whether it still runs.
     pub fn start(
@@ -115,7 +115,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             true => (before, Phase::Running),
             false => {
                 let record = HostRecord {
-                    life: start.life,
+                    incarnation: start.incarnation,
                     beat: before.beat + 1,
                     process_epoch: before.process_epoch + 1,
                     service_epoch: before.service_epoch + 1,
@@ -161,9 +161,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.phase
     }
 
-    /// The host's present life.
-    pub fn life(&self) -> Life {
-        self.record.life
+    /// The host's present incarnation.
+    pub fn incarnation(&self) -> HostIncarnation {
+        self.record.incarnation
     }
 
     /// The hosts that are believed to be there.
@@ -224,7 +224,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Whose record others see in our place, if it is not ours.
     fn seen_by_others(&self) -> Option<HostRecord> {
-        self.own.host_as_seen().filter(|record| record.life != self.record.life)
+        self.own.host_as_seen().filter(|record| record.incarnation != self.record.incarnation)
     }
 
     fn beat(&mut self, now: u64) {

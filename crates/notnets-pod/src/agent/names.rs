@@ -9,8 +9,8 @@ use notnets_core::name::Name;
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub(super) fn serve(&mut self, process: u16, name: &Name) -> Result<(), String> {
-        let life = self.address(process).life;
-        let entry = ServiceEntry { process, life, name: name.clone() };
+        let generation = self.address(process).generation;
+        let entry = ServiceEntry { process, generation, name: name.clone() };
         if self.services.iter().flatten().any(|served| *served == entry) {
             return Ok(());
         }
@@ -50,7 +50,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let mut places = Vec::new();
         for step in 0..hosts {
             let host = (self.host + step) % hosts;
-            let of = |entry: &ServiceEntry| Address { host, process: entry.process, life: entry.life };
+            let of =
+                |entry: &ServiceEntry| Address { host, process: entry.process, generation: entry.generation };
             match &self.peers[usize::from(host)] {
                 None if host == self.host => {
                     let own = self.services.iter().flatten().filter(|entry| entry.name == *name);
@@ -79,7 +80,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         for index in 0..layout.services() {
             let found = self.own.service(index).flatten();
             let living = found.filter(|entry| {
-                self.is_alive(Address { host: self.host, process: entry.process, life: entry.life })
+                self.is_alive(Address {
+                    host: self.host,
+                    process: entry.process,
+                    generation: entry.generation,
+                })
             });
             self.services.push(living);
             let blank = self.own.is_blank(layout.service(index), notnets_memory::LINE);

@@ -8,7 +8,7 @@ use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 use super::{Agent, Over};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
-use crate::table::{Address, Control, HostRecord, HostState, Life, PeerRecord, ServiceEntry};
+use crate::table::{Address, Control, HostIncarnation, HostRecord, HostState, PeerRecord, ServiceEntry};
 
 /// A message.
 const MESSAGE: u8 = 0;
@@ -48,7 +48,7 @@ enum State {
 
 impl<R: ReadMemory> Peer<R> {
     pub(super) fn new(control: Control<R>, said: PeerRecord, now: u64) -> Self {
-        let expected = said.known != Life::default() && said.known != said.dead;
+        let expected = said.known != HostIncarnation::default() && said.known != said.dead;
         Self {
             control,
             said,
@@ -75,8 +75,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let record = peer.control.host();
         // A record that can't be read is no heartbeat.
         if let Some(record) = record {
-            let beats = record.life == peer.seen.life && record.beat != peer.seen.beat;
-            let changed = beats || record.life != peer.seen.life;
+            let beats = record.incarnation == peer.seen.incarnation && record.beat != peer.seen.beat;
+            let changed = beats || record.incarnation != peer.seen.incarnation;
             peer.seen = record;
             if changed {
                 peer.seen_at = now;
@@ -113,33 +113,33 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn judge(&mut self, host: u16, record: HostRecord, beats: bool) {
         let Some(peer) = self.peer(host) else { return };
         let runs = record.state == HostState::Running;
-        if peer.state != State::Absent && (!runs || record.life != peer.said.known) {
+        if peer.state != State::Absent && (!runs || record.incarnation != peer.said.known) {
             self.bury(host);
         }
         let Some(peer) = self.peer(host) else { return };
         let let_go = peer.pending.is_empty() && !self.is_incomplete();
-        let known = record.life == peer.said.known;
-        let believable = runs && beats && record.life != peer.said.dead && (known || let_go);
+        let known = record.incarnation == peer.said.known;
+        let believable = runs && beats && record.incarnation != peer.said.dead && (known || let_go);
         if believable && peer.state != State::Up {
             self.welcome(host, record);
         }
     }
 
-    /// A host is there, in a life that was not buried.
+    /// A host is there, in an incarnation that was not buried.
     fn welcome(&mut self, host: u16, record: HostRecord) {
         let Some(peer) = self.peer_mut(host) else { return };
-        if peer.said.known != record.life {
-            peer.said.known = record.life;
+        if peer.said.known != record.incarnation {
+            peer.said.known = record.incarnation;
             // None of our processes has met any of its own.
             peer.said.seen_epoch = record.process_epoch;
             peer.seen_process_epoch = Some(record.process_epoch);
             let said = peer.said;
-            // Its life before has read the last of our extents. That stands before it is known.
+            // Its incarnation before has read the last of our extents. That stands before it is known.
             self.forget_exposure(host, u64::MAX);
             self.own.set_peer(host, &said);
         }
-        let own = self.mail_seal(self.host, self.record.life, host, record.life);
-        let theirs = self.mail_seal(host, record.life, self.host, self.record.life);
+        let own = self.mail_seal(self.host, self.record.incarnation, host, record.incarnation);
+        let theirs = self.mail_seal(host, record.incarnation, self.host, self.record.incarnation);
         let layout = *self.own.layout();
         let (our_mail, our_taken) = (layout.mailbox(host.into()), layout.taken(host.into()));
         let (their_mail, their_taken) = (layout.mailbox(self.host.into()), layout.taken(self.host.into()));
@@ -159,7 +159,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.state = State::Up;
     }
 
-    /// A host's life is over: nothing of it is believed from now on.
+    /// A host's incarnation is over: nothing of it is believed from now on.
     fn bury(&mut self, host: u16) {
         let Some(peer) = self.peer_mut(host) else { return };
         peer.state = State::Absent;
@@ -227,13 +227,13 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let mut living = Vec::with_capacity(layout.processes());
         for process in 0..layout.processes() {
             match peer.control.process(process) {
-                Some(entry) => living.push(entry.alive.then_some(entry.life)),
+                Some(entry) => living.push(entry.alive.then_some(entry.generation)),
                 None if peer.control.is_blank(layout.process(process), LINE) => living.push(None),
                 // It is being written: next time.
                 None => return,
             }
         }
-        self.tell_gone(host, true, |met| living.get(usize::from(met.process)) == Some(&Some(met.life)));
+        self.tell_gone(host, true, |met| living.get(usize::from(met.process)) == Some(&Some(met.generation)));
         if let Some(peer) = self.peer_mut(host) {
             peer.seen_process_epoch = Some(epoch);
         }
@@ -294,11 +294,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// What a host says of us: that we are dead, or up to where it has let go of our processes.
     fn hear(&mut self, host: u16) -> Result<(), Over> {
-        let own = self.record.life;
+        let own = self.record.incarnation;
         let heard = self.peer(host).and_then(|peer| peer.control.peer(self.host));
         let Some(heard) = heard else { return Ok(()) };
         if heard.dead == own {
-            // So that nobody takes this life up again.
+            // So that nobody takes this incarnation up again.
             self.leave();
             return Err(Over::Lapsed);
         }
@@ -347,7 +347,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let address = |host: u16, at: usize| Address {
             host,
             process: u16::from_le_bytes([header[at], header[at + 1]]),
-            life: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
+            generation: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
         };
         let (to, from) = (address(self.host, 1), address(host, 7));
         match (header[0], self.is_alive(to)) {
@@ -364,19 +364,19 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
     }
 
-    fn mail_seal(&self, from: u16, from_life: Life, to: u16, to_life: Life) -> Seal {
+    fn mail_seal(&self, from: u16, sender: HostIncarnation, to: u16, receiver: HostIncarnation) -> Seal {
         let hosts = u64::from(from) << 16 | u64::from(to);
-        let lives = from_life.0.into_iter().chain(to_life.0);
-        Seal::new(self.uuid.words().into_iter().chain([hosts]).chain(lives))
+        let incarnations = sender.0.into_iter().chain(receiver.0);
+        Seal::new(self.uuid.words().into_iter().chain([hosts]).chain(incarnations))
     }
 }
 
 fn mail(kind: u8, to: Address, from: Address, body: &[u8]) -> Vec<u8> {
     let mut mail = Vec::with_capacity(MAIL_HEADER + body.len());
     mail.push(kind);
-    for Address { process, life, .. } in [to, from] {
+    for Address { process, generation, .. } in [to, from] {
         mail.extend(process.to_le_bytes());
-        mail.extend(life.to_le_bytes());
+        mail.extend(generation.to_le_bytes());
     }
     mail.extend(body);
     mail

@@ -6,7 +6,7 @@ use notnets_memory::{LINE, ReadMemory, WriteMemory};
 
 use super::{Agent, Phase};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Address, ExtentEntry, ExtentState, Hosts, Life, ProcessEntry};
+use crate::table::{Address, ExtentEntry, ExtentState, HostIncarnation, Hosts, ProcessEntry};
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
@@ -37,8 +37,8 @@ pub struct Identity {
     pub uid: u32,
     /// Its effective group.
     pub gid: u32,
-    /// When it began, as the kernel counts.
-    pub began: u64,
+    /// When it started, as the kernel counts.
+    pub start_time: u64,
 }
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
@@ -50,14 +50,14 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         &mut self,
         identity: Identity,
         token: [u64; 2],
-        before: Option<(Life, Address)>,
+        before: Option<(HostIncarnation, Address)>,
     ) -> Result<u16, String> {
         if self.phase != Phase::Running {
             return Err("the agent has just begun, and looks whether its host's number is its alone".into());
         }
-        let returns = before.filter(|(life, address)| {
+        let returns = before.filter(|(incarnation, address)| {
             let known = self.processes.get(usize::from(address.process));
-            *life == self.record.life
+            *incarnation == self.record.incarnation
                 && self.is_alive(*address)
                 && known.is_some_and(|known| {
                     !known.joined && known.entry.token == token && known.entry.pid == identity.pid
@@ -69,11 +69,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         };
         let known = &mut self.processes[usize::from(process)];
         (known.joined, known.told_all) = (true, returns.is_none());
-        let (life, waiting) = (known.entry.life, std::mem::take(&mut known.waiting));
-        let address = Address { host: self.host, process, life };
+        let (generation, waiting) = (known.entry.generation, std::mem::take(&mut known.waiting));
+        let address = Address { host: self.host, process, generation };
         self.told.push_back((
             process,
-            ToProcess::Joined { life: self.record.life, address, wake_us: self.wake_us },
+            ToProcess::Joined { incarnation: self.record.incarnation, address, wake_us: self.wake_us },
         ));
         self.told.extend(waiting.into_iter().map(|packet| (process, packet)));
         Ok(process)
@@ -88,12 +88,20 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 self.processes.len()
             )
         })?;
-        let Identity { pid, uid, gid, began } = identity;
+        let Identity { pid, uid, gid, start_time } = identity;
         let known = &mut self.processes[process];
         // More than any that was given before, also if the entry was lost.
-        let life = (known.entry.life + 1).max(self.record.beat as u32);
-        known.entry =
-            ProcessEntry { alive: true, life, pid, uid, gid, began, token, exposed: Hosts::default() };
+        let generation = (known.entry.generation + 1).max(self.record.beat as u32);
+        known.entry = ProcessEntry {
+            alive: true,
+            generation,
+            pid,
+            uid,
+            gid,
+            start_time,
+            token,
+            exposed: Hosts::default(),
+        };
         self.own.set_process(process, &known.entry);
         Ok(process as u16)
     }
@@ -141,16 +149,16 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.processes.iter().any(|known| known.entry.alive && !known.told_all)
     }
 
-    /// Returns `true` if a process with that number and life lives here.
+    /// Returns `true` if a process with that number and generation lives here.
     pub(super) fn is_alive(&self, address: Address) -> bool {
         let known = self.processes.get(usize::from(address.process));
         address.host == self.host
-            && known.is_some_and(|known| known.entry.alive && known.entry.life == address.life)
+            && known.is_some_and(|known| known.entry.alive && known.entry.generation == address.generation)
     }
 
     pub(super) fn address(&self, process: u16) -> Address {
-        let life = self.processes[usize::from(process)].entry.life;
-        Address { host: self.host, process, life }
+        let generation = self.processes[usize::from(process)].entry.generation;
+        Address { host: self.host, process, generation }
     }
 
     /// What a process says.
@@ -248,8 +256,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return None;
         }
         let extent = self.extents.iter().position(is_free)?;
-        let life = self.processes[usize::from(process)].entry.life;
-        let granted = ExtentEntry { state: ExtentState::Granted, process, life, ..ExtentEntry::default() };
+        let generation = self.processes[usize::from(process)].entry.generation;
+        let granted =
+            ExtentEntry { state: ExtentState::Granted, process, generation, ..ExtentEntry::default() };
         self.extents[extent] = granted;
         self.own.set_extent(extent, &granted);
         Some(extent as u32)
@@ -257,10 +266,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// By the process's word nobody reads it any more, and it knows better than we to whom it was offered.
     fn take_back(&mut self, process: u16, extent: u32) {
-        let life = self.processes[usize::from(process)].entry.life;
+        let generation = self.processes[usize::from(process)].entry.generation;
         let index = extent as usize;
         let granted = |entry: &&ExtentEntry| {
-            entry.state == ExtentState::Granted && (entry.process, entry.life) == (process, life)
+            entry.state == ExtentState::Granted && (entry.process, entry.generation) == (process, generation)
         };
         if self.extents.get(index).filter(granted).is_some() {
             self.extents[index] = ExtentEntry::default();
@@ -270,12 +279,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// What a process wrote is kept until nobody reads it any more.
     fn release_extents(&mut self, process: u16) {
-        let ProcessEntry { life, exposed, .. } = self.processes[usize::from(process)].entry;
+        let ProcessEntry { generation, exposed, .. } = self.processes[usize::from(process)].entry;
         for index in 0..self.extents.len() {
             let extent = self.extents[index];
             if extent.state == ExtentState::Granted && extent.process == process {
-                // Of an earlier life nothing is known.
-                let exposed = if extent.life == life { exposed } else { self.all_others() };
+                // Of an earlier generation nothing is known.
+                let exposed = if extent.generation == generation { exposed } else { self.all_others() };
                 self.keep_extent(index, exposed);
             }
         }
@@ -317,7 +326,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
-    /// life nobody of the old one counts.
+    /// incarnation nobody of the old one counts.
     pub(super) fn take_stock(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
         let layout = *self.own.layout();
         for process in 0..layout.processes() {
@@ -340,7 +349,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let found = self.own.extent(index).unwrap_or(if blank { ExtentEntry::default() } else { lost });
             self.extents.push(found);
             let owner = self.processes.get(usize::from(found.process));
-            let owned = owner.is_some_and(|owner| owner.entry.life == found.life);
+            let owned = owner.is_some_and(|owner| owner.entry.generation == found.generation);
             let used = owner.is_some_and(|owner| owned && (owner.entry.alive || owner.lingers));
             if found.state == ExtentState::Granted && !used {
                 let exposed = owner.filter(|_| owned).map(|owner| owner.entry.exposed);

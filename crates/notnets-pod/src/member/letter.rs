@@ -164,10 +164,11 @@ fn tail(rest: &[u8]) -> Option<(u64, u64, Vec<u8>)> {
     Some((u64::from_le_bytes(*nonce), u64::from_le_bytes(*place), packet.to_vec()))
 }
 
-/// The seals of both directions, the client's first: of both processes' lives, and of this link.
+/// The seals of both directions, the client's first: of both processes' incarnations, and of this link.
 pub(super) fn seals(client: (Incarnation, u64), server: (Incarnation, u64)) -> (Seal, Seal) {
     let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
-    let words = |(life, nonce): (Incarnation, u64)| [word(&life[..8]), word(&life[8..]), nonce];
+    let words =
+        |(incarnation, nonce): (Incarnation, u64)| [word(&incarnation[..8]), word(&incarnation[8..]), nonce];
     let both = Seal::new(words(client).into_iter().chain(words(server)));
     (both.at(0), both.at(1))
 }

@@ -221,7 +221,7 @@ impl Member {
         (usize::from(address.process) < region.layout().processes())
             .then(|| control.process(address.process.into()))
             .flatten()
-            .filter(|entry| entry.alive && entry.life == address.life)
+            .filter(|entry| entry.alive && entry.generation == address.generation)
     }
 
     /// A first segment, of what was granted or what is granted now.

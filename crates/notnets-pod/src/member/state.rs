@@ -13,7 +13,7 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
-use crate::table::{Address, Life};
+use crate::table::{Address, HostIncarnation};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::segments::SegmentEvent;
 use notnets_core::name::Name;
@@ -39,7 +39,7 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     pub(super) region: Region,
-    pub(super) life: Life,
+    pub(super) incarnation: HostIncarnation,
     pub(super) address: Address,
     /// What was granted, in blocks; and how often something was.
     pub(super) pool: Pool,
@@ -168,10 +168,15 @@ pub(super) fn ring(end: &OwnedFd) {
 }
 
 impl State {
-    pub(super) fn new(region: Region, life: Life, address: Address, wake_latency: Duration) -> Self {
+    pub(super) fn new(
+        region: Region,
+        incarnation: HostIncarnation,
+        address: Address,
+        wake_latency: Duration,
+    ) -> Self {
         Self {
             region,
-            life,
+            incarnation,
             address,
             pool: Pool::default(),
             granted: 0,
@@ -232,7 +237,7 @@ impl State {
         }
     }
 
-    /// All links end, as the host has another life or none.
+    /// All links end, as the host has another incarnation or none.
     pub(super) fn hang_up_all(&mut self) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.hang_up(link);

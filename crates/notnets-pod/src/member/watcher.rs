@@ -25,7 +25,7 @@ use super::letter::Letter;
 use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Address, Life};
+use crate::table::{Address, HostIncarnation};
 use crate::wire::{self, Came};
 use notnets_core::clock::timespec;
 use notnets_core::name::Name;
@@ -63,12 +63,12 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
             Err(error) => return Err(error.named(path, pod)),
         }
     };
-    let Joined { socket, region, life, address, wake_latency } = joined;
+    let Joined { socket, region, incarnation, address, wake_latency } = joined;
     let region = region.ok_or(PodError::Unexpected)?;
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
-    let state = Mutex::new(State::new(region, life, address, wake_latency));
+    let state = Mutex::new(State::new(region, incarnation, address, wake_latency));
     let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, closings, token });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
@@ -228,16 +228,16 @@ impl Watcher {
     fn come_back(&mut self) {
         let before = {
             let state = lock(&self.shared.state);
-            (state.life, state.address)
+            (state.incarnation, state.address)
         };
         let joined = join(&self.path, self.shared.token, Some(before), Instant::now() + RETRY * 10);
         let shared = Arc::clone(&self.shared);
         let mut state = lock(&shared.state);
         match joined {
-            Ok(Joined { socket, region, life, address, wake_latency }) => {
+            Ok(Joined { socket, region, incarnation, address, wake_latency }) => {
                 self.agent = Some(socket);
                 state.wake_latency_of_host = wake_latency;
-                self.greet(&mut state, region, life, address);
+                self.greet(&mut state, region, incarnation, address);
                 self.shared.changed.notify_all();
             }
             Err(_) => {
@@ -254,13 +254,19 @@ impl Watcher {
     }
 
     /// The agent is back: it has to hear whom we know, or we are somebody else from now on.
-    fn greet(&mut self, state: &mut State, region: Option<Region>, life: Life, address: Address) {
+    fn greet(
+        &mut self,
+        state: &mut State,
+        region: Option<Region>,
+        incarnation: HostIncarnation,
+        address: Address,
+    ) {
         state.agent_gone = false;
         // Who waits for memory asks again: the answer may have been lost.
         state.granted += 1;
         state.tell_of_memory(true);
         let mut first = Vec::new();
-        if (state.life, state.address) == (life, address) {
+        if (state.incarnation, state.address) == (incarnation, address) {
             let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
             peers.sort();
             peers.dedup();
@@ -268,8 +274,8 @@ impl Watcher {
             first.push(FromProcess::Ready);
         } else {
             state.hang_up_all();
-            // What was granted in the life before is not ours any more.
-            (state.life, state.address) = (life, address);
+            // What was granted in the incarnation before is not ours any more.
+            (state.incarnation, state.address) = (incarnation, address);
             state.pool = Default::default();
             state.gone.clear();
             state.to_agent.clear();

@@ -24,8 +24,8 @@ proptest! {
     }
 
     #[test]
-    fn services_come_back(name in "[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,63}", process: u16, life: u32) {
-        let entry = ServiceEntry { process, life, name: name.parse().unwrap() };
+    fn services_come_back(name in "[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,63}", process: u16, generation: u32) {
+        let entry = ServiceEntry { process, generation, name: name.parse().unwrap() };
         prop_assert_eq!(ServiceEntry::decode(ServiceEntry::encode(Some(&entry))), Some(entry));
     }
 }
