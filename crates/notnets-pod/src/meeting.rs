@@ -12,7 +12,7 @@ use notnets_memory::seal::Seal;
 use notnets_memory::{Coherence, LINE, LINE_WORDS, OwnMemory, PeerMemory, record};
 
 use super::member::{Member, PodError};
-use super::table::{Address, Control, ExtentState};
+use super::table::{Control, ExtentState, ProcessId};
 use notnets_core::name::Name;
 use notnets_core::random;
 
@@ -30,7 +30,7 @@ pub type Said = [u64; 4];
 /// Two processes that meet.
 #[derive(Debug)]
 pub struct Meeting {
-    peer: Address,
+    peer: ProcessId,
     is_first: bool,
     own: OwnMemory,
     theirs: PeerMemory,
@@ -50,17 +50,17 @@ impl Meeting {
         bytes: usize,
         deadline: Instant,
     ) -> Result<(Self, OwnMemory, PeerMemory), PodError> {
-        let (region, own_address) = (member.region(), member.address());
+        let (region, own_id) = (member.region(), member.id());
         let mut block = member.block(CONTROL_BYTES + bytes, deadline)?;
         block.zero();
         let own = block.carve(CONTROL_BYTES).with_coherence(Coherence::Software);
         let nonce = random::word();
-        record::publish(&own, 0, seal(&region, own_address), [nonce, 0, 0, 0, 0, 0, 0]);
+        record::publish(&own, 0, seal(&region, own_id), [nonce, 0, 0, 0, 0, 0, 0]);
         // Clients that call this name are not answered, and give up.
         member.serve(name, Box::new(drop), deadline)?;
         let (peer, start, peer_nonce) = loop {
             let mut others = member.resolve(name, deadline)?;
-            others.retain(|other| other.host != own_address.host);
+            others.retain(|other| other.host != own_id.host);
             if let Some(found) = others.into_iter().find_map(|other| greeting(&region, other)) {
                 break found;
             }
@@ -69,12 +69,12 @@ impl Meeting {
             }
             sleep(ASK);
         };
-        let is_first = own_address < peer;
+        let is_first = own_id < peer;
         let nonces = |seal: Seal| match is_first {
             true => seal.at(nonce).at(peer_nonce),
             false => seal.at(peer_nonce).at(nonce),
         };
-        let seals = (nonces(seal(&region, own_address)), nonces(seal(&region, peer)));
+        let seals = (nonces(seal(&region, own_id)), nonces(seal(&region, peer)));
         let part = |from: usize, bytes: usize| {
             let range = start.checked_add(from).and_then(|start| RegionRange::new(start, bytes));
             range.and_then(|range| region.peer(range)).ok_or(PodError::Place(peer.host))
@@ -88,7 +88,7 @@ impl Meeting {
     }
 
     /// Who the other is.
-    pub fn peer(&self) -> Address {
+    pub fn peer(&self) -> ProcessId {
         self.peer
     }
 
@@ -134,7 +134,7 @@ pub fn look_again(looks: &mut u32, deadline: Instant) -> Result<(), PodError> {
 }
 
 /// Where a process's first extent begins, and the number that it greets with.
-fn greeting(region: &Region, other: Address) -> Option<(Address, RegionOffset, u64)> {
+fn greeting(region: &Region, other: ProcessId) -> Option<(ProcessId, RegionOffset, u64)> {
     let layout = *region.layout();
     let host = usize::from(other.host);
     let control = region.peer((host < layout.hosts()).then(|| layout.control(host))?)?;
@@ -152,7 +152,7 @@ fn greeting(region: &Region, other: Address) -> Option<(Address, RegionOffset, u
     })
 }
 
-fn seal(region: &Region, of: Address) -> Seal {
+fn seal(region: &Region, of: ProcessId) -> Seal {
     let [a, b] = region.superblock().uuid.words();
     Seal::new([a, b, of.host.into(), of.process.into(), of.generation.into()])
 }

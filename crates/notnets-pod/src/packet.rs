@@ -4,7 +4,7 @@
 //! checked here, once.
 
 use super::mailbox::{MAIL_HEADER, MAX_MAIL};
-use super::table::{Address, HostIncarnation};
+use super::table::{HostIncarnation, ProcessId};
 use notnets_core::name::{MAX_NAME_LENGTH, Name};
 
 /// No packet is longer.
@@ -12,7 +12,7 @@ pub const MAX_PACKET: usize = 2048;
 /// Bytes of a message from one process to another, at most.
 pub const MAX_BODY: usize = MAX_MAIL - MAIL_HEADER;
 /// Places of a name that are told at once, at most.
-pub const MAX_PLACES: usize = 64;
+pub const MAX_INSTANCES: usize = 64;
 /// `NNPD` and the version of these packets.
 const MAGIC: u64 = u64::from_le_bytes(*b"NNPD\x01\0\0\0");
 
@@ -25,10 +25,10 @@ pub enum FromProcess {
         /// A random number of its own.
         token: [u64; 2],
         /// What it was, if it was in the pod before.
-        before: Option<(HostIncarnation, Address)>,
+        before: Option<(HostIncarnation, ProcessId)>,
     },
     /// It is back after the agent's restart, and has links with this process.
-    Knows(Address),
+    Knows(ProcessId),
     /// It is back after the agent's restart, and has said of all of them.
     Ready,
     /// It wants an extent.
@@ -50,12 +50,12 @@ pub enum FromProcess {
     /// To another process.
     Send {
         /// Which one.
-        to: Address,
+        to: ProcessId,
         /// What; at most [`MAX_BODY`] bytes.
         body: Vec<u8>,
     },
     /// It reads nothing of this process any more.
-    Done(Address),
+    Done(ProcessId),
     /// In place of [`Join`](Self::Join): it only wants to look at the region.
     Look,
     /// It leaves the pod, though it goes on: it has let go of all memory, its own and others'.
@@ -69,10 +69,10 @@ pub enum FromProcess {
 pub enum ToProcess {
     /// It is in the pod. Comes with the region's descriptor.
     Joined {
-        /// The host's incarnation. If it is another than before, so are all addresses on it.
+        /// The host's incarnation. If it is another than before, so are all process ids on it.
         incarnation: HostIncarnation,
         /// Which process it is from now on.
-        address: Address,
+        id: ProcessId,
         /// How long a message may wait for a watcher that is not told otherwise, in microseconds.
         wake_us: u32,
     },
@@ -94,19 +94,19 @@ pub enum ToProcess {
         /// As asked.
         query: u32,
         /// Nobody, if there is none.
-        places: Vec<Address>,
+        instances: Vec<ProcessId>,
     },
     /// From another process.
     Mail {
         /// Which one.
-        from: Address,
+        from: ProcessId,
         /// What.
         body: Vec<u8>,
     },
     /// This process is no more, or can't be reached. Answer with [`FromProcess::Done`].
     Gone {
         /// Which one.
-        address: Address,
+        id: ProcessId,
         /// Is it certain that it has ended? Else its host is silent, and it may still read.
         ended: bool,
     },
@@ -131,14 +131,14 @@ impl FromProcess {
                 out.push(1);
                 put(&mut out, MAGIC);
                 token.iter().for_each(|word| put(&mut out, *word));
-                if let Some((incarnation, address)) = before {
+                if let Some((incarnation, id)) = before {
                     incarnation.0.iter().for_each(|word| put(&mut out, *word));
-                    put_address(&mut out, *address);
+                    put_process_id(&mut out, *id);
                 }
             }
-            Self::Knows(address) => {
+            Self::Knows(id) => {
                 out.push(2);
-                put_address(&mut out, *address);
+                put_process_id(&mut out, *id);
             }
             Self::Grant { more } => out.extend([3, u8::from(*more)]),
             Self::Serve(name) => {
@@ -156,12 +156,12 @@ impl FromProcess {
             }
             Self::Send { to, body } => {
                 out.push(7);
-                put_address(&mut out, *to);
+                put_process_id(&mut out, *to);
                 out.extend(body);
             }
-            Self::Done(address) => {
+            Self::Done(id) => {
                 out.push(8);
-                put_address(&mut out, *address);
+                put_process_id(&mut out, *id);
             }
             Self::Ready => out.push(9),
             Self::Look => {
@@ -191,17 +191,17 @@ impl FromProcess {
                 let token = [fields.word()?, fields.word()?];
                 let before = match fields.0 {
                     [] => None,
-                    _ => Some((HostIncarnation([fields.word()?, fields.word()?]), fields.address()?)),
+                    _ => Some((HostIncarnation([fields.word()?, fields.word()?]), fields.process_id()?)),
                 };
                 Self::Join { token, before }
             }
-            2 => Self::Knows(fields.address()?),
+            2 => Self::Knows(fields.process_id()?),
             3 => Self::Grant { more: fields.flag()? },
             4 => Self::Serve(fields.name()?),
             5 => Self::Unserve(fields.name()?),
             6 => Self::Resolve { query: u32::from_le_bytes(fields.array()?), name: fields.name()? },
-            7 => Self::Send { to: fields.address()?, body: fields.body()? },
-            8 => Self::Done(fields.address()?),
+            7 => Self::Send { to: fields.process_id()?, body: fields.body()? },
+            8 => Self::Done(fields.process_id()?),
             9 => Self::Ready,
             10 if fields.word()? == MAGIC => Self::Look,
             11 => Self::Leave,
@@ -217,10 +217,10 @@ impl ToProcess {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         match self {
-            Self::Joined { incarnation, address, wake_us } => {
+            Self::Joined { incarnation, id, wake_us } => {
                 out.push(1);
                 incarnation.0.iter().for_each(|word| put(&mut out, *word));
-                put_address(&mut out, *address);
+                put_process_id(&mut out, *id);
                 out.extend(wake_us.to_le_bytes());
             }
             Self::Refused(text) => {
@@ -241,19 +241,19 @@ impl ToProcess {
                 out.extend(name.as_str().bytes());
                 put_text(&mut out, text);
             }
-            Self::Resolved { query, places } => {
+            Self::Resolved { query, instances } => {
                 out.push(7);
                 out.extend(query.to_le_bytes());
-                places.iter().take(MAX_PLACES).for_each(|place| put_address(&mut out, *place));
+                instances.iter().take(MAX_INSTANCES).for_each(|instance| put_process_id(&mut out, *instance));
             }
             Self::Mail { from, body } => {
                 out.push(8);
-                put_address(&mut out, *from);
+                put_process_id(&mut out, *from);
                 out.extend(body);
             }
-            Self::Gone { address, ended } => {
+            Self::Gone { id, ended } => {
                 out.extend([9, u8::from(*ended)]);
-                put_address(&mut out, *address);
+                put_process_id(&mut out, *id);
             }
             Self::Region { host } => {
                 out.push(10);
@@ -272,7 +272,7 @@ impl ToProcess {
         let packet = match fields.byte()? {
             1 => Self::Joined {
                 incarnation: HostIncarnation([fields.word()?, fields.word()?]),
-                address: fields.address()?,
+                id: fields.process_id()?,
                 wake_us: u32::from_le_bytes(fields.array()?),
             },
             2 => Self::Refused(fields.text()?),
@@ -287,16 +287,16 @@ impl ToProcess {
             }
             7 => {
                 let query = u32::from_le_bytes(fields.array()?);
-                let mut places = Vec::new();
-                while !fields.0.is_empty() && places.len() < MAX_PLACES {
-                    places.push(fields.address()?);
+                let mut instances = Vec::new();
+                while !fields.0.is_empty() && instances.len() < MAX_INSTANCES {
+                    instances.push(fields.process_id()?);
                 }
-                Self::Resolved { query, places }
+                Self::Resolved { query, instances }
             }
-            8 => Self::Mail { from: fields.address()?, body: fields.body()? },
+            8 => Self::Mail { from: fields.process_id()?, body: fields.body()? },
             9 => {
                 let ended = fields.flag()?;
-                Self::Gone { address: fields.address()?, ended }
+                Self::Gone { id: fields.process_id()?, ended }
             }
             10 => Self::Region { host: u16::from_le_bytes(fields.array()?) },
             _ => return Err(BadPodPacket),
@@ -309,8 +309,8 @@ fn put(out: &mut Vec<u8>, word: u64) {
     out.extend(word.to_le_bytes());
 }
 
-fn put_address(out: &mut Vec<u8>, address: Address) {
-    let Address { host, process, generation } = address;
+fn put_process_id(out: &mut Vec<u8>, id: ProcessId) {
+    let ProcessId { host, process, generation } = id;
     put(out, u64::from(host) | u64::from(process) << 16 | u64::from(generation) << 32);
 }
 
@@ -346,9 +346,9 @@ impl Fields<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn address(&mut self) -> Result<Address, BadPodPacket> {
+    fn process_id(&mut self) -> Result<ProcessId, BadPodPacket> {
         let word = self.word()?;
-        Ok(Address { host: word as u16, process: (word >> 16) as u16, generation: (word >> 32) as u32 })
+        Ok(ProcessId { host: word as u16, process: (word >> 16) as u16, generation: (word >> 32) as u32 })
     }
 
     fn text(&mut self) -> Result<String, BadPodPacket> {
@@ -393,20 +393,20 @@ mod tests {
 
     #[test]
     fn packets_round_trip_and_fit() {
-        let address = Address { host: 1, process: 2, generation: 3 };
+        let id = ProcessId { host: 1, process: 2, generation: 3 };
         let name: Name = "n".repeat(MAX_NAME_LENGTH).parse().unwrap();
         for packet in [
             FromProcess::Join { token: [1, 2], before: None },
-            FromProcess::Join { token: [1, 2], before: Some((HostIncarnation([3, 4]), address)) },
-            FromProcess::Knows(address),
+            FromProcess::Join { token: [1, 2], before: Some((HostIncarnation([3, 4]), id)) },
+            FromProcess::Knows(id),
             FromProcess::Ready,
             FromProcess::Grant { more: false },
             FromProcess::Grant { more: true },
             FromProcess::Serve(name.clone()),
             FromProcess::Unserve(name.clone()),
             FromProcess::Resolve { query: 7, name: name.clone() },
-            FromProcess::Send { to: address, body: vec![1; MAX_BODY] },
-            FromProcess::Done(address),
+            FromProcess::Send { to: id, body: vec![1; MAX_BODY] },
+            FromProcess::Done(id),
             FromProcess::Look,
             FromProcess::Leave,
             FromProcess::Return(7),
@@ -416,17 +416,17 @@ mod tests {
             assert_eq!(FromProcess::decode(&bytes), Ok(packet));
         }
         for packet in [
-            ToProcess::Joined { incarnation: HostIncarnation([1, 2]), address, wake_us: 500 },
+            ToProcess::Joined { incarnation: HostIncarnation([1, 2]), id, wake_us: 500 },
             ToProcess::Refused("no".into()),
             ToProcess::Granted(7),
             ToProcess::NoExtent { more: false },
             ToProcess::NoExtent { more: true },
             ToProcess::Serving(name.clone()),
             ToProcess::NotServing(name, "no".into()),
-            ToProcess::Resolved { query: 7, places: vec![address; MAX_PLACES] },
-            ToProcess::Mail { from: address, body: vec![1; MAX_BODY] },
-            ToProcess::Gone { address, ended: true },
-            ToProcess::Gone { address, ended: false },
+            ToProcess::Resolved { query: 7, instances: vec![id; MAX_INSTANCES] },
+            ToProcess::Mail { from: id, body: vec![1; MAX_BODY] },
+            ToProcess::Gone { id, ended: true },
+            ToProcess::Gone { id, ended: false },
             ToProcess::Region { host: 3 },
         ] {
             let bytes = packet.encode();

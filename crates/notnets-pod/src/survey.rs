@@ -9,7 +9,7 @@ use std::time::Duration;
 use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
-use super::table::{Address, Control, ExtentState, HostRecord, HostState, ServiceEntry};
+use super::table::{Control, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry};
 
 /// What can't be read is looked at so often …
 const LOOKS: usize = 4;
@@ -48,7 +48,7 @@ pub struct HostSurvey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessSurvey {
     /// Which one.
-    pub address: Address,
+    pub id: ProcessId,
     /// Its process id, on its host.
     pub pid: u32,
     /// Its user there.
@@ -132,9 +132,9 @@ fn of_host(
             Ok(found) => {
                 processes.push(found.map(|found| (found.generation, found.alive)));
                 survey.processes.extend(found.filter(|found| found.alive).map(|found| {
-                    let address =
-                        Address { host: host as u16, process: index as u16, generation: found.generation };
-                    ProcessSurvey { address, pid: found.pid, uid: found.uid }
+                    let id =
+                        ProcessId { host: host as u16, process: index as u16, generation: found.generation };
+                    ProcessSurvey { id, pid: found.pid, uid: found.uid }
                 }));
             }
             Err(Damaged) => {
@@ -164,8 +164,8 @@ fn of_host(
         }
     }
     for index in 0..layout.extents() {
-        let place = layout.extent_entry(index);
-        let found = lasting(control, place, notnets_memory::LINE, || control.extent(index));
+        let offset = layout.extent_entry(index);
+        let found = lasting(control, offset, notnets_memory::LINE, || control.extent(index));
         match found.map(Option::unwrap_or_default) {
             Err(Damaged) => problem(format!("the entry of extent {index} can't be read")),
             Ok(extent) => match extent.state {
@@ -187,8 +187,8 @@ fn of_host(
 }
 
 fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<HostRecord>) {
-    let place = control.layout().host_record();
-    let record = match lasting(control, place, notnets_memory::LINE, || control.host()) {
+    let offset = control.layout().host_record();
+    let record = match lasting(control, offset, notnets_memory::LINE, || control.host()) {
         Ok(None) => return (Presence::Never, None),
         Err(Damaged) => return (Presence::Damaged, None),
         Ok(Some(record)) => record,
@@ -207,7 +207,7 @@ struct Damaged;
 /// A record, or nothing where nothing was ever written.
 fn lasting<T>(
     control: &Control<PeerMemory>,
-    place: usize,
+    offset: usize,
     bytes: usize,
     mut look: impl FnMut() -> Option<T>,
 ) -> Result<Option<T>, Damaged> {
@@ -215,7 +215,7 @@ fn lasting<T>(
         if let Some(found) = look() {
             return Ok(Some(found));
         }
-        if control.is_blank(place, bytes) {
+        if control.is_blank(offset, bytes) {
             return Ok(None);
         }
         sleep(PAUSE);

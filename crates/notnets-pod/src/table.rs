@@ -22,7 +22,7 @@ pub struct HostIncarnation(pub [u64; 2]);
 
 /// Which process of a pod. Numbers of processes are used again, with the next generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address {
+pub struct ProcessId {
     /// The host.
     pub host: u16,
     /// The process on it.
@@ -325,8 +325,8 @@ impl<M: ReadMemory> Control<M> {
     /// The host's record as others see it, also its own: another could have written there.
     #[track_caller]
     pub fn host_as_seen(&self) -> Option<HostRecord> {
-        let place = self.layout.host_record();
-        let fields = record::observe(&self.memory, place / WORD, self.seal.at(place as u64))?;
+        let offset = self.layout.host_record();
+        let fields = record::observe(&self.memory, offset / WORD, self.seal.at(offset as u64))?;
         HostRecord::decode(fields)
     }
 
@@ -355,14 +355,14 @@ impl<M: ReadMemory> Control<M> {
     }
 
     /// Was this part of a control area, which was looked at just now, never written? Then it is all zeros.
-    pub fn is_blank(&self, place: usize, bytes: usize) -> bool {
-        let words = place / WORD..(place + bytes) / WORD;
+    pub fn is_blank(&self, offset: usize, bytes: usize) -> bool {
+        let words = offset / WORD..(offset + bytes) / WORD;
         words.into_iter().all(|word| self.memory.load(word) == 0)
     }
 
     #[track_caller]
-    fn observe<const N: usize>(&self, place: usize) -> Option<[u64; N]> {
-        let (word, seal) = (place / WORD, self.seal.at(place as u64));
+    fn observe<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        let (word, seal) = (offset / WORD, self.seal.at(offset as u64));
         match self.own {
             true => record::read(&self.memory, word, seal),
             false => record::observe(&self.memory, word, seal),
@@ -402,8 +402,8 @@ impl<M: WriteMemory> Control<M> {
     }
 
     #[track_caller]
-    fn publish<const N: usize>(&self, place: usize, fields: [u64; N]) {
-        record::publish(&self.memory, place / WORD, self.seal.at(place as u64), fields);
+    fn publish<const N: usize>(&self, offset: usize, fields: [u64; N]) {
+        record::publish(&self.memory, offset / WORD, self.seal.at(offset as u64), fields);
     }
 }
 

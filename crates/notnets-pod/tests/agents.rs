@@ -10,7 +10,7 @@ use notnets_memory::region::superblock::{Superblock, Uuid};
 use notnets_memory::{Coherence, WORD, WriteMemory};
 use notnets_pod::agent::{Agent, Identity, Over, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
-use notnets_pod::table::{Address, Control, ExtentState, HostIncarnation};
+use notnets_pod::table::{Control, ExtentState, HostIncarnation, ProcessId};
 
 const HOSTS: usize = 3;
 /// In milliseconds.
@@ -38,15 +38,15 @@ fn superblock() -> Superblock {
 #[derive(Default)]
 struct Process {
     number: Option<u16>,
-    address: Option<Address>,
+    id: Option<ProcessId>,
     incarnation: Option<HostIncarnation>,
     extents: Vec<u32>,
-    known: BTreeSet<Address>,
-    gone: Vec<Address>,
-    places: BTreeMap<u32, Vec<Address>>,
-    sent: BTreeMap<Address, u64>,
-    received: BTreeMap<Address, u64>,
-    inbox: VecDeque<(Address, u64)>,
+    known: BTreeSet<ProcessId>,
+    gone: Vec<ProcessId>,
+    instances: BTreeMap<u32, Vec<ProcessId>>,
+    sent: BTreeMap<ProcessId, u64>,
+    received: BTreeMap<ProcessId, u64>,
+    inbox: VecDeque<(ProcessId, u64)>,
 }
 
 struct Host {
@@ -157,7 +157,7 @@ impl Pod {
         });
         processes.push(Process { number: Some(number), ..Process::default() });
         let index = processes.len() - 1;
-        self.until("a process has joined", |pod| pod.hosts[host].processes[index].address.is_some())?;
+        self.until("a process has joined", |pod| pod.hosts[host].processes[index].id.is_some())?;
         Ok(index)
     }
 
@@ -166,11 +166,11 @@ impl Pod {
         agent.handle(processes[process].number.expect("joined"), packet);
     }
 
-    fn address(&self, host: usize, process: usize) -> Address {
-        self.hosts[host].processes[process].address.expect("joined")
+    fn id(&self, host: usize, process: usize) -> ProcessId {
+        self.hosts[host].processes[process].id.expect("joined")
     }
 
-    fn send(&mut self, host: usize, process: usize, to: Address) {
+    fn send(&mut self, host: usize, process: usize, to: ProcessId) {
         let number = self.hosts[host].processes[process].sent.entry(to).or_default();
         *number += 1;
         let mut body = number.to_le_bytes().to_vec();
@@ -187,11 +187,11 @@ impl Pod {
         assert_eq!(agent.phase(), Phase::Running, "it goes on where it was");
         for (index, process) in processes.iter_mut().enumerate() {
             let Some(number) = process.number else { continue };
-            let before = process.incarnation.zip(process.address);
+            let before = process.incarnation.zip(process.id);
             let again = agent.join(identity(index), [index as u64; 2], before)?;
             assert_eq!(again, number, "it is who it was");
-            for address in &process.known {
-                agent.handle(number, FromProcess::Knows(*address));
+            for id in &process.known {
+                agent.handle(number, FromProcess::Knows(*id));
             }
             agent.handle(number, FromProcess::Ready);
         }
@@ -221,12 +221,12 @@ impl Pod {
 impl Process {
     fn hear(&mut self, agent: &mut Agent<Incoherent, Incoherent>, packet: ToProcess) -> Outcome {
         match packet {
-            ToProcess::Joined { incarnation, address, .. } => {
-                (self.incarnation, self.address) = (Some(incarnation), Some(address));
+            ToProcess::Joined { incarnation, id, .. } => {
+                (self.incarnation, self.id) = (Some(incarnation), Some(id));
             }
             ToProcess::Granted(extent) => self.extents.push(extent),
-            ToProcess::Resolved { query, places } => {
-                self.places.insert(query, places);
+            ToProcess::Resolved { query, instances } => {
+                self.instances.insert(query, instances);
             }
             ToProcess::Mail { from, body } => {
                 let (number, rest) = body.split_first_chunk().ok_or("a mail that nobody wrote")?;
@@ -241,10 +241,10 @@ impl Process {
                 self.known.insert(from);
                 self.inbox.push_back((from, number));
             }
-            ToProcess::Gone { address, .. } => {
-                self.known.remove(&address);
-                self.gone.push(address);
-                agent.handle(self.number.expect("joined"), FromProcess::Done(address));
+            ToProcess::Gone { id, .. } => {
+                self.known.remove(&id);
+                self.gone.push(id);
+                agent.handle(self.number.expect("joined"), FromProcess::Done(id));
             }
             ToProcess::Serving(_) => {}
             other => return Err(format!("{other:?}")),
@@ -268,11 +268,11 @@ fn story(pod: &mut Pod) -> Outcome {
     // Everyone finds everyone by name.
     for host in 0..HOSTS {
         for other in 0..HOSTS {
-            let (query, expected) = (other as u32, vec![pod.address(other, 0)]);
+            let (query, expected) = (other as u32, vec![pod.id(other, 0)]);
             pod.until("a name is found", |pod| {
                 let name = format!("service-{other}").parse().unwrap();
                 pod.say(host, 0, FromProcess::Resolve { query, name });
-                pod.hosts[host].processes[0].places.get(&query) == Some(&expected)
+                pod.hosts[host].processes[0].instances.get(&query) == Some(&expected)
             })?;
         }
     }
@@ -288,11 +288,11 @@ fn exchange(pod: &mut Pod, mails: u64, restarts: bool) -> Outcome {
     let pairs: Vec<_> = pairs.into_iter().filter(|(from, to)| from != to).collect();
     let goal: Vec<u64> = pairs
         .iter()
-        .map(|(from, to)| pod.hosts[*from].processes[0].sent.get(&pod.address(*to, 0)).unwrap_or(&0) + mails)
+        .map(|(from, to)| pod.hosts[*from].processes[0].sent.get(&pod.id(*to, 0)).unwrap_or(&0) + mails)
         .collect();
     for n in 0..mails {
         for (from, to) in &pairs {
-            let to = pod.address(*to, 0);
+            let to = pod.id(*to, 0);
             pod.send(*from, 0, to);
         }
         let steps = pod.world.draw(60);
@@ -306,16 +306,16 @@ fn exchange(pod: &mut Pod, mails: u64, restarts: bool) -> Outcome {
     }
     pod.until("all mail has arrived", |pod| {
         pairs.iter().zip(&goal).all(|((from, to), goal)| {
-            pod.hosts[*to].processes[0].received.get(&pod.address(*from, 0)) == Some(goal)
+            pod.hosts[*to].processes[0].received.get(&pod.id(*from, 0)) == Some(goal)
         })
     })
 }
 
 /// What a process wrote is kept until those that could read it have let go.
 fn process_ends(pod: &mut Pod) -> Outcome {
-    let ended = pod.address(0, 0);
+    let ended = pod.id(0, 0);
     let other = pod.join(0)?;
-    let living = pod.address(0, other);
+    let living = pod.id(0, other);
     pod.send(1, 0, living);
     if pod.extents(0)[0] != ExtentState::Granted {
         return Err("the extent is not granted".into());
@@ -343,7 +343,7 @@ fn process_ends(pod: &mut Pod) -> Outcome {
     }
     // Its successor is another, and mail to the dead does not reach it.
     let index = pod.join(0)?;
-    let successor = pod.address(0, index);
+    let successor = pod.id(0, index);
     assert!(successor != ended);
     pod.send(1, 0, ended);
     let gone = pod.hosts[1].processes[0].gone.len();
@@ -356,7 +356,7 @@ fn process_ends(pod: &mut Pod) -> Outcome {
 /// A host dies and comes back as another.
 fn host_dies(pod: &mut Pod) -> Outcome {
     exchange(pod, 2, false)?;
-    let dead = pod.address(1, 0);
+    let dead = pod.id(1, 0);
     pod.crash(1);
     let before = pod.now;
     pod.until("the others hear of the host's death", |pod| {
@@ -377,7 +377,7 @@ fn host_dies(pod: &mut Pod) -> Outcome {
     pod.until("nothing is kept of its incarnation before", |pod| pod.extents(1)[0] == ExtentState::Free)?;
     exchange(pod, 3, false)?;
     // It leaves in order, and is not waited for.
-    let (left, before) = (pod.address(2, 0), pod.now);
+    let (left, before) = (pod.id(2, 0), pod.now);
     pod.hosts[2].agent.take().unwrap().leave();
     pod.hosts[2].processes.clear();
     pod.until("the others hear that a host left", |pod| {

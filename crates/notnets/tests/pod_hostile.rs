@@ -14,7 +14,7 @@ use notnets_memory::region::pool::Pool;
 use notnets_memory::remote_lanes::PodSegment;
 use notnets_memory::{Coherence, PAGE};
 use notnets_pod::packet::{FromProcess, ToProcess};
-use notnets_pod::table::Address;
+use notnets_pod::table::ProcessId;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
@@ -31,7 +31,7 @@ fn a_first_segment_that_lies_elsewhere_is_refused() {
         let [here, there] = [0, 1].map(|host| move |extent| layout.extent(host, extent));
         let last = here(layout.extents() - 1).end().0;
         let page = PAGE as u64;
-        let places = [
+        let instances = [
             0,
             page,
             layout.control(0).start().0,
@@ -46,7 +46,7 @@ fn a_first_segment_that_lies_elsewhere_is_refused() {
             u64::MAX - page + 1,
             u64::MAX - own + 1,
         ];
-        for place in places {
+        for place in instances {
             let link = villain.hello(place, Geometry::default());
             let (reason, why) = villain.answer(link).expect_err(&format!("no link at {place:#x}"));
             assert!(reason == Refusal::Protocol && why.contains("not its host's"), "at {place:#x}: {why}");
@@ -139,7 +139,7 @@ fn call(pod: &Pod) {
 /// A process on host 0 that says what it likes to its agent, which passes on what it says to others.
 struct Villain {
     agent: OwnedFd,
-    server: Address,
+    server: ProcessId,
     region: Region,
     own: Option<PodSegment>,
     /// Numbers of its links.
@@ -149,17 +149,17 @@ struct Villain {
 impl Villain {
     fn join(pod: &Pod) -> Self {
         let agent = connected(&pod.host(0).join(".pod-pod0"));
-        let nobody = Address { host: 0, process: 0, life: 0 };
+        let nobody = ProcessId { host: 0, process: 0, generation: 0 };
         let mut villain = Self { agent, server: nobody, region: pod.region.clone(), own: None, links: 0 };
         villain.say(&FromProcess::Join { token: [7, 11], before: None });
         villain.hear(|packet| matches!(packet, ToProcess::Joined { .. }).then_some(()));
         villain.server = loop {
             villain.say(&FromProcess::Resolve { query: 1, name: NAME.parse().unwrap() });
-            let places = villain.hear(|packet| match packet {
-                ToProcess::Resolved { places, .. } => Some(places),
+            let instances = villain.hear(|packet| match packet {
+                ToProcess::Resolved { instances, .. } => Some(instances),
                 _ => None,
             });
-            match places[..] {
+            match instances[..] {
                 [place] => break place,
                 _ => std::thread::yield_now(),
             }

@@ -92,8 +92,8 @@ fn of_pod(directory: &Directory, pod: &Name) -> Option<Pod> {
 
 fn of_host(host: u16, found: HostSurvey) -> Host {
     let processes = found.processes.into_iter().map(|process| Process {
-        process: process.address.process,
-        life: process.address.generation,
+        process: process.id.process,
+        life: process.id.generation,
         pid: process.pid,
         uid: process.uid,
     });

@@ -3,13 +3,13 @@
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::Agent;
-use crate::packet::MAX_PLACES;
-use crate::table::{Address, ServiceEntry};
+use crate::packet::MAX_INSTANCES;
+use crate::table::{ProcessId, ServiceEntry};
 use notnets_core::name::Name;
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub(super) fn serve(&mut self, process: u16, name: &Name) -> Result<(), String> {
-        let generation = self.address(process).generation;
+        let generation = self.id_of(process).generation;
         let entry = ServiceEntry { process, generation, name: name.clone() };
         if self.services.iter().flatten().any(|served| *served == entry) {
             return Ok(());
@@ -45,26 +45,29 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Who serves a name: this host first, then the others in the order of their numbers from ours on.
-    pub(super) fn resolve(&self, name: &Name) -> Vec<Address> {
+    pub(super) fn resolve(&self, name: &Name) -> Vec<ProcessId> {
         let hosts = self.peers.len() as u16;
-        let mut places = Vec::new();
+        let mut instances = Vec::new();
         for step in 0..hosts {
             let host = (self.host + step) % hosts;
-            let of =
-                |entry: &ServiceEntry| Address { host, process: entry.process, generation: entry.generation };
+            let of = |entry: &ServiceEntry| ProcessId {
+                host,
+                process: entry.process,
+                generation: entry.generation,
+            };
             match &self.peers[usize::from(host)] {
                 None if host == self.host => {
                     let own = self.services.iter().flatten().filter(|entry| entry.name == *name);
-                    places.extend(own.map(of));
+                    instances.extend(own.map(of));
                 }
                 Some(peer) if peer.is_up() => {
-                    places.extend(peer.services.iter().filter(|entry| entry.name == *name).map(of));
+                    instances.extend(peer.services.iter().filter(|entry| entry.name == *name).map(of));
                 }
                 _ => {}
             }
         }
-        places.truncate(MAX_PLACES);
-        places
+        instances.truncate(MAX_INSTANCES);
+        instances
     }
 
     fn set_name(&mut self, index: usize, entry: Option<ServiceEntry>) {
@@ -80,7 +83,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         for index in 0..layout.services() {
             let found = self.own.service(index).flatten();
             let living = found.filter(|entry| {
-                self.is_alive(Address {
+                self.is_alive(ProcessId {
                     host: self.host,
                     process: entry.process,
                     generation: entry.generation,

@@ -8,7 +8,7 @@ use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 use super::{Agent, Over};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
-use crate::table::{Address, Control, HostIncarnation, HostRecord, HostState, PeerRecord, ServiceEntry};
+use crate::table::{Control, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessId, ServiceEntry};
 
 /// A message.
 const MESSAGE: u8 = 0;
@@ -33,7 +33,7 @@ pub(super) struct Peer<R> {
     seen_service_epoch: Option<u64>,
     pub(super) services: Vec<ServiceEntry>,
     /// Local processes that were told that one of its processes is gone, and have not answered.
-    pending: BTreeSet<(u16, Address)>,
+    pending: BTreeSet<(u16, ProcessId)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,32 +172,32 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Processes of this host that met one which does not live have to let go of it.
-    fn tell_gone(&mut self, host: u16, ended: bool, lives: impl Fn(Address) -> bool) {
+    fn tell_gone(&mut self, host: u16, ended: bool, lives: impl Fn(ProcessId) -> bool) {
         for process in 0..self.processes.len() as u16 {
             let contacts = &self.processes[usize::from(process)].contacts;
             let gone: Vec<_> =
                 contacts.iter().copied().filter(|met| met.host == host && !lives(*met)).collect();
-            for address in gone {
-                self.processes[usize::from(process)].contacts.remove(&address);
-                self.say_gone(process, address, ended);
+            for id in gone {
+                self.processes[usize::from(process)].contacts.remove(&id);
+                self.say_gone(process, id, ended);
             }
         }
     }
 
     /// Tells one process that another is gone, and waits for its answer.
-    pub(super) fn say_gone(&mut self, process: u16, address: Address, ended: bool) {
-        if let Some(peer) = self.peer_mut(address.host) {
-            peer.pending.insert((process, address));
+    pub(super) fn say_gone(&mut self, process: u16, id: ProcessId, ended: bool) {
+        if let Some(peer) = self.peer_mut(id.host) {
+            peer.pending.insert((process, id));
         }
-        self.tell(process, ToProcess::Gone { address, ended });
+        self.tell(process, ToProcess::Gone { id, ended });
     }
 
     /// A local process reads nothing of that one any more.
-    pub(super) fn on_done(&mut self, process: u16, address: Address) {
-        if let Some(peer) = self.peer_mut(address.host) {
-            peer.pending.remove(&(process, address));
+    pub(super) fn on_done(&mut self, process: u16, id: ProcessId) {
+        if let Some(peer) = self.peer_mut(id.host) {
+            peer.pending.remove(&(process, id));
         }
-        self.publish_ack(address.host);
+        self.publish_ack(id.host);
     }
 
     /// A local process has ended: it reads nothing at all.
@@ -309,7 +309,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// From a process of ours to one elsewhere.
-    pub(super) fn post(&mut self, from: Address, to: Address, body: &[u8]) -> bool {
+    pub(super) fn post(&mut self, from: ProcessId, to: ProcessId, body: &[u8]) -> bool {
         let mail = mail(MESSAGE, to, from, body);
         let Some((writer, _)) = self.peer_mut(to.host).and_then(|peer| peer.mail.as_mut()) else {
             return false;
@@ -344,12 +344,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn on_mail(&mut self, host: u16, mail: &[u8]) {
         // What is no mail is nobody's.
         let Some((header, body)) = mail.split_first_chunk::<MAIL_HEADER>() else { return };
-        let address = |host: u16, at: usize| Address {
+        let id = |host: u16, at: usize| ProcessId {
             host,
             process: u16::from_le_bytes([header[at], header[at + 1]]),
             generation: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
         };
-        let (to, from) = (address(self.host, 1), address(host, 7));
+        let (to, from) = (id(self.host, 1), id(host, 7));
         match (header[0], self.is_alive(to)) {
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
             (MESSAGE, false) => {
@@ -371,10 +371,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 }
 
-fn mail(kind: u8, to: Address, from: Address, body: &[u8]) -> Vec<u8> {
+fn mail(kind: u8, to: ProcessId, from: ProcessId, body: &[u8]) -> Vec<u8> {
     let mut mail = Vec::with_capacity(MAIL_HEADER + body.len());
     mail.push(kind);
-    for Address { process, generation, .. } in [to, from] {
+    for ProcessId { process, generation, .. } in [to, from] {
         mail.extend(process.to_le_bytes());
         mail.extend(generation.to_le_bytes());
     }

@@ -6,7 +6,7 @@ use notnets_memory::{LINE, ReadMemory, WriteMemory};
 
 use super::{Agent, Phase};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Address, ExtentEntry, ExtentState, HostIncarnation, Hosts, ProcessEntry};
+use crate::table::{ExtentEntry, ExtentState, HostIncarnation, Hosts, ProcessEntry, ProcessId};
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
@@ -24,7 +24,7 @@ pub(super) struct Process {
     /// It does not count any more, but still runs: what it writes must not be given to others.
     lingers: bool,
     /// Processes elsewhere with which it has exchanged anything.
-    pub(super) contacts: BTreeSet<Address>,
+    pub(super) contacts: BTreeSet<ProcessId>,
     waiting: Vec<ToProcess>,
 }
 
@@ -50,30 +50,30 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         &mut self,
         identity: Identity,
         token: [u64; 2],
-        before: Option<(HostIncarnation, Address)>,
+        before: Option<(HostIncarnation, ProcessId)>,
     ) -> Result<u16, String> {
         if self.phase != Phase::Running {
             return Err("the agent has just begun, and looks whether its host's number is its alone".into());
         }
-        let returns = before.filter(|(incarnation, address)| {
-            let known = self.processes.get(usize::from(address.process));
+        let returns = before.filter(|(incarnation, id)| {
+            let known = self.processes.get(usize::from(id.process));
             *incarnation == self.record.incarnation
-                && self.is_alive(*address)
+                && self.is_alive(*id)
                 && known.is_some_and(|known| {
                     !known.joined && known.entry.token == token && known.entry.pid == identity.pid
                 })
         });
         let process = match returns {
-            Some((_, address)) => address.process,
+            Some((_, id)) => id.process,
             None => self.admit(identity, token)?,
         };
         let known = &mut self.processes[usize::from(process)];
         (known.joined, known.told_all) = (true, returns.is_none());
         let (generation, waiting) = (known.entry.generation, std::mem::take(&mut known.waiting));
-        let address = Address { host: self.host, process, generation };
+        let id = ProcessId { host: self.host, process, generation };
         self.told.push_back((
             process,
-            ToProcess::Joined { incarnation: self.record.incarnation, address, wake_us: self.wake_us },
+            ToProcess::Joined { incarnation: self.record.incarnation, id, wake_us: self.wake_us },
         ));
         self.told.extend(waiting.into_iter().map(|packet| (process, packet)));
         Ok(process)
@@ -150,15 +150,15 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Returns `true` if a process with that number and generation lives here.
-    pub(super) fn is_alive(&self, address: Address) -> bool {
-        let known = self.processes.get(usize::from(address.process));
-        address.host == self.host
-            && known.is_some_and(|known| known.entry.alive && known.entry.generation == address.generation)
+    pub(super) fn is_alive(&self, id: ProcessId) -> bool {
+        let known = self.processes.get(usize::from(id.process));
+        id.host == self.host
+            && known.is_some_and(|known| known.entry.alive && known.entry.generation == id.generation)
     }
 
-    pub(super) fn address(&self, process: u16) -> Address {
+    pub(super) fn id_of(&self, process: u16) -> ProcessId {
         let generation = self.processes[usize::from(process)].entry.generation;
-        Address { host: self.host, process, generation }
+        ProcessId { host: self.host, process, generation }
     }
 
     /// What a process says.
@@ -170,7 +170,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             FromProcess::Join { .. } | FromProcess::Look => {
                 self.tell(process, ToProcess::Refused("it has joined already".into()))
             }
-            FromProcess::Knows(address) => self.on_knows(process, address),
+            FromProcess::Knows(id) => self.on_knows(process, id),
             FromProcess::Ready => {
                 self.processes[usize::from(process)].told_all = true;
                 self.publish_all_acks();
@@ -190,32 +190,32 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             FromProcess::Unserve(name) => self.unserve(process, &name),
             FromProcess::Resolve { query, name } => {
-                let places = self.resolve(&name);
-                self.tell(process, ToProcess::Resolved { query, places });
+                let instances = self.resolve(&name);
+                self.tell(process, ToProcess::Resolved { query, instances });
             }
             FromProcess::Send { to, body } => self.send(process, to, &body),
-            FromProcess::Done(address) => self.on_done(process, address),
+            FromProcess::Done(id) => self.on_done(process, id),
             FromProcess::Leave => self.end(process, false),
         }
     }
 
     /// It has links from before our restart.
-    fn on_knows(&mut self, process: u16, address: Address) {
-        let there = self.peers.get(usize::from(address.host)).is_some_and(Option::is_some);
-        if !there || self.is_alive(address) {
+    fn on_knows(&mut self, process: u16, id: ProcessId) {
+        let there = self.peers.get(usize::from(id.host)).is_some_and(Option::is_some);
+        if !there || self.is_alive(id) {
             return;
         }
-        self.processes[usize::from(process)].contacts.insert(address);
+        self.processes[usize::from(process)].contacts.insert(id);
         // Whether it lives still is looked up like a death that was just announced.
-        self.read_processes_again(address.host);
+        self.read_processes_again(id.host);
     }
 
-    fn send(&mut self, process: u16, to: Address, body: &[u8]) {
-        let from = self.address(process);
+    fn send(&mut self, process: u16, to: ProcessId, body: &[u8]) {
+        let from = self.id_of(process);
         if to.host == self.host {
             match self.is_alive(to) {
                 true => self.deliver(to.process, from, body.to_vec()),
-                false => self.tell(process, ToProcess::Gone { address: to, ended: true }),
+                false => self.tell(process, ToProcess::Gone { id: to, ended: true }),
             }
             return;
         }
@@ -232,7 +232,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
     }
 
-    pub(super) fn deliver(&mut self, process: u16, from: Address, body: Vec<u8>) {
+    pub(super) fn deliver(&mut self, process: u16, from: ProcessId, body: Vec<u8>) {
         if from.host != self.host {
             self.processes[usize::from(process)].contacts.insert(from);
         }

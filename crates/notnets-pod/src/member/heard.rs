@@ -8,7 +8,7 @@ use super::letter::Letter;
 use super::state::{Answer, State, Waiting};
 use super::{Arrival, OnArrival};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::Address;
+use crate::table::ProcessId;
 use notnets_core::link::packet::{Packet, Refusal};
 use notnets_core::link::segments::{PeerLocation, SegmentEvent};
 use notnets_core::name::Name;
@@ -26,10 +26,10 @@ pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnA
         ToProcess::NotServing(name, text) => {
             state.serving.insert(name, Some(text));
         }
-        ToProcess::Resolved { query, places } => {
-            state.resolved.insert(query, places);
+        ToProcess::Resolved { query, instances } => {
+            state.resolved.insert(query, instances);
         }
-        ToProcess::Gone { address, ended } => state.peer_gone(address, ended),
+        ToProcess::Gone { id, ended } => state.peer_gone(id, ended),
         ToProcess::Mail { from, body } => return on_letter(state, from, Letter::decode(&body)?),
     }
     None
@@ -41,7 +41,7 @@ fn grant(state: &mut State, extent: u32) {
     if extent >= layout.extents() {
         return;
     }
-    match state.region.own(layout.extent(state.address.host.into(), extent)) {
+    match state.region.own(layout.extent(state.id.host.into(), extent)) {
         Ok(part) => {
             state.pool.add(part);
             state.granted += 1;
@@ -51,9 +51,9 @@ fn grant(state: &mut State, extent: u32) {
     }
 }
 
-fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<OnArrival>, Arrival)> {
+fn on_letter(state: &mut State, from: ProcessId, letter: Letter) -> Option<(Arc<OnArrival>, Arrival)> {
     match letter {
-        Letter::Hello { link, nonce, place, packet } => {
+        Letter::Hello { link, nonce, offset, packet } => {
             let Ok(Packet::Hello(hello)) = Packet::decode(&packet) else { return None };
             let name: Option<Name> = hello.name.parse().ok();
             let service = name.and_then(|name| state.services.get(&name).cloned());
@@ -61,15 +61,15 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<On
                 let reason = Refusal::ShuttingDown;
                 let text = format!("{} is not served here any more", hello.name);
                 let packet = Packet::Refused { reason, text }.encode();
-                let answer = Letter::Answer { to: link, link: 0, nonce: 0, place: 0, packet };
+                let answer = Letter::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
                 state.to_agent.push_back(FromProcess::Send { to: from, body: answer.encode() });
                 return None;
             };
-            return Some((service, Arrival { from, link, nonce, place, hello }));
+            return Some((service, Arrival { from, link, nonce, offset, hello }));
         }
-        Letter::Answer { to, link, nonce, place, packet } => match state.waiting.get_mut(&to) {
+        Letter::Answer { to, link, nonce, offset, packet } => match state.waiting.get_mut(&to) {
             Some(waiting) if waiting.is_for(from) => {
-                *waiting = Waiting::Answered(Answer { link, nonce, place, packet });
+                *waiting = Waiting::Answered(Answer { link, nonce, offset, packet });
             }
             // It came too late.
             _ => {
@@ -78,12 +78,12 @@ fn on_letter(state: &mut State, from: Address, letter: Letter) -> Option<(Arc<On
             }
         },
         Letter::Close { to } => state.closed_there(from, to),
-        Letter::Offer { to, segment, place, blocks } => {
-            let location = PeerLocation::Offset(RegionOffset(place));
+        Letter::Offer { to, segment, offset, blocks } => {
+            let location = PeerLocation::Offset(offset);
             state.tell(from, to, SegmentEvent::Offered { segment, blocks, location });
         }
-        Letter::Accept { to, segment, place } => {
-            let location = PeerLocation::Offset(RegionOffset(place));
+        Letter::Accept { to, segment, offset } => {
+            let location = PeerLocation::Offset(offset);
             state.tell(from, to, SegmentEvent::Accepted { segment, location });
         }
         Letter::Decline { to, segment } => state.tell(from, to, SegmentEvent::Declined { segment }),

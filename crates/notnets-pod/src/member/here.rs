@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 
 use super::Member;
-use crate::table::Address;
+use crate::table::ProcessId;
 use notnets_core::link::rendezvous::{Directory, Listener, RendezvousError};
 use notnets_core::name::Name;
 
@@ -28,13 +28,13 @@ impl Member {
     pub fn connect_here(
         &self,
         directory: &Directory,
-        place: Address,
+        instance: ProcessId,
         name: &Name,
     ) -> Result<Option<OwnedFd>, RendezvousError> {
-        if place.host != self.host() {
+        if instance.host != self.host() {
             return Ok(None);
         }
-        let Some(entry) = self.process(place) else { return Ok(None) };
+        let Some(entry) = self.process(instance) else { return Ok(None) };
         match directory.connect(&meeting_place(entry.token, name)) {
             Err(busy @ RendezvousError::Busy { .. }) => Err(busy),
             connected => Ok(connected.ok()),

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use super::PodError;
 use crate::daemon::socket_path;
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Address, HostIncarnation};
+use crate::table::{HostIncarnation, ProcessId};
 use crate::wire::{self, Came};
 use notnets_core::clock::timespec;
 use notnets_core::link::rendezvous::Directory;
@@ -24,7 +24,7 @@ pub(super) struct Joined {
     pub(super) socket: OwnedFd,
     pub(super) region: Option<Region>,
     pub(super) incarnation: HostIncarnation,
-    pub(super) address: Address,
+    pub(super) id: ProcessId,
     pub(super) wake_latency: Duration,
 }
 
@@ -52,13 +52,13 @@ impl Failed {
 pub(super) fn join(
     path: &Path,
     token: [u64; 2],
-    before: Option<(HostIncarnation, Address)>,
+    before: Option<(HostIncarnation, ProcessId)>,
     deadline: Instant,
 ) -> Result<Joined, Failed> {
     match ask(path, &FromProcess::Join { token, before }, deadline)? {
-        (socket, ToProcess::Joined { incarnation, address, wake_us }, region) => {
+        (socket, ToProcess::Joined { incarnation, id, wake_us }, region) => {
             let wake_latency = Duration::from_micros(wake_us.into());
-            Ok(Joined { socket, region, incarnation, address, wake_latency })
+            Ok(Joined { socket, region, incarnation, id, wake_latency })
         }
         (_, ToProcess::Refused(text), _) => Err(Failed::Refused(text)),
         _ => Err(closed()),

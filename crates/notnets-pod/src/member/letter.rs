@@ -1,6 +1,7 @@
 //! What two processes write to each other, through their agents, to make a link, to give it more memory, and to end it.
 
 use notnets_memory::lane::Blocks;
+use notnets_memory::region::RegionOffset;
 use notnets_memory::seal::Seal;
 
 use notnets_core::link::packet::Incarnation;
@@ -15,7 +16,7 @@ pub(super) enum Letter {
         /// A random number for the seals.
         nonce: u64,
         /// Where the client's first segment begins in the region.
-        place: u64,
+        offset: RegionOffset,
         /// A HELLO as on a socket.
         packet: Vec<u8>,
     },
@@ -28,7 +29,7 @@ pub(super) enum Letter {
         /// A random number for the seals.
         nonce: u64,
         /// Where the server's first segment begins in the region.
-        place: u64,
+        offset: RegionOffset,
         /// A WELCOME or REFUSED as on a socket.
         packet: Vec<u8>,
     },
@@ -44,7 +45,7 @@ pub(super) enum Letter {
         /// The segment's id, never used again on this link.
         segment: u32,
         /// Where it begins in the region.
-        place: u64,
+        offset: RegionOffset,
         /// What is in it.
         blocks: Blocks,
     },
@@ -55,7 +56,7 @@ pub(super) enum Letter {
         /// The segment that was offered.
         segment: u32,
         /// Where the table of releases for it begins in the region.
-        place: u64,
+        offset: RegionOffset,
     },
     /// They are not.
     Decline {
@@ -71,37 +72,37 @@ impl Letter {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         match self {
-            Self::Hello { link, nonce, place, packet } => {
+            Self::Hello { link, nonce, offset, packet } => {
                 out.push(1);
                 out.extend(link.to_le_bytes());
                 out.extend(nonce.to_le_bytes());
-                out.extend(place.to_le_bytes());
+                out.extend(offset.0.to_le_bytes());
                 out.extend(packet);
             }
-            Self::Answer { to, link, nonce, place, packet } => {
+            Self::Answer { to, link, nonce, offset, packet } => {
                 out.push(2);
                 out.extend(to.to_le_bytes());
                 out.extend(link.to_le_bytes());
                 out.extend(nonce.to_le_bytes());
-                out.extend(place.to_le_bytes());
+                out.extend(offset.0.to_le_bytes());
                 out.extend(packet);
             }
             Self::Close { to } => {
                 out.push(3);
                 out.extend(to.to_le_bytes());
             }
-            Self::Offer { to, segment, place, blocks } => {
+            Self::Offer { to, segment, offset, blocks } => {
                 out.push(4);
                 for field in [*to, *segment, blocks.bytes, blocks.count] {
                     out.extend(field.to_le_bytes());
                 }
-                out.extend(place.to_le_bytes());
+                out.extend(offset.0.to_le_bytes());
             }
-            Self::Accept { to, segment, place } => {
+            Self::Accept { to, segment, offset } => {
                 out.push(5);
                 out.extend(to.to_le_bytes());
                 out.extend(segment.to_le_bytes());
-                out.extend(place.to_le_bytes());
+                out.extend(offset.0.to_le_bytes());
             }
             Self::Decline { to, segment } => {
                 out.push(6);
@@ -123,13 +124,13 @@ impl Letter {
         match kind {
             1 => {
                 let link = u32_field()?;
-                let (nonce, place, packet) = tail(rest)?;
-                Some(Self::Hello { link, nonce, place, packet })
+                let (nonce, offset, packet) = tail(rest)?;
+                Some(Self::Hello { link, nonce, offset, packet })
             }
             2 => {
                 let (to, link) = (u32_field()?, u32_field()?);
-                let (nonce, place, packet) = tail(rest)?;
-                Some(Self::Answer { to, link, nonce, place, packet })
+                let (nonce, offset, packet) = tail(rest)?;
+                Some(Self::Answer { to, link, nonce, offset, packet })
             }
             3 => {
                 let to = u32_field()?;
@@ -138,11 +139,11 @@ impl Letter {
             4 => {
                 let (to, segment) = (u32_field()?, u32_field()?);
                 let blocks = Blocks { bytes: u32_field()?, count: u32_field()? };
-                Some(Self::Offer { to, segment, place: last(rest)?, blocks })
+                Some(Self::Offer { to, segment, offset: last(rest)?, blocks })
             }
             5 => {
                 let (to, segment) = (u32_field()?, u32_field()?);
-                Some(Self::Accept { to, segment, place: last(rest)? })
+                Some(Self::Accept { to, segment, offset: last(rest)? })
             }
             6 => {
                 let (to, segment) = (u32_field()?, u32_field()?);
@@ -153,15 +154,15 @@ impl Letter {
     }
 }
 
-/// A place with which a letter ends.
-fn last(rest: &[u8]) -> Option<u64> {
-    Some(u64::from_le_bytes(rest.try_into().ok()?))
+/// An offset with which a letter ends.
+fn last(rest: &[u8]) -> Option<RegionOffset> {
+    Some(RegionOffset(u64::from_le_bytes(rest.try_into().ok()?)))
 }
 
-fn tail(rest: &[u8]) -> Option<(u64, u64, Vec<u8>)> {
+fn tail(rest: &[u8]) -> Option<(u64, RegionOffset, Vec<u8>)> {
     let (nonce, rest) = rest.split_first_chunk()?;
-    let (place, packet) = rest.split_first_chunk()?;
-    Some((u64::from_le_bytes(*nonce), u64::from_le_bytes(*place), packet.to_vec()))
+    let (offset, packet) = rest.split_first_chunk()?;
+    Some((u64::from_le_bytes(*nonce), RegionOffset(u64::from_le_bytes(*offset)), packet.to_vec()))
 }
 
 /// The seals of both directions, the client's first: of both processes' incarnations, and of this link.
@@ -191,14 +192,14 @@ mod tests {
     #[test]
     fn letters_fit_into_mail() {
         let packet = vec![0; notnets_core::link::packet::MAX_PACKET];
-        let letter = Letter::Answer { to: 1, link: 2, nonce: 3, place: 4, packet };
+        let letter = Letter::Answer { to: 1, link: 2, nonce: 3, offset: RegionOffset(4), packet };
         assert!(letter.encode().len() <= crate::packet::MAX_BODY);
         let blocks = Blocks { bytes: 64, count: 3 };
         for letter in [
             letter,
             Letter::Close { to: 1 },
-            Letter::Offer { to: 1, segment: 2, place: 3, blocks },
-            Letter::Accept { to: 1, segment: 2, place: 3 },
+            Letter::Offer { to: 1, segment: 2, offset: RegionOffset(3), blocks },
+            Letter::Accept { to: 1, segment: 2, offset: RegionOffset(3) },
             Letter::Decline { to: 1, segment: 2 },
         ] {
             assert_eq!(Letter::decode(&letter.encode()), Some(letter));

@@ -17,7 +17,7 @@ use super::segments::PodSegments;
 use super::state::{Answer, Link, Waiting};
 use super::{Arrival, Member, PodError};
 use crate::packet::FromProcess;
-use crate::table::{Address, Control, ProcessEntry};
+use crate::table::{Control, ProcessEntry, ProcessId};
 use notnets_core::link::handshake::{self, Config, Established, PeerIdentity, Vouched, incarnation};
 use notnets_core::link::packet::{Packet, Refusal, Terms};
 use notnets_core::name::Name;
@@ -39,10 +39,10 @@ impl Member {
         user_agent: &str,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let mut places = self.resolve(name, deadline)?.into_iter();
+        let mut instances = self.resolve(name, deadline)?.into_iter();
         let mut failed = None;
-        while let Some(place) = places.next() {
-            match self.dial_at(place, name, config, user_agent, share(deadline, places.len())) {
+        while let Some(offset) = instances.next() {
+            match self.dial_at(offset, name, config, user_agent, share(deadline, instances.len())) {
                 Ok(established) => return Ok(established),
                 Err(error) => failed = Some(error),
             }
@@ -61,7 +61,7 @@ impl Member {
     /// When it is gone, or does not want us before `deadline`.
     pub fn dial_at(
         &self,
-        to: Address,
+        to: ProcessId,
         name: &Name,
         config: Config,
         user_agent: &str,
@@ -70,11 +70,11 @@ impl Member {
         let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
         let link = self.expect(to);
         let hello = Packet::Hello(handshake::hello(config, name.as_str(), user_agent));
-        let place = own.range().start().0;
-        let letter = Letter::Hello { link, nonce, place, packet: hello.encode() };
+        let offset = own.range().start();
+        let letter = Letter::Hello { link, nonce, offset, packet: hello.encode() };
         self.say(FromProcess::Send { to, body: letter.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
-        let Answer { link: peer_link, nonce: peer_nonce, place, packet } =
+        let Answer { link: peer_link, nonce: peer_nonce, offset, packet } =
             match answer.and_then(|answer| answer) {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -87,7 +87,7 @@ impl Member {
             Ok(Packet::Refused { reason, text }) => return Err(PodError::LinkRefused { reason, text }),
             Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
-                let peer = Peer { address: to, link: peer_link, place, user_agent: String::new() };
+                let peer = Peer { id: to, link: peer_link, offset, user_agent: String::new() };
                 self.establish(link, own, peer, terms, seals)
             }
             Ok(_) => Err(PodError::Unexpected),
@@ -132,9 +132,9 @@ impl Member {
         self.refuse_link(arrival.from, arrival.link, reason, text);
     }
 
-    fn refuse_link(&self, to: Address, link: u32, reason: Refusal, text: &str) {
+    fn refuse_link(&self, to: ProcessId, link: u32, reason: Refusal, text: &str) {
         let packet = Packet::Refused { reason, text: text.to_owned() }.encode();
-        let letter = Letter::Answer { to: link, link: 0, nonce: 0, place: 0, packet };
+        let letter = Letter::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
         self.say(FromProcess::Send { to, body: letter.encode() });
     }
 
@@ -144,16 +144,16 @@ impl Member {
         config: Config,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let Arrival { from, link: peer_link, nonce: peer_nonce, place, hello } = arrival;
+        let Arrival { from, link: peer_link, nonce: peer_nonce, offset, hello } = arrival;
         let version = handshake::negotiate(&hello).map_err(|_| PodError::Unexpected)?;
         let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
-        let own_place = own.range().start().0;
+        let own_offset = own.range().start();
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
-        let peer = Peer { address: from, link: peer_link, place, user_agent: hello.user_agent };
+        let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
         let established = self.establish(link, own, peer, hello.terms, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
-        let letter = Letter::Answer { to: peer_link, link, nonce, place: own_place, packet };
+        let letter = Letter::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.say(FromProcess::Send { to: from, body: letter.encode() });
         Ok(established)
     }
@@ -169,8 +169,8 @@ impl Member {
         let region = self.region();
         let geometry = terms.geometry.check().map_err(|_| PodError::Unexpected)?;
         let peer_limits = terms.limits.check()?;
-        let start = RegionOffset(peer.place);
-        let host = peer.address.host;
+        let start = peer.offset;
+        let host = peer.id.host;
         let range = RegionRange::new(start, geometry.segment_bytes());
         let inside = range.is_some_and(|range| region.layout().is_in_extents(host.into(), range));
         if !inside || !start.is_aligned(notnets_memory::PAGE) {
@@ -183,16 +183,16 @@ impl Member {
             .map_err(|errno| PodError::Io { step: "watch a link's socket", source: errno.into() })?;
         let lease = own.lease();
         let (lanes, watch) = own.open(&region, start, geometry, seals)?;
-        let credentials = self.credentials(peer.address);
+        let credentials = self.credentials(peer.id);
         let identity = PeerIdentity {
             credentials,
             incarnation: terms.incarnation,
             user_agent: peer.user_agent,
             vouched: Vouched::Agent { host },
         };
-        let begun = Link::new(peer.address, peer.link, end, watch, lease);
+        let begun = Link::new(peer.id, peer.link, end, watch, lease);
         let inbox = Arc::clone(&begun.inbox);
-        let source = PodSegments::new(self.clone(), link, (peer.address, peer.link), inbox);
+        let source = PodSegments::new(self.clone(), link, (peer.id, peer.link), inbox);
         self.begin(link, begun);
         Ok(Established {
             socket: socket.into(),
@@ -206,22 +206,22 @@ impl Member {
     }
 
     /// What its agent says of a process.
-    fn credentials(&self, address: Address) -> PeerCredentials {
-        match self.process(address) {
+    fn credentials(&self, id: ProcessId) -> PeerCredentials {
+        match self.process(id) {
             Some(entry) => PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid },
             None => PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX },
         }
     }
 
     /// A process that lives, as its host's agent has it in its table.
-    pub(super) fn process(&self, address: Address) -> Option<ProcessEntry> {
+    pub(super) fn process(&self, id: ProcessId) -> Option<ProcessEntry> {
         let region = self.region();
-        let memory = region.peer(region.layout().control(address.host.into())).expect("within the region");
-        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, address.host);
-        (usize::from(address.process) < region.layout().processes())
-            .then(|| control.process(address.process.into()))
+        let memory = region.peer(region.layout().control(id.host.into())).expect("within the region");
+        let control = Control::of_peer(memory, *region.layout(), region.superblock().uuid, id.host);
+        (usize::from(id.process) < region.layout().processes())
+            .then(|| control.process(id.process.into()))
             .flatten()
-            .filter(|entry| entry.alive && entry.generation == address.generation)
+            .filter(|entry| entry.alive && entry.generation == id.generation)
     }
 
     /// A first segment, of what was granted or what is granted now.
@@ -254,7 +254,7 @@ impl Member {
         }
     }
 
-    fn expect(&self, peer: Address) -> u32 {
+    fn expect(&self, peer: ProcessId) -> u32 {
         let mut state = self.state();
         let link = state.number();
         state.waiting.insert(link, Waiting::For(peer));
@@ -262,7 +262,7 @@ impl Member {
     }
 
     /// A link that did not come about: its segment is kept until the peer can't read it any more.
-    fn forsake(&self, link: u32, peer: Address, own: &PodSegment) {
+    fn forsake(&self, link: u32, peer: ProcessId, own: &PodSegment) {
         let mut state = self.state();
         state.waiting.remove(&link);
         if !state.is_gone(peer) {
@@ -278,9 +278,9 @@ impl Member {
 
 /// The other end of a link to be.
 struct Peer {
-    address: Address,
+    id: ProcessId,
     link: u32,
-    place: u64,
+    offset: RegionOffset,
     user_agent: String,
 }
 

@@ -31,10 +31,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use notnets_memory::region::Region;
+use notnets_memory::region::{Region, RegionOffset};
 
 use super::packet::FromProcess;
-use super::table::Address;
+use super::table::ProcessId;
 use notnets_core::link::KeepAlive;
 use notnets_core::link::packet::Hello;
 use notnets_core::link::rendezvous::Directory;
@@ -48,11 +48,11 @@ pub use links::{between_hosts, share};
 /// What servers give the agent to take a name, or to grant memory.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A process's place in a pod. Clones are the same.
+/// A process's offset in a pod. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Member(Arc<Membership>);
 
-/// A process's place in a pod, not held on to.
+/// A process's offset in a pod, not held on to.
 #[derive(Clone, Debug)]
 pub struct WeakMember(Weak<Membership>);
 
@@ -71,10 +71,10 @@ struct Membership {
 /// A client on another host wants a link. Answer it.
 #[derive(Debug)]
 pub struct Arrival {
-    from: Address,
+    from: ProcessId,
     link: u32,
     nonce: u64,
-    place: u64,
+    offset: RegionOffset,
     /// What it said.
     pub hello: Hello,
 }
@@ -117,12 +117,12 @@ impl Member {
 
     /// The number of this host.
     pub fn host(&self) -> u16 {
-        self.state().address.host
+        self.state().id.host
     }
 
     /// Which process of the pod this is.
-    pub fn address(&self) -> Address {
-        self.state().address
+    pub fn id(&self) -> ProcessId {
+        self.state().id
     }
 
     /// From now on a message waits for no longer than this for a parked side of this process, whatever its agent
@@ -160,7 +160,7 @@ impl Member {
     ///
     /// # Errors
     /// When the agent does not answer.
-    pub fn resolve(&self, name: &Name, deadline: Instant) -> Result<Vec<Address>, PodError> {
+    pub fn resolve(&self, name: &Name, deadline: Instant) -> Result<Vec<ProcessId>, PodError> {
         let query = self.state().number();
         self.say(FromProcess::Resolve { query, name: name.clone() });
         self.wait(deadline, |state| state.resolved.remove(&query))

@@ -1,4 +1,4 @@
-//! Further segments of a link between hosts: parts of the region, which are offered by their place in it.
+//! Further segments of a link between hosts: parts of the region, which are offered by their offset in it.
 //!
 //! A segment is a block of an extent that the owner's agent granted. The user of a link must not wait, so nothing
 //! here does. Memory that the process has is given at once; else the agent is asked, and the link is rung when
@@ -18,7 +18,7 @@ use notnets_memory::{OwnMemory, PAGE, PeerMemory};
 use super::letter::Letter;
 use super::{Member, lock};
 use crate::packet::FromProcess;
-use crate::table::Address;
+use crate::table::ProcessId;
 use notnets_core::link::packet::Packet;
 use notnets_core::link::segments::{
     NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation,
@@ -58,7 +58,7 @@ impl Inbox {
 pub(super) struct PodSegments {
     member: Member,
     link: u32,
-    peer: (Address, u32),
+    peer: (ProcessId, u32),
     inbox: Arc<Inbox>,
     /// Taken from the inbox, and not yet from here.
     events: VecDeque<SegmentEvent>,
@@ -67,7 +67,7 @@ pub(super) struct PodSegments {
 }
 
 impl PodSegments {
-    pub(super) fn new(member: Member, link: u32, peer: (Address, u32), inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(member: Member, link: u32, peer: (ProcessId, u32), inbox: Arc<Inbox>) -> Self {
         Self { member, link, peer, inbox, events: VecDeque::new(), offered: None }
     }
 
@@ -106,8 +106,8 @@ impl SegmentSource for PodSegments {
     ) -> Result<(Blocks, OwnMemory), NoMemory> {
         let blocks = self.fit(blocks);
         let mut own = self.allocate(blocks.segment_bytes())?;
-        let place = own.range().start().0;
-        self.write(Letter::Offer { to: self.peer.1, segment, place, blocks });
+        let offset = own.range().start();
+        self.write(Letter::Offer { to: self.peer.1, segment, offset, blocks });
         self.offered = Some((segment, own.lease()));
         Ok((blocks, own.carve(blocks.total())))
     }
@@ -131,8 +131,8 @@ impl SegmentSource for PodSegments {
     fn accept(&mut self, segment: u32, bytes: usize, _outbox: &mut Outbox) -> Result<OwnMemory, NoMemory> {
         let mut table = self.allocate(bytes)?;
         table.zero();
-        let place = table.range().start().0;
-        self.write(Letter::Accept { to: self.peer.1, segment, place });
+        let offset = table.range().start();
+        self.write(Letter::Accept { to: self.peer.1, segment, offset });
         Ok(table.carve(bytes))
     }
 

@@ -5,15 +5,15 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use notnets_memory::region::Region;
 use notnets_memory::region::pool::{Lease, Pool};
+use notnets_memory::region::{Region, RegionOffset};
 use notnets_memory::remote_lanes::LaneMonitor;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
-use crate::table::{Address, HostIncarnation};
+use crate::table::{HostIncarnation, ProcessId};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::segments::SegmentEvent;
 use notnets_core::name::Name;
@@ -40,7 +40,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) region: Region,
     pub(super) incarnation: HostIncarnation,
-    pub(super) address: Address,
+    pub(super) id: ProcessId,
     /// What was granted, in blocks; and how often something was.
     pub(super) pool: Pool,
     pub(super) granted: u64,
@@ -49,16 +49,16 @@ pub(super) struct State {
     pub(super) services: HashMap<Name, Arc<OnArrival>>,
     /// Answers of the agent: names, with why not; who serves a name.
     pub(super) serving: HashMap<Name, Option<String>>,
-    pub(super) resolved: HashMap<u32, Vec<Address>>,
+    pub(super) resolved: HashMap<u32, Vec<ProcessId>>,
     /// Links that were asked for.
     pub(super) waiting: HashMap<u32, Waiting>,
     pub(super) links: HashMap<u32, Link>,
     /// Links that their peers have closed before they were made here.
-    closed_early: HashSet<(Address, u32)>,
+    closed_early: HashSet<(ProcessId, u32)>,
     /// Peers that are gone, until the agent knows that we have let go of them.
-    pub(super) gone: HashSet<Address>,
-    /// Those of which the agent knows: no address is given twice.
-    gone_before: HashSet<Address>,
+    pub(super) gone: HashSet<ProcessId>,
+    /// Those of which the agent knows: no process id is given twice.
+    gone_before: HashSet<ProcessId>,
     pub(super) agent_gone: bool,
     pub(super) stop: bool,
     /// What the agent says; the least that anybody in this process asked for.
@@ -69,10 +69,7 @@ pub(super) struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("address", &self.address)
-            .field("links", &self.links)
-            .finish_non_exhaustive()
+        f.debug_struct("State").field("id", &self.id).field("links", &self.links).finish_non_exhaustive()
     }
 }
 
@@ -81,7 +78,7 @@ impl std::fmt::Debug for State {
 pub(super) struct Answer {
     pub(super) link: u32,
     pub(super) nonce: u64,
-    pub(super) place: u64,
+    pub(super) offset: RegionOffset,
     pub(super) packet: Vec<u8>,
 }
 
@@ -89,23 +86,23 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum Waiting {
     /// Its answer has not come.
-    For(Address),
+    For(ProcessId),
     /// Here it is.
     Answered(Answer),
     /// The peer is gone.
-    Gone(Address),
+    Gone(ProcessId),
 }
 
 impl Waiting {
-    pub(super) fn is_for(&self, peer: Address) -> bool {
-        matches!(self, Self::For(address) if *address == peer)
+    pub(super) fn is_for(&self, peer: ProcessId) -> bool {
+        matches!(self, Self::For(id) if *id == peer)
     }
 }
 
 /// A link, as its watcher knows it.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) peer: Address,
+    pub(super) peer: ProcessId,
     pub(super) peer_link: u32,
     /// While our side uses it: the other end of its socket, and what to look at.
     pub(super) open: Option<(OwnedFd, LaneMonitor)>,
@@ -118,7 +115,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(
-        peer: Address,
+        peer: ProcessId,
         peer_link: u32,
         end: OwnedFd,
         watch: LaneMonitor,
@@ -128,7 +125,7 @@ impl Link {
     }
 
     /// One that did not come about, whose segment the peer may know.
-    pub(super) fn forsaken(peer: Address, lease: Arc<Lease>) -> Self {
+    pub(super) fn forsaken(peer: ProcessId, lease: Arc<Lease>) -> Self {
         let (leases, inbox) = (Some(vec![lease]), Arc::default());
         Self { peer, peer_link: 0, open: None, leases, inbox, wants_memory: false }
     }
@@ -171,13 +168,13 @@ impl State {
     pub(super) fn new(
         region: Region,
         incarnation: HostIncarnation,
-        address: Address,
+        id: ProcessId,
         wake_latency: Duration,
     ) -> Self {
         Self {
             region,
             incarnation,
-            address,
+            id,
             pool: Pool::default(),
             granted: 0,
             full: false,
@@ -214,7 +211,7 @@ impl State {
         self.last_number
     }
 
-    pub(super) fn is_gone(&self, peer: Address) -> bool {
+    pub(super) fn is_gone(&self, peer: ProcessId) -> bool {
         self.gone.contains(&peer) || self.gone_before.contains(&peer) || self.agent_gone
     }
 
@@ -250,7 +247,7 @@ impl State {
     }
 
     /// Our side uses a link no more. Returns whom to tell.
-    pub(super) fn closed_here(&mut self, link: u32) -> Option<(Address, u32)> {
+    pub(super) fn closed_here(&mut self, link: u32) -> Option<(ProcessId, u32)> {
         let closed = self.links.get_mut(&link)?;
         closed.open = None;
         let told = (closed.peer, closed.peer_link);
@@ -259,7 +256,7 @@ impl State {
     }
 
     /// The peer reads nothing of a link any more.
-    pub(super) fn closed_there(&mut self, from: Address, link: u32) {
+    pub(super) fn closed_there(&mut self, from: ProcessId, link: u32) {
         if let Some(closed) = self.links.get_mut(&link).filter(|closed| closed.peer == from) {
             closed.leases = None;
             self.hang_up(link);
@@ -273,7 +270,7 @@ impl State {
     }
 
     /// The peer says something about memory of a link.
-    pub(super) fn tell(&mut self, from: Address, link: u32, event: SegmentEvent) {
+    pub(super) fn tell(&mut self, from: ProcessId, link: u32, event: SegmentEvent) {
         let told = self.links.get(&link).filter(|told| told.peer == from);
         if told.is_some_and(|told| !told.tell(event)) {
             self.hang_up(link);
@@ -300,7 +297,7 @@ impl State {
     }
 
     /// A peer is gone. If it has not certainly ended, it may go on reading what it could read.
-    pub(super) fn peer_gone(&mut self, peer: Address, ended: bool) {
+    pub(super) fn peer_gone(&mut self, peer: ProcessId, ended: bool) {
         self.gone.insert(peer);
         for waiting in self.waiting.values_mut() {
             if waiting.is_for(peer) {
@@ -322,9 +319,9 @@ impl State {
     }
 
     /// Peers that are gone and of which we read nothing any more.
-    pub(super) fn let_go(&mut self) -> Vec<Address> {
+    pub(super) fn let_go(&mut self) -> Vec<ProcessId> {
         let links = &self.links;
-        let used = |peer: &Address| links.values().any(|link| link.peer == *peer && link.open.is_some());
+        let used = |peer: &ProcessId| links.values().any(|link| link.peer == *peer && link.open.is_some());
         let done: Vec<_> = self.gone.iter().filter(|peer| !used(peer)).copied().collect();
         if self.gone_before.len() >= MAX_GONE {
             self.gone_before.clear();

@@ -25,7 +25,7 @@ use super::letter::Letter;
 use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Address, HostIncarnation};
+use crate::table::{HostIncarnation, ProcessId};
 use crate::wire::{self, Came};
 use notnets_core::clock::timespec;
 use notnets_core::name::Name;
@@ -63,12 +63,12 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
             Err(error) => return Err(error.named(path, pod)),
         }
     };
-    let Joined { socket, region, incarnation, address, wake_latency } = joined;
+    let Joined { socket, region, incarnation, id, wake_latency } = joined;
     let region = region.ok_or(PodError::Unexpected)?;
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
-    let state = Mutex::new(State::new(region, incarnation, address, wake_latency));
+    let state = Mutex::new(State::new(region, incarnation, id, wake_latency));
     let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, closings, token });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
@@ -203,7 +203,7 @@ impl Watcher {
         self.reviewed = Instant::now();
         for part in state.pool.take_unused(SPARE) {
             let layout = *state.region.layout();
-            let first = layout.extent(state.address.host.into(), 0).start();
+            let first = layout.extent(state.id.host.into(), 0).start();
             let extent = (part.range().start().0 - first.0) / layout.extent_bytes() as u64;
             // Not mapped any more when somebody else is given it.
             drop(part);
@@ -228,16 +228,16 @@ impl Watcher {
     fn come_back(&mut self) {
         let before = {
             let state = lock(&self.shared.state);
-            (state.incarnation, state.address)
+            (state.incarnation, state.id)
         };
         let joined = join(&self.path, self.shared.token, Some(before), Instant::now() + RETRY * 10);
         let shared = Arc::clone(&self.shared);
         let mut state = lock(&shared.state);
         match joined {
-            Ok(Joined { socket, region, incarnation, address, wake_latency }) => {
+            Ok(Joined { socket, region, incarnation, id, wake_latency }) => {
                 self.agent = Some(socket);
                 state.wake_latency_of_host = wake_latency;
-                self.greet(&mut state, region, incarnation, address);
+                self.greet(&mut state, region, incarnation, id);
                 self.shared.changed.notify_all();
             }
             Err(_) => {
@@ -259,14 +259,14 @@ impl Watcher {
         state: &mut State,
         region: Option<Region>,
         incarnation: HostIncarnation,
-        address: Address,
+        id: ProcessId,
     ) {
         state.agent_gone = false;
         // Who waits for memory asks again: the answer may have been lost.
         state.granted += 1;
         state.tell_of_memory(true);
         let mut first = Vec::new();
-        if (state.incarnation, state.address) == (incarnation, address) {
+        if (state.incarnation, state.id) == (incarnation, id) {
             let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
             peers.sort();
             peers.dedup();
@@ -275,7 +275,7 @@ impl Watcher {
         } else {
             state.hang_up_all();
             // What was granted in the incarnation before is not ours any more.
-            (state.incarnation, state.address) = (incarnation, address);
+            (state.incarnation, state.id) = (incarnation, id);
             state.pool = Default::default();
             state.gone.clear();
             state.to_agent.clear();
@@ -332,7 +332,7 @@ fn ring(state: &mut State) -> bool {
     for link in state.links.values_mut() {
         let Some((end, watch)) = &mut link.open else { continue };
         let lost = |host: u16| region.is_lost(host.into());
-        if lost(link.peer.host) || lost(state.address.host) || watch.is_stuck(STUCK) {
+        if lost(link.peer.host) || lost(state.id.host) || watch.is_stuck(STUCK) {
             let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
         } else if watch.is_due() {
             rung = true;

@@ -17,7 +17,7 @@ use notnets_core::link::{Established, LinkError, Socket};
 use notnets_core::name::{Name, Uri};
 use notnets_core::wait::Wait;
 use notnets_pod::member::{Member, PodError, share};
-use notnets_pod::table::Address;
+use notnets_pod::table::ProcessId;
 
 use super::link::Link;
 
@@ -129,10 +129,10 @@ impl Endpoint {
     fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
         let (name, deadline) = (self.uri.name(), Instant::now() + self.connect_timeout);
         let member = Member::of(&self.directory, pod, deadline).map_err(|source| self.in_pod(source))?;
-        let places = member.resolve(name, deadline).map_err(|source| self.in_pod(source))?;
-        let (mut places, mut failed) = (places.into_iter(), None);
-        while let Some(place) = places.next() {
-            match self.dial_place(&member, place, share(deadline, places.len())) {
+        let instances = member.resolve(name, deadline).map_err(|source| self.in_pod(source))?;
+        let (mut instances, mut failed) = (instances.into_iter(), None);
+        while let Some(instance) = instances.next() {
+            match self.dial_instance(&member, instance, share(deadline, instances.len())) {
                 Ok(established) => return Ok(established),
                 Err(error) => failed = Some(error),
             }
@@ -141,10 +141,15 @@ impl Endpoint {
     }
 
     /// To one of them: on the own host as to any server here, else through the region.
-    fn dial_place(&self, member: &Member, place: Address, until: Instant) -> Result<Established, Error> {
+    fn dial_instance(
+        &self,
+        member: &Member,
+        instance: ProcessId,
+        until: Instant,
+    ) -> Result<Established, Error> {
         let name = self.uri.name();
         loop {
-            match member.connect_here(&self.directory, place, name) {
+            match member.connect_here(&self.directory, instance, name) {
                 Ok(None) => break,
                 Err(_) if Instant::now() >= until => return Err(self.in_pod(PodError::TimedOut)),
                 Err(_busy) => std::thread::sleep(PAUSE),
@@ -159,7 +164,7 @@ impl Endpoint {
             }
         }
         let config = Config { limits: self.limits, geometry: pods::geometry(self.geometry) };
-        let dialled = member.dial_at(place, name, config, super::USER_AGENT, until);
+        let dialled = member.dial_at(instance, name, config, super::USER_AGENT, until);
         dialled.map_err(|source| self.in_pod(source))
     }
 

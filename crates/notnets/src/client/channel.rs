@@ -10,7 +10,7 @@ use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::link::{Established, LinkError, Socket};
 use notnets_core::name::Name;
 use notnets_pod::member::{Member, PodError, share};
-use notnets_pod::table::Address;
+use notnets_pod::table::ProcessId;
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -231,13 +231,13 @@ impl Endpoint {
             if let Some(latency) = wake_latency {
                 member.wake_within(latency);
             }
-            let places = member.resolve(&name, deadline)?;
-            Ok((member, places))
+            let instances = member.resolve(&name, deadline)?;
+            Ok((member, instances))
         };
-        let (member, places) = self.by_agents(resolve).await?;
-        let (mut places, mut failed) = (places.into_iter(), None);
-        while let Some(place) = places.next() {
-            match self.dial_place(&member, place, share(deadline, places.len())).await {
+        let (member, instances) = self.by_agents(resolve).await?;
+        let (mut instances, mut failed) = (instances.into_iter(), None);
+        while let Some(instance) = instances.next() {
+            match self.dial_instance(&member, instance, share(deadline, instances.len())).await {
                 Ok(established) => return Ok(established),
                 Err(error) => failed = Some(error),
             }
@@ -246,16 +246,16 @@ impl Endpoint {
     }
 
     /// To one of them: on the own host as to any server here, else through the region.
-    async fn dial_place(
+    async fn dial_instance(
         &self,
         member: &Member,
-        place: Address,
+        instance: ProcessId,
         until: Instant,
     ) -> Result<Established, Error> {
         let name = self.uri.name();
         let here = async {
             loop {
-                match member.connect_here(&self.directory, place, name) {
+                match member.connect_here(&self.directory, instance, name) {
                     Err(_busy) => tokio::time::sleep(BUSY).await,
                     Ok(None) => return None,
                     Ok(Some(socket)) => {
@@ -275,7 +275,7 @@ impl Endpoint {
         }
         let (member, name) = (member.clone(), name.clone());
         let (config, user_agent) = (self.pod_config(), self.user_agent.clone());
-        self.by_agents(move || member.dial_at(place, &name, config, &user_agent, until)).await
+        self.by_agents(move || member.dial_at(instance, &name, config, &user_agent, until)).await
     }
 
     /// What waits for agents has a thread of its own.
