@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use notnets_memory::region::RegionOffset;
 
-use super::letter::Letter;
+use super::peer_message::PeerMessage;
 use super::state::{Answer, State, Waiting};
 use super::{Arrival, OnArrival};
 use crate::packet::{FromProcess, ToProcess};
@@ -30,7 +30,7 @@ pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnA
             state.resolved.insert(query, instances);
         }
         ToProcess::Gone { id, ended } => state.peer_gone(id, ended),
-        ToProcess::Mail { from, body } => return on_letter(state, from, Letter::decode(&body)?),
+        ToProcess::Mail { from, body } => return on_message(state, from, PeerMessage::decode(&body)?),
     }
     None
 }
@@ -51,9 +51,9 @@ fn grant(state: &mut State, extent: u32) {
     }
 }
 
-fn on_letter(state: &mut State, from: ProcessId, letter: Letter) -> Option<(Arc<OnArrival>, Arrival)> {
-    match letter {
-        Letter::Hello { link, nonce, offset, packet } => {
+fn on_message(state: &mut State, from: ProcessId, message: PeerMessage) -> Option<(Arc<OnArrival>, Arrival)> {
+    match message {
+        PeerMessage::Hello { link, nonce, offset, packet } => {
             let Ok(Packet::Hello(hello)) = Packet::decode(&packet) else { return None };
             let name: Option<Name> = hello.name.parse().ok();
             let service = name.and_then(|name| state.services.get(&name).cloned());
@@ -61,32 +61,33 @@ fn on_letter(state: &mut State, from: ProcessId, letter: Letter) -> Option<(Arc<
                 let reason = Refusal::ShuttingDown;
                 let text = format!("{} is not served here any more", hello.name);
                 let packet = Packet::Refused { reason, text }.encode();
-                let answer = Letter::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
+                let answer =
+                    PeerMessage::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
                 state.to_agent.push_back(FromProcess::Send { to: from, body: answer.encode() });
                 return None;
             };
             return Some((service, Arrival { from, link, nonce, offset, hello }));
         }
-        Letter::Answer { to, link, nonce, offset, packet } => match state.waiting.get_mut(&to) {
+        PeerMessage::Answer { to, link, nonce, offset, packet } => match state.waiting.get_mut(&to) {
             Some(waiting) if waiting.is_for(from) => {
                 *waiting = Waiting::Answered(Answer { link, nonce, offset, packet });
             }
             // It came too late.
             _ => {
-                let body = Letter::Close { to: link }.encode();
+                let body = PeerMessage::Close { to: link }.encode();
                 state.to_agent.push_back(FromProcess::Send { to: from, body });
             }
         },
-        Letter::Close { to } => state.closed_there(from, to),
-        Letter::Offer { to, segment, offset, blocks } => {
+        PeerMessage::Close { to } => state.closed_there(from, to),
+        PeerMessage::Offer { to, segment, offset, blocks } => {
             let location = PeerLocation::Offset(offset);
             state.tell(from, to, SegmentEvent::Offered { segment, blocks, location });
         }
-        Letter::Accept { to, segment, offset } => {
+        PeerMessage::Accept { to, segment, offset } => {
             let location = PeerLocation::Offset(offset);
             state.tell(from, to, SegmentEvent::Accepted { segment, location });
         }
-        Letter::Decline { to, segment } => state.tell(from, to, SegmentEvent::Declined { segment }),
+        PeerMessage::Decline { to, segment } => state.tell(from, to, SegmentEvent::Declined { segment }),
     }
     None
 }

@@ -12,7 +12,7 @@ use notnets_memory::seal::Seal;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::letter::{Letter, seals};
+use super::peer_message::{PeerMessage, seals};
 use super::segments::PodSegments;
 use super::state::{Answer, Link, Waiting};
 use super::{Arrival, Member, PodError};
@@ -71,8 +71,8 @@ impl Member {
         let link = self.expect(to);
         let hello = Packet::Hello(handshake::hello(config, name.as_str(), user_agent));
         let offset = own.range().start();
-        let letter = Letter::Hello { link, nonce, offset, packet: hello.encode() };
-        self.say(FromProcess::Send { to, body: letter.encode() });
+        let message = PeerMessage::Hello { link, nonce, offset, packet: hello.encode() };
+        self.say(FromProcess::Send { to, body: message.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
         let Answer { link: peer_link, nonce: peer_nonce, offset, packet } =
             match answer.and_then(|answer| answer) {
@@ -94,7 +94,7 @@ impl Member {
             Err(bad) => Err(bad.into()),
         };
         if established.is_err() {
-            let close = Letter::Close { to: peer_link };
+            let close = PeerMessage::Close { to: peer_link };
             self.say(FromProcess::Send { to, body: close.encode() });
         }
         established
@@ -134,8 +134,8 @@ impl Member {
 
     fn refuse_link(&self, to: ProcessId, link: u32, reason: Refusal, text: &str) {
         let packet = Packet::Refused { reason, text: text.to_owned() }.encode();
-        let letter = Letter::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
-        self.say(FromProcess::Send { to, body: letter.encode() });
+        let message = PeerMessage::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
+        self.say(FromProcess::Send { to, body: message.encode() });
     }
 
     fn try_answer(
@@ -153,8 +153,8 @@ impl Member {
         let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
         let established = self.establish(link, own, peer, hello.terms, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
-        let letter = Letter::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
-        self.say(FromProcess::Send { to: from, body: letter.encode() });
+        let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
+        self.say(FromProcess::Send { to: from, body: message.encode() });
         Ok(established)
     }
 

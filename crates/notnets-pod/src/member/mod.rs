@@ -10,7 +10,7 @@
 //! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
 //! | `links.rs` | dialling and answering |
 //! | `here.rs` | processes of the own host, which are not reached through the region |
-//! | `letter.rs` | what two processes write to each other to make a link and to give it memory |
+//! | `peer_message.rs` | what two processes write to each other to make a link and to give it memory |
 //! | `segments.rs` | further segments of a link |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs` | the thread |
@@ -21,8 +21,8 @@ mod error;
 mod heard;
 mod here;
 mod join;
-mod letter;
 mod links;
+mod peer_message;
 mod segments;
 mod state;
 mod watcher;

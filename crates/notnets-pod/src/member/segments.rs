@@ -15,7 +15,7 @@ use notnets_memory::region::RegionRange;
 use notnets_memory::region::pool::{Lease, OwnBlock, Pool};
 use notnets_memory::{OwnMemory, PAGE, PeerMemory};
 
-use super::letter::Letter;
+use super::peer_message::PeerMessage;
 use super::{Member, lock};
 use crate::packet::FromProcess;
 use crate::table::ProcessId;
@@ -92,8 +92,8 @@ impl PodSegments {
         Err(NoMemory::Pending)
     }
 
-    fn write(&self, letter: Letter) {
-        self.member.say(FromProcess::Send { to: self.peer.0, body: letter.encode() });
+    fn write(&self, message: PeerMessage) {
+        self.member.say(FromProcess::Send { to: self.peer.0, body: message.encode() });
     }
 }
 
@@ -107,7 +107,7 @@ impl SegmentSource for PodSegments {
         let blocks = self.fit(blocks);
         let mut own = self.allocate(blocks.segment_bytes())?;
         let offset = own.range().start();
-        self.write(Letter::Offer { to: self.peer.1, segment, offset, blocks });
+        self.write(PeerMessage::Offer { to: self.peer.1, segment, offset, blocks });
         self.offered = Some((segment, own.lease()));
         Ok((blocks, own.carve(blocks.total())))
     }
@@ -132,12 +132,12 @@ impl SegmentSource for PodSegments {
         let mut table = self.allocate(bytes)?;
         table.zero();
         let offset = table.range().start();
-        self.write(Letter::Accept { to: self.peer.1, segment, offset });
+        self.write(PeerMessage::Accept { to: self.peer.1, segment, offset });
         Ok(table.carve(bytes))
     }
 
     fn decline(&mut self, segment: u32, _outbox: &mut Outbox) {
-        self.write(Letter::Decline { to: self.peer.1, segment });
+        self.write(PeerMessage::Decline { to: self.peer.1, segment });
     }
 
     fn read(

@@ -21,7 +21,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::heard::on_packet;
 use super::join::{Failed, Joined, join};
-use super::letter::Letter;
+use super::peer_message::PeerMessage;
 use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
 use crate::packet::{FromProcess, ToProcess};
@@ -349,7 +349,7 @@ fn tidy(state: &mut State, closings: &OwnedFd) {
     for event in closed.map_or(&mut [][..], |(closed, _)| closed) {
         let link = event.data.u64() as u32;
         let Some((peer, peer_link)) = state.closed_here(link) else { continue };
-        let body = Letter::Close { to: peer_link }.encode();
+        let body = PeerMessage::Close { to: peer_link }.encode();
         state.to_agent.push_back(FromProcess::Send { to: peer, body });
     }
 }

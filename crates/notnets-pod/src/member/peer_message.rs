@@ -8,7 +8,7 @@ use notnets_core::link::packet::Incarnation;
 
 /// A message between two processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Letter {
+pub(super) enum PeerMessage {
     /// A client wants a link.
     Hello {
         /// The client's number for it.
@@ -67,7 +67,7 @@ pub(super) enum Letter {
     },
 }
 
-impl Letter {
+impl PeerMessage {
     /// As it is sent.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
@@ -113,7 +113,7 @@ impl Letter {
         out
     }
 
-    /// As it came. `None` when it is no letter.
+    /// As it came. `None` when it is no message.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, mut rest) = bytes.split_first()?;
         let mut u32_field = || {
@@ -154,7 +154,7 @@ impl Letter {
     }
 }
 
-/// An offset with which a letter ends.
+/// An offset with which a message ends.
 fn last(rest: &[u8]) -> Option<RegionOffset> {
     Some(RegionOffset(u64::from_le_bytes(rest.try_into().ok()?)))
 }
@@ -183,26 +183,26 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..8, any::<u8>()], 0..60)) {
-            if let Some(letter) = Letter::decode(&bytes) {
-                prop_assert_eq!(letter.encode(), bytes);
+            if let Some(message) = PeerMessage::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
             }
         }
     }
 
     #[test]
-    fn letters_fit_into_mail() {
+    fn messages_fit_into_mail() {
         let packet = vec![0; notnets_core::link::packet::MAX_PACKET];
-        let letter = Letter::Answer { to: 1, link: 2, nonce: 3, offset: RegionOffset(4), packet };
-        assert!(letter.encode().len() <= crate::packet::MAX_BODY);
+        let message = PeerMessage::Answer { to: 1, link: 2, nonce: 3, offset: RegionOffset(4), packet };
+        assert!(message.encode().len() <= crate::packet::MAX_BODY);
         let blocks = Blocks { bytes: 64, count: 3 };
-        for letter in [
-            letter,
-            Letter::Close { to: 1 },
-            Letter::Offer { to: 1, segment: 2, offset: RegionOffset(3), blocks },
-            Letter::Accept { to: 1, segment: 2, offset: RegionOffset(3) },
-            Letter::Decline { to: 1, segment: 2 },
+        for message in [
+            message,
+            PeerMessage::Close { to: 1 },
+            PeerMessage::Offer { to: 1, segment: 2, offset: RegionOffset(3), blocks },
+            PeerMessage::Accept { to: 1, segment: 2, offset: RegionOffset(3) },
+            PeerMessage::Decline { to: 1, segment: 2 },
         ] {
-            assert_eq!(Letter::decode(&letter.encode()), Some(letter));
+            assert_eq!(PeerMessage::decode(&message.encode()), Some(message));
         }
     }
 }
