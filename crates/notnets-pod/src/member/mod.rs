@@ -14,11 +14,11 @@
 //! | `segments.rs` | further segments of a link |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs` | the thread |
-//! | `heard.rs` | what the agent and other processes say |
+//! | `dispatch.rs` | what follows from the packets of the agent and of other processes |
 //! | `state.rs` | what they share |
 
+mod dispatch;
 mod error;
-mod heard;
 mod here;
 mod join;
 mod links;

@@ -19,7 +19,7 @@ use notnets_memory::region::Region;
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
-use super::heard::on_packet;
+use super::dispatch::on_packet;
 use super::join::{Failed, Joined, join};
 use super::peer_message::PeerMessage;
 use super::state::{Shared, State};

@@ -1,4 +1,4 @@
-//! What the agent and other processes say, and what follows from it.
+//! Dispatches the packets of the agent, and what other processes send through it.
 
 use std::sync::Arc;
 
