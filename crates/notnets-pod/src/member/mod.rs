@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
 //! | `links.rs` | dialling and answering |
-//! | `here.rs` | processes of the own host, which are not reached through the region |
+//! | `local.rs` | processes of the same host, which are not reached through the region |
 //! | `peer_message.rs` | what two processes write to each other to make a link and to give it memory |
 //! | `segments.rs` | further segments of a link |
 //! | `join.rs` | joining the pod, and joining it again |
@@ -19,9 +19,9 @@
 
 mod dispatch;
 mod error;
-mod here;
 mod join;
 mod links;
+mod local;
 mod peer_message;
 mod segments;
 mod state;

@@ -149,7 +149,7 @@ impl Endpoint {
     ) -> Result<Established, Error> {
         let name = self.uri.name();
         loop {
-            match member.connect_here(&self.directory, instance, name) {
+            match member.connect_local(&self.directory, instance, name) {
                 Ok(None) => break,
                 Err(_) if Instant::now() >= until => return Err(self.in_pod(PodError::TimedOut)),
                 Err(_busy) => std::thread::sleep(PAUSE),

@@ -75,8 +75,8 @@ impl PodDoor {
     }
 
     /// Where clients of this host come, unless the directory doesn't permit it: then they come here too.
-    pub fn listen_here(&self, directory: &Directory) -> Option<Listener> {
-        self.member.listen_here(directory, &self.name).ok()
+    pub fn listen_local(&self, directory: &Directory) -> Option<Listener> {
+        self.member.listen_local(directory, &self.name).ok()
     }
 
     /// Readable when somebody has come.

@@ -126,7 +126,7 @@ impl Builder {
             None => ((Some(self.directory.listen(uri.name())?), None), self.geometry.unwrap_or_default()),
             Some(pod) => {
                 let door = pods::PodDoor::open(&self.directory, pod, uri.name())?;
-                ((door.listen_here(&self.directory), Some(door)), pods::geometry(self.geometry))
+                ((door.listen_local(&self.directory), Some(door)), pods::geometry(self.geometry))
             }
         };
         let config = Config { limits: self.limits, geometry };

@@ -255,7 +255,7 @@ impl Endpoint {
         let name = self.uri.name();
         let here = async {
             loop {
-                match member.connect_here(&self.directory, instance, name) {
+                match member.connect_local(&self.directory, instance, name) {
                     Err(_busy) => tokio::time::sleep(BUSY).await,
                     Ok(None) => return None,
                     Ok(Some(socket)) => {

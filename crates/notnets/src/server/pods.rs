@@ -49,7 +49,7 @@ impl PodNames {
                     let _ = sender.send((member, arrival));
                 }
             });
-            match member.listen_here(directory, uri.name()) {
+            match member.listen_local(directory, uri.name()) {
                 Ok(listener) => names.here.push(listener),
                 Err(error) => tracing::warn!(%error, "clients of this host come through the pod's region"),
             }

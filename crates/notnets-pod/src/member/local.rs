@@ -1,4 +1,4 @@
-//! Processes of the own host: they are reached as any other server of the host, and not through the region.
+//! Processes of the same host: they are reached as any other server of the host, and not through the region.
 //!
 //! A process that serves a name in a pod also listens in the rendezvous directory, at a name that follows
 //! from the number by which it is known in the agent's table and from what it serves. Whoever finds it in the
@@ -16,8 +16,8 @@ impl Member {
     ///
     /// # Errors
     /// When the directory doesn't permit it: then they come through the region.
-    pub fn listen_here(&self, directory: &Directory, name: &Name) -> Result<Listener, RendezvousError> {
-        directory.listen(&meeting_place(self.0.shared.token, name))
+    pub fn listen_local(&self, directory: &Directory, name: &Name) -> Result<Listener, RendezvousError> {
+        directory.listen(&local_socket_name(self.0.shared.token, name))
     }
 
     /// A connection to a process of this host that serves the name. `None` when it is one of another host, or
@@ -25,7 +25,7 @@ impl Member {
     ///
     /// # Errors
     /// [`RendezvousError::Busy`] when it has no room for another client just now.
-    pub fn connect_here(
+    pub fn connect_local(
         &self,
         directory: &Directory,
         instance: ProcessId,
@@ -35,7 +35,7 @@ impl Member {
             return Ok(None);
         }
         let Some(entry) = self.process(instance) else { return Ok(None) };
-        match directory.connect(&meeting_place(entry.token, name)) {
+        match directory.connect(&local_socket_name(entry.token, name)) {
             Err(busy @ RendezvousError::Busy { .. }) => Err(busy),
             connected => Ok(connected.ok()),
         }
@@ -43,7 +43,7 @@ impl Member {
 }
 
 /// Where a process of this host is met for a name: one that nobody can ask for, short whatever the name is.
-fn meeting_place(token: [u64; 2], name: &Name) -> Name {
+fn local_socket_name(token: [u64; 2], name: &Name) -> Name {
     let token = token.into_iter().flat_map(u64::to_le_bytes);
     // FNV-1a: the token can't be told from it, which is for its process and the agent.
     let hash = token.chain(name.as_str().bytes()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
@@ -60,16 +60,16 @@ mod tests {
     fn processes_and_names_are_met_in_places_of_their_own() {
         let name = |text: &str| text.parse::<Name>().unwrap();
         let all = [
-            meeting_place([1, 2], &name("a")),
-            meeting_place([2, 1], &name("a")),
-            meeting_place([1, 2], &name("b")),
-            meeting_place([1, 3], &name("a")),
+            local_socket_name([1, 2], &name("a")),
+            local_socket_name([2, 1], &name("a")),
+            local_socket_name([1, 2], &name("b")),
+            local_socket_name([1, 3], &name("a")),
         ];
         for (nth, place) in all.iter().enumerate() {
             assert!(place.is_hidden() && place.as_str().len() == ".at-".len() + 16);
             assert!(!all[..nth].contains(place));
             assert!(place.as_str().parse::<Name>().is_err(), "nobody can ask for it");
         }
-        assert_eq!(meeting_place([1, 2], &name("a")), all[0]);
+        assert_eq!(local_socket_name([1, 2], &name("a")), all[0]);
     }
 }
