@@ -21,7 +21,7 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::WAKE_LATENCY;
-use super::agent::{Agent, Identity, Over, Start};
+use super::agent::{Agent, AgentError, Identity, Start};
 use super::packet::{FromProcess, ToProcess};
 use super::table::{HostIncarnation, ProcessEntry};
 use super::wire::{self, Came};
@@ -75,7 +75,7 @@ pub enum DaemonError {
     },
     /// It can't go on.
     #[error(transparent)]
-    Over(#[from] Over),
+    Agent(#[from] AgentError),
 }
 
 fn io_error<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> DaemonError {
@@ -214,8 +214,8 @@ impl Daemon {
         if let Some(agent) = &mut self.agent {
             match agent.tick(now()) {
                 Ok(()) => {}
-                Err(Over::Lapsed) => self.begin()?,
-                Err(over) => return Err(over.into()),
+                Err(AgentError::Lapsed) => self.begin()?,
+                Err(error) => return Err(error.into()),
             }
         }
         self.mind_the_absent();

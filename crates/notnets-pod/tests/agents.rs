@@ -8,7 +8,7 @@ use notnets_memory::incoherent::{Incoherent, Site, World};
 use notnets_memory::region::layout::Layout;
 use notnets_memory::region::superblock::{Superblock, Uuid};
 use notnets_memory::{Coherence, WORD, WriteMemory};
-use notnets_pod::agent::{Agent, Identity, Over, Phase, Start};
+use notnets_pod::agent::{Agent, AgentError, Identity, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
 use notnets_pod::table::{Control, ExtentState, HostIncarnation, ProcessId};
 
@@ -363,7 +363,7 @@ fn host_dies(pod: &mut Pod) -> Outcome {
         [0, 2].iter().all(|host| pod.hosts[*host].processes[0].gone.contains(&dead))
     })?;
     if pod.now - before < LEASE * 1_000_000 / 2 {
-        return Err("it was buried early".into());
+        return Err("it was marked dead early".into());
     }
     pod.start(1);
     if pod.extents(1)[0] != ExtentState::Kept {
@@ -396,14 +396,14 @@ fn host_sleeps(pod: &mut Pod) -> Outcome {
     pod.join(2)?;
     let asleep = pod.hosts[2].agent.take();
     let before = pod.now;
-    pod.until("the others bury who sleeps", |pod| {
+    pod.until("the others mark dead who sleeps", |pod| {
         [0, 1].iter().all(|host| pod.hosts[*host].agent.as_ref().unwrap().hosts_up().len() == HOSTS - 2)
     })?;
     pod.behind[2] = pod.now - before;
     pod.hosts[2].agent = asleep;
     let lapsed = (0..PATIENCE).find_map(|_| pod.step().err());
-    if lapsed != Some(Over::Lapsed.to_string()) {
-        return Err(format!("who was buried goes on: {lapsed:?}"));
+    if lapsed != Some(AgentError::Lapsed.to_string()) {
+        return Err(format!("who was marked dead goes on: {lapsed:?}"));
     }
     pod.hosts[2].processes.clear();
     pod.start(2);
@@ -425,7 +425,7 @@ fn duplicates(world: &World) -> Outcome {
     for _ in 0..PATIENCE {
         pod.step()?;
         match second.tick(pod.now) {
-            Err(Over::Duplicate(0)) => return Ok(()),
+            Err(AgentError::Duplicate(0)) => return Ok(()),
             Err(other) => return Err(other.to_string()),
             Ok(()) if second.phase() == Phase::Running => return Err("both run".into()),
             Ok(()) => {}

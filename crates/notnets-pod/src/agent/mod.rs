@@ -80,7 +80,7 @@ pub enum Phase {
 
 /// Why an agent can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Over {
+pub enum AgentError {
     /// Another host has the same number.
     #[error("another host writes the partition of host {0}: each host needs a number of its own")]
     Duplicate(u16),
@@ -132,8 +132,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         };
         let with = |(peer, memory): (usize, Option<R>)| {
             let control = Control::of_peer(memory?, layout, uuid, peer as u16);
-            let said = own.peer(peer as u16).unwrap_or_default();
-            Some(Peer::new(control, said, start.now))
+            let published = own.peer(peer as u16).unwrap_or_default();
+            Some(Peer::new(control, published, start.now))
         };
         let peers = peers.into_iter().enumerate().map(with).collect();
         let mut agent = Self {
@@ -152,7 +152,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             wake_us: super::WAKE_LATENCY.as_micros() as u32,
         };
         let same_boot = before.boot == start.boot;
-        agent.take_stock(resumes, |entry| same_boot && is_alive(entry));
+        agent.recover(resumes, |entry| same_boot && is_alive(entry));
         agent
     }
 
@@ -176,11 +176,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     ///
     /// # Errors
     /// When it can't go on.
-    pub fn tick(&mut self, now: u64) -> Result<(), Over> {
+    pub fn tick(&mut self, now: u64) -> Result<(), AgentError> {
         if let Phase::Claiming { until } = self.phase {
             // The line is another host's as soon as that has written it.
             if self.seen_by_others().is_some() {
-                return Err(Over::Duplicate(self.host));
+                return Err(AgentError::Duplicate(self.host));
             }
             if now < until {
                 return Ok(());
@@ -190,18 +190,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.beat(now);
         }
         if now.saturating_sub(self.record.beat_at) >= self.lease {
-            return Err(Over::Lapsed);
+            return Err(AgentError::Lapsed);
         }
         let beats = now.saturating_sub(self.record.beat_at) >= self.heartbeat;
         if beats {
             // Who only claims our number finds our next heartbeat there.
             if self.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
-                return Err(Over::Duplicate(self.host));
+                return Err(AgentError::Duplicate(self.host));
             }
             self.beat(now);
         }
         for host in 0..self.peers.len() as u16 {
-            self.visit(host, now, beats)?;
+            self.poll_peer(host, now, beats)?;
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Reads our own table when the agent begins. What nobody serves any more is taken out.
-    pub(super) fn take_stock_of_names(&mut self) {
+    pub(super) fn recover_services(&mut self) {
         let layout = *self.own.layout();
         for index in 0..layout.services() {
             let found = self.own.service(index).flatten();

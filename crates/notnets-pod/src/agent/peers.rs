@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use notnets_memory::seal::Seal;
 use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 
-use super::{Agent, Over};
+use super::{Agent, AgentError};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
 use crate::table::{Control, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessId, ServiceEntry};
@@ -22,7 +22,7 @@ const BATCH: usize = 64;
 pub(super) struct Peer<R> {
     pub(super) control: Control<R>,
     /// What we say of it in our control area.
-    said: PeerRecord,
+    published: PeerRecord,
     /// Its record, and since when its heart has not beaten.
     seen: HostRecord,
     seen_at: u64,
@@ -47,16 +47,16 @@ enum State {
 }
 
 impl<R: ReadMemory> Peer<R> {
-    pub(super) fn new(control: Control<R>, said: PeerRecord, now: u64) -> Self {
-        let expected = said.known != HostIncarnation::default() && said.known != said.dead;
+    pub(super) fn new(control: Control<R>, published: PeerRecord, now: u64) -> Self {
+        let expected = published.known != HostIncarnation::default() && published.known != published.dead;
         Self {
             control,
-            said,
+            published,
             seen: HostRecord::default(),
             seen_at: now,
             state: if expected { State::Expected } else { State::Absent },
             mail: None,
-            seen_process_epoch: Some(said.seen_epoch),
+            seen_process_epoch: Some(published.seen_epoch),
             seen_service_epoch: None,
             services: Vec::new(),
             pending: BTreeSet::new(),
@@ -70,7 +70,7 @@ impl<R: ReadMemory> Peer<R> {
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Looks at another host.
-    pub(super) fn visit(&mut self, host: u16, now: u64, thoroughly: bool) -> Result<(), Over> {
+    pub(super) fn poll_peer(&mut self, host: u16, now: u64, thoroughly: bool) -> Result<(), AgentError> {
         let Some(peer) = &mut self.peers[usize::from(host)] else { return Ok(()) };
         let record = peer.control.host();
         // A record that can't be read is no heartbeat.
@@ -81,13 +81,13 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             if changed {
                 peer.seen_at = now;
             }
-            self.judge(host, record, beats);
+            self.update_liveness(host, record, beats);
         }
         let silent = self.peer(host).is_some_and(|peer| {
             peer.state != State::Absent && now.saturating_sub(peer.seen_at) >= self.lease
         });
         if silent {
-            self.bury(host);
+            self.mark_dead(host);
         }
         if self.peer(host).is_some_and(Peer::is_up) {
             self.read_processes(host);
@@ -95,7 +95,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.read_mail(host);
             self.write_mail(host);
             if thoroughly {
-                self.hear(host)?;
+                self.read_own_fate(host)?;
             }
         }
         Ok(())
@@ -110,33 +110,33 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// What a host's record means: it goes, or it comes.
-    fn judge(&mut self, host: u16, record: HostRecord, beats: bool) {
+    fn update_liveness(&mut self, host: u16, record: HostRecord, beats: bool) {
         let Some(peer) = self.peer(host) else { return };
         let runs = record.state == HostState::Running;
-        if peer.state != State::Absent && (!runs || record.incarnation != peer.said.known) {
-            self.bury(host);
+        if peer.state != State::Absent && (!runs || record.incarnation != peer.published.known) {
+            self.mark_dead(host);
         }
         let Some(peer) = self.peer(host) else { return };
         let let_go = peer.pending.is_empty() && !self.is_incomplete();
-        let known = record.incarnation == peer.said.known;
-        let believable = runs && beats && record.incarnation != peer.said.dead && (known || let_go);
+        let known = record.incarnation == peer.published.known;
+        let believable = runs && beats && record.incarnation != peer.published.dead && (known || let_go);
         if believable && peer.state != State::Up {
-            self.welcome(host, record);
+            self.mark_up(host, record);
         }
     }
 
-    /// A host is there, in an incarnation that was not buried.
-    fn welcome(&mut self, host: u16, record: HostRecord) {
+    /// A host is there, in an incarnation that was not marked dead.
+    fn mark_up(&mut self, host: u16, record: HostRecord) {
         let Some(peer) = self.peer_mut(host) else { return };
-        if peer.said.known != record.incarnation {
-            peer.said.known = record.incarnation;
+        if peer.published.known != record.incarnation {
+            peer.published.known = record.incarnation;
             // None of our processes has met any of its own.
-            peer.said.seen_epoch = record.process_epoch;
+            peer.published.seen_epoch = record.process_epoch;
             peer.seen_process_epoch = Some(record.process_epoch);
-            let said = peer.said;
+            let published = peer.published;
             // Its incarnation before has read the last of our extents. That stands before it is known.
             self.forget_exposure(host, u64::MAX);
-            self.own.set_peer(host, &said);
+            self.own.set_peer(host, &published);
         }
         let own = self.mail_seal(self.host, self.record.incarnation, host, record.incarnation);
         let theirs = self.mail_seal(host, record.incarnation, self.host, self.record.incarnation);
@@ -160,32 +160,32 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// A host's incarnation is over: nothing of it is believed from now on.
-    fn bury(&mut self, host: u16) {
+    fn mark_dead(&mut self, host: u16) {
         let Some(peer) = self.peer_mut(host) else { return };
         peer.state = State::Absent;
         peer.mail = None;
         peer.services.clear();
-        peer.said.dead = peer.said.known;
-        let said = peer.said;
-        self.own.set_peer(host, &said);
-        self.tell_gone(host, false, |_| false);
+        peer.published.dead = peer.published.known;
+        let published = peer.published;
+        self.own.set_peer(host, &published);
+        self.report_all_gone(host, false, |_| false);
     }
 
     /// Processes of this host that met one which does not live have to let go of it.
-    fn tell_gone(&mut self, host: u16, ended: bool, lives: impl Fn(ProcessId) -> bool) {
+    fn report_all_gone(&mut self, host: u16, ended: bool, lives: impl Fn(ProcessId) -> bool) {
         for process in 0..self.processes.len() as u16 {
             let contacts = &self.processes[usize::from(process)].contacts;
             let gone: Vec<_> =
                 contacts.iter().copied().filter(|met| met.host == host && !lives(*met)).collect();
             for id in gone {
                 self.processes[usize::from(process)].contacts.remove(&id);
-                self.say_gone(process, id, ended);
+                self.report_gone(process, id, ended);
             }
         }
     }
 
     /// Tells one process that another is gone, and waits for its answer.
-    pub(super) fn say_gone(&mut self, process: u16, id: ProcessId, ended: bool) {
+    pub(super) fn report_gone(&mut self, process: u16, id: ProcessId, ended: bool) {
         if let Some(peer) = self.peer_mut(id.host) {
             peer.pending.insert((process, id));
         }
@@ -233,7 +233,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 None => return,
             }
         }
-        self.tell_gone(host, true, |met| living.get(usize::from(met.process)) == Some(&Some(met.generation)));
+        self.report_all_gone(host, true, |met| {
+            living.get(usize::from(met.process)) == Some(&Some(met.generation))
+        });
         if let Some(peer) = self.peer_mut(host) {
             peer.seen_process_epoch = Some(epoch);
         }
@@ -248,9 +250,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 peer.seen_process_epoch = None;
                 self.read_processes(host);
             }
-            // It comes up, or is buried.
+            // It comes up, or is marked dead.
             State::Expected => peer.seen_process_epoch = None,
-            State::Absent => self.tell_gone(host, false, |_| false),
+            State::Absent => self.report_all_gone(host, false, |_| false),
         }
     }
 
@@ -263,11 +265,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if peer.state == State::Up
             && peer.pending.is_empty()
             && let Some(epoch) = peer.seen_process_epoch
-            && epoch != peer.said.seen_epoch
+            && epoch != peer.published.seen_epoch
         {
-            peer.said.seen_epoch = epoch;
-            let said = peer.said;
-            self.own.set_peer(host, &said);
+            peer.published.seen_epoch = epoch;
+            let published = peer.published;
+            self.own.set_peer(host, &published);
         }
     }
 
@@ -293,17 +295,17 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// What a host says of us: that we are dead, or up to where it has let go of our processes.
-    fn hear(&mut self, host: u16) -> Result<(), Over> {
+    fn read_own_fate(&mut self, host: u16) -> Result<(), AgentError> {
         let own = self.record.incarnation;
-        let heard = self.peer(host).and_then(|peer| peer.control.peer(self.host));
-        let Some(heard) = heard else { return Ok(()) };
-        if heard.dead == own {
+        let verdict = self.peer(host).and_then(|peer| peer.control.peer(self.host));
+        let Some(verdict) = verdict else { return Ok(()) };
+        if verdict.dead == own {
             // So that nobody takes this incarnation up again.
             self.leave();
-            return Err(Over::Lapsed);
+            return Err(AgentError::Lapsed);
         }
-        if heard.known == own {
-            self.forget_exposure(host, heard.seen_epoch);
+        if verdict.known == own {
+            self.forget_exposure(host, verdict.seen_epoch);
         }
         Ok(())
     }
@@ -359,7 +361,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                     let _ = writer.send(answer);
                 }
             }
-            (NOBODY, true) => self.say_gone(to.process, from, true),
+            (NOBODY, true) => self.report_gone(to.process, from, true),
             _ => {}
         }
     }

@@ -228,7 +228,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             true => {
                 self.processes[usize::from(process)].contacts.insert(to);
             }
-            false => self.say_gone(process, to, false),
+            false => self.report_gone(process, to, false),
         }
     }
 
@@ -327,7 +327,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
     /// incarnation nobody of the old one counts.
-    pub(super) fn take_stock(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
+    pub(super) fn recover(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
         let layout = *self.own.layout();
         for process in 0..layout.processes() {
             let mut known =
@@ -357,6 +357,6 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 self.keep_extent(index, exposed);
             }
         }
-        self.take_stock_of_names();
+        self.recover_services();
     }
 }
