@@ -72,7 +72,7 @@ impl Member {
         let hello = Packet::Hello(handshake::hello(config, name.as_str(), user_agent));
         let offset = own.range().start();
         let message = PeerMessage::Hello { link, nonce, offset, packet: hello.encode() };
-        self.say(FromProcess::Send { to, body: message.encode() });
+        self.send(FromProcess::Send { to, body: message.encode() });
         let answer = self.wait(deadline, |state| state.answer(link));
         let Answer { link: peer_link, nonce: peer_nonce, offset, packet } =
             match answer.and_then(|answer| answer) {
@@ -95,7 +95,7 @@ impl Member {
         };
         if established.is_err() {
             let close = PeerMessage::Close { to: peer_link };
-            self.say(FromProcess::Send { to, body: close.encode() });
+            self.send(FromProcess::Send { to, body: close.encode() });
         }
         established
     }
@@ -135,7 +135,7 @@ impl Member {
     fn refuse_link(&self, to: ProcessId, link: u32, reason: Refusal, text: &str) {
         let packet = Packet::Refused { reason, text: text.to_owned() }.encode();
         let message = PeerMessage::Answer { to: link, link: 0, nonce: 0, offset: RegionOffset(0), packet };
-        self.say(FromProcess::Send { to, body: message.encode() });
+        self.send(FromProcess::Send { to, body: message.encode() });
     }
 
     fn try_answer(
@@ -154,7 +154,7 @@ impl Member {
         let established = self.establish(link, own, peer, hello.terms, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
-        self.say(FromProcess::Send { to: from, body: message.encode() });
+        self.send(FromProcess::Send { to: from, body: message.encode() });
         Ok(established)
     }
 
@@ -246,7 +246,7 @@ impl Member {
             if let Some(block) = Pool::allocate(&pool, bytes) {
                 return Ok(block);
             }
-            self.say(FromProcess::Grant { more: false });
+            self.send(FromProcess::Grant { more: false });
             self.wait(deadline, |state| match state.granted != granted {
                 true => Some(Ok(())),
                 false => std::mem::take(&mut state.full).then_some(Err(PodError::Full)),

@@ -139,7 +139,7 @@ impl Member {
     /// When the host can serve no more names.
     pub fn serve(&self, name: &Name, on_arrival: OnArrival, deadline: Instant) -> Result<(), PodError> {
         self.state().services.insert(name.clone(), Arc::new(on_arrival));
-        self.say(FromProcess::Serve(name.clone()));
+        self.send(FromProcess::Serve(name.clone()));
         let refused = self.wait(deadline, |state| state.serving.remove(name))?;
         match refused {
             None => Ok(()),
@@ -153,7 +153,7 @@ impl Member {
     /// Serves it no more.
     pub fn unserve(&self, name: &Name) {
         self.state().services.remove(name);
-        self.say(FromProcess::Unserve(name.clone()));
+        self.send(FromProcess::Unserve(name.clone()));
     }
 
     /// Who serves a name, nearest first.
@@ -162,11 +162,11 @@ impl Member {
     /// When the agent does not answer.
     pub fn resolve(&self, name: &Name, deadline: Instant) -> Result<Vec<ProcessId>, PodError> {
         let query = self.state().number();
-        self.say(FromProcess::Resolve { query, name: name.clone() });
+        self.send(FromProcess::Resolve { query, name: name.clone() });
         self.wait(deadline, |state| state.resolved.remove(&query))
     }
 
-    fn say(&self, packet: FromProcess) {
+    fn send(&self, packet: FromProcess) {
         self.state().to_agent.push_back(packet);
         self.0.shared.wake();
     }

@@ -88,12 +88,12 @@ impl PodSegments {
         }
         link.wants_memory = true;
         drop(state);
-        self.member.say(FromProcess::Grant { more: true });
+        self.member.send(FromProcess::Grant { more: true });
         Err(NoMemory::Pending)
     }
 
     fn write(&self, message: PeerMessage) {
-        self.member.say(FromProcess::Send { to: self.peer.0, body: message.encode() });
+        self.member.send(FromProcess::Send { to: self.peer.0, body: message.encode() });
     }
 }
 

@@ -251,7 +251,7 @@ impl State {
         let closed = self.links.get_mut(&link)?;
         closed.open = None;
         let told = (closed.peer, closed.peer_link);
-        self.tidy(link);
+        self.remove_if_over(link);
         Some(told)
     }
 
@@ -260,7 +260,7 @@ impl State {
         if let Some(closed) = self.links.get_mut(&link).filter(|closed| closed.peer == from) {
             closed.leases = None;
             self.hang_up(link);
-            self.tidy(link);
+            self.remove_if_over(link);
             return;
         }
         if self.closed_early.len() >= MAX_GONE {
@@ -314,12 +314,12 @@ impl State {
                 // Kept back with the whole extents, when this process ends.
                 std::mem::forget(leases);
             }
-            self.tidy(link);
+            self.remove_if_over(link);
         }
     }
 
     /// Peers that are gone and of which we read nothing any more.
-    pub(super) fn let_go(&mut self) -> Vec<ProcessId> {
+    pub(super) fn take_unused_gone(&mut self) -> Vec<ProcessId> {
         let links = &self.links;
         let used = |peer: &ProcessId| links.values().any(|link| link.peer == *peer && link.open.is_some());
         let done: Vec<_> = self.gone.iter().filter(|peer| !used(peer)).copied().collect();
@@ -333,7 +333,7 @@ impl State {
         done
     }
 
-    fn tidy(&mut self, link: u32) {
+    fn remove_if_over(&mut self, link: u32) {
         if self.links.get(&link).is_some_and(Link::is_over) {
             self.links.remove(&link);
         }

@@ -123,37 +123,38 @@ impl Watcher {
                 return self.leave(&mut state);
             }
             let mut arrivals = Vec::new();
-            let heard = std::mem::take(&mut self.agent_speaks) && self.hear(&mut state, &mut arrivals);
+            let received =
+                std::mem::take(&mut self.agent_speaks) && self.recv_packets(&mut state, &mut arrivals);
             if std::mem::take(&mut self.some_closed) {
-                tidy(&mut state, &shared.closings);
+                reap_closed_links(&mut state, &shared.closings);
             }
             self.give_back(&mut state);
             let rung = ring(&mut state);
-            self.let_go(&mut state);
-            self.say(&mut state);
-            if heard || rung {
+            self.ack_gone_peers(&mut state);
+            self.flush_outbox(&mut state);
+            if received || rung {
                 (self.last, self.nap) = (Instant::now(), NAP);
             }
-            if heard {
+            if received {
                 shared.changed.notify_all();
             }
             let links = state.links.values().filter(|link| link.open.is_some()).count();
-            let (latency, unsaid) = (state.wake_latency(), !state.to_agent.is_empty());
+            let (latency, unsent) = (state.wake_latency(), !state.to_agent.is_empty());
             drop(state);
             for (on_arrival, arrival) in arrivals {
                 on_arrival(arrival);
             }
             if self.agent.is_none() {
-                self.come_back();
+                self.reconnect();
                 self.agent_speaks = true;
             }
-            self.rest(links, latency, unsaid);
+            self.wait(links, latency, unsent);
         }
     }
 
     /// Nobody holds the membership any more, and so no lane of it. The process itself may go on.
     fn leave(&mut self, state: &mut State) {
-        self.say(state);
+        self.flush_outbox(state);
         state.hang_up_all();
         state.links.clear();
         let pool = std::mem::take(&mut state.pool);
@@ -166,8 +167,12 @@ impl Watcher {
     }
 
     /// What the agent says.
-    fn hear(&mut self, state: &mut State, arrivals: &mut Vec<(Arc<super::OnArrival>, Arrival)>) -> bool {
-        let mut heard = false;
+    fn recv_packets(
+        &mut self,
+        state: &mut State,
+        arrivals: &mut Vec<(Arc<super::OnArrival>, Arrival)>,
+    ) -> bool {
+        let mut received = false;
         while let Some(agent) = &self.agent {
             match wire::receive(agent) {
                 Came::Nothing => break,
@@ -176,20 +181,20 @@ impl Watcher {
                     return true;
                 }
                 Came::Packet(bytes, _) => {
-                    heard = true;
+                    received = true;
                     if let Ok(packet) = ToProcess::decode(&bytes) {
                         arrivals.extend(on_packet(state, packet));
                     }
                 }
             }
         }
-        heard
+        received
     }
 
     /// Peers that are gone and of which nothing is read any more.
-    fn let_go(&mut self, state: &mut State) {
+    fn ack_gone_peers(&mut self, state: &mut State) {
         if !state.gone.is_empty() {
-            for peer in state.let_go() {
+            for peer in state.take_unused_gone() {
                 state.to_agent.push_back(FromProcess::Done(peer));
             }
         }
@@ -211,7 +216,7 @@ impl Watcher {
         }
     }
 
-    fn say(&mut self, state: &mut State) {
+    fn flush_outbox(&mut self, state: &mut State) {
         while let (Some(agent), Some(packet)) = (&self.agent, state.to_agent.front()) {
             match wire::send(agent, &packet.encode(), None) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -225,7 +230,7 @@ impl Watcher {
 
     /// Looks for the agent, which may have been started anew. Without one for the lease, links end: other
     /// hosts believe that this one is dead.
-    fn come_back(&mut self) {
+    fn reconnect(&mut self) {
         let before = {
             let state = lock(&self.shared.state);
             (state.incarnation, state.id)
@@ -237,7 +242,7 @@ impl Watcher {
             Ok(Joined { socket, region, incarnation, id, wake_latency }) => {
                 self.agent = Some(socket);
                 state.wake_latency_of_host = wake_latency;
-                self.greet(&mut state, region, incarnation, id);
+                self.resync(&mut state, region, incarnation, id);
                 self.shared.changed.notify_all();
             }
             Err(_) => {
@@ -254,7 +259,7 @@ impl Watcher {
     }
 
     /// The agent is back: it has to hear whom we know, or we are somebody else from now on.
-    fn greet(
+    fn resync(
         &mut self,
         state: &mut State,
         region: Option<Region>,
@@ -289,8 +294,8 @@ impl Watcher {
         }
     }
 
-    /// Waits for a moment. Something that the agent had no room for is `unsaid`.
-    fn rest(&mut self, links: usize, latency: Duration, unsaid: bool) {
+    /// Waits for a moment. Something that the agent had no room for is `unsent`.
+    fn wait(&mut self, links: usize, latency: Duration, unsent: bool) {
         let now = Instant::now();
         let spins = links > 0 && now - self.last < SPIN;
         if spins && now - self.asked < UNASKED {
@@ -305,7 +310,7 @@ impl Watcher {
             self.nap = (self.nap + self.nap / 4).min(latency);
         }
         let pause = if self.agent.is_none() { pause.min(RETRY) } else { pause };
-        let room = if unsaid && self.agent.is_some() { PollFlags::OUT } else { PollFlags::empty() };
+        let room = if unsent && self.agent.is_some() { PollFlags::OUT } else { PollFlags::empty() };
         // Where there is no agent, the bell stands twice.
         let agent = self.agent.as_ref().unwrap_or(&self.shared.bell);
         let mut fds = [
@@ -343,7 +348,7 @@ fn ring(state: &mut State) -> bool {
 }
 
 /// Finds those who have closed their links, and tells their peers.
-fn tidy(state: &mut State, closings: &OwnedFd) {
+fn reap_closed_links(state: &mut State, closings: &OwnedFd) {
     let mut events = [const { MaybeUninit::uninit() }; CLOSINGS];
     let closed = epoll::wait(closings, &mut events, Some(&timespec(Duration::ZERO)));
     for event in closed.map_or(&mut [][..], |(closed, _)| closed) {
