@@ -24,7 +24,7 @@ use super::WAKE_LATENCY;
 use super::agent::{Agent, AgentError, Identity, Start};
 use super::packet::{FromProcess, ToProcess};
 use super::table::{HostIncarnation, ProcessEntry};
-use super::wire::{self, Came};
+use super::wire::{self, Received};
 use notnets_core::clock::timespec;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
@@ -278,9 +278,9 @@ impl Daemon {
     fn hear_strangers(&mut self) {
         for mut stranger in std::mem::take(&mut self.strangers) {
             match wire::receive(&stranger.socket) {
-                Came::Nothing => self.strangers.push(stranger),
-                Came::Closed => {}
-                Came::Packet(bytes, _) => {
+                Received::Nothing => self.strangers.push(stranger),
+                Received::Closed => {}
+                Received::Packet(bytes, _) => {
                     let (token, before) = match FromProcess::decode(&bytes) {
                         Ok(FromProcess::Join { token, before }) => (token, before),
                         Ok(FromProcess::Look) => {
@@ -311,12 +311,12 @@ impl Daemon {
         for (process, connection) in &mut self.processes {
             loop {
                 match wire::receive(&connection.socket) {
-                    Came::Nothing => break,
-                    Came::Closed => {
+                    Received::Nothing => break,
+                    Received::Closed => {
                         connection.over = true;
                         break;
                     }
-                    Came::Packet(bytes, _) => {
+                    Received::Packet(bytes, _) => {
                         self.looks = 0;
                         match FromProcess::decode(&bytes) {
                             Ok(packet) => agent.handle(*process, packet),

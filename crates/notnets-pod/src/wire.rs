@@ -7,9 +7,9 @@ use super::packet::MAX_PACKET;
 use notnets_core::seqpacket;
 pub(super) use notnets_core::seqpacket::send;
 
-/// What came.
+/// What was received.
 #[derive(Debug)]
-pub(super) enum Came {
+pub(super) enum Received {
     /// A packet, perhaps with a descriptor.
     Packet(Vec<u8>, Option<OwnedFd>),
     /// The other end is closed.
@@ -19,14 +19,14 @@ pub(super) enum Came {
 }
 
 /// Receives the next packet. One that is too long is taken for the end.
-pub(super) fn receive(socket: impl AsFd) -> Came {
+pub(super) fn receive(socket: impl AsFd) -> Received {
     let mut bytes = [0; MAX_PACKET];
     match seqpacket::receive(socket, &mut bytes) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Came::Nothing,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
         Ok(received) if received.bytes > 0 && !received.truncated => {
-            Came::Packet(bytes[..received.bytes].to_vec(), received.descriptor)
+            Received::Packet(bytes[..received.bytes].to_vec(), received.descriptor)
         }
-        Err(_) | Ok(_) => Came::Closed,
+        Err(_) | Ok(_) => Received::Closed,
     }
 }
 
@@ -40,16 +40,16 @@ mod tests {
     fn what_was_sent_before_the_end_is_heard_also_of_one_who_did_not_listen() {
         let (peer, own) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        assert!(matches!(receive(&own), Came::Nothing));
+        assert!(matches!(receive(&own), Received::Nothing));
         send(&own, b"unread", None).unwrap();
         send(&peer, b"first", None).unwrap();
         send(&peer, b"last", None).unwrap();
         drop(peer);
         for expected in [b"first".as_slice(), b"last"] {
-            let Came::Packet(bytes, None) = receive(&own) else { panic!("no packet") };
+            let Received::Packet(bytes, None) = receive(&own) else { panic!("no packet") };
             assert_eq!(bytes, expected);
         }
-        assert!(matches!(receive(&own), Came::Closed));
-        assert!(matches!(receive(&own), Came::Closed));
+        assert!(matches!(receive(&own), Received::Closed));
+        assert!(matches!(receive(&own), Received::Closed));
     }
 }

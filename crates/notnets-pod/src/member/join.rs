@@ -14,7 +14,7 @@ use super::PodError;
 use crate::daemon::socket_path;
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::{HostIncarnation, ProcessId};
-use crate::wire::{self, Came};
+use crate::wire::{self, Received};
 use notnets_core::clock::timespec;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
@@ -95,7 +95,7 @@ fn ask(
     wire::send(&socket, &packet.encode(), None).map_err(Failed::Io)?;
     loop {
         match wire::receive(&socket) {
-            Came::Packet(bytes, descriptor) => {
+            Received::Packet(bytes, descriptor) => {
                 let answer = ToProcess::decode(&bytes).map_err(|_| closed())?;
                 let region = descriptor.map(|descriptor| {
                     let file = RegionFile::of(descriptor).map_err(|error| error.to_string());
@@ -103,8 +103,8 @@ fn ask(
                 });
                 return Ok((socket, answer, region.transpose().map_err(Failed::Region)?));
             }
-            Came::Closed => return Err(closed()),
-            Came::Nothing => {
+            Received::Closed => return Err(closed()),
+            Received::Nothing => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left == Duration::ZERO {
                     return Err(Failed::Io(io::ErrorKind::TimedOut.into()));

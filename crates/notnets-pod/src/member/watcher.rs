@@ -26,7 +26,7 @@ use super::state::{Shared, State};
 use super::{Arrival, PodError, lock};
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::{HostIncarnation, ProcessId};
-use crate::wire::{self, Came};
+use crate::wire::{self, Received};
 use notnets_core::clock::timespec;
 use notnets_core::name::Name;
 use notnets_core::random;
@@ -175,12 +175,12 @@ impl Watcher {
         let mut received = false;
         while let Some(agent) = &self.agent {
             match wire::receive(agent) {
-                Came::Nothing => break,
-                Came::Closed => {
+                Received::Nothing => break,
+                Received::Closed => {
                     (self.agent, self.lost_at) = (None, Instant::now());
                     return true;
                 }
-                Came::Packet(bytes, _) => {
+                Received::Packet(bytes, _) => {
                     received = true;
                     if let Ok(packet) = ToProcess::decode(&bytes) {
                         arrivals.extend(on_packet(state, packet));
