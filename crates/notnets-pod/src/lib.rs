@@ -9,7 +9,7 @@
 //! | [`agent`] | what the agent of a host does, without I/O |
 //! | [`daemon`] | the agent with its socket, the region and the clock |
 //! | [`member`] | a process in a pod: serving, dialling, watching its lanes |
-//! | `meeting` | two processes that work in turns, by memory alone: with the feature `testing` |
+//! | `lockstep` | two processes that work in turns, by memory alone: with the feature `testing` |
 //! | [`packet`] | what a process and its agent say to each other |
 //! | [`table`] | what stands in a host's control area |
 //! | [`mailbox`] | packets from one host's agent to another's |
@@ -18,9 +18,9 @@
 
 pub mod agent;
 pub mod daemon;
-pub mod mailbox;
 #[cfg(any(test, feature = "testing"))]
-pub mod meeting;
+pub mod lockstep;
+pub mod mailbox;
 pub mod member;
 pub mod packet;
 pub mod survey;

@@ -6,7 +6,7 @@ use notnets_cli_common::number::median;
 use notnets_core::name::Name;
 use notnets_memory::litmus::{LITMUS_BYTES, Litmus, Seen};
 use notnets_memory::{Coherence, OwnMemory, PAGE, Part, PeerMemory, ReadMemory, WORD, WriteMemory};
-use notnets_pod::meeting::{Meeting, look_again};
+use notnets_pod::lockstep::{Lockstep, look_again};
 use notnets_pod::member::PodError;
 
 use super::finding::{Figures, Finding};
@@ -71,7 +71,7 @@ pub fn run(host: &Host, deadline: Instant) -> Result<Outcome, Finding> {
     let extent = host.region.layout().extent_bytes();
     let bulk = BULK.min((extent / 2) / PAGE * PAGE).max(PAGE);
     let name: Name = NAME.parse().expect("a name");
-    let met = Meeting::at(&host.member, &name, LITMUS_BYTES + bulk, deadline);
+    let met = Lockstep::at(&host.member, &name, LITMUS_BYTES + bulk, deadline);
     let (meeting, own, theirs) = met.map_err(|error| match error {
         PodError::TimedOut => Finding::fault("litmus", "no doctor of another host came in time").todo(
             "run `notnets doctor --region … --host-id N` on another host at the same time, and on two hosts only",
@@ -88,7 +88,7 @@ pub fn run(host: &Host, deadline: Instant) -> Result<Outcome, Finding> {
 }
 
 struct Trial<'a> {
-    meeting: Meeting,
+    meeting: Lockstep,
     own: &'a OwnMemory,
     theirs: &'a PeerMemory,
     /// The last round, on both sides.
@@ -232,7 +232,7 @@ impl<'a> Trial<'a> {
 
     fn step(&mut self, said: [u64; 4]) -> Result<[u64; 4], PodError> {
         // The other may still be waiting for what was lost.
-        self.meeting.both(said, Instant::now() + PATIENCE * 3)
+        self.meeting.exchange(said, Instant::now() + PATIENCE * 3)
     }
 
     /// What both sides saw.

@@ -25,11 +25,11 @@ const PAUSE: Duration = Duration::from_micros(50);
 const ASK: Duration = Duration::from_millis(5);
 
 /// What a side says with a step.
-pub type Said = [u64; 4];
+pub type StepData = [u64; 4];
 
-/// Two processes that meet.
+/// One of two processes that work in lockstep.
 #[derive(Debug)]
-pub struct Meeting {
+pub struct Lockstep {
     peer: ProcessId,
     is_first: bool,
     own: OwnMemory,
@@ -38,7 +38,7 @@ pub struct Meeting {
     step: u64,
 }
 
-impl Meeting {
+impl Lockstep {
     /// Waits for a process of another host at the same name. Each of the two has `bytes` that it writes and
     /// the other reads; they are what is returned beside.
     ///
@@ -81,10 +81,10 @@ impl Meeting {
         };
         let theirs = part(0, CONTROL_BYTES)?.with_coherence(Coherence::Software);
         let memory = part(CONTROL_BYTES, bytes)?;
-        let mut meeting = Self { peer, is_first, own, theirs, seals, step: 0 };
-        meeting.both([0; 4], deadline)?;
+        let mut lockstep = Self { peer, is_first, own, theirs, seals, step: 0 };
+        lockstep.exchange([0; 4], deadline)?;
         member.unserve(name);
-        Ok((meeting, block.carve(bytes), memory))
+        Ok((lockstep, block.carve(bytes), memory))
     }
 
     /// Who the other is.
@@ -101,11 +101,11 @@ impl Meeting {
     ///
     /// # Errors
     /// When that takes until `deadline`.
-    pub fn both(&mut self, said: Said, deadline: Instant) -> Result<Said, PodError> {
+    pub fn exchange(&mut self, data: StepData, deadline: Instant) -> Result<StepData, PodError> {
         self.step += 1;
         // The other may be a step ahead, but not two: it waits for us as well.
         let word = (1 + self.step as usize % 2) * LINE_WORDS;
-        let [a, b, c, d] = said;
+        let [a, b, c, d] = data;
         record::publish(&self.own, word, self.seals.0, [self.step, a, b, c, d, 0, 0]);
         let mut looks = 0;
         loop {
