@@ -114,7 +114,7 @@ pub struct Daemon {
     path: PathBuf,
     _claim: OwnedFd,
     /// Those that have not said who they are.
-    strangers: Vec<Connection>,
+    unauthenticated: Vec<Connection>,
     /// By the number of the process.
     processes: HashMap<u16, Connection>,
     looks: u32,
@@ -155,7 +155,7 @@ impl Daemon {
             listener,
             path,
             _claim: claim,
-            strangers: Vec::new(),
+            unauthenticated: Vec::new(),
             processes: HashMap::new(),
             looks: 0,
             wake_latency: WAKE_LATENCY,
@@ -209,8 +209,8 @@ impl Daemon {
     pub fn turn(&mut self) -> Result<(), DaemonError> {
         self.wait();
         self.accept();
-        self.hear_strangers();
-        self.hear_processes();
+        self.admit_processes();
+        self.recv_packets();
         if let Some(agent) = &mut self.agent {
             match agent.tick(now()) {
                 Ok(()) => {}
@@ -218,7 +218,7 @@ impl Daemon {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.mind_the_absent();
+        self.reap_detached();
         self.tell();
         Ok(())
     }
@@ -245,7 +245,7 @@ impl Daemon {
         let pause = if self.looks < BUSY_LOOKS { BUSY } else { IDLE };
         self.looks = self.looks.saturating_add(1);
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
-        for connection in self.strangers.iter().chain(self.processes.values()) {
+        for connection in self.unauthenticated.iter().chain(self.processes.values()) {
             let room = if connection.unread.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&connection.socket, PollFlags::IN | room));
         }
@@ -271,34 +271,40 @@ impl Daemon {
                 start_time: start_time(pid).unwrap_or_default(),
             };
             let pidfd = peer_pidfd(&socket).ok();
-            self.strangers.push(Connection { socket, pidfd, identity, unread: VecDeque::new(), over: false });
+            self.unauthenticated.push(Connection {
+                socket,
+                pidfd,
+                identity,
+                unread: VecDeque::new(),
+                over: false,
+            });
         }
     }
 
-    fn hear_strangers(&mut self) {
-        for mut stranger in std::mem::take(&mut self.strangers) {
-            match wire::receive(&stranger.socket) {
-                Received::Nothing => self.strangers.push(stranger),
+    fn admit_processes(&mut self) {
+        for mut connection in std::mem::take(&mut self.unauthenticated) {
+            match wire::receive(&connection.socket) {
+                Received::Nothing => self.unauthenticated.push(connection),
                 Received::Closed => {}
                 Received::Packet(bytes, _) => {
                     let (token, before) = match FromProcess::decode(&bytes) {
                         Ok(FromProcess::Join { token, before }) => (token, before),
                         Ok(FromProcess::Look) => {
-                            stranger.push(ToProcess::Region { host: self.host }.encode(), true);
-                            stranger.flush(self.region.descriptor());
+                            connection.push(ToProcess::Region { host: self.host }.encode(), true);
+                            connection.flush(self.region.descriptor());
                             continue;
                         }
                         _ => continue,
                     };
                     let Some(agent) = &mut self.agent else { continue };
-                    match agent.join(stranger.identity, token, before) {
+                    match agent.join(connection.identity, token, before) {
                         Ok(process) => {
                             self.looks = 0;
-                            self.processes.insert(process, stranger);
+                            self.processes.insert(process, connection);
                         }
                         Err(text) => {
-                            stranger.push(ToProcess::Refused(text).encode(), false);
-                            stranger.flush(self.region.descriptor());
+                            connection.push(ToProcess::Refused(text).encode(), false);
+                            connection.flush(self.region.descriptor());
                         }
                     }
                 }
@@ -306,7 +312,7 @@ impl Daemon {
         }
     }
 
-    fn hear_processes(&mut self) {
+    fn recv_packets(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         for (process, connection) in &mut self.processes {
             loop {
@@ -338,7 +344,7 @@ impl Daemon {
     }
 
     /// Processes that have not come back, or should have ended.
-    fn mind_the_absent(&mut self) {
+    fn reap_detached(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         for (process, entry) in agent.away() {
             let runs = runs(&entry);

@@ -79,7 +79,7 @@ impl Member {
                 Ok(answer) => answer,
                 Err(error) => {
                     // The server may have taken our segment already.
-                    self.forsake(link, to, &own);
+                    self.abandon(link, to, &own);
                     return Err(error);
                 }
             };
@@ -262,11 +262,11 @@ impl Member {
     }
 
     /// A link that did not come about: its segment is kept until the peer can't read it any more.
-    fn forsake(&self, link: u32, peer: ProcessId, own: &PodSegment) {
+    fn abandon(&self, link: u32, peer: ProcessId, own: &PodSegment) {
         let mut state = self.state();
         state.waiting.remove(&link);
         if !state.is_gone(peer) {
-            state.links.insert(link, Link::forsaken(peer, own.lease()));
+            state.links.insert(link, Link::abandoned(peer, own.lease()));
         }
     }
 

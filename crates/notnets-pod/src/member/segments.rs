@@ -115,7 +115,7 @@ impl SegmentSource for PodSegments {
     fn withdraw(&mut self, segment: u32) {
         let Some((_, lease)) = self.offered.take_if(|(offered, _)| *offered == segment) else { return };
         if let Some(link) = self.member.state().links.get_mut(&self.link) {
-            link.keep_no_more(&lease);
+            link.release(&lease);
         }
     }
 

@@ -121,11 +121,11 @@ impl Link {
         watch: LaneMonitor,
         lease: Arc<Lease>,
     ) -> Self {
-        Self { open: Some((end, watch)), peer_link, ..Self::forsaken(peer, lease) }
+        Self { open: Some((end, watch)), peer_link, ..Self::abandoned(peer, lease) }
     }
 
     /// One that did not come about, whose segment the peer may know.
-    pub(super) fn forsaken(peer: ProcessId, lease: Arc<Lease>) -> Self {
+    pub(super) fn abandoned(peer: ProcessId, lease: Arc<Lease>) -> Self {
         let (leases, inbox) = (Some(vec![lease]), Arc::default());
         Self { peer, peer_link: 0, open: None, leases, inbox, wants_memory: false }
     }
@@ -138,7 +138,7 @@ impl Link {
     }
 
     /// The peer does not read it.
-    pub(super) fn keep_no_more(&mut self, lease: &Arc<Lease>) {
+    pub(super) fn release(&mut self, lease: &Arc<Lease>) {
         if let Some(leases) = &mut self.leases {
             leases.retain(|kept| !Arc::ptr_eq(kept, lease));
         }
@@ -228,16 +228,16 @@ impl State {
     }
 
     /// Closes a link's socket: its user sees that the peer is gone.
-    pub(super) fn hang_up(&mut self, link: u32) {
+    pub(super) fn shut_down(&mut self, link: u32) {
         if let Some((end, _)) = self.links.get(&link).and_then(|link| link.open.as_ref()) {
             let _ = shutdown(end, Shutdown::Both);
         }
     }
 
     /// All links end, as the host has another incarnation or none.
-    pub(super) fn hang_up_all(&mut self) {
+    pub(super) fn shut_down_all(&mut self) {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.hang_up(link);
+            self.shut_down(link);
         }
         for waiting in self.waiting.values_mut() {
             if let Waiting::For(peer) = waiting {
@@ -259,7 +259,7 @@ impl State {
     pub(super) fn closed_there(&mut self, from: ProcessId, link: u32) {
         if let Some(closed) = self.links.get_mut(&link).filter(|closed| closed.peer == from) {
             closed.leases = None;
-            self.hang_up(link);
+            self.shut_down(link);
             self.remove_if_over(link);
             return;
         }
@@ -273,7 +273,7 @@ impl State {
     pub(super) fn tell(&mut self, from: ProcessId, link: u32, event: SegmentEvent) {
         let told = self.links.get(&link).filter(|told| told.peer == from);
         if told.is_some_and(|told| !told.tell(event)) {
-            self.hang_up(link);
+            self.shut_down(link);
         }
     }
 
@@ -292,7 +292,7 @@ impl State {
         if self.closed_early.remove(&(peer, link)) {
             self.closed_there(peer, link);
         } else if self.is_gone(peer) {
-            self.hang_up(link);
+            self.shut_down(link);
         }
     }
 
@@ -307,7 +307,7 @@ impl State {
         let links: Vec<_> =
             self.links.iter().filter(|(_, link)| link.peer == peer).map(|(id, _)| *id).collect();
         for link in links {
-            self.hang_up(link);
+            self.shut_down(link);
             if let Some(leases) = self.links.get_mut(&link).and_then(|link| link.leases.take())
                 && !ended
             {

@@ -155,7 +155,7 @@ impl Watcher {
     /// Nobody holds the membership any more, and so no lane of it. The process itself may go on.
     fn leave(&mut self, state: &mut State) {
         self.flush_outbox(state);
-        state.hang_up_all();
+        state.shut_down_all();
         state.links.clear();
         let pool = std::mem::take(&mut state.pool);
         let unused = pool.is_unused();
@@ -249,7 +249,7 @@ impl Watcher {
                 let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
                 if self.lost_at.elapsed() >= lease && !state.agent_gone {
                     state.agent_gone = true;
-                    state.hang_up_all();
+                    state.shut_down_all();
                     self.shared.changed.notify_all();
                 }
                 drop(state);
@@ -278,7 +278,7 @@ impl Watcher {
             first.extend(peers.into_iter().map(FromProcess::Knows));
             first.push(FromProcess::Ready);
         } else {
-            state.hang_up_all();
+            state.shut_down_all();
             // What was granted in the incarnation before is not ours any more.
             (state.incarnation, state.id) = (incarnation, id);
             state.pool = Default::default();
