@@ -137,7 +137,12 @@ impl Name {
         Name(format!("{HIDDEN}{number:016x}").into())
     }
 
-    /// Is it one that nobody can ask for?
+    /// A name that no text is parsed as, for a socket that is no service's: a dot and another name's text.
+    pub fn private(label: &str, name: &Name) -> Self {
+        Name(format!(".{label}-{name}").into())
+    }
+
+    /// Returns `true` if it is [hidden](Self::hidden).
     pub fn is_hidden(&self) -> bool {
         self.0.starts_with(HIDDEN)
     }

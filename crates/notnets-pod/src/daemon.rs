@@ -14,10 +14,6 @@ use notnets_memory::process::{is_gone, peer_credentials, peer_pidfd};
 use notnets_memory::region::{OwnError, Region};
 use notnets_memory::{OwnMemory, PeerMemory};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
-    socket_with,
-};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::WAKE_LATENCY;
@@ -26,7 +22,7 @@ use super::packet::{FromProcess, ToProcess};
 use super::table::{HostIncarnation, ProcessEntry};
 use super::wire::{self, Received};
 use notnets_core::clock::timespec;
-use notnets_core::link::rendezvous::Directory;
+use notnets_core::link::rendezvous::{Directory, Listener, RendezvousError};
 use notnets_core::name::Name;
 use notnets_core::random;
 
@@ -38,9 +34,8 @@ const IDLE: Duration = Duration::from_millis(10);
 const BUSY_LOOKS: u32 = 200;
 /// Packets that a process has not read, at most; then it is cut off.
 const MAX_UNREAD: usize = 4096;
-const BACKLOG: i32 = 128;
-/// Longer paths don't fit in a Unix socket's address.
-const MAX_PATH: usize = 107;
+/// The socket of a pod's agent is named by this and the pod's name.
+const SOCKET_LABEL: &str = "pod";
 
 /// Why there is no agent.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +57,9 @@ pub enum DaemonError {
     /// The pod's name is none that names can have.
     #[error("the pod is called {0:?}, which can't be a name: format the region with another one")]
     PodName(String),
+    /// The directory doesn't permit it to listen.
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
     /// The region can't be written.
     #[error("the control area can't be used: {0}")]
     Own(#[from] OwnError),
@@ -84,7 +82,11 @@ fn io_error<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> DaemonError
 
 /// Where the agent of a pod listens in a rendezvous directory. Names don't begin with a dot.
 pub fn socket_path(directory: &Directory, pod: &Name) -> PathBuf {
-    directory.path().join(format!(".pod-{pod}"))
+    directory.path().join(socket_name(pod).as_str())
+}
+
+fn socket_name(pod: &Name) -> Name {
+    Name::private(SOCKET_LABEL, pod)
 }
 
 /// The pods that have agents in a rendezvous directory, or had. None when there is no such directory.
@@ -96,8 +98,9 @@ pub fn pods(directory: &Directory) -> io::Result<Vec<Name>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
+    let prefix = format!(".{SOCKET_LABEL}-");
     let pod = |entry: io::Result<std::fs::DirEntry>| -> Option<Name> {
-        entry.ok()?.file_name().to_str()?.strip_prefix(".pod-")?.parse().ok()
+        entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok()
     };
     let mut pods: Vec<_> = entries.filter_map(pod).collect();
     pods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -110,7 +113,8 @@ pub struct Daemon {
     region: Region,
     host: u16,
     agent: Option<Agent<OwnMemory, PeerMemory>>,
-    listener: OwnedFd,
+    /// Until it leaves.
+    listener: Option<Listener>,
     path: PathBuf,
     _claim: OwnedFd,
     /// Those that have not said who they are.
@@ -145,15 +149,16 @@ impl Daemon {
         let pod: Name = pod.parse().map_err(|_| DaemonError::PodName(pod.clone()))?;
         let claim = region.claim(host.into()).map_err(io_error("claim the partition"))?;
         let claim = claim.ok_or(DaemonError::Running(host))?;
-        std::fs::create_dir_all(directory.path()).map_err(io_error("make the rendezvous directory"))?;
-        let path = socket_path(directory, &pod);
-        let listener = listen_at(&path)?;
+        let listener = directory.listen(&socket_name(&pod)).map_err(|error| match error {
+            RendezvousError::NameInUse { path, .. } => DaemonError::InUse(path),
+            error => error.into(),
+        })?;
         let mut daemon = Self {
             region,
             host,
             agent: None,
-            listener,
-            path,
+            path: listener.path().to_owned(),
+            listener: Some(listener),
             _claim: claim,
             unauthenticated: Vec::new(),
             processes: HashMap::new(),
@@ -199,7 +204,7 @@ impl Daemon {
         if let Some(agent) = &mut self.agent {
             agent.leave();
         }
-        let _ = std::fs::remove_file(&self.path);
+        self.listener = None;
     }
 
     /// One look at everything, and a wait for more.
@@ -244,7 +249,8 @@ impl Daemon {
     fn wait(&mut self) {
         let pause = if self.looks < BUSY_LOOKS { BUSY } else { IDLE };
         self.looks = self.looks.saturating_add(1);
-        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        let mut fds: Vec<_> =
+            self.listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN)).collect();
         for connection in self.unauthenticated.iter().chain(self.processes.values()) {
             let room = if connection.unread.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&connection.socket, PollFlags::IN | room));
@@ -254,8 +260,7 @@ impl Daemon {
     }
 
     fn accept(&mut self) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok((socket, _)) = acceptfrom_with(&self.listener, flags) {
+        while let Some(Ok(Some(socket))) = self.listener.as_ref().map(Listener::accept) {
             let Ok(peer) = peer_credentials(&socket) else { continue };
             let own = rustix::process::geteuid().as_raw();
             if peer.uid != own && peer.uid != 0 {
@@ -389,30 +394,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// Listens, in the place of one who does not any more.
-fn listen_at(path: &Path) -> Result<OwnedFd, DaemonError> {
-    if path.as_os_str().len() > MAX_PATH {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "the directory's path is too long");
-        return Err(DaemonError::Io { step: "listen", source });
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let make = || socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
-    let address = SocketAddrUnix::new(path).map_err(io_error("listen"))?;
-    if connect(make().map_err(io_error("make a socket"))?, &address).is_ok() {
-        return Err(DaemonError::InUse(path.to_owned()));
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(DaemonError::Io { step: "replace a dead agent's socket", source: error });
-        }
-        _ => {}
-    }
-    let socket = make().map_err(io_error("make a socket"))?;
-    bind(&socket, &address).map_err(io_error("bind a socket"))?;
-    listen(&socket, BACKLOG).map_err(io_error("listen"))?;
-    Ok(socket)
 }
 
 /// Nanoseconds since the host booted, also those it slept.

@@ -328,3 +328,32 @@ fn what_cannot_be_is_told() {
     assert!(matches!(nothing, Err(PodError::NoService { .. })));
     assert!(Path::new(&pod.path()).exists());
 }
+
+#[test]
+fn of_agents_that_start_at_once_in_one_directory_one_gets_it() {
+    let hosts = 6;
+    let pod = Pod::new(Coherence::Software, hosts);
+    // As a killed one leaves it.
+    let dead = pod.directory(0).path().join(".pod-pod0");
+    std::fs::create_dir(pod.directory(0).path()).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    let begin = std::sync::Barrier::new(hosts as usize);
+    let start = |host: u16| {
+        begin.wait();
+        Daemon::start(Region::open(&pod.path()).unwrap(), host, &pod.directory(0))
+    };
+    let started: Vec<_> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..hosts as u16)
+            .map(|host| {
+                scope.spawn({
+                    let start = &start;
+                    move || start(host)
+                })
+            })
+            .collect();
+        starting.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let refused = started.iter().filter(|started| matches!(started, Err(DaemonError::InUse(_)))).count();
+    assert_eq!(refused, hosts as usize - 1, "{started:?}");
+    assert!(dead.exists(), "the one that has it can be reached");
+}
