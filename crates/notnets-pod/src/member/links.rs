@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::peer_message::{PeerMessage, seals};
 use super::segments::PodSegments;
-use super::state::{Answer, Link, Waiting};
+use super::state::{Answer, Link, UserEnd, Waiting};
 use super::{Arrival, Member, PodError};
 use crate::packet::FromProcess;
 use crate::table::{Control, ProcessEntry, ProcessId};
@@ -182,7 +182,7 @@ impl Member {
         epoll::add(&self.0.shared.closings, &end, EventData::new_u64(link.into()), EventFlags::RDHUP)
             .map_err(|errno| PodError::Io { step: "watch a link's socket", source: errno.into() })?;
         let lease = own.lease();
-        let (lanes, watch) = own.open(&region, start, geometry, seals)?;
+        let (lanes, monitor) = own.open(&region, start, geometry, seals)?;
         let credentials = self.credentials(peer.id);
         let identity = PeerIdentity {
             credentials,
@@ -190,7 +190,8 @@ impl Member {
             user_agent: peer.user_agent,
             vouched: Vouched::Agent { host },
         };
-        let begun = Link::new(peer.id, peer.link, end, watch, lease);
+        let end = UserEnd { socket: end, monitor };
+        let begun = Link::new(peer.id, peer.link, end, lease);
         let inbox = Arc::clone(&begun.inbox);
         let source = PodSegments::new(self.clone(), link, (peer.id, peer.link), inbox);
         self.begin(link, begun);

@@ -13,13 +13,15 @@
 //! | `peer_message.rs` | what two processes write to each other to make a link and to give it memory |
 //! | `segments.rs` | further segments of a link |
 //! | `join.rs` | joining the pod, and joining it again |
-//! | `watcher.rs` | the thread |
+//! | `watcher.rs`, `backoff.rs` | the thread, and how long it sleeps |
 //! | `dispatch.rs` | what follows from the packets of the agent and of other processes |
-//! | `state.rs` | what they share |
+//! | `state.rs`, `link_state.rs` | what they share, and of a link what each side still uses |
 
+mod backoff;
 mod dispatch;
 mod error;
 mod join;
+mod link_state;
 mod links;
 mod local;
 mod peer_message;

@@ -10,6 +10,7 @@ use notnets_memory::region::{Region, RegionOffset};
 use notnets_memory::remote_lanes::LaneMonitor;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use super::link_state::LinkState;
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
@@ -53,6 +54,8 @@ pub(super) struct State {
     /// Links that were asked for.
     pub(super) waiting: HashMap<u32, Waiting>,
     pub(super) links: HashMap<u32, Link>,
+    /// Segments that a silent peer may still read: kept back for as long as this process is in the pod.
+    quarantine: Vec<Arc<Lease>>,
     /// Links that their peers have closed before they were made here.
     closed_early: HashSet<(ProcessId, u32)>,
     /// Peers that are gone, until the agent knows that we have let go of them.
@@ -104,64 +107,78 @@ impl Waiting {
 pub(super) struct Link {
     pub(super) peer: ProcessId,
     pub(super) peer_link: u32,
-    /// While our side uses it: the other end of its socket, and what to look at.
-    pub(super) open: Option<(OwnedFd, LaneMonitor)>,
-    /// Our segments, until the peer reads them no more.
-    leases: Option<Vec<Arc<Lease>>>,
+    state: LinkState<UserEnd, Arc<Lease>>,
     /// What its user is told about memory, and whether it waits for some.
     pub(super) inbox: Arc<Inbox>,
     pub(super) wants_memory: bool,
 }
 
+/// What the user of a link has the other end of.
+#[derive(Debug)]
+pub(super) struct UserEnd {
+    /// The watcher's end of the link's socket.
+    pub(super) socket: OwnedFd,
+    /// Looks at the lanes while the user parks.
+    pub(super) monitor: LaneMonitor,
+}
+
+impl UserEnd {
+    /// Rings the link's user. That its socket is full means that it was rung already.
+    pub(super) fn ring(&self) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = send(&self.socket, &Packet::Doorbell.encode(), flags);
+    }
+
+    /// Closes the link's socket: its user sees that the peer is gone.
+    pub(super) fn shut_down(&self) {
+        let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
 impl Link {
-    pub(super) fn new(
-        peer: ProcessId,
-        peer_link: u32,
-        end: OwnedFd,
-        watch: LaneMonitor,
-        lease: Arc<Lease>,
-    ) -> Self {
-        Self { open: Some((end, watch)), peer_link, ..Self::abandoned(peer, lease) }
+    /// One that both sides use.
+    pub(super) fn new(peer: ProcessId, peer_link: u32, end: UserEnd, lease: Arc<Lease>) -> Self {
+        let state = LinkState::Open { end, leases: vec![lease] };
+        Self { peer, peer_link, state, inbox: Arc::default(), wants_memory: false }
     }
 
     /// One that did not come about, whose segment the peer may know.
     pub(super) fn abandoned(peer: ProcessId, lease: Arc<Lease>) -> Self {
-        let (leases, inbox) = (Some(vec![lease]), Arc::default());
-        Self { peer, peer_link: 0, open: None, leases, inbox, wants_memory: false }
+        let state = LinkState::ClosedHere { leases: vec![lease] };
+        Self { peer, peer_link: 0, state, inbox: Arc::default(), wants_memory: false }
     }
 
     /// One more segment that the peer may read.
     pub(super) fn keep(&mut self, lease: Arc<Lease>) {
-        if let Some(leases) = &mut self.leases {
+        if let Some(leases) = self.state.leases_mut() {
             leases.push(lease);
         }
     }
 
     /// The peer does not read it.
     pub(super) fn release(&mut self, lease: &Arc<Lease>) {
-        if let Some(leases) = &mut self.leases {
+        if let Some(leases) = self.state.leases_mut() {
             leases.retain(|kept| !Arc::ptr_eq(kept, lease));
         }
     }
 
-    /// Tells its user something. Returns false when that does not read.
+    /// Returns `true` while this side uses it.
+    pub(super) fn is_used(&self) -> bool {
+        self.state.end().is_some()
+    }
+
+    /// The watcher's side of it, while this side uses it.
+    pub(super) fn end_mut(&mut self) -> Option<&mut UserEnd> {
+        self.state.end_mut()
+    }
+
+    /// Tells its user something. Returns `false` when that does not read.
     fn tell(&self, event: SegmentEvent) -> bool {
-        let Some((end, _)) = &self.open else { return true };
+        let Some(end) = self.state.end() else { return true };
         let fits = self.inbox.push(event);
-        ring(end);
+        end.ring();
         fits
     }
-
-    /// Is nothing left of it, on either side?
-    fn is_over(&self) -> bool {
-        self.open.is_none() && self.leases.is_none()
-    }
-}
-
-/// Rings a link's user. That its socket is full means that it was rung already.
-pub(super) fn ring(end: &OwnedFd) {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let _ = send(end, &Packet::Doorbell.encode(), flags);
 }
 
 impl State {
@@ -184,6 +201,7 @@ impl State {
             resolved: HashMap::new(),
             waiting: HashMap::new(),
             links: HashMap::new(),
+            quarantine: Vec::new(),
             closed_early: HashSet::new(),
             gone: HashSet::new(),
             gone_before: HashSet::new(),
@@ -228,9 +246,9 @@ impl State {
     }
 
     /// Closes a link's socket: its user sees that the peer is gone.
-    pub(super) fn shut_down(&mut self, link: u32) {
-        if let Some((end, _)) = self.links.get(&link).and_then(|link| link.open.as_ref()) {
-            let _ = shutdown(end, Shutdown::Both);
+    fn shut_down(&self, link: u32) {
+        if let Some(end) = self.links.get(&link).and_then(|link| link.state.end()) {
+            end.shut_down();
         }
     }
 
@@ -248,19 +266,29 @@ impl State {
 
     /// Our side uses a link no more. Returns whom to tell.
     pub(super) fn closed_here(&mut self, link: u32) -> Option<(ProcessId, u32)> {
-        let closed = self.links.get_mut(&link)?;
-        closed.open = None;
+        let closed = self.links.remove(&link)?;
         let told = (closed.peer, closed.peer_link);
-        self.remove_if_over(link);
+        if let Some(state) = closed.state.close_here() {
+            self.links.insert(link, Link { state, ..closed });
+        }
         Some(told)
+    }
+
+    /// The peer reads nothing of a link any more, or is gone. Returns what it could read.
+    fn close_there(&mut self, link: u32) -> Vec<Arc<Lease>> {
+        self.shut_down(link);
+        let Some(closed) = self.links.remove(&link) else { return Vec::new() };
+        let (state, leases) = closed.state.close_there();
+        if let Some(state) = state {
+            self.links.insert(link, Link { state, ..closed });
+        }
+        leases
     }
 
     /// The peer reads nothing of a link any more.
     pub(super) fn closed_there(&mut self, from: ProcessId, link: u32) {
-        if let Some(closed) = self.links.get_mut(&link).filter(|closed| closed.peer == from) {
-            closed.leases = None;
-            self.shut_down(link);
-            self.remove_if_over(link);
+        if self.links.get(&link).is_some_and(|closed| closed.peer == from) {
+            self.close_there(link);
             return;
         }
         if self.closed_early.len() >= MAX_GONE {
@@ -285,6 +313,12 @@ impl State {
         }
     }
 
+    /// What was granted before is not ours any more.
+    pub(super) fn forget_memory(&mut self) {
+        self.pool = Pool::default();
+        self.quarantine.clear();
+    }
+
     /// A link is made here.
     pub(super) fn begin(&mut self, link: u32, begun: Link) {
         let peer = begun.peer;
@@ -307,21 +341,17 @@ impl State {
         let links: Vec<_> =
             self.links.iter().filter(|(_, link)| link.peer == peer).map(|(id, _)| *id).collect();
         for link in links {
-            self.shut_down(link);
-            if let Some(leases) = self.links.get_mut(&link).and_then(|link| link.leases.take())
-                && !ended
-            {
-                // Kept back with the whole extents, when this process ends.
-                std::mem::forget(leases);
+            let leases = self.close_there(link);
+            if !ended {
+                self.quarantine.extend(leases);
             }
-            self.remove_if_over(link);
         }
     }
 
     /// Peers that are gone and of which we read nothing any more.
     pub(super) fn take_unused_gone(&mut self) -> Vec<ProcessId> {
         let links = &self.links;
-        let used = |peer: &ProcessId| links.values().any(|link| link.peer == *peer && link.open.is_some());
+        let used = |peer: &ProcessId| links.values().any(|link| link.peer == *peer && link.is_used());
         let done: Vec<_> = self.gone.iter().filter(|peer| !used(peer)).copied().collect();
         if self.gone_before.len() >= MAX_GONE {
             self.gone_before.clear();
@@ -331,11 +361,5 @@ impl State {
             self.gone_before.insert(*peer);
         }
         done
-    }
-
-    fn remove_if_over(&mut self, link: u32) {
-        if self.links.get(&link).is_some_and(Link::is_over) {
-            self.links.remove(&link);
-        }
     }
 }

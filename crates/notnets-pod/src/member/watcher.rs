@@ -19,6 +19,7 @@ use notnets_memory::region::Region;
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
+use super::backoff::Backoff;
 use super::dispatch::on_packet;
 use super::join::{Failed, Joined, join};
 use super::peer_message::PeerMessage;
@@ -31,10 +32,6 @@ use notnets_core::clock::timespec;
 use notnets_core::name::Name;
 use notnets_core::random;
 
-/// After something came, lanes are looked at without pause for so long.
-const SPIN: Duration = Duration::from_micros(20);
-/// The first sleep after that; each next one is a quarter longer.
-const NAP: Duration = Duration::from_micros(50);
 /// Without links nothing is looked at but the agent's socket.
 const IDLE: Duration = Duration::from_secs(1);
 /// A message that does not get whole within this time never will: its link ends.
@@ -73,10 +70,8 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
     let watcher = Watcher {
         shared: Arc::clone(&shared),
         path: path.to_owned(),
-        agent: Some(socket),
-        lost_at: Instant::now(),
-        last: Instant::now(),
-        nap: NAP,
+        agent: AgentLink::Up(socket),
+        backoff: Backoff::new(Instant::now()),
         asked: Instant::now(),
         agent_speaks: true,
         some_closed: false,
@@ -94,15 +89,26 @@ impl Shared {
     }
 }
 
+/// The connection to the agent.
+#[derive(Debug)]
+enum AgentLink {
+    /// It is there.
+    Up(OwnedFd),
+    /// It is gone.
+    Lost { since: Instant },
+}
+
+impl AgentLink {
+    fn lost() -> Self {
+        Self::Lost { since: Instant::now() }
+    }
+}
+
 struct Watcher {
     shared: Arc<Shared>,
     path: PathBuf,
-    /// The agent, if it is there; else since when it is not.
-    agent: Option<OwnedFd>,
-    lost_at: Instant,
-    /// When something came last, and how long to sleep next.
-    last: Instant,
-    nap: Duration,
+    agent: AgentLink,
+    backoff: Backoff,
     /// When the kernel was last asked what there is, and whether the agent has said something.
     asked: Instant,
     agent_speaks: bool,
@@ -133,19 +139,20 @@ impl Watcher {
             self.ack_gone_peers(&mut state);
             self.flush_outbox(&mut state);
             if received || rung {
-                (self.last, self.nap) = (Instant::now(), NAP);
+                self.backoff.reset(Instant::now());
             }
             if received {
                 shared.changed.notify_all();
             }
-            let links = state.links.values().filter(|link| link.open.is_some()).count();
-            let (latency, unsent) = (state.wake_latency(), !state.to_agent.is_empty());
+            let links = state.links.values().filter(|link| link.is_used()).count();
+            let latency = state.wake_latency();
+            let unsent = !state.to_agent.is_empty();
             drop(state);
             for (on_arrival, arrival) in arrivals {
                 on_arrival(arrival);
             }
-            if self.agent.is_none() {
-                self.reconnect();
+            if let AgentLink::Lost { since } = self.agent {
+                self.reconnect(since);
                 self.agent_speaks = true;
             }
             self.wait(links, latency, unsent);
@@ -161,7 +168,9 @@ impl Watcher {
         let unused = pool.is_unused();
         drop(pool);
         // Else the agent waits for the end of the process before anybody else is given its memory.
-        if let Some(agent) = self.agent.as_ref().filter(|_| unused) {
+        if let AgentLink::Up(agent) = &self.agent
+            && unused
+        {
             let _ = wire::send(agent, &FromProcess::Leave.encode(), None);
         }
     }
@@ -173,11 +182,11 @@ impl Watcher {
         arrivals: &mut Vec<(Arc<super::OnArrival>, Arrival)>,
     ) -> bool {
         let mut received = false;
-        while let Some(agent) = &self.agent {
+        while let AgentLink::Up(agent) = &self.agent {
             match wire::receive(agent) {
                 Received::Nothing => break,
                 Received::Closed => {
-                    (self.agent, self.lost_at) = (None, Instant::now());
+                    self.agent = AgentLink::lost();
                     return true;
                 }
                 Received::Packet(bytes, _) => {
@@ -217,10 +226,12 @@ impl Watcher {
     }
 
     fn flush_outbox(&mut self, state: &mut State) {
-        while let (Some(agent), Some(packet)) = (&self.agent, state.to_agent.front()) {
+        while let AgentLink::Up(agent) = &self.agent
+            && let Some(packet) = state.to_agent.front()
+        {
             match wire::send(agent, &packet.encode(), None) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => (self.agent, self.lost_at) = (None, Instant::now()),
+                Err(_) => self.agent = AgentLink::lost(),
                 Ok(()) => {
                     state.to_agent.pop_front();
                 }
@@ -230,7 +241,7 @@ impl Watcher {
 
     /// Looks for the agent, which may have been started anew. Without one for the lease, links end: other
     /// hosts believe that this one is dead.
-    fn reconnect(&mut self) {
+    fn reconnect(&mut self, lost_since: Instant) {
         let before = {
             let state = lock(&self.shared.state);
             (state.incarnation, state.id)
@@ -240,14 +251,14 @@ impl Watcher {
         let mut state = lock(&shared.state);
         match joined {
             Ok(Joined { socket, region, incarnation, id, wake_latency }) => {
-                self.agent = Some(socket);
+                self.agent = AgentLink::Up(socket);
                 state.wake_latency_of_host = wake_latency;
                 self.resync(&mut state, region, incarnation, id);
                 self.shared.changed.notify_all();
             }
             Err(_) => {
                 let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
-                if self.lost_at.elapsed() >= lease && !state.agent_gone {
+                if lost_since.elapsed() >= lease && !state.agent_gone {
                     state.agent_gone = true;
                     state.shut_down_all();
                     self.shared.changed.notify_all();
@@ -279,9 +290,9 @@ impl Watcher {
             first.push(FromProcess::Ready);
         } else {
             state.shut_down_all();
-            // What was granted in the incarnation before is not ours any more.
-            (state.incarnation, state.id) = (incarnation, id);
-            state.pool = Default::default();
+            state.incarnation = incarnation;
+            state.id = id;
+            state.forget_memory();
             state.gone.clear();
             state.to_agent.clear();
             if let Some(region) = region {
@@ -297,29 +308,24 @@ impl Watcher {
     /// Waits for a moment. Something that the agent had no room for is `unsent`.
     fn wait(&mut self, links: usize, latency: Duration, unsent: bool) {
         let now = Instant::now();
-        let spins = links > 0 && now - self.last < SPIN;
+        let spins = links > 0 && self.backoff.spins(now);
         if spins && now - self.asked < UNASKED {
             return std::hint::spin_loop();
         }
-        let pause = match links {
-            0 => IDLE,
-            _ if spins => Duration::ZERO,
-            _ => self.nap.min(latency),
+        let nap = if spins { Duration::ZERO } else { self.backoff.next_nap(latency) };
+        let pause = if links == 0 { IDLE } else { nap };
+        let bell = PollFd::new(&self.shared.bell, PollFlags::IN);
+        let closings = PollFd::new(&self.shared.closings, PollFlags::IN);
+        let [rung, closed, speaks] = match &self.agent {
+            AgentLink::Up(agent) => {
+                let room = if unsent { PollFlags::OUT } else { PollFlags::empty() };
+                poll_ready([bell, closings, PollFd::new(agent, PollFlags::IN | room)], pause)
+            }
+            AgentLink::Lost { .. } => {
+                let [rung, closed] = poll_ready([bell, closings], pause.min(RETRY));
+                [rung, closed, false]
+            }
         };
-        if !spins {
-            self.nap = (self.nap + self.nap / 4).min(latency);
-        }
-        let pause = if self.agent.is_none() { pause.min(RETRY) } else { pause };
-        let room = if unsent && self.agent.is_some() { PollFlags::OUT } else { PollFlags::empty() };
-        // Where there is no agent, the bell stands twice.
-        let agent = self.agent.as_ref().unwrap_or(&self.shared.bell);
-        let mut fds = [
-            PollFd::new(&self.shared.bell, PollFlags::IN),
-            PollFd::new(agent, PollFlags::IN | room),
-            PollFd::new(&self.shared.closings, PollFlags::IN),
-        ];
-        let failed = poll(&mut fds, Some(&timespec(pause))).is_err();
-        let [rung, speaks, closed] = fds.map(|fd| failed || !fd.revents().is_empty());
         if rung {
             let mut count = [0; 8];
             let _ = rustix::io::read(&self.shared.bell, &mut count);
@@ -330,18 +336,24 @@ impl Watcher {
     }
 }
 
+/// Waits until one of them is ready, and no longer than `pause`. Returns which of them are, or may be.
+fn poll_ready<const N: usize>(mut fds: [PollFd<'_>; N], pause: Duration) -> [bool; N] {
+    let failed = poll(&mut fds, Some(&timespec(pause))).is_err();
+    fds.map(|fd| failed || !fd.revents().is_empty())
+}
+
 /// Rings those who park and for whom something is there.
 fn ring(state: &mut State) -> bool {
     let mut rung = false;
     let region = state.region.clone();
     for link in state.links.values_mut() {
-        let Some((end, watch)) = &mut link.open else { continue };
-        let lost = |host: u16| region.is_lost(host.into());
-        if lost(link.peer.host) || lost(state.id.host) || watch.is_stuck(STUCK) {
-            let _ = rustix::net::shutdown(&*end, rustix::net::Shutdown::Both);
-        } else if watch.is_due() {
+        let lost = region.is_lost(link.peer.host.into()) || region.is_lost(state.id.host.into());
+        let Some(end) = link.end_mut() else { continue };
+        if lost || end.monitor.is_stuck(STUCK) {
+            end.shut_down();
+        } else if end.monitor.is_due() {
             rung = true;
-            super::state::ring(end);
+            end.ring();
         }
     }
     rung
