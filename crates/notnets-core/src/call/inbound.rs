@@ -5,6 +5,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::control::FENCE;
 use super::queue::{Queue, with_prefix};
+use super::state::Input;
 use super::stream::{Buffered, End, Failure, Received, ResponseHead, Stream};
 use super::{Connection, Event, Request, Role, StreamId, Violation};
 use crate::clock::Timestamp;
@@ -53,9 +54,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             (Kind::Reset, _) => self.on_reset(frame),
             (Kind::Window, _) => self.on_window(frame),
             (Kind::Closed, _) => {
-                if self.streams.get(frame.stream).is_some_and(|stream| stream.resetting) {
-                    self.remove_reset(frame.stream);
-                }
+                self.apply(frame.stream, Input::ResetAnswered);
                 Ok(())
             }
             (Kind::Ping, _) => {
@@ -111,7 +110,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         stream.receive.credit = credit;
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
-            stream.receive.end = Some(End::Requests);
+            stream.end_received();
         }
         self.active += 1;
         if let Some(deadline) = deadline {
@@ -135,12 +134,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(stream) = self.open_stream(id, frame.kind)? else {
             self.give_link_credit(cost);
             if frame.end {
-                self.remove_reset(id);
+                self.apply(id, Input::ResetAnswered);
             }
             return Ok(());
         };
         let status_without_end = frame.trailers_only && !frame.end;
-        if stream.receive.head_seen || stream.receive.end.is_some() || status_without_end {
+        if stream.receive.head_seen || !stream.state.may_receive() || status_without_end {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.head_seen = true;
@@ -171,13 +170,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.give_link_credit(cost);
             return Ok(());
         };
-        if stream.receive.end.is_some() || (client && !stream.receive.head_seen) {
+        if !stream.state.may_receive() || (client && !stream.receive.head_seen) {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
-            stream.receive.end = Some(End::Requests);
+            stream.end_received();
         }
         self.events.push_back(Event::Readable(id));
         Ok(())
@@ -191,10 +190,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         let Some(stream) = self.open_stream(id, frame.kind)? else {
-            self.remove_reset(id);
+            self.apply(id, Input::ResetAnswered);
             return Ok(());
         };
-        if stream.receive.end.is_some() || !stream.receive.head_seen {
+        if !stream.state.may_receive() || !stream.receive.head_seen {
             return Err(Violation::State(id, frame.kind));
         }
         self.end_response(id, End::Trailers(Code(frame.code), metadata));
@@ -207,16 +206,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         };
         let Some(stream) = self.known_stream(id, frame.kind)? else { return Ok(()) };
-        if stream.resetting {
+        if stream.state.is_reset() {
             // Both sides gave up at once: neither answers.
-            self.remove_reset(id);
+            self.apply(id, Input::ResetAnswered);
             return Ok(());
         }
         self.control.closed(id);
         self.discard(id);
         if self.role == Role::Server {
             let user = self.streams.get_mut(id).and_then(|stream| stream.user.take());
-            self.remove(id);
+            self.apply(id, Input::ResetReceived);
             self.events.push_back(Event::Cancelled(id, user));
             self.check_answers()?;
         } else {
@@ -265,8 +264,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut refused: Vec<StreamId> = self.streams.ids().filter(|id| *id > last).collect();
         refused.sort_unstable();
         for id in refused {
-            if self.streams.get(id).is_some_and(|stream| stream.resetting) {
-                self.remove_reset(id);
+            if self.streams.get(id).is_some_and(|stream| stream.state.is_reset()) {
+                self.apply(id, Input::ResetAnswered);
                 continue;
             }
             let failure = Failure {
@@ -278,36 +277,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// The server is done with a call: its application reads what is left, and sends no more.
-    fn end_response(&mut self, id: StreamId, end: End) {
-        self.uncount(id);
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.receive.end.is_some() {
-            return;
-        }
-        stream.receive.end = Some(end);
-        stream.send.ended = true;
-        if let Some(deadline) = stream.deadline.take() {
-            self.deadlines.remove(&(deadline, id));
-        }
-        self.events.push_back(Event::Readable(id));
-        self.events.push_back(Event::Writable(id));
-    }
-
-    /// The peer has answered our reset, one way or other. Who still reads the stream may go on to
-    /// read why it failed.
-    fn remove_reset(&mut self, id: StreamId) {
-        match self.streams.get_mut(id) {
-            Some(stream) if stream.user.is_some() => {
-                stream.resetting = false;
-                self.uncount(id);
-            }
-            Some(_) => self.remove(id),
-            None => {}
-        }
-    }
-
-    /// The stream if it is known here, `None` if it is over; one that never was is a violation.
+    /// The stream if it is known here, `None` if it is over. A number that was never used is a violation.
     fn known_stream(&mut self, id: StreamId, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
         if id == StreamId::LINK || id > self.last {
             return Err(Violation::State(id, kind));
@@ -315,9 +285,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(self.streams.get_mut(id))
     }
 
-    /// The same, but not if we have reset it.
+    /// The stream if it is known here and this side has not reset it.
     fn open_stream(&mut self, id: StreamId, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
-        Ok(self.known_stream(id, kind)?.filter(|stream| !stream.resetting))
+        Ok(self.known_stream(id, kind)?.filter(|stream| !stream.state.is_reset()))
     }
 
     /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
@@ -369,7 +339,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         loop {
             let (stream, method, metadata) = self.arrived.pop_front()?;
             match self.streams.get(stream) {
-                Some(entry) if !entry.resetting => {
+                Some(entry) if !entry.state.is_reset() => {
                     return Some(Request { stream, method, metadata, deadline: entry.deadline });
                 }
                 // Ended before the application saw it.
@@ -428,7 +398,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// others come. Returns whether it did; else [`take`](Self::take) has what there is.
     #[inline]
     pub fn take_only_message(&mut self, stream: StreamId, most: usize, message: &mut Vec<u8>) -> bool {
-        let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.receive.end.is_some()) else {
+        let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.has_received_all()) else {
             return false;
         };
         let queue = &mut entry.receive.queue;
@@ -451,7 +421,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     fn on_data_taken(&mut self, stream: StreamId, cost: u64) {
         if let Some(entry) = self.streams.get_mut(stream)
-            && entry.receive.end.is_none()
+            && entry.state.may_receive()
         {
             entry.receive.taken += cost;
             if entry.receive.taken >= u64::from(self.own.stream_window) / GIVE_BACK {

@@ -17,9 +17,11 @@
 
 mod backlog;
 mod control;
+mod ending;
 mod inbound;
 mod outbound;
 mod queue;
+mod state;
 mod stream;
 mod streams;
 
@@ -32,7 +34,6 @@ use notnets_memory::ring::BadTaken;
 use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, WriteMemory};
 
 use crate::clock::Timestamp;
-use crate::code::Code;
 use crate::frame::{BadFrame, Kind};
 use crate::limits::Limits;
 use crate::metadata::{BadHead, KeyTooLong, Metadata};
@@ -301,7 +302,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Gives something to an accepted stream. Returns false when the stream is no more.
     pub fn set_user(&mut self, stream: StreamId, user: T) -> bool {
         match self.streams.get_mut(stream) {
-            Some(entry) if !entry.resetting => {
+            Some(entry) if !entry.state.is_reset() => {
                 entry.user = Some(user);
                 true
             }
@@ -365,7 +366,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Is this stream open, and not given up by either side?
     pub fn is_open(&self, stream: StreamId) -> bool {
-        self.streams.get(stream).is_some_and(|entry| !entry.resetting)
+        self.streams.get(stream).is_some_and(|entry| !entry.state.is_reset())
     }
 
     /// Client: is it certain that the server has never read this stream's request? To be asked when
@@ -382,25 +383,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// another may be asked for.
     pub fn on_segment_answer(&mut self, may_grow: bool) {
         self.may_grow = may_grow;
-    }
-
-    /// When [`expire`](Self::expire) has to be called next.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// Ends the calls whose deadline has passed, on this side and with a reset on the other.
-    pub fn expire(&mut self, now: Timestamp) {
-        while let Some((deadline, stream)) = self.deadlines.first().copied()
-            && deadline <= now
-        {
-            self.deadlines.remove(&(deadline, stream));
-            if let Some(entry) = self.streams.get_mut(stream) {
-                entry.deadline = None;
-            }
-            let failure = Failure::new(Code::DEADLINE_EXCEEDED, "the call's deadline has passed");
-            self.fail(stream, failure, "deadline exceeded");
-        }
     }
 
     /// Server: tells the client to open no new streams. Those that it opens before it hears of it are
@@ -433,114 +415,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.flush();
     }
 
-    /// Ends a stream in both directions with a status for the peer. Its application is done with it.
-    pub fn reset(&mut self, stream: StreamId, code: Code, reason: &'static str) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        if let Some(user) = entry.user.take() {
-            self.events.push_back(Event::Over(user));
-        }
-        if !entry.resetting {
-            // Somebody may still read it.
-            entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
-            self.start_reset(stream, code, reason);
-        }
-    }
-
-    /// Client: the application lets go of a call. Resets it if it is not over.
-    pub fn close(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        entry.user = None;
-        if entry.resetting {
-            return;
-        }
-        if entry.receive.end.is_some() {
-            self.remove(stream);
-        } else {
-            self.start_reset(stream, Code::CANCELLED, "cancelled");
-        }
-    }
-
     /// Can more be sent on this stream?
     pub fn is_sending(&self, stream: StreamId) -> bool {
-        self.streams.get(stream).is_some_and(|entry| !entry.send.ended)
-    }
-
-    /// Client: the application's own part of a call failed. It gets this status, the server a reset.
-    pub fn fail_locally(&mut self, stream: StreamId, code: Code, message: &str) {
-        self.fail(stream, Failure::new(code, message), "the client's request failed");
-    }
-
-    /// Ends a call from this side: the application hears of it, and so does the peer.
-    fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        if entry.resetting || entry.receive.end.is_some() && self.role == Role::Client {
-            return;
-        }
-        let user = (self.role == Role::Server).then(|| entry.user.take());
-        self.start_reset(stream, failure.code, reason);
-        if let Some(entry) = self.streams.get_mut(stream) {
-            entry.receive.end = Some(End::Failed(failure));
-        }
-        self.events.push_back(match user {
-            Some(user) => Event::Cancelled(stream, user),
-            None => Event::Readable(stream),
-        });
-        if self.role == Role::Client {
-            self.events.push_back(Event::Writable(stream));
-        }
-        self.flush();
-    }
-
-    fn start_reset(&mut self, stream: StreamId, code: Code, reason: &'static str) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        entry.resetting = true;
-        entry.send.ended = true;
-        if let Some(deadline) = entry.deadline.take() {
-            self.deadlines.remove(&(deadline, stream));
-        }
-        self.discard(stream);
-        self.control.reset(stream, code, false, reason);
-        self.flush();
-    }
-
-    /// Forgets data that nobody will take, and gives the link's credit for it back.
-    #[inline]
-    fn discard(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        let queue = &mut entry.receive.queue;
-        if queue.is_empty() {
-            return;
-        }
-        let unread = std::iter::from_fn(|| queue.pop()).map(|data| crate::limits::charge(data.len())).sum();
-        self.give_link_credit(unread);
-    }
-
-    fn remove(&mut self, stream: StreamId) {
-        self.discard(stream);
-        self.uncount(stream);
-        self.starved.remove(&stream);
-        if let Some(entry) = self.streams.get_mut(stream) {
-            if let Some(deadline) = entry.deadline {
-                self.deadlines.remove(&(deadline, stream));
-            }
-            if let Some(user) = entry.user.take() {
-                self.events.push_back(Event::Over(user));
-            }
-            self.streams.remove(stream);
-        }
-        // It may have been told of room that it does not need any more.
-        self.wake_queued();
-    }
-
-    /// A stream does not count against the server's limit any more.
-    #[inline]
-    fn uncount(&mut self, stream: StreamId) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        if std::mem::take(&mut entry.counted) {
-            self.active -= 1;
-            if std::mem::take(&mut self.wants_open) {
-                self.events.push_back(Event::CanOpen);
-            }
-        }
+        self.streams.get(stream).is_some_and(|entry| entry.state.may_send())
     }
 }

@@ -7,6 +7,7 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::state::Input;
 use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
 use crate::code::Code;
 use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
@@ -65,7 +66,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         entry.user = user.take();
         entry.deadline = deadline.map(|deadline| deadline.at);
         entry.send.credit -= cost;
-        entry.send.ended = end && !data.has_remaining();
+        if end && !data.has_remaining() {
+            entry.end_sent();
+        }
         entry.request_at = self.lanes.pushed();
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline.at, stream));
@@ -121,7 +124,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Sends more data. `end` (of a client) says that after `data` nothing comes.
     pub fn send(&mut self, stream: StreamId, data: &mut impl Buf, end: bool) -> Sent {
         loop {
-            let Some(entry) = self.streams.get_mut(stream).filter(|entry| !entry.send.ended) else {
+            let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.may_send()) else {
                 self.wake_queued();
                 return Sent::Stopped;
             };
@@ -146,7 +149,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             };
             if let Some(entry) = self.streams.get_mut(stream) {
                 entry.send.credit -= cost;
-                entry.send.ended = end && !data.has_remaining();
+                if end && !data.has_remaining() {
+                    entry.end_sent();
+                }
             }
             if !data.has_remaining() {
                 return Sent::All;
@@ -162,7 +167,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         status: Option<Code>,
     ) -> Result<Sent, HeadError> {
         let stream = frame.stream;
-        let Some(entry) = self.streams.get(stream).filter(|entry| !entry.send.ended) else {
+        let Some(entry) = self.streams.get(stream).filter(|entry| entry.state.may_send()) else {
             self.wake_queued();
             return Ok(Sent::Stopped);
         };
@@ -176,7 +181,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Ok(Sent::Nothing);
         };
         if status.is_some() && !data.has_remaining() {
-            self.remove(stream);
+            self.apply(stream, Input::StatusSent);
             return Ok(Sent::All);
         }
         if let Some(entry) = self.streams.get_mut(stream) {
@@ -355,7 +360,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             let Some(stream) = self.queued.pop_front() else { break };
             let Some(entry) = self.streams.get_mut(stream) else { continue };
             entry.send.queued = false;
-            if !entry.send.ended {
+            if entry.state.may_send() {
                 woken += 1;
                 self.events.push_back(Event::Writable(stream));
             }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::queue::Queue;
+use super::state::{Input, State};
 use crate::clock::Timestamp;
 use crate::code::Code;
+use crate::limits::charge;
 use crate::metadata::Metadata;
 
 /// Why a call ended before its time.
@@ -71,10 +73,7 @@ pub struct Buffered {
 pub(super) struct Stream<T> {
     /// `None` once the application has let go of it.
     pub user: Option<T>,
-    /// We have reset it and wait for the peer's answer.
-    pub resetting: bool,
-    /// It counts against the server's limit of streams.
-    pub counted: bool,
+    pub state: State,
     pub receive: Receive,
     pub send: Send,
     pub deadline: Option<Timestamp>,
@@ -87,6 +86,7 @@ pub(super) struct Receive {
     pub head: Option<ResponseHead>,
     pub head_seen: bool,
     pub queue: Queue,
+    /// What the application finds behind the last data.
     pub end: Option<End>,
     /// What the peer may still send.
     pub credit: u64,
@@ -98,11 +98,21 @@ pub(super) struct Receive {
 pub(super) struct Send {
     /// What we may still send.
     pub credit: u64,
-    pub ended: bool,
     /// Waits for room in the ring or for a block.
     pub queued: bool,
     /// Waits for credit of its own.
     pub starved: bool,
+}
+
+impl Receive {
+    /// Forgets the data that were not taken. Returns what they cost.
+    #[inline]
+    pub fn discard(&mut self) -> u64 {
+        if self.queue.is_empty() {
+            return 0;
+        }
+        std::iter::from_fn(|| self.queue.pop()).map(|data| charge(data.len())).sum()
+    }
 }
 
 impl<T> Stream<T> {
@@ -110,8 +120,7 @@ impl<T> Stream<T> {
     pub fn vacant() -> Self {
         Self {
             user: None,
-            resetting: false,
-            counted: false,
+            state: State::Vacant,
             receive: Receive {
                 head: None,
                 head_seen: false,
@@ -120,7 +129,7 @@ impl<T> Stream<T> {
                 credit: 0,
                 taken: 0,
             },
-            send: Send { credit: 0, ended: false, queued: false, starved: false },
+            send: Send { credit: 0, queued: false, starved: false },
             deadline: None,
             request_at: 0,
         }
@@ -129,10 +138,29 @@ impl<T> Stream<T> {
     /// What is vacant becomes a stream.
     #[inline]
     pub fn begin(&mut self, receive_window: u32, send_window: u32) {
-        let Self { resetting, counted, receive, send, request_at, .. } = self;
-        (*resetting, *counted, *request_at) = (false, true, 0);
-        (receive.head_seen, receive.credit, receive.taken) = (false, receive_window.into(), 0);
-        *send = Send { credit: send_window.into(), ended: false, queued: false, starved: false };
+        self.state = State::Open;
+        self.request_at = 0;
+        self.receive.head_seen = false;
+        self.receive.credit = receive_window.into();
+        self.receive.taken = 0;
+        self.send = Send { credit: send_window.into(), queued: false, starved: false };
+    }
+
+    /// All of a request is sent.
+    #[inline]
+    pub fn end_sent(&mut self) {
+        if let Some(next) = self.state.next(Input::EndSent) {
+            self.state = next;
+        }
+    }
+
+    /// All of a request has come.
+    #[inline]
+    pub fn end_received(&mut self) {
+        if let Some(next) = self.state.next(Input::EndReceived) {
+            self.state = next;
+            self.receive.end = Some(End::Requests);
+        }
     }
 
     /// A stream becomes vacant.
@@ -142,6 +170,7 @@ impl<T> Stream<T> {
         receive.head = None;
         receive.end = None;
         receive.queue.clear();
+        self.state = State::Vacant;
         self.user = None;
         self.deadline = None;
     }

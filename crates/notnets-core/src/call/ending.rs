@@ -1,0 +1,174 @@
+//! How streams end: with a status, a reset from either side, or their deadline. [`State`](super::state::State) has
+//! the rules.
+
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::state::{Input, State};
+use super::stream::{End, Failure};
+use super::{Connection, Event, Role, StreamId};
+use crate::clock::Timestamp;
+use crate::code::Code;
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// Ends a stream in both directions with a status for the peer. Its application is done with it.
+    pub fn reset(&mut self, stream: StreamId, code: Code, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        if let Some(user) = entry.user.take() {
+            self.events.push_back(Event::Over(user));
+        }
+        if !entry.state.is_reset() {
+            // Another task may still read it.
+            entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
+        }
+        self.release(stream, code, reason);
+    }
+
+    /// Client: the application lets go of a call. Resets it if it is not over.
+    pub fn close(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        entry.user = None;
+        self.release(stream, Code::CANCELLED, "cancelled");
+    }
+
+    /// The application is done with a stream.
+    #[inline]
+    fn release(&mut self, stream: StreamId, code: Code, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        match entry.state.next(Input::Released) {
+            Some(State::Vacant) => self.remove(stream),
+            // The reset is on its way already.
+            Some(next) if entry.state.is_reset() => entry.state = next,
+            Some(next) => self.start_reset(stream, next, code, reason),
+            None => {}
+        }
+    }
+
+    /// Client: the application's own part of a call failed. It gets this status, the server a reset.
+    pub fn fail_locally(&mut self, stream: StreamId, code: Code, message: &str) {
+        self.fail(stream, Failure::new(code, message), "the client's request failed");
+    }
+
+    /// Returns the time at which [`expire`](Self::expire) has to be called next.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Ends the calls whose deadline has passed, on this side and with a reset on the other.
+    pub fn expire(&mut self, now: Timestamp) {
+        while let Some((deadline, stream)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.remove(&(deadline, stream));
+            if let Some(entry) = self.streams.get_mut(stream) {
+                entry.deadline = None;
+            }
+            let failure = Failure::new(Code::DEADLINE_EXCEEDED, "the call's deadline has passed");
+            self.fail(stream, failure, "deadline exceeded");
+        }
+    }
+
+    /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's, which may
+    /// not look at its calls, is told by an event, and is done with it.
+    fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        let input = match self.role {
+            Role::Client => Input::Failed,
+            Role::Server => Input::Released,
+        };
+        let Some(next) = entry.state.next(input) else { return };
+        let code = failure.code;
+        entry.receive.end = Some(End::Failed(failure));
+        let event = match self.role {
+            Role::Client => Event::Readable(stream),
+            Role::Server => Event::Cancelled(stream, entry.user.take()),
+        };
+        self.start_reset(stream, next, code, reason);
+        self.events.push_back(event);
+        if self.role == Role::Client {
+            self.events.push_back(Event::Writable(stream));
+        }
+    }
+
+    /// Sends a reset: what was received is of no use any more, and nothing more is sent.
+    fn start_reset(&mut self, stream: StreamId, next: State, code: Code, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        entry.state = next;
+        if let Some(deadline) = entry.deadline.take() {
+            self.deadlines.remove(&(deadline, stream));
+        }
+        self.discard(stream);
+        self.control.reset(stream, code, false, reason);
+        self.flush();
+    }
+
+    /// Applies what happens to a stream, and forgets it if that was the last.
+    #[inline]
+    pub(super) fn apply(&mut self, stream: StreamId, input: Input) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        let before = entry.state;
+        match before.next(input) {
+            Some(State::Vacant) => self.remove(stream),
+            Some(next) => {
+                entry.state = next;
+                if before.counts() && !next.counts() {
+                    self.uncount();
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The server is done with a call: its client reads what is left, and sends no more.
+    pub(super) fn end_response(&mut self, stream: StreamId, end: End) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        let Some(next) = entry.state.next(Input::ResponseEnded) else { return };
+        entry.state = next;
+        entry.receive.end = Some(end);
+        if let Some(deadline) = entry.deadline.take() {
+            self.deadlines.remove(&(deadline, stream));
+        }
+        self.uncount();
+        self.events.push_back(Event::Readable(stream));
+        self.events.push_back(Event::Writable(stream));
+    }
+
+    /// The stream does not count against the server's limit any more.
+    #[inline]
+    fn uncount(&mut self) {
+        self.active -= 1;
+        if std::mem::take(&mut self.wants_open) {
+            self.events.push_back(Event::CanOpen);
+        }
+    }
+
+    /// Forgets data that the application will not take, and gives the link's credit for it back.
+    #[inline]
+    pub(super) fn discard(&mut self, stream: StreamId) {
+        if let Some(entry) = self.streams.get_mut(stream) {
+            let unread = entry.receive.discard();
+            self.give_link_credit(unread);
+        }
+    }
+
+    /// Forgets a stream.
+    fn remove(&mut self, stream: StreamId) {
+        let Some(entry) = self.streams.get_mut(stream) else { return };
+        let unread = entry.receive.discard();
+        let counts = entry.state.counts();
+        if let Some(deadline) = entry.deadline {
+            self.deadlines.remove(&(deadline, stream));
+        }
+        let user = entry.user.take();
+        self.streams.remove(stream);
+        self.starved.remove(&stream);
+        self.give_link_credit(unread);
+        if counts {
+            self.uncount();
+        }
+        if let Some(user) = user {
+            self.events.push_back(Event::Over(user));
+        }
+        // It may have been told of room that it does not need any more.
+        self.wake_queued();
+    }
+}
