@@ -20,6 +20,7 @@ mod control;
 mod ending;
 mod inbound;
 mod outbound;
+mod plan;
 mod queue;
 mod state;
 mod stream;

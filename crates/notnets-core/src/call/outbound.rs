@@ -7,10 +7,11 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::plan::{Plan, write_inline};
 use super::state::Input;
 use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
 use crate::code::Code;
-use crate::frame::{Frame, INLINE, Kind, PREFIX, Payload};
+use crate::frame::{Frame, Kind, Payload};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
@@ -235,53 +236,55 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if !self.control.is_empty() || !self.has_room() {
             return None;
         }
-        let credit = self.send_credit.min(stream_credit);
         let head = &self.scratch[skip..];
-        let wanted = data.remaining();
-        let mut allowed = if credit < MIN_CHARGE { 0 } else { wanted.min(credit as usize) };
-        if wanted > 0 && allowed == 0 && frame.kind == Kind::Data {
-            return None;
-        }
-        // A small message goes without its prefix, which its reader can tell from its length.
-        frame.message = allowed == wanted && head.len() + wanted <= INLINE + PREFIX && is_message(data);
-        if frame.message {
-            data.advance(PREFIX);
-        }
-        if head.len() + data.remaining().min(allowed) <= INLINE {
-            let mut bytes = [0; INLINE];
-            if !head.is_empty() {
-                bytes[..head.len()].copy_from_slice(head);
+        let sent = match Plan::new(frame.kind, head.len(), data, self.send_credit.min(stream_credit)) {
+            Plan::Blocked => return None,
+            Plan::Inline { bytes, message } => {
+                write_inline(frame, head, data, bytes, message);
+                bytes
             }
-            let len = head.len() + data.remaining().min(allowed);
-            data.copy_to_slice(&mut bytes[head.len()..len]);
-            frame.payload = Payload::Inline { bytes, len: len as u8, head: head.len() as u8 };
-        } else {
-            // A head may fill the largest block there is: then its data follow in frames of their own.
-            let Some(mut loan) = self.lanes.loan(head.len() + allowed, head.len().max(1)) else {
-                self.want_segment(head.len() + wanted);
-                return None;
-            };
-            let short = loan.room() < head.len() + allowed;
-            allowed = allowed.min(loan.room() - head.len());
-            let arena = self.lanes.arena();
-            arena.write(&mut loan, head);
-            let mut left = allowed;
-            while left > 0 {
-                let chunk = data.chunk();
-                let n = arena.write(&mut loan, &chunk[..chunk.len().min(left)]);
-                data.advance(n);
-                left -= n;
-            }
-            frame.payload = Payload::Reference(arena.commit(loan, self.scratch.len() as u32 - skip as u32));
-            if short {
-                self.want_segment(wanted);
-            }
-        }
-        let cost = if allowed == 0 { 0 } else { charge(allowed) };
-        self.send_credit -= cost;
+            Plan::Block { bytes } => self.write_block(frame, skip, data, bytes)?,
+        };
         frame.end = end && !data.has_remaining();
         self.lanes.push(frame.encode());
+        let cost = if sent == 0 { 0 } else { charge(sent) };
+        self.send_credit -= cost;
         Some(cost)
+    }
+
+    /// Puts the head and up to `bytes` of the data into a block. Returns how many of the data went; `None` when
+    /// there is no block.
+    #[inline]
+    fn write_block(
+        &mut self,
+        frame: &mut Frame,
+        skip: usize,
+        data: &mut impl Buf,
+        bytes: usize,
+    ) -> Option<usize> {
+        let head = &self.scratch[skip..];
+        let (wanted, total) = (data.remaining(), head.len() + bytes);
+        // A head may fill the largest block there is: then its data follow in frames of their own.
+        let Some(mut loan) = self.lanes.loan(total, head.len().max(1)) else {
+            self.want_segment(head.len() + wanted);
+            return None;
+        };
+        let short = loan.room() < total;
+        let bytes = bytes.min(loan.room() - head.len());
+        let arena = self.lanes.arena();
+        arena.write(&mut loan, head);
+        let mut left = bytes;
+        while left > 0 {
+            let chunk = data.chunk();
+            let n = arena.write(&mut loan, &chunk[..chunk.len().min(left)]);
+            data.advance(n);
+            left -= n;
+        }
+        frame.payload = Payload::Reference(arena.commit(loan, head.len() as u32));
+        if short {
+            self.want_segment(wanted);
+        }
+        Some(bytes)
     }
 
     fn begin_head(&mut self) {
@@ -381,16 +384,5 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if self.lanes.arena().wants_more(class.bytes as usize) {
             self.wants_segment = Some(class);
         }
-    }
-}
-
-/// Are these data one whole message that is not compressed?
-#[inline]
-fn is_message(data: &impl Buf) -> bool {
-    match data.chunk() {
-        // Not compared with the bytes of a `prefix`: the processor waits for bytes that were just stored
-        // when they are loaded in other pieces.
-        [0, a, b, c, d, ..] => data.remaining() == PREFIX + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
-        _ => false,
     }
 }
