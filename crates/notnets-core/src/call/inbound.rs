@@ -1,21 +1,16 @@
-//! What the peer sends: one `match` over its frames, and what the application takes of it.
+//! What the peer sends: one `match` over its frames.
 
-use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::control::FENCE;
-use super::queue::{Queue, with_prefix};
+use super::fetched::Fetched;
 use super::state::Input;
-use super::stream::{Buffered, End, Failure, Received, ResponseHead, Stream};
-use super::{Connection, Event, Request, Role, StreamId, Violation};
+use super::stream::{End, Failure, ResponseHead, Stream};
+use super::{Connection, Event, Role, StreamId, Violation};
 use crate::clock::Timestamp;
 use crate::code::Code;
-use crate::frame::{Frame, Kind, PREFIX, Payload};
-use crate::limits::charge;
+use crate::frame::{Frame, Kind, Payload};
 use crate::metadata::{self, Metadata};
-
-/// Credit is given back when this part of a window has been taken: rarely, but before it runs dry.
-const GIVE_BACK: u64 = 4;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Takes up to `max` of the peer's descriptors, and pushes what waited for room. Returns how many
@@ -87,13 +82,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let method = self.receive_strings.read(tag, &mut fetched.head).map_err(metadata::BadHead::from)?;
         let metadata = metadata::read(&mut fetched.head, &mut self.receive_strings)?;
         let Fetched { data, cost, .. } = fetched;
-        self.spend_link_credit(id, cost)?;
+        let charge = self.charge(id, cost)?;
         self.last = id;
         if self.draining || self.streams.len() >= self.own.streams as usize {
-            self.give_link_credit(cost);
-            let (code, reason) = match self.draining {
-                true => (Code::UNAVAILABLE, "the server shuts down"),
-                false => (Code::RESOURCE_EXHAUSTED, "too many streams"),
+            self.refund(charge);
+            let (code, reason) = if self.draining {
+                (Code::UNAVAILABLE, "the server shuts down")
+            } else {
+                (Code::RESOURCE_EXHAUSTED, "too many streams")
             };
             self.control.reset(id, code, true, reason);
             return self.check_answers();
@@ -103,16 +99,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             left if self.sends_time_left => Some(now().add_nanos(left)),
             nanos => Some(Timestamp::from_nanos(nanos)),
         };
-        let window = u64::from(self.own.stream_window);
-        let credit = window.checked_sub(cost).ok_or(Violation::Window(id))?;
         let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
+        self.active += 1;
         stream.deadline = deadline;
-        stream.receive.credit = credit;
+        stream.receive.accept(charge, id)?;
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
             stream.end_received();
         }
-        self.active += 1;
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
@@ -130,9 +124,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let mut fetched = self.fetch(frame)?;
         let metadata = metadata::read(&mut fetched.head, &mut self.receive_strings)?;
         let Fetched { data, cost, .. } = fetched;
-        self.spend_link_credit(id, cost)?;
+        let charge = self.charge(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
-            self.give_link_credit(cost);
+            self.refund(charge);
             if frame.end {
                 self.apply(id, Input::ResetAnswered);
             }
@@ -143,15 +137,17 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.head_seen = true;
-        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        stream.receive.accept(charge, id)?;
         data.push_into(&mut stream.receive.queue, frame);
-        stream.receive.head = Some(match frame.trailers_only {
-            true => ResponseHead::TrailersOnly(Code(frame.code), metadata),
-            false => ResponseHead::Head(metadata),
+        stream.receive.head = Some(if frame.trailers_only {
+            ResponseHead::TrailersOnly(Code(frame.code), metadata)
+        } else {
+            ResponseHead::Head(metadata)
         });
-        match frame.end {
-            true => self.end_response(id, End::Trailers(Code(frame.code), Metadata::new())),
-            false => self.events.push_back(Event::Readable(id)),
+        if frame.end {
+            self.end_response(id, End::Trailers(Code(frame.code), Metadata::new()));
+        } else {
+            self.events.push_back(Event::Readable(id));
         }
         Ok(())
     }
@@ -165,15 +161,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if !head.is_empty() || pointless || (client && frame.end) {
             return Err(Violation::State(id, frame.kind));
         }
-        self.spend_link_credit(id, cost)?;
+        let charge = self.charge(id, cost)?;
         let Some(stream) = self.open_stream(id, frame.kind)? else {
-            self.give_link_credit(cost);
+            self.refund(charge);
             return Ok(());
         };
         if !stream.state.may_receive() || (client && !stream.receive.head_seen) {
             return Err(Violation::State(id, frame.kind));
         }
-        stream.receive.credit = stream.receive.credit.checked_sub(cost).ok_or(Violation::Window(id))?;
+        stream.receive.accept(charge, id)?;
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
             stream.end_received();
@@ -289,201 +285,4 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn open_stream(&mut self, id: StreamId, kind: Kind) -> Result<Option<&mut Stream<T>>, Violation> {
         Ok(self.known_stream(id, kind)?.filter(|stream| !stream.state.is_reset()))
     }
-
-    /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
-    /// limit is not copied: a block can be much larger than what was granted.
-    #[inline]
-    fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
-        let restored = if frame.message { PREFIX } else { 0 };
-        let (split, data) = (frame.payload.head_len(), frame.payload.data_len() + restored);
-        if split > self.own.metadata_bytes as usize {
-            return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
-        }
-        if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
-            return Err(Violation::Window(frame.stream));
-        }
-        let bytes = match &frame.payload {
-            Payload::Inline { bytes, .. } if frame.message => {
-                let head = if split == 0 { Bytes::new() } else { Bytes::copy_from_slice(&bytes[..split]) };
-                return Ok(Fetched { head, data: Data::InFrame, cost: charge(data) });
-            }
-            Payload::Inline { bytes, len, .. } => bytes[..*len as usize].to_vec(),
-            Payload::Reference(reference) => {
-                self.lanes.check(reference)?;
-                let mut copy = vec![0; reference.length as usize];
-                self.lanes.read(reference, &mut copy)?;
-                self.lanes.release(reference);
-                if frame.message { with_prefix(&copy, split) } else { copy }
-            }
-        };
-        Ok(Fetched::split(bytes, split))
-    }
-
-    #[inline]
-    fn spend_link_credit(&mut self, stream: StreamId, cost: u64) -> Result<(), Violation> {
-        self.receive_credit = self.receive_credit.checked_sub(cost).ok_or(Violation::Window(stream))?;
-        Ok(())
-    }
-
-    #[inline]
-    pub(super) fn give_link_credit(&mut self, credit: u64) {
-        self.taken += credit;
-        if self.taken >= u64::from(self.own.link_window) / GIVE_BACK {
-            self.receive_credit += self.taken;
-            self.control.window(StreamId::LINK, std::mem::take(&mut self.taken));
-        }
-    }
-
-    /// Server: the next request, unless the client has taken it back meanwhile.
-    pub fn accept(&mut self) -> Option<Request> {
-        loop {
-            let (stream, method, metadata) = self.arrived.pop_front()?;
-            match self.streams.get(stream) {
-                Some(entry) if !entry.state.is_reset() => {
-                    return Some(Request { stream, method, metadata, deadline: entry.deadline });
-                }
-                // Ended before the application saw it.
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    /// Client: the response's head, once it is there.
-    pub fn response(&mut self, stream: StreamId) -> Option<Result<ResponseHead, Failure>> {
-        let Some(entry) = self.streams.get_mut(stream) else { return Some(Err(gone())) };
-        if let Some(head) = entry.receive.head.take() {
-            return Some(Ok(head));
-        }
-        match &entry.receive.end {
-            Some(End::Failed(failure)) => Some(Err(failure.clone())),
-            _ => None,
-        }
-    }
-
-    /// Takes a stream's next data, and its end if nothing comes between.
-    pub fn take_buffered(&mut self, stream: StreamId) -> Buffered {
-        let data = self.take_data(stream);
-        let Some(entry) = self.streams.get(stream) else {
-            return Buffered { data, end: Some(End::Failed(gone())) };
-        };
-        let receive = &entry.receive;
-        let end = if receive.queue.is_empty() { receive.end.clone() } else { None };
-        Buffered { data, end }
-    }
-
-    /// Server: brings the end of a call forward.
-    pub fn shorten(&mut self, stream: StreamId, deadline: Timestamp) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
-        if entry.deadline.is_none_or(|present| deadline < present) {
-            if let Some(present) = entry.deadline.replace(deadline) {
-                self.deadlines.remove(&(present, stream));
-            }
-            self.deadlines.insert((deadline, stream));
-        }
-    }
-
-    /// The next data of a stream, or its end. Taking data gives the peer credit for more.
-    #[inline]
-    pub fn take(&mut self, stream: StreamId) -> Received {
-        if let Some(data) = self.take_data(stream) {
-            return Received::Data(data);
-        }
-        match self.streams.get(stream) {
-            Some(entry) => entry.receive.end.clone().map_or(Received::Pending, Received::End),
-            None => Received::End(End::Failed(gone())),
-        }
-    }
-
-    /// Takes data that are one small message of at most so many bytes and nothing more, when it is known that no
-    /// others come. Returns whether it did; else [`take`](Self::take) has what there is.
-    #[inline]
-    pub fn take_only_message(&mut self, stream: StreamId, most: usize, message: &mut Vec<u8>) -> bool {
-        let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.has_received_all()) else {
-            return false;
-        };
-        let queue = &mut entry.receive.queue;
-        let Some(only) = queue.message().filter(|only| only.len() <= most) else { return false };
-        message.extend_from_slice(only);
-        let cost = charge(only.len() + PREFIX);
-        queue.pop_message();
-        self.on_data_taken(stream, cost);
-        true
-    }
-
-    #[inline]
-    fn take_data(&mut self, stream: StreamId) -> Option<Bytes> {
-        let data = self.streams.get_mut(stream)?.receive.queue.pop()?;
-        self.on_data_taken(stream, charge(data.len()));
-        Some(data)
-    }
-
-    /// Gives the peer credit for more, now and then.
-    #[inline]
-    fn on_data_taken(&mut self, stream: StreamId, cost: u64) {
-        if let Some(entry) = self.streams.get_mut(stream)
-            && entry.state.may_receive()
-        {
-            entry.receive.taken += cost;
-            if entry.receive.taken >= u64::from(self.own.stream_window) / GIVE_BACK {
-                entry.receive.credit += entry.receive.taken;
-                self.control.window(stream, std::mem::take(&mut entry.receive.taken));
-            }
-        }
-        self.give_link_credit(cost);
-        self.flush();
-    }
-}
-
-/// A frame's payload, copied out of the peer's memory.
-struct Fetched {
-    head: Bytes,
-    data: Data,
-    /// What the data cost.
-    cost: u64,
-}
-
-impl Fetched {
-    /// Splits a payload into its head and its data. Most frames have only one of them: then nothing is moved.
-    #[inline]
-    fn split(bytes: Vec<u8>, split: usize) -> Self {
-        let mut rest = Bytes::from(bytes);
-        let head = match split {
-            0 => Bytes::new(),
-            _ if split == rest.len() => std::mem::take(&mut rest),
-            _ => rest.split_to(split),
-        };
-        match rest.len() {
-            0 => Self { head, data: Data::None, cost: 0 },
-            len => Self { head, data: Data::Bytes(rest), cost: charge(len) },
-        }
-    }
-}
-
-/// A frame's data.
-enum Data {
-    None,
-    /// A whole message that came in the descriptor: it is copied from there to where it waits.
-    InFrame,
-    Bytes(Bytes),
-}
-
-impl Data {
-    fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
-
-    #[inline]
-    fn push_into(self, queue: &mut Queue, frame: &Frame) {
-        match (self, &frame.payload) {
-            (Self::InFrame, Payload::Inline { bytes, len, head }) => {
-                queue.push_message(bytes, (*head).into(), (*len).into());
-            }
-            (Self::Bytes(bytes), _) => queue.push(bytes),
-            (Self::None | Self::InFrame, _) => {}
-        }
-    }
-}
-
-fn gone() -> Failure {
-    Failure::new(Code::CANCELLED, "the call is over")
 }

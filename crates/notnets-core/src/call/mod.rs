@@ -17,11 +17,14 @@
 
 mod backlog;
 mod control;
+mod credit;
 mod ending;
+mod fetched;
 mod inbound;
 mod outbound;
 mod plan;
 mod queue;
+mod reading;
 mod state;
 mod stream;
 mod streams;

@@ -1,0 +1,68 @@
+//! Credit for what is received: what a peer spends, and what it is given back.
+//!
+//! A peer spends credit of the link and of the stream with all data that it sends. It gets it back when the
+//! application takes the data, or at once when nobody will.
+
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::stream::Receive;
+use super::{Connection, StreamId, Violation};
+
+/// Credit is given back when this part of a window has been taken: rarely, but before it runs dry.
+const GIVE_BACK: u64 = 4;
+
+/// What data that were received cost the link, and have yet to cost their stream. It has to be
+/// [accepted](Receive::accept) for a stream or [refunded](Connection::refund); only where the link is closed for a
+/// violation is it dropped.
+#[derive(Debug)]
+#[must_use = "the credit is lost to the peer unless it is accepted or refunded"]
+pub(super) struct Charge(u64);
+
+impl Receive {
+    /// Takes the data's cost from what the peer may send on this stream.
+    #[inline]
+    pub fn accept(&mut self, charge: Charge, stream: StreamId) -> Result<(), Violation> {
+        self.credit = self.credit.checked_sub(charge.0).ok_or(Violation::Window(stream))?;
+        Ok(())
+    }
+}
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// Takes the cost of data from what the peer may send on the link.
+    #[inline]
+    pub(super) fn charge(&mut self, stream: StreamId, cost: u64) -> Result<Charge, Violation> {
+        self.receive_credit = self.receive_credit.checked_sub(cost).ok_or(Violation::Window(stream))?;
+        Ok(Charge(cost))
+    }
+
+    /// Gives back what data cost that no stream takes.
+    #[inline]
+    pub(super) fn refund(&mut self, charge: Charge) {
+        self.give_link_credit(charge.0);
+    }
+
+    #[inline]
+    pub(super) fn give_link_credit(&mut self, credit: u64) {
+        self.taken += credit;
+        if self.taken >= u64::from(self.own.link_window) / GIVE_BACK {
+            self.receive_credit += self.taken;
+            self.control.window(StreamId::LINK, std::mem::take(&mut self.taken));
+        }
+    }
+
+    /// Gives the peer credit for more, now and then.
+    #[inline]
+    pub(super) fn on_data_taken(&mut self, stream: StreamId, cost: u64) {
+        if let Some(entry) = self.streams.get_mut(stream)
+            && entry.state.may_receive()
+        {
+            entry.receive.taken += cost;
+            if entry.receive.taken >= u64::from(self.own.stream_window) / GIVE_BACK {
+                entry.receive.credit += entry.receive.taken;
+                self.control.window(stream, std::mem::take(&mut entry.receive.taken));
+            }
+        }
+        self.give_link_credit(cost);
+        self.flush();
+    }
+}

@@ -1,0 +1,90 @@
+//! A frame's payload, copied out of the peer's memory and checked against what the peer was granted.
+
+use bytes::Bytes;
+use notnets_memory::{ReadMemory, WriteMemory};
+
+use super::queue::{Queue, with_prefix};
+use super::{Connection, Violation};
+use crate::frame::{Frame, PREFIX, Payload};
+use crate::limits::charge;
+
+impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
+    /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
+    /// limit is not copied: a block can be much larger than what was granted.
+    #[inline]
+    pub(super) fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
+        let restored = if frame.message { PREFIX } else { 0 };
+        let (split, data) = (frame.payload.head_len(), frame.payload.data_len() + restored);
+        if split > self.own.metadata_bytes as usize {
+            return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
+        }
+        if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
+            return Err(Violation::Window(frame.stream));
+        }
+        let bytes = match &frame.payload {
+            Payload::Inline { bytes, .. } if frame.message => {
+                let head = if split == 0 { Bytes::new() } else { Bytes::copy_from_slice(&bytes[..split]) };
+                return Ok(Fetched { head, data: Data::InFrame, cost: charge(data) });
+            }
+            Payload::Inline { bytes, len, .. } => bytes[..*len as usize].to_vec(),
+            Payload::Reference(reference) => {
+                self.lanes.check(reference)?;
+                let mut copy = vec![0; reference.length as usize];
+                self.lanes.read(reference, &mut copy)?;
+                self.lanes.release(reference);
+                if frame.message { with_prefix(&copy, split) } else { copy }
+            }
+        };
+        Ok(Fetched::split(bytes, split))
+    }
+}
+
+/// A frame's payload, copied out of the peer's memory.
+pub(super) struct Fetched {
+    pub head: Bytes,
+    pub data: Data,
+    /// What the data cost.
+    pub cost: u64,
+}
+
+impl Fetched {
+    /// Splits a payload into its head and its data. Most frames have only one of them: then nothing is moved.
+    #[inline]
+    fn split(bytes: Vec<u8>, split: usize) -> Self {
+        let mut rest = Bytes::from(bytes);
+        let head = match split {
+            0 => Bytes::new(),
+            _ if split == rest.len() => std::mem::take(&mut rest),
+            _ => rest.split_to(split),
+        };
+        match rest.len() {
+            0 => Self { head, data: Data::None, cost: 0 },
+            len => Self { head, data: Data::Bytes(rest), cost: charge(len) },
+        }
+    }
+}
+
+/// A frame's data.
+pub(super) enum Data {
+    None,
+    /// A whole message that came in the descriptor: it is copied from there to where it waits.
+    InFrame,
+    Bytes(Bytes),
+}
+
+impl Data {
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    #[inline]
+    pub fn push_into(self, queue: &mut Queue, frame: &Frame) {
+        match (self, &frame.payload) {
+            (Self::InFrame, Payload::Inline { bytes, len, head }) => {
+                queue.push_message(bytes, (*head).into(), (*len).into());
+            }
+            (Self::Bytes(bytes), _) => queue.push(bytes),
+            (Self::None | Self::InFrame, _) => {}
+        }
+    }
+}
