@@ -1,4 +1,4 @@
-//! Metadata as they travel: a list of keys and values at the head of a payload
+//! Metadata as it travels: a list of keys and values at the head of a payload
 //! (`docs/protocol.md`, "Heads").
 //!
 //! An entry is the key's tag and bytes ([`crate::strings`]), the value's length in four bytes, and
@@ -11,8 +11,120 @@ use thin_vec::ThinVec;
 
 use crate::strings::{BadString, MAX_STRING, StringReader, StringWriter};
 
-/// Keys and values, in the order they were sent.
-pub type Metadata = ThinVec<(Arc<str>, Bytes)>;
+/// A key and its value.
+pub type Entry = (Arc<str>, Bytes);
+
+/// Keys and values, in the order they were sent. Keys may repeat.
+///
+/// ```
+/// use notnets_core::metadata::Metadata;
+///
+/// let mut metadata = Metadata::new();
+/// metadata.push("shelf", "top");
+/// metadata.push("shelf", "bottom");
+/// assert_eq!(metadata.get("shelf").map(|value| &value[..]), Some(&b"top"[..]));
+/// assert_eq!(metadata.len(), 2);
+/// ```
+// Most calls have none: a pointer is all that they carry and move.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(ThinVec<Entry>);
+
+impl Metadata {
+    /// No entries.
+    #[inline]
+    pub const fn new() -> Self {
+        Self(ThinVec::new())
+    }
+
+    /// Appends an entry.
+    pub fn push(&mut self, key: impl Into<Arc<str>>, value: impl Into<Bytes>) {
+        self.0.push((key.into(), value.into()));
+    }
+
+    /// The first value of a key.
+    pub fn get(&self, key: &str) -> Option<&Bytes> {
+        self.iter().find(|(of, _)| **of == *key).map(|(_, value)| value)
+    }
+
+    /// Returns `true` if there are no entries.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number of entries.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The entries in order.
+    #[inline]
+    pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
+        self.0.iter()
+    }
+
+    /// Removes the entries for which `keep` returns `false`.
+    pub fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Removes all entries, and keeps their memory for others.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl FromIterator<Entry> for Metadata {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl Extend<Entry> for Metadata {
+    fn extend<I: IntoIterator<Item = Entry>>(&mut self, entries: I) {
+        self.0.extend(entries);
+    }
+}
+
+impl<'a> IntoIterator for &'a Metadata {
+    type Item = &'a Entry;
+    type IntoIter = std::slice::Iter<'a, Entry>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Metadata {
+    type Item = Entry;
+    type IntoIter = IntoIter;
+
+    #[inline]
+    fn into_iter(self) -> IntoIter {
+        IntoIter(self.0.into_iter())
+    }
+}
+
+/// The entries of [`Metadata`] that is used up.
+#[derive(Debug)]
+pub struct IntoIter(thin_vec::IntoIter<Entry>);
+
+impl Iterator for IntoIter {
+    type Item = Entry;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for IntoIter {}
 
 /// A head that can't be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +189,7 @@ pub fn read_string(head: &mut Bytes, strings: &mut StringReader) -> Result<Arc<s
     Ok(strings.read(tag, head)?)
 }
 
-/// Parses all entries of a head, which is empty then. Mostly it is before: it is not moved for that.
+/// Parses all entries of a head, which is empty then. Most heads are empty before: they are not moved for that.
 ///
 /// # Errors
 /// When the peer broke the rules.
@@ -93,7 +205,7 @@ pub fn read(head: &mut Bytes, strings: &mut StringReader) -> Result<Metadata, Ba
         if len > head.len() {
             return Err(BadHead::Short);
         }
-        metadata.push((key, head.split_to(len)));
+        metadata.push(key, head.split_to(len));
     }
     Ok(metadata)
 }
@@ -103,6 +215,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn keys_repeat_in_order() {
+        let entry = |key: &str, value: &'static str| -> Entry { (key.into(), value.into()) };
+        let mut metadata = Metadata::from_iter([entry("a", "1"), entry("b", "2")]);
+        metadata.extend([entry("a", "3")]);
+        assert_eq!((metadata.get("a"), metadata.get("c")), (Some(&Bytes::from("1")), None));
+        metadata.retain(|(key, _)| &**key == "a");
+        let values: Vec<_> = (&metadata).into_iter().map(|(_, value)| value.clone()).collect();
+        assert_eq!(values, ["1", "3"]);
+        assert_eq!(metadata.clone().into_iter().len(), 2);
+        metadata.clear();
+        assert!(metadata.is_empty() && metadata == Metadata::new());
+    }
 
     proptest! {
         #[test]

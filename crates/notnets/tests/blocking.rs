@@ -8,6 +8,7 @@ use common::{call, data, within};
 use notnets::blocking::{self, Call, Response, Status, Stopper};
 use notnets::{Channel, Endpoint, Wait};
 use notnets_core::code::Code;
+use notnets_core::metadata::Metadata;
 use tempfile::TempDir;
 use tonic::body::Body;
 use tonic_health::ServingStatus;
@@ -113,7 +114,7 @@ fn serve(request: &blocking::Request<'_>, reply: &mut blocking::Reply) -> Result
         return Err(Status::unknown_method(request.method));
     }
     if let Some((_, value)) = request.metadata.iter().find(|(key, _)| &**key == "fail") {
-        let metadata = [("reason".into(), value.clone())].into();
+        let metadata = Metadata::from_iter([("reason".into(), value.clone())]);
         return Err(Status { metadata, ..Status::new(Code(9), "as you like – 100 %") });
     }
     if request.metadata.iter().any(|(key, _)| &**key == "hang") {
@@ -125,9 +126,9 @@ fn serve(request: &blocking::Request<'_>, reply: &mut blocking::Reply) -> Result
     reply.message.push(15 << 3 | 2);
     reply.message.extend(varint(request.message.len()));
     reply.message.extend_from_slice(request.message);
-    reply.metadata.push(("before".into(), "1".into()));
+    reply.metadata.push("before", "1");
     if request.metadata.iter().any(|(key, _)| &**key == "trailers") {
-        reply.trailers.push(("after".into(), "2".into()));
+        reply.trailers.push("after", "2");
     }
     Ok(())
 }

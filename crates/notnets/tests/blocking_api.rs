@@ -13,6 +13,7 @@ use notnets::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::link::inspect;
 use notnets_core::link::rendezvous::Directory;
+use notnets_core::metadata::Metadata;
 use notnets_core::{Code, Wait, clock};
 use notnets_memory::lane::{Blocks, Geometry};
 use tempfile::TempDir;
@@ -144,7 +145,7 @@ fn metadata_go_both_ways() {
     let call = Call { metadata: &metadata, ..Call::new("/test.Test/Metadata", b"") };
     for _ in 0..3 {
         client.call_into(&call, &mut response).unwrap();
-        let sent = |entries: &[(std::sync::Arc<str>, bytes::Bytes)]| -> Vec<(String, Vec<u8>)> {
+        let sent = |entries: &Metadata| -> Vec<(String, Vec<u8>)> {
             entries.iter().map(|(key, value)| (key.to_string(), value.to_vec())).collect()
         };
         let expected: Vec<_> = metadata.iter().map(|(k, v)| (k.to_string(), v.to_vec())).collect();
@@ -162,7 +163,7 @@ fn statuses_arrive_with_their_metadata() {
     let call = Call { metadata: &[("why", b"sold out")], ..Call::new("/test.Test/Fail", b"") };
     let status = client.call_into(&call, &mut Response::default()).unwrap_err();
     assert_eq!((status.code, &*status.message), (Code(5), "no bread – 100 %"));
-    assert_eq!(status.metadata, [("why".into(), "sold out".into())]);
+    assert_eq!(status.metadata, Metadata::from_iter([("why".into(), "sold out".into())]));
     let status = client.call("/test.Test/What", b"").unwrap_err();
     assert_eq!(status.code, Code::UNIMPLEMENTED);
     let value = vec![b'x'; 20_000];

@@ -1,6 +1,7 @@
 //! What one direction of a call carries: bytes that tell where they belong, and metadata.
 
 use bytes::Bytes;
+use notnets_core::metadata::Entry;
 
 use super::random::Random;
 
@@ -83,8 +84,8 @@ pub fn borrowed(entries: &Entries) -> impl Iterator<Item = (&str, &[u8])> {
     entries.iter().map(|(key, value)| (&**key, &**value))
 }
 
-/// Are these the entries that were sent?
-pub fn assert_entries(got: &[(std::sync::Arc<str>, bytes::Bytes)], sent: &Entries) {
-    let got: Vec<_> = got.iter().map(|(key, value)| (&**key, &**value)).collect();
+/// Checks that these are the entries that were sent.
+pub fn assert_entries<'a>(got: impl IntoIterator<Item = &'a Entry>, sent: &Entries) {
+    let got: Vec<_> = got.into_iter().map(|(key, value)| (&**key, &**value)).collect();
     assert_eq!(got, borrowed(sent).collect::<Vec<_>>());
 }

@@ -62,10 +62,9 @@ pub struct Handler {
 
 impl Handler {
     pub fn new(request: &Request, scripts: &[Script]) -> Self {
-        let (name, key) = &request.metadata[0];
-        assert_eq!(&**name, "call");
+        let key = request.metadata.get("call").expect("the call's number");
         let key = u64::from_le_bytes(key[..].try_into().expect("8 bytes")) as usize;
-        assert_entries(&request.metadata[1..], &scripts[key].entries);
+        assert_entries(request.metadata.iter().skip(1), &scripts[key].entries);
         assert_eq!(request.deadline, scripts[key].deadline);
         Self {
             stream: request.stream,
