@@ -23,6 +23,6 @@ pub mod wait;
 
 pub use call::{Connection, Event, Role};
 pub use code::Code;
-pub use limits::Limits;
+pub use limits::{Limits, ValidLimits};
 pub use stream_id::StreamId;
 pub use wait::Wait;

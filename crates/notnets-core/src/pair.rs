@@ -46,7 +46,11 @@ impl<T> Default for Pair<T> {
 
 impl<T> Pair<T> {
     /// Two connections with lanes of that geometry and what each side accepts.
+    ///
+    /// # Panics
+    /// When a link can't work with these limits.
     pub fn new(geometry: Geometry, client: Limits, server: Limits) -> Self {
+        let [client, server] = [client, server].map(|limits| limits.check().expect("limits that work"));
         let (a, b) = heap_pair(geometry, geometry);
         Self {
             client: Connection::new(Role::Client, a, client, server),

@@ -244,7 +244,7 @@ fn a_reader_that_stops_stops_its_writer_and_nobody_else() {
 
 #[test]
 fn link_credit_is_never_lost() {
-    let limits = Limits { stream_window: MIN_WINDOW, link_window: 4 * MIN_WINDOW, ..Limits::default() };
+    let limits = Limits::default().with_stream_window(MIN_WINDOW).with_link_window(4 * MIN_WINDOW);
     let mut pair = Pair::new(Geometry::default(), limits, limits);
     // Calls that end in every way with data nobody takes.
     for round in 0..200 {
@@ -346,7 +346,7 @@ fn an_early_status_stops_the_clients_sending_without_failing_the_call() {
 
 #[test]
 fn the_client_keeps_to_the_servers_stream_limit() {
-    let server = Limits { streams: 2, ..Limits::default() };
+    let server = Limits::default().with_streams(2);
     let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
     let first = open(&mut pair.client, b"", true);
     open(&mut pair.client, b"", true);
@@ -405,7 +405,7 @@ fn a_client_that_does_not_hear_the_go_away_is_refused() {
 
 #[test]
 fn a_head_over_the_limit_is_refused_before_it_is_sent() {
-    let server = Limits { metadata_bytes: 100, ..Limits::default() };
+    let server = Limits::default().with_metadata_bytes(100);
     let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
     let large = [0; 101];
     let refused = pair.client.open(METHOD, [("k", &large[..])], None, &mut &b""[..], true, &mut Some(()));
@@ -481,7 +481,7 @@ fn frames_that_have_no_place_break_the_link() {
 
 #[test]
 fn data_beyond_the_window_break_the_link() {
-    let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
+    let limits = Limits::default().with_stream_window(MIN_WINDOW);
     let mut pair = Pair::new(Geometry::default(), Limits::default(), limits);
     let stream = open(&mut pair.client, b"", false);
     accept(&mut pair);

@@ -11,7 +11,7 @@ const STREAMS: u32 = 10;
 const TIMES: u64 = 10_000;
 
 fn pair() -> Pair {
-    let limits = Limits { streams: STREAMS, link_window: 2 * MIN_WINDOW, ..Limits::default() };
+    let limits = Limits::default().with_streams(STREAMS).with_link_window(2 * MIN_WINDOW);
     Pair::new(Geometry::default(), limits, limits)
 }
 

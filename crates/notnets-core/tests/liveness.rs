@@ -3,7 +3,7 @@
 
 use notnets_core::call::{Connection, Event, OpenOutcome, Role, Sent, StreamId};
 use notnets_core::code::Code;
-use notnets_core::limits::{Limits, MIN_WINDOW};
+use notnets_core::limits::{Limits, MIN_WINDOW, ValidLimits};
 use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_memory::lane::{Blocks, Geometry, heap_pair};
 
@@ -76,7 +76,7 @@ fn a_head_that_fills_the_largest_block_goes_without_its_data() {
 
 #[test]
 fn who_waits_to_open_is_told_that_the_server_goes_away() {
-    let server = Limits { streams: 1, ..Limits::default() };
+    let server = Limits::default().with_streams(1);
     let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
     open(&mut pair.client, b"", false);
     accept_all(&mut pair.server);
@@ -118,7 +118,7 @@ fn doorbell(client: &mut HeapConnection) {
 fn room_that_was_meant_for_ended_calls_goes_to_those_behind_them() {
     // The server has a larger ring.
     let (client, server) = heap_pair(tiny(2, 4096), Geometry::default());
-    let limits = Limits::default();
+    let limits = ValidLimits::default();
     let client = Connection::new(Role::Client, client, limits, limits);
     let mut pair = Pair { client, server: Connection::new(Role::Server, server, limits, limits) };
     let streams = queued(&mut pair);
@@ -136,7 +136,7 @@ fn room_that_was_meant_for_ended_calls_goes_to_those_behind_them() {
 
 #[test]
 fn room_that_streams_without_credit_can_not_use_goes_to_those_behind_them() {
-    let server = Limits { link_window: 20 * MIN_WINDOW, ..Limits::default() };
+    let server = Limits::default().with_link_window(20 * MIN_WINDOW);
     let mut pair = Pair::new(tiny(2, 4096), Limits::default(), server);
     let other = open(&mut pair.client, b"", false);
     let streams = queued(&mut pair);
@@ -161,7 +161,7 @@ fn room_that_streams_without_credit_can_not_use_goes_to_those_behind_them() {
 
 #[test]
 fn a_stream_without_link_credit_is_told_once() {
-    let server = Limits { link_window: MIN_WINDOW, ..Limits::default() };
+    let server = Limits::default().with_link_window(MIN_WINDOW);
     let mut pair = Pair::new(Geometry::default(), Limits::default(), server);
     let stream = open(&mut pair.client, b"", false);
     accept_all(&mut pair.server);

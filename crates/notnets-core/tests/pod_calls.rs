@@ -32,7 +32,7 @@ fn sides(world: &World) -> [Side; 2] {
         stamp(&own.part(0, LINE / WORD));
     }
     let seals = [Seal::new([1]), Seal::new([2])];
-    let limits = Limits { stream_window: 8192, link_window: 32768, ..Limits::default() };
+    let limits = Limits::default().with_stream_window(8192).with_link_window(32768).check().unwrap();
     [Role::Client, Role::Server].map(|role| {
         let host = usize::from(role == Role::Server);
         let cut = |owner: usize| {

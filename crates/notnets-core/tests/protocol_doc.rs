@@ -40,7 +40,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn constants() {
-    let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes } = Limits::default();
+    let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes, .. } = Limits::default();
     let Geometry { slots, small, large } = Geometry::default();
     let constants: [(&str, u64); 23] = [
         ("LINE", LINE as u64),
@@ -214,7 +214,7 @@ fn frames_that_steer() {
     is("GO-AWAY, at once", pushed_to(&mut pair.client, 1));
     is("RESET, refused", pushed_to(&mut pair.client, 2));
 
-    let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
+    let limits = Limits::default().with_stream_window(MIN_WINDOW);
     let mut pair: Pair = Pair::new(Geometry::default(), limits, limits);
     open(&mut pair, &[], &[7; 300], false);
     pair.server.receive(1, frozen_clock);

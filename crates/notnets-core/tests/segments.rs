@@ -19,7 +19,7 @@ const TINY: Blocks = Blocks { bytes: 64, count: 1 };
 fn link() -> (Established, Established) {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (client, server) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    let limits = Limits { segment_bytes: BUDGET, ..Limits::default() };
+    let limits = Limits::default().with_segment_bytes(BUDGET);
     let config = Config { limits, ..Config::default() };
     let dialing = Dialing::start(client.into(), config, "x", "").unwrap();
     let server = Socket::from(server);

@@ -53,7 +53,7 @@ fn request(stream: StreamId) -> Frame {
 
 #[test]
 fn answers_that_nobody_reads_do_not_pile_up() {
-    let limits = Limits { streams: 100, ..Limits::default() };
+    let limits = Limits::default().with_streams(100);
     for refused in [true, false] {
         let mut pair = pair(limits);
         if refused {
@@ -91,7 +91,7 @@ fn a_reset_gives_its_reason_in_few_bytes() {
 
 #[test]
 fn what_is_over_a_limit_is_not_even_copied() {
-    let limits = Limits { stream_window: MIN_WINDOW, link_window: MIN_WINDOW, ..Limits::default() };
+    let limits = Limits::default().with_stream_window(MIN_WINDOW).with_link_window(MIN_WINDOW);
     let mut data = pair(limits);
     let stream = open(&mut data.client);
     data.server.receive(usize::MAX, frozen_clock);
@@ -133,7 +133,7 @@ fn a_message_is_no_part_of_trailers() {
 
 #[test]
 fn what_is_put_in_front_of_a_message_counts() {
-    let limits = Limits { stream_window: MIN_WINDOW, ..Limits::default() };
+    let limits = Limits::default().with_stream_window(MIN_WINDOW);
     let geometry = Geometry { large: Blocks { bytes: 2048, count: 1 }, ..Geometry::default() };
     for (bytes, allowed) in [(MIN_WINDOW as usize - PREFIX, true), (MIN_WINDOW as usize - PREFIX + 1, false)]
     {
@@ -193,7 +193,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
     #[test]
     fn any_frames_are_refused_or_taken(frames in frames(), to_server in any::<bool>()) {
-        let limits = Limits { streams: 3, stream_window: MIN_WINDOW, ..Limits::default() };
+        let limits = Limits::default().with_streams(3).with_stream_window(MIN_WINDOW);
         let large = Blocks { bytes: 2048, count: 1 };
         let geometry = Geometry { slots: 64, small: Blocks { bytes: 64, count: 4 }, large };
         let mut pair = Pair::new(geometry, limits, limits);

@@ -14,7 +14,7 @@ use gungraun::{
 use notnets_core::call::{Connection, OpenOutcome, Role};
 use notnets_core::clock;
 use notnets_core::code::Code;
-use notnets_core::limits::Limits;
+use notnets_core::limits::ValidLimits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::socket::Incoming;
@@ -85,7 +85,7 @@ struct Layers {
 
 fn layers() -> Layers {
     let (client, server) = joined().expect("a link");
-    let limits = Limits::default();
+    let limits = ValidLimits::default();
     let end =
         |role, end: Established| (Connection::new(role, end.lanes, limits, end.peer_limits), end.socket);
     let ((client, ours), (server, theirs)) = (end(Role::Client, client), end(Role::Server, server));

@@ -12,7 +12,7 @@ use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
-use notnets_core::{Limits, Role, clock};
+use notnets_core::{Role, ValidLimits, clock};
 use tonic::Code;
 use tonic::body::Body;
 
@@ -84,7 +84,7 @@ async fn a_client_closes_the_link_that_it_was_told_to_leave() {
     let bad = Bad::new();
     let (channel, server) = bad.meet(bad.endpoint()).await;
     let mut connection: Connection<()> =
-        Connection::new(Role::Server, server.lanes, Limits::default(), server.peer_limits);
+        Connection::new(Role::Server, server.lanes, ValidLimits::default(), server.peer_limits);
     connection.go_away();
     connection.lanes().bell_is_due();
     server.socket.ring();
@@ -99,7 +99,7 @@ async fn keepalive_asks_as_often_as_it_was_told_to() {
     let often = bad.endpoint().keep_alive_interval(Duration::from_millis(20)).keep_alive_while_idle(true);
     let (channel, server) = bad.meet(often.keep_alive_timeout(Duration::from_secs(3600))).await;
     let mut connection: Connection<()> =
-        Connection::new(Role::Server, server.lanes, Limits::default(), server.peer_limits);
+        Connection::new(Role::Server, server.lanes, ValidLimits::default(), server.peer_limits);
     for _ in 0..3 {
         // It is answered at once.
         until(|| (connection.receive(1, clock::now) > 0).then_some(())).await;

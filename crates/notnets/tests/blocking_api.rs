@@ -119,13 +119,11 @@ fn messages_of_all_sizes_come_back() {
 fn messages_larger_than_all_that_is_shared_go_through_it_piece_by_piece() {
     let small = Blocks { bytes: 64, count: 2 };
     let geometry = Geometry { slots: 4, small, large: Blocks { bytes: 1024, count: 2 } };
-    let limits = Limits {
-        metadata_bytes: 512,
-        stream_window: 2 * MIN_WINDOW,
-        link_window: 2 * MIN_WINDOW,
-        segment_bytes: 0,
-        ..Limits::default()
-    };
+    let limits = Limits::default()
+        .with_metadata_bytes(512)
+        .with_stream_window(2 * MIN_WINDOW)
+        .with_link_window(2 * MIN_WINDOW)
+        .with_segment_bytes(0);
     for wait in WAITS {
         let host = Host::with(|builder| builder.wait(wait).geometry(geometry).limits(limits));
         let endpoint = endpoint(host.directory.path()).wait(wait).geometry(geometry).limits(limits);

@@ -39,7 +39,7 @@ use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, WriteMemory};
 
 use crate::clock::Timestamp;
 use crate::frame::{BadFrame, Kind};
-use crate::limits::Limits;
+use crate::limits::ValidLimits;
 use crate::metadata::{BadHead, KeyTooLong, Metadata};
 use crate::strings::{StringReader, StringWriter};
 use control::Control;
@@ -81,6 +81,7 @@ pub enum Event<T> {
 
 /// A request that a server accepted.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// Its stream.
     pub stream: StreamId,
@@ -190,8 +191,8 @@ pub enum Violation {
 pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     role: Role,
     lanes: Lanes<W, R>,
-    own: Limits,
-    peer: Limits,
+    own: ValidLimits,
+    peer: ValidLimits,
     streams: Streams<T>,
     /// The last stream that was opened.
     last: StreamId,
@@ -231,7 +232,7 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// One side of a link over these lanes, with what each side announced.
-    pub fn new(role: Role, lanes: Lanes<W, R>, own: Limits, peer: Limits) -> Self {
+    pub fn new(role: Role, lanes: Lanes<W, R>, own: ValidLimits, peer: ValidLimits) -> Self {
         Self {
             role,
             lanes,

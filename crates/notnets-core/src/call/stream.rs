@@ -13,12 +13,13 @@ use crate::metadata::Metadata;
 
 /// Why a call ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The status to give to the application.
     pub code: Code,
     /// What happened, in a sentence.
     pub message: Arc<str>,
-    /// The server's application never saw the request: it is safe to call again.
+    /// The server's application never saw the request, so that it is safe to call again.
     pub retry_safe: bool,
 }
 
@@ -26,6 +27,13 @@ impl Failure {
     /// A failure that may have had effects.
     pub fn new(code: Code, message: impl Into<Arc<str>>) -> Self {
         Self { code, message: message.into(), retry_safe: false }
+    }
+
+    /// The failure, with [`retry_safe`](Self::retry_safe) set if the request is known not to have been seen.
+    #[must_use]
+    pub fn with_retry_safe(mut self, unseen: bool) -> Self {
+        self.retry_safe |= unseen;
+        self
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
 use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
-use crate::limits::{BadLimits, Limits};
+use crate::limits::{BadLimits, Limits, ValidLimits};
 use crate::random;
 
 /// What one side brings to a link.
@@ -42,7 +42,7 @@ pub struct Established {
     /// Both lanes.
     pub lanes: Lanes,
     /// What the peer is willing to receive.
-    pub peer_limits: Limits,
+    pub peer_limits: ValidLimits,
     /// Who it is.
     pub peer: PeerIdentity,
     /// What the link needs to go on, beside its socket, or what its user wants to hold for as long.
@@ -251,7 +251,7 @@ fn try_answer(
 struct Parts {
     pidfd: Option<OwnedFd>,
     lanes: Lanes,
-    peer_limits: Limits,
+    peer_limits: ValidLimits,
     peer: PeerIdentity,
 }
 

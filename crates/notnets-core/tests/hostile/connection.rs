@@ -17,8 +17,12 @@ use super::application::{CALLS, Side};
 use super::input::Input;
 
 /// Small, so that a few hundred steps reach all of them.
-const LIMITS: Limits =
-    Limits { metadata_bytes: 512, streams: 8, stream_window: 2048, link_window: 4096, segment_bytes: 0 };
+const LIMITS: Limits = Limits::new()
+    .with_metadata_bytes(512)
+    .with_streams(8)
+    .with_stream_window(2048)
+    .with_link_window(4096)
+    .with_segment_bytes(0);
 
 const GEOMETRY: Geometry =
     Geometry { slots: 8, small: Blocks { bytes: 64, count: 4 }, large: Blocks { bytes: 1024, count: 3 } };
@@ -93,7 +97,8 @@ impl Scene {
         }
         let side = |role, own, other| -> Side {
             let lanes = Lanes::join(cut(own), GEOMETRY, cut(other), GEOMETRY).expect("stamped");
-            let connection: HeapConnection = Connection::new(role, lanes, LIMITS, LIMITS);
+            let limits = LIMITS.check().expect("limits that work");
+            let connection: HeapConnection = Connection::new(role, lanes, limits, limits);
             Side::new(role, connection)
         };
         Self {

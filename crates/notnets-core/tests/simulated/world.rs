@@ -355,11 +355,10 @@ fn random_geometry(random: &mut Random) -> Geometry {
 }
 
 fn random_limits(random: &mut Random) -> Limits {
-    Limits {
-        metadata_bytes: random.pick(&[128, 300, 16 * 1024]),
-        streams: random.pick(&[1, 2, 3, 8]),
-        stream_window: random.pick(&[MIN_WINDOW, MIN_WINDOW + 700, 4096]),
-        link_window: random.pick(&[MIN_WINDOW, 2 * MIN_WINDOW, 8 * MIN_WINDOW]),
-        segment_bytes: 1 << 20,
-    }
+    Limits::default()
+        .with_metadata_bytes(random.pick(&[128, 300, 16 * 1024]))
+        .with_streams(random.pick(&[1, 2, 3, 8]))
+        .with_stream_window(random.pick(&[MIN_WINDOW, MIN_WINDOW + 700, 4096]))
+        .with_link_window(random.pick(&[MIN_WINDOW, 2 * MIN_WINDOW, 8 * MIN_WINDOW]))
+        .with_segment_bytes(1 << 20)
 }

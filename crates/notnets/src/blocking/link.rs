@@ -51,6 +51,7 @@ impl Link {
     /// When the kernel has no page to tell forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<Self> {
         let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
+        let own = own.check().map_err(io::Error::other)?;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left();
@@ -80,7 +81,7 @@ impl Link {
     pub fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
         let failure = self.ended.clone()?;
         let unread = self.peer_gone && self.connection.is_unread(stream);
-        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
+        Some(failure.with_retry_safe(unread))
     }
 
     /// Is there something to take? Nothing but the line that will hold it is looked at.

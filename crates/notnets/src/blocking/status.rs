@@ -60,7 +60,7 @@ impl std::error::Error for Status {}
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let Failure { code, message, retry_safe } = failure;
+        let Failure { code, message, retry_safe, .. } = failure;
         Self { retry_safe, ..Self::new(code, &*message) }
     }
 }

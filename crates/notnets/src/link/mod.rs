@@ -99,6 +99,7 @@ impl Link {
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<std::os::fd::OwnedFd>)> {
         let Established { socket, pidfd, lanes, peer_limits, keep_alive, source, .. } = established;
+        let own = own.check().map_err(std::io::Error::other)?;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left();
@@ -353,7 +354,7 @@ impl State {
     fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
         let failure = self.broken.clone()?;
         let unread = self.peer_gone && self.connection.is_unread(stream);
-        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
+        Some(failure.with_retry_safe(unread))
     }
 
     /// May whoever drives this link poll on at `now`, rather than park?

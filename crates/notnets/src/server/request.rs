@@ -35,7 +35,7 @@ impl Caller {
         request: call::Request,
         buffered: Buffered,
     ) -> Result<Request<Body>, Status> {
-        let call::Request { stream, method: path, metadata, mut deadline } = request;
+        let call::Request { stream, method: path, metadata, mut deadline, .. } = request;
         if let Some(timeout) = self.timeout {
             let own = clock::after(timeout);
             deadline = Some(deadline.map_or(own, |client| client.min(own)));
