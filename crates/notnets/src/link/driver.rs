@@ -233,8 +233,10 @@ impl<A: Accept> Driver<A> {
                 }
                 let ping = self.keepalive.map(|keepalive| self.pinged.look_at(keepalive));
                 let refuse = self.refuse_at.filter(|at| *at > now && !state.connection.is_draining());
-                let deadline = state.connection.next_deadline();
-                let wake_at = [deadline, ping, refuse, state.watch_poller(now)].into_iter().flatten().min();
+                let mut wake_at = state.connection.next_deadline();
+                for at in [ping, refuse, state.watch_poller(now)].into_iter().flatten() {
+                    wake_at = Some(wake_at.map_or(at, |soonest| soonest.min(at)));
+                }
                 state.set_timer(wake_at);
                 wake_at
             });
