@@ -76,6 +76,12 @@ impl Metadata {
     }
 }
 
+impl<const N: usize> From<[Entry; N]> for Metadata {
+    fn from(entries: [Entry; N]) -> Self {
+        entries.into_iter().collect()
+    }
+}
+
 impl FromIterator<Entry> for Metadata {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         Self(entries.into_iter().collect())
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn keys_repeat_in_order() {
         let entry = |key: &str, value: &'static str| -> Entry { (key.into(), value.into()) };
-        let mut metadata = Metadata::from_iter([entry("a", "1"), entry("b", "2")]);
+        let mut metadata = Metadata::from([entry("a", "1"), entry("b", "2")]);
         metadata.extend([entry("a", "3")]);
         assert_eq!((metadata.get("a"), metadata.get("c")), (Some(&Bytes::from("1")), None));
         metadata.retain(|(key, _)| &**key == "a");

@@ -8,7 +8,6 @@ use common::{call, data, within};
 use notnets::blocking::{self, Call, Response, Status, Stopper};
 use notnets::{Channel, Endpoint, Wait};
 use notnets_core::code::Code;
-use notnets_core::metadata::Metadata;
 use tempfile::TempDir;
 use tonic::body::Body;
 use tonic_health::ServingStatus;
@@ -114,7 +113,7 @@ fn serve(request: &blocking::Request<'_>, reply: &mut blocking::Reply) -> Result
         return Err(Status::unknown_method(request.method));
     }
     if let Some((_, value)) = request.metadata.iter().find(|(key, _)| &**key == "fail") {
-        let metadata = Metadata::from_iter([("reason".into(), value.clone())]);
+        let metadata = [("reason".into(), value.clone())].into();
         return Err(Status { metadata, ..Status::new(Code(9), "as you like – 100 %") });
     }
     if request.metadata.iter().any(|(key, _)| &**key == "hang") {

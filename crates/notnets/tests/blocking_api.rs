@@ -161,7 +161,7 @@ fn statuses_arrive_with_their_metadata() {
     let call = Call { metadata: &[("why", b"sold out")], ..Call::new("/test.Test/Fail", b"") };
     let status = client.call_into(&call, &mut Response::default()).unwrap_err();
     assert_eq!((status.code, &*status.message), (Code(5), "no bread – 100 %"));
-    assert_eq!(status.metadata, Metadata::from_iter([("why".into(), "sold out".into())]));
+    assert_eq!(status.metadata, [("why".into(), "sold out".into())].into());
     let status = client.call("/test.Test/What", b"").unwrap_err();
     assert_eq!(status.code, Code::UNIMPLEMENTED);
     let value = vec![b'x'; 20_000];

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn the_message_is_not_among_the_metadata() {
         let entries = [(grpc_message::KEY.into(), "no%20bread".into()), ("k".into(), "v".into())];
-        let status = Status::from_trailers(Code::UNKNOWN, Metadata::from_iter(entries));
+        let status = Status::from_trailers(Code::UNKNOWN, entries.into());
         assert_eq!((&*status.message, status.metadata.len()), ("no bread", 1));
     }
 }

@@ -83,7 +83,7 @@ impl Metadata {
         if !value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
             return Err(InvalidMetadata::Value(key.to_string()));
         }
-        self.0.push((key, value));
+        self.0.push(key, value);
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Metadata {
         if !key.ends_with(BINARY) {
             return Err(InvalidMetadata::Kind(key.to_string()));
         }
-        self.0.push((key, BASE64.encode(value).into()));
+        self.0.push(key, BASE64.encode(value));
         Ok(())
     }
 

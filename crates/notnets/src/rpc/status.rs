@@ -101,7 +101,7 @@ impl Status {
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let Failure { code, message, retry_safe } = failure;
+        let Failure { code, message, retry_safe, .. } = failure;
         Self { retry_safe, ..Self::new(code, message.to_string()) }
     }
 }
