@@ -26,7 +26,7 @@ const KNOWN_FLAGS: u8 = END | REFERENCE | TRAILERS_ONLY | REFUSED | MESSAGE;
 /// Bytes that gRPC puts in front of a message: whether it is compressed, and its length in network order.
 pub const PREFIX: usize = 5;
 
-/// What stands in front of a message of so many bytes that is not compressed.
+/// The prefix of a message of this many bytes that is not compressed.
 #[inline]
 pub fn prefix(bytes: u32) -> [u8; PREFIX] {
     let [a, b, c, d] = bytes.to_be_bytes();
@@ -53,9 +53,9 @@ pub enum Kind {
     Closed = 7,
     /// The server takes no streams after the one named. From servers only.
     GoAway = 8,
-    /// Are you there?
+    /// Asks the peer for a pong.
     Ping = 9,
-    /// I am.
+    /// Answers a ping.
     Pong = 10,
 }
 

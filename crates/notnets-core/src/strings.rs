@@ -5,8 +5,8 @@
 //! | tag | then | meaning |
 //! | --- | --- | --- |
 //! | `0x8000 \| id` | nothing | the string with that id |
-//! | `0x4000 \| length` | so many bytes | this string, and it gets the next id |
-//! | `length` | so many bytes | this string, this once |
+//! | `0x4000 \| length` | this many bytes | this string, and it gets the next id |
+//! | `length` | this many bytes | this string, this once |
 //!
 //! Both sides count ids from 0. The sender stays within the limits that the receiver announced.
 //! User metadata *values* are never interned: what differs from call to call would fill the table.
@@ -20,11 +20,11 @@ const KNOWN: u16 = 0x8000;
 const DEFINE: u16 = 0x4000;
 const MASK: u16 = 0x3fff;
 
-/// A string is at most so long in bytes.
+/// The most bytes of a string.
 pub const MAX_STRING: usize = MASK as usize;
-/// Ids are below this.
+/// The most strings of a table: ids are below this.
 pub const MAX_STRINGS: usize = 4096;
-/// All strings of a table together have at most so many bytes.
+/// The most bytes of all strings of a table together.
 pub const MAX_STRING_BYTES: usize = 64 * 1024;
 
 /// Something that can't be a string of this link.

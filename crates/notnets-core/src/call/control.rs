@@ -63,7 +63,8 @@ impl Control {
     /// Says that we go away, and asks for an answer to that: what the client has sent before it still
     /// counts.
     pub fn announce(&mut self) {
-        (self.go_away, self.fence) = (Some(StreamId::MAX), true);
+        self.go_away = Some(StreamId::MAX);
+        self.fence = true;
     }
 
     pub fn ping(&mut self, echo: u64) {

@@ -1,7 +1,7 @@
 //! Credit for what is received: what a peer spends, and what it is given back.
 //!
 //! A peer spends credit of the link and of the stream with all data that it sends. It gets it back when the
-//! application takes the data, or at once when nobody will.
+//! application takes the data, or at once when it will not.
 
 use notnets_memory::{ReadMemory, WriteMemory};
 

@@ -58,7 +58,7 @@ pub enum Role {
     Server,
 }
 
-/// What the application has to hear of.
+/// What a connection tells its application.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<T> {
     /// Server: a request can be accepted.
@@ -69,7 +69,7 @@ pub enum Event<T> {
     Writable(StreamId),
     /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
     Cancelled(StreamId, Option<T>),
-    /// This side is done with a stream. Who still reads it, in another task, has to hear of it.
+    /// This side is done with a stream. A task that still reads it has to be told.
     Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
@@ -211,7 +211,7 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     queued: VecDeque<StreamId>,
     /// Streams that wait for link credit.
     starved: BTreeSet<StreamId>,
-    /// Someone waits to open a stream.
+    /// A call waits to open a stream.
     wants_open: bool,
     /// Server: the client has been told that it should open no more streams.
     going_away: bool,
@@ -325,7 +325,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.peer.streams.saturating_sub(self.active) as usize
     }
 
-    /// Client: somebody waits to open a stream and did not try now. [`Event::CanOpen`] will tell.
+    /// Client: asks for [`Event::CanOpen`] when a stream may be opened, without trying now.
     pub fn want_to_open(&mut self) {
         self.wants_open = !self.draining;
     }
@@ -335,47 +335,47 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         LinkCredit { to_send: self.send_credit, to_give: self.taken }
     }
 
-    /// Takes out all that was given with streams, when the link is broken.
+    /// Takes out all users of streams, when the link is broken.
     pub fn take_users(&mut self) -> Vec<T> {
         let ids: Vec<StreamId> = self.streams.ids().collect();
         ids.into_iter().filter_map(|id| self.streams.get_mut(id)?.user.take()).collect()
     }
 
-    /// What the peer did that it must not do. The link has to be closed then.
+    /// How the peer has broken the protocol, if it has. The link has to be closed then.
     pub fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
     }
 
-    /// Does someone wait for the peer to take descriptors or release blocks?
+    /// Returns `true` if something waits for the peer to take descriptors or release blocks.
     pub fn waits_for_space(&self) -> bool {
         !self.control.is_empty() || !self.queued.is_empty() || self.wants_open
     }
 
-    /// The blocks that a further segment should have, if one would help. Ask once: it stays with the
-    /// asker until [`on_segment_answer`](Self::on_segment_answer).
+    /// Takes out the blocks that a further segment should have, if one would help. No other is wanted until
+    /// [`on_segment_answer`](Self::on_segment_answer).
     pub fn take_wanted_segment(&mut self) -> Option<Blocks> {
         let wanted = self.wants_segment.take()?;
         self.may_grow = false;
         Some(wanted)
     }
 
-    /// Would a further segment help?
+    /// Returns `true` if a further segment would help.
     pub fn wants_segment(&self) -> bool {
         self.wants_segment.is_some()
     }
 
-    /// Does this side take requests?
+    /// Returns `true` if this side takes requests.
     pub fn role_accepts(&self) -> bool {
         self.role == Role::Server
     }
 
-    /// Is this stream open, and not given up by either side?
+    /// Returns `true` if this stream is open and neither side has given it up.
     pub fn is_open(&self, stream: StreamId) -> bool {
         self.streams.get(stream).is_some_and(|entry| !entry.state.is_reset())
     }
 
-    /// Client: is it certain that the server has never read this stream's request? To be asked when
-    /// the link is broken: a server that lives may read it any time.
+    /// Client: returns `true` if the server has certainly never read this stream's request. Ask when the link is
+    /// broken: a server that lives may read it any time.
     pub fn is_unread(&mut self, stream: StreamId) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
         // The reader says what it takes before it acts on it. Between hosts that word can be stale.
@@ -403,13 +403,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Server: refuses new streams from now on, also those of a client that has not heard of it.
     pub fn refuse(&mut self) {
         if !self.draining {
-            (self.going_away, self.draining) = (true, true);
+            self.going_away = true;
+            self.draining = true;
             self.control.go_away(self.last);
             self.flush();
         }
     }
 
-    /// Are no new streams opened or taken any more?
+    /// Returns `true` if no new streams are opened or taken any more.
     pub fn is_draining(&self) -> bool {
         self.draining
     }
@@ -420,7 +421,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.flush();
     }
 
-    /// Can more be sent on this stream?
+    /// Returns `true` if more can be sent on this stream.
     pub fn is_sending(&self, stream: StreamId) -> bool {
         self.streams.get(stream).is_some_and(|entry| entry.state.may_send())
     }

@@ -342,9 +342,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Gives room to what waits for it: to control frames, then to those who wait for something of the
-    /// link's, as many as there is room for. Whoever is told and can't use it calls this for the next:
-    /// the peer rings only when it takes something.
+    /// Gives room to what waits for it: to control frames, then to streams, as many as there is room for. A caller
+    /// that is told of room and can't use it calls this for the next: the peer rings only when it takes something.
     #[inline]
     pub fn wake_queued(&mut self) {
         self.flush();
@@ -374,7 +373,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Remembers that more blocks would help for a payload of so many bytes.
+    /// Remembers that more blocks would help for a payload of this many bytes.
     fn want_segment(&mut self, bytes: usize) {
         if !self.may_grow || self.wants_segment.is_some() {
             return;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::frame::{INLINE, PREFIX, prefix};
 
 /// Data in the order they came. Most streams never hold more than one piece of them: that one needs no allocation,
-/// and if it is a message that came in a descriptor, it stays as small as it came until somebody wants it.
+/// and if it is a message that came in a descriptor, it stays as small as it came until it is taken.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     small: Option<Small>,
@@ -34,9 +34,10 @@ impl Queue {
     /// Appends data.
     #[inline]
     pub fn push(&mut self, data: Bytes) {
-        match self.is_empty() {
-            true => self.first = Some(data),
-            false => self.rest.get_or_insert_default().push_back(data),
+        if self.is_empty() {
+            self.first = Some(data);
+        } else {
+            self.rest.get_or_insert_default().push_back(data);
         }
     }
 

@@ -56,7 +56,7 @@ impl<T> Streams<T> {
         slot as usize
     }
 
-    /// Forgets a stream, and drops what nobody has taken of it.
+    /// Forgets a stream, and drops what was not taken of it.
     #[inline]
     pub fn remove(&mut self, id: StreamId) {
         if id == StreamId::LINK {

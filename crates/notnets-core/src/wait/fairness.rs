@@ -249,7 +249,7 @@ mod tests {
         Scheduler::found();
         let (mut a, mut b) = (IdleTime::default(), IdleTime::default());
         assert_eq!([a.idle_at(at(1_000)), a.idle_at(at(1_300))], [0, 300]);
-        assert_eq!(b.idle_at(at(1_400)), 400, "the thread has found nothing for so long");
+        assert_eq!(b.idle_at(at(1_400)), 400, "the thread has found nothing for that long");
         Scheduler::found();
         // It works until 9000 for what it found, and looks on.
         assert_eq!([a.idle_at(at(9_000)), b.idle_at(at(9_100))], [300, 200]);
