@@ -3,7 +3,7 @@
 //!
 //! A [`Connection`] is one side of a link. It takes the peer's descriptors and the time, and gives
 //! its own descriptors and [`Event`]s. It never waits, spawns or reads a clock, so a pair of them
-//! is tested without threads ([`crate::pair`]), and the same machine serves every runtime.
+//! is tested without threads (`pair.rs`), and the same machine serves every runtime.
 //!
 //! The rules that keep it live and bounded:
 //!
