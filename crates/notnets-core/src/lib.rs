@@ -17,6 +17,7 @@ pub mod name;
 pub mod pair;
 pub mod random;
 pub mod seqpacket;
+pub mod session;
 mod stream_id;
 pub mod strings;
 pub mod wait;

@@ -9,14 +9,12 @@ mod memfd;
 mod source;
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::{OwnMemory, PAGE, PeerMemory, Releases, SegmentError, WORD};
 
 use super::packet::Packet;
-use super::socket::Socket;
 use ledger::Ledger;
 
 pub use ledger::MAX_OFFERED;
@@ -235,17 +233,15 @@ impl Segments {
         Ok(())
     }
 
-    /// Sends what waits to be sent. Returns whether all of it went; if not, call again when the
-    /// socket takes more.
-    pub fn flush(&mut self, socket: &Socket) -> bool {
-        while let Some((packet, descriptor)) = self.outbox.front() {
-            match socket.send(packet, descriptor.as_ref().map(AsFd::as_fd)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // Sent, or the peer is gone, which its end of the socket tells.
-                _ => self.outbox.pop_front(),
-            };
-        }
-        true
+    /// The next packet for the socket, perhaps with a descriptor.
+    pub fn next_packet(&self) -> Option<(&Packet, Option<BorrowedFd<'_>>)> {
+        let (packet, descriptor) = self.outbox.front()?;
+        Some((packet, descriptor.as_ref().map(AsFd::as_fd)))
+    }
+
+    /// The socket has taken the next packet, or never will.
+    pub fn packet_sent(&mut self) {
+        self.outbox.pop_front();
     }
 }
 

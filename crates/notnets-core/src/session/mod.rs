@@ -1,0 +1,431 @@
+//! One end of a link, without I/O: the calls on it, further segments, doorbells, keepalive, and its end.
+//!
+//! A [`Session`] is to a link what [`Connection`] is to its calls: a deterministic state machine. What its
+//! user gives it and gets from it:
+//!
+//! | in | out |
+//! | --- | --- |
+//! | [`handle_incoming`](Session::handle_incoming): what the socket brought | [`poll_event`](Session::poll_event): what tasks or handlers wait for |
+//! | [`handle_peer_gone`](Session::handle_peer_gone): the peer's process has ended | [`poll_packet`](Session::poll_packet): what the socket has to carry |
+//! | [`handle_timeout`](Session::handle_timeout): the time | [`poll_timeout`](Session::poll_timeout): when to give it the time again |
+//! | [`receive`](Session::receive): take what lies in the lanes | [`finish_turn`](Session::finish_turn): whether to ring the peer |
+//! | [`close`](Session::close), [`go_away`](Session::go_away): the local side's wishes | [`ended`](Session::ended): why nothing comes any more |
+//!
+//! It reads no clock, wakes nobody and never waits. A runtime adds wakers, timers and file descriptors
+//! (`notnets::link` does so for tokio); a thread adds `poll(2)` (`notnets::blocking`).
+//!
+//! # Turns
+//!
+//! Whoever works on a session does so in turns: look, act, then [`finish_turn`](Session::finish_turn), then
+//! take the events. Before it sleeps it calls [`arm`](Session::arm), which asks the peer for a doorbell and
+//! looks once more.
+
+mod ending;
+mod keepalive;
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use notnets_memory::SegmentError;
+use notnets_memory::process::ForkGuard;
+
+use crate::call::{Connection, Event, Failure, Role, StreamId};
+use crate::clock::Timestamp;
+use crate::limits::Limits;
+use crate::link::packet::Packet;
+use crate::link::segments::Segments;
+use crate::link::socket::Incoming;
+use crate::link::{Established, KeepAlive, PeerIdentity, Socket};
+
+pub use ending::Ending;
+pub use keepalive::Keepalive;
+use keepalive::{Due, Pings};
+
+/// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
+/// piled up none is started that has been cancelled behind the others.
+const BATCH: usize = 128;
+/// Batches taken at most when the link ends: more than the largest ring holds.
+const LAST_BATCHES: usize = 2048;
+/// A client that is told to go away has this long to answer. Until then the server takes what it sends; a
+/// client that hangs must not keep a server from stopping.
+const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One end of a link. `T` is what its user wants to find again by stream: wakers, mostly.
+#[derive(Debug)]
+pub struct Session<T> {
+    connection: Connection<T>,
+    segments: Segments,
+    peer: PeerIdentity,
+    pings: Option<Pings>,
+    /// Once the link is being wound up: when to refuse calls of a client that cannot know yet that they come
+    /// too late.
+    refuse_at: Option<Timestamp>,
+    /// The peer has been asked to ring when it makes room.
+    space_armed: bool,
+    ended: Option<Failure>,
+    /// The peer reads no more: it has closed the link, or its process has ended.
+    peer_gone: bool,
+    fork: ForkGuard,
+    /// What has to live for as long as the link does.
+    _keep_alive: Option<KeepAlive>,
+}
+
+/// What a runtime has to watch for a session.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// Carries packets and doorbells. Its end is the link's.
+    pub socket: Socket,
+    /// Gets readable when the peer's process ends. `None` where the kernel can't tell.
+    pub pidfd: Option<OwnedFd>,
+}
+
+/// Making one, and the calls on it.
+impl<T> Session<T> {
+    /// A session over what the handshake established, and what to watch for it.
+    ///
+    /// # Errors
+    /// When the kernel has no page to tell forks by.
+    pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
+        let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
+        let mut connection = Connection::new(role, lanes, own, peer_limits);
+        if connection.lanes().is_silent() {
+            connection.send_time_left();
+        }
+        let session = Self {
+            connection,
+            segments: Segments::new(source, own.segment_bytes, peer_limits.segment_bytes),
+            peer,
+            pings: None,
+            refuse_at: None,
+            space_armed: false,
+            ended: None,
+            peer_gone: false,
+            fork: ForkGuard::new()?,
+            _keep_alive: keep_alive,
+        };
+        Ok((session, Descriptors { socket, pidfd }))
+    }
+
+    /// Asks the peer from `now` on whether it is there.
+    pub fn keep_alive(&mut self, keepalive: Keepalive, now: Timestamp) {
+        self.pings = Some(Pings::new(keepalive, now));
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &PeerIdentity {
+        &self.peer
+    }
+
+    /// The calls. Once the link has [ended](Self::ended), what came before can still be taken of them.
+    #[inline]
+    pub fn calls(&mut self) -> &mut Connection<T> {
+        &mut self.connection
+    }
+
+    /// The calls while the link lives: to open, answer, send or end them.
+    #[inline]
+    pub fn live(&mut self) -> Option<&mut Connection<T>> {
+        if self.ended.is_some() { None } else { Some(&mut self.connection) }
+    }
+
+    /// Returns `true` if calls can be opened.
+    pub fn is_usable(&self) -> bool {
+        self.ended.is_none() && !self.connection.is_draining()
+    }
+
+    /// The next thing that a task or a handler waits for.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<Event<T>> {
+        let event = self.connection.poll_event()?;
+        if let (Event::Pong(echo), Some(pings)) = (&event, &mut self.pings) {
+            pings.on_pong(*echo);
+        }
+        Some(event)
+    }
+}
+
+/// The lanes.
+impl<T> Session<T> {
+    /// Takes what the peer has pushed, up to what a ring holds. Returns how many descriptors that were: none once
+    /// the link has ended. `now` is asked only for requests whose deadline travels as the time that is left.
+    #[inline]
+    pub fn receive(&mut self, now: impl Fn() -> Timestamp) -> usize {
+        if self.ended.is_some() {
+            return 0;
+        }
+        let taken = self.connection.receive(BATCH, now);
+        self.check_violation();
+        taken
+    }
+
+    /// Returns `true` if the peer has pushed what nobody has taken. Looks at nothing but the line that will hold
+    /// it.
+    #[inline]
+    pub fn is_ready(&mut self) -> bool {
+        self.ended.is_none() && self.connection.lanes().is_ready()
+    }
+
+    /// Ends a turn in which something was sent or taken. Returns `true` if the peer has to be rung.
+    #[inline]
+    pub fn finish_turn(&mut self) -> bool {
+        self.check_violation();
+        if self.ended.is_some() {
+            return false;
+        }
+        if self.connection.waits_for_space() != self.space_armed {
+            self.watch_space();
+        }
+        self.connection.lanes().bell_is_due()
+    }
+
+    /// Asks to be rung, and looks once more. Returns `false` if something has come meanwhile: don't sleep then.
+    /// From a link that has ended nothing comes.
+    #[inline]
+    pub fn arm(&mut self) -> bool {
+        self.ended.is_some() || !self.connection.lanes().arm_frames()
+    }
+
+    /// Needs no doorbell any more: the lanes are looked at.
+    #[inline]
+    pub fn disarm(&mut self) {
+        if self.ended.is_none() {
+            self.connection.lanes().disarm_frames();
+        }
+    }
+
+    #[cold]
+    fn watch_space(&mut self) {
+        self.space_armed = !self.space_armed;
+        if self.space_armed {
+            self.connection.lanes().arm_space();
+            // Room that was made before the peer saw that we wait is not told.
+            self.connection.wake_queued();
+        } else {
+            self.connection.lanes().disarm_space();
+        }
+    }
+
+    /// The words that asked for a doorbell are used up.
+    fn on_doorbell(&mut self) {
+        self.connection.lanes().disarm_frames();
+        if std::mem::take(&mut self.space_armed) {
+            self.connection.lanes().disarm_space();
+            self.connection.wake_queued();
+        }
+    }
+}
+
+/// The socket.
+impl<T> Session<T> {
+    /// Takes what the socket gave. Returns `false` when there is no use in reading on now: nothing is there, or
+    /// the link has ended.
+    pub fn handle_incoming(&mut self, incoming: io::Result<Incoming>, now: impl Fn() -> Timestamp) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        match incoming {
+            Ok(Incoming::Packet(packet, descriptor)) => {
+                self.on_doorbell();
+                let lanes = self.connection.lanes();
+                let answered = match packet {
+                    Packet::Doorbell => self.segments.poll(lanes),
+                    packet => self.segments.receive(packet, descriptor, lanes),
+                };
+                match answered {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.connection.on_segment_answer(true);
+                        self.connection.wake_queued();
+                    }
+                    Err(violation) => self.end(Ending::Violation(violation.to_string()), now),
+                }
+            }
+            Ok(Incoming::Closed) => self.handle_peer_gone(now),
+            Ok(Incoming::Bad(bad)) => self.end(Ending::Violation(format!("the peer sent {bad}")), now),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => self.end(Ending::Socket(error), now),
+        }
+        self.ended.is_none()
+    }
+
+    /// Returns `true` if [`offer_segment`](Self::offer_segment) has something to do.
+    #[inline]
+    pub fn wants_segment(&self) -> bool {
+        self.ended.is_none() && self.connection.wants_segment()
+    }
+
+    /// Offers the peer more memory, if that would help and is within what the peer accepts.
+    ///
+    /// # Errors
+    /// When there is no memory for it. The link goes on with what it has.
+    pub fn offer_segment(&mut self) -> Result<(), SegmentError> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
+        let Some(blocks) = self.connection.take_wanted_segment() else { return Ok(()) };
+        let offered = self.segments.may_offer(blocks).then(|| self.segments.offer(blocks));
+        if !matches!(offered, Some(Ok(()))) {
+            self.connection.on_segment_answer(false);
+        }
+        offered.unwrap_or(Ok(()))
+    }
+
+    /// The next packet for the socket, perhaps with a descriptor. It stays the next one until
+    /// [`packet_sent`](Self::packet_sent).
+    pub fn poll_packet(&self) -> Option<(&Packet, Option<BorrowedFd<'_>>)> {
+        if self.ended.is_some() { None } else { self.segments.next_packet() }
+    }
+
+    /// The socket has taken the last packet, or never will.
+    pub fn packet_sent(&mut self) {
+        self.segments.packet_sent();
+    }
+
+    /// Sends packets until none is left or the socket takes no more. Returns `true` if none is left; otherwise
+    /// call this again when the socket is writable.
+    pub fn flush(&mut self, socket: &Socket) -> bool {
+        while let Some((packet, descriptor)) = self.poll_packet() {
+            match socket.send(packet, descriptor) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // Sent; or the peer is gone, which the end of the socket tells.
+                _ => self.packet_sent(),
+            }
+        }
+        true
+    }
+}
+
+/// Time.
+impl<T> Session<T> {
+    /// Does what is due at `now`: ends calls whose deadline has passed, pings the peer or gives it up, refuses
+    /// late calls of a link that is wound up.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(pings) = &mut self.pings {
+            match pings.due(now, self.connection.open_streams() > 0) {
+                Due::Nothing => {}
+                Due::Ping(echo) => self.connection.ping(echo),
+                Due::GiveUp => return self.end(Ending::Unanswered, || now),
+            }
+        }
+        self.expire(now);
+        if self.refuse_at.take_if(|at| *at <= now).is_some() {
+            self.connection.refuse();
+        }
+    }
+
+    /// Ends the calls whose deadline has passed at `now`, so that none of them is started any more.
+    #[inline]
+    pub fn expire(&mut self, now: Timestamp) {
+        if self.ended.is_none() {
+            self.connection.expire(now);
+        }
+    }
+
+    /// The first deadline of a call.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.connection.next_deadline()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        if self.ended.is_some() {
+            return None;
+        }
+        let ping = self.pings.as_ref().map(Pings::next);
+        [self.next_deadline(), ping, self.refuse_at].into_iter().flatten().min()
+    }
+}
+
+/// The end.
+impl<T> Session<T> {
+    /// Server: winds the link up. The client is told to open no more streams, and is refused those that it opens
+    /// a while after `now` all the same.
+    pub fn go_away(&mut self, now: Timestamp) {
+        if self.ended.is_none() && self.refuse_at.is_none() && !self.connection.is_draining() {
+            self.refuse_at = Some(now + GO_AWAY_TIMEOUT);
+            self.connection.go_away();
+        }
+    }
+
+    /// Returns `true` if no new streams are opened or taken and the old ones are over.
+    pub fn is_wound_up(&self) -> bool {
+        self.connection.is_draining() && self.connection.open_streams() == 0
+    }
+
+    /// The peer's process has ended.
+    pub fn handle_peer_gone(&mut self, now: impl Fn() -> Timestamp) {
+        self.peer_gone = true;
+        self.end(Ending::PeerGone, now);
+    }
+
+    /// Ends the link in a child that was forked from the process that made it: its memory is out of reach there,
+    /// and its socket is the parent's. To be called before anything else of a turn.
+    #[inline]
+    pub fn check_fork(&mut self) {
+        if self.fork.is_forked_child() {
+            self.on_forked();
+        }
+    }
+
+    #[cold]
+    fn on_forked(&mut self) {
+        self.connection.detach();
+        self.ended.get_or_insert_with(|| Ending::Forked.into());
+    }
+
+    /// Returns `true` in a child that was forked from the process that made this: it must not close the link.
+    pub fn is_forked_child(&self) -> bool {
+        self.fork.is_forked_child()
+    }
+
+    /// Ends the link. What the peer has said before still counts.
+    #[cold]
+    pub fn end(&mut self, ending: Ending, now: impl Fn() -> Timestamp) {
+        if self.ended.is_none() {
+            let mut last = (0..LAST_BATCHES).map(|_| self.connection.receive(BATCH, &now));
+            let _all = last.any(|taken| taken == 0);
+            self.ended = Some(ending.into());
+        }
+    }
+
+    /// Why nothing comes any more: every call without an answer has failed with it.
+    #[inline]
+    pub fn ended(&self) -> Option<&Failure> {
+        self.ended.as_ref()
+    }
+
+    /// Returns `true` once nothing can come any more.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Why a call without an answer has failed, once the link has ended.
+    pub fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
+        let failure = self.ended.clone()?;
+        let unread = self.peer_gone && self.connection.is_unread(stream);
+        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
+    }
+
+    #[inline]
+    fn check_violation(&mut self) {
+        if self.connection.violation().is_some() {
+            self.on_violation();
+        }
+    }
+
+    #[cold]
+    fn on_violation(&mut self) {
+        if let Some(violation) = self.connection.violation() {
+            // Nothing is taken after it.
+            let ending = Ending::Violation(violation.to_string());
+            self.ended.get_or_insert_with(|| ending.into());
+        }
+    }
+}
+
