@@ -9,11 +9,16 @@
 //! | [`rendezvous`] | names in a directory: listen, connect, look around |
 //! | [`packet`] | what is said on the socket, byte by byte |
 //! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
-//! | [`handshake`] | from a connected socket to an established link |
+//! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
+//! | [`admission`] | whom a server lets in, and what it tells the others |
+//! | [`handshake`] | what both say first on a connected socket |
 //! | [`segments`] | more segments on demand |
 //! | [`stats`] | counters that others may look at |
 //! | [`inspect`] | a look at them |
 
+pub mod accept;
+pub mod admission;
+pub mod connect;
 pub mod handshake;
 pub mod inspect;
 pub mod packet;

@@ -34,9 +34,7 @@ impl From<Ending> for Failure {
             Ending::PeerGone => unavailable(
                 "the other end of the link is gone: its process has ended, or has let go of the link",
             ),
-            Ending::Violation(what) => {
-                Failure::new(Code::INTERNAL, format!("the link was closed: {what}"))
-            }
+            Ending::Violation(what) => Failure::new(Code::INTERNAL, format!("the link was closed: {what}")),
             Ending::Socket(error) => unavailable(&format!("the link's socket broke: {error}")),
             Ending::Unanswered => {
                 unavailable("the peer does not answer (keepalive): it hangs or was stopped")
@@ -46,9 +44,9 @@ impl From<Ending> for Failure {
             Ending::RuntimeGone => unavailable(
                 "the runtime that this side of the link ran on has ended, or its server was dropped",
             ),
-            Ending::Forked => unavailable(
-                "this process was forked from the one that made the link: connect after the fork",
-            ),
+            Ending::Forked => {
+                unavailable("this process was forked from the one that connected: connect after the fork")
+            }
         }
     }
 }

@@ -428,4 +428,3 @@ impl<T> Session<T> {
         }
     }
 }
-

@@ -1,0 +1,211 @@
+//! A server's side of connecting, as a state machine: from an accepted connection to a link, without waiting.
+//!
+//! A connection that is closed without a word is somebody who looked whether the server lives. One that asks for
+//! the counters gets them, if it is admitted. One that says hello gets a link, or is told why not.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use notnets_memory::process::{PeerCredentials, peer_credentials};
+
+use super::admission::{Admission, Rejection};
+use super::handshake::{Config, answer, refuse};
+use super::packet::Packet;
+use super::socket::Incoming;
+use super::{Established, LinkError, Socket};
+
+/// A connection that says nothing is let go of after this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a server asks of its clients, and what it gives them.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Who may connect.
+    pub admission: Admission,
+    /// How many links may be open at once.
+    pub max_links: usize,
+    /// What the server brings to each link.
+    pub config: Config,
+}
+
+/// What a server is busy with.
+#[derive(Clone, Copy, Debug)]
+pub struct Occupancy {
+    /// Links that are open.
+    pub links: usize,
+    /// It is being stopped.
+    pub stopping: bool,
+}
+
+impl Policy {
+    /// Gives a client a link or says why not.
+    ///
+    /// # Errors
+    /// When it must not have one, or not now.
+    pub fn admit(&self, peer: &PeerCredentials, occupancy: Occupancy) -> Result<(), Rejection> {
+        self.admission.check(peer)?;
+        if occupancy.stopping {
+            return Err(Rejection::ShuttingDown);
+        }
+        if occupancy.links >= self.max_links {
+            return Err(Rejection::TooManyLinks);
+        }
+        Ok(())
+    }
+}
+
+/// A connection whose first packet has not been read yet.
+#[derive(Debug)]
+pub struct Accepting {
+    socket: Socket,
+    expires: u64,
+}
+
+/// What has become of a connection.
+#[derive(Debug)]
+pub enum Accepted {
+    /// Its first packet is not there yet: try again when its socket is readable.
+    Pending(Accepting),
+    /// There is nothing more to do: it was a look, or has been answered or refused.
+    Over,
+    /// It was refused, which it has been told.
+    Rejected(Rejection),
+    /// There was to be a link, and there is none.
+    Failed(LinkError),
+    /// A link.
+    Link(Box<Established>),
+}
+
+impl Accepting {
+    /// A connection that was accepted at `now`.
+    pub fn new(socket: impl Into<Socket>, now: u64) -> Self {
+        Self { socket: socket.into(), expires: now.saturating_add(HELLO_TIMEOUT.as_nanos() as u64) }
+    }
+
+    /// What to wait for: that it is readable.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// When to let go of it, should it have said nothing by then.
+    pub fn expires(&self) -> u64 {
+        self.expires
+    }
+
+    /// Reads its first packet, if that is there, and answers it. `stats` is the descriptor of the server's
+    /// counters.
+    pub fn advance(self, policy: &Policy, occupancy: Occupancy, stats: BorrowedFd<'_>) -> Accepted {
+        match self.socket.receive() {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Accepted::Pending(self),
+            Ok(Incoming::Packet(Packet::Hello(hello), descriptor)) => {
+                let admitted = self.peer().and_then(|peer| policy.admit(&peer, occupancy));
+                if let Err(rejection) = admitted {
+                    return self.reject(rejection);
+                }
+                match answer(self.socket, hello, descriptor, policy.config) {
+                    Ok(established) => Accepted::Link(Box::new(established)),
+                    Err(LinkError::Closed) => Accepted::Over,
+                    Err(error) => Accepted::Failed(error),
+                }
+            }
+            Ok(Incoming::Packet(Packet::Inspect, _)) => {
+                match self.peer().and_then(|peer| policy.admission.check(&peer)) {
+                    Err(rejection) => self.reject(rejection),
+                    Ok(()) => {
+                        // It fails when the one that asked is gone.
+                        let _ = self.socket.send(&Packet::Stats, Some(stats));
+                        Accepted::Over
+                    }
+                }
+            }
+            Ok(Incoming::Packet(..)) => self.reject(Rejection::NoHello),
+            // Somebody looked whether we live, or said nothing that could be answered.
+            Ok(Incoming::Closed | Incoming::Bad(_)) | Err(_) => Accepted::Over,
+        }
+    }
+
+    /// Tells it that there will be no link.
+    pub fn reject(self, rejection: Rejection) -> Accepted {
+        refuse(&self.socket, rejection.refusal(), &rejection.to_string());
+        Accepted::Rejected(rejection)
+    }
+
+    fn peer(&self) -> Result<PeerCredentials, Rejection> {
+        peer_credentials(&self.socket).map_err(|_| Rejection::Unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+    use crate::link::handshake::Dialing;
+    use crate::link::packet::Refusal;
+    use crate::link::stats::Stats;
+
+    const IDLE: Occupancy = Occupancy { links: 0, stopping: false };
+
+    fn policy() -> Policy {
+        Policy { admission: Admission::SameUser, max_links: 2, config: Config::default() }
+    }
+
+    fn connection() -> (Socket, Accepting) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (client, server): (OwnedFd, OwnedFd) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        (client.into(), Accepting::new(server, 0))
+    }
+
+    fn advance(accepting: Accepting, occupancy: Occupancy) -> Accepted {
+        let stats = Stats::new(0).unwrap();
+        accepting.advance(&policy(), occupancy, stats.descriptor().as_fd())
+    }
+
+    fn refusal(client: &Socket) -> Refusal {
+        let Ok(Incoming::Packet(Packet::Refused { reason, .. }, _)) = client.receive() else { panic!() };
+        reason
+    }
+
+    #[test]
+    fn a_connection_is_waited_for_until_it_says_something() {
+        let (client, accepting) = connection();
+        let Accepted::Pending(accepting) = advance(accepting, IDLE) else { panic!() };
+        assert_eq!(accepting.expires(), HELLO_TIMEOUT.as_nanos() as u64);
+        let _dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
+        assert!(matches!(advance(accepting, IDLE), Accepted::Link(_)));
+    }
+
+    #[test]
+    fn a_look_is_no_client() {
+        let (client, accepting) = connection();
+        drop(client);
+        assert!(matches!(advance(accepting, IDLE), Accepted::Over));
+    }
+
+    #[test]
+    fn a_client_that_must_not_or_cannot_have_a_link_is_told_why() {
+        let stopping = Occupancy { stopping: true, ..IDLE };
+        let full = Occupancy { links: 2, ..IDLE };
+        for (occupancy, reason) in [(stopping, Refusal::ShuttingDown), (full, Refusal::Resources)] {
+            let (client, accepting) = connection();
+            let dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
+            assert!(matches!(advance(accepting, occupancy), Accepted::Rejected(_)));
+            assert_eq!(refusal(dialing.socket()), reason);
+        }
+        let (client, accepting) = connection();
+        client.ring();
+        assert!(matches!(advance(accepting, IDLE), Accepted::Rejected(Rejection::NoHello)));
+        assert_eq!(refusal(&client), Refusal::Protocol);
+    }
+
+    #[test]
+    fn who_may_connect_gets_the_counters_also_of_a_server_that_takes_no_links() {
+        let (client, accepting) = connection();
+        client.send(&Packet::Inspect, None).unwrap();
+        assert!(matches!(advance(accepting, Occupancy { links: 2, stopping: true }), Accepted::Over));
+        assert!(matches!(client.receive(), Ok(Incoming::Packet(Packet::Stats, Some(_)))));
+    }
+}

@@ -1,0 +1,129 @@
+//! Whom a server lets in, and what it tells the others: one table for all ways to a server.
+
+use notnets_memory::process::PeerCredentials;
+
+use super::packet::Refusal;
+
+/// Who may connect to a server, by the kernel's word on who connects (between hosts of a pod: by the word of the
+/// peer's agent).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Admission {
+    /// Processes of the server's own uid.
+    #[default]
+    SameUser,
+    /// Processes of these uids, or of a group among these gids, and of the server's own uid.
+    Listed {
+        /// User ids.
+        uids: Vec<u32>,
+        /// Effective group ids.
+        gids: Vec<u32>,
+    },
+    /// Everyone who can reach the rendezvous directory.
+    Anyone,
+}
+
+impl Admission {
+    /// Returns `true` if a process with these credentials may connect.
+    pub fn admits(&self, peer: &PeerCredentials) -> bool {
+        let same = peer.uid == own_uid();
+        match self {
+            Self::SameUser => same,
+            Self::Listed { uids, gids } => same || uids.contains(&peer.uid) || gids.contains(&peer.gid),
+            Self::Anyone => true,
+        }
+    }
+
+    /// Admits the peer or says why not.
+    ///
+    /// # Errors
+    /// When it may not connect.
+    pub fn check(&self, peer: &PeerCredentials) -> Result<(), Rejection> {
+        if self.admits(peer) {
+            Ok(())
+        } else {
+            Err(Rejection::NotAdmitted { uid: peer.uid, admits: self.clone() })
+        }
+    }
+}
+
+/// Why a server gives a client no link.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// It is being stopped.
+    #[error("the server shuts down")]
+    ShuttingDown,
+    /// It has as many links as it may have.
+    #[error("the server has as many links as it may have (Server::max_connections)")]
+    TooManyLinks,
+    /// More clients wait for an answer than it serves at a time.
+    #[error("too many clients connect at once")]
+    TooManyAtOnce,
+    /// The client's uid is not admitted.
+    #[error("uid {uid} is not admitted: the server, of uid {}, admits {} (see Server::admission)", own_uid(), admitted(.admits))]
+    NotAdmitted {
+        /// The client's.
+        uid: u32,
+        /// Whom the server lets in.
+        admits: Admission,
+    },
+    /// The kernel does not say who the client is.
+    #[error("the server can't tell who you are")]
+    Unknown,
+    /// The first packet was neither a hello nor a question for counters.
+    #[error("a link begins with a hello")]
+    NoHello,
+}
+
+impl Rejection {
+    /// What the client is told beside the text.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::ShuttingDown => Refusal::ShuttingDown,
+            Self::TooManyLinks | Self::TooManyAtOnce | Self::Unknown => Refusal::Resources,
+            Self::NotAdmitted { .. } => Refusal::Identity,
+            Self::NoHello => Refusal::Protocol,
+        }
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn admitted(admission: &Admission) -> &'static str {
+    match admission {
+        Admission::Listed { .. } => "the uids and gids that it lists",
+        Admission::SameUser | Admission::Anyone => "its own uid only",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(uid: u32, gid: u32) -> PeerCredentials {
+        PeerCredentials { pid: None, uid, gid }
+    }
+
+    #[test]
+    fn the_own_uid_is_always_admitted() {
+        let own = peer(own_uid(), 1);
+        let nobody = Admission::Listed { uids: vec![], gids: vec![] };
+        for admission in [Admission::SameUser, nobody, Admission::Anyone] {
+            assert_eq!(admission.check(&own), Ok(()));
+        }
+    }
+
+    #[test]
+    fn another_uid_is_admitted_by_the_list_or_told_why_not() {
+        let listed = Admission::Listed { uids: vec![70_001], gids: vec![80_000] };
+        assert!(listed.admits(&peer(70_001, 1)) && listed.admits(&peer(70_002, 80_000)));
+        let refused = listed.check(&peer(70_002, 1)).unwrap_err();
+        assert_eq!(refused.refusal(), Refusal::Identity);
+        assert!(refused.to_string().starts_with("uid 70002 is not admitted"), "{refused}");
+        assert!(Admission::SameUser.check(&peer(70_001, 1)).is_err());
+        assert!(Admission::Anyone.admits(&peer(70_001, 1)));
+    }
+}
