@@ -40,6 +40,17 @@ fn packet(socket: &Socket) -> (Packet, Option<OwnedFd>) {
     }
 }
 
+/// Sends all packets that wait. Returns `false` if the socket takes no more.
+fn flush(segments: &mut Segments, socket: &Socket) -> bool {
+    while let Some((packet, descriptor)) = segments.next_packet() {
+        if socket.send(packet, descriptor).is_err() {
+            return false;
+        }
+        segments.packet_sent();
+    }
+    true
+}
+
 #[test]
 fn an_accepted_segment_carries_payloads() {
     let (mut client, mut server) = link();
@@ -47,10 +58,10 @@ fn an_accepted_segment_carries_payloads() {
     let blocks = Blocks { bytes: 64 << 10, count: 4 };
     assert!(clients.may_offer(blocks));
     clients.offer(blocks).unwrap();
-    assert!(clients.flush(&client.socket));
+    assert!(flush(&mut clients, &client.socket));
     let (offer, descriptor) = packet(&server.socket);
     assert!(!servers.receive(offer, descriptor, &mut server.lanes).unwrap());
-    assert!(servers.flush(&server.socket));
+    assert!(flush(&mut servers, &server.socket));
     let (accept, descriptor) = packet(&client.socket);
     assert!(clients.receive(accept, descriptor, &mut client.lanes).unwrap());
 
@@ -69,10 +80,10 @@ fn what_is_over_the_budget_is_declined() {
     let (mut clients, mut servers) = (memfds(BUDGET, u32::MAX), memfds(BUDGET, BUDGET));
     let blocks = Blocks { bytes: 64 << 10, count: 17 };
     clients.offer(blocks).unwrap();
-    clients.flush(&client.socket);
+    flush(&mut clients, &client.socket);
     let (offer, descriptor) = packet(&server.socket);
     servers.receive(offer, descriptor, &mut server.lanes).unwrap();
-    servers.flush(&server.socket);
+    flush(&mut servers, &server.socket);
     let (decline, _) = packet(&client.socket);
     assert!(matches!(decline, Packet::Decline { .. }));
     assert!(clients.receive(decline, None, &mut client.lanes).unwrap());
@@ -123,7 +134,7 @@ fn not_even_the_smallest_segments_are_accepted_without_end() {
         let descriptor = small.descriptor().try_clone_to_owned().unwrap();
         let offer = Packet::Offer { segment: *segment, blocks: TINY };
         segments.receive(offer, Some(descriptor), &mut client.lanes).unwrap();
-        assert!(segments.flush(&client.socket));
+        assert!(flush(&mut segments, &client.socket));
         matches!(packet(&server.socket), (Packet::Decline { .. }, None))
     });
     assert!(declined.is_some_and(|segment| segment < 300), "{declined:?}");

@@ -112,11 +112,25 @@ fn serve(member: &Member, service: &str) -> mpsc::Receiver<Arrival> {
     }
 }
 
+/// Dials the nearest process that serves the name, through the region.
+fn try_dial(
+    member: &Member,
+    service: &str,
+    user_agent: &str,
+    until: Instant,
+) -> Result<Established, PodError> {
+    let service = name(service);
+    match member.resolve(&service, until)?.first() {
+        Some(process) => member.dial_at(*process, &service, Config::default(), user_agent, until),
+        None => Err(member.no_service(&service)),
+    }
+}
+
 /// Dials until the name has got around, and memory that others may have read is free again.
 fn dial(member: &Member, service: &str) -> Established {
     let until = soon();
     loop {
-        match member.dial(&name(service), Config::default(), "agent/1", until) {
+        match try_dial(member, service, "agent/1", until) {
             Err(PodError::NoService { .. } | PodError::Full) if Instant::now() < until => {
                 std::thread::yield_now();
             }
@@ -300,7 +314,7 @@ fn a_host_that_is_cut_off_is_buried_and_comes_back() {
     // On its own host its links end too: others believe it dead.
     assert_hung_up(&server);
     assert!(matches!(
-        a.dial(&name("inventory"), Config::default(), "", Instant::now() + Duration::from_secs(5)),
+        try_dial(&a, "inventory", "", Instant::now() + Duration::from_secs(5)),
         Err(PodError::NoService { .. })
     ));
     drop((client, server));
@@ -324,7 +338,7 @@ fn what_cannot_be_is_told() {
     let nobody = Member::of(&elsewhere, &name("pod0"), Instant::now());
     assert!(matches!(nobody, Err(PodError::NoAgent { .. })));
     let member = pod.member(0);
-    let nothing = member.dial(&name("nothing"), Config::default(), "", soon());
+    let nothing = try_dial(&member, "nothing", "", soon());
     assert!(matches!(nothing, Err(PodError::NoService { .. })));
     assert!(Path::new(&pod.path()).exists());
 }

@@ -69,11 +69,13 @@ impl From<UriError> for Error {
 impl Error {
     /// The status code of a call that found no link.
     pub(crate) fn code(&self) -> Code {
+        let refused = match self {
+            Self::Link { source, .. } => source.refused(),
+            Self::Pod { source, .. } => source.refused(),
+            _ => None,
+        };
         match self {
-            Self::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. }
-            | Self::Pod { source: PodError::LinkRefused { reason: Refusal::Identity, .. }, .. } => {
-                Code::PERMISSION_DENIED
-            }
+            _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
             Self::Uri(_) | Self::Limits(_) => Code::INVALID_ARGUMENT,
             _ => Code::UNAVAILABLE,
         }

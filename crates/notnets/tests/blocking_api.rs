@@ -235,7 +235,7 @@ fn several_clients_share_a_server() {
 
 #[test]
 fn links_beyond_the_limit_and_clients_that_are_not_admitted_are_told() {
-    let host = Host::with(|builder| builder.max_links(1));
+    let host = Host::with(|builder| builder.max_connections(1));
     let first = host.client(Wait::Park);
     let error = endpoint(host.directory.path()).connect().unwrap_err();
     assert!(error.to_string().contains("as many links as it may have"), "{error}");
@@ -245,7 +245,7 @@ fn links_beyond_the_limit_and_clients_that_are_not_admitted_are_told() {
     while endpoint(host.directory.path()).connect().is_err() {
         assert!(before.elapsed() < LIMIT, "the link of a client that is gone still counts");
     }
-    let host = Host::with(|builder| builder.admission(|_| false));
+    let host = Host::with(|builder| builder.admission(notnets::Admission::by(|_| false)));
     let status = Status::from(endpoint(host.directory.path()).connect().unwrap_err());
     assert_eq!((status.code, status.retry_safe), (Code::PERMISSION_DENIED, true));
 }

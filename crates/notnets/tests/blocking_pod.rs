@@ -85,7 +85,7 @@ fn a_server_that_stops_is_told_and_its_successor_found() {
 #[test]
 fn who_is_not_admitted_is_told() {
     let pod = Pod::new(Coherence::Software);
-    let admits_nobody = |builder: Builder| builder.admission(|_| false);
+    let admits_nobody = |builder: Builder| builder.admission(notnets::Admission::by(|_| false));
     pod.serving("closed", admits_nobody, || {
         let until = Instant::now() + LIMIT;
         let refused = loop {

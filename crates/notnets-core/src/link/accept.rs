@@ -13,6 +13,7 @@ use super::handshake::{Config, answer, refuse};
 use super::packet::Packet;
 use super::socket::Incoming;
 use super::{Established, LinkError, Socket};
+use crate::clock::Timestamp;
 
 /// A connection that says nothing is let go of after this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +59,7 @@ impl Policy {
 #[derive(Debug)]
 pub struct Accepting {
     socket: Socket,
-    expires: u64,
+    expires: Timestamp,
 }
 
 /// What has become of a connection.
@@ -78,8 +79,8 @@ pub enum Accepted {
 
 impl Accepting {
     /// A connection that was accepted at `now`.
-    pub fn new(socket: impl Into<Socket>, now: u64) -> Self {
-        Self { socket: socket.into(), expires: now.saturating_add(HELLO_TIMEOUT.as_nanos() as u64) }
+    pub fn new(socket: impl Into<Socket>, now: Timestamp) -> Self {
+        Self { socket: socket.into(), expires: now + HELLO_TIMEOUT }
     }
 
     /// What to wait for: that it is readable.
@@ -88,7 +89,7 @@ impl Accepting {
     }
 
     /// When to let go of it, should it have said nothing by then.
-    pub fn expires(&self) -> u64 {
+    pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
@@ -156,7 +157,7 @@ mod tests {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (client, server): (OwnedFd, OwnedFd) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (client.into(), Accepting::new(server, 0))
+        (client.into(), Accepting::new(server, Timestamp::ZERO))
     }
 
     fn advance(accepting: Accepting, occupancy: Occupancy) -> Accepted {
@@ -173,7 +174,7 @@ mod tests {
     fn a_connection_is_waited_for_until_it_says_something() {
         let (client, accepting) = connection();
         let Accepted::Pending(accepting) = advance(accepting, IDLE) else { panic!() };
-        assert_eq!(accepting.expires(), HELLO_TIMEOUT.as_nanos() as u64);
+        assert_eq!(accepting.expires(), Timestamp::ZERO + HELLO_TIMEOUT);
         let _dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
         assert!(matches!(advance(accepting, IDLE), Accepted::Link(_)));
     }

@@ -1,5 +1,8 @@
 //! Whom a server lets in, and what it tells the others: one table for all ways to a server.
 
+use std::fmt;
+use std::sync::Arc;
+
 use notnets_memory::process::PeerCredentials;
 
 use super::packet::Refusal;
@@ -21,9 +24,36 @@ pub enum Admission {
     },
     /// Everyone who can reach the rendezvous directory.
     Anyone,
+    /// Whom a function admits: see [`Admission::by`].
+    Custom(Check),
 }
 
+/// A function that looks at who connects.
+#[derive(Clone)]
+pub struct Check(Arc<dyn Fn(&PeerCredentials) -> bool + Send + Sync>);
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check")
+    }
+}
+
+/// The same function, not one that does the same.
+impl PartialEq for Check {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Check {}
+
 impl Admission {
+    /// Admits the processes for which `check` returns `true`. It is called on the server's threads for each
+    /// connection: it should not block.
+    pub fn by(check: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) -> Self {
+        Self::Custom(Check(Arc::new(check)))
+    }
+
     /// Returns `true` if a process with these credentials may connect.
     pub fn admits(&self, peer: &PeerCredentials) -> bool {
         let same = peer.uid == own_uid();
@@ -31,6 +61,7 @@ impl Admission {
             Self::SameUser => same,
             Self::Listed { uids, gids } => same || uids.contains(&peer.uid) || gids.contains(&peer.gid),
             Self::Anyone => true,
+            Self::Custom(check) => (check.0)(peer),
         }
     }
 
@@ -95,6 +126,7 @@ fn own_uid() -> u32 {
 fn admitted(admission: &Admission) -> &'static str {
     match admission {
         Admission::Listed { .. } => "the uids and gids that it lists",
+        Admission::Custom(_) => "processes of its choice",
         Admission::SameUser | Admission::Anyone => "its own uid only",
     }
 }
@@ -125,5 +157,6 @@ mod tests {
         assert!(refused.to_string().starts_with("uid 70002 is not admitted"), "{refused}");
         assert!(Admission::SameUser.check(&peer(70_001, 1)).is_err());
         assert!(Admission::Anyone.admits(&peer(70_001, 1)));
+        assert!(!Admission::by(|_| false).admits(&peer(own_uid(), 1)), "a function decides alone");
     }
 }

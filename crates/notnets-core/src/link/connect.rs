@@ -4,14 +4,14 @@
 use std::io;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::handshake::{Config, Dialing};
 use super::packet::Refusal;
 use super::rendezvous::{Directory, RendezvousError};
 use super::socket::Socket;
 use super::{Established, LinkError};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::name::Name;
 
 /// A server with a full backlog is tried again after this time, until the deadline.
@@ -50,7 +50,7 @@ pub struct Connecting {
     service: Name,
     config: Config,
     user_agent: String,
-    deadline: u64,
+    deadline: Timestamp,
     /// How often a server ended while it was dialled.
     endings: usize,
     state: State,
@@ -59,7 +59,7 @@ pub struct Connecting {
 #[derive(Debug)]
 enum State {
     /// To be dialled from this time on.
-    Dial(u64),
+    Dial(Timestamp),
     /// Waits for the server's answer.
     Greeted(Dialing),
 }
@@ -71,7 +71,7 @@ pub enum Progress {
     /// this time has come.
     Wait {
         /// When to call again in any case.
-        until: u64,
+        until: Timestamp,
     },
     /// It is over.
     Done(Result<Box<Established>, ConnectError>),
@@ -79,7 +79,13 @@ pub enum Progress {
 
 impl Connecting {
     /// Will connect to a name in the directory before `deadline`.
-    pub fn new(directory: Directory, name: Name, config: Config, user_agent: &str, deadline: u64) -> Self {
+    pub fn new(
+        directory: Directory,
+        name: Name,
+        config: Config,
+        user_agent: &str,
+        deadline: Timestamp,
+    ) -> Self {
         Self {
             directory,
             address: name.clone(),
@@ -88,7 +94,7 @@ impl Connecting {
             user_agent: user_agent.to_owned(),
             deadline,
             endings: 0,
-            state: State::Dial(0),
+            state: State::Dial(Timestamp::ZERO),
         }
     }
 
@@ -107,7 +113,7 @@ impl Connecting {
     }
 
     /// Does what can be done at `now`.
-    pub fn advance(&mut self, now: u64) -> Progress {
+    pub fn advance(&mut self, now: Timestamp) -> Progress {
         loop {
             if now >= self.deadline {
                 return Progress::Done(Err(ConnectError::TimedOut));
@@ -132,14 +138,14 @@ impl Connecting {
             };
             let Some(pause) = ENDING.get(self.endings) else { return Progress::Done(Err(failed.into())) };
             self.endings += 1;
-            self.state = State::Dial(after(now, *pause));
+            self.state = State::Dial(now + *pause);
         }
     }
 
-    fn dial(&self, now: u64) -> Step {
+    fn dial(&self, now: Timestamp) -> Step {
         let socket = match self.directory.connect(&self.address) {
             Ok(socket) => socket,
-            Err(RendezvousError::Busy { .. }) => return Step::Go(State::Dial(after(now, BUSY))),
+            Err(RendezvousError::Busy { .. }) => return Step::Go(State::Dial(now + BUSY)),
             Err(error) => return Step::Failed(error.into()),
         };
         match Dialing::start(socket.into(), self.config, self.service.as_str(), &self.user_agent) {
@@ -175,9 +181,8 @@ impl Connecting {
             };
             let mut watched: Vec<_> =
                 self.socket().map(|socket| PollFd::new(socket, PollFlags::IN)).into_iter().collect();
-            let until = Timespec { tv_sec: until.as_secs() as i64, tv_nsec: until.subsec_nanos().into() };
             // A signal ends it too; then it is looked at again.
-            let _ = poll(&mut watched, Some(&until));
+            let _ = poll(&mut watched, Some(&clock::timespec(until)));
         }
     }
 }
@@ -185,7 +190,7 @@ impl Connecting {
 /// What has come of a step.
 enum Step {
     Go(State),
-    Wait(State, u64),
+    Wait(State, Timestamp),
     Done(Box<Established>),
     Failed(ConnectError),
 }
@@ -193,10 +198,6 @@ enum Step {
 /// Returns `true` if the server that was dialled was about to end.
 fn is_ending(error: &LinkError) -> bool {
     matches!(error, LinkError::Closed | LinkError::Refused { reason: Refusal::ShuttingDown, .. })
-}
-
-fn after(now: u64, pause: Duration) -> u64 {
-    now.saturating_add(pause.as_nanos() as u64)
 }
 
 #[cfg(test)]
@@ -207,8 +208,8 @@ mod tests {
     use crate::link::rendezvous::Listener;
     use crate::link::socket::Incoming;
 
-    const START: u64 = 1_000_000;
-    const DEADLINE: u64 = START + 1_000_000_000;
+    const START: Timestamp = Timestamp::from_nanos(1_000_000);
+    const DEADLINE: Timestamp = START.add_nanos(1_000_000_000);
 
     struct Bed {
         directory: Directory,
@@ -240,7 +241,7 @@ mod tests {
         (socket, hello, descriptor)
     }
 
-    fn waits_until(progress: Progress) -> u64 {
+    fn waits_until(progress: Progress) -> Timestamp {
         let Progress::Wait { until } = progress else { panic!("{progress:?}") };
         until
     }
@@ -275,8 +276,12 @@ mod tests {
             let (socket, ..) = accept(&listener);
             refuse(&socket, Refusal::ShuttingDown, "");
             let until = waits_until(connecting.advance(now));
-            assert_eq!(until, after(now, pause));
-            assert_eq!(waits_until(connecting.advance(until - 1)), until, "not before its time");
+            assert_eq!(until, now + pause);
+            assert_eq!(
+                waits_until(connecting.advance(Timestamp::from_nanos(until.as_nanos() - 1))),
+                until,
+                "not before its time"
+            );
             now = until;
         }
         waits_until(connecting.advance(now));
@@ -302,7 +307,7 @@ mod tests {
         let _listener = bed.listen();
         let mut connecting = bed.connecting();
         waits_until(connecting.advance(START));
-        waits_until(connecting.advance(DEADLINE - 1));
+        waits_until(connecting.advance(Timestamp::from_nanos(DEADLINE.as_nanos() - 1)));
         assert!(matches!(connecting.advance(DEADLINE), Progress::Done(Err(ConnectError::TimedOut))));
     }
 }

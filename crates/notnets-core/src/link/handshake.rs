@@ -133,6 +133,14 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// Why the server refused, if it did.
+    pub fn refused(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
     /// What the server tells the client, if it tells anything.
     fn refusal(&self) -> Option<Refusal> {
         Some(match self {

@@ -85,9 +85,10 @@ impl<T> Session<T> {
     /// A session over what the handshake established, and what to watch for it.
     ///
     /// # Errors
-    /// When the kernel has no page to tell forks by.
+    /// When the limits are impossible, or the kernel has no page to tell forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
         let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
+        let own = own.check().map_err(io::Error::other)?;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left();
@@ -337,7 +338,7 @@ impl<T> Session<T> {
             return None;
         }
         let ping = self.pings.as_ref().map(Pings::next);
-        [self.next_deadline(), ping, self.refuse_at].into_iter().flatten().min()
+        earlier(earlier(self.next_deadline(), ping), self.refuse_at)
     }
 }
 
@@ -409,7 +410,7 @@ impl<T> Session<T> {
     pub fn failure_of(&mut self, stream: StreamId) -> Option<Failure> {
         let failure = self.ended.clone()?;
         let unread = self.peer_gone && self.connection.is_unread(stream);
-        Some(Failure { retry_safe: failure.retry_safe || unread, ..failure })
+        Some(failure.with_retry_safe(unread))
     }
 
     #[inline]
@@ -426,5 +427,13 @@ impl<T> Session<T> {
             let ending = Ending::Violation(violation.to_string());
             self.ended.get_or_insert_with(|| ending.into());
         }
+    }
+}
+
+/// The earlier of two points in time, of which there may be none.
+pub fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use notnets_memory::lane::LaneError;
 
 use notnets_core::limits::BadLimits;
+use notnets_core::link::LinkError;
 use notnets_core::link::packet::{BadPacket, Refusal};
 use notnets_core::name::Name;
 
@@ -64,6 +65,9 @@ pub enum PodError {
         /// In a sentence.
         text: String,
     },
+    /// There is no link to a process of this host.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// The peer said what it must not.
     #[error("the process on the other host said something else than the handshake asks for")]
     Unexpected,
@@ -87,4 +91,15 @@ pub enum PodError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl PodError {
+    /// Why the server refused, if it did.
+    pub fn refused(&self) -> Option<Refusal> {
+        match self {
+            Self::LinkRefused { reason, .. } => Some(*reason),
+            Self::Link(error) => error.refused(),
+            _ => None,
+        }
+    }
 }

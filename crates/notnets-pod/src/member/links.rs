@@ -28,28 +28,6 @@ const SMALL: u32 = 64;
 const LARGE: u32 = 12;
 
 impl Member {
-    /// A link to whoever serves the name, nearest first. Waits for the answer.
-    ///
-    /// # Errors
-    /// When nobody does, or none of them wants us before `deadline`.
-    pub fn dial(
-        &self,
-        name: &Name,
-        config: Config,
-        user_agent: &str,
-        deadline: Instant,
-    ) -> Result<Established, PodError> {
-        let mut instances = self.resolve(name, deadline)?.into_iter();
-        let mut failed = None;
-        while let Some(offset) = instances.next() {
-            match self.dial_at(offset, name, config, user_agent, share(deadline, instances.len())) {
-                Ok(established) => return Ok(established),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(failed.unwrap_or_else(|| self.no_service(name)))
-    }
-
     /// The error when nobody serves a name.
     pub fn no_service(&self, name: &Name) -> PodError {
         PodError::NoService { pod: self.state().region.superblock().pod.clone(), name: name.clone() }
@@ -291,10 +269,4 @@ pub fn between_hosts(first: Geometry) -> Geometry {
     let [small, large] =
         [(first.small, SMALL), (first.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });
     Geometry { small, large, ..first }
-}
-
-/// Until when to wait for the first of several, so that one that hangs leaves time for those after it.
-pub fn share(deadline: Instant, after: usize) -> Instant {
-    let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / u32::try_from(after + 1).unwrap_or(u32::MAX)
 }

@@ -4,8 +4,6 @@
 //! from the number by which it is known in the agent's table and from what it serves. Whoever finds it in the
 //! pod and shares the directory with it gets a link whose peers the kernel vouches for.
 
-use std::os::fd::OwnedFd;
-
 use super::Member;
 use crate::table::ProcessId;
 use notnets_core::link::rendezvous::{Directory, Listener, RendezvousError};
@@ -20,25 +18,13 @@ impl Member {
         directory.listen(&local_socket_name(self.0.shared.token, name))
     }
 
-    /// A connection to a process of this host that serves the name. `None` when it is one of another host, or
-    /// can be reached through the region only.
-    ///
-    /// # Errors
-    /// [`RendezvousError::Busy`] when it has no room for another client just now.
-    pub fn connect_local(
-        &self,
-        directory: &Directory,
-        instance: ProcessId,
-        name: &Name,
-    ) -> Result<Option<OwnedFd>, RendezvousError> {
-        if instance.host != self.host() {
-            return Ok(None);
+    /// Where a process listens for others of its host that look for what it serves. `None` when it is not one of
+    /// this host.
+    pub(super) fn local_socket_of(&self, process: ProcessId, name: &Name) -> Option<Name> {
+        if process.host != self.host() {
+            return None;
         }
-        let Some(entry) = self.process(instance) else { return Ok(None) };
-        match directory.connect(&local_socket_name(entry.token, name)) {
-            Err(busy @ RendezvousError::Busy { .. }) => Err(busy),
-            connected => Ok(connected.ok()),
-        }
+        Some(local_socket_name(self.process(process)?.token, name))
     }
 }
 

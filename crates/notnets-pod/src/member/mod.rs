@@ -8,7 +8,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
-//! | `links.rs` | dialling and answering |
+//! | `connect.rs` | which process is asked for a link, and how |
+//! | `links.rs` | dialling and answering through the region |
 //! | `local.rs` | processes of the same host, which are not reached through the region |
 //! | `peer_message.rs` | what two processes write to each other to make a link and to give it memory |
 //! | `segments.rs` | further segments of a link |
@@ -18,6 +19,7 @@
 //! | `state.rs`, `link_state.rs` | what they share, and of a link what each side still uses |
 
 mod backoff;
+mod connect;
 mod dispatch;
 mod error;
 mod join;
@@ -43,9 +45,10 @@ use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
 use state::{Shared, State};
 
+pub use connect::Dial;
 pub use error::PodError;
 pub use join::region_of;
-pub use links::{between_hosts, share};
+pub use links::between_hosts;
 
 /// What servers give the agent to take a name, or to grant memory.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);

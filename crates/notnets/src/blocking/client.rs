@@ -97,7 +97,7 @@ impl Client {
                 response.metadata.clear();
                 response.trailers.clear();
             }
-            if self.link.ended().is_none() {
+            if !self.link.session.is_over() {
                 match self.exchange(call, deadline, response) {
                     Ok(result) => return result,
                     Err(GoesAway) if dialled => {
@@ -132,7 +132,7 @@ impl Client {
         let mut sending = sent != Sent::All;
         let result = loop {
             if sending {
-                let sent = self.link.connection.send(stream, &mut data, true);
+                let sent = self.link.session.calls().send(stream, &mut data, true);
                 sending = !matches!(sent, Sent::All | Sent::Stopped);
             }
             match receiving.advance(&mut self.link, response, self.endpoint.max_message_size) {
@@ -140,9 +140,9 @@ impl Client {
                 None => self.wait(deadline),
             }
         };
-        self.link.connection.close(stream);
+        self.link.session.calls().close(stream);
         self.clear_events();
-        self.link.settle_last();
+        self.link.finish_call();
         Ok(result)
     }
 
@@ -157,15 +157,15 @@ impl Client {
         // What has come since the last call, perhaps that the server goes away.
         self.link.receive();
         loop {
-            if let Some(ended) = self.link.ended() {
+            if let Some(ended) = self.link.session.ended() {
                 // Nothing was sent, so it is as good as before the call.
                 let ended = Status { retry_safe: true, ..ended.clone().into() };
                 return Ok(Err(ended));
             }
             let entries = call.metadata.iter().copied();
-            let connection = &mut self.link.connection;
-            let wire = deadline.map(|at| connection.deadline(at, clock::now));
-            match connection.open(call.method, entries, wire, data, true, &mut Some(())) {
+            let calls = self.link.session.calls();
+            let wire = deadline.map(|at| calls.deadline(at, clock::now));
+            match calls.open(call.method, entries, wire, data, true, &mut Some(())) {
                 Ok(OpenOutcome::Opened(stream, sent)) => return Ok(Ok((stream, sent))),
                 Ok(OpenOutcome::Draining) => return Err(GoesAway),
                 Ok(OpenOutcome::Blocked) => {}
@@ -185,9 +185,9 @@ impl Client {
     #[inline]
     fn wait(&mut self, deadline: Option<Timestamp>) {
         self.clear_events();
-        self.link.settle();
+        self.link.finish_turn();
         loop {
-            if self.link.is_ready() {
+            if self.link.session.is_ready() {
                 let look = self.waiting.arrived();
                 self.link.receive();
                 if look {
@@ -206,7 +206,7 @@ impl Client {
             if let Some(deadline) = deadline {
                 let now = clock::now();
                 if now >= deadline {
-                    self.link.connection.expire(now);
+                    self.link.session.calls().expire(now);
                 }
             }
             return;
@@ -218,7 +218,7 @@ impl Client {
         if self.link.arm() {
             self.look_at_socket(deadline);
         }
-        self.link.disarm();
+        self.link.session.disarm();
         self.waiting.arrived();
     }
 
@@ -239,7 +239,7 @@ impl Client {
     /// There is one call, which looks for itself.
     #[inline]
     fn clear_events(&mut self) {
-        while self.link.connection.poll_event().is_some() {}
+        while self.link.session.poll_event().is_some() {}
     }
 }
 
@@ -266,9 +266,9 @@ impl Receiving {
     ) -> Option<Result<(), Status>> {
         let stream = self.stream;
         if !self.headed {
-            match link.connection.response(stream) {
+            match link.session.calls().response(stream) {
                 // An answer that came before the link's end still counts.
-                None => return link.failure_of(stream).map(|failure| Err(failure.into())),
+                None => return link.session.failure_of(stream).map(|failure| Err(failure.into())),
                 Some(Err(failure)) => return Some(Err(failure.into())),
                 Some(Ok(ResponseHead::TrailersOnly(Code::OK, metadata))) => {
                     response.metadata = metadata;
@@ -280,12 +280,12 @@ impl Receiving {
                 Some(Ok(ResponseHead::Head(metadata))) => response.metadata = metadata,
             }
             self.headed = true;
-            if link.connection.take_only_message(stream, most, &mut response.message) {
+            if link.session.calls().take_only_message(stream, most, &mut response.message) {
                 self.assembler = Assembler::done();
             }
         }
         loop {
-            match link.connection.take(stream) {
+            match link.session.calls().take(stream) {
                 Received::Data(data) => {
                     if let Err(status) = self.assembler.push(&data, &mut response.message, most) {
                         return Some(Err(status));
@@ -302,7 +302,7 @@ impl Receiving {
                 Received::End(End::Failed(failure)) => return Some(Err(failure.into())),
                 // Only a server sees these; it is no end for a client.
                 Received::End(End::Requests) | Received::Pending => {
-                    return link.failure_of(stream).map(|failure| Err(failure.into()));
+                    return link.session.failure_of(stream).map(|failure| Err(failure.into()));
                 }
             }
         }

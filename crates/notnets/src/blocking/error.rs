@@ -72,11 +72,13 @@ impl Error {
 /// Of a call that found no server.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
+        let refused = match &error {
+            Error::Link { source, .. } => source.refused(),
+            Error::Pod { source, .. } => source.refused(),
+            _ => None,
+        };
         let code = match &error {
-            Error::Link { source: LinkError::Refused { reason: Refusal::Identity, .. }, .. }
-            | Error::Pod { source: PodError::LinkRefused { reason: Refusal::Identity, .. }, .. } => {
-                Code::PERMISSION_DENIED
-            }
+            _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
             Error::Uri(_) | Error::Limits(_) => Code::INVALID_ARGUMENT,
             _ => Code::UNAVAILABLE,
         };

@@ -56,7 +56,7 @@
 //! `UNIMPLEMENTED`, and so is a compressed one; a client that gets a second message ends the call with
 //! that status. The tonic adapter has streams, and many calls at once on one link.
 
-mod accept;
+mod acceptor;
 mod client;
 mod endpoint;
 mod error;
@@ -65,7 +65,7 @@ mod link;
 mod message;
 mod pods;
 mod server;
-mod serving;
+mod server_link;
 mod status;
 mod stop;
 mod waiting;

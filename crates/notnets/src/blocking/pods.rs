@@ -1,4 +1,4 @@
-//! Names in pods: a server's door for clients of other hosts.
+//! Names in pods: a server's acceptor of clients of other hosts.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -6,27 +6,27 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use notnets_memory::lane::Geometry;
-use notnets_memory::process::PeerCredentials;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Error;
 use notnets_core::link::Established;
+use notnets_core::link::accept::{Occupancy, Policy};
+use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::Config;
-use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
 
 /// Clients that get a link at the same time.
-const MOST: usize = 64;
+const MAX_AT_ONCE: usize = 64;
 
 /// The sizes of a first segment between hosts, unless others are asked for.
 pub fn geometry(wanted: Option<Geometry>) -> Geometry {
     wanted.unwrap_or_else(|| between_hosts(Geometry::default()))
 }
 
-/// What happens at a pod's door.
-enum Came {
+/// What a pod's acceptor hears of.
+enum AcceptorEvent {
     /// A client wants a link.
     Arrival(Arrival),
     /// One that was to get a link has it, or has been told why not.
@@ -34,10 +34,10 @@ enum Came {
 }
 
 /// A name that is served in a pod, until this is dropped.
-pub struct PodDoor {
+pub struct PodAcceptor {
     member: Member,
     name: Name,
-    came: Receiver<Came>,
+    came: Receiver<AcceptorEvent>,
     bell: Bell,
     /// Clients that get a link now, on threads of their own: the agent may have to grant memory first.
     answering: usize,
@@ -46,19 +46,19 @@ pub struct PodDoor {
 /// Puts something into the door's queue, and makes its event readable.
 #[derive(Clone)]
 struct Bell {
-    queue: Sender<Came>,
+    queue: Sender<AcceptorEvent>,
     event: Arc<OwnedFd>,
 }
 
 impl Bell {
-    fn ring(&self, came: Came) {
+    fn ring(&self, came: AcceptorEvent) {
         let _ = self.queue.send(came);
         // It fails only if it was rung many times already.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 }
 
-impl PodDoor {
+impl PodAcceptor {
     pub fn open(directory: &Directory, pod: &Name, name: &Name) -> Result<Self, Error> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| Error::io("make an event for clients of other hosts")(errno.into()))?;
@@ -69,7 +69,7 @@ impl PodDoor {
         let deadline = Instant::now() + AGENT_TIMEOUT;
         let member = Member::of(directory, pod, deadline).map_err(failed)?;
         let arrivals = bell.clone();
-        let on_arrival = Box::new(move |arrival| arrivals.ring(Came::Arrival(arrival)));
+        let on_arrival = Box::new(move |arrival| arrivals.ring(AcceptorEvent::Arrival(arrival)));
         member.serve(name, on_arrival, deadline).map_err(failed)?;
         Ok(Self { member, name: name.clone(), came, bell, answering: 0 })
     }
@@ -84,26 +84,27 @@ impl PodDoor {
         self.bell.event.as_fd()
     }
 
-    /// Takes who has come. Those of them that `admit` lets in have their link the next time.
-    pub fn take(
-        &mut self,
-        config: Config,
-        admit: impl Fn(&PeerCredentials, usize) -> Result<(), (Refusal, &'static str)>,
-    ) -> Vec<Established> {
+    /// Takes the clients that have come, while the server has `open` links. Those of them that it lets in have
+    /// their link the next time.
+    pub fn take(&mut self, policy: &Policy, open: usize) -> Vec<Established> {
         let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
         let mut established = Vec::new();
         while let Ok(came) = self.came.try_recv() {
             match came {
-                Came::Arrival(arrival) => {
-                    let open = self.answering + established.len();
-                    let busy = (Refusal::Resources, "too many clients connect at once");
-                    let free = if self.answering < MOST { Ok(()) } else { Err(busy) };
-                    match free.and_then(|()| admit(&self.member.client(&arrival), open)) {
-                        Ok(()) => self.answer(arrival, config),
-                        Err((reason, text)) => self.member.refuse(&arrival, reason, text),
+                AcceptorEvent::Arrival(arrival) => {
+                    let links = open + self.answering + established.len();
+                    let occupancy = Occupancy { links, stopping: false };
+                    let admitted = if self.answering < MAX_AT_ONCE {
+                        policy.admit(&self.member.client(&arrival), occupancy)
+                    } else {
+                        Err(Rejection::TooManyAtOnce)
+                    };
+                    match admitted {
+                        Ok(()) => self.answer(arrival, policy.config),
+                        Err(why) => self.member.refuse(&arrival, why.refusal(), &why.to_string()),
                     }
                 }
-                Came::Answered(made) => {
+                AcceptorEvent::Answered(made) => {
                     self.answering -= 1;
                     established.extend(made.map(|made| *made));
                 }
@@ -117,7 +118,7 @@ impl PodDoor {
         let deadline = Instant::now() + AGENT_TIMEOUT;
         let work = move || {
             let answered = member.answer(arrival, config, deadline);
-            bell.ring(Came::Answered(answered.ok().map(Box::new)));
+            bell.ring(AcceptorEvent::Answered(answered.ok().map(Box::new)));
         };
         // A client that gets no thread gets no answer: it gives up after its timeout.
         let spawned = std::thread::Builder::new().name("notnets-answer".to_owned()).spawn(work);
@@ -125,12 +126,13 @@ impl PodDoor {
     }
 }
 
-impl Drop for PodDoor {
+impl Drop for PodAcceptor {
     fn drop(&mut self) {
         self.member.unserve(&self.name);
         while let Ok(came) = self.came.try_recv() {
-            if let Came::Arrival(arrival) = came {
-                self.member.refuse(&arrival, Refusal::ShuttingDown, "the server shuts down");
+            if let AcceptorEvent::Arrival(arrival) = came {
+                let why = Rejection::ShuttingDown;
+                self.member.refuse(&arrival, why.refusal(), &why.to_string());
             }
         }
     }

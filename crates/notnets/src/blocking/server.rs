@@ -1,17 +1,19 @@
 //! The server: all its links on the calling thread.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use notnets_core::link::accept::Policy;
+use notnets_core::link::admission::Admission;
 use notnets_memory::lane::Geometry;
-use notnets_memory::process::PeerCredentials;
 use rustix::event::{PollFd, PollFlags};
 
-use super::accept::{Admission, Door};
+use super::acceptor::Acceptor;
 use super::handler::{App, Handler};
-use super::serving::Serving;
+use super::pods::{self, PodAcceptor};
+use super::server_link::ServerLink;
 use super::waiting::{Next, Waiting, is_ready, sleep};
-use super::{Error, Reply, Request, Status, Stopper, pods};
+use super::{Error, Reply, Request, Status, Stopper};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::limits::Limits;
@@ -21,10 +23,6 @@ use notnets_core::link::stats::Stats;
 use notnets_core::name::{Name, Uri};
 use notnets_core::wait::Wait;
 
-/// A client that is told to go away has so long to answer. Until then what it sends is taken; one that
-/// hangs must not keep a server from stopping.
-const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// How a [`Server`] is made.
 pub struct Builder {
     directory: Directory,
@@ -32,21 +30,20 @@ pub struct Builder {
     geometry: Option<Geometry>,
     wait: Wait,
     max_message_size: usize,
-    max_links: usize,
+    max_connections: usize,
     admission: Admission,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        let own = rustix::process::geteuid().as_raw();
         Self {
             directory: Directory::from_env(),
             limits: Limits::default(),
             geometry: None,
             wait: Wait::default(),
             max_message_size: super::MAX_MESSAGE_SIZE,
-            max_links: 1024,
-            admission: Box::new(move |peer| peer.uid == own),
+            max_connections: 1024,
+            admission: Admission::default(),
         }
     }
 }
@@ -89,19 +86,20 @@ impl Builder {
     }
 
     /// Links that may be open at once; further clients are refused. 1024 unless set.
-    pub fn max_links(mut self, links: usize) -> Self {
-        self.max_links = links;
+    pub fn max_connections(mut self, links: usize) -> Self {
+        self.max_connections = links;
         self
     }
 
     /// Whom to let in, by the kernel's word on who connects. Processes of the server's own uid unless set.
-    pub fn admission(mut self, admits: impl Fn(&PeerCredentials) -> bool + Send + 'static) -> Self {
-        self.admission = Box::new(admits);
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
         self
     }
 
     /// Takes the name of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`.
-    /// Clients can connect from now on, in a pod as soon as the name has got around; they are answered once [`Server::serve`] runs.
+    /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered once
+    /// [`Server::serve`] runs.
     ///
     /// # Errors
     /// When the name is in use, or the directory doesn't permit it.
@@ -122,23 +120,26 @@ impl Builder {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let stats = Stats::new(since)?;
         let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
-        let (ways, geometry) = match uri.pod() {
-            None => ((Some(self.directory.listen(uri.name())?), None), self.geometry.unwrap_or_default()),
+        let (listener, pod, geometry) = match uri.pod() {
+            None => (Some(self.directory.listen(uri.name())?), None, self.geometry.unwrap_or_default()),
             Some(pod) => {
-                let door = pods::PodDoor::open(&self.directory, pod, uri.name())?;
-                ((door.listen_local(&self.directory), Some(door)), pods::geometry(self.geometry))
+                let acceptor = PodAcceptor::open(&self.directory, pod, uri.name())?;
+                (acceptor.listen_local(&self.directory), Some(acceptor), pods::geometry(self.geometry))
             }
         };
-        let config = Config { limits: self.limits, geometry };
-        let door = Door::new(ways, config, self.admission, self.max_links, stats);
-        let (wait, max_message_size) = (self.wait, self.max_message_size);
-        Ok(Server { door, wait, max_message_size, stopper })
+        let policy = Policy {
+            admission: self.admission,
+            max_links: self.max_connections,
+            config: Config { limits: self.limits, geometry },
+        };
+        let acceptor = Acceptor::new(listener, pod, policy, stats);
+        Ok(Server { acceptor, wait: self.wait, max_message_size: self.max_message_size, stopper })
     }
 }
 
 /// A server of unary calls that works on the thread that calls [`serve`](Self::serve).
 pub struct Server {
-    door: Door,
+    acceptor: Acceptor,
     wait: Wait,
     max_message_size: usize,
     stopper: Stopper,
@@ -166,20 +167,20 @@ impl Server {
     ///
     /// A handler that panics ends all of it: its clients see the end of the server.
     pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
-        let Self { door, wait, max_message_size, stopper } = self;
+        let Self { acceptor, wait, max_message_size, stopper } = self;
         let app = App { handler, reply: Reply::default(), max_message_size };
         let waiting = Waiting::new(wait);
-        Loop { door, app, waiting, stopper, servings: Vec::new(), stopping: false, uncounted: 0 }.run();
+        Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, uncounted: 0 }.run();
     }
 }
 
 /// A server at work.
 struct Loop<H> {
-    door: Door,
+    acceptor: Acceptor,
     app: App<H>,
     waiting: Waiting,
     stopper: Stopper,
-    servings: Vec<Serving>,
+    links: Vec<ServerLink>,
     stopping: bool,
     /// Calls that the counters don't know yet.
     uncounted: u64,
@@ -187,7 +188,7 @@ struct Loop<H> {
 
 impl<H: Handler> Loop<H> {
     fn run(mut self) {
-        while !(self.stopping && self.servings.is_empty()) {
+        while !(self.stopping && self.links.is_empty()) {
             if self.stopper.is_stopped() && !self.stopping {
                 self.begin_to_stop();
             }
@@ -217,8 +218,8 @@ impl<H: Handler> Loop<H> {
     #[inline]
     fn take_turns(&mut self) -> bool {
         let mut any = false;
-        for serving in &mut self.servings {
-            if let Some(begun) = serving.turn(&mut self.app) {
+        for served in &mut self.links {
+            if let Some(begun) = served.turn(&mut self.app) {
                 self.uncounted += begun;
                 any = true;
             }
@@ -230,85 +231,83 @@ impl<H: Handler> Loop<H> {
     #[cold]
     fn at_the_clock(&mut self, now: Timestamp) {
         if self.uncounted > 0 {
-            self.door.stats.calls(std::mem::take(&mut self.uncounted));
+            self.acceptor.stats.calls(std::mem::take(&mut self.uncounted));
         }
-        for serving in &mut self.servings {
-            if serving.refuse_at.is_some_and(|at| at <= now) {
-                serving.refuse_at = None;
-                serving.link.connection.refuse();
-            }
+        for served in &mut self.links {
+            served.link.session.handle_timeout(now);
             // Also to send what was said just now.
-            self.uncounted += serving.work(&mut self.app);
+            self.uncounted += served.work(&mut self.app);
         }
         self.drop_ended();
     }
 
     fn drop_ended(&mut self) {
-        let stats = &self.door.stats;
-        self.servings.retain(|serving| {
-            let ended = serving.link.ended();
+        let stats = &self.acceptor.stats;
+        self.links.retain(|served| {
+            let ended = served.link.session.ended();
             if let Some(failure) = ended {
                 stats.link_closed(failure.code == Code::INTERNAL);
-            } else if serving.is_wound_up() {
+            } else if served.is_wound_up() {
                 stats.link_closed(false);
             }
-            ended.is_none() && !serving.is_wound_up()
+            ended.is_none() && !served.is_wound_up()
         });
     }
 
     #[cold]
     fn begin_to_stop(&mut self) {
         self.stopping = true;
+        let now = clock::now();
         // The name first, so that a successor can take it while we finish.
-        self.door.close();
-        for serving in &mut self.servings {
-            serving.link.connection.go_away();
-            serving.refuse_at = Some(clock::after(GO_AWAY_TIMEOUT));
-            self.uncounted += serving.work(&mut self.app);
+        self.acceptor.close();
+        for served in &mut self.links {
+            served.link.session.go_away(now);
+            self.uncounted += served.work(&mut self.app);
         }
         self.drop_ended();
     }
 
     /// Sleeps, unless something has come meanwhile.
     fn park(&mut self) {
-        if self.stopping && self.servings.is_empty() {
+        if self.stopping && self.links.is_empty() {
             return;
         }
         let mut may_sleep = !self.stopper.is_stopped() || self.stopping;
-        for serving in &mut self.servings {
-            may_sleep &= serving.link.arm();
+        for served in &mut self.links {
+            may_sleep &= served.link.arm();
         }
         self.look_around(if may_sleep { self.wakes_at() } else { Some(Timestamp::ZERO) });
-        for serving in &mut self.servings {
-            serving.link.disarm();
+        for served in &mut self.links {
+            served.link.session.disarm();
         }
         self.waiting.arrived();
     }
 
     /// When there is something to do even if nothing comes.
     fn wakes_at(&self) -> Option<Timestamp> {
-        let of = |serving: &Serving| [serving.link.connection.next_deadline(), serving.refuse_at];
-        let servings = self.servings.iter().flat_map(of).flatten();
-        let soonest = servings.chain(self.door.wakes_at(clock::now())).min()?;
+        let of_links = self.links.iter().filter_map(|served| served.link.session.poll_timeout());
         // Not the clock's start, which would not sleep at all.
-        Some(soonest.max(Timestamp::from_nanos(1)))
+        of_links
+            .chain(self.acceptor.wakes_at(clock::now()))
+            .min()
+            .map(|soonest| soonest.max(Timestamp::from_nanos(1)))
     }
 
     /// Looks at all descriptors, or waits for one of them until then.
     #[cold]
     fn look_around(&mut self, until: Option<Timestamp>) {
         let now = clock::now();
-        let mut counts = Vec::with_capacity(self.servings.len());
+        let mut counts = Vec::with_capacity(self.links.len());
         let ready = {
             // When it is stopping it was told already, and the event stays readable.
             let stop = (!self.stopping).then(|| PollFd::new(self.stopper.event(), PollFlags::IN));
             let mut watched: Vec<PollFd<'_>> = stop.into_iter().collect();
-            for serving in &self.servings {
+            for served in &self.links {
                 let before = watched.len();
-                watched.extend(serving.link.watched());
+                watched.extend(served.link.watched());
                 counts.push(watched.len() - before);
             }
-            watched.extend(self.door.watched(now));
+            watched.extend(self.acceptor.watched(now));
             sleep(&mut watched, until);
             watched.iter().map(is_ready).collect::<Vec<_>>()
         };
@@ -316,14 +315,14 @@ impl<H: Handler> Loop<H> {
         if !self.stopping {
             ready.next();
         }
-        for (serving, count) in self.servings.iter_mut().zip(counts) {
-            serving.link.on_ready(ready.by_ref().take(count));
-            self.uncounted += serving.work(&mut self.app);
+        for (served, count) in self.links.iter_mut().zip(counts) {
+            served.link.on_ready(ready.by_ref().take(count));
+            self.uncounted += served.work(&mut self.app);
         }
         let mut links = Vec::new();
-        let open = self.servings.len();
-        self.door.on_ready(ready, clock::now(), open, &mut links);
-        self.servings.extend(links.into_iter().map(Serving::new));
+        let open = self.links.len();
+        self.acceptor.on_ready(ready, clock::now(), open, &mut links);
+        self.links.extend(links.into_iter().map(ServerLink::new));
         self.drop_ended();
     }
 }

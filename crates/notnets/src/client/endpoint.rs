@@ -11,8 +11,8 @@ use notnets_memory::lane::{Blocks, Geometry};
 use notnets_pod::member::between_hosts;
 
 use super::Channel;
-use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
+use notnets_core::session::Keepalive;
 
 /// Where a channel leads to, and how it behaves.
 ///

@@ -1,6 +1,7 @@
 //! Channels: a name, and the link to whoever serves it now.
 
 mod channel;
+mod dial;
 mod endpoint;
 
 pub use channel::Channel;

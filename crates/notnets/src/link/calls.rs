@@ -6,12 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use notnets_core::call::{
-    Buffered, End, Failure, HeadError, OpenOutcome, Received, ResponseHead, Sent, StreamId,
+    Buffered, Connection, End, Failure, HeadError, OpenOutcome, Received, ResponseHead, Sent, StreamId,
 };
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 
-use super::{Link, State, StreamWakers};
+use super::state::State;
+use super::{Link, StreamWakers};
 
 /// A response's head and what has come with it, or why there is none.
 pub(crate) type Answer = Result<(ResponseHead, Buffered), Failure>;
@@ -67,18 +68,16 @@ impl Link {
     ) -> Poll<Result<Option<OpenedCall>, HeadError>> {
         let OpenRequest { method, entries, deadline, data, end } = request;
         let mut state = self.lock();
-        if state.broken.is_some() {
-            return Poll::Ready(Ok(None));
-        }
-        let deadline = deadline.map(|at| state.connection.deadline(at, clock::now));
+        let Some(calls) = state.session.live() else { return Poll::Ready(Ok(None)) };
+        let deadline = deadline.map(|at| calls.deadline(at, clock::now));
         let mut wakers = Some(StreamWakers::default());
-        let opened = match state.connection.open(method, entries, deadline, data, end, &mut wakers) {
+        let opened = match calls.open(method, entries, deadline, data, end, &mut wakers) {
             Ok(OpenOutcome::Opened(stream, sent)) => {
                 if let Some((_, number)) = ticket.0.take() {
                     state.leave_open_queue(number, true);
                 }
                 // A peer that sleeps is rung before we poll for its answer.
-                if state.settle() {
+                if state.finish_turn() {
                     self.socket.ring();
                 }
                 let answer = self.wait_received(cx, state, stream, |state| state.take_answer(stream));
@@ -93,7 +92,7 @@ impl Link {
             Ok(OpenOutcome::Draining) => Poll::Ready(Ok(None)),
             Err(error) => Poll::Ready(Err(error)),
         };
-        self.settle(state);
+        self.finish_turn(state);
         opened
     }
 
@@ -110,7 +109,7 @@ impl Link {
     /// Waits until a call takes no more data: it is over, in whichever way.
     pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
         self.with(|state| {
-            if state.broken.is_some() || !state.connection.is_sending(stream) {
+            if !state.session.live().is_some_and(|calls| calls.is_sending(stream)) {
                 return Poll::Ready(());
             }
             state.wait_writable(stream, cx);
@@ -121,8 +120,8 @@ impl Link {
     /// Ends a call whose messages can't be sent: it fails with this status, and the server gets a reset.
     pub(crate) fn fail_sending(&self, stream: StreamId, code: Code, message: &str) {
         self.with(|state| {
-            if state.broken.is_none() {
-                state.connection.fail_locally(stream, code, message);
+            if let Some(calls) = state.session.live() {
+                calls.fail_locally(stream, code, message);
             }
         });
     }
@@ -132,7 +131,7 @@ impl Link {
         let mut state = self.lock();
         state.close(stream);
         state.stop_polling(stream);
-        self.settle(state);
+        self.finish_turn(state);
     }
 }
 
@@ -161,7 +160,7 @@ impl Link {
         data: &mut impl Buf,
         status: Option<Code>,
     ) -> Poll<Result<Sent, HeadError>> {
-        self.poll_push(cx, stream, |state| state.connection.respond(stream, entries, data, status))
+        self.poll_push(cx, stream, |calls| calls.respond(stream, entries, data, status))
     }
 
     /// Sends a response that is only a status and metadata.
@@ -175,7 +174,7 @@ impl Link {
         entries: impl Iterator<Item = (&'a str, &'a [u8])>,
         status: Code,
     ) -> Poll<Result<Sent, HeadError>> {
-        self.poll_push(cx, stream, |state| state.connection.respond_trailers_only(stream, entries, status))
+        self.poll_push(cx, stream, |calls| calls.respond_trailers_only(stream, entries, status))
     }
 
     /// Ends a response whose head was sent.
@@ -189,16 +188,16 @@ impl Link {
         entries: impl Iterator<Item = (&'a str, &'a [u8])>,
         status: Code,
     ) -> Poll<Result<Sent, HeadError>> {
-        self.poll_push(cx, stream, |state| state.connection.finish(stream, entries, status))
+        self.poll_push(cx, stream, |calls| calls.finish(stream, entries, status))
     }
 
     /// Waits until a call is over before its handler is.
     pub(crate) fn poll_cancelled(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
         self.with(|state| {
-            if state.broken.is_some() || !state.connection.is_open(stream) {
+            let Some(calls) = state.session.live().filter(|calls| calls.is_open(stream)) else {
                 return Poll::Ready(());
-            }
-            if let Some(wakers) = state.connection.user(stream) {
+            };
+            if let Some(wakers) = calls.user(stream) {
                 wakers.wait_cancelled(cx.waker());
             }
             Poll::Pending
@@ -207,14 +206,14 @@ impl Link {
 
     /// Brings the end of a call forward.
     pub(crate) fn shorten(&self, stream: StreamId, deadline: Timestamp) {
-        self.with(|state| state.connection.shorten(stream, deadline));
+        self.with(|state| state.session.calls().shorten(stream, deadline));
     }
 
     /// Ends a call with that status instead of what its handler would have answered.
     pub(crate) fn reset(&self, stream: StreamId, code: Code, reason: &'static str) {
         self.with(|state| {
-            if state.broken.is_none() {
-                state.connection.reset(stream, code, reason);
+            if let Some(calls) = state.session.live() {
+                calls.reset(stream, code, reason);
             }
         });
     }
@@ -230,7 +229,7 @@ impl Link {
         data: &mut impl Buf,
         end: bool,
     ) -> Poll<Sent> {
-        self.poll_push(cx, stream, |state| Ok(state.connection.send(stream, data, end)))
+        self.poll_push(cx, stream, |calls| Ok(calls.send(stream, data, end)))
             .map(|sent: Result<_, HeadError>| sent.unwrap_or(Sent::Stopped))
     }
 
@@ -239,13 +238,11 @@ impl Link {
         &self,
         cx: &mut Context<'_>,
         stream: StreamId,
-        push: impl FnOnce(&mut State) -> Result<Sent, HeadError>,
+        push: impl FnOnce(&mut Connection<StreamWakers>) -> Result<Sent, HeadError>,
     ) -> Poll<Result<Sent, HeadError>> {
         self.with(|state| {
-            if state.broken.is_some() {
-                return Poll::Ready(Ok(Sent::Stopped));
-            }
-            match push(state) {
+            let Some(calls) = state.session.live() else { return Poll::Ready(Ok(Sent::Stopped)) };
+            match push(calls) {
                 Ok(Sent::Nothing) => {
                     state.wait_writable(stream, cx);
                     Poll::Pending
@@ -260,12 +257,12 @@ impl State {
     /// The response's head, once it is there, and what has come with it.
     fn take_answer(&mut self, stream: StreamId) -> Option<Answer> {
         // An answer that came before the link's end still counts.
-        let head = match self.connection.response(stream) {
+        let head = match self.session.calls().response(stream) {
             Some(Ok(head)) => head,
             Some(Err(failure)) => return Some(Err(failure)),
-            None => return self.failure_of(stream).map(Err),
+            None => return self.session.failure_of(stream).map(Err),
         };
-        let buffered = self.connection.take_buffered(stream);
+        let buffered = self.session.calls().take_buffered(stream);
         if buffered.end.is_some() {
             self.close(stream);
         }
@@ -274,7 +271,7 @@ impl State {
 
     /// The next data or the end, once they are there.
     fn take(&mut self, stream: StreamId) -> Option<Received> {
-        match (self.connection.take(stream), &self.broken) {
+        match (self.session.calls().take(stream), self.session.ended()) {
             (Received::Pending, None) => None,
             (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
             (received, _) => Some(received),
@@ -282,7 +279,7 @@ impl State {
     }
 
     fn wait_writable(&mut self, stream: StreamId, cx: &Context<'_>) {
-        if let Some(wakers) = self.connection.user(stream) {
+        if let Some(wakers) = self.session.calls().user(stream) {
             wakers.wait_writable(cx.waker());
         }
     }

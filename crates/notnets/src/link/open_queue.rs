@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::task::Waker;
 
-use super::WakeList;
+use super::wake_list::WakeList;
 
 /// So many more are woken than there are streams for: a task that was woken may never come back.
 const MORE: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use super::WakeList;
+use super::wake_list::WakeList;
 
 /// At most one task for each thing there is to wait for.
 #[derive(Debug, Default)]

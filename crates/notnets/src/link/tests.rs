@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use notnets_core::Code;
 use notnets_core::call::{Buffered, Failure, OpenOutcome, Request, Sent};
 use notnets_core::frame::{Frame, Kind};
 use notnets_core::limits::Limits;
@@ -101,10 +102,11 @@ impl Accept for OpensMeanwhile {
         if let Some(link) = self.0.take() {
             link.with(|state| {
                 let at = clock::after(Duration::from_millis(1));
-                let deadline = Some(state.connection.deadline(at, clock::now));
+                let deadline = Some(state.session.calls().deadline(at, clock::now));
                 let none = std::iter::empty::<(&str, &[u8])>();
                 let mut wakers = Some(StreamWakers::default());
-                let opened = state.connection.open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
+                let opened =
+                    state.session.calls().open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
                 assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
             });
         }
@@ -117,10 +119,10 @@ async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
     let (link, _server) = client(Wait::Park);
     let opens = OpensMeanwhile(Some(Arc::clone(&link)));
     tokio::spawn(Driver::new(Arc::clone(&link), None, opens, None).unwrap());
-    while link.with(|state| state.connection.open_streams()) == 0 {
+    while link.with(|state| state.session.calls().open_streams()) == 0 {
         tokio::task::yield_now().await;
     }
-    let ended = poll_fn(|cx| link.poll_received(cx, FIRST, |state| state.connection.response(FIRST)));
+    let ended = poll_fn(|cx| link.poll_received(cx, FIRST, |state| state.session.calls().response(FIRST)));
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     let failure = ended.expect("its deadline is not kept").unwrap_err();
     assert_eq!(failure.code, Code::DEADLINE_EXCEEDED);

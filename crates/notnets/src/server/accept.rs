@@ -1,121 +1,60 @@
 //! From a connection in the rendezvous directory to a link.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::HeaderValue;
 use notnets_core::Role;
 use notnets_core::call::{Buffered, Request};
-use notnets_core::link::handshake::{Config, answer, refuse};
-use notnets_core::link::packet::{Packet, Refusal};
-use notnets_core::link::rendezvous::peer_credentials;
-use notnets_core::link::socket::Incoming;
-use notnets_core::link::{LinkError, Socket};
+use notnets_core::clock;
+use notnets_core::link::accept::{Accepted, Accepting};
+use notnets_core::link::admission::Rejection;
+use notnets_core::session::Ending;
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 
-use super::admission::Admission;
 use super::context::ServerContext;
 use super::handle::start;
 use super::request::{Caller, Paths};
 use crate::async_fd::register;
-use crate::client::geometry;
 use crate::http::head;
 use crate::link::Link;
 use crate::link::driver::{Accept, Driver};
 use crate::rpc::PeerInfo;
 
-/// A client that connects and says nothing is let go of after so long.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Serves one connection to its end.
-pub(super) async fn serve_connection(shared: Arc<ServerContext>, socket: Socket) {
+pub(super) async fn serve_connection(shared: Arc<ServerContext>, socket: OwnedFd) {
     let mut shutdown = shared.shutdown.clone();
-    let hello = tokio::select! {
-        hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&socket)) => hello,
-        _ = shutdown.wait_for(|stop| *stop) => {
-            return refuse(&socket, Refusal::ShuttingDown, "the server shuts down");
+    let mut accepting = Accepting::new(socket, clock::now());
+    let accepted = loop {
+        let expires = tokio::time::sleep(clock::until(accepting.expires()));
+        let readable = tokio::select! {
+            readable = readable(&accepting) => readable,
+            _ = shutdown.wait_for(|stop| *stop) => break accepting.reject(Rejection::ShuttingDown),
+            () = expires => return,
+        };
+        if let Err(error) = readable {
+            tracing::warn!(%error, "a client got no link");
+            return;
+        }
+        match accepting.advance(&shared.policy, shared.occupancy(), shared.stats.descriptor()) {
+            Accepted::Pending(pending) => accepting = pending,
+            accepted => break accepted,
         }
     };
-    match hello {
-        // Somebody looked whether we live.
-        Err(_) | Ok(None) => {}
-        Ok(Some((Packet::Inspect, _))) => match identify(&shared, &socket) {
-            Ok(()) => {
-                let _ = socket.send(&Packet::Stats, Some(shared.stats.descriptor()));
-            }
-            Err((reason, text)) => refuse(&socket, reason, &text),
-        },
-        Ok(Some((Packet::Hello(hello), descriptor))) => {
-            if let Err((reason, text)) = admit(&shared, &socket) {
-                refuse(&socket, reason, &text);
-                return;
-            }
-            let limits = shared.settings.limits;
-            let config = Config { limits, geometry: geometry(limits) };
-            let established = answer(socket, hello, descriptor, config);
-            let served = match established {
-                Ok(established) => serve_link(&shared, established).await,
-                Err(LinkError::Closed) => return,
-                Err(error) => Err(std::io::Error::other(error)),
-            };
-            if let Err(error) = served {
-                tracing::warn!(%error, "a client got no link");
-            }
-        }
-        Ok(Some(_)) => refuse(&socket, Refusal::Protocol, "a link begins with a hello"),
+    let served = match accepted {
+        Accepted::Link(established) => serve_link(&shared, *established).await,
+        Accepted::Failed(error) => Err(std::io::Error::other(error)),
+        Accepted::Over | Accepted::Pending(_) | Accepted::Rejected(_) => return,
+    };
+    if let Err(error) = served {
+        tracing::warn!(%error, "a client got no link");
     }
 }
 
-/// The first packet. `None` when the connection was closed without, or with what is no packet.
-async fn hello(socket: &Socket) -> Option<(Packet, Option<std::os::fd::OwnedFd>)> {
-    let readable = register(socket, Interest::READABLE).ok()?;
-    loop {
-        let mut guard = readable.readable().await.ok()?;
-        match guard.try_io(|socket| socket.get_ref().receive()) {
-            Ok(Ok(Incoming::Packet(packet, descriptor))) => return Some((packet, descriptor)),
-            Ok(_) => return None,
-            Err(_would_block) => {}
-        }
-    }
-}
-
-/// May the peer have anything at all?
-fn identify(shared: &ServerContext, socket: &Socket) -> Result<(), (Refusal, String)> {
-    let resources = |text: &str| (Refusal::Resources, text.to_owned());
-    let peer = peer_credentials(socket).map_err(|_| resources("the server can't tell who you are"))?;
-    if !shared.settings.admission.admits(&peer) {
-        let text = format!(
-            "uid {} is not admitted: the server, of uid {}, admits {} (see Server::admission)",
-            peer.uid,
-            rustix::process::geteuid().as_raw(),
-            match shared.settings.admission {
-                Admission::Listed { .. } => "the uids and gids that it lists",
-                _ => "its own uid only",
-            }
-        );
-        return Err((Refusal::Identity, text));
-    }
-    Ok(())
-}
-
-/// May the peer have a link?
-fn admit(shared: &ServerContext, socket: &Socket) -> Result<(), (Refusal, String)> {
-    identify(shared, socket)?;
-    takes_links(shared)
-}
-
-/// May anybody have one now?
-pub(super) fn takes_links(shared: &ServerContext) -> Result<(), (Refusal, String)> {
-    if *shared.shutdown.borrow() {
-        return Err((Refusal::ShuttingDown, "the server shuts down".to_owned()));
-    }
-    if shared.stats.links_open() >= shared.settings.max_links as u64 {
-        let text = "the server has as many links as it may have (Server::max_connections)";
-        return Err((Refusal::Resources, text.to_owned()));
-    }
-    Ok(())
+async fn readable(accepting: &Accepting) -> std::io::Result<()> {
+    register(accepting.socket(), Interest::READABLE)?.readable().await.map(drop)
 }
 
 pub(super) async fn serve_link(
@@ -141,9 +80,8 @@ pub(super) async fn serve_link(
         None => (&mut driver).await,
         Some(grace) => {
             let cut_off = settings.max_age.unwrap_or_default().saturating_add(grace);
-            tokio::time::timeout(cut_off, &mut driver).await.unwrap_or_else(|_| {
-                notnets_core::call::Failure::new(notnets_core::Code::UNAVAILABLE, "the link is too old")
-            })
+            let ended = tokio::time::timeout(cut_off, &mut driver).await;
+            ended.unwrap_or_else(|_too_late| link.end(Ending::TooOld))
         }
     };
     tracing::debug!(pid = peer.credentials.pid, reason = %failure.message, "link closed");

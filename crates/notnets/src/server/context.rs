@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use notnets_core::link::accept::{Occupancy, Policy};
 use notnets_core::link::stats::Stats;
 use tokio::sync::watch;
 
@@ -12,6 +13,14 @@ use super::service::AnyService;
 pub(super) struct ServerContext {
     pub(super) service: Arc<dyn AnyService>,
     pub(super) settings: Settings,
+    pub(super) policy: Policy,
     pub(super) stats: Stats,
     pub(super) shutdown: watch::Receiver<bool>,
+}
+
+impl ServerContext {
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let links = usize::try_from(self.stats.links_open()).unwrap_or(usize::MAX);
+        Occupancy { links, stopping: *self.shutdown.borrow() }
+    }
 }

@@ -1,7 +1,6 @@
 //! The server's side, with the names of tonic's `Server`.
 
 mod accept;
-mod admission;
 mod body;
 mod context;
 mod handle;
@@ -23,12 +22,12 @@ use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
 use tower_service::Service;
 
-use crate::link::driver::Keepalive;
 use crate::{Error, Wait};
+use notnets_core::session::Keepalive;
 use service::erase;
 
-pub use admission::Admission;
 pub use names::Names;
+pub use notnets_core::link::admission::Admission;
 pub use routes::Routes;
 pub use serve::Bound;
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notnets_core::link::handshake::Config;
-use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
 use tokio::sync::mpsc;
 
-use super::accept::{serve_link, takes_links};
+use super::accept::serve_link;
 use super::context::ServerContext;
 use crate::Error;
 use crate::client::pod_geometry;
@@ -83,8 +82,9 @@ impl Drop for PodNames {
 
 /// Serves a client of another host to its end.
 pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, arrival: Arrival) {
-    if let Err((reason, text)) = admit(&shared, &member, &arrival) {
-        return member.refuse(&arrival, reason, &text);
+    let admitted = shared.policy.admit(&member.client(&arrival), shared.occupancy());
+    if let Err(why) = admitted {
+        return member.refuse(&arrival, why.refusal(), &why.to_string());
     }
     let limits = shared.settings.limits;
     let config = Config { limits, geometry: pod_geometry(limits) };
@@ -98,13 +98,4 @@ pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, ar
     if let Err(error) = served {
         tracing::warn!(%error, "a client of another host got no link");
     }
-}
-
-fn admit(shared: &ServerContext, member: &Member, arrival: &Arrival) -> Result<(), (Refusal, String)> {
-    let peer = member.client(arrival);
-    if !shared.settings.admission.admits(&peer) {
-        let text = format!("uid {} is not admitted (see Server::admission)", peer.uid);
-        return Err((Refusal::Identity, text));
-    }
-    takes_links(shared)
 }

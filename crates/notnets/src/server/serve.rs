@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use notnets_core::link::accept::Policy;
+use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
@@ -23,6 +25,7 @@ use super::pods::{PodNames, serve_arrival};
 use super::service::AnyService;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
+use crate::client::geometry;
 
 /// Out of descriptors or memory, accepting is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -82,7 +85,12 @@ impl Bound {
         listeners.append(&mut pods.here);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (stop, shutdown) = watch::channel(false);
-        let shared = ServerContext { service, settings, stats: Stats::new(since)?, shutdown };
+        let policy = Policy {
+            admission: settings.admission.clone(),
+            max_links: settings.max_links,
+            config: Config { limits: settings.limits, geometry: geometry(settings.limits) },
+        };
+        let shared = ServerContext { service, settings, policy, stats: Stats::new(since)?, shutdown };
         Ok(Self { listeners, pods, shared, stop })
     }
 
@@ -112,7 +120,7 @@ impl Bound {
             tokio::select! {
                 () = &mut signal => break,
                 socket = accept(&watched) => {
-                    connections.spawn(serve_connection(Arc::clone(&shared), socket.into()));
+                    connections.spawn(serve_connection(Arc::clone(&shared), socket));
                 }
                 Some((member, arrival)) = pods.next() => {
                     connections.spawn(serve_arrival(Arc::clone(&shared), member, arrival));

@@ -10,7 +10,9 @@ fn a_child_uses_its_parents_channel(options: &str) {
     let mut server = Helper::server(directory.path(), "");
     let mut forker = Helper::start("forker", directory.path(), options);
     server.expect("produce began");
-    forker.expect("child: Unavailable: this process was forked from the one that made the channel: make a channel after the fork");
+    forker.expect(
+        "child: Unavailable: this process was forked from the one that connected: connect after the fork",
+    );
     let (child, who) = (forker.answer(), forker.answer());
     let pid = child.strip_prefix("child: ").expect("the child says its pid");
     assert!(who.starts_with(&format!("child: Some({pid}) ")), "the kernel sees another caller: {who}");

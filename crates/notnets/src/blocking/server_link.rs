@@ -10,7 +10,7 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of, whole};
 use super::{Reply, Request, Status};
 use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent, StreamId};
-use notnets_core::clock::{self, Timestamp};
+use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
@@ -18,13 +18,11 @@ use crate::grpc_message;
 
 /// What a server does with a link's calls.
 #[derive(Debug)]
-pub struct Serving {
+pub struct ServerLink {
     pub link: Link,
     calls: Calls,
     /// The request that is answered, if it is small; else empty. Its memory stays here for the next.
     message: Vec<u8>,
-    /// When calls are refused of which the client could not know that they come too late.
-    pub refuse_at: Option<Timestamp>,
 }
 
 /// Calls that take more than one look.
@@ -60,20 +58,20 @@ struct Progress {
     sent: usize,
 }
 
-impl Serving {
+impl ServerLink {
     pub fn new(link: Link) -> Self {
-        Self { link, calls: Calls::default(), message: Vec::new(), refuse_at: None }
+        Self { link, calls: Calls::default(), message: Vec::new() }
     }
 
     /// Are no new calls taken, and the old ones over?
     pub fn is_wound_up(&self) -> bool {
-        self.link.connection.is_draining() && self.link.connection.open_streams() == 0
+        self.link.session.is_wound_up()
     }
 
     /// Takes what has come, and answers it. Returns how many calls began, or `None` when nothing came.
     #[inline]
     pub fn turn<H: Handler>(&mut self, app: &mut App<H>) -> Option<u64> {
-        if !self.link.is_ready() {
+        if !self.link.session.is_ready() {
             return None;
         }
         self.link.receive();
@@ -84,34 +82,34 @@ impl Serving {
     #[inline]
     pub fn work<H: Handler>(&mut self, app: &mut App<H>) -> u64 {
         let mut begun = 0;
-        if self.link.connection.next_deadline().is_some() {
-            self.link.connection.expire(clock::now());
+        if self.link.session.next_deadline().is_some() {
+            self.link.session.expire(clock::now());
         }
         loop {
-            self.hear();
+            self.take_events();
             if let Some(stream) = self.calls.readable.pop_front() {
                 self.read_on(stream, app);
-            } else if let Some(request) = self.link.connection.accept() {
+            } else if let Some(request) = self.link.session.calls().accept() {
                 begun += 1;
                 self.begin(request, app);
             } else {
                 break;
             }
         }
-        self.link.settle();
+        self.link.finish_turn();
         begun
     }
 
     #[inline]
-    fn hear(&mut self) {
-        while let Some(event) = self.link.connection.poll_event() {
+    fn take_events(&mut self) {
+        while let Some(event) = self.link.session.poll_event() {
             match event {
                 Event::Readable(stream) if self.calls.incomplete.contains_key(&stream) => {
                     self.calls.readable.push_back(stream);
                 }
                 Event::Writable(stream) => {
                     if let Some(mut unsent) = self.calls.unsent.remove(&stream)
-                        && !advance(&mut self.link.connection, stream, &mut unsent)
+                        && !advance(self.link.session.calls(), stream, &mut unsent)
                     {
                         self.calls.unsent.insert(stream, unsent);
                     }
@@ -129,14 +127,14 @@ impl Serving {
     #[inline]
     fn begin<H: Handler>(&mut self, request: call::Request, app: &mut App<H>) {
         let stream = request.stream;
-        if self.link.connection.take_only_message(stream, app.max_message_size, &mut self.message) {
+        if self.link.session.calls().take_only_message(stream, app.max_message_size, &mut self.message) {
             let mut message = std::mem::take(&mut self.message);
             self.answer(&request, &message, app);
             message.clear();
             self.message = message;
             return;
         }
-        let buffered = self.link.connection.take_buffered(stream);
+        let buffered = self.link.session.calls().take_buffered(stream);
         let ended = matches!(buffered.end, Some(End::Requests));
         if let Some(data) = &buffered.data
             && ended
@@ -165,7 +163,7 @@ impl Serving {
     fn read_on<H: Handler>(&mut self, stream: StreamId, app: &mut App<H>) {
         let Some(incomplete) = self.calls.incomplete.get_mut(&stream) else { return };
         loop {
-            match self.link.connection.take(stream) {
+            match self.link.session.calls().take(stream) {
                 Received::Pending => return,
                 Received::Data(data) => {
                     let pushed =
@@ -201,13 +199,13 @@ impl Serving {
     fn answer<H: Handler>(&mut self, request: &call::Request, message: &[u8], app: &mut App<H>) {
         app.reply.clear();
         let (stream, deadline) = (request.stream, request.deadline);
-        let (method, metadata, peer) = (&*request.method, &request.metadata, &self.link.peer);
+        let (method, metadata, peer) = (&*request.method, &request.metadata, self.link.session.peer());
         let request = Request { method, message, metadata, deadline, peer };
         let result = app.handler.handle(&request, &mut app.reply);
         if let Some(deadline) = deadline {
             let now = clock::now();
             if now >= deadline {
-                return self.link.connection.expire(now);
+                return self.link.session.expire(now);
             }
         }
         if let Err(status) = result {
@@ -215,7 +213,7 @@ impl Serving {
         }
         // Mostly all of it goes at once, and the reply's memory stays here for the next.
         let mut progress = Progress::default();
-        if !respond(&mut self.link.connection, stream, &app.reply, &mut progress) {
+        if !respond(self.link.session.calls(), stream, &app.reply, &mut progress) {
             let reply = Ok(std::mem::take(&mut app.reply));
             self.calls.unsent.insert(stream, Unsent { reply, progress });
         }
@@ -223,7 +221,7 @@ impl Serving {
 
     fn send(&mut self, stream: StreamId, reply: Result<Reply, Status>) {
         let mut unsent = Unsent { reply, progress: Progress::default() };
-        if !advance(&mut self.link.connection, stream, &mut unsent) {
+        if !advance(self.link.session.calls(), stream, &mut unsent) {
             self.calls.unsent.insert(stream, unsent);
         }
     }
@@ -240,7 +238,7 @@ fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsen
     let message = (!message.is_empty()).then_some((grpc_message::KEY, message.as_bytes()));
     let entries = message.into_iter().chain(entries(&status.metadata));
     let sent = connection.respond_trailers_only(stream, entries, status.code);
-    settled(connection, stream, sent) != Some(Sent::Nothing)
+    check_head(connection, stream, sent) != Some(Sent::Nothing)
 }
 
 #[inline]
@@ -265,7 +263,7 @@ fn respond(
     let sent = match progress.begun {
         false => {
             let sent = connection.respond(stream, entries(&reply.metadata), &mut data, with_head);
-            match settled(connection, stream, sent) {
+            match check_head(connection, stream, sent) {
                 Some(Sent::All) if with_head.is_some() => return true,
                 Some(Sent::Nothing) => return false,
                 sent => sent,
@@ -281,11 +279,15 @@ fn respond(
         _ => {}
     }
     let sent = connection.finish(stream, entries(&reply.trailers), Code::OK);
-    settled(connection, stream, sent) != Some(Sent::Nothing)
+    check_head(connection, stream, sent) != Some(Sent::Nothing)
 }
 
 /// A call whose metadata the client would not take is over.
-fn settled(connection: &mut Connection<()>, stream: StreamId, sent: Result<Sent, HeadError>) -> Option<Sent> {
+fn check_head(
+    connection: &mut Connection<()>,
+    stream: StreamId,
+    sent: Result<Sent, HeadError>,
+) -> Option<Sent> {
     if sent.is_err() {
         connection.reset(stream, Code::RESOURCE_EXHAUSTED, "response metadata too large");
     }

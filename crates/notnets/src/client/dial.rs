@@ -1,0 +1,94 @@
+//! From an endpoint to a link: the core's state machine for connecting, driven by the runtime.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use notnets_core::Role;
+use notnets_core::clock;
+use notnets_core::link::Established;
+use notnets_core::link::connect::{ConnectError, Connecting, Progress};
+use notnets_core::name::Name;
+use notnets_pod::member::{Dial, PodError};
+use tokio::io::Interest;
+
+use super::endpoint::Endpoint;
+use crate::Error;
+use crate::async_fd::register;
+use crate::link::Link;
+use crate::link::driver::{Driver, NoRequests};
+
+impl Endpoint {
+    /// A link to the server, whose driver runs on the present runtime.
+    ///
+    /// # Errors
+    /// When there is none within the connect timeout.
+    pub(super) async fn dial(&self) -> Result<Arc<Link>, Error> {
+        self.limits.check()?;
+        let established = match self.uri.pod() {
+            None => self.connect_on_host().await?,
+            Some(pod) => self.connect_in_pod(pod.clone()).await?,
+        };
+        self.start(established).map_err(|source| Error::Io { step: "watch a link's socket", source })
+    }
+
+    async fn connect_on_host(&self) -> Result<Established, Error> {
+        let name = self.uri.name();
+        let deadline = clock::after(self.connect_timeout);
+        let mut connecting =
+            Connecting::new(self.directory.clone(), name.clone(), self.config(), &self.user_agent, deadline);
+        loop {
+            let until = match connecting.advance(clock::now()) {
+                Progress::Wait { until } => until,
+                Progress::Done(Ok(established)) => return Ok(*established),
+                Progress::Done(Err(ConnectError::Rendezvous(error))) => return Err(error.into()),
+                Progress::Done(Err(ConnectError::Link(source))) => {
+                    return Err(Error::Link { name: name.to_string(), source });
+                }
+                Progress::Done(Err(_)) => {
+                    return Err(Error::ConnectTimeout {
+                        name: name.to_string(),
+                        after: self.connect_timeout,
+                    });
+                }
+            };
+            let wait = |source| Error::Io { step: "wait for the server's answer", source };
+            match connecting.socket() {
+                None => tokio::time::sleep(clock::until(until)).await,
+                Some(socket) => {
+                    let readable = register(socket, Interest::READABLE).map_err(wait)?;
+                    // Too late or not: what has come of it is looked at next.
+                    let _ = tokio::time::timeout(clock::until(until), readable.readable()).await;
+                }
+            }
+        }
+    }
+
+    /// What waits for agents has a thread of its own.
+    async fn connect_in_pod(&self, pod: Name) -> Result<Established, Error> {
+        let dial = Dial {
+            directory: self.directory.clone(),
+            pod,
+            name: self.uri.name().clone(),
+            limits: self.limits,
+            geometry: self.config().geometry,
+            geometry_between_hosts: self.pod_config().geometry,
+            user_agent: self.user_agent.clone(),
+            wake_latency: self.wake_latency,
+            deadline: Instant::now() + self.connect_timeout,
+        };
+        let dialled = tokio::task::spawn_blocking(move || dial.block()).await;
+        dialled
+            .unwrap_or(Err(PodError::TimedOut))
+            .map_err(|source| Error::Pod { uri: self.uri.to_string(), source })
+    }
+
+    fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
+        let (link, pidfd) = Link::new(Role::Client, self.limits, self.wait, established)?;
+        let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, self.keepalive())?;
+        tokio::spawn(async move {
+            let failure = driver.await;
+            tracing::debug!(reason = %failure.message, "link closed");
+        });
+        Ok(link)
+    }
+}

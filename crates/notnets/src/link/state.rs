@@ -1,0 +1,227 @@
+//! What a link's lock protects: the session, and the tasks to be woken for what happens on it.
+
+use std::task::Waker;
+
+use notnets_core::call::{Event, Failure, StreamId};
+use notnets_core::clock::{self, Timestamp};
+use notnets_core::session::{Ending, Session};
+use notnets_core::wait::{Budget, Polled, Wait, WaitFor};
+
+use super::MAX_ROUNDS;
+use super::open_queue::OpenQueue;
+use super::poller::PollerSlot;
+use super::stream_wakers::StreamWakers;
+use super::wake_list::WakeList;
+
+/// Calls that are woken at once to open their streams: they fill a ring.
+const MAX_WOKEN: usize = 128;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) session: Session<StreamWakers>,
+    pub(super) budget: Budget,
+    pub(super) poller: PollerSlot,
+    /// To be woken when the link is unlocked.
+    pub(super) wakes: WakeList,
+    /// Wakers that are not needed any more, to be dropped when the link is unlocked.
+    pub(super) replaced: Vec<Waker>,
+    /// Tasks that wait to open a stream.
+    open_queue: OpenQueue,
+    driver: Option<Waker>,
+    /// The driver has something else to look at than the lanes.
+    driver_wanted: bool,
+    /// When the driver wakes by itself.
+    timer: Option<Timestamp>,
+    /// All tasks have been told that the link has ended.
+    all_told: bool,
+}
+
+impl State {
+    pub(super) fn new(session: Session<StreamWakers>, wait: Wait) -> Self {
+        Self {
+            session,
+            budget: Budget::new(wait),
+            poller: PollerSlot::default(),
+            wakes: WakeList::default(),
+            replaced: Vec::new(),
+            open_queue: OpenQueue::default(),
+            driver: None,
+            driver_wanted: false,
+            timer: None,
+            all_told: false,
+        }
+    }
+
+    /// The application is done with a client's call; so is the task that sends its requests.
+    pub(super) fn close(&mut self, stream: StreamId) {
+        if let Some(calls) = self.session.live() {
+            let wakers = calls.user(stream).map(std::mem::take);
+            calls.close(stream);
+            wakers.unwrap_or_default().wake_all(&mut self.wakes);
+        }
+    }
+
+    /// Takes what the peer has pushed: nothing once the link has ended.
+    #[inline]
+    pub(super) fn receive(&mut self) -> usize {
+        let taken = self.session.receive(clock::now);
+        if taken > 0 {
+            self.budget.arrived(clock::now);
+        }
+        taken
+    }
+
+    /// Ends the calls whose deadline has passed, so that none of them is started any more.
+    pub(super) fn expire(&mut self) {
+        if self.session.next_deadline().is_some() {
+            self.session.expire(clock::now());
+        }
+    }
+
+    /// Returns `true` if whoever drives this link may poll on at `now`, rather than park.
+    pub(super) fn may_poll(&mut self, now: Timestamp) -> bool {
+        let what = if self.session.calls().open_streams() > 0 { WaitFor::Reply } else { WaitFor::Request };
+        !self.session.is_over() && self.budget.allows(now, what)
+    }
+
+    /// Polls the lane for a moment.
+    #[inline]
+    pub(super) fn poll(&mut self, now: Timestamp) -> Polled {
+        let Self { session, budget, .. } = self;
+        session.disarm();
+        budget.poll(now, || session.is_ready())
+    }
+
+    /// Leaves a waker for what is received on a stream.
+    pub(super) fn wait_received(&mut self, stream: StreamId, waker: &Waker) {
+        let wakers = self.session.calls().user(stream);
+        self.replaced.extend(wakers.and_then(|wakers| wakers.wait_readable(waker)));
+    }
+
+    /// Leaves a waker for room to open a stream.
+    pub(super) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+        self.replaced.extend(self.open_queue.wait(ticket, waker));
+    }
+
+    /// A task that waited to open a stream has one, or has given up: then what it may have been woken for is
+    /// there for others.
+    pub(super) fn leave_open_queue(&mut self, ticket: u64, opened: bool) {
+        self.open_queue.leave(ticket);
+        if !opened && let Some(calls) = self.session.live() {
+            calls.wake_queued();
+        }
+    }
+
+    /// If those that are woken don't use all there is, the next look for room finds the others.
+    fn wake_openers(&mut self) {
+        let free = self.session.calls().free_streams().min(MAX_WOKEN);
+        if self.open_queue.wake(free, &mut self.wakes) {
+            self.session.calls().want_to_open();
+        }
+    }
+
+    /// Wakes this for the driver from now on. Returns whether the driver has been woken, or was to be, since the last
+    /// time.
+    pub(super) fn set_driver(&mut self, waker: &Waker) -> bool {
+        if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+            self.driver = Some(waker.clone());
+        }
+        std::mem::take(&mut self.driver_wanted)
+    }
+
+    pub(super) fn wake_driver(&mut self) {
+        self.driver_wanted = true;
+        if let Some(driver) = &self.driver {
+            self.wakes.push(driver.clone());
+        }
+    }
+
+    /// The driver wakes by itself at this time.
+    pub(super) fn set_timer(&mut self, timer: Option<Timestamp>) {
+        self.timer = timer;
+    }
+
+    /// A task lets others run and keeps the lane meanwhile. The driver sees to it that it comes back.
+    pub(super) fn will_poll_again(&mut self, stream: StreamId) {
+        if self.poller.renew(stream) {
+            self.wake_driver();
+        }
+    }
+
+    /// The stream's task does not look at the lane any more: then it has to be armed.
+    pub(super) fn stop_polling(&mut self, stream: StreamId) {
+        if !self.poller.release(stream) {
+            return;
+        }
+        for _ in 0..MAX_ROUNDS {
+            if self.session.arm() {
+                return;
+            }
+            self.receive();
+        }
+        self.wake_driver();
+    }
+
+    /// Turns events into wake-ups. Returns `true` if the peer has to be rung.
+    #[inline]
+    pub(super) fn finish_turn(&mut self) -> bool {
+        if self.all_told {
+            return false;
+        }
+        let ring = self.session.finish_turn();
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(event);
+        }
+        let deadline = self.session.next_deadline();
+        let timer = deadline.is_some_and(|deadline| self.timer.is_none_or(|timer| deadline < timer));
+        if timer || self.session.is_wound_up() || self.session.is_over() || self.session.wants_segment() {
+            if timer {
+                self.timer = deadline;
+            }
+            self.wake_driver();
+        }
+        ring
+    }
+
+    fn on_event(&mut self, event: Event<StreamWakers>) {
+        match event {
+            Event::Readable(stream) => {
+                if let Some(wakers) = self.session.calls().user(stream) {
+                    self.wakes.extend(wakers.take_readable());
+                }
+            }
+            Event::Writable(stream) => {
+                if let Some(wakers) = self.session.calls().user(stream) {
+                    self.wakes.extend(wakers.take_writable());
+                }
+            }
+            Event::Cancelled(_, wakers) => {
+                if let Some(wakers) = wakers {
+                    wakers.wake_all(&mut self.wakes);
+                }
+            }
+            Event::Over(mut wakers) => self.wakes.extend(wakers.take_readable()),
+            Event::CanOpen if self.session.calls().is_draining() => {
+                self.open_queue.wake_all(&mut self.wakes);
+            }
+            Event::CanOpen => self.wake_openers(),
+            // The driver that received it accepts it; a channel asks when it opens its next call.
+            Event::Request => {}
+            // The next ping is due at another time. For a server: the link can be wound up.
+            Event::Pong(_) | Event::GoAway => self.wake_driver(),
+        }
+    }
+
+    /// Ends the link. Returns why it has ended, and all tasks to be told of it.
+    pub(super) fn end(&mut self, ending: Ending) -> (Failure, WakeList) {
+        self.session.end(ending, clock::now);
+        self.all_told = true;
+        let mut wakes = std::mem::take(&mut self.wakes);
+        for wakers in self.session.calls().take_users() {
+            wakers.wake_all(&mut wakes);
+        }
+        self.open_queue.wake_all(&mut wakes);
+        let failure = self.session.ended().cloned().unwrap_or_else(|| Ending::Closed.into());
+        (failure, wakes)
+    }
+}
