@@ -1,6 +1,7 @@
 //! The clock of deadlines: `CLOCK_MONOTONIC`, which all processes of a host share.
 //!
-//! The state machines of this crate read no clock: whoever drives them reads it here and passes in what it shows.
+//! The state machines of this crate read no clock: whoever drives them reads it here and passes in what it
+//! shows.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;

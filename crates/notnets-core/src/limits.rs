@@ -3,8 +3,8 @@
 
 use std::ops::Deref;
 
-/// What one side of a link is willing to receive, as a user configured it or a peer announced it. A link takes only
-/// [`ValidLimits`], which come of [`check`](Self::check).
+/// What one side of a link is willing to receive, as a user configured it or a peer announced it. A link
+/// takes only [`ValidLimits`], which come of [`check`](Self::check).
 ///
 /// ```
 /// use notnets_core::Limits;
@@ -24,8 +24,8 @@ pub struct Limits {
     /// Bytes of one stream that its reader has not taken yet. Four large blocks, so that some can be
     /// filled while others are read.
     pub stream_window: u32,
-    /// Bytes of all streams of the link together that their readers have not taken yet: large, so that streams
-    /// that are not read leave room for others.
+    /// Bytes of all streams of the link together that their readers have not taken yet: large, so that
+    /// streams that are not read leave room for others.
     pub link_window: u32,
     /// Bytes of arena segments beyond the first that are accepted from the peer.
     pub segment_bytes: u32,

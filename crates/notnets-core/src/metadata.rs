@@ -195,7 +195,8 @@ pub fn read_string(head: &mut Bytes, strings: &mut StringReader) -> Result<Arc<s
     Ok(strings.read(tag, head)?)
 }
 
-/// Parses all entries of a head, which is empty then. Most heads are empty before: they are not moved for that.
+/// Parses all entries of a head, which is empty then. Most heads are empty before: they are not moved for
+/// that.
 ///
 /// # Errors
 /// When the peer broke the rules.

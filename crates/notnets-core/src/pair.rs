@@ -5,7 +5,8 @@
 //! use notnets_core::pair::Pair;
 //!
 //! let mut pair = Pair::default();
-//! let opened = pair.client.open("/echo.Echo/Say", [("k", &b"v"[..])], None, &mut &b"hello"[..], true, &mut Some(()))?;
+//! let (metadata, mut data) = ([("k", &b"v"[..])], &b"hello"[..]);
+//! let opened = pair.client.open("/echo.Echo/Say", metadata, None, &mut data, true, &mut Some(()))?;
 //! let OpenOutcome::Opened(stream, Sent::All) = opened else { panic!("{opened:?}") };
 //! pair.drive();
 //! let request = pair.server.accept().unwrap();

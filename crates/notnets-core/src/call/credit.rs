@@ -12,8 +12,8 @@ use super::{Connection, StreamId, Violation};
 const GIVE_BACK: u64 = 4;
 
 /// What data that were received cost the link, and have yet to cost their stream. It has to be
-/// [accepted](Receive::accept) for a stream or [refunded](Connection::refund); only where the link is closed for a
-/// violation is it dropped.
+/// [accepted](Receive::accept) for a stream or [refunded](Connection::refund); only where the link is closed
+/// for a violation is it dropped.
 #[derive(Debug)]
 #[must_use = "the credit is lost to the peer unless it is accepted or refunded"]
 pub(super) struct Charge(u64);

@@ -1,5 +1,5 @@
-//! How streams end: with a status, a reset from either side, or their deadline. [`State`](super::state::State) has
-//! the rules.
+//! How streams end: with a status, a reset from either side, or their deadline.
+//! [`State`](super::state::State) has the rules.
 
 use notnets_memory::{ReadMemory, WriteMemory};
 
@@ -67,8 +67,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's, which may
-    /// not look at its calls, is told by an event, and is done with it.
+    /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's, which
+    /// may not look at its calls, is told by an event, and is done with it.
     fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let input = match self.role {

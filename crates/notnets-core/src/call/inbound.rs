@@ -13,8 +13,8 @@ use crate::frame::{Frame, Kind, Payload};
 use crate::metadata::{self, Metadata};
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Takes up to `max` of the peer's descriptors, and pushes what waited for room. Returns how many
-    /// were taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
+    /// Takes up to `max` of the peer's descriptors, and pushes what waited for room. Returns how many were
+    /// taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
     /// deadline came as the time that is left.
     #[inline]
     pub fn receive(&mut self, max: usize, now: impl Fn() -> Timestamp) -> usize {

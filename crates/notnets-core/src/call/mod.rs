@@ -269,8 +269,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.sends_time_left = true;
     }
 
-    /// A call's deadline for [`open`](Self::open). `now` is asked only where deadlines travel as the time that is
-    /// left.
+    /// A call's deadline for [`open`](Self::open). `now` is asked only where deadlines travel as the time
+    /// that is left.
     #[inline]
     pub fn deadline(&self, at: Timestamp, now: impl FnOnce() -> Timestamp) -> Deadline {
         let on_wire = if self.sends_time_left {
@@ -374,8 +374,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.get(stream).is_some_and(|entry| !entry.state.is_reset())
     }
 
-    /// Client: returns `true` if the server has certainly never read this stream's request. Ask when the link is
-    /// broken: a server that lives may read it any time.
+    /// Client: returns `true` if the server has certainly never read this stream's request. Ask when the link
+    /// is broken: a server that lives may read it any time.
     pub fn is_unread(&mut self, stream: StreamId) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
         // The reader says what it takes before it acts on it. Between hosts that word can be stale.
@@ -384,8 +384,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
-    /// Takes the answer to a wanted segment, which was added to the lanes or will not be: `may_grow` says whether
-    /// another may be asked for.
+    /// Takes the answer to a wanted segment, which was added to the lanes or will not be: `may_grow` says
+    /// whether another may be asked for.
     pub fn on_segment_answer(&mut self, may_grow: bool) {
         self.may_grow = may_grow;
     }

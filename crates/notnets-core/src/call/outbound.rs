@@ -252,8 +252,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Some(cost)
     }
 
-    /// Puts the head and up to `bytes` of the data into a block. Returns how many of the data went; `None` when
-    /// there is no block.
+    /// Puts the head and up to `bytes` of the data into a block. Returns how many of the data went; `None`
+    /// when there is no block.
     #[inline]
     fn write_block(
         &mut self,
@@ -342,8 +342,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Gives room to what waits for it: to control frames, then to streams, as many as there is room for. A caller
-    /// that is told of room and can't use it calls this for the next: the peer rings only when it takes something.
+    /// Gives room to what waits for it: to control frames, then to streams, as many as there is room for. A
+    /// caller that is told of room and can't use it calls this for the next: the peer rings only when it
+    /// takes something.
     #[inline]
     pub fn wake_queued(&mut self) {
         self.flush();

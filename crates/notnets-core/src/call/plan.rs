@@ -14,7 +14,8 @@ pub(super) enum Plan {
     Inline {
         /// They count in full, though the prefix of a message is not sent.
         bytes: usize,
-        /// They are one whole message, which goes without its prefix: its reader can tell that from its length.
+        /// They are one whole message, which goes without its prefix: its reader can tell that from its
+        /// length.
         message: bool,
     },
     /// Into a block: the head, and up to this many bytes of the data.
@@ -25,7 +26,8 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    /// The plan for a frame of this kind, with a head of this many bytes and as much of `data` as there is credit for.
+    /// The plan for a frame of this kind, with a head of this many bytes and as much of `data` as there is
+    /// credit for.
     #[inline]
     pub fn new(kind: Kind, head: usize, data: &impl Buf, credit: u64) -> Self {
         let wanted = data.remaining();

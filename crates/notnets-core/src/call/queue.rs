@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::frame::{INLINE, PREFIX, prefix};
 
-/// Data in the order they came. Most streams never hold more than one piece of them: that one needs no allocation,
-/// and if it is a message that came in a descriptor, it stays as small as it came until it is taken.
+/// Data in the order they came. Most streams never hold more than one piece of them: that one needs no
+/// allocation, and if it is a message that came in a descriptor, it stays as small as it came until it is
+/// taken.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     small: Option<Small>,
@@ -119,7 +120,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However data are pushed and taken, they are what a list of bytes with all prefixes would have been.
+        /// However data are pushed and taken, they are what a list of bytes with all prefixes would have
+        /// been.
         #[test]
         fn is_a_queue(steps in prop::collection::vec((0u8..4, any::<[u8; INLINE]>(), 0..=INLINE, 0..=INLINE), 0..40)) {
             let (mut queue, mut model) = (Queue::default(), VecDeque::new());

@@ -71,8 +71,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Takes data that are one small message of at most `most` bytes, when it is known that nothing more comes.
-    /// Returns `true` if it did; else [`take`](Self::take) has what there is.
+    /// Takes data that are one small message of at most `most` bytes, when it is known that nothing more
+    /// comes. Returns `true` if it did; else [`take`](Self::take) has what there is.
     #[inline]
     pub fn take_only_message(&mut self, stream: StreamId, most: usize, message: &mut Vec<u8>) -> bool {
         let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.has_received_all()) else {

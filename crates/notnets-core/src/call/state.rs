@@ -4,37 +4,39 @@
 ///
 /// ```text
 ///                   opened, or REQUEST received
-///                                │
-///                  ┌─────────────▼─────────────┐
-///         EndSent  │           Open            │  EndReceived
-///       ┌──────────┤                           ├──────────┐
-///       │          └─────────────┬─────────────┘          │
-///       ▼                        │                        ▼
-/// HalfClosedLocal                │                HalfClosedRemote
-///       │                        │                        │
-///       └────────────────────────┼────────────────────────┘
-///                                │
-///      ┌──────────────┬──────────┴─────┬───────────────────┐
-///      │ Failed       │ Released       │ ResponseEnded     │ StatusSent, ResetReceived
-///      ▼              ▼                ▼                   ▼
-///  ResetSent ────► Abandoned        Closed ────────────► Vacant
-///      │  Released    │                ▲    Released       ▲
-///      │              │                │                   │
-///      └──────────────┼────────────────┘                   │
-///       ResetAnswered └────────────────────────────────────┘
+///                                |
+///                  +-------------v-------------+
+///         EndSent  |           Open            |  EndReceived
+///       +----------+                           +----------+
+///       |          +-------------+-------------+          |
+///       v                        |                        v
+/// HalfClosedLocal                |                HalfClosedRemote
+///       |                        |                        |
+///       +------------------------+------------------------+
+///                                |
+///      +--------------+----------+-----+-------------------+
+///      | Failed       | Released       | ResponseEnded     | StatusSent, ResetReceived
+///      v              v                v                   v
+///  ResetSent ----> Abandoned        Closed ------------> Vacant
+///      |  Released    |                ^    Released       ^
+///      |              |                |                   |
+///      +--------------+----------------+                   |
+///       ResetAnswered +------------------------------------+
 ///                      ResetAnswered
 /// ```
 ///
 /// This is the whole table. An input changes nothing where a cell is empty:
 ///
-/// | | `EndSent` | `EndReceived` | `StatusSent` | `ResponseEnded` | `ResetReceived` | `ResetAnswered` | `Failed` | `Released` |
-/// | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-/// | `Open` | `HalfClosedLocal` | `HalfClosedRemote` | `Vacant` | `Closed` | `Vacant` | | `ResetSent` | `Abandoned` |
-/// | `HalfClosedLocal` | | | | `Closed` | | | `ResetSent` | `Abandoned` |
-/// | `HalfClosedRemote` | | | `Vacant` | | `Vacant` | | | `Abandoned` |
-/// | `ResetSent` | | | | | | `Closed` | | `Abandoned` |
-/// | `Abandoned` | | | | | | `Vacant` | | |
-/// | `Closed` | | | | | | | | `Vacant` |
+/// | | `Open` | `HalfClosedLocal` | `HalfClosedRemote` | `ResetSent` | `Abandoned` | `Closed` |
+/// | --- | --- | --- | --- | --- | --- | --- |
+/// | `EndSent` | `HalfClosedLocal` | | | | | |
+/// | `EndReceived` | `HalfClosedRemote` | | | | | |
+/// | `StatusSent` | `Vacant` | | `Vacant` | | | |
+/// | `ResponseEnded` | `Closed` | `Closed` | | | | |
+/// | `ResetReceived` | `Vacant` | | `Vacant` | | | |
+/// | `ResetAnswered` | | | | `Closed` | `Vacant` | |
+/// | `Failed` | `ResetSent` | `ResetSent` | | | | |
+/// | `Released` | `Abandoned` | `Abandoned` | `Abandoned` | `Abandoned` | | `Vacant` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// There is no stream: its slot is free.
@@ -45,7 +47,8 @@ pub(super) enum State {
     HalfClosedLocal,
     /// A server's: all of the request has come, and the response is to be sent.
     HalfClosedRemote,
-    /// A client's: this side has reset it and waits for the peer's answer. The application has yet to read why.
+    /// A client's: this side has reset it and waits for the peer's answer. The application has yet to read
+    /// why.
     ResetSent,
     /// This side has reset it and waits for the peer's answer. The application is done with it.
     Abandoned,
@@ -117,7 +120,8 @@ impl State {
         matches!(self, Self::ResetSent | Self::Abandoned)
     }
 
-    /// Returns `true` while the stream counts against the server's limit of streams: the server may still know it.
+    /// Returns `true` while the stream counts against the server's limit of streams: the server may still
+    /// know it.
     #[inline]
     pub fn counts(self) -> bool {
         !matches!(self, Self::Closed | Self::Vacant)

@@ -4,10 +4,10 @@
 //! has found nothing, the thread yields its core. That takes half a microsecond, and among processes that all
 //! poll it is a switch to the next of them, many times cheaper than to park and be woken.
 //!
-//! Under contention every round ends with a yield, even a productive one. Otherwise a busy server would starve
-//! the clients it is answering, for milliseconds on schedulers that put a yielding thread last. How long the
-//! core was away tells what else runs there: nothing, others that poll and return it soon, or unrelated work,
-//! among which polling cannot pay off.
+//! Under contention every round ends with a yield, even a productive one. Otherwise a busy server would
+//! starve the clients it is answering, for milliseconds on schedulers that put a yielding thread last. How
+//! long the core was away tells what else runs there: nothing, others that poll and return it soon, or
+//! unrelated work, among which polling cannot pay off.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,8 +70,8 @@ pub(super) struct IdleTime {
 }
 
 impl IdleTime {
-    /// Records that nothing is there at `now`. Returns the nanoseconds for which the link itself has been polled
-    /// without result, or its whole thread has, whichever is longer.
+    /// Records that nothing is there at `now`. Returns the nanoseconds for which the link itself has been
+    /// polled without result, or its whole thread has, whichever is longer.
     #[inline]
     pub(super) fn idle_at(&mut self, now: Timestamp) -> u64 {
         THREAD.with(|thread| {
@@ -122,7 +122,8 @@ impl Scheduler {
         });
     }
 
-    /// Returns what to do when nothing was found at `now`, after this many nanoseconds of polling without result.
+    /// Returns what to do when nothing was found at `now`, after this many nanoseconds of polling without
+    /// result.
     #[inline]
     pub(super) fn next_action(&mut self, now: Timestamp, idle: u64) -> PollAction {
         THREAD.with(|thread| {
@@ -146,8 +147,8 @@ impl Scheduler {
     }
 }
 
-/// Returns `true` if it is time for a runtime to look at its sockets before this thread's links look again. Under
-/// contention it would take long to do so by itself.
+/// Returns `true` if it is time for a runtime to look at its sockets before this thread's links look again.
+/// Under contention it would take long to do so by itself.
 #[inline]
 pub fn sockets_are_due() -> bool {
     THREAD.with(|thread| thread.contended.get() > 0 && thread.yields.get().is_multiple_of(SOCKETS_AFTER))

@@ -73,8 +73,9 @@ const REPLY: u64 = 150_000;
 /// A request may never come. Waiting for one, a link polls for about as long as being woken takes, in
 /// nanoseconds, so that it never spends more than twice what the better choice would have cost.
 const REQUEST: u64 = 40_000;
-/// If another thread kept the core this long, it is running unrelated work (a scheduler slice is 3–4 ms), so
-/// polling cannot pay off. Threads that only poll or answer return the core sooner, even where there are many.
+/// If another thread kept the core this long, it is running unrelated work (a scheduler slice is 3 to 4 ms),
+/// so polling cannot pay off. Threads that only poll or answer return the core sooner, even where there are
+/// many.
 const OTHER_WORK: Duration = Duration::from_millis(2);
 /// `Wait::Spin` gives up when nothing has come for this number of nanoseconds.
 const LINGER: u64 = 100_000_000;

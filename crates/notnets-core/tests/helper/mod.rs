@@ -1,7 +1,7 @@
 //! A second process for tests: this test binary again, told by a variable which role to play.
 //!
-//! It takes commands as lines on its standard input, ends at its end of file (so that none outlives the test, however
-//! that ends), and answers with lines on its standard error that begin with `@`.
+//! It takes commands as lines on its standard input, ends at its end of file (so that none outlives the test,
+//! however that ends), and answers with lines on its standard error that begin with `@`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

@@ -135,8 +135,8 @@ fn nearly_right(input: &mut Input<'_>) -> Hello {
     Hello { versions, terms, name: "x".into(), user_agent: String::new() }
 }
 
-/// The parts of a segment that has passed the check follow each other, with less than a page between them, and
-/// fill it.
+/// The parts of a segment that has passed the check follow each other, with less than a page between them,
+/// and fill it.
 fn parts_are_apart(geometry: Geometry) {
     let mut end = 0;
     let part = |at: usize, bytes: usize| -> Result<Range<usize>, ()> {

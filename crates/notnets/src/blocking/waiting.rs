@@ -86,8 +86,8 @@ impl Waiting {
     }
 }
 
-/// Sleeps until one of them is ready or until this point in time; not at all if that is the clock's start. A signal
-/// ends it too: the caller looks again.
+/// Sleeps until one of them is ready or until this point in time; not at all if that is the clock's start. A
+/// signal ends it too: the caller looks again.
 pub fn sleep(watched: &mut [PollFd<'_>], until: Option<Timestamp>) {
     let timeout = until.map(|until| {
         let left = if until == Timestamp::ZERO { Duration::ZERO } else { clock::until(until) };
