@@ -1,4 +1,4 @@
-//! Findings: sentences, each with how bad it is and what to do.
+//! Findings: sentences, each with its level and what to do about it.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -53,7 +53,7 @@ impl Finding {
         Self::new(Level::Fault, check, text)
     }
 
-    /// And that is to be done.
+    /// Adds what to do about it.
     pub fn todo(self, todo: impl Into<String>) -> Self {
         Self { todo: Some(todo.into()), ..self }
     }
@@ -95,17 +95,17 @@ impl Findings {
         self.findings.push(finding);
     }
 
-    /// How many keep a pod from working.
+    /// Returns the number of findings that keep a pod from working.
     pub fn faults(&self) -> usize {
         self.findings.iter().filter(|finding| finding.level == Level::Fault).count()
     }
 
-    /// For programs.
+    /// Returns one JSON object, for programs.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("plain structs always serialise") + "\n"
     }
 
-    /// For people.
+    /// Returns lines of text, for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for Finding { check, level, text: sentence, todo } in &self.findings {

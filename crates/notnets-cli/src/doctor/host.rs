@@ -1,4 +1,4 @@
-//! A place in the pod: by the agent that runs, or one for as long as the doctor does.
+//! The doctor's membership in the pod: through the running agent, or one that lives as long as the doctor.
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::finding::Finding;
 
-/// A place in the pod.
+/// A member of the pod.
 pub struct Host {
     pub member: Member,
     pub region: Region,

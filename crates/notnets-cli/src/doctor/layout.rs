@@ -1,4 +1,4 @@
-//! What a region says of itself, and who is there.
+//! The region's own records, and its hosts.
 
 use notnets_cli_common::number::bytes;
 use notnets_memory::Coherence;
@@ -8,9 +8,10 @@ use notnets_pod::survey::{Presence, survey};
 
 use super::finding::{Finding, Findings};
 
-/// Looks at it. Takes three heartbeats.
+/// Examines the region. This takes three heartbeats.
 pub fn examine(region: &Region, findings: &mut Findings) {
-    let (superblock, layout) = (region.superblock(), region.layout());
+    let superblock = region.superblock();
+    let layout = region.layout();
     findings.pod = Some(superblock.pod.clone());
     let text = format!(
         "the pod {} has room for {} hosts with {} each, in {} extents of {}",
@@ -50,10 +51,10 @@ pub fn examine(region: &Region, findings: &mut Findings) {
     }
 }
 
-/// With what this host would keep lines coherent.
-fn coherence(said: Coherence) -> Finding {
+/// Reports with what this host keeps lines coherent.
+fn coherence(configured: Coherence) -> Finding {
     let (clean, flush) = instructions();
-    match said {
+    match configured {
         Coherence::Hardware => Finding::ok("coherence", "the region says that the hardware keeps it coherent"),
         Coherence::Software if flush == "clflush" => Finding::warning(
             "coherence",

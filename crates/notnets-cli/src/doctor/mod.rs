@@ -1,24 +1,24 @@
-//! `notnets doctor`: whether memory can carry a pod, and what to do if not.
+//! `notnets doctor` finds out whether memory can carry a pod, and what to do if it cannot.
 //!
-//! Alone it looks at the device and what the region says of itself. Told which host this is, it also joins the
-//! pod, waits for the doctor of another host, and tries with it what the pod relies on. Nothing but memory that
-//! an agent grants is written, so a pod that works goes on working meanwhile.
+//! On its own it examines the device and the region's records. With `--host-id` it also joins the pod, waits for the
+//! doctor of another host, and tests with it what the pod relies on. It writes only memory that an agent grants, so a
+//! working pod keeps working meanwhile.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `place.rs` | what the memory is: device, size, alignment, access, distance |
-//! | `layout.rs` | what the region says of itself, and its hosts |
-//! | `host.rs` | a place in the pod |
-//! | `trial.rs` | what two doctors try together |
-//! | `verdict.rs` | what follows from that |
+//! | `device.rs` | the memory itself: device, size, alignment, access, distance |
+//! | `layout.rs` | the region's own records, and its hosts |
+//! | `host.rs` | membership in the pod |
+//! | `litmus_run.rs` | the tests that two doctors run together |
+//! | `diagnosis.rs` | what follows from their results |
 //! | `finding.rs` | a sentence with what to do |
 
+mod device;
+mod diagnosis;
 mod finding;
 mod host;
 mod layout;
-mod place;
-mod trial;
-mod verdict;
+mod litmus_run;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -77,10 +77,10 @@ fn examine(args: &Args) -> Findings {
         return findings;
     };
     findings.host = Some(host);
-    let trial = host::Host::join(region, &args.region, host, Instant::now() + args.wait)
-        .and_then(|place| trial::run(&place, Instant::now() + args.wait));
-    match trial {
-        Ok(outcome) => verdict::judge(&outcome, &mut findings),
+    let outcome = host::Host::join(region, &args.region, host, Instant::now() + args.wait)
+        .and_then(|host| litmus_run::run(&host, Instant::now() + args.wait));
+    match outcome {
+        Ok(outcome) => diagnosis::diagnose(&outcome, &mut findings),
         Err(finding) => findings.push(finding),
     }
     findings
@@ -95,7 +95,7 @@ fn open(path: &Path, findings: &mut Findings) -> Option<Region> {
             return None;
         }
     };
-    place::examine(path, &file, Path::new("/sys"), findings);
+    device::examine(path, &file, Path::new("/sys"), findings);
     match Region::of(file) {
         Ok(region) => Some(region),
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What two doctors try together, each on its host, step by step.
+//! The litmus tests that two doctors run together, step by step, each on its host.
 
 use std::time::{Duration, Instant};
 
@@ -17,33 +17,33 @@ const NAME: &str = "notnets-doctor";
 const STALE_ROUNDS: u32 = 200;
 const MESSAGES: u32 = 5000;
 const EXCHANGES: u32 = 1000;
-/// Round trips of a line: so many are timed together, so often.
+/// Round trips of a line that are timed together, and the number of such batches.
 const TRIPS: u32 = 20;
 const BATCHES: u32 = 100;
-/// What is written and read at once for the bandwidth, at most, and how often.
+/// The most bytes that are written and read at once for the bandwidth, and the number of passes.
 const BULK: usize = 256 << 10;
 const PASSES: usize = 16;
-/// For a step: a machine can be stopped for seconds. A line that is not seen by then never will be.
+/// The time limit of a step. A machine can be stopped for seconds; a line that is not seen by then never will be.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What came out.
+/// The outcome of all tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// The other doctor's host.
     pub peer: u16,
-    /// As the region says.
-    pub said: Coherence,
-    /// With write-back and invalidation.
-    pub kept: Tried,
-    /// Without.
-    pub plain: Tried,
-    /// As the region says, or with write-back where nothing else works.
+    /// The coherence that the region is formatted for.
+    pub configured: Coherence,
+    /// The result with write-back and invalidation.
+    pub with_flush: LitmusResult,
+    /// The result without them.
+    pub without_flush: LitmusResult,
+    /// Measured with the configured coherence, or with write-back where nothing else works.
     pub figures: Figures,
 }
 
-/// What was seen on both sides.
+/// What both sides saw with one kind of coherence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tried {
+pub struct LitmusResult {
     /// Lines that the reader had copies of.
     pub lines: Seen,
     /// Data behind flags. Nothing where lines are stale already.
@@ -52,18 +52,18 @@ pub struct Tried {
     pub lost: u64,
     /// Stores of both sides, of which neither saw the other's.
     pub unseen: u64,
-    /// Out of so many.
+    /// The number of such exchanges. 0 if they were not tried.
     pub exchanges: u64,
 }
 
-impl Tried {
-    /// Did all arrive that has to?
+impl LitmusResult {
+    /// Returns `true` if everything arrived that has to.
     pub fn works(&self) -> bool {
         self.lines.is_clean() && self.messages.is_clean() && self.lost == 0
     }
 }
 
-/// Waits for the doctor of another host, and tries everything with it.
+/// Waits for the doctor of another host, and runs all tests with it.
 ///
 /// # Errors
 /// When none comes before `deadline`, or it goes away.
@@ -82,12 +82,13 @@ pub fn run(host: &Host, deadline: Instant) -> Result<Outcome, Finding> {
         Finding::fault("litmus", format!("the other doctor does not go on: {error}"))
             .todo("run both again; if it happens again, look at what the other says")
     };
-    let (own, theirs) = (own.with_coherence(Coherence::Software), theirs.with_coherence(Coherence::Software));
-    let said = host.region.superblock().coherence;
-    Trial { meeting, own: &own, theirs: &theirs, n: 0 }.all(said).map_err(gone)
+    let own = own.with_coherence(Coherence::Software);
+    let theirs = theirs.with_coherence(Coherence::Software);
+    let configured = host.region.superblock().coherence;
+    LitmusRun { meeting, own: &own, theirs: &theirs, n: 0 }.all(configured).map_err(gone)
 }
 
-struct Trial<'a> {
+struct LitmusRun<'a> {
     meeting: Lockstep,
     own: &'a OwnMemory,
     theirs: &'a PeerMemory,
@@ -97,32 +98,34 @@ struct Trial<'a> {
 
 type Side<'a> = Litmus<Part<'a, OwnMemory>, Part<'a, PeerMemory>>;
 
-impl<'a> Trial<'a> {
-    fn all(mut self, said: Coherence) -> Result<Outcome, PodError> {
-        let kept = self.litmus(Coherence::Software)?;
-        let plain = self.litmus(Coherence::Hardware)?;
-        let how = if plain.works() { said } else { Coherence::Software };
-        let figures = match kept.works() {
-            true => self.figures(how)?,
-            false => Figures { line_round_trip_ns: 0.0, write_gb_per_s: 0.0, read_gb_per_s: 0.0 },
+impl<'a> LitmusRun<'a> {
+    fn all(mut self, configured: Coherence) -> Result<Outcome, PodError> {
+        let with_flush = self.litmus(Coherence::Software)?;
+        let without_flush = self.litmus(Coherence::Hardware)?;
+        let how = if without_flush.works() { configured } else { Coherence::Software };
+        let figures = if with_flush.works() {
+            self.figures(how)?
+        } else {
+            Figures { line_round_trip_ns: 0.0, write_gb_per_s: 0.0, read_gb_per_s: 0.0 }
         };
-        Ok(Outcome { peer: self.meeting.peer().host, said, kept, plain, figures })
+        Ok(Outcome { peer: self.meeting.peer().host, configured, with_flush, without_flush, figures })
     }
 
-    fn litmus(&mut self, how: Coherence) -> Result<Tried, PodError> {
+    fn litmus(&mut self, how: Coherence) -> Result<LitmusResult, PodError> {
         let words = LITMUS_BYTES / WORD;
         let side = Litmus::new(Part::new(self.own, 0, words), Part::new(self.theirs, 0, words), how);
-        let mut tried = Tried { lines: self.stale_lines(&side)?, ..Tried::default() };
-        if tried.lines.is_clean() {
-            (tried.messages, tried.lost) = self.messages(&side)?;
+        let mut result = LitmusResult { lines: self.stale_lines(&side)?, ..LitmusResult::default() };
+        if result.lines.is_clean() {
+            (result.messages, result.lost) = self.messages(&side)?;
         }
-        if tried.works() {
-            (tried.unseen, tried.exchanges) = (self.exchanges(&side)?, EXCHANGES.into());
+        if result.works() {
+            result.unseen = self.exchanges(&side)?;
+            result.exchanges = EXCHANGES.into();
         }
-        Ok(tried)
+        Ok(result)
     }
 
-    /// Both have copies of the other's lines, and then both change theirs.
+    /// Reads the other's lines into a cache on both sides, and then changes them on both.
     fn stale_lines(&mut self, side: &Side<'a>) -> Result<Seen, PodError> {
         let mut seen = Seen::default();
         for n in self.rounds(STALE_ROUNDS) {
@@ -135,10 +138,11 @@ impl<'a> Trial<'a> {
         self.total(seen)
     }
 
-    /// Data and flag go over and come back.
+    /// Sends data and a flag over and back.
     fn messages(&mut self, side: &Side<'a>) -> Result<(Seen, u64), PodError> {
         self.step([0; 4])?;
-        let (mut seen, mut lost) = (Seen::default(), 0);
+        let mut seen = Seen::default();
+        let mut lost = 0;
         for n in self.rounds(MESSAGES) {
             if self.meeting.is_first() {
                 side.send(n);
@@ -158,7 +162,7 @@ impl<'a> Trial<'a> {
         Ok((self.total(seen)?, lost + theirs))
     }
 
-    /// Both store, and look for the other's store, at once.
+    /// Stores on both sides at once, and looks for the other's store right after.
     fn exchanges(&mut self, side: &Side<'a>) -> Result<u64, PodError> {
         let mut unseen = 0;
         for n in self.rounds(EXCHANGES) {
@@ -200,13 +204,14 @@ impl<'a> Trial<'a> {
         Ok(Figures { line_round_trip_ns: least, write_gb_per_s: speeds.0, read_gb_per_s: speeds.1 })
     }
 
-    /// GB written and read in a second.
+    /// Returns the GB written and read in a second.
     fn speeds(&self, how: Coherence) -> (f64, f64) {
         let first = LITMUS_BYTES / WORD;
         let words = self.own.words() - first;
         let mut bytes = vec![0x5a; words * WORD];
         let gb = |began: Instant| (words * WORD) as f64 / began.elapsed().as_nanos().max(1) as f64;
-        let (mut written, mut read) = (Vec::new(), Vec::new());
+        let mut written = Vec::new();
+        let mut read = Vec::new();
         for _ in 0..PASSES {
             let began = Instant::now();
             self.own.copy_in(LITMUS_BYTES, &bytes);
@@ -224,27 +229,28 @@ impl<'a> Trial<'a> {
         (median(written), median(read))
     }
 
-    /// The numbers of the next rounds. Whatever happens in them, both sides go on behind them.
+    /// Returns the numbers of the next rounds. Whatever happens in them, both sides continue after the last.
     fn rounds(&mut self, count: u32) -> std::ops::Range<u32> {
         self.n += count;
         self.n + 1 - count..self.n + 1
     }
 
-    fn step(&mut self, said: [u64; 4]) -> Result<[u64; 4], PodError> {
+    fn step(&mut self, data: [u64; 4]) -> Result<[u64; 4], PodError> {
         // The other may still be waiting for what was lost.
-        self.meeting.exchange(said, Instant::now() + PATIENCE * 3)
+        self.meeting.exchange(data, Instant::now() + PATIENCE * 3)
     }
 
-    /// What both sides saw.
+    /// Adds what the other side saw.
     fn total(&mut self, seen: Seen) -> Result<Seen, PodError> {
         let [words, stale, torn, _] = self.step([seen.words, seen.stale, seen.torn, 0])?;
         Ok(seen.and(Seen { words, stale, torn }))
     }
 }
 
-/// Looks until it is there.
+/// Calls `look` until it finds something.
 fn until<T>(mut look: impl FnMut() -> Option<T>) -> Result<T, PodError> {
-    let (mut looks, deadline) = (0, Instant::now() + PATIENCE);
+    let mut looks = 0;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match look() {
             Some(found) => return Ok(found),

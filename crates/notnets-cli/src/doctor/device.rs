@@ -1,4 +1,4 @@
-//! What the memory is, before anything in it is looked at.
+//! The device or file that holds the memory, before anything in it is read.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -13,7 +13,7 @@ use super::finding::{Finding, Findings};
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const HUGE: u64 = 2 << 20;
 
-/// Looks at the device or file at a path, with what `sys` (`/sys`) says of it.
+/// Examines the device or file at a path, and what `sys` (`/sys`) says about it.
 pub fn examine(path: &Path, file: &RegionFile, sys: &Path, findings: &mut Findings) {
     findings.push(device(path, file));
     findings.push(alignment(file));
@@ -30,7 +30,7 @@ fn of_device(sys: &Path, device: u64) -> PathBuf {
     sys.join(format!("dev/char/{}:{}", major(device), minor(device)))
 }
 
-/// What it is, and who can share it.
+/// Reports what it is, and which hosts can share it.
 fn device(path: &Path, file: &RegionFile) -> Finding {
     let size = bytes(file.bytes);
     match file.kind {
@@ -74,19 +74,22 @@ fn alignment(file: &RegionFile) -> Finding {
     }
 }
 
-/// Who may open it may write all of it.
+/// Reports which users may open it: each of them can write all of it.
 fn access(path: &Path) -> Finding {
     let Ok(data) = fs::metadata(path) else {
         return Finding::warning("access", "its permissions can't be read");
     };
-    let (mode, uid, gid) = (data.mode() & 0o777, data.uid(), data.gid());
+    let mode = data.mode() & 0o777;
+    let uid = data.uid();
+    let gid = data.gid();
     let text = format!("mode {mode:03o}, uid {uid}, gid {gid}: whoever may open it can write all of the pod");
     if mode & 0o007 == 0 {
         return Finding::ok("access", text);
     }
-    let todo = match data.file_type().is_char_device() {
-        true => r#"a udev rule: SUBSYSTEM=="dax", GROUP="notnets", MODE="0660""#.to_owned(),
-        false => format!("chmod 660 {}", path.display()),
+    let todo = if data.file_type().is_char_device() {
+        r#"a udev rule: SUBSYSTEM=="dax", GROUP="notnets", MODE="0660""#.to_owned()
+    } else {
+        format!("chmod 660 {}", path.display())
     };
     let who = if mode & 0o002 == 0 {
         "every user of this host can read it"
@@ -96,7 +99,7 @@ fn access(path: &Path) -> Finding {
     Finding::warning("access", format!("{text}; {who}")).todo(todo)
 }
 
-/// How far it is from which processors.
+/// Reports its distance from the processors.
 fn distance(directory: Option<&Path>, sys: &Path) -> Finding {
     let Some(directory) = directory else {
         return Finding::note("distance", "the kernel does not say on which NUMA node a file's memory is");
@@ -123,7 +126,7 @@ fn distance(directory: Option<&Path>, sys: &Path) -> Finding {
     }
 }
 
-/// Nodes that have processors, and how far `target` is from each.
+/// Returns the nodes that have processors, and the distance of `target` from each.
 fn distances(sys: &Path, target: usize) -> Vec<(usize, u32)> {
     let nodes = fs::read_dir(sys.join("devices/system/node")).into_iter().flatten().flatten();
     let distance = |entry: fs::DirEntry| {
