@@ -1,6 +1,8 @@
-//! How a subcommand fails: one sentence for the user and an exit code.
+//! The failure of a subcommand: one sentence for the user and an exit code.
 
 use std::fmt;
+
+use tonic::Code;
 
 /// Why a command could not do what it was asked to: what was tried, what
 /// happened and what to do about it.
@@ -10,23 +12,23 @@ pub struct Failure {
     exit_code: u8,
 }
 
-/// What a command ends with when it fails for any reason but a call's status.
+/// The exit code of a command that fails for any reason but a call's status.
 const GENERAL: u8 = 1;
 /// A call's status is added to this, so that scripts can tell statuses apart.
 const STATUS_BASE: u8 = 64;
 
 impl Failure {
-    /// A failure that is not the status of a call.
+    /// Creates a failure that is not the status of a call.
     pub fn new(sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into(), exit_code: GENERAL }
     }
 
-    /// A call that ended with `code`.
-    pub fn of_call(code: tonic::Code, sentence: impl Into<String>) -> Self {
+    /// Creates the failure of a call that ended with `code`.
+    pub fn of_call(code: Code, sentence: impl Into<String>) -> Self {
         Self { sentence: sentence.into(), exit_code: STATUS_BASE + code as u8 }
     }
 
-    /// What the process ends with.
+    /// Returns the exit code of the process.
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }
@@ -42,5 +44,28 @@ impl fmt::Display for Failure {
 impl From<Box<dyn std::error::Error + Send + Sync>> for Failure {
     fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         Self::new(error.to_string())
+    }
+}
+
+/// Returns the name of a code as gRPC's documents write it.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

@@ -7,7 +7,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::reflection::Reflection;
-use crate::failure::Failure;
+use crate::failure::{Failure, code_name};
 use crate::target::Target;
 
 /// What `grpc-status-details-bin` holds by convention.
@@ -79,27 +79,4 @@ async fn details(status: &Status, reflection: &mut Reflection) -> Vec<String> {
         });
     }
     lines
-}
-
-/// A code as gRPC's documents write it.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

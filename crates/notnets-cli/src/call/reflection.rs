@@ -15,8 +15,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-use super::outcome::code_name;
-use crate::failure::Failure;
+use crate::failure::{Failure, code_name};
 use crate::target::{Target, Upstream};
 
 const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
