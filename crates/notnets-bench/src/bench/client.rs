@@ -4,7 +4,7 @@ use super::case::{Api, Transport, Work};
 use super::channel::Channel;
 use super::control::{Answer, Ask, Connect, Load, answer, first, listen};
 use super::load;
-use super::load::lives;
+use super::load::lifecycle;
 use super::load::null::Null;
 use super::load::streams::{Chat, Download, Upload};
 use super::load::unary::Unary;
@@ -70,7 +70,7 @@ async fn call<C: Channel>(order: &Connect) -> Result {
                 idle.reserve_exact(count as usize);
                 for _ in 0..count {
                     let mut client = client::<C>(order).await?;
-                    lives::first_call(&mut client).await?;
+                    lifecycle::first_call(&mut client).await?;
                     idle.push(client);
                 }
                 answer(&Answer::Ready(String::new()));
@@ -91,8 +91,8 @@ async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchCl
         Work::Upload => load::run(load, workers, |task| Upload::new(pick(task), load, task)).await,
         Work::Download => load::run(load, workers, |task| Download::new(pick(task), load, task)).await,
         Work::Chat => load::run(load, workers, |task| Chat::new(pick(task), load, task)).await,
-        Work::Connect => lives::connects(load, || client::<C>(order)).await,
-        Work::Cancel => lives::cancels(load, &clients[0]).await,
+        Work::Connect => lifecycle::connects(load, || client::<C>(order)).await,
+        Work::Cancel => lifecycle::cancels(load, &clients[0]).await,
         other => Err(format!("{other} is a floor").into()),
     }
 }

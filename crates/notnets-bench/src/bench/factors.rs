@@ -69,7 +69,7 @@ pub fn all() -> Vec<Factor> {
             false,
             pinned(),
         ),
-        factor("lives", "Connecting with a first call, and cancelling", false, lives()),
+        factor("lives", "Connecting with a first call, and cancelling", false, lifecycle()),
     ]
 }
 
@@ -168,7 +168,7 @@ fn pinned() -> Vec<Level> {
     [("free", false), ("pinned", true)].map(|(name, pinned)| level(name, Case { pinned, ..base() })).into()
 }
 
-fn lives() -> Vec<Level> {
+fn lifecycle() -> Vec<Level> {
     [Work::Connect, Work::Cancel].map(|work| level(work, Case { work, ..base() })).into()
 }
 

@@ -4,14 +4,15 @@ use notnets_cli_common::number::median;
 use serde::Serialize;
 
 use super::case::Case;
+use super::factors::Factor;
 use super::recorder::{Sample, merged};
 use super::usage::Switches;
 
 /// The quantiles of which a plot is made.
 pub const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999];
 
-/// What a round cost beside the clients' processor time.
-pub struct Spent {
+/// The resources that a round used besides the clients' processor time.
+pub struct ResourceUsage {
     /// Processor time of all servers, in nanoseconds.
     pub servers_cpu: u64,
     /// Context switches of servers and clients.
@@ -59,16 +60,16 @@ pub struct Figures {
 
 impl Figures {
     /// The figures of a round.
-    pub fn new(samples: &[Sample], spent: &Spent) -> Self {
+    pub fn new(samples: &[Sample], usage: &ResourceUsage) -> Self {
         let latencies = merged(samples);
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
         let calls: u64 = samples.iter().map(|sample| sample.calls).sum();
         let clients_cpu: u64 = samples.iter().map(|sample| sample.cpu).sum();
         let seconds = samples.iter().map(|sample| sample.seconds).fold(f64::MIN_POSITIVE, f64::max);
-        let others = spent.host_busy.saturating_sub(clients_cpu + spent.servers_cpu);
+        let others = usage.host_busy.saturating_sub(clients_cpu + usage.servers_cpu);
         let each = |total: u64| total as f64 / calls.max(1) as f64;
         let client_cpu = each(clients_cpu) / 1000.0;
-        let server_cpu = each(spent.servers_cpu) / 1000.0;
+        let server_cpu = each(usage.servers_cpu) / 1000.0;
         Self {
             p50_us: at(0.5),
             p99_us: at(0.99),
@@ -77,11 +78,11 @@ impl Figures {
             cpu_us_per_call: client_cpu + server_cpu,
             client_cpu_us_per_call: client_cpu,
             server_cpu_us_per_call: server_cpu,
-            wake_ups_per_call: each(spent.switches.voluntary),
-            preemptions_per_call: each(spent.switches.involuntary),
+            wake_ups_per_call: each(usage.switches.voluntary),
+            preemptions_per_call: each(usage.switches.involuntary),
             disturbance: others as f64 / 1e9 / seconds,
-            lines_to_servers_per_call: each(spent.lines.0),
-            lines_to_clients_per_call: each(spent.lines.1),
+            lines_to_servers_per_call: each(usage.lines.0),
+            lines_to_clients_per_call: each(usage.lines.1),
             replies_checked: calls,
             quantiles_us: QUANTILES.map(at).to_vec(),
         }
@@ -132,6 +133,14 @@ impl Row {
     }
 }
 
+/// The rows of a factor, each with the level it was measured at.
+pub struct Measured {
+    /// The factor that was varied.
+    pub factor: Factor,
+    /// The index of the level, and its row.
+    pub rows: Vec<(usize, Row)>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,13 +148,13 @@ mod tests {
     #[test]
     fn figures_are_of_all_clients() {
         let sample = |calls, cpu, nanos| Sample { calls, seconds: 2.0, cpu, latencies: vec![(nanos, calls)] };
-        let spent = Spent {
+        let usage = ResourceUsage {
             servers_cpu: 40_000,
             switches: Switches { voluntary: 20, involuntary: 5 },
             host_busy: 1_000_100_000,
             lines: (30, 10),
         };
-        let figures = Figures::new(&[sample(6, 10_000, 1000), sample(4, 50_000, 9000)], &spent);
+        let figures = Figures::new(&[sample(6, 10_000, 1000), sample(4, 50_000, 9000)], &usage);
         assert_eq!(figures.calls_per_s, 5.0);
         assert_eq!((figures.client_cpu_us_per_call, figures.server_cpu_us_per_call), (6.0, 4.0));
         assert_eq!((figures.wake_ups_per_call, figures.preemptions_per_call), (2.0, 0.5));

@@ -1,17 +1,17 @@
-//! What links cost that nobody uses: memory, and processor time of their server.
+//! The cost of idle links: memory, and processor time of their server.
 
 use std::time::Duration;
 
 use notnets_cli_common::number::median;
 use serde::Serialize;
 
-use super::bed::Bed;
 use super::case::{Case, Transport};
 use super::pod::Pod;
+use super::testbed::Testbed;
 use super::usage::{self, Memory};
 use crate::Result;
 
-/// What opening links has set off has ended so long after.
+/// The time until everything that opening links has started is finished.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Memory that one idle link takes on both sides, each part a median.
@@ -40,13 +40,13 @@ pub async fn memory(over: &Case, links: u32, repeats: u32) -> Result<LinkMemory>
     let (mut pss, mut page_tables, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
     let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(links);
     for _ in 0..repeats {
-        let mut bed = Bed::without_idle(&resting(over, links + 1)).await?;
+        let mut testbed = Testbed::without_idle(&idle_links(over, links + 1)).await?;
         // What the first link takes is not for the link.
-        bed.hold(1).await?;
-        let (before, slab) = (look(&bed).await, usage::slab());
-        bed.hold(links).await?;
-        let (after, slab_after) = (look(&bed).await, usage::slab());
-        bed.close().await?;
+        testbed.hold(1).await?;
+        let (before, slab) = (look(&testbed).await, usage::slab());
+        testbed.hold(links).await?;
+        let (after, slab_after) = (look(&testbed).await, usage::slab());
+        testbed.close().await?;
         pss.push(each(before.pss, after.pss));
         page_tables.push(each(before.page_tables, after.page_tables));
         kernel.push(each(slab, slab_after).max(0.0));
@@ -64,13 +64,14 @@ pub async fn memory(over: &Case, links: u32, repeats: u32) -> Result<LinkMemory>
     })
 }
 
-async fn look(bed: &Bed) -> Memory {
+async fn look(testbed: &Testbed) -> Memory {
     tokio::time::sleep(SETTLE).await;
-    let (server, holder) = (usage::memory(bed.server()), bed.holder().map(usage::memory).unwrap_or_default());
+    let (server, holder) =
+        (usage::memory(testbed.server()), testbed.holder().map(usage::memory).unwrap_or_default());
     Memory { pss: server.pss + holder.pss, page_tables: server.page_tables + holder.page_tables }
 }
 
-/// What a server with idle links does.
+/// The activity of a server with idle links.
 #[derive(Clone, Debug, Serialize)]
 pub struct Idle {
     /// `idle`
@@ -89,24 +90,34 @@ pub struct Idle {
     pub cpu_us: f64,
 }
 
+/// The cost of idle links over one transport.
+pub struct IdleCost {
+    /// The case whose transport carries them.
+    pub over: Case,
+    /// Their memory.
+    pub memory: LinkMemory,
+    /// The processor time of their server.
+    pub idle: Idle,
+}
+
 /// Watches a server with idle links over what carries the case, without waking it.
 pub async fn idle(over: &Case, links: u32, seconds: f64) -> Result<Idle> {
-    let bed = Bed::open(&resting(over, links)).await?;
+    let testbed = Testbed::open(&idle_links(over, links)).await?;
     tokio::time::sleep(SETTLE).await;
     let look = || {
-        let switches = usage::switches(bed.server());
-        (switches.voluntary + switches.involuntary, usage::time_on_core(bed.server()).unwrap_or(0))
+        let switches = usage::switches(testbed.server());
+        (switches.voluntary + switches.involuntary, usage::time_on_core(testbed.server()).unwrap_or(0))
     };
     let before = look();
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     let after = look();
-    bed.close().await?;
+    testbed.close().await?;
     let (wake_ups, cpu) = (after.0 - before.0, after.1.saturating_sub(before.1));
     let (transport, pod, cpu_us) = (over.transport, over.pod.clone(), cpu as f64 / 1000.0);
     Ok(Idle { case: "idle", transport, pod, links, seconds, wake_ups, cpu_us })
 }
 
-/// So many links over what carries the case, on which nobody calls.
-fn resting(over: &Case, links: u32) -> Case {
+/// Returns the case with `links` idle links and no client that makes calls.
+fn idle_links(over: &Case, links: u32) -> Case {
     Case { clients: 0, links, ..over.clone() }
 }

@@ -6,8 +6,8 @@ use notnets_cli_common::number::number;
 
 use super::case::Case;
 use super::factors::{self, Factor};
-use super::figures::Row;
-use super::links::{self, Idle, LinkMemory};
+use super::figures::Measured;
+use super::links::{self, IdleCost};
 use super::measure::{Effort, interleaved};
 use super::pod::{self, Pod, PodArgs};
 use super::progress::Progress;
@@ -48,29 +48,11 @@ pub struct Args {
     report: PathBuf,
 }
 
-/// Rows of a factor, each with the level it was measured at.
-pub struct Measured {
-    /// What was varied.
-    pub factor: Factor,
-    /// The rows.
-    pub rows: Vec<(usize, Row)>,
-}
-
-/// What idle links cost.
-pub struct Resting {
-    /// Over what.
-    pub over: Case,
-    /// Memory.
-    pub memory: LinkMemory,
-    /// Processor time.
-    pub idle: Idle,
-}
-
 /// Measures all factors, printing as it goes, and writes the report.
 pub async fn run(args: Args) -> Result {
     let pods = args.pod.pods(&pod::factors::LATENCIES)?;
     let mut factors = if args.pod.pod { pod::factors::all(&pods) } else { factors::all() };
-    let known: Vec<_> = factors.iter().map(|factor| factor.name).chain([RESTING]).collect();
+    let known: Vec<_> = factors.iter().map(|factor| factor.name).chain([IDLE]).collect();
     if let Some(unknown) = args.factors.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no factor {unknown}; there are {}", known.join(", ")).into());
     }
@@ -86,19 +68,19 @@ pub async fn run(args: Args) -> Result {
         print_rows(&args, &one)?;
         measured.push(one);
     }
-    let mut resting = Vec::new();
-    if args.wants(RESTING) {
-        resting = args.rest(&resting_cases(&pods), &progress).await?;
+    let mut idle_costs = Vec::new();
+    if args.wants(IDLE) {
+        idle_costs = args.measure_idle(&idle_cases(&pods), &progress).await?;
         progress.end();
-        print_resting(&args, &resting)?;
+        print_idle(&args, &idle_costs)?;
     }
-    std::fs::write(&args.report, report::render(&Machine::look(), &measured, &resting))?;
+    std::fs::write(&args.report, report::render(&Machine::look(), &measured, &idle_costs))?;
     eprintln!("report: {}", args.report.canonicalize()?.display());
     Ok(())
 }
 
 /// What costs without being used.
-const RESTING: &str = "idle";
+const IDLE: &str = "idle";
 
 impl Args {
     fn wants(&self, factor: &str) -> bool {
@@ -119,21 +101,21 @@ impl Args {
         Ok(Measured { factor, rows })
     }
 
-    async fn rest(&self, over: &[Case], progress: &Progress) -> Result<Vec<Resting>> {
+    async fn measure_idle(&self, over: &[Case], progress: &Progress) -> Result<Vec<IdleCost>> {
         let (links, seconds, repeats) = if self.quick { (50, 0.5, 1) } else { (1000, 10.0, 3) };
-        let mut resting = Vec::new();
+        let mut idle_costs = Vec::new();
         for case in over {
             progress.note(&format!("idle links over {}", case.way()));
             let memory = links::memory(case, links, repeats).await?;
             let idle = links::idle(case, links, seconds).await?;
-            resting.push(Resting { over: case.clone(), memory, idle });
+            idle_costs.push(IdleCost { over: case.clone(), memory, idle });
         }
-        Ok(resting)
+        Ok(idle_costs)
     }
 }
 
 /// What carries links that rest: all transports within one host, or NotNets there and between hosts.
-fn resting_cases(pods: &[Pod]) -> Vec<Case> {
+fn idle_cases(pods: &[Pod]) -> Vec<Case> {
     let ours = Case::default();
     match pods {
         [] => factors::over_all(&ours),
@@ -153,15 +135,15 @@ fn print_rows(args: &Args, measured: &Measured) -> Result {
     Ok(())
 }
 
-fn print_resting(args: &Args, resting: &[Resting]) -> Result {
+fn print_idle(args: &Args, idle_costs: &[IdleCost]) -> Result {
     if args.json {
-        for Resting { memory, idle, .. } in resting {
+        for IdleCost { memory, idle, .. } in idle_costs {
             println!("{}\n{}", serde_json::to_string(memory)?, serde_json::to_string(idle)?);
         }
         return Ok(());
     }
-    println!("{RESTING}: what links cost that nobody uses");
-    for Resting { over, memory, idle } in resting {
+    println!("{IDLE}: what links cost that nobody uses");
+    for IdleCost { over, memory, idle } in idle_costs {
         let [all, pss, tables, kernel] =
             [memory.bytes_per_link, memory.pss_per_link, memory.page_tables_per_link, memory.kernel_per_link]
                 .map(|bytes| number(bytes / 1024.0));

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::bed::Bed;
 use super::case::{Case, Wait};
 use super::figures::{Figures, Row};
 use super::progress::Progress;
+use super::testbed::Testbed;
 use crate::Result;
 
 /// Part of a round's time that is run before it, uncounted.
@@ -29,18 +29,18 @@ pub struct Effort {
 /// # Errors
 /// When a case can't be measured, or a reply was wrong: then no figure is worth anything.
 pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) -> Result<Vec<Row>> {
-    let mut beds = Vec::new();
+    let mut testbeds = Vec::new();
     for case in cases {
-        let bed = match case.pod {
-            None => Some(Bed::open(case).await.map_err(|error| told(case, error))?),
+        let testbed = match case.pod {
+            None => Some(Testbed::open(case).await.map_err(|error| told(case, error))?),
             Some(_) => None,
         };
-        beds.push((case, bed, Vec::new()));
+        testbeds.push((case, testbed, Vec::new()));
     }
     for round in 0..effort.repeats {
-        for (case, bed, rounds) in &mut beds {
-            let measured = match bed {
-                Some(bed) => measure(bed, effort.seconds, round).await,
+        for (case, testbed, rounds) in &mut testbeds {
+            let measured = match testbed {
+                Some(testbed) => measure(testbed, effort.seconds, round).await,
                 None => measure_anew(case, effort.seconds, round).await,
             };
             let figures = measured.map_err(|error| told(case, error))?;
@@ -52,25 +52,25 @@ pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) ->
         }
     }
     let mut rows = Vec::new();
-    for (case, bed, rounds) in beds {
+    for (case, testbed, rounds) in testbeds {
         rows.push(Row::new(case, &rounds));
-        if let Some(bed) = bed {
-            bed.close().await?;
+        if let Some(testbed) = testbed {
+            testbed.close().await?;
         }
     }
     Ok(rows)
 }
 
 async fn measure_anew(case: &Case, seconds: f64, round: u32) -> Result<Figures> {
-    let mut bed = Bed::open(case).await?;
-    let figures = measure(&mut bed, seconds, round).await?;
-    bed.close().await?;
+    let mut testbed = Testbed::open(case).await?;
+    let figures = measure(&mut testbed, seconds, round).await?;
+    testbed.close().await?;
     Ok(figures)
 }
 
-async fn measure(bed: &mut Bed, seconds: f64, round: u32) -> Result<Figures> {
-    bed.measure(seconds * WARM_UP, u64::MAX >> 16).await?;
-    bed.measure(seconds, round.into()).await
+async fn measure(testbed: &mut Testbed, seconds: f64, round: u32) -> Result<Figures> {
+    testbed.measure(seconds * WARM_UP, u64::MAX >> 16).await?;
+    testbed.measure(seconds, round.into()).await
 }
 
 fn told(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {

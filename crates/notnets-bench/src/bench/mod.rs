@@ -3,12 +3,11 @@
 //! Clients and servers are processes of their own. The parent tells them by lines of JSON what to do
 //! ([`control`]), measures cases in turns ([`measure`]), and tells medians.
 //!
-//! From the outside in: a [`case`] says what is measured; a [`bed`] is its processes, each either a [`mod@server`] with
+//! From the outside in: a [`case`] says what is measured; a [`testbed`] is its processes, each either a [`mod@server`] with
 //! the [`service`], or a [`mod@client`] whose [`load`] is the generator; [`floor`] is what the machine can do at all.
 //! Figures go into a [`table`] and a [`report`]; [`ratios`] compares them with the [`goals`], and [`matrix`] varies one
 //! factor at a time.
 
-mod bed;
 mod case;
 mod channel;
 mod client;
@@ -34,6 +33,7 @@ mod server;
 mod service;
 mod sizes;
 mod table;
+mod testbed;
 mod usage;
 
 use clap::Subcommand;

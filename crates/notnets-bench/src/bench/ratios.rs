@@ -100,7 +100,7 @@ impl Runner<'_> {
             self.idle_links().await?;
         }
         if self.wants(&[goals::CONNECT, goals::CANCEL]) {
-            self.lives().await?;
+            self.connect_and_cancel().await?;
         }
         if self.wants(&[goals::MEMORY, goals::IDLE_CPU]) {
             self.links().await?;
@@ -223,7 +223,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    async fn lives(&mut self) -> Result {
+    async fn connect_and_cancel(&mut self) -> Result {
         let works = [Work::Connect, Work::Cancel].map(|work| Case { work, ..Case::default() });
         let rows = self.measure(&works, 0.8).await?;
         let told = |us: f64| (us / 1000.0, format!("{} µs", number(us)));

@@ -5,22 +5,27 @@ use std::fmt::{Result, Write};
 use notnets_cli_common::number::number;
 
 use super::case::{Api, Case, Transport, Wait};
-use super::figures::{Figures, QUANTILES, Row};
-use super::matrix::{Measured, Resting};
+use super::figures::{Figures, Measured, QUANTILES, Row};
+use super::links::IdleCost;
 use super::pod::Coherence;
 use super::table;
 use crate::machine::Machine;
 use crate::plot::{Bar, Dots, Line, STYLE, bars, escape, latency, levels};
 
 /// The whole page.
-pub fn render(machine: &Machine, measured: &[Measured], resting: &[Resting]) -> String {
+pub fn render(machine: &Machine, measured: &[Measured], idle_costs: &[IdleCost]) -> String {
     let mut page = String::new();
     // Writing to a String cannot fail.
-    let _ = write_page(&mut page, machine, measured, resting);
+    let _ = write_page(&mut page, machine, measured, idle_costs);
     page
 }
 
-fn write_page(page: &mut String, machine: &Machine, measured: &[Measured], resting: &[Resting]) -> Result {
+fn write_page(
+    page: &mut String,
+    machine: &Machine,
+    measured: &[Measured],
+    idle_costs: &[IdleCost],
+) -> Result {
     write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -40,7 +45,7 @@ fn write_page(page: &mut String, machine: &Machine, measured: &[Measured], resti
     for one in measured {
         write_factor(page, one)?;
     }
-    write_resting(page, resting)?;
+    write_idle(page, idle_costs)?;
     writeln!(page, "</body></html>")
 }
 
@@ -154,14 +159,15 @@ fn label_of(transport: Transport) -> &'static str {
     }
 }
 
-fn write_resting(page: &mut String, resting: &[Resting]) -> Result {
-    let Some(first) = resting.first() else { return Ok(()) };
+fn write_idle(page: &mut String, idle_costs: &[IdleCost]) -> Result {
+    let Some(first) = idle_costs.first() else { return Ok(()) };
     let (links, seconds) = (first.memory.links, number(first.idle.seconds));
     writeln!(page, "<h2>idle</h2>\n<p class=\"soft\">What {links} links cost that nobody uses.</p>")?;
     writeln!(page, "<div class=\"panels\">")?;
-    let bars_of = |value: fn(&Resting) -> f64| {
-        let bar = |one: &Resting| Bar { class: class(&one.over), label: label(&one.over), value: value(one) };
-        bars(&resting.iter().map(bar).collect::<Vec<_>>())
+    let bars_of = |value: fn(&IdleCost) -> f64| {
+        let bar =
+            |one: &IdleCost| Bar { class: class(&one.over), label: label(&one.over), value: value(one) };
+        bars(&idle_costs.iter().map(bar).collect::<Vec<_>>())
     };
     let kibibytes = bars_of(|one| one.memory.bytes_per_link / 1024.0);
     let title = "KiB per link: both processes and the kernel";

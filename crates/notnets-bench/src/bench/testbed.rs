@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::case::{Case, Transport, Work};
 use super::control::{Answer, Ask, Connect, Load, Serve};
-use super::figures::{Figures, Spent};
+use super::figures::{Figures, ResourceUsage};
 use super::pod::{Hosts, Place};
 use super::process::{PATIENCE, Process};
 use super::recorder::Sample;
@@ -23,7 +23,7 @@ const CHAIN: usize = 3;
 const FAN_OUT: usize = 8;
 
 /// A case that can be measured again and again. Between, its processes do nothing.
-pub struct Bed {
+pub struct Testbed {
     case: Case,
     /// Those first that others ask.
     servers: Vec<Process>,
@@ -37,17 +37,17 @@ pub struct Bed {
     directory: TempDir,
 }
 
-impl Bed {
+impl Testbed {
     /// Starts servers and clients, and connects them.
     ///
     /// # Errors
     /// When the case is impossible, or a process can't do what it is told.
     pub async fn open(case: &Case) -> Result<Self> {
-        let mut bed = Self::without_idle(case).await?;
+        let mut testbed = Self::without_idle(case).await?;
         if case.links > 0 {
-            bed.hold(case.links).await?;
+            testbed.hold(case.links).await?;
         }
-        Ok(bed)
+        Ok(testbed)
     }
 
     /// The same without idle connections, for which there is room: as many as the case has may be made by `hold`.
@@ -58,7 +58,7 @@ impl Bed {
         case.check()?;
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
         let hosts = case.pod.as_ref().map(|pod| Hosts::open(case, pod, directory.path())).transpose()?;
-        let mut bed = Self {
+        let mut testbed = Self {
             case: case.clone(),
             servers: Vec::new(),
             clients: Vec::new(),
@@ -67,12 +67,12 @@ impl Bed {
             hosts,
             directory,
         };
-        bed.start_servers().await?;
+        testbed.start_servers().await?;
         for nth in 0..case.clients as usize {
-            let client = bed.start_client(bed.core(nth + 1)).await?;
-            bed.clients.push(client);
+            let client = testbed.start_client(testbed.core(nth + 1)).await?;
+            testbed.clients.push(client);
         }
-        Ok(bed)
+        Ok(testbed)
     }
 
     async fn start_servers(&mut self) -> Result {
@@ -187,7 +187,7 @@ impl Bed {
         let samples = self.load(seconds, seed).await?;
         let lines = self.lines().await?;
         let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
-        let spent = Spent {
+        let round = ResourceUsage {
             servers_cpu: self.servers_cpu().await? - cpu,
             switches: Switches {
                 voluntary: switched.voluntary.saturating_sub(switches.voluntary),
@@ -196,7 +196,7 @@ impl Bed {
             host_busy,
             lines: (lines.0 - to_server, lines.1 - to_client),
         };
-        Ok(Figures::new(&samples, &spent))
+        Ok(Figures::new(&samples, &round))
     }
 
     async fn load(&mut self, seconds: f64, seed: u64) -> Result<Vec<Sample>> {
