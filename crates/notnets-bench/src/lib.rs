@@ -7,17 +7,28 @@
 //! | --- | --- |
 //! | [`bench`] | what calls cost, beside tonic's HTTP/2 and the floor |
 //! | [`demo`] | a small web shop over TCP, Unix sockets and NotNets |
-//! | `child` | a child process and the lines of JSON that go to and from it |
+//! | `child`, `orders` | a child process and the lines of JSON that go to and from it: the parent's side and its own |
+//! | `serving` | a service over each transport |
+//! | `runtime` | the runtime of a process |
+//! | `latencies` | how latencies are recorded |
+//! | `usage` | what a process uses: clocks and counters of the kernel |
 //! | `machine` | the machine that figures were measured on |
 //! | `plot` | SVG plots for reports |
+//! | `status_line` | progress on standard error |
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod demo;
 
 mod child;
+mod latencies;
 mod machine;
+mod orders;
 mod plot;
+mod runtime;
+mod serving;
+mod status_line;
+mod usage;
 
 /// An error of the demo or a benchmark: one sentence for the user.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

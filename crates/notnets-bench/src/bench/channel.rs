@@ -9,23 +9,21 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use notnets_pod::member::PodError;
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
 use tower::BoxError;
 
 use super::case::{Transport, Wait};
 use super::control::Serve;
 use super::process::PATIENCE;
 use crate::Result;
+use crate::serving::{Listen, http2_endpoint, serve_over};
 
-/// In a pod a name gets around by and by. One that is not there yet is looked for so often.
+/// How often a name that is not there yet is looked up again: in a pod it takes a while to spread.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What a generated client can be made with.
+/// A channel that generated clients can be made with.
 pub trait Channel:
     Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send>
     + Clone
@@ -33,18 +31,13 @@ pub trait Channel:
     + Sync
     + 'static
 {
-    /// Connects to the address that a server said it is at.
+    /// Connects to the address that a server has announced.
     fn connect(address: &str, directory: &Path, wait: Wait) -> impl Future<Output = Result<Self>> + Send;
 }
 
 impl Channel for tonic::transport::Channel {
     async fn connect(address: &str, _: &Path, _: Wait) -> Result<Self> {
-        let endpoint = tonic::transport::Endpoint::from_shared(address.to_owned())?
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME);
-        Ok(endpoint.connect().await?)
+        Ok(http2_endpoint(address)?.connect().await?)
     }
 }
 
@@ -65,48 +58,23 @@ impl Channel for notnets::Channel {
     }
 }
 
-/// Serves for as long as the process lives; `ready` is told the address once clients can connect to it.
+/// Serves for as long as the process lives. `ready` is called with the address once clients can connect to it.
 pub async fn serve<S>(order: &Serve, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    let http2 = || {
-        tonic::transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-    };
-    match order.transport {
-        Transport::Tcp => {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            ready(format!("http://{}", listener.local_addr()?));
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            http2().add_service(service).serve_with_incoming(incoming).await?;
-        }
-        Transport::Uds => {
-            let path = order.directory.join(&order.name);
-            let listener = UnixListener::bind(&path)?;
-            ready(format!("unix://{}", path.display()));
-            http2().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
-        }
-        Transport::NotNets => {
-            let address = order.address();
-            let server = notnets::Server::builder().directory(order.names()).wait(order.wait.into());
-            let bound = server.add_service(service).bind(address.as_str())?;
-            ready(address);
-            bound.serve().await?;
-        }
+    let listen = match order.setup.transport {
+        Transport::Tcp => Listen::Tcp,
+        Transport::Uds => Listen::Uds(order.setup.directory.join(&order.name)),
+        Transport::NotNets => Listen::NotNets {
+            server: notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()),
+            address: order.address(),
+        },
         transport @ (Transport::Floor | Transport::Null) => {
             return Err(format!("{transport} serves no stubs").into());
         }
-    }
-    Ok(())
+    };
+    serve_over(listen, service, ready).await
 }
-
-// The baseline gets what it is fastest with: HTTP/2's defaults (64 KiB windows, 16 KiB frames) make
-// large messages wait for their reader many times over, and do nothing for small ones.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-const FRAME: u32 = 256 << 10;

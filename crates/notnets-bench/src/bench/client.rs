@@ -2,7 +2,7 @@
 
 use super::case::{Api, Transport, Work};
 use super::channel::Channel;
-use super::control::{Answer, Ask, Connect, Load, answer, first, listen};
+use super::control::{Answer, Ask, Connect, Load, listen};
 use super::load;
 use super::load::lifecycle;
 use super::load::null::Null;
@@ -10,10 +10,11 @@ use super::load::streams::{Chat, Download, Upload};
 use super::load::unary::Unary;
 use super::proto::bench_client::BenchClient;
 use super::recorder::Sample;
-use super::server::runtime;
 use super::service::MOST;
-use super::{core, floor, usage};
+use super::{core, floor};
 use crate::Result;
+use crate::orders::{answer, first};
+use crate::runtime::runtime;
 
 /// Makes calls as it is told, until its input ends.
 pub fn run() -> Result {
@@ -22,20 +23,14 @@ pub fn run() -> Result {
         None => return Ok(()),
         Some(other) => return Err(format!("a client is first told where to connect, not {other:?}").into()),
     };
-    usage::allow_descriptors();
-    if let Some(core) = order.core {
-        usage::stay_on(core)?;
-    }
-    if let Some(place) = &order.place {
-        place.begin();
-    }
-    let done = match order.transport {
-        _ if order.api == Api::Core => core::call(&order),
+    order.setup.apply()?;
+    let done = match order.setup.transport {
+        _ if order.setup.api == Api::Core => core::call(&order),
         Transport::Floor => floor::call(&order),
-        Transport::Null => runtime(order.workers)?.block_on(call_nobody(&order)),
-        Transport::NotNets => runtime(order.workers)?.block_on(call::<notnets::Channel>(&order)),
+        Transport::Null => runtime(order.setup.workers)?.block_on(call_nobody(&order)),
+        Transport::NotNets => runtime(order.setup.workers)?.block_on(call::<notnets::Channel>(&order)),
         Transport::Tcp | Transport::Uds => {
-            runtime(order.workers)?.block_on(call::<tonic::transport::Channel>(&order))
+            runtime(order.setup.workers)?.block_on(call::<tonic::transport::Channel>(&order))
         }
     };
     if let Err(error) = &done {
@@ -46,17 +41,17 @@ pub fn run() -> Result {
 
 /// Calls that are answered here: what the generator itself costs.
 async fn call_nobody(order: &Connect) -> Result {
-    let mut orders = listen(order.directory.clone());
+    let mut orders = listen(order.setup.directory.clone());
     answer(&Answer::Ready(String::new()));
     while let Some(ask) = orders.recv().await {
         let Ask::Load(load) = ask else { return Err(format!("can't do without a server: {ask:?}").into()) };
-        say(load::run(&load, order.workers, |_| Null).await);
+        say(load::run(&load, order.setup.workers, |_| Null).await);
     }
     Ok(())
 }
 
 async fn call<C: Channel>(order: &Connect) -> Result {
-    let mut orders = listen(order.directory.clone());
+    let mut orders = listen(order.setup.directory.clone());
     let mut clients = Vec::new();
     for _ in 0..order.connections {
         clients.push(client::<C>(order).await?);
@@ -83,7 +78,7 @@ async fn call<C: Channel>(order: &Connect) -> Result {
 
 async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchClient<C>]) -> Result<Sample> {
     let pick = |task: usize| clients[task % clients.len()].clone();
-    let workers = order.workers;
+    let workers = order.setup.workers;
     match load.work {
         Work::Echo | Work::Ask | Work::Chain | Work::FanOut => {
             load::run(load, workers, |task| Unary::new(pick(task), load, task)).await
@@ -98,7 +93,7 @@ async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchCl
 }
 
 async fn client<C: Channel>(order: &Connect) -> Result<BenchClient<C>> {
-    let channel = C::connect(&order.address, order.names(), order.wait).await?;
+    let channel = C::connect(&order.address, order.setup.names(), order.setup.wait).await?;
     Ok(BenchClient::new(channel).max_decoding_message_size(MOST))
 }
 

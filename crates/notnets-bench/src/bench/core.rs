@@ -9,14 +9,16 @@ use notnets_pod::member::PodError;
 
 use super::case::{Wait, Work};
 use super::channel::LOOK_AGAIN;
-use super::control::{Answer, Ask, Connect, Load, Serve, answer, listen};
+use super::control::{Answer, Ask, Connect, Load, Serve, listen};
+use super::floor;
 use super::load::unary::FILLER;
 use super::process::PATIENCE;
 use super::recorder::Sample;
 use super::service::MOST;
 use super::sizes::{Size, Sizes};
-use super::{floor, usage};
 use crate::Result;
+use crate::orders::answer;
+use crate::usage;
 
 const ECHO: &str = "/notnets.bench.Bench/Echo";
 const ASK: &str = "/notnets.bench.Bench/Ask";
@@ -27,7 +29,8 @@ const ASK_BYTES: usize = 8;
 
 /// Answers calls on this thread, for ever.
 pub fn serve(order: &Serve) -> Result {
-    let server = Server::builder().directory(order.names()).wait(order.wait.into()).max_message_size(MOST);
+    let server =
+        Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()).max_message_size(MOST);
     let address = order.address();
     let server = server.bind(&address)?;
     answer(&Answer::Ready(address));
@@ -58,13 +61,13 @@ fn handle(request: &Request<'_>, reply: &mut Reply) -> std::result::Result<(), S
 
 /// Makes calls as it is told, until its input ends.
 pub fn call(order: &Connect) -> Result {
-    let mut orders = listen(order.directory.clone());
+    let mut orders = listen(order.setup.directory.clone());
     let mut client = connect(order)?;
     answer(&Answer::Ready(String::new()));
     let mut idle = Vec::new();
     while let Some(ask) = orders.blocking_recv() {
         match ask {
-            Ask::Load(load) => answer(&match make_calls(&mut client, &load, order.wait) {
+            Ask::Load(load) => answer(&match make_calls(&mut client, &load, order.setup.wait) {
                 Ok(sample) => Answer::Loaded(sample),
                 Err(error) => Answer::Failed(error.to_string()),
             }),
@@ -83,7 +86,8 @@ pub fn call(order: &Connect) -> Result {
 }
 
 fn connect(order: &Connect) -> Result<Client> {
-    let endpoint = Endpoint::new(&order.address)?.directory(order.names()).wait(order.wait.into());
+    let endpoint =
+        Endpoint::new(&order.address)?.directory(order.setup.names()).wait(order.setup.wait.into());
     let endpoint = endpoint.max_message_size(MOST);
     let until = Instant::now() + PATIENCE;
     loop {

@@ -6,10 +6,8 @@ use serde::Serialize;
 use super::case::Case;
 use super::factors::Factor;
 use super::recorder::{Sample, merged};
-use super::usage::Switches;
-
-/// The quantiles of which a plot is made.
-pub const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999];
+use crate::latencies::QUANTILES;
+use crate::usage::Switches;
 
 /// The resources that a round used besides the clients' processor time.
 pub struct ResourceUsage {

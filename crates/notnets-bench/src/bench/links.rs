@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::case::{Case, Transport};
 use super::pod::Pod;
 use super::testbed::Testbed;
-use super::usage::{self, Memory};
 use crate::Result;
+use crate::usage::{self, Memory};
 
 /// The time until everything that opening links has started is finished.
 const SETTLE: Duration = Duration::from_millis(500);

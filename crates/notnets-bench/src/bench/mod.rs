@@ -34,11 +34,11 @@ mod service;
 mod sizes;
 mod table;
 mod testbed;
-mod usage;
 
 use clap::Subcommand;
 
-use crate::Result;
+use crate::runtime::runtime;
+use crate::{Result, usage};
 pub use client::run as client;
 pub use server::run as server;
 
@@ -64,7 +64,7 @@ enum What {
 /// Makes a runtime of its own: call it from outside of any.
 pub fn run(args: Args) -> Result {
     usage::allow_descriptors();
-    server::runtime(0)?.block_on(async {
+    runtime(0)?.block_on(async {
         match args.what {
             What::Run(args) => run::run(args).await,
             What::Matrix(args) => matrix::run(args).await,

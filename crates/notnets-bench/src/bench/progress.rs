@@ -1,32 +1,27 @@
-//! What the benchmark says while it runs, on standard error.
-
-use std::io::{IsTerminal, Write, stderr};
+//! The benchmark's progress.
 
 use super::case::Case;
 use super::figures::Figures;
+use crate::status_line::StatusLine;
 
-/// Says what was just measured: on a terminal in one line that changes, else line by line.
+/// Shows what was just measured.
 #[derive(Debug)]
 pub struct Progress {
-    terminal: bool,
+    line: StatusLine,
 }
 
 impl Progress {
-    /// Looks where standard error goes.
+    /// Begins with nothing measured.
     pub fn new() -> Self {
-        Self { terminal: stderr().is_terminal() }
+        Self { line: StatusLine::new() }
     }
 
-    /// Says something.
-    pub fn note(&self, what: &str) {
-        // Nobody needs progress that cannot be shown.
-        let _ = match self.terminal {
-            true => write!(stderr(), "\r\x1b[K{what}"),
-            false => writeln!(stderr(), "{what}"),
-        };
+    /// Shows a text.
+    pub fn note(&self, text: &str) {
+        self.line.show(text);
     }
 
-    /// Says what was just measured.
+    /// Shows what was just measured.
     pub fn step(&self, round: u32, rounds: u32, case: &Case, figures: &Figures) {
         self.note(&format!(
             "round {} of {rounds}  {:<8} {:<13} {:<8} {:>4} × {:<4} {:>10.2} µs median {:>10.0} calls/s",
@@ -41,10 +36,8 @@ impl Progress {
         ));
     }
 
-    /// Leaves the line free for what follows.
+    /// Clears the line for the output that follows.
     pub fn end(&self) {
-        if self.terminal {
-            let _ = write!(stderr(), "\r\x1b[K");
-        }
+        self.line.clear();
     }
 }

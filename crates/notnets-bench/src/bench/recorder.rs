@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::latencies::histogram;
+
 /// What came of an order to make calls.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
@@ -16,11 +18,6 @@ pub struct Sample {
     pub cpu: u64,
     /// How often a call took how many nanoseconds, to three digits.
     pub latencies: Vec<(u64, u64)>,
-}
-
-/// Nanoseconds up to a minute, to three digits.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds that are in order")
 }
 
 /// A client's latencies. Each of its threads has a histogram almost for itself, so that recording costs

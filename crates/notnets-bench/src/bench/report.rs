@@ -5,10 +5,11 @@ use std::fmt::{Result, Write};
 use notnets_cli_common::number::number;
 
 use super::case::{Api, Case, Transport, Wait};
-use super::figures::{Figures, Measured, QUANTILES, Row};
+use super::figures::{Figures, Measured, Row};
 use super::links::IdleCost;
 use super::pod::Coherence;
 use super::table;
+use crate::latencies::QUANTILES;
 use crate::machine::Machine;
 use crate::plot::{Bar, Dots, Line, STYLE, bars, escape, latency, levels};
 

@@ -15,7 +15,7 @@ use super::channel::Channel;
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::Bench;
 use super::proto::{Handler, Message, Moment, Question, Total};
-use super::usage;
+use crate::usage;
 
 /// The largest payload there is, and some room for the message around it.
 pub const MOST: usize = 8 << 20;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::case::{Case, Transport, Work};
-use super::control::{Answer, Ask, Connect, Load, Serve};
+use super::control::{Answer, Ask, Connect, Load, Serve, Setup};
 use super::figures::{Figures, ResourceUsage};
 use super::pod::{Hosts, Place};
 use super::process::{PATIENCE, Process};
 use super::recorder::Sample;
-use super::usage::{self, Switches};
 use crate::Result;
+use crate::usage::{self, Switches};
 
 /// All clients are told to begin so long after the first is told, and some more for each of them.
 const HEAD_START: Duration = Duration::from_millis(3);
@@ -99,28 +99,14 @@ impl Testbed {
     }
 
     async fn start_server(&mut self, nth: usize, upstream: Vec<String>) -> Result<String> {
-        let Case { transport, api, work, wait, workers, .. } = self.case;
-        let wait = wait.unwrap_or_default();
+        let work = self.case.work;
         let hop = match work {
             Work::Chain => CHAIN - nth,
             Work::FanOut if nth < FAN_OUT => 2,
             _ => 1,
         };
-        let (place, name, core) = (self.place(hop), self.name(nth), self.core(nth));
-        let directory = self.directory.path().to_owned();
-        let order = Serve {
-            transport,
-            api,
-            work,
-            place,
-            wait,
-            workers,
-            core,
-            directory,
-            name,
-            upstream,
-            spoil: false,
-        };
+        let setup = self.setup(hop, self.core(nth));
+        let order = Serve { setup, work, name: self.name(nth), upstream, spoil: false };
         let mut server = Process::start("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
@@ -128,16 +114,27 @@ impl Testbed {
     }
 
     async fn start_client(&self, core: Option<usize>) -> Result<Process> {
-        let Case { transport, api, wait, workers, connections, .. } = self.case;
-        let (wait, place) = (wait.unwrap_or_default(), self.place(0));
-        let (directory, address) = (self.directory.path().to_owned(), self.address.clone());
-        let order = Connect { transport, api, place, wait, workers, core, directory, address, connections };
+        let setup = self.setup(0, core);
+        let order = Connect { setup, address: self.address.clone(), connections: self.case.connections };
         let mut client = Process::start("bench-client")?;
         client.be(&Ask::Connect(order)).await?;
         Ok(client)
     }
 
-    /// Where in its pod a process is that calls pass on that hop.
+    /// Returns what a process is told that calls pass on that hop, on the way from the clients.
+    fn setup(&self, hop: usize, core: Option<usize>) -> Setup {
+        Setup {
+            transport: self.case.transport,
+            api: self.case.api,
+            place: self.place(hop),
+            wait: self.case.wait.unwrap_or_default(),
+            workers: self.case.workers,
+            core,
+            directory: self.directory.path().to_owned(),
+        }
+    }
+
+    /// Returns where in its pod a process is that calls pass on that hop.
     fn place(&self, hop: usize) -> Option<Place> {
         self.hosts.as_ref().map(|hosts| hosts.place(hop))
     }

@@ -1,44 +1,40 @@
-//! How the demo's processes are told what to do.
-//!
-//! Each is given lines of JSON on its standard input and answers with lines of JSON on its
-//! standard output. It ends when its input does, which happens however the demo ends, so that no
-//! process outlives it; and it takes the shop's directory along.
+//! How the demo's processes are told what to do: what they can be asked ([`crate::orders`]) and what they answer.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::load;
 use super::load::{Order, Sample};
 use super::proto::storefront_client::StorefrontClient;
 use super::services::Name;
 use super::transport::{Place, connect};
-use super::{load, runtime};
-use crate::Result;
+use crate::orders::answer;
+use crate::runtime::runtime;
+use crate::{Result, orders, usage};
 
-/// What a process can be asked.
+/// A request to a process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// For how long it has kept processors busy.
+    /// Asks for its processor time.
     CpuTime,
-    /// To be the shop's customers.
+    /// Lets the shop's customers in.
     Load(Order),
 }
 
-/// What it answers.
+/// Its answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// It is ready, at this address. Said once, unasked.
+    /// It is ready, at this address. Sent once, unasked.
     Ready(String),
     /// Nanoseconds of processor time, over all its threads, also ended ones.
     CpuTime(u64),
-    /// What came of an order.
+    /// The outcome of an order.
     Loaded(Sample),
 }
 
@@ -69,7 +65,7 @@ fn peer(text: &str) -> std::result::Result<(Name, String), String> {
     Ok((Name::from_str(name, false)?, address.to_owned()))
 }
 
-/// Is one of the shop's services, until the demo ends.
+/// Runs one of the shop's services until the demo ends.
 pub fn service(args: ServiceArgs) -> Result {
     let ServiceArgs { name, process } = args;
     listen(process.place.directory.clone());
@@ -85,7 +81,7 @@ pub fn service(args: ServiceArgs) -> Result {
     })
 }
 
-/// Is the shop's customers, until the demo ends.
+/// Runs the shop's customers until the demo ends.
 pub fn customers(args: ProcessArgs) -> Result {
     let mut orders = listen(args.place.directory);
     runtime(args.workers)?.block_on(async {
@@ -99,38 +95,13 @@ pub fn customers(args: ProcessArgs) -> Result {
     })
 }
 
-/// Starts a thread that answers what it can itself and passes orders on. It ends the process
-/// when its input ends, whatever the process is doing then.
-fn listen(directory: PathBuf) -> mpsc::UnboundedReceiver<Order> {
-    let (pass_on, orders) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
-            match serde_json::from_str(&line) {
-                Ok(Ask::CpuTime) => answer(&Answer::CpuTime(cpu_time())),
-                // Nobody waits for orders in a process that only serves.
-                Ok(Ask::Load(order)) => drop(pass_on.send(order)),
-                Err(error) => {
-                    eprintln!("not something to ask: {line}: {error}");
-                    std::process::exit(2);
-                }
-            }
+/// Starts to read what the process is asked, and passes orders on.
+fn listen(directory: PathBuf) -> UnboundedReceiver<Order> {
+    orders::listen(directory, |ask| match ask {
+        Ask::CpuTime => {
+            answer(&Answer::CpuTime(usage::cpu_time()));
+            None
         }
-        // All of the shop's processes do this at the same time, each clearing away what it sees.
-        // One that fails leaves it to the one that was faster.
-        let _ = std::fs::remove_dir_all(&directory);
-        std::process::exit(0);
-    });
-    orders
-}
-
-/// Says one thing. If nobody listens any more, the input is at its end too, which ends the process.
-fn answer(what: &Answer) {
-    let line = serde_json::to_string(what).expect("numbers and strings");
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-fn cpu_time() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+        Ask::Load(order) => Some(order),
+    })
 }

@@ -10,9 +10,7 @@ use super::checks::Checks;
 use super::data::{self, mix};
 use super::journeys::{Journey, Shop};
 use crate::Result;
-
-/// The quantiles that each measurement tells.
-pub const QUANTILES: [f64; 12] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999];
+use crate::latencies::{QUANTILES, histogram};
 
 /// What to do, and for how long.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -76,9 +74,4 @@ async fn walk_until(end: Instant, mut shop: Shop, journey: Journey, seed: u64) -
         }
     }
     (times, checks)
-}
-
-/// Nanoseconds up to a minute, to three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds that are in order")
 }

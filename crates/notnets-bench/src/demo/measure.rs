@@ -7,11 +7,12 @@ use serde::Serialize;
 use super::Args;
 use super::checks::Checks;
 use super::journeys::Journey;
-use super::load::{Order, QUANTILES, Sample};
+use super::load::{Order, Sample};
 use super::progress::Progress;
 use super::shop::Shop;
 use super::transport::Transport;
 use crate::Result;
+use crate::latencies::QUANTILES;
 
 /// Part of a measurement's time that is run before it, uncounted.
 const WARM_UP: f64 = 0.1;

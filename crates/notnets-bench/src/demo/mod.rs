@@ -27,13 +27,13 @@ mod transport;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use tokio::runtime;
 
 pub use control::{ProcessArgs, ServiceArgs, customers, service};
 
 use crate::Result;
 use crate::machine::Machine;
 use crate::plot::check_writable;
+use crate::runtime::runtime;
 use journeys::Journey;
 use measure::Outcome;
 use transport::Transport;
@@ -117,19 +117,6 @@ fn verdict(outcome: &Outcome) -> Result {
             Err(format!("{wrong} of {checked} replies were wrong; the first: {first}").into())
         }
     }
-}
-
-/// The runtime of each process: on few cores, one thread for each process is what HTTP/2 is
-/// fastest with, too.
-fn runtime(workers: usize) -> Result<runtime::Runtime> {
-    let mut builder = match workers {
-        0 => runtime::Builder::new_current_thread(),
-        _ => runtime::Builder::new_multi_thread(),
-    };
-    if workers > 0 {
-        builder.worker_threads(workers);
-    }
-    Ok(builder.enable_all().build()?)
 }
 
 fn positive(text: &str) -> std::result::Result<f64, String> {

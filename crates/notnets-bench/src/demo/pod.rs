@@ -10,14 +10,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::checks::Checks;
 use super::journeys::Journey;
-use super::load::{self, Order, QUANTILES};
+use super::load::{self, Order};
+use super::positive;
 use super::proto::storefront_client::StorefrontClient;
 use super::services::Name;
 use super::shop::ready;
 use super::transport::{Transport, connect, notnets_address};
-use super::{positive, runtime};
 use crate::Result;
 use crate::child::Child;
+use crate::latencies::QUANTILES;
+use crate::runtime::runtime;
 
 /// How long a service may take to start. A host may be an emulated one, on a busy machine.
 const START: Duration = Duration::from_secs(300);

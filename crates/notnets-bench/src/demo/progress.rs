@@ -1,37 +1,33 @@
-//! What the demo says while it runs, on standard error.
-
-use std::io::{IsTerminal, Write, stderr};
+//! The demo's progress.
 
 use super::Args;
 use super::journeys::Journey;
-use super::load::{QUANTILES, Sample};
+use super::load::Sample;
 use super::transport::Transport;
+use crate::latencies::QUANTILES;
+use crate::status_line::StatusLine;
 
-/// Says how far the demo is: on a terminal in one line that changes, else line by line.
+/// Shows how far the demo is.
 pub struct Progress {
     done: usize,
     all: usize,
     rounds: u32,
-    terminal: bool,
+    line: StatusLine,
 }
 
 impl Progress {
-    /// Knows from the arguments how much there is to do.
+    /// Calculates from the arguments how much there is to do.
     pub fn new(args: &Args) -> Self {
         let all = args.rounds as usize * args.journeys.len() * args.transports.len();
-        Self { done: 0, all, rounds: args.rounds, terminal: stderr().is_terminal() }
+        Self { done: 0, all, rounds: args.rounds, line: StatusLine::new() }
     }
 
-    /// Says something.
-    pub fn note(&self, what: &str) {
-        // Nobody needs progress that cannot be shown.
-        let _ = match self.terminal {
-            true => write!(stderr(), "\r\x1b[K{what}"),
-            false => writeln!(stderr(), "{what}"),
-        };
+    /// Shows a text.
+    pub fn note(&self, text: &str) {
+        self.line.show(text);
     }
 
-    /// Says what was just measured.
+    /// Shows what was just measured.
     pub fn step(&mut self, nth: u32, journey: Journey, transport: Transport, sample: &Sample) {
         self.done += 1;
         let percent = 100 * self.done / self.all;
@@ -46,10 +42,8 @@ impl Progress {
         ));
     }
 
-    /// Leaves the line free for what follows.
+    /// Clears the line for the output that follows.
     pub fn end(&self) {
-        if self.terminal {
-            let _ = write!(stderr(), "\r\x1b[K");
-        }
+        self.line.clear();
     }
 }

@@ -6,9 +6,9 @@ use notnets_cli_common::number::number;
 
 use super::Args;
 use super::journeys::Journey;
-use super::load::QUANTILES;
 use super::measure::{Outcome, Row};
 use super::table::{about, sides, speed_up};
+use crate::latencies::QUANTILES;
 use crate::machine::Machine;
 use crate::plot::{Bar, Line, STYLE, bars, escape, latency};
 

@@ -9,18 +9,15 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Endpoint, Server};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceExt};
 
 use crate::Result;
+use crate::serving::{Listen, http2_endpoint, serve_over};
 
 /// What carries the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -113,55 +110,24 @@ pub async fn connect(address: &str) -> Result<Channel> {
     if address.starts_with("notnets:") {
         return Ok(boxed(notnets::Endpoint::new(address)?.connect_lazy()));
     }
-    let endpoint = Endpoint::from_shared(address.to_owned())?
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME);
-    Ok(boxed(endpoint.connect().await?))
+    Ok(boxed(http2_endpoint(address)?.connect().await?))
 }
 
-/// Serves `service` under `name`, for as long as the process lives; `ready` is told the address
-/// once clients can connect to it.
+/// Serves `service` under `name` for as long as the process lives. `ready` is called with the address once clients
+/// can connect to it.
 pub async fn serve<S>(place: &Place, name: &str, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    let http2 = || {
-        Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-    };
-    match place.transport {
-        Transport::Tcp => {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            ready(format!("http://{}", listener.local_addr()?));
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            http2().add_service(service).serve_with_incoming(incoming).await?;
-        }
-        Transport::Uds => {
-            let path = place.directory.join(name);
-            let listener = UnixListener::bind(&path)?;
-            ready(format!("unix://{}", path.display()));
-            http2().add_service(service).serve_with_incoming(UnixListenerStream::new(listener)).await?;
-        }
+    let listen = match place.transport {
+        Transport::Tcp => Listen::Tcp,
+        Transport::Uds => Listen::Uds(place.directory.join(name)),
+        // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `place.directory` on one host.
         Transport::NotNets => {
-            // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `place.directory`
-            // on one host.
-            let address = notnets_address(&place.pod, name);
-            let bound = notnets::Server::builder().add_service(service).bind(address.as_str())?;
-            ready(address);
-            bound.serve().await?;
+            Listen::NotNets { server: notnets::Server::builder(), address: notnets_address(&place.pod, name) }
         }
-    }
-    Ok(())
+    };
+    serve_over(listen, service, ready).await
 }
-
-// HTTP/2's defaults (64 KiB windows, 16 KiB frames) make a picture or a table wait for its reader
-// many times over. The baseline gets what it was fastest with, of windows from 64 KiB to 4 MiB and
-// frames from 16 KiB to 1 MiB.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-const FRAME: u32 = 256 << 10;

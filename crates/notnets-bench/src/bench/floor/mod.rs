@@ -17,10 +17,11 @@ use notnets_core::link::socket::{Incoming, Socket};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::case::Work;
-use super::control::{Answer, Ask, Connect, Load, Serve, answer, listen};
+use super::control::{Answer, Ask, Connect, Load, Serve, listen};
 use super::recorder::{Recorder, Sample};
-use super::usage;
 use crate::Result;
+use crate::orders::answer;
+use crate::usage;
 
 /// Round trips between two looks at the clock, where both sides spin.
 pub const BATCH: u64 = 16;
@@ -28,7 +29,7 @@ pub const BATCH: u64 = 16;
 /// Answers each client on a thread of its own, for ever.
 pub fn serve(order: &Serve) -> Result {
     let name = order.name.parse()?;
-    let listener = Directory::at(&order.directory).listen(&name)?;
+    let listener = Directory::at(&order.setup.directory).listen(&name)?;
     answer(&Answer::Ready(order.name.clone()));
     let work = order.work;
     loop {
@@ -53,11 +54,11 @@ fn echo(work: Work, client: OwnedFd) -> Result {
 
 /// Makes round trips as it is told, until its input ends.
 pub fn call(order: &Connect) -> Result {
-    let mut orders = listen(order.directory.clone());
+    let mut orders = listen(order.setup.directory.clone());
     answer(&Answer::Ready(String::new()));
     while let Some(ask) = orders.blocking_recv() {
         let Ask::Load(load) = ask else { return Err(format!("a floor can't {ask:?}").into()) };
-        let server = connect(&order.directory, &order.address)?;
+        let server = connect(&order.setup.directory, &order.address)?;
         answer(&Answer::Loaded(match load.work {
             Work::Line => line::measure(&load, &server.into())?,
             Work::Ring => ring::measure(&load, server.into())?,

@@ -8,10 +8,9 @@ use super::super::control::Load;
 use super::super::proto::bench_client::BenchClient;
 use super::super::proto::{Handler, Message, Moment};
 use super::super::recorder::{Recorder, Sample};
-use super::super::usage;
 use super::Clock;
 use super::unary::{FILLER, check};
-use crate::Result;
+use crate::{Result, usage};
 
 /// Both sides are at rest for so long before a call is dropped, and the server may take so long before it is
 /// asked: the reset travels alone.

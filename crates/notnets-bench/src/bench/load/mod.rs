@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 
 use super::control::Load;
 use super::recorder::{Recorder, Sample};
-use super::usage;
-use crate::Result;
+use crate::{Result, usage};
 
 /// Makes calls, one after the other.
 pub trait Caller: Send + 'static {

@@ -18,9 +18,8 @@ use tokio::sync::mpsc;
 use super::super::control::Load;
 use super::super::recorder::{Recorder, Sample};
 use super::super::sizes::Random;
-use super::super::usage;
 use super::{Caller, Clock};
-use crate::Result;
+use crate::{Result, usage};
 
 /// More calls than this are not open at once: those that are due then wait, and the time counts.
 const MOST_OPEN: usize = 1024;
