@@ -115,8 +115,10 @@ mod tests {
 
     #[test]
     fn a_process_can_be_looked_at() {
-        let (before, cpu) = (switches(std::process::id()), cpu_time());
-        let (mut pages, start) = (vec![0u8; 8 << 20], memory(std::process::id()));
+        let before = switches(std::process::id());
+        let cpu = cpu_time();
+        let mut pages = vec![0u8; 8 << 20];
+        let start = memory(std::process::id());
         pages.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
         assert!(memory(std::process::id()).pss >= start.pss + (7 << 20));
         std::thread::sleep(std::time::Duration::from_millis(1));

@@ -156,7 +156,9 @@ impl Case {
 
     /// The blocking API, both sides spinning on cores of their own: 32 bytes over and back.
     pub fn core() -> Self {
-        let (api, wait, size) = (Api::Core, Some(Wait::Spin), Size::Bytes(32));
+        let api = Api::Core;
+        let wait = Some(Wait::Spin);
+        let size = Size::Bytes(32);
         Self { api, wait, size, pinned: true, ..Self::default() }
     }
 

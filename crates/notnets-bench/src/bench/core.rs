@@ -34,7 +34,8 @@ pub fn serve(order: &Serve) -> Result {
     let address = order.address();
     let server = server.bind(&address)?;
     answer(&Answer::Ready(address));
-    let (spoil, mut served) = (order.spoil, 0u64);
+    let spoil = order.spoil;
+    let mut served = 0u64;
     server.serve(|request, reply| {
         handle(request, reply)?;
         served += 1;
@@ -106,8 +107,10 @@ fn make_calls(client: &mut Client, load: &Load, wait: Wait) -> Result<Sample> {
     let mut sizes = load.size.draw(count, load.seed);
     sizes.iter_mut().for_each(|sizes| sizes.request = sizes.request.max(least));
     let most = sizes.iter().map(|sizes| sizes.request).max().unwrap_or(0);
-    let (mut message, mut marker) = (vec![FILLER; most], 0u32);
-    let (mut response, mut turns) = (Response::default(), sizes.iter().cycle());
+    let mut message = vec![FILLER; most];
+    let mut marker = 0u32;
+    let mut response = Response::default();
+    let mut turns = sizes.iter().cycle();
     std::thread::sleep(Duration::from_nanos(load.start.saturating_sub(usage::now())));
     let batch = if wait == Wait::Spin { floor::BATCH } else { 1 };
     floor::measure(load, batch, || {

@@ -127,7 +127,8 @@ impl Better {
 pub fn render(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
     for Verdict { goal, ratio, met, stretch_met, from, .. } in verdicts {
-        let (sign, unit) = (goal.better.sign(), goal.unit);
+        let sign = goal.better.sign();
+        let unit = goal.unit;
         let ratio = number(*ratio);
         let word = match (met, stretch_met) {
             (_, Some(true)) => "met, and the stretch",

@@ -37,15 +37,19 @@ pub struct LinkMemory {
 
 /// Opens links over what carries the case, several times anew.
 pub async fn memory(over: &Case, links: u32, repeats: u32) -> Result<LinkMemory> {
-    let (mut pss, mut page_tables, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pss = Vec::new();
+    let mut page_tables = Vec::new();
+    let mut kernel = Vec::new();
     let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(links);
     for _ in 0..repeats {
         let mut testbed = Testbed::without_idle(&idle_links(over, links + 1)).await?;
         // What the first link takes is not for the link.
         testbed.hold(1).await?;
-        let (before, slab) = (look(&testbed).await, usage::slab());
+        let before = look(&testbed).await;
+        let slab = usage::slab();
         testbed.hold(links).await?;
-        let (after, slab_after) = (look(&testbed).await, usage::slab());
+        let after = look(&testbed).await;
+        let slab_after = usage::slab();
         testbed.close().await?;
         pss.push(each(before.pss, after.pss));
         page_tables.push(each(before.page_tables, after.page_tables));
@@ -112,8 +116,11 @@ pub async fn idle(over: &Case, links: u32, seconds: f64) -> Result<Idle> {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     let after = look();
     testbed.close().await?;
-    let (wake_ups, cpu) = (after.0 - before.0, after.1.saturating_sub(before.1));
-    let (transport, pod, cpu_us) = (over.transport, over.pod.clone(), cpu as f64 / 1000.0);
+    let wake_ups = after.0 - before.0;
+    let cpu = after.1.saturating_sub(before.1);
+    let transport = over.transport;
+    let pod = over.pod.clone();
+    let cpu_us = cpu as f64 / 1000.0;
     Ok(Idle { case: "idle", transport, pod, links, seconds, wake_ups, cpu_us })
 }
 

@@ -115,9 +115,10 @@ impl Runner<'_> {
     }
 
     async fn measure(&mut self, cases: &[Case], seconds: f64) -> Result<Vec<Row>> {
-        let effort = match self.args.smoke {
-            true => Effort { seconds: 0.02, repeats: 1 },
-            false => Effort { seconds, repeats: self.args.repeats },
+        let effort = if self.args.smoke {
+            Effort { seconds: 0.02, repeats: 1 }
+        } else {
+            Effort { seconds, repeats: self.args.repeats }
         };
         let one_of_each = |case: &Case| case.clients == 1 && case.work != Work::Chain;
         let place = |case: &Case| Case {
@@ -146,7 +147,8 @@ impl Runner<'_> {
         // A second connection would have nothing to carry.
         let rows = self.measure(&against_uds(&Case::default(), &[1]), 0.8).await?;
         for (goal, figure) in [(goals::P50, p50 as Of), (goals::P99, p99 as Of)] {
-            let (ours, theirs) = (&rows[0], least(&rows[1..], figure));
+            let ours = &rows[0];
+            let theirs = least(&rows[1..], figure);
             self.verdicts.push(judge(goal, theirs, ours, figure, "µs"));
         }
         Ok(())
@@ -156,7 +158,8 @@ impl Runner<'_> {
     async fn many_open(&mut self) -> Result<f64> {
         let case = Case { outstanding: 64, ..Case::default() };
         let rows = self.measure(&against_uds(&case, &[1, 2]), 0.7).await?;
-        let (ours, theirs) = (&rows[0], most(&rows[1..], calls_per_s));
+        let ours = &rows[0];
+        let theirs = most(&rows[1..], calls_per_s);
         self.verdicts.push(judge(goals::THROUGHPUT, ours, theirs, calls_per_s, "calls/s"));
         let thrifty = least(&rows[1..], cpu);
         self.verdicts.push(judge(goals::CPU, thrifty, ours, cpu, "µs"));
@@ -168,10 +171,13 @@ impl Runner<'_> {
         let mut cases = vec![case.over(Transport::Null)];
         cases.extend(against_uds(&case, &[1, 2]));
         let rows = self.measure(&cases, 1.0).await?;
-        let (generator, ours, theirs) = (&rows[0], &rows[1], least(&rows[2..], p99));
+        let generator = &rows[0];
+        let ours = &rows[1];
+        let theirs = least(&rows[2..], p99);
         let mut verdict = judge(goals::OPEN_LOOP, theirs, ours, p99, "µs");
         let net = |row: &Row| cpu(&row.figures) - cpu(&generator.figures);
-        let (our_cpu, their_cpu) = (net(ours), net(least(&rows[2..], cpu)));
+        let our_cpu = net(ours);
+        let their_cpu = net(least(&rows[2..], cpu));
         if our_cpu > their_cpu {
             verdict.met = false;
             verdict.stretch_met = Some(false);
@@ -211,7 +217,8 @@ impl Runner<'_> {
     async fn chain(&mut self) -> Result {
         let case = Case { work: Work::Chain, size: Size::Bytes(1024), ..Case::default() };
         let rows = self.measure(&against_uds(&case, &[1]), 0.8).await?;
-        let (ours, theirs) = (&rows[0], least(&rows[1..], p50));
+        let ours = &rows[0];
+        let theirs = least(&rows[1..], p50);
         self.verdicts.push(judge(goals::CHAIN, theirs, ours, p50, "µs"));
         Ok(())
     }
@@ -298,7 +305,8 @@ fn most(rows: &[Row], figure: Of) -> &Row {
 
 /// The ratio of a figure of two rows.
 fn judge(goal: Goal, over: &Row, under: &Row, figure: Of, unit: &str) -> Verdict {
-    let (a, b) = (figure(&over.figures), figure(&under.figures));
+    let a = figure(&over.figures);
+    let b = figure(&under.figures);
     let from = format!("{} {} ÷ {} {} {unit}", describe(over), number(a), describe(under), number(b));
     goal.judge(a / b, from).disturbed_by(over.figures.disturbance.max(under.figures.disturbance))
 }

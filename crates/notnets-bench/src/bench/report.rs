@@ -86,7 +86,8 @@ fn write_factor(page: &mut String, one: &Measured) -> Result {
     }
     for (nth, level) in factor.levels.iter().enumerate() {
         let lines: Vec<_> = rows.iter().filter(|(at, _)| *at == nth).map(|(_, row)| line(row)).collect();
-        let (title, plot) = (escape(&level.name), latency(&lines));
+        let title = escape(&level.name);
+        let plot = latency(&lines);
         writeln!(page, "<figure><h3>{title}: latency by percentile</h3>{plot}</figure>")?;
     }
     writeln!(page, "</div>")?;
@@ -162,7 +163,8 @@ fn label_of(transport: Transport) -> &'static str {
 
 fn write_idle(page: &mut String, idle_costs: &[IdleCost]) -> Result {
     let Some(first) = idle_costs.first() else { return Ok(()) };
-    let (links, seconds) = (first.memory.links, number(first.idle.seconds));
+    let links = first.memory.links;
+    let seconds = number(first.idle.seconds);
     writeln!(page, "<h2>idle</h2>\n<p class=\"soft\">What {links} links cost that nobody uses.</p>")?;
     writeln!(page, "<div class=\"panels\">")?;
     let bars_of = |value: fn(&IdleCost) -> f64| {

@@ -54,7 +54,8 @@ impl<C: Channel> Service<C> {
             many => {
                 let mut calls = JoinSet::new();
                 for client in many {
-                    let (mut client, message) = (client.clone(), message.clone());
+                    let mut client = client.clone();
+                    let message = message.clone();
                     calls.spawn(async move { client.echo(message).await.map(drop) });
                 }
                 while let Some(ended) = calls.join_next().await {
@@ -87,7 +88,8 @@ impl<C: Channel> Bench for Service<C> {
     }
 
     async fn upload(&self, request: Request<Streaming<Message>>) -> Result<Response<Total>, Status> {
-        let (mut messages, mut total) = (request.into_inner(), Total::default());
+        let mut messages = request.into_inner();
+        let mut total = Total::default();
         while let Some(message) = messages.message().await? {
             total.messages += 1;
             total.bytes += message.payload.len() as u64;

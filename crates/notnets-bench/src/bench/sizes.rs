@@ -75,7 +75,8 @@ impl Size {
 
 impl Profile {
     fn draw(self, random: &mut Random) -> Sizes {
-        let (request, reply) = (random.next(), random.next());
+        let request = random.next();
+        let reply = random.next();
         let linear = |part: f64, least: f64, most: f64| (least + part * (most - least)).round() as usize;
         match self {
             Self::Tiny => Sizes { request: linear(request, 0.0, 50.0), reply: linear(reply, 0.0, 239.0) },

@@ -179,11 +179,14 @@ impl Testbed {
     /// # Errors
     /// When a call fails, or its reply is wrong.
     pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
-        let (cpu, switches, busy) = (self.servers_cpu().await?, self.switches(), usage::host_busy());
+        let cpu = self.servers_cpu().await?;
+        let switches = self.switches();
+        let busy = usage::host_busy();
         let (to_server, to_client) = self.lines().await?;
         let samples = self.load(seconds, seed).await?;
         let lines = self.lines().await?;
-        let (switched, host_busy) = (self.switches(), usage::host_busy() - busy);
+        let switched = self.switches();
+        let host_busy = usage::host_busy() - busy;
         let round = ResourceUsage {
             servers_cpu: self.servers_cpu().await? - cpu,
             switches: Switches {

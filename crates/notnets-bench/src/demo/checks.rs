@@ -31,7 +31,8 @@ impl Checks {
         if reply != wanted {
             let alike = reply.iter().zip(wanted).take_while(|(a, b)| a == b).count();
             self.wrong(|| {
-                let (got, wanted) = (reply.len(), wanted.len());
+                let got = reply.len();
+                let wanted = wanted.len();
                 format!("got {got} bytes, wanted {wanted}; they differ from byte {alike} on")
             });
         }

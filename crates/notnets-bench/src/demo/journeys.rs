@@ -121,7 +121,8 @@ impl fmt::Display for Journey {
 }
 
 async fn browse(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
-    let (product_id, customer_id) = (mix(seed, 2), mix(seed, 3));
+    let product_id = mix(seed, 2);
+    let customer_id = mix(seed, 3);
     let start = Instant::now();
     let page = shop.browse(request(seed, BrowseRequest { product_id, customer_id })).await?.into_inner();
     let took = start.elapsed();

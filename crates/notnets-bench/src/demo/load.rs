@@ -48,7 +48,8 @@ pub async fn run(shop: &Shop, order: Order) -> Result<Sample> {
         let seed = mix(order.seed, caller.into());
         callers.spawn(walk_until(end, shop.clone(), order.journey, seed));
     }
-    let (mut times, mut checks) = (histogram(), Checks::default());
+    let mut times = histogram();
+    let mut checks = Checks::default();
     while let Some(caller) = callers.join_next().await {
         let (theirs, found) = caller?;
         times.add(theirs)?;
@@ -65,7 +66,8 @@ pub async fn run(shop: &Shop, order: Order) -> Result<Sample> {
 
 /// One customer after the other, until `end`. A failed call ends it: there is no point in more.
 async fn walk_until(end: Instant, mut shop: Shop, journey: Journey, seed: u64) -> (Histogram<u64>, Checks) {
-    let (mut times, mut checks) = (histogram(), Checks::default());
+    let mut times = histogram();
+    let mut checks = Checks::default();
     for nth in 0.. {
         let Some(took) = journey.walk(&mut shop, mix(seed, nth), &mut checks).await else { break };
         times.saturating_record(took.as_nanos() as u64);

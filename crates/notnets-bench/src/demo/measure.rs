@@ -100,7 +100,8 @@ async fn run_rounds(
     shops: &mut [(Transport, Shop)],
     progress: &mut Progress,
 ) -> Result<(Vec<Round>, Checks)> {
-    let (mut rounds, mut checks) = (Vec::new(), Checks::default());
+    let mut rounds = Vec::new();
+    let mut checks = Checks::default();
     for nth in 0..args.rounds {
         for &journey in &args.journeys {
             for (transport, shop) in shops.iter_mut() {

@@ -76,7 +76,8 @@ fn write_head(page: &mut String, args: &Args, machine: &Machine, outcome: &Outco
         writeln!(page, "{}", escape(&line))?;
     }
     writeln!(page, "</p>")?;
-    let (checked, wrong) = (number(outcome.replies_checked as f64), outcome.replies_wrong);
+    let checked = number(outcome.replies_checked as f64);
+    let wrong = outcome.replies_wrong;
     let class = if wrong == 0 { "" } else { " class=\"wrong\"" };
     writeln!(page, "<p{class}>{checked} replies checked against what they must be, {wrong} wrong.</p>")?;
     write!(page, "<p class=\"legend\">")?;

@@ -33,7 +33,8 @@ impl Shop {
                 command.env("NOTNETS_DIR", directory.path());
             })
         };
-        let (mut services, mut addresses) = (Vec::new(), Vec::<(Name, String)>::new());
+        let mut services = Vec::new();
+        let mut addresses = Vec::<(Name, String)>::new();
         for name in Name::value_variants() {
             let known = |(peer, _): &&(Name, String)| name.peers().contains(peer);
             let peers: Vec<_> = addresses.iter().filter(known).cloned().collect();

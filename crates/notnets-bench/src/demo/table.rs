@@ -16,7 +16,8 @@ pub fn render(args: &Args, machine: &Machine, outcome: &Outcome) -> String {
     let _ = header(&mut text, args, machine);
     let _ = figures(&mut text, args, outcome);
     let _ = comparison(&mut text, args, outcome);
-    let (checked, wrong) = (number(outcome.replies_checked as f64), outcome.replies_wrong);
+    let checked = number(outcome.replies_checked as f64);
+    let wrong = outcome.replies_wrong;
     let _ = writeln!(text, "\n{checked} replies checked against what they must be, {wrong} wrong.");
     text
 }
@@ -40,7 +41,8 @@ pub fn about(args: &Args) -> Vec<String> {
         0 => "tokio's current-thread runtime".to_owned(),
         workers => format!("tokio's multi-thread runtime with {workers} workers"),
     };
-    let (callers, rounds) = (args.callers, args.rounds);
+    let callers = args.callers;
+    let rounds = args.rounds;
     vec![
         format!(
             "{callers} customers at a time, each making one call after the other on one shared connection."

@@ -33,15 +33,18 @@ fn draw(svg: &mut String, bars: &[Bar<'_>]) -> Result {
     write!(svg, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"bars\">")?;
     for (nth, Bar { class, label, value }) in bars.iter().enumerate() {
         let top = 2.0 + BAR * nth as f64;
-        let (width, middle) = (value / most * (WIDTH - LABELS - FIGURES), top + BAR / 2.0 + 3.5);
+        let width = value / most * (WIDTH - LABELS - FIGURES);
+        let middle = top + BAR / 2.0 + 3.5;
         let end = LABELS - 8.0;
         write!(svg, "<text class=\"axis\" text-anchor=\"end\" x=\"{end}\" y=\"{middle:.1}\">{label}</text>")?;
-        let (top, bar) = (top + 3.0, BAR - 6.0);
+        let top = top + 3.0;
+        let bar = BAR - 6.0;
         write!(
             svg,
             "<rect class=\"{class}\" x=\"{LABELS}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{bar}\" rx=\"2\"/>"
         )?;
-        let (x, value) = (LABELS + width + 6.0, number(*value));
+        let x = LABELS + width + 6.0;
+        let value = number(*value);
         write!(svg, "<text class=\"value\" x=\"{x:.1}\" y=\"{middle:.1}\">{value}</text>")?;
     }
     write!(svg, "</svg>")

@@ -45,10 +45,12 @@ fn draw(svg: &mut String, lines: &[Line<'_>]) -> Result {
 
 fn draw_percentiles(svg: &mut String) -> Result {
     for (quantile, label) in MARKED.into_iter().zip(["50 %", "90 %", "99 %", "99.9 %"]) {
-        let (x, bottom) = (x(quantile), HEIGHT - BOTTOM);
+        let x = x(quantile);
+        let bottom = HEIGHT - BOTTOM;
         write!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>")?;
         let anchor = if quantile > 0.99 { "end" } else { "middle" };
-        let (x, y) = (if quantile > 0.99 { x + RIGHT } else { x }, HEIGHT - 8.0);
+        let x = if quantile > 0.99 { x + RIGHT } else { x };
+        let y = HEIGHT - 8.0;
         write!(svg, "<text class=\"axis\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y}\">{label}</text>")?;
     }
     Ok(())
@@ -62,7 +64,9 @@ fn draw_line(svg: &mut String, scale: &LogScale, line: &Line<'_>) -> Result {
     }
     write!(svg, "\"/>")?;
     for (quantile, time) in points.iter().filter(|(quantile, _)| MARKED.contains(quantile)) {
-        let (x, y, percent) = (x(*quantile), scale.y(*time), quantile * 100.0);
+        let x = x(*quantile);
+        let y = scale.y(*time);
+        let percent = quantile * 100.0;
         write!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\">")?;
         write!(svg, "<title>{label}, {percent:.1} %: {} µs</title></circle>", number(*time))?;
     }

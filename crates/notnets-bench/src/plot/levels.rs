@@ -45,7 +45,9 @@ fn draw_names(svg: &mut String, names: &[String]) -> Result {
     // More names than this would run into each other.
     let every = names.len().div_ceil(8);
     for (nth, name) in names.iter().enumerate().step_by(every) {
-        let (x, y, bottom) = (x(nth, names.len()), HEIGHT - 8.0, HEIGHT - BOTTOM);
+        let x = x(nth, names.len());
+        let y = HEIGHT - 8.0;
+        let bottom = HEIGHT - BOTTOM;
         write!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>")?;
         write!(svg, "<text class=\"axis\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{y}\">{name}</text>")?;
     }
@@ -63,7 +65,9 @@ fn draw_dots(svg: &mut String, names: &[String], scale: &LogScale, dots: &Dots<'
         write!(svg, "\"/>")?;
     }
     for (nth, figure) in points() {
-        let (x, y, name) = (x(*nth, names.len()), scale.y(*figure), &names[*nth]);
+        let x = x(*nth, names.len());
+        let y = scale.y(*figure);
+        let name = &names[*nth];
         write!(svg, "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\">")?;
         write!(svg, "<title>{label}, {name}: {}</title></circle>", number(*figure))?;
     }

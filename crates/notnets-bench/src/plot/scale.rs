@@ -15,14 +15,16 @@ pub struct LogScale {
 impl LogScale {
     /// Lines and labels of the axis.
     pub fn draw(&self, svg: &mut String, label: impl Fn(f64) -> String) -> Result {
-        let (right, end) = (WIDTH - RIGHT, LEFT - 6.0);
+        let right = WIDTH - RIGHT;
+        let end = LEFT - 6.0;
         for value in self.labelled() {
             let y = self.y(value);
             write!(
                 svg,
                 "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
             )?;
-            let (y, text) = (y + 3.5, label(value));
+            let y = y + 3.5;
+            let text = label(value);
             write!(
                 svg,
                 "<text class=\"axis\" text-anchor=\"end\" x=\"{end:.1}\" y=\"{y:.1}\">{text}</text>"
@@ -56,7 +58,8 @@ impl LogScale {
 
     /// Its round figures.
     fn ticks(&self) -> impl Iterator<Item = f64> {
-        let (least, most) = (self.least, self.most);
+        let least = self.least;
+        let most = self.most;
         steps().filter(move |step| (least..=most).contains(step))
     }
 }

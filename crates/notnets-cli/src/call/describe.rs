@@ -96,10 +96,12 @@ impl Types {
 }
 
 fn declaration(field: &FieldDescriptor) -> String {
-    let (name, number) = (field.name(), field.number());
+    let name = field.name();
+    let number = field.number();
     match field.kind() {
         Kind::Message(entry) if field.is_map() => {
-            let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
+            let key = entry.map_entry_key_field();
+            let value = entry.map_entry_value_field();
             format!("map<{}, {}> {name} = {number}", type_name(&key.kind()), type_name(&value.kind()))
         }
         kind if field.is_list() => format!("repeated {} {name} = {number}", type_name(&kind)),

@@ -105,7 +105,8 @@ impl Reflection {
         };
         service.methods().find(|candidate| candidate.name() == method).ok_or_else(|| {
             let names: Vec<_> = service.methods().map(|method| method.name().to_owned()).collect();
-            let (service, names) = (service.full_name(), names.join(", "));
+            let service = service.full_name();
+            let names = names.join(", ");
             Error::Answer(format!("{service} has no method `{method}`; it has {names}"))
         })
     }

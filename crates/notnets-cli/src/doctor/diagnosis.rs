@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn what_the_region_says_is_compared_with_what_was_found() {
-        let (clean, stale) = (result(0, 0), result(7, 0));
+        let clean = result(0, 0);
+        let stale = result(7, 0);
         let faults =
             |configured, with_flush, without_flush| diagnosed(configured, with_flush, without_flush).faults();
         assert_eq!(faults(Coherence::Hardware, clean, clean), 0);

@@ -282,7 +282,8 @@ mod tests {
         ];
         let preface = [b'P'; PREFACE];
         for (name, value) in fields {
-            let (sent, replaced) = ([name, value].concat(), [name, &REPLACEMENT].concat());
+            let sent = [name, value].concat();
+            let replaced = [name, &REPLACEMENT].concat();
             let stream = |authority: &[u8]| {
                 let block = block(authority);
                 let padded = [&[2, 0, 0, 0, 0, 9][..], &block, &[0, 0]].concat();

@@ -122,7 +122,9 @@ fn known(value: Option<impl ToString>) -> String {
 fn age(since: u64, now: SystemTime) -> String {
     let since = UNIX_EPOCH + Duration::from_secs(since);
     let seconds = now.duration_since(since).unwrap_or_default().as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let minutes = seconds / 60;
+    let hours = seconds / 3600;
+    let days = seconds / 86_400;
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{minutes}m{:02}s", seconds % 60),

@@ -108,13 +108,13 @@ fn refuse_used(args: &Args, present: &Present) -> Result<(), Failure> {
                     )));
                 }
             }
-            match args.force {
-                true => Ok(()),
-                false => Err(Failure::new(format!(
-                    "{path} is already a region, of the pod {} (uuid {}); {force}",
-                    superblock.pod, superblock.uuid
-                ))),
+            if args.force {
+                return Ok(());
             }
+            Err(Failure::new(format!(
+                "{path} is already a region, of the pod {} (uuid {}); {force}",
+                superblock.pod, superblock.uuid
+            )))
         }
         _ if args.force => Ok(()),
         Present::Strange(reason) => {

@@ -11,7 +11,8 @@ use notnets_pod::survey::{Presence, Survey};
 
 /// What a region is and how it is divided.
 pub(super) fn divided(path: &Path, region: &Region) -> String {
-    let (superblock, layout) = (region.superblock(), region.layout());
+    let superblock = region.superblock();
+    let layout = region.layout();
     let kind = match region.file().kind {
         Kind::DeviceDax => "device DAX",
         Kind::HugePages => "a file of huge pages",
@@ -22,7 +23,8 @@ pub(super) fn divided(path: &Path, region: &Region) -> String {
         Coherence::Hardware => "by the hardware",
         Coherence::Software => "by software",
     };
-    let (hosts, extents) = (layout.hosts(), layout.extents());
+    let hosts = layout.hosts();
+    let extents = layout.extents();
     let mut text = String::new();
     let mut line = |what: &str, value: String| writeln!(text, "{what:<12}{value}").expect("a string");
     line("region", format!("{}, {kind}", path.display()));

@@ -40,7 +40,8 @@ const END: u64 = 1 << 32;
 
 /// Answers each event with one, until the last.
 pub fn echo_events(client: &Socket) -> Result {
-    let (theirs, ours) = (event(client)?, event(client)?);
+    let theirs = event(client)?;
+    let ours = event(client)?;
     while take(&theirs)? < END {
         ring(&ours, 1)?;
     }
@@ -49,7 +50,8 @@ pub fn echo_events(client: &Socket) -> Result {
 
 /// Round trips by two eventfds.
 pub fn measure_events(load: &Load, server: &Socket) -> Result<Sample> {
-    let (ours, theirs) = (offer(server)?, offer(server)?);
+    let ours = offer(server)?;
+    let theirs = offer(server)?;
     let sample = super::measure(load, 1, || {
         ring(&ours, 1)?;
         take(&theirs).map(drop)

@@ -76,7 +76,9 @@ fn connect(directory: &Path, name: &str) -> Result<OwnedFd> {
 /// Makes round trips for as long as the order says, `batch` of them between looks at the clock.
 pub fn measure(load: &Load, batch: u64, mut round_trip: impl FnMut() -> Result) -> Result<Sample> {
     let recorder = Recorder::new(1);
-    let (cpu, start, mut calls) = (usage::cpu_time(), Instant::now(), 0);
+    let cpu = usage::cpu_time();
+    let start = Instant::now();
+    let mut calls = 0;
     let mut before = start;
     while (before - start).as_secs_f64() < load.seconds {
         for _ in 0..batch {
@@ -90,7 +92,8 @@ pub fn measure(load: &Load, batch: u64, mut round_trip: impl FnMut() -> Result) 
         calls += batch;
         before = after;
     }
-    let (seconds, cpu) = (start.elapsed().as_secs_f64(), usage::cpu_time() - cpu);
+    let seconds = start.elapsed().as_secs_f64();
+    let cpu = usage::cpu_time() - cpu;
     Ok(Sample { calls, seconds, cpu, latencies: recorder.latencies() })
 }
 

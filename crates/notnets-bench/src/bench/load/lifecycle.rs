@@ -45,7 +45,8 @@ pub async fn first_call<C: Channel>(client: &mut BenchClient<C>) -> Result {
 /// Calls that are dropped while their handlers run, timed until the handlers were dropped.
 pub async fn cancels<C: Channel>(load: &Load, client: &BenchClient<C>) -> Result<Sample> {
     let recorder = Recorder::new(1);
-    let (mut client, mut calls) = (client.clone(), 0);
+    let mut client = client.clone();
+    let mut calls = 0;
     let clock = Clock::start(load).await;
     while clock.start.elapsed().as_secs_f64() < load.seconds {
         let key = u64::from(std::process::id()) << 32 | calls;

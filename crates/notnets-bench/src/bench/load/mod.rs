@@ -42,14 +42,17 @@ async fn closed<K: Caller>(load: &Load, workers: usize, make: impl FnMut(usize) 
     let end = clock.start + Duration::from_secs_f64(load.seconds);
     let mut tasks = JoinSet::new();
     for (task, mut caller) in callers.into_iter().enumerate() {
-        let (recorder, calls) = (Arc::clone(&recorder), Arc::clone(&calls));
+        let recorder = Arc::clone(&recorder);
+        let calls = Arc::clone(&calls);
         tasks.spawn(async move {
-            let (mut before, mut made) = (Instant::now(), 0);
+            let mut before = Instant::now();
+            let mut made = 0;
             loop {
                 caller.call().await?;
                 let after = Instant::now();
                 recorder.record(task, (after - before).as_nanos() as u64);
-                (before, made) = (after, made + 1);
+                before = after;
+                made += 1;
                 if after >= end {
                     calls.fetch_add(made, Ordering::Relaxed);
                     return Result::Ok(());
@@ -79,7 +82,8 @@ impl Clock {
 
     /// What came of it.
     pub fn stop(self, calls: u64, recorder: &Recorder) -> Sample {
-        let (seconds, cpu) = (self.start.elapsed().as_secs_f64(), usage::cpu_time() - self.cpu);
+        let seconds = self.start.elapsed().as_secs_f64();
+        let cpu = usage::cpu_time() - self.cpu;
         Sample { calls, seconds, cpu, latencies: recorder.latencies() }
     }
 }

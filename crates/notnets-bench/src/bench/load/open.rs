@@ -58,7 +58,8 @@ pub async fn run<K: Caller>(
             Err(_) => free.recv().await.ok_or("the callers are gone")??,
         };
         calls += 1;
-        let (give_back, recorder) = (give_back.clone(), Arc::clone(&recorder));
+        let give_back = give_back.clone();
+        let recorder = Arc::clone(&recorder);
         tokio::spawn(async move {
             let ended = caller.call().await;
             recorder.record(task, usage::now().saturating_sub(intended));

@@ -56,7 +56,8 @@ impl<C: Channel> Caller for Download<C> {
     async fn call(&mut self) -> Result {
         let Self(client, payloads) = self;
         let (_, marker, sizes) = payloads.next();
-        let (reply_bytes, count) = (sizes.request as u32, MESSAGES as u32);
+        let reply_bytes = sizes.request as u32;
+        let count = MESSAGES as u32;
         let question = Question { payload: bytes::Bytes::new(), marker, reply_bytes, count };
         let mut messages = client.download(question).await?.into_inner();
         let mut came = 0;

@@ -58,7 +58,8 @@ pub fn check(reply: &Message, marker: u32, bytes: usize) -> Result {
 
 #[cold]
 fn wrong(reply: &Message, marker: u32, bytes: usize) -> Box<dyn std::error::Error + Send + Sync> {
-    let (got, len) = (reply.marker, reply.payload.len());
+    let got = reply.marker;
+    let len = reply.payload.len();
     format!("a wrong reply: {len} bytes with marker {got:#x}, not {bytes} with {marker:#x}").into()
 }
 

@@ -39,7 +39,8 @@ impl Hosts {
     /// When there is no room for a region.
     pub fn open(case: &Case, pod: &Pod, directory: &Path) -> Result<Self> {
         if let Some(given) = &pod.given {
-            let (pod_name, directories) = (given.pod.clone(), given.directories());
+            let pod_name = given.pod.clone();
+            let directories = given.directories();
             return Ok(Self { pod: pod_name, directories, line_ns: pod.line_ns, _agents: Vec::new() });
         }
         let memory = memfd_create("notnets-bench-region", MemfdFlags::CLOEXEC)?;

@@ -28,7 +28,9 @@ impl orders_server::Orders for Orders {
     /// Reserves, then charges: nobody pays for what isn't there.
     async fn place(&self, request: Request<Order>) -> Result<Response<Receipt>, Status> {
         let order = request.get_ref();
-        let (order_id, customer_id, cents) = (order.order_id, order.customer_id, data::total(order));
+        let order_id = order.order_id;
+        let customer_id = order.customer_id;
+        let cents = data::total(order);
         let product_ids = order.lines.iter().map(|line| line.product_id).collect();
 
         let ask = onward(request.metadata(), ReserveRequest { order_id, product_ids });

@@ -42,8 +42,10 @@ impl storefront_server::Storefront for Storefront {
 
     async fn browse(&self, request: Request<BrowseRequest>) -> Result<Response<ProductPage>, Status> {
         let (metadata, _, BrowseRequest { product_id, customer_id }) = request.into_parts();
-        let (mut catalogue, mut pricing) = (self.catalogue.clone(), self.pricing.clone());
-        let (mut inventory, mut reviews) = (self.inventory.clone(), self.reviews.clone());
+        let mut catalogue = self.catalogue.clone();
+        let mut pricing = self.pricing.clone();
+        let mut inventory = self.inventory.clone();
+        let mut reviews = self.reviews.clone();
         let (product, quote, stock, reviews) = tokio::try_join!(
             catalogue.describe(onward(&metadata, ProductRequest { product_id })),
             pricing.price(onward(&metadata, QuoteRequest { product_id, customer_id })),
