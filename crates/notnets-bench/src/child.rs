@@ -1,5 +1,5 @@
-//! A child process of this program, from its parent's side: it is told lines of JSON on its standard input,
-//! answers with lines of JSON on its standard output, and ends when its input does.
+//! A child process of this program, from its parent's side. It reads lines of JSON from its standard input, answers
+//! with lines of JSON on its standard output, and ends when its input does. [`crate::orders`] is its own side.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use crate::Result;
 
-/// How long a process may take to start, to end, or to answer beyond what it was asked to take.
+/// The time that a process may take to start, to end, or to answer (beyond the time that it was told to take).
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Keeps freed memory in the process. Else most of what a message of 1 MiB costs, over any
-/// transport, is the kernel giving out and taking back its pages.
+/// Keeps freed memory in the process. Otherwise most of the cost of a message of 1 MiB, over any transport, is the
+/// kernel handing out and taking back its pages.
 const KEEP_MEMORY: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456";
 
 /// A process, and the two pipes to it. It is killed when this is dropped.
@@ -40,26 +40,26 @@ impl Child {
         Ok(Self { child, input, output })
     }
 
-    /// Its process id, as long as it has not ended.
+    /// Returns its process id, unless it has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Tells it something.
+    /// Sends it a line.
     pub async fn tell(&mut self, what: &impl Serialize) -> Result {
         let line = serde_json::to_string(what)? + "\n";
         let input = self.input.as_mut().ok_or("the process was told to end")?;
         Ok(input.write_all(line.as_bytes()).await?)
     }
 
-    /// Its next answer.
+    /// Waits for its next answer.
     pub async fn answer<T: DeserializeOwned>(&mut self, patience: Duration) -> Result<T> {
         let line = timeout(patience, self.output.next_line()).await;
         let line = line.map_err(|_| format!("no answer within {patience:?}"))??;
         Ok(serde_json::from_str(&line.ok_or("the process ended without an answer")?)?)
     }
 
-    /// Closes its input, upon which it ends.
+    /// Closes its input, which makes it end.
     pub fn tell_to_end(&mut self) {
         self.input = None;
     }

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine that figures were measured on.
 
 use std::fs;
 use std::thread::available_parallelism;
@@ -14,7 +14,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks at this one.
+    /// Describes this machine.
     pub fn look() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");

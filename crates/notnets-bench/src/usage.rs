@@ -7,18 +7,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds on a clock.
+/// Reads a clock, in nanoseconds.
 fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The host's monotonic clock in nanoseconds, the same for all processes.
+/// Returns the host's monotonic time in nanoseconds, which is the same for all processes.
 pub fn now() -> u64 {
     read(ClockId::Monotonic)
 }
 
-/// Processor time of this process, over all its threads, also ended ones.
+/// Returns the processor time of this process in nanoseconds, over all its threads, including those that have ended.
 pub fn cpu_time() -> u64 {
     read(ClockId::ProcessCPUTime)
 }
@@ -30,15 +30,14 @@ pub fn stay_on(core: usize) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &cores)?)
 }
 
-/// As many descriptors as this process may have: a thousand connections need thousands.
+/// Raises the limit of open descriptors as far as allowed: a thousand connections need thousands.
 pub fn allow_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    // What can't be raised is told by who runs out of it.
+    // If it can't be raised, opening too many descriptors fails with an error of its own.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// How often a process's threads gave up a processor or lost it. The process itself does not notice that
-/// it is looked at.
+/// How often a process's threads gave up a processor or lost it. Reading it does not disturb the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switches {
     /// It had to wait for something: each is followed by a wake-up.
@@ -47,7 +46,7 @@ pub struct Switches {
     pub involuntary: u64,
 }
 
-/// Context switches of a process's living threads so far.
+/// Returns the context switches of a process's living threads so far.
 pub fn switches(pid: u32) -> Switches {
     let mut all = Switches::default();
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -59,8 +58,8 @@ pub fn switches(pid: u32) -> Switches {
     all
 }
 
-/// Nanoseconds that a process's living threads have run, up to their last switch, by the scheduler's own
-/// account. Unlike [`cpu_time`], reading it wakes nobody.
+/// Returns the nanoseconds that a process's living threads have run, up to their last switch, by the scheduler's own
+/// account. Unlike asking for [`cpu_time`], reading it does not wake the process.
 pub fn time_on_core(pid: u32) -> Option<u64> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -79,7 +78,7 @@ pub struct Memory {
     pub page_tables: u64,
 }
 
-/// What a process takes now.
+/// Returns the memory that a process takes now.
 pub fn memory(pid: u32) -> Memory {
     let read =
         |file| fs::read_to_string(Path::new("/proc").join(pid.to_string()).join(file)).unwrap_or_default();
@@ -87,13 +86,13 @@ pub fn memory(pid: u32) -> Memory {
     Memory { pss: kibibytes("smaps_rollup", "Pss:"), page_tables: kibibytes("status", "VmPTE:") }
 }
 
-/// Bytes in the kernel's own allocator, of the whole host.
+/// Returns the bytes in the kernel's own allocator, of the whole host.
 pub fn slab() -> u64 {
     field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Slab:").unwrap_or(0) * 1024
 }
 
-/// Nanoseconds that all cores together have not been idle, for whomever, and not even ours: what a hypervisor
-/// took away counts too. Goes by hundredths of a second.
+/// Returns the nanoseconds that all cores together have not been idle, for whatever process. Time that a hypervisor took
+/// away counts too. The resolution is a hundredth of a second.
 pub fn host_busy() -> u64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
@@ -103,7 +102,7 @@ pub fn host_busy() -> u64 {
     busy.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum::<u64>() * 10_000_000
 }
 
-/// The number after a name at the beginning of a line.
+/// Returns the number after a name at the beginning of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

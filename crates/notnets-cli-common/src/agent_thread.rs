@@ -9,7 +9,7 @@ use notnets_core::link::rendezvous::Directory;
 use notnets_memory::region::Region;
 use notnets_pod::daemon::{Daemon, DaemonError};
 
-/// An agent, until this is dropped. It leaves in order.
+/// An agent that runs until this is dropped. It leaves the pod in order.
 #[derive(Debug)]
 pub struct AgentThread {
     stop: Arc<AtomicBool>,
@@ -17,10 +17,10 @@ pub struct AgentThread {
 }
 
 impl AgentThread {
-    /// Begins the agent of a host for processes that look into this directory.
+    /// Starts the agent of a host for processes that use this directory.
     ///
     /// # Errors
-    /// When there is another one, or no such host.
+    /// When the host already has an agent, or does not exist.
     pub fn start(region: &Path, host: u16, directory: &Path) -> Result<Self, DaemonError> {
         let open = |error| DaemonError::Io { step: "open the region", source: std::io::Error::other(error) };
         let region = Region::open(region).map_err(open)?;

@@ -1,9 +1,9 @@
-//! Who keeps a region coherent, as a user says it.
+//! The coherence of a region as an argument and in JSON.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Who keeps a region coherent.
+/// What keeps a region coherent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Coherence {

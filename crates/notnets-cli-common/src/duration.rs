@@ -9,7 +9,7 @@ const UNITS: [(&str, f64); 6] =
 /// Parses a number with a unit; without one it counts seconds.
 ///
 /// # Errors
-/// When it is none, with the forms that are.
+/// When it is not a duration, with the forms that are.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let (number, unit) = UNITS
         .iter()

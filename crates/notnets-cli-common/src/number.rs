@@ -1,6 +1,6 @@
-//! Figures: their medians, and how people read them.
+//! Figures: their medians, and texts for people.
 
-/// The value in the middle, or between the two that are there. 0 of none.
+/// Returns the value in the middle, or between the two in the middle. The median of no values is 0.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -11,7 +11,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// A figure to three digits or to the unit, with thousands apart.
+/// Formats a figure with three digits or to the unit, and with separated thousands.
 pub fn number(value: f64) -> String {
     if value < 10.0 {
         return format!("{value:.2}");
@@ -30,7 +30,7 @@ pub fn number(value: f64) -> String {
     text
 }
 
-/// Bytes as people read them, when nothing is lost by it.
+/// Formats bytes in the largest unit that loses nothing.
 pub fn bytes(count: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(shift, _)| count >= 1 << shift && count.is_multiple_of(1 << shift));

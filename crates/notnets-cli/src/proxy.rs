@@ -53,7 +53,7 @@ async fn warn_if_missing(upstream: Upstream) {
 }
 
 fn announce(address: &str) {
-    // Whoever started the proxy may have closed its output; that is no reason to stop.
+    // The process that started the proxy may have closed its output; that is no reason to stop.
     let _ = writeln!(io::stdout(), "READY {address}");
 }
 

@@ -1,4 +1,4 @@
-//! What is measured: a case says what carries which calls, how large they are and how many there are.
+//! A case is one thing to measure: calls of one kind and size, over one transport.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use super::sizes::Size;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Nothing that deserves the name: what the machine can do at all.
+    /// No RPC at all: what the machine can do.
     Floor,
-    /// No transport: calls that are answered where they are made. What the generator itself costs.
+    /// No transport: calls are answered where they are made, which shows the cost of the generator.
     Null,
     /// tonic's HTTP/2 over TCP on the loopback interface.
     Tcp,
@@ -65,7 +65,7 @@ pub enum Work {
     Ring,
     /// Floor: a byte over and back on a Unix socket, each side parked in the kernel meanwhile.
     Socket,
-    /// Floor: the same by two eventfds.
+    /// Floor: a wake-up over and back by two eventfds.
     Eventfd,
 }
 
@@ -94,7 +94,7 @@ pub struct Case {
     pub size: Size,
     /// The level at which the caller sits.
     pub api: Api,
-    /// Between two hosts of a pod; else within one host.
+    /// The pod whose hosts they are on. `None`: all is within one host.
     pub pod: Option<Pod>,
     /// How NotNets waits; the others have no choice.
     pub wait: Option<Wait>,
@@ -102,7 +102,7 @@ pub struct Case {
     pub outstanding: u32,
     /// Client processes.
     pub clients: u32,
-    /// Idle connections beside, held by one more process.
+    /// Additional idle connections, held by one more process.
     pub links: u32,
     /// Connections of each client.
     pub connections: u32,
@@ -136,7 +136,7 @@ impl Default for Case {
 }
 
 impl Case {
-    /// A floor, between two cores.
+    /// Creates the case of a floor, between two cores.
     pub fn floor(work: Work) -> Self {
         let size = Size::Bytes(match work {
             Work::Ring => 56,
@@ -154,7 +154,7 @@ impl Case {
         }
     }
 
-    /// The blocking API, both sides spinning on cores of their own: 32 bytes over and back.
+    /// Creates the case of the blocking API: 32 bytes over and back, both sides spinning on cores of their own.
     pub fn core() -> Self {
         let api = Api::Core;
         let wait = Some(Wait::Spin);
@@ -162,7 +162,7 @@ impl Case {
         Self { api, wait, size, pinned: true, ..Self::default() }
     }
 
-    /// What it is over, in a word or two.
+    /// Returns what carries its calls, in a word or two.
     pub fn way(&self) -> String {
         match (self.api, &self.pod) {
             (Api::Core, Some(pod)) => format!("{} {pod}", self.api),
@@ -172,17 +172,17 @@ impl Case {
         }
     }
 
-    /// The same over another transport.
+    /// Returns this case over another transport.
     pub fn over(&self, transport: Transport) -> Self {
         let wait = if transport == Transport::NotNets { Some(self.wait.unwrap_or_default()) } else { None };
         let pod = self.pod.clone().filter(|_| transport == Transport::NotNets);
         Self { transport, wait, pod, ..self.clone() }
     }
 
-    /// Whether its parts go together.
+    /// Checks that its parts go together.
     ///
     /// # Errors
-    /// With what does not.
+    /// When they don't, with the reason.
     pub fn check(&self) -> Result<(), String> {
         let floor = matches!(self.work, Work::Line | Work::Ring | Work::Socket | Work::Eventfd);
         let unary = matches!(self.work, Work::Echo | Work::Ask | Work::Chain | Work::FanOut);

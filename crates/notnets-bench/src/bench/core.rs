@@ -22,12 +22,12 @@ use crate::usage;
 
 const ECHO: &str = "/notnets.bench.Bench/Echo";
 const ASK: &str = "/notnets.bench.Bench/Ask";
-/// So many different sizes take turns.
+/// The number of different sizes that take turns.
 const DRAWN: usize = 1024;
 /// Bytes of a request to `ask`, at least: its marker and the length of the reply that it wants.
 const ASK_BYTES: usize = 8;
 
-/// Answers calls on this thread, for ever.
+/// Answers calls on this thread, forever.
 pub fn serve(order: &Serve) -> Result {
     let server =
         Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()).max_message_size(MOST);
@@ -129,7 +129,7 @@ fn make_calls(client: &mut Client, load: &Load, wait: Wait) -> Result<Sample> {
     })
 }
 
-/// Overwrites as much as there is of the first bytes.
+/// Overwrites the beginning of a message, as far as it goes.
 fn write(message: &mut [u8], first: &[u8]) {
     for (byte, first) in message.iter_mut().zip(first) {
         *byte = *first;

@@ -9,9 +9,9 @@ pub struct Factor {
     pub name: &'static str,
     /// What it is, for people.
     pub what: &'static str,
-    /// Whether what is between two levels can be imagined.
+    /// Whether values between two levels make sense, so that a plot joins them by lines.
     pub steady: bool,
-    /// What it takes on.
+    /// The values that it takes.
     pub levels: Vec<Level>,
 }
 
@@ -23,14 +23,14 @@ pub struct Level {
     pub cases: Vec<Case>,
 }
 
-/// What everything is measured over.
+/// The transports that everything is measured over.
 const ALL: [Transport; 3] = [Transport::Tcp, Transport::Uds, Transport::NotNets];
 
 fn level(name: impl ToString, case: Case) -> Level {
     Level { name: name.to_string(), cases: over_all(&case) }
 }
 
-/// A case over everything.
+/// Returns a case over each transport.
 pub fn over_all(case: &Case) -> Vec<Case> {
     ALL.map(|transport| case.over(transport)).into()
 }
@@ -39,7 +39,7 @@ fn base() -> Case {
     Case::default()
 }
 
-/// The first and fewest of each, for a look at whether all works.
+/// Keeps few and cheap levels of each factor, for a check that everything works.
 pub fn shortened(mut factors: Vec<Factor>) -> Vec<Factor> {
     for factor in &mut factors {
         factor.levels.retain(|level| level.cases.iter().all(|case| case.clients <= 8 && case.links <= 64));
@@ -47,7 +47,7 @@ pub fn shortened(mut factors: Vec<Factor>) -> Vec<Factor> {
     factors
 }
 
-/// All of them.
+/// Returns all factors.
 pub fn all() -> Vec<Factor> {
     vec![
         floor(),

@@ -1,4 +1,4 @@
-//! What is told of a case: figures of one round, and their medians over several.
+//! The figures of a case: those of one round, and their medians over several.
 
 use notnets_cli_common::number::median;
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct Figures {
     /// Lines of a pod's region that the servers fetched for each call, since the other host had changed them. 0
     /// within one host.
     pub lines_to_servers_per_call: f64,
-    /// The same that the clients fetched.
+    /// Lines of a pod's region that the clients fetched for each call.
     pub lines_to_clients_per_call: f64,
     /// Calls of all rounds. The reply of each was checked.
     pub replies_checked: u64,
@@ -57,7 +57,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The figures of a round.
+    /// Calculates the figures of a round.
     pub fn new(samples: &[Sample], usage: &ResourceUsage) -> Self {
         let latencies = merged(samples);
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
@@ -86,7 +86,7 @@ impl Figures {
         }
     }
 
-    /// The median of each figure.
+    /// Returns the median of each figure.
     pub fn median(rounds: &[Self]) -> Self {
         let of = |figure: &dyn Fn(&Self) -> f64| median(rounds.iter().map(figure).collect());
         Self {

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use notnets_cli_common::number::{median, number};
 use serde::Serialize;
 
-/// Cores that others may keep busy before it has to be told.
+/// The number of cores that other processes may keep busy before a verdict mentions it.
 const DISTURBED: f64 = 0.1;
 
-/// Which side of a bound is the good one.
+/// The good side of a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
@@ -31,12 +31,12 @@ pub struct Goal {
     pub reach: f64,
     /// What would be better still.
     pub stretch: Option<f64>,
-    /// The unit of what is no ratio.
+    /// The unit, unless it is a ratio.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub unit: &'static str,
 }
 
-/// A goal and what came of it.
+/// A goal and what was measured for it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     /// The goal.
@@ -87,7 +87,7 @@ pub const CANCEL: Goal =
     Goal { stretch: None, unit: "ms", ..at_most("cancel", "cancel to handler dropped, p99", 1.0, 0.0) };
 
 impl Goal {
-    /// What came of it.
+    /// Judges a measured value.
     pub fn judge(self, ratio: f64, from: String) -> Verdict {
         Verdict {
             goal: self,
@@ -101,7 +101,7 @@ impl Goal {
 }
 
 impl Verdict {
-    /// Notes what disturbed the rows that it was made of.
+    /// Notes the disturbance of the rows that it was made of.
     pub fn disturbed_by(self, disturbance: f64) -> Self {
         Self { disturbance: Some(disturbance), ..self }
     }
@@ -123,7 +123,7 @@ impl Better {
     }
 }
 
-/// A line for each verdict.
+/// Renders a line for each verdict.
 pub fn render(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
     for Verdict { goal, ratio, met, stretch_met, from, .. } in verdicts {

@@ -9,9 +9,9 @@ use super::progress::Progress;
 use super::testbed::Testbed;
 use crate::Result;
 
-/// Part of a round's time that is run before it, uncounted.
+/// The length of the warm-up before a round, as a part of the round.
 const WARM_UP: f64 = 0.15;
-/// Who spins goes on for a tenth of a second. Until it has stopped, the next case would have to share a core.
+/// A process that spins goes on for a tenth of a second. Until it stops, the next case would share a core with it.
 const SPINS_ON: Duration = Duration::from_millis(120);
 
 /// How long and how often to measure.
@@ -32,7 +32,7 @@ pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) ->
     let mut testbeds = Vec::new();
     for case in cases {
         let testbed = match case.pod {
-            None => Some(Testbed::open(case).await.map_err(|error| told(case, error))?),
+            None => Some(Testbed::open(case).await.map_err(|error| describe(case, error))?),
             Some(_) => None,
         };
         testbeds.push((case, testbed, Vec::new()));
@@ -43,7 +43,7 @@ pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) ->
                 Some(testbed) => measure(testbed, effort.seconds, round).await,
                 None => measure_anew(case, effort.seconds, round).await,
             };
-            let figures = measured.map_err(|error| told(case, error))?;
+            let figures = measured.map_err(|error| describe(case, error))?;
             if case.wait == Some(Wait::Spin) {
                 tokio::time::sleep(SPINS_ON).await;
             }
@@ -73,6 +73,6 @@ async fn measure(testbed: &mut Testbed, seconds: f64, round: u32) -> Result<Figu
     testbed.measure(seconds, round.into()).await
 }
 
-fn told(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {
+fn describe(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {
     format!("{} over {}: {error}", case.work, case.way())
 }

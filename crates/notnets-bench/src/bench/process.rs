@@ -24,12 +24,12 @@ impl Process {
         Ok(Self { child, pid })
     }
 
-    /// Tells it something.
+    /// Sends it a request.
     pub async fn tell(&mut self, what: &Ask) -> Result {
         self.child.tell(what).await
     }
 
-    /// Its next answer.
+    /// Waits for its next answer.
     pub async fn answer(&mut self, patience: Duration) -> Result<Answer> {
         match self.child.answer(patience).await? {
             Answer::Failed(why) => Err(why.into()),
@@ -37,7 +37,7 @@ impl Process {
         }
     }
 
-    /// Tells it something that takes next to no time.
+    /// Sends it a request that takes next to no time, and returns the answer.
     pub async fn ask(&mut self, what: &Ask) -> Result<Answer> {
         self.tell(what).await?;
         self.answer(PATIENCE).await
@@ -51,7 +51,7 @@ impl Process {
         }
     }
 
-    /// For how long it has kept processors busy, in nanoseconds.
+    /// Returns its processor time in nanoseconds.
     pub async fn cpu_time(&mut self) -> Result<u64> {
         match self.ask(&Ask::Cpu).await? {
             Answer::Cpu(nanos) => Ok(nanos),
@@ -59,7 +59,7 @@ impl Process {
         }
     }
 
-    /// How many lines it has fetched from the other host.
+    /// Returns the number of lines it has fetched from the other host.
     pub async fn lines(&mut self) -> Result<u64> {
         match self.ask(&Ask::Lines).await? {
             Answer::Lines(lines) => Ok(lines),

@@ -1,4 +1,4 @@
-//! Latencies of calls, and what a client says of them.
+//! Latencies of calls, as a client records and reports them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::latencies::histogram;
 
-/// What came of an order to make calls.
+/// The outcome of an order to make calls.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// Calls that ended, each with the reply that it had to have.
@@ -16,7 +16,7 @@ pub struct Sample {
     pub seconds: f64,
     /// The client's processor time meanwhile, in nanoseconds.
     pub cpu: u64,
-    /// How often a call took how many nanoseconds, to three digits.
+    /// Pairs of a latency in nanoseconds, to three digits, and the number of calls that took it.
     pub latencies: Vec<(u64, u64)>,
 }
 
@@ -27,19 +27,19 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// For a runtime with so many threads.
+    /// Creates a recorder for a runtime with `threads` threads.
     pub fn new(threads: usize) -> Self {
         Self { shards: (0..threads.max(1)).map(|_| Mutex::new(histogram())).collect() }
     }
 
-    /// A call of the nth task took so long.
+    /// Records a call of a task.
     #[inline]
     pub fn record(&self, task: usize, nanos: u64) {
         let shard = &self.shards[task % self.shards.len()];
         shard.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(nanos.max(1));
     }
 
-    /// As it goes to the benchmark's parent.
+    /// Returns the latencies in the form in which they go to the benchmark's parent.
     pub fn latencies(&self) -> Vec<(u64, u64)> {
         let mut all = histogram();
         for shard in &self.shards {

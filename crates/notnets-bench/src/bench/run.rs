@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
 
-    /// Idle connections beside.
+    /// Additional idle connections.
     #[arg(long, default_value_t = 0)]
     links: u32,
 
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long)]
     pinned: bool,
 
-    /// Begin so many calls per second, whatever comes back, and time them from when they were due.
+    /// Begin this number of calls per second, whatever comes back, and time them from when they were due.
     #[arg(long)]
     rate: Option<f64>,
 

@@ -25,7 +25,7 @@ pub struct Service<C> {
     filler: Bytes,
     upstream: Vec<BenchClient<C>>,
     held: Held,
-    /// Every so many replies one is wrong.
+    /// One of this number of replies is wrong.
     spoil: Option<u64>,
     served: AtomicU64,
 }
@@ -42,7 +42,7 @@ impl<C: Channel> Service<C> {
         }
     }
 
-    /// A reply of so many bytes, for which nothing is allocated.
+    /// Makes a reply of a length, for which nothing is allocated.
     fn reply(&self, bytes: u32, marker: u32) -> Message {
         Message { payload: self.filler.slice(..(bytes as usize).min(self.filler.len())), marker }
     }

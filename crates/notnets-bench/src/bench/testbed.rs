@@ -1,4 +1,4 @@
-//! The processes of a case: servers, clients, and one more that holds idle connections.
+//! The testbed of a case: its servers, its clients, and one more process that holds idle connections.
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -14,24 +14,25 @@ use super::recorder::Sample;
 use crate::Result;
 use crate::usage::{self, Switches};
 
-/// All clients are told to begin so long after the first is told, and some more for each of them.
+/// All clients begin at one time, which lies this far ahead when the first of them is told, plus
+/// [`HEAD_START_EACH`] for each.
 const HEAD_START: Duration = Duration::from_millis(3);
 const HEAD_START_EACH: Duration = Duration::from_micros(200);
 
-/// Servers of a chain, and servers that a fan-out asks.
+/// The number of servers in a chain, and of those that a fan-out asks.
 const CHAIN: usize = 3;
 const FAN_OUT: usize = 8;
 
-/// A case that can be measured again and again. Between, its processes do nothing.
+/// The processes of a case that can be measured again and again. Between measurements they do nothing.
 pub struct Testbed {
     case: Case,
-    /// Those first that others ask.
+    /// A server comes after those that it asks.
     servers: Vec<Process>,
     clients: Vec<Process>,
-    /// Has the idle connections.
+    /// The process that holds the idle connections.
     holder: Option<Process>,
     address: String,
-    /// In a pod: the two that the processes are on.
+    /// In a pod: the two hosts that the processes are on.
     hosts: Option<Hosts>,
     // Dropped last, when the processes are gone.
     directory: TempDir,
@@ -50,10 +51,11 @@ impl Testbed {
         Ok(testbed)
     }
 
-    /// The same without idle connections, for which there is room: as many as the case has may be made by `hold`.
+    /// Starts and connects servers and clients, without idle connections. There is room for as many as the case has;
+    /// `hold` makes them.
     ///
     /// # Errors
-    /// As for `open`.
+    /// When the case is impossible, or a process can't do what it is told.
     pub async fn without_idle(case: &Case) -> Result<Self> {
         case.check()?;
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
@@ -77,7 +79,7 @@ impl Testbed {
 
     async fn start_servers(&mut self) -> Result {
         match self.case.work {
-            // Nobody is there.
+            // Calls go nowhere.
             _ if self.case.transport == Transport::Null => {}
             Work::Chain => {
                 let mut upstream = Vec::new();
@@ -139,19 +141,20 @@ impl Testbed {
         self.hosts.as_ref().map(|hosts| hosts.place(hop))
     }
 
-    /// The name of the nth server. All cases over a given region are in one pod, so there it is the case's own.
+    /// Returns the name of the nth server. All cases over a given region share a pod, so there each case has names of
+    /// its own.
     fn name(&self, nth: usize) -> String {
         let case = self.directory.path().file_name().filter(|_| self.hosts.is_some());
         format!("{}-{nth}", case.map_or("server".into(), |name| name.to_string_lossy()))
     }
 
-    /// The core of the nth process, if they are pinned.
+    /// Returns the core of the nth process, if processes are pinned.
     fn core(&self, nth: usize) -> Option<usize> {
         let cores = available_parallelism().map_or(1, usize::from);
         self.case.pinned.then_some(nth % cores)
     }
 
-    /// Makes a process that holds so many more idle connections.
+    /// Makes `links` more idle connections.
     ///
     /// # Errors
     /// When they can't be made.
@@ -164,17 +167,17 @@ impl Testbed {
         Ok(())
     }
 
-    /// The server's process id.
+    /// Returns the process id of the first server.
     pub fn server(&self) -> u32 {
         self.servers[0].pid
     }
 
-    /// That of the process that holds idle connections, if there is one.
+    /// Returns the id of the process that holds idle connections, if there is one.
     pub fn holder(&self) -> Option<u32> {
         self.holder.as_ref().map(|holder| holder.pid)
     }
 
-    /// Makes calls for so many seconds.
+    /// Makes calls for a number of seconds.
     ///
     /// # Errors
     /// When a call fails, or its reply is wrong.
@@ -227,7 +230,7 @@ impl Testbed {
         Ok(nanos)
     }
 
-    /// Lines that servers and clients have fetched from the other host. 0 within one host.
+    /// Returns the lines that servers and clients have fetched from the other host. 0 within one host.
     async fn lines(&mut self) -> Result<(u64, u64)> {
         let mut lines = (0, 0);
         if self.hosts.is_some() {

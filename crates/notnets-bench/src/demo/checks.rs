@@ -1,4 +1,4 @@
-//! Whether replies are what they must be.
+//! Checks that replies are what they must be.
 
 use std::fmt::Debug;
 
@@ -25,7 +25,7 @@ impl Checks {
         }
     }
 
-    /// Compares a large reply, whose bytes tell nobody anything.
+    /// Compares a large reply, of which a message does not show the bytes.
     pub fn expect_bytes(&mut self, reply: &[u8], wanted: &[u8]) {
         self.checked += 1;
         if reply != wanted {
@@ -51,7 +51,7 @@ impl Checks {
         self.wrong(|| format!("{what} failed: {:?}: {}", status.code(), status.message()));
     }
 
-    /// Adds what somebody else has found.
+    /// Adds the findings of another.
     pub fn add(&mut self, other: Self) {
         self.checked += other.checked;
         self.wrong += other.wrong;

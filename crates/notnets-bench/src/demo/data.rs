@@ -194,7 +194,7 @@ pub fn table(quarter: u32) -> &'static [u8] {
     })
 }
 
-/// Computes the large replies ahead, so that nobody waits for them later.
+/// Computes the large replies ahead, so that no call waits for them.
 pub fn prepare() {
     for product_id in 0..PICTURES as u64 {
         picture(product_id);

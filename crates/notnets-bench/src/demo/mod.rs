@@ -1,7 +1,7 @@
-//! `notnets demo`: a small web shop, the same over TCP, Unix sockets and NotNets.
+//! `notnets demo` runs a small web shop over TCP, Unix sockets and NotNets.
 //!
-//! Eight services, each a process of its own, and a process of customers, who walk through the
-//! shop, time how long each journey takes, and check each reply's contents. The services are
+//! Eight services are a process each, and one more process has the customers: they walk through the
+//! shop, time each journey, and check each reply's contents. The services are
 //! ordinary tonic services; only [`transport`] knows what carries their calls.
 //!
 //! From the outside in: [`measure`] runs the rounds, a [`shop`] is a set of processes that are
@@ -78,7 +78,7 @@ pub struct Args {
     report: PathBuf,
 }
 
-/// Runs the demo. A wrong reply is an error, told after what was measured.
+/// Runs the demo. A wrong reply is an error, reported after the figures.
 ///
 /// Makes a runtime of its own: call it from outside of any.
 pub fn run(args: &Args) -> Result {

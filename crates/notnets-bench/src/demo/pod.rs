@@ -63,7 +63,7 @@ pub struct VisitArgs {
     journeys: Vec<Journey>,
 }
 
-/// Is a part of the shop.
+/// Runs a part of the shop.
 pub fn run(part: &Part) -> Result {
     runtime(0)?.block_on(async {
         match part {
@@ -73,7 +73,7 @@ pub fn run(part: &Part) -> Result {
     })
 }
 
-/// Starts a process for each service, says their addresses, and ends them when it is told to.
+/// Starts a process for each service, prints their addresses, and ends them when told to.
 async fn serve(args: &ServeArgs) -> Result {
     let mut terminated = signal(SignalKind::terminate())?;
     let directory = tempfile::Builder::new().prefix("notnets-demo-").tempdir()?;
@@ -128,7 +128,7 @@ async fn visit(args: &VisitArgs) -> Result {
     }
 }
 
-/// Says a line at once, whoever listens.
+/// Prints a line and flushes it.
 fn say(line: &str) -> Result {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;

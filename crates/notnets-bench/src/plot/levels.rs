@@ -74,7 +74,7 @@ fn draw_dots(svg: &mut String, names: &[String], scale: &LogScale, dots: &Dots<'
     Ok(())
 }
 
-/// Where the nth of so many levels stands.
+/// Returns where the nth of `of` levels stands.
 fn x(nth: usize, of: usize) -> f64 {
     LEFT + (nth as f64 + 0.5) / of as f64 * (WIDTH - LEFT - RIGHT)
 }

@@ -17,8 +17,8 @@ pub use levels::{Dots, levels};
 /// What gives a report and its plots their looks.
 pub const STYLE: &str = include_str!("style.css");
 
-/// Whether a report can be written there: to be found out before much time has passed. Leaves nothing behind, not
-/// even if the process is killed.
+/// Checks that a report can be written there, before anything is measured. Leaves nothing behind, not even if the
+/// process is killed.
 pub fn check_writable(report: &Path) -> Result<(), String> {
     let directory = report.parent().filter(|parent| !parent.as_os_str().is_empty());
     tempfile::tempfile_in(directory.unwrap_or(Path::new("."))).map_err(|error| {
@@ -27,7 +27,7 @@ pub fn check_writable(report: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Text that is put into a page.
+/// Escapes text for a page.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! A status that is not OK, told to the user.
+//! The text about a status that is not OK.
 
 use http::header;
 use prost::Message;

@@ -88,7 +88,7 @@ impl Reflection {
     /// a `/` before it or a dot instead of the slash.
     ///
     /// # Errors
-    /// When there is none, with those there are.
+    /// When there is no such method, with those that exist.
     pub async fn method(&mut self, text: &str) -> Result<MethodDescriptor, Error> {
         let text = text.trim_start_matches('/');
         let (service, method) = text.split_once('/').or_else(|| text.rsplit_once('.')).ok_or_else(|| {

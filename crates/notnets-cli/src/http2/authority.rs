@@ -2,7 +2,7 @@
 //!
 //! A call over a Unix socket has no host, but HTTP/2 wants an `:authority`. The
 //! C core (Python, C++, Ruby, PHP), Java and Swift send the socket's path, which
-//! is none, and h2 resets such calls with `PROTOCOL_ERROR`. So, on Unix sockets
+//! is not valid there, and h2 resets such calls with `PROTOCOL_ERROR`. So, on Unix sockets
 //! only, the value is replaced before h2 sees it.
 //!
 //! No HPACK state is needed for that. Pseudo-headers come first in a block. A
@@ -109,7 +109,7 @@ struct Repair {
 }
 
 enum State {
-    /// So many bytes go on as they are.
+    /// This number of bytes is passed on unchanged.
     Pass(usize),
     /// A frame's head, or a whole frame of headers, is collected up to this length.
     Collect(usize),

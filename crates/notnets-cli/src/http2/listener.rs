@@ -1,7 +1,7 @@
 //! Listening on a TCP address or on a Unix socket.
 //!
 //! A Unix socket is a file, and files outlive their process. One that a killed
-//! process left is found dead (nobody accepts on it) and replaced; one that is
+//! process left is found dead (no process accepts on it) and replaced; one that is
 //! alive is an error. Looking, unlinking and binding happen under a lock on the
 //! directory, so that two processes that start at once cannot take each other's
 //! socket away. Dropping the listener removes the file if it is still its own.

@@ -29,7 +29,7 @@ pub struct Served {
     pub pid: Option<u32>,
     /// The server's user.
     pub uid: u32,
-    /// When it began to serve, in seconds since 1970. `None`, as the rest, if it does not say.
+    /// When it began to serve, in seconds since 1970. `None`, like the rest, if the server does not tell.
     pub since: Option<u64>,
     /// Links that are open now.
     pub links: Option<u64>,
@@ -37,14 +37,14 @@ pub struct Served {
     pub calls: Option<u64>,
 }
 
-/// All that is listed.
+/// Everything that is listed.
 #[derive(Debug, Serialize)]
 struct Listed {
     names: Vec<Served>,
     pods: Vec<pods::Pod>,
 }
 
-/// A server or an agent is given so long to answer.
+/// The time that a server or an agent is given to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints what is served.

@@ -25,7 +25,7 @@ pub struct Args {
     /// The pod's name, as in notnets://POD/service
     #[arg(long, default_value = "pod0")]
     pod: Name,
-    /// Who keeps the hosts' copies of a line in step
+    /// What keeps the hosts' copies of a line in step
     #[arg(long, value_enum, default_value_t = Coherence::Software)]
     coherence: Coherence,
     /// Make a file of this size first, for example 64M. It must not be there yet
@@ -97,7 +97,7 @@ fn refuse_used(args: &Args, present: &Present) -> Result<(), Failure> {
     match present {
         Present::Nothing => Ok(()),
         Present::Region(superblock) => {
-            // Also with --force: who runs there would go on writing.
+            // Also with --force: a host that runs there would continue to write.
             if let Ok(region) = Region::open(&args.path) {
                 let hosts = survey(&region).hosts;
                 let running = hosts.iter().position(|host| host.presence == Presence::Running);

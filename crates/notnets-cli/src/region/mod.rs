@@ -23,9 +23,9 @@ pub struct Args {
 enum Command {
     /// Divide memory that hosts share among them
     Format(format::Args),
-    /// Say what a region is, and which hosts are there
+    /// Show what a region is, and which hosts are there
     Show(PathArgs),
-    /// Look whether all of a region is as it can be. Stops nobody and changes nothing
+    /// Check all records of a region. Stops no process and changes nothing
     Fsck(PathArgs),
 }
 
@@ -35,7 +35,7 @@ struct PathArgs {
     path: PathBuf,
 }
 
-/// Does it.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// With a sentence, when there is no such region or it is damaged.
@@ -66,7 +66,7 @@ fn open(path: &Path) -> Result<Region, Failure> {
     Region::open(path).map_err(|error| Failure::new(sentence(path, &error)))
 }
 
-/// The path, and what is the matter with it.
+/// Returns one sentence with the path and the error.
 fn sentence(path: &Path, error: &impl ToString) -> String {
     let text = error.to_string();
     // Some sentences speak of "it", others go on from the path.

@@ -1,4 +1,4 @@
-//! What is said of a region.
+//! Texts about a region.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use notnets_memory::region::Region;
 use notnets_memory::region::file::Kind;
 use notnets_pod::survey::{Presence, Survey};
 
-/// What a region is and how it is divided.
+/// Describes a region and how it is divided.
 pub(super) fn divided(path: &Path, region: &Region) -> String {
     let superblock = region.superblock();
     let layout = region.layout();
@@ -42,7 +42,7 @@ pub(super) fn divided(path: &Path, region: &Region) -> String {
     text
 }
 
-/// The same, and the hosts.
+/// Describes a region, how it is divided, and its hosts.
 pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     let mut text = divided(path, region);
     text.push_str("\nHOST  STATE     LIFE      PROCESSES  EXTENTS USED  KEPT  SERVES\n");

@@ -26,7 +26,7 @@ use crate::usage;
 /// Round trips between two looks at the clock, where both sides spin.
 pub const BATCH: u64 = 16;
 
-/// Answers each client on a thread of its own, for ever.
+/// Answers each client on a thread of its own, forever.
 pub fn serve(order: &Serve) -> Result {
     let name = order.name.parse()?;
     let listener = Directory::at(&order.setup.directory).listen(&name)?;
@@ -103,7 +103,7 @@ fn wait(of: &impl std::os::fd::AsFd) -> Result {
     Ok(())
 }
 
-/// The next packet, and the descriptor that it brings.
+/// Waits for the next packet and the descriptor that it brings.
 fn receive(socket: &Socket) -> Result<Incoming> {
     wait(socket)?;
     Ok(socket.receive()?)

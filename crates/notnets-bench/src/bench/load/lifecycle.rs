@@ -12,8 +12,7 @@ use super::Clock;
 use super::unary::{FILLER, check};
 use crate::{Result, usage};
 
-/// Both sides are at rest for so long before a call is dropped, and the server may take so long before it is
-/// asked: the reset travels alone.
+/// The pause before a call is dropped and before the server is asked about it, so that the reset travels alone.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Connections that are made one after the other, timed until their first call was answered.

@@ -80,7 +80,7 @@ impl Clock {
         Self { start: Instant::now(), cpu: usage::cpu_time() }
     }
 
-    /// What came of it.
+    /// Returns the outcome.
     pub fn stop(self, calls: u64, recorder: &Recorder) -> Sample {
         let seconds = self.start.elapsed().as_secs_f64();
         let cpu = usage::cpu_time() - self.cpu;

@@ -11,7 +11,7 @@ use super::super::sizes::Sizes;
 use super::Caller;
 use crate::Result;
 
-/// So many different sizes take turns.
+/// The number of different sizes that take turns.
 const DRAWN: usize = 1024;
 /// What every payload is made of.
 pub const FILLER: u8 = 0x5a;
@@ -25,7 +25,7 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// Those of a task.
+    /// Makes the payloads of a task.
     pub fn new(load: &Load, task: usize) -> Self {
         let seed = load.seed ^ (task as u64) << 32;
         let count = if matches!(load.size, super::super::sizes::Size::Bytes(_)) { 1 } else { DRAWN };
@@ -35,7 +35,7 @@ impl Payloads {
         Self { bytes, sizes, next: 0, marker: (task as u32) << 20 }
     }
 
-    /// The next request's payload, its marker, and how long a reply has to be.
+    /// Returns the next request's payload, its marker, and the length of its reply.
     #[inline]
     pub fn next(&mut self) -> (Bytes, u32, Sizes) {
         let sizes = self.sizes[self.next];
@@ -45,8 +45,8 @@ impl Payloads {
     }
 }
 
-/// Whether a reply is the one that had to come: that of this call, as long as it has to be, and made of
-/// what it has to be, as far as its ends tell.
+/// Checks that a reply is the expected one: the reply to this call, of the expected length, and with the expected
+/// bytes at both ends.
 #[inline]
 pub fn check(reply: &Message, marker: u32, bytes: usize) -> Result {
     let Message { payload, marker: got } = reply;

@@ -8,7 +8,7 @@ use notnets_cli_common::duration;
 use super::{Coherence, Given, Pod};
 use crate::Result;
 
-/// Between which hosts.
+/// The hosts between which calls are made.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PodArgs {
     /// Between two hosts of a pod that share a region, instead of within one host. All is set up for the run.
@@ -23,7 +23,7 @@ pub struct PodArgs {
     #[arg(long, value_name = "N,N", value_parser = hosts, default_value = "0,1", requires = "region")]
     hosts: [u16; 2],
 
-    /// In a pod: who keeps the region coherent; several are measured in turns [default: hardware,software].
+    /// In a pod: how the region is kept coherent; several are measured in turns [default: hardware,software].
     #[arg(long, value_delimiter = ',', requires = "pod", conflicts_with = "region")]
     coherence: Vec<Coherence>,
 
@@ -34,7 +34,8 @@ pub struct PodArgs {
 }
 
 impl PodArgs {
-    /// The pods that are asked for, in all combinations, those of the same latency together. None if calls are to stay within one host.
+    /// Returns the pods that are asked for, in all combinations, those of the same latency together. Returns an empty
+    /// list if calls are to stay within one host.
     ///
     /// # Errors
     /// When the region can't be used.

@@ -33,7 +33,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Those of a case that has a pod. Their agents listen below `directory`, or where those of a given region do.
+    /// Starts the hosts of a case that has a pod. Their agents listen below `directory`, or where those of a given region do.
     ///
     /// # Errors
     /// When there is no room for a region.
@@ -68,7 +68,7 @@ impl Hosts {
     }
 }
 
-/// How many extents the processes of each host take at most.
+/// Returns the largest number of extents that the processes of each host take.
 fn extents(case: &Case) -> u64 {
     // One more than they need: links that end are not let go of at once.
     let of = |links: u32| if links == 0 { 0 } else { u64::from(links.div_ceil(LINKS)) + 1 };
@@ -98,7 +98,7 @@ pub struct Given {
     running: Arc<Running>,
 }
 
-/// Until this is dropped.
+/// The agents of a given region, until this is dropped.
 #[derive(Debug)]
 struct Running {
     _agents: Vec<AgentThread>,
@@ -118,18 +118,19 @@ impl From<Given> for PathBuf {
 }
 
 impl Given {
-    /// Begins agents of these hosts of a region, and says who keeps it coherent.
+    /// Starts the agents of these hosts of a region. Also returns how the region is kept coherent.
     ///
     /// # Errors
     /// When there is no region, or one of the hosts is at work.
     pub fn begin(file: &Path, hosts: [u16; 2]) -> Result<(Self, Coherence)> {
-        let told = |error| format!("{}: {error}", file.display());
-        let region = Region::open(file).map_err(|error| told(error.to_string()))?;
+        let describe = |error| format!("{}: {error}", file.display());
+        let region = Region::open(file).map_err(|error| describe(error.to_string()))?;
         let superblock = region.superblock();
         let coherence = superblock.coherence.into();
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
-        let agents = agents(file, hosts, &directories(directory.path()))
-            .map_err(|error| told(format!("{error} (choose two hosts that are not at work with --hosts)")))?;
+        let agents = agents(file, hosts, &directories(directory.path())).map_err(|error| {
+            describe(format!("{error} (choose two hosts that are not at work with --hosts)"))
+        })?;
         let running = Arc::new(Running { _agents: agents, directory });
         Ok((Self { file: file.to_owned(), pod: superblock.pod.clone(), running }, coherence))
     }

@@ -19,10 +19,10 @@ pub use args::PodArgs;
 pub use hosts::{Given, Hosts};
 pub use notnets_cli_common::coherence::Coherence;
 
-/// How far apart client and server are.
+/// The pod between whose hosts calls are made, and its distance from them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pod {
-    /// Who keeps the region coherent.
+    /// How the region is kept coherent.
     pub coherence: Coherence,
     /// A model: what fetching a line that the other host wrote takes, beyond what it takes here.
     pub line_ns: u64,

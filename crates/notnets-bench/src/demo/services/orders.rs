@@ -25,7 +25,7 @@ impl Orders {
 
 #[tonic::async_trait]
 impl orders_server::Orders for Orders {
-    /// Reserves, then charges: nobody pays for what isn't there.
+    /// Reserves, then charges, so that a customer does not pay for what is not in stock.
     async fn place(&self, request: Request<Order>) -> Result<Response<Receipt>, Status> {
         let order = request.get_ref();
         let order_id = order.order_id;

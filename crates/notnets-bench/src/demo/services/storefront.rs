@@ -101,7 +101,7 @@ impl storefront_server::Storefront for Storefront {
 }
 
 /// Passes on what the customer sends. A generated client takes messages and no errors, so that a
-/// customer who breaks off ends the stream; nobody is left then to take the reply.
+/// customer that breaks off ends the stream; there is no one left to take the reply.
 fn relay<T: Send + 'static>(messages: Streaming<T>) -> impl Stream<Item = T> + Send + 'static {
     messages.map_while(std::result::Result::ok)
 }
