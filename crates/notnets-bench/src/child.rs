@@ -1,5 +1,6 @@
-//! A child process of this program, from its parent's side. It reads lines of JSON from its standard input, answers
-//! with lines of JSON on its standard output, and ends when its input does. [`crate::orders`] is its own side.
+//! A child process of this program, from its parent's side. It reads lines of JSON from its standard input,
+//! answers with lines of JSON on its standard output, and ends when its input does. [`crate::orders`] is its
+//! own side.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use tokio::time::timeout;
 
 use crate::Result;
 
-/// The time that a process may take to start, to end, or to answer (beyond the time that it was told to take).
+/// The time that a process may take to start, to end, or to answer (beyond the time that it was told to
+/// take).
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Keeps freed memory in the process. Otherwise most of the cost of a message of 1 MiB, over any transport, is the
-/// kernel handing out and taking back its pages.
+/// Keeps freed memory in the process. Otherwise most of the cost of a message of 1 MiB, over any transport,
+/// is the kernel handing out and taking back its pages.
 const KEEP_MEMORY: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456";
 
 /// A process, and the two pipes to it. It is killed when this is dropped.

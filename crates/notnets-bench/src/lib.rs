@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`bench`] | what calls cost, beside tonic's HTTP/2 and the floor |
 //! | [`demo`] | a small web shop over TCP, Unix sockets and NotNets |
-//! | `child`, `orders` | a child process and the lines of JSON that go to and from it: the parent's side and its own |
+//! | `child`, `orders` | the lines of JSON between parent and child process: the parent's side, the child's |
 //! | `serving` | a service over each transport |
 //! | `runtime` | the runtime of a process |
 //! | `latencies` | how latencies are recorded |

@@ -1,7 +1,8 @@
-//! A child process's own side of its pipes: it reads orders as lines of JSON from standard input, and answers with
-//! lines of JSON on standard output. [`crate::child`] is the parent's side.
+//! A child process's own side of its pipes: it reads orders as lines of JSON from standard input, and answers
+//! with lines of JSON on standard output. [`crate::child`] is the parent's side.
 //!
-//! The process ends when its input does, which happens however the parent ends, so that no process outlives it.
+//! The process ends when its input does, which happens however the parent ends, so that no process outlives
+//! it.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -17,11 +18,11 @@ pub fn first<A: DeserializeOwned>() -> Option<A> {
     Some(parse(&line))
 }
 
-/// Starts a thread that reads orders. `handle` answers those it can answer itself and returns the others, which are
-/// passed on.
+/// Starts a thread that reads orders. `handle` answers those it can answer itself and returns the others,
+/// which are passed on.
 ///
-/// When its input ends, the thread ends the process, whatever that is doing, and removes `directory`: the parent may
-/// have been killed.
+/// When its input ends, the thread ends the process, whatever that is doing, and removes `directory`: the
+/// parent may have been killed.
 pub fn listen<A, O>(
     directory: PathBuf,
     handle: impl Fn(A) -> Option<O> + Send + 'static,
@@ -38,7 +39,8 @@ where
                 let _ = pass_on.send(order);
             }
         }
-        // All processes that share the directory remove it at the same time. One that fails leaves it to a faster one.
+        // All processes that share the directory remove it at the same time. One that fails leaves it to a
+        // faster one.
         let _ = std::fs::remove_dir_all(&directory);
         std::process::exit(0);
     });

@@ -14,9 +14,9 @@ use tonic::transport::{Endpoint, Server};
 
 use crate::Result;
 
-// HTTP/2's defaults (64 KiB windows, 16 KiB frames) make large messages wait for their reader many times over, and do
-// nothing for small ones. The baseline gets what it was fastest with, of windows from 64 KiB to 4 MiB and frames from
-// 16 KiB to 1 MiB.
+// HTTP/2's defaults (64 KiB windows, 16 KiB frames) make large messages wait for their reader many times
+// over, and do nothing for small ones. The baseline gets what it was fastest with, of windows from 64 KiB to
+// 4 MiB and frames from 16 KiB to 1 MiB.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const FRAME: u32 = 256 << 10;
@@ -36,7 +36,8 @@ pub enum Listen {
     },
 }
 
-/// Serves for as long as the process lives. `ready` is called with the address once clients can connect to it.
+/// Serves for as long as the process lives. `ready` is called with the address once clients can connect to
+/// it.
 ///
 /// # Errors
 /// When the address cannot be served.

@@ -18,7 +18,8 @@ pub fn now() -> u64 {
     read(ClockId::Monotonic)
 }
 
-/// Returns the processor time of this process in nanoseconds, over all its threads, including those that have ended.
+/// Returns the processor time of this process in nanoseconds, over all its threads, including those that have
+/// ended.
 pub fn cpu_time() -> u64 {
     read(ClockId::ProcessCPUTime)
 }
@@ -58,8 +59,8 @@ pub fn switches(pid: u32) -> Switches {
     all
 }
 
-/// Returns the nanoseconds that a process's living threads have run, up to their last switch, by the scheduler's own
-/// account. Unlike asking for [`cpu_time`], reading it does not wake the process.
+/// Returns the nanoseconds that a process's living threads have run, up to their last switch, by the
+/// scheduler's own account. Unlike asking for [`cpu_time`], reading it does not wake the process.
 pub fn time_on_core(pid: u32) -> Option<u64> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -91,8 +92,8 @@ pub fn slab() -> u64 {
     field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Slab:").unwrap_or(0) * 1024
 }
 
-/// Returns the nanoseconds that all cores together have not been idle, for whatever process. Time that a hypervisor took
-/// away counts too. The resolution is a hundredth of a second.
+/// Returns the nanoseconds that all cores together have not been idle, for whatever process. Time that a
+/// hypervisor took away counts too. The resolution is a hundredth of a second.
 pub fn host_busy() -> u64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);

@@ -22,8 +22,8 @@ pub struct Args {
     /// Which host of the pod this is: a number that no other host has, from 0 on
     #[arg(long)]
     host_id: u16,
-    /// How long a message may wait for a parked process of this host that does not choose itself: the shorter,
-    /// the more processor time its idle links take
+    /// How long a message may wait for a parked process of this host that does not choose itself: the
+    /// shorter, the more processor time its idle links take
     #[arg(long, default_value = "500us", value_parser = duration::parse)]
     wake_latency: Duration,
 }

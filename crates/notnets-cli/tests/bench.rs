@@ -182,9 +182,9 @@ fn a_null_round_trip_between_hosts_takes_two_lines_each_way_at_most() {
     let each = [pod("hardware", 0), pod("software", 0), pod("hardware", 250), pod("software", 250)];
     assert_eq!(pods, [each.clone(), each.clone(), each].concat());
     for row in &rows {
-        // A descriptor each way, and for 512 bytes and their prefix of 5 a block of 9 lines. A reader that polls while
-        // a descriptor is written fetches it once more. That a slot was written can be noticed only when its turn comes
-        // again, so a short run of a busy machine counts too few of them.
+        // A descriptor each way, and for 512 bytes and their prefix of 5 a block of 9 lines. A reader that
+        // polls while a descriptor is written fetches it once more. That a slot was written can be noticed
+        // only when its turn comes again, so a short run of a busy machine counts too few of them.
         let block = if row["payload"] == 512 { 9.0 } else { 0.0 };
         assert!(lines_fetched(row).iter().all(|lines| (block + 0.01..=block + 2.0).contains(lines)), "{row}");
     }

@@ -154,7 +154,8 @@ impl Case {
         }
     }
 
-    /// Creates the case of the blocking API: 32 bytes over and back, both sides spinning on cores of their own.
+    /// Creates the case of the blocking API: 32 bytes over and back, both sides spinning on cores of their
+    /// own.
     pub fn core() -> Self {
         let api = Api::Core;
         let wait = Some(Wait::Spin);

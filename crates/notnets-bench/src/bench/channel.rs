@@ -58,7 +58,8 @@ impl Channel for notnets::Channel {
     }
 }
 
-/// Serves for as long as the process lives. `ready` is called with the address once clients can connect to it.
+/// Serves for as long as the process lives. `ready` is called with the address once clients can connect to
+/// it.
 pub async fn serve<S>(order: &Serve, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,

@@ -1,4 +1,5 @@
-//! How the benchmark's processes are told what to do: what they can be asked ([`crate::orders`]) and what they answer.
+//! How the benchmark's processes are told what to do: what they can be asked ([`crate::orders`]) and what
+//! they answer.
 
 use std::path::{Path, PathBuf};
 
@@ -146,8 +147,8 @@ pub struct Load {
     pub seed: u64,
 }
 
-/// Starts to read what the process is asked. Answers what needs no turn of the process itself, and passes other orders
-/// on.
+/// Starts to read what the process is asked. Answers what needs no turn of the process itself, and passes
+/// other orders on.
 pub fn listen(directory: PathBuf) -> UnboundedReceiver<Ask> {
     orders::listen(directory, |ask| {
         match ask {

@@ -1,6 +1,7 @@
 //! NotNets' blocking API: messages are the payload's bytes as they are, and nothing encodes or decodes them.
 //!
-//! Where both sides spin, calls are timed by 16 as the floor is, since a look at the clock takes a tenth of one.
+//! Where both sides spin, calls are timed by 16 as the floor is, since a look at the clock takes a tenth of
+//! one.
 
 use std::time::{Duration, Instant};
 

@@ -44,8 +44,8 @@ pub struct Figures {
     pub preemptions_per_call: f64,
     /// Cores that others kept busy meanwhile: above a few hundredths, the figures are disturbed.
     pub disturbance: f64,
-    /// Lines of a pod's region that the servers fetched for each call, since the other host had changed them. 0
-    /// within one host.
+    /// Lines of a pod's region that the servers fetched for each call, since the other host had changed them.
+    /// 0 within one host.
     pub lines_to_servers_per_call: f64,
     /// Lines of a pod's region that the clients fetched for each call.
     pub lines_to_clients_per_call: f64,

@@ -23,8 +23,9 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 
-    /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links, open-loop,
-    /// topology, streams, runtime, placement, lives, idle; between hosts also null and line-latency, but no floor.
+    /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links,
+    /// open-loop, topology, streams, runtime, placement, lives, idle; between hosts also null and
+    /// line-latency, but no floor.
     #[arg(long, value_delimiter = ',')]
     factors: Vec<String>,
 

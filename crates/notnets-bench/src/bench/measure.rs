@@ -11,7 +11,8 @@ use crate::Result;
 
 /// The length of the warm-up before a round, as a part of the round.
 const WARM_UP: f64 = 0.15;
-/// A process that spins goes on for a tenth of a second. Until it stops, the next case would share a core with it.
+/// A process that spins goes on for a tenth of a second. Until it stops, the next case would share a core
+/// with it.
 const SPINS_ON: Duration = Duration::from_millis(120);
 
 /// How long and how often to measure.
@@ -23,8 +24,8 @@ pub struct Effort {
     pub repeats: u32,
 }
 
-/// Measures cases in turns. All of their processes live meanwhile, but only one case's are at work. Between hosts idle
-/// processes poll now and then: there they live for a round only.
+/// Measures cases in turns. All of their processes live meanwhile, but only one case's are at work. Between
+/// hosts idle processes poll now and then: there they live for a round only.
 ///
 /// # Errors
 /// When a case can't be measured, or a reply was wrong: then no figure is worth anything.

@@ -35,8 +35,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',')]
     goals: Vec<String>,
 
-    /// Keep server and client on cores of their own wherever there is one of each. Left alone, the kernel may put two
-    /// processes that take turns on one core.
+    /// Keep server and client on cores of their own wherever there is one of each. Left alone, the kernel may
+    /// put two processes that take turns on one core.
     #[arg(long)]
     pinned: bool,
 
@@ -193,8 +193,8 @@ impl Runner<'_> {
     }
 
     async fn park(&mut self) -> Result {
-        // Two cores for both: on one core, where the kernel may put two processes that take turns, a wake-up is
-        // something else.
+        // Two cores for both: on one core, where the kernel may put two processes that take turns, a wake-up
+        // is something else.
         let cases =
             [Case { wait: Some(Wait::Park), pinned: true, ..Case::default() }, Case::floor(Work::Socket)];
         let rows = self.measure(&cases, 0.5).await?;

@@ -19,7 +19,8 @@ pub struct Args {
     #[arg(long, default_value = "echo")]
     work: Work,
 
-    /// Bytes of the request (64, 16k, 1m), or a distribution: tiny, fleet, tail, bulk. Several are measured in turns.
+    /// Bytes of the request (64, 16k, 1m), or a distribution: tiny, fleet, tail, bulk. Several are measured
+    /// in turns.
     #[arg(long, value_delimiter = ',', default_value = "64")]
     payload: Vec<Size>,
 

@@ -51,7 +51,8 @@ impl Testbed {
         Ok(testbed)
     }
 
-    /// Starts and connects servers and clients, without idle connections. There is room for as many as the case has;
+    /// Starts and connects servers and clients, without idle connections. There is room for as many as the
+    /// case has;
     /// `hold` makes them.
     ///
     /// # Errors
@@ -141,8 +142,8 @@ impl Testbed {
         self.hosts.as_ref().map(|hosts| hosts.place(hop))
     }
 
-    /// Returns the name of the nth server. All cases over a given region share a pod, so there each case has names of
-    /// its own.
+    /// Returns the name of the nth server. All cases over a given region share a pod, so there each case has
+    /// names of its own.
     fn name(&self, nth: usize) -> String {
         let case = self.directory.path().file_name().filter(|_| self.hosts.is_some());
         format!("{}-{nth}", case.map_or("server".into(), |name| name.to_string_lossy()))

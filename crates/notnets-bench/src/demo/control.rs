@@ -1,4 +1,5 @@
-//! How the demo's processes are told what to do: what they can be asked ([`crate::orders`]) and what they answer.
+//! How the demo's processes are told what to do: what they can be asked ([`crate::orders`]) and what they
+//! answer.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

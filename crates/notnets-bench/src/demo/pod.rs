@@ -1,5 +1,6 @@
 //! The shop in a pod: on each host a command that serves some of its services, and on any of them one that
-//! is its customers. All find each other by their names in the pod, so that it does not matter which runs where.
+//! is its customers. All find each other by their names in the pod, so that it does not matter which runs
+//! where.
 
 use std::io::Write;
 use std::time::Duration;

@@ -113,8 +113,8 @@ pub async fn connect(address: &str) -> Result<Channel> {
     Ok(boxed(http2_endpoint(address)?.connect().await?))
 }
 
-/// Serves `service` under `name` for as long as the process lives. `ready` is called with the address once clients
-/// can connect to it.
+/// Serves `service` under `name` for as long as the process lives. `ready` is called with the address once
+/// clients can connect to it.
 pub async fn serve<S>(place: &Place, name: &str, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
@@ -124,7 +124,8 @@ where
     let listen = match place.transport {
         Transport::Tcp => Listen::Tcp,
         Transport::Uds => Listen::Uds(place.directory.join(name)),
-        // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `place.directory` on one host.
+        // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `place.directory` on one
+        // host.
         Transport::NotNets => {
             Listen::NotNets { server: notnets::Server::builder(), address: notnets_address(&place.pod, name) }
         }

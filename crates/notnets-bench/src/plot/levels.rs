@@ -17,8 +17,8 @@ pub struct Dots<'a> {
     pub points: Vec<(usize, f64)>,
 }
 
-/// Dots over `names` of levels, joined by lines if what is between two levels can be imagined. The figures' axis is
-/// logarithmic.
+/// Dots over `names` of levels, joined by lines if what is between two levels can be imagined. The figures'
+/// axis is logarithmic.
 pub fn levels(names: &[String], all: &[Dots<'_>], joined: bool) -> String {
     let mut svg = String::new();
     // Writing to a String cannot fail.

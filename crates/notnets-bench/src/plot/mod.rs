@@ -1,6 +1,7 @@
 //! Plots for reports, as SVG that needs nothing but the style sheet in [`STYLE`].
 //!
-//! A line, dot or bar has a class, which gives it its colour: `t-tcp`, `t-uds`, `t-notnets` and the like; `grid`,
+//! A line, dot or bar has a class, which gives it its colour: `t-tcp`, `t-uds`, `t-notnets` and the like;
+//! `grid`,
 //! `axis` and `value` are lines and texts.
 
 mod bars;
@@ -17,8 +18,8 @@ pub use levels::{Dots, levels};
 /// What gives a report and its plots their looks.
 pub const STYLE: &str = include_str!("style.css");
 
-/// Checks that a report can be written there, before anything is measured. Leaves nothing behind, not even if the
-/// process is killed.
+/// Checks that a report can be written there, before anything is measured. Leaves nothing behind, not even if
+/// the process is killed.
 pub fn check_writable(report: &Path) -> Result<(), String> {
     let directory = report.parent().filter(|parent| !parent.as_os_str().is_empty());
     tempfile::tempfile_in(directory.unwrap_or(Path::new("."))).map_err(|error| {

@@ -23,7 +23,8 @@ const BATCHES: u32 = 100;
 /// The most bytes that are written and read at once for the bandwidth, and the number of passes.
 const BULK: usize = 256 << 10;
 const PASSES: usize = 16;
-/// The time limit of a step. A machine can be stopped for seconds; a line that is not seen by then never will be.
+/// The time limit of a step. A machine can be stopped for seconds; a line that is not seen by then never will
+/// be.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The outcome of all tests.

@@ -1,8 +1,8 @@
 //! `notnets doctor` finds out whether memory can carry a pod, and what to do if it cannot.
 //!
-//! On its own it examines the device and the region's records. With `--host-id` it also joins the pod, waits for the
-//! doctor of another host, and tests with it what the pod relies on. It writes only memory that an agent grants, so a
-//! working pod keeps working meanwhile.
+//! On its own it examines the device and the region's records. With `--host-id` it also joins the pod, waits
+//! for the doctor of another host, and tests with it what the pod relies on. It writes only memory that an
+//! agent grants, so a working pod keeps working meanwhile.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -1,7 +1,8 @@
 //! The floor: what two processes can do without any RPC, by which everything above is judged.
 //!
-//! The client connects in the rendezvous directory; what happens then depends on the kind of floor. Round trips that
-//! take a fraction of a microsecond are timed by [`BATCH`]: a look at the clock takes a quarter of one.
+//! The client connects in the rendezvous directory; what happens then depends on the kind of floor. Round
+//! trips that take a fraction of a microsecond are timed by [`BATCH`]: a look at the clock takes a quarter of
+//! one.
 
 mod bell;
 mod line;

@@ -12,7 +12,8 @@ use super::Clock;
 use super::unary::{FILLER, check};
 use crate::{Result, usage};
 
-/// The pause before a call is dropped and before the server is asked about it, so that the reset travels alone.
+/// The pause before a call is dropped and before the server is asked about it, so that the reset travels
+/// alone.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Connections that are made one after the other, timed until their first call was answered.

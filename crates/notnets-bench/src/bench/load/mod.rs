@@ -1,7 +1,7 @@
 //! The generator: makes calls, times them and checks their replies.
 //!
-//! In a closed loop each of `outstanding` tasks makes its next call when the last one has ended. In an open loop
-//! ([`open`]) calls begin when they are due, whatever comes back, and are timed from then.
+//! In a closed loop each of `outstanding` tasks makes its next call when the last one has ended. In an open
+//! loop ([`open`]) calls begin when they are due, whatever comes back, and are timed from then.
 
 pub mod lifecycle;
 pub mod null;

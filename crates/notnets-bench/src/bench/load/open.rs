@@ -2,8 +2,8 @@
 //! keeps the generator from beginning a call is charged for it.
 //!
 //! Calls are due at random times of a given rate (a Poisson process), the same for each transport. A timer
-//! of the kernel wakes the generator, for tokio's own only goes by milliseconds; that it wakes late is part of each
-//! latency, and alike for all.
+//! of the kernel wakes the generator, for tokio's own only goes by milliseconds; that it wakes late is part
+//! of each latency, and alike for all.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -82,8 +82,8 @@ impl Timer {
     fn new() -> Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Deprecated because a descriptor's number alone promises nothing about its life; this one is owned. Its
-        // successor is an unsafe function.
+        // Deprecated because a descriptor's number alone promises nothing about its life; this one is owned.
+        // Its successor is an unsafe function.
         #[expect(deprecated)]
         Ok(Self(AsyncFd::with_interest(timer, Interest::READABLE)?))
     }

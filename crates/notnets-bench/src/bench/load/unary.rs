@@ -45,8 +45,8 @@ impl Payloads {
     }
 }
 
-/// Checks that a reply is the expected one: the reply to this call, of the expected length, and with the expected
-/// bytes at both ends.
+/// Checks that a reply is the expected one: the reply to this call, of the expected length, and with the
+/// expected bytes at both ends.
 #[inline]
 pub fn check(reply: &Message, marker: u32, bytes: usize) -> Result {
     let Message { payload, marker: got } = reply;

@@ -15,11 +15,13 @@ pub struct PodArgs {
     #[arg(long)]
     pub pod: bool,
 
-    /// In a pod: over this region, formatted before with `notnets region format`, instead of a new one in memory.
+    /// In a pod: over this region, formatted before with `notnets region format`, instead of a new one in
+    /// memory.
     #[arg(long, value_name = "FILE", requires = "pod")]
     region: Option<PathBuf>,
 
-    /// Of that region: the hosts that clients and servers are on, both of them here. They must have no agents.
+    /// Of that region: the hosts that clients and servers are on, both of them here. They must have no
+    /// agents.
     #[arg(long, value_name = "N,N", value_parser = hosts, default_value = "0,1", requires = "region")]
     hosts: [u16; 2],
 
@@ -27,15 +29,16 @@ pub struct PodArgs {
     #[arg(long, value_delimiter = ',', requires = "pod", conflicts_with = "region")]
     coherence: Vec<Coherence>,
 
-    /// In a pod: what fetching a line from the other host takes beyond what it takes here, a model of far memory:
-    /// 0ns, 115ns, 250ns, 400ns, 1us or others; several are measured in turns [default: 0ns, in a matrix these five].
+    /// In a pod: what fetching a line from the other host takes beyond what it takes here, a model of far
+    /// memory: 0ns, 115ns, 250ns, 400ns, 1us or others; several are measured in turns [default: 0ns, in a
+    /// matrix these five].
     #[arg(long, value_delimiter = ',', value_parser = duration::parse, requires = "pod")]
     line_latency: Vec<Duration>,
 }
 
 impl PodArgs {
-    /// Returns the pods that are asked for, in all combinations, those of the same latency together. Returns an empty
-    /// list if calls are to stay within one host.
+    /// Returns the pods that are asked for, in all combinations, those of the same latency together. Returns
+    /// an empty list if calls are to stay within one host.
     ///
     /// # Errors
     /// When the region can't be used.

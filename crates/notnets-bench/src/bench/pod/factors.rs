@@ -46,7 +46,8 @@ pub fn typical(pods: &[Pod]) -> Vec<Pod> {
     pods.iter().filter(|pod| pod.line_ns == chosen).cloned().collect()
 }
 
-/// A factor of one host: each case of NotNets within one host and between hosts, and what its generator costs.
+/// A factor of one host: each case of NotNets within one host and between hosts, and what its generator
+/// costs.
 fn between(factor: Factor, pods: &[Pod]) -> Factor {
     let levels = factor.levels.iter().flat_map(|level| levels(level, pods)).collect();
     Factor { levels, ..factor }

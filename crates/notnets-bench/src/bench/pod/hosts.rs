@@ -33,7 +33,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Starts the hosts of a case that has a pod. Their agents listen below `directory`, or where those of a given region do.
+    /// Starts the hosts of a case that has a pod. Their agents listen below `directory`, or where those of a
+    /// given region do.
     ///
     /// # Errors
     /// When there is no room for a region.
@@ -61,7 +62,8 @@ impl Hosts {
         Ok(Self { pod: NAME.to_owned(), directories, line_ns: pod.line_ns, _agents })
     }
 
-    /// The place of a process that calls pass on their nth hop: clients are at 0, and each hop leads to the other host.
+    /// The place of a process that calls pass on their nth hop: clients are at 0, and each hop leads to the
+    /// other host.
     pub fn place(&self, hop: usize) -> Place {
         let directory = self.directories[hop % 2].clone();
         Place { pod: self.pod.clone(), directory, line_ns: self.line_ns }

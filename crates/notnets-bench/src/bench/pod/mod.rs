@@ -1,8 +1,8 @@
 //! Calls between two hosts of a pod: processes that have a region in common and nothing else.
 //!
-//! Clients are on one host, the servers that they ask on the other ([`hosts`]). How far the region is from either can
-//! be modelled: [`notnets_memory::far`] counts the lines that a process fetches because the other host has changed
-//! them, and makes each take a time of the user's choice.
+//! Clients are on one host, the servers that they ask on the other ([`hosts`]). How far the region is from
+//! either can be modelled: [`notnets_memory::far`] counts the lines that a process fetches because the other
+//! host has changed them, and makes each take a time of the user's choice.
 
 mod args;
 pub mod factors;
