@@ -30,7 +30,7 @@ pub enum Listen {
     /// Shared memory, at this address.
     NotNets {
         /// The server that serves there.
-        server: notnets::Server,
+        server: Box<notnets::Server>,
         /// A `notnets:` URI.
         address: String,
     },

@@ -1,7 +1,7 @@
 //! What the subcommands of the `notnets` command share.
 //!
-//! `notnets-cli` has the operator's subcommands and `notnets-bench` the demo and the benchmarks. The latter can
-//! be left out of the command, so what both need is here and in neither of them.
+//! The operator's subcommands are in `notnets-cli`, demo and benchmarks in `notnets-bench`. The latter
+//! can be left out of the command, so what both need is here and in neither of them.
 //!
 //! | module | what |
 //! | --- | --- |

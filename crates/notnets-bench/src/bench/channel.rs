@@ -70,7 +70,9 @@ where
         Transport::Tcp => Listen::Tcp,
         Transport::Uds => Listen::Uds(order.setup.directory.join(&order.name)),
         Transport::NotNets => Listen::NotNets {
-            server: notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()),
+            server: Box::new(
+                notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()),
+            ),
             address: order.address(),
         },
         transport @ (Transport::Floor | Transport::Null) => {

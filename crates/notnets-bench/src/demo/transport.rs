@@ -126,9 +126,10 @@ where
         Transport::Uds => Listen::Uds(place.directory.join(name)),
         // Finds its rendezvous directory in `$NOTNETS_DIR`, which the demo sets to `place.directory` on one
         // host.
-        Transport::NotNets => {
-            Listen::NotNets { server: notnets::Server::builder(), address: notnets_address(&place.pod, name) }
-        }
+        Transport::NotNets => Listen::NotNets {
+            server: Box::new(notnets::Server::builder()),
+            address: notnets_address(&place.pod, name),
+        },
     };
     serve_over(listen, service, ready).await
 }
