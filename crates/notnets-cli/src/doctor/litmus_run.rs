@@ -73,7 +73,7 @@ pub fn run(host: &Host, deadline: Instant) -> Result<Outcome, Finding> {
     let bulk = BULK.min((extent / 2) / PAGE * PAGE).max(PAGE);
     let name: Name = NAME.parse().expect("a name");
     let met = Lockstep::at(&host.member, &name, LITMUS_BYTES + bulk, deadline);
-    let (meeting, own, theirs) = met.map_err(|error| match error {
+    let (lockstep, own, theirs) = met.map_err(|error| match error {
         PodError::TimedOut => Finding::fault("litmus", "no doctor of another host came in time").todo(
             "run `notnets doctor --region … --host-id N` on another host at the same time, and on two hosts only",
         ),
@@ -86,11 +86,11 @@ pub fn run(host: &Host, deadline: Instant) -> Result<Outcome, Finding> {
     let own = own.with_coherence(Coherence::Software);
     let theirs = theirs.with_coherence(Coherence::Software);
     let configured = host.region.superblock().coherence;
-    LitmusRun { meeting, own: &own, theirs: &theirs, n: 0 }.all(configured).map_err(gone)
+    LitmusRun { lockstep, own: &own, theirs: &theirs, n: 0 }.all(configured).map_err(gone)
 }
 
 struct LitmusRun<'a> {
-    meeting: Lockstep,
+    lockstep: Lockstep,
     own: &'a OwnMemory,
     theirs: &'a PeerMemory,
     /// The last round, on both sides.
@@ -109,7 +109,7 @@ impl<'a> LitmusRun<'a> {
         } else {
             Figures { line_round_trip_ns: 0.0, write_gb_per_s: 0.0, read_gb_per_s: 0.0 }
         };
-        Ok(Outcome { peer: self.meeting.peer().host, configured, with_flush, without_flush, figures })
+        Ok(Outcome { peer: self.lockstep.peer().host, configured, with_flush, without_flush, figures })
     }
 
     fn litmus(&mut self, how: Coherence) -> Result<LitmusResult, PodError> {
@@ -145,7 +145,7 @@ impl<'a> LitmusRun<'a> {
         let mut seen = Seen::default();
         let mut lost = 0;
         for n in self.rounds(MESSAGES) {
-            if self.meeting.is_first() {
+            if self.lockstep.is_first() {
                 side.send(n);
             }
             match until(|| side.receive(n)) {
@@ -155,7 +155,7 @@ impl<'a> LitmusRun<'a> {
                     break;
                 }
             }
-            if !self.meeting.is_first() {
+            if !self.lockstep.is_first() {
                 side.send(n);
             }
         }
@@ -183,11 +183,11 @@ impl<'a> LitmusRun<'a> {
         for _ in 0..BATCHES {
             let began = Instant::now();
             for n in self.rounds(TRIPS) {
-                if self.meeting.is_first() {
+                if self.lockstep.is_first() {
                     side.ring(n);
                 }
                 until(|| side.is_rung(n).then_some(()))?;
-                if !self.meeting.is_first() {
+                if !self.lockstep.is_first() {
                     side.ring(n);
                 }
             }
@@ -196,7 +196,7 @@ impl<'a> LitmusRun<'a> {
         let mut speeds = (0.0, 0.0);
         for turn in [true, false] {
             self.step([0; 4])?;
-            if self.meeting.is_first() == turn {
+            if self.lockstep.is_first() == turn {
                 speeds = self.speeds(how);
             }
         }
@@ -238,7 +238,7 @@ impl<'a> LitmusRun<'a> {
 
     fn step(&mut self, data: [u64; 4]) -> Result<[u64; 4], PodError> {
         // The other may still be waiting for what was lost.
-        self.meeting.exchange(data, Instant::now() + PATIENCE * 3)
+        self.lockstep.exchange(data, Instant::now() + PATIENCE * 3)
     }
 
     /// Adds what the other side saw.
