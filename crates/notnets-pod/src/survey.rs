@@ -9,7 +9,7 @@ use std::time::Duration;
 use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
-use super::table::{Control, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry};
+use super::table::{Control, Entry, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry};
 
 /// What can't be read is looked at so often …
 const LOOKS: usize = 4;
@@ -110,7 +110,6 @@ fn of_host(
     before: Option<HostRecord>,
     problems: &mut Vec<String>,
 ) -> HostSurvey {
-    let layout = *control.layout();
     let mut problem = |what: String| problems.push(format!("host {host}: {what}"));
     let (presence, record) = presence(control, before);
     if presence == Presence::Damaged {
@@ -125,50 +124,40 @@ fn of_host(
         granted: 0,
         kept: 0,
     };
-    let entry_bytes = (layout.service(0) - layout.process(0)) / layout.processes();
     let mut processes = Vec::new();
-    for index in 0..layout.processes() {
-        match lasting(control, layout.process(index), entry_bytes, || control.process(index)) {
-            Ok(found) => {
-                processes.push(found.map(|found| (found.generation, found.alive)));
-                survey.processes.extend(found.filter(|found| found.alive).map(|found| {
-                    let id =
-                        ProcessId { host: host as u16, process: index as u16, generation: found.generation };
-                    ProcessSurvey { id, pid: found.pid, uid: found.uid }
-                }));
-            }
-            Err(Damaged) => {
-                problem(format!("process entry {index} can't be read"));
-                processes.push(None);
-            }
+    for (index, found) in control.processes().enumerate() {
+        let found = lasting(found, || control.process_entry(index));
+        if found == Entry::Damaged {
+            problem(format!("process entry {index} can't be read"));
         }
+        let found = found.valid();
+        processes.push(found.map(|found| (found.generation, found.alive)));
+        survey.processes.extend(found.filter(|found| found.alive).map(|found| {
+            let id = ProcessId { host: host as u16, process: index as u16, generation: found.generation };
+            ProcessSurvey { id, pid: found.pid, uid: found.uid }
+        }));
     }
     let entry = |process: u16| processes.get(usize::from(process)).copied().flatten();
     let is_alive = |process: u16, generation: u32| entry(process) == Some((generation, true));
     // One that has left the pod and still runs may write its extents until its number is another's.
     let may_write =
         |process: u16, generation: u32| entry(process).is_some_and(|(last, _)| last == generation);
-    for index in 0..layout.services() {
-        match lasting(control, layout.service(index), entry_bytes, || control.service(index)) {
-            Ok(Some(Some(service))) => {
-                if !is_alive(service.process, service.generation) {
-                    problem(format!(
-                        "{} is served by process {}, which has ended",
-                        service.name, service.process
-                    ));
-                }
-                survey.services.push(service);
-            }
-            Ok(_) => {}
-            Err(Damaged) => problem(format!("service entry {index} can't be read")),
+    for (index, found) in control.services().enumerate() {
+        let found = lasting(found, || control.service_entry(index));
+        if found == Entry::Damaged {
+            problem(format!("service entry {index} can't be read"));
         }
+        let Some(service) = found.valid().flatten() else { continue };
+        if !is_alive(service.process, service.generation) {
+            problem(format!("{} is served by process {}, which has ended", service.name, service.process));
+        }
+        survey.services.push(service);
     }
-    for index in 0..layout.extents() {
-        let offset = layout.extent_entry(index);
-        let found = lasting(control, offset, notnets_memory::LINE, || control.extent(index));
-        match found.map(Option::unwrap_or_default) {
-            Err(Damaged) => problem(format!("the entry of extent {index} can't be read")),
-            Ok(extent) => match extent.state {
+    for (index, found) in control.extents().enumerate() {
+        match lasting(found, || control.extent_entry(index)) {
+            Entry::Damaged => problem(format!("the entry of extent {index} can't be read")),
+            Entry::Blank => survey.free += 1,
+            Entry::Valid(extent) => match extent.state {
                 ExtentState::Free => survey.free += 1,
                 ExtentState::Kept => survey.kept += 1,
                 ExtentState::Granted => {
@@ -187,11 +176,10 @@ fn of_host(
 }
 
 fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<HostRecord>) {
-    let offset = control.layout().host_record();
-    let record = match lasting(control, offset, notnets_memory::LINE, || control.host()) {
-        Ok(None) => return (Presence::Never, None),
-        Err(Damaged) => return (Presence::Damaged, None),
-        Ok(Some(record)) => record,
+    let record = match lasting(control.host_entry(), || control.host_entry()) {
+        Entry::Blank => return (Presence::Never, None),
+        Entry::Damaged => return (Presence::Damaged, None),
+        Entry::Valid(record) => record,
     };
     let presence = match record.state {
         HostState::Left => Presence::Left,
@@ -202,23 +190,15 @@ fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Prese
     (presence, Some(record))
 }
 
-struct Damaged;
-
-/// A record, or nothing where nothing was ever written.
-fn lasting<T>(
-    control: &Control<PeerMemory>,
-    offset: usize,
-    bytes: usize,
-    mut look: impl FnMut() -> Option<T>,
-) -> Result<Option<T>, Damaged> {
-    for _ in 0..LOOKS {
-        if let Some(found) = look() {
-            return Ok(Some(found));
-        }
-        if control.is_blank(offset, bytes) {
-            return Ok(None);
+/// What was found in a place, or what is found there later if that is damaged and not just being written.
+fn lasting<T>(found: Entry<T>, mut look: impl FnMut() -> Entry<T>) -> Entry<T> {
+    let mut found = found;
+    for _ in 1..LOOKS {
+        if !matches!(found, Entry::Damaged) {
+            break;
         }
         sleep(PAUSE);
+        found = look();
     }
-    Err(Damaged)
+    found
 }

@@ -284,6 +284,27 @@ impl ExtentEntry {
     }
 }
 
+/// What stands in a place of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<T> {
+    /// Nothing was ever written there.
+    Blank,
+    /// A record.
+    Valid(T),
+    /// No record: it is being written, or something is wrong.
+    Damaged,
+}
+
+impl<T> Entry<T> {
+    /// The record, if there is one.
+    pub fn valid(self) -> Option<T> {
+        match self {
+            Self::Valid(record) => Some(record),
+            Self::Blank | Self::Damaged => None,
+        }
+    }
+}
+
 /// A host's control area, its own or another's.
 #[derive(Debug)]
 pub struct Control<M> {
@@ -336,16 +357,45 @@ impl<M: ReadMemory> Control<M> {
         self.observe(self.layout.peer(host.into())).map(PeerRecord::decode)
     }
 
+    /// All process entries, by their numbers. Each is read when it is asked for.
+    pub fn processes(&self) -> impl Iterator<Item = Entry<ProcessEntry>> {
+        (0..self.layout.processes()).map(|process| self.process_entry(process))
+    }
+
+    /// All service entries. One that is valid and empty was given up.
+    pub fn services(&self) -> impl Iterator<Item = Entry<Option<ServiceEntry>>> {
+        (0..self.layout.services()).map(|service| self.service_entry(service))
+    }
+
+    /// The entries of all extents.
+    pub fn extents(&self) -> impl Iterator<Item = Entry<ExtentEntry>> {
+        (0..self.layout.extents()).map(|extent| self.extent_entry(extent))
+    }
+
+    /// What stands in the place of a process entry.
+    pub fn process_entry(&self, process: usize) -> Entry<ProcessEntry> {
+        self.entry(self.layout.process(process), |fields| Some(ProcessEntry::decode(fields)))
+    }
+
+    /// What stands in the place of a service entry.
+    pub fn service_entry(&self, service: usize) -> Entry<Option<ServiceEntry>> {
+        self.entry(self.layout.service(service), |fields| Some(ServiceEntry::decode(fields)))
+    }
+
+    /// What stands in the place of an extent's entry.
+    pub fn extent_entry(&self, extent: usize) -> Entry<ExtentEntry> {
+        self.entry(self.layout.extent_entry(extent), ExtentEntry::decode)
+    }
+
+    /// What stands in the place of the host's record.
+    pub fn host_entry(&self) -> Entry<HostRecord> {
+        self.entry(self.layout.host_record(), HostRecord::decode)
+    }
+
     /// A process entry.
     #[track_caller]
     pub fn process(&self, process: usize) -> Option<ProcessEntry> {
         self.observe(self.layout.process(process)).map(ProcessEntry::decode)
-    }
-
-    /// A service entry: whether it can be read, and what there is.
-    #[track_caller]
-    pub fn service(&self, service: usize) -> Option<Option<ServiceEntry>> {
-        self.observe(self.layout.service(service)).map(ServiceEntry::decode)
     }
 
     /// An extent's entry.
@@ -354,8 +404,20 @@ impl<M: ReadMemory> Control<M> {
         ExtentEntry::decode(self.observe(self.layout.extent_entry(extent))?)
     }
 
-    /// Was this part of a control area, which was looked at just now, never written? Then it is all zeros.
-    pub fn is_blank(&self, offset: usize, bytes: usize) -> bool {
+    fn entry<const N: usize, T>(
+        &self,
+        offset: usize,
+        decode: impl FnOnce([u64; N]) -> Option<T>,
+    ) -> Entry<T> {
+        match self.observe(offset).map(decode) {
+            Some(Some(valid)) => Entry::Valid(valid),
+            None if self.is_blank(offset, (N + 1) * WORD) => Entry::Blank,
+            _ => Entry::Damaged,
+        }
+    }
+
+    /// Returns `true` if a part that was looked at just now was never written. Then it is all zeros.
+    fn is_blank(&self, offset: usize, bytes: usize) -> bool {
         let words = offset / WORD..(offset + bytes) / WORD;
         words.into_iter().all(|word| self.memory.load(word) == 0)
     }

@@ -4,7 +4,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::Agent;
 use crate::packet::MAX_INSTANCES;
-use crate::table::{ProcessId, ServiceEntry};
+use crate::table::{Entry, ProcessId, ServiceEntry};
 use notnets_core::name::Name;
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
@@ -79,21 +79,21 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Reads our own table when the agent begins. What nobody serves any more is taken out.
     pub(super) fn recover_services(&mut self) {
-        let layout = *self.own.layout();
-        for index in 0..layout.services() {
-            let found = self.own.service(index).flatten();
-            let living = found.filter(|entry| {
-                self.is_alive(ProcessId {
-                    host: self.host,
-                    process: entry.process,
-                    generation: entry.generation,
-                })
-            });
-            self.services.push(living);
-            let blank = self.own.is_blank(layout.service(index), notnets_memory::LINE);
-            if self.services[index].is_none() && !blank {
+        let services: Vec<_> = self.own.services().collect();
+        for (index, found) in services.into_iter().enumerate() {
+            let is_blank = found == Entry::Blank;
+            let served = if let Entry::Valid(entry) = found { entry } else { None };
+            let served = served.filter(|entry| self.is_alive(self.instance(entry)));
+            let is_served = served.is_some();
+            self.services.push(served);
+            if !is_served && !is_blank {
                 self.set_name(index, None);
             }
         }
+    }
+
+    /// The process of this host that serves a name.
+    fn instance(&self, entry: &ServiceEntry) -> ProcessId {
+        ProcessId { host: self.host, process: entry.process, generation: entry.generation }
     }
 }

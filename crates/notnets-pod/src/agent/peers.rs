@@ -8,7 +8,9 @@ use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 use super::{Agent, AgentError};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
-use crate::table::{Control, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessId, ServiceEntry};
+use crate::table::{
+    Control, Entry, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessId, ServiceEntry,
+};
 
 /// A message.
 const MESSAGE: u8 = 0;
@@ -218,19 +220,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Reads which of a host's processes live, when some have ended.
     fn read_processes(&mut self, host: u16) {
-        let layout = *self.own.layout();
         let Some(peer) = self.peer(host) else { return };
         let epoch = peer.seen.process_epoch;
         if peer.seen_process_epoch == Some(epoch) {
             return;
         }
-        let mut living = Vec::with_capacity(layout.processes());
-        for process in 0..layout.processes() {
-            match peer.control.process(process) {
-                Some(entry) => living.push(entry.alive.then_some(entry.generation)),
-                None if peer.control.is_blank(layout.process(process), LINE) => living.push(None),
+        let mut living = Vec::with_capacity(peer.control.layout().processes());
+        for entry in peer.control.processes() {
+            match entry {
+                Entry::Valid(entry) => living.push(entry.alive.then_some(entry.generation)),
+                Entry::Blank => living.push(None),
                 // It is being written: next time.
-                None => return,
+                Entry::Damaged => return,
             }
         }
         self.report_all_gone(host, true, |met| {
@@ -275,19 +276,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Reads what a host serves, when that has changed.
     fn read_services(&mut self, host: u16) {
-        let layout = *self.own.layout();
         let Some(peer) = self.peer_mut(host) else { return };
         let epoch = peer.seen.service_epoch;
         if peer.seen_service_epoch == Some(epoch) {
             return;
         }
         let mut services = Vec::new();
-        for service in 0..layout.services() {
-            match peer.control.service(service) {
-                Some(entry) => services.extend(entry),
-                None if peer.control.is_blank(layout.service(service), LINE) => {}
+        for entry in peer.control.services() {
+            match entry {
+                Entry::Valid(entry) => services.extend(entry),
+                Entry::Blank => {}
                 // It is being written: next time.
-                None => return,
+                Entry::Damaged => return,
             }
         }
         peer.services = services;

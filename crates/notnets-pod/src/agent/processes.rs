@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use notnets_memory::{LINE, ReadMemory, WriteMemory};
+use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::{Agent, Phase};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{ExtentEntry, ExtentState, HostIncarnation, Hosts, ProcessEntry, ProcessId};
+use crate::table::{Entry, ExtentEntry, ExtentState, HostIncarnation, Hosts, ProcessEntry, ProcessId};
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
@@ -328,14 +328,15 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
     /// incarnation nobody of the old one counts.
     pub(super) fn recover(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
-        let layout = *self.own.layout();
-        for process in 0..layout.processes() {
-            let mut known =
-                Process { entry: self.own.process(process).unwrap_or_default(), ..Process::default() };
-            let unreadable =
-                known.entry == ProcessEntry::default() && !self.own.is_blank(layout.process(process), LINE);
-            if known.entry.alive && !resumes || unreadable {
-                known.lingers = known.entry.alive && runs(&known.entry);
+        let processes: Vec<_> = self.own.processes().collect();
+        for (process, found) in processes.into_iter().enumerate() {
+            let mut known = Process::default();
+            if let Entry::Valid(entry) = found {
+                known.entry = entry;
+            }
+            let ends = known.entry.alive && !resumes;
+            if ends || found == Entry::Damaged {
+                known.lingers = ends && runs(&known.entry);
                 known.entry.alive = false;
                 self.own.set_process(process, &known.entry);
                 self.record.process_epoch += 1;
@@ -343,10 +344,16 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.processes.push(known);
         }
         self.own.set_host(&self.record);
-        for index in 0..layout.extents() {
-            let blank = self.own.is_blank(layout.extent_entry(index), LINE);
-            let lost = ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() };
-            let found = self.own.extent(index).unwrap_or(if blank { ExtentEntry::default() } else { lost });
+        let extents: Vec<_> = self.own.extents().collect();
+        for (index, found) in extents.into_iter().enumerate() {
+            let found = match found {
+                Entry::Valid(entry) => entry,
+                Entry::Blank => ExtentEntry::default(),
+                // Whoever wrote it may do so still.
+                Entry::Damaged => {
+                    ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() }
+                }
+            };
             self.extents.push(found);
             let owner = self.processes.get(usize::from(found.process));
             let owned = owner.is_some_and(|owner| owner.entry.generation == found.generation);
