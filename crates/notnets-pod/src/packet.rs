@@ -3,6 +3,8 @@
 //! As on a link's socket, a packet is a byte for its kind and little-endian fields. What either sends is
 //! checked here, once.
 
+use bytes::{Buf, BufMut, TryGetError};
+
 use super::mailbox::{MAIL_HEADER, MAX_MAIL};
 use super::table::{HostIncarnation, ProcessId};
 use notnets_core::name::{MAX_NAME_LENGTH, Name};
@@ -119,8 +121,14 @@ pub enum ToProcess {
 
 /// A packet that does not parse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a packet that is none, or of another version")]
+#[error("malformed packet, or unsupported protocol version")]
 pub struct BadPodPacket;
+
+impl From<TryGetError> for BadPodPacket {
+    fn from(_: TryGetError) -> Self {
+        Self
+    }
+}
 
 impl FromProcess {
     /// As it is sent.
@@ -128,50 +136,50 @@ impl FromProcess {
         let mut out = Vec::with_capacity(64);
         match self {
             Self::Join { token, before } => {
-                out.push(1);
-                put(&mut out, MAGIC);
-                token.iter().for_each(|word| put(&mut out, *word));
+                out.put_u8(1);
+                out.put_u64_le(MAGIC);
+                token.iter().for_each(|word| out.put_u64_le(*word));
                 if let Some((incarnation, id)) = before {
-                    incarnation.0.iter().for_each(|word| put(&mut out, *word));
+                    incarnation.0.iter().for_each(|word| out.put_u64_le(*word));
                     put_process_id(&mut out, *id);
                 }
             }
             Self::Knows(id) => {
-                out.push(2);
+                out.put_u8(2);
                 put_process_id(&mut out, *id);
             }
-            Self::Grant { more } => out.extend([3, u8::from(*more)]),
+            Self::Grant { more } => out.put_slice(&[3, u8::from(*more)]),
             Self::Serve(name) => {
-                out.push(4);
-                out.extend(name.as_str().bytes());
+                out.put_u8(4);
+                out.put_slice(name.as_str().as_bytes());
             }
             Self::Unserve(name) => {
-                out.push(5);
-                out.extend(name.as_str().bytes());
+                out.put_u8(5);
+                out.put_slice(name.as_str().as_bytes());
             }
             Self::Resolve { query, name } => {
-                out.push(6);
-                out.extend(query.to_le_bytes());
-                out.extend(name.as_str().bytes());
+                out.put_u8(6);
+                out.put_u32_le(*query);
+                out.put_slice(name.as_str().as_bytes());
             }
             Self::Send { to, body } => {
-                out.push(7);
+                out.put_u8(7);
                 put_process_id(&mut out, *to);
-                out.extend(body);
+                out.put_slice(body);
             }
             Self::Done(id) => {
-                out.push(8);
+                out.put_u8(8);
                 put_process_id(&mut out, *id);
             }
-            Self::Ready => out.push(9),
+            Self::Ready => out.put_u8(9),
             Self::Look => {
-                out.push(10);
-                put(&mut out, MAGIC);
+                out.put_u8(10);
+                out.put_u64_le(MAGIC);
             }
-            Self::Leave => out.push(11),
+            Self::Leave => out.put_u8(11),
             Self::Return(extent) => {
-                out.push(12);
-                out.extend(extent.to_le_bytes());
+                out.put_u8(12);
+                out.put_u32_le(*extent);
             }
         }
         out
@@ -182,33 +190,33 @@ impl FromProcess {
     /// # Errors
     /// When it is not exactly one packet.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
-        let mut fields = Fields(bytes);
-        let packet = match fields.byte()? {
+        let mut fields = bytes;
+        let packet = match fields.try_get_u8()? {
             1 => {
-                if fields.word()? != MAGIC {
+                if fields.try_get_u64_le()? != MAGIC {
                     return Err(BadPodPacket);
                 }
-                let token = [fields.word()?, fields.word()?];
-                let before = match fields.0 {
+                let token = words(&mut fields)?;
+                let before = match fields {
                     [] => None,
-                    _ => Some((HostIncarnation([fields.word()?, fields.word()?]), fields.process_id()?)),
+                    _ => Some((HostIncarnation(words(&mut fields)?), process_id(&mut fields)?)),
                 };
                 Self::Join { token, before }
             }
-            2 => Self::Knows(fields.process_id()?),
-            3 => Self::Grant { more: fields.flag()? },
-            4 => Self::Serve(fields.name()?),
-            5 => Self::Unserve(fields.name()?),
-            6 => Self::Resolve { query: u32::from_le_bytes(fields.array()?), name: fields.name()? },
-            7 => Self::Send { to: fields.process_id()?, body: fields.body()? },
-            8 => Self::Done(fields.process_id()?),
+            2 => Self::Knows(process_id(&mut fields)?),
+            3 => Self::Grant { more: flag(&mut fields)? },
+            4 => Self::Serve(name(&mut fields)?),
+            5 => Self::Unserve(name(&mut fields)?),
+            6 => Self::Resolve { query: fields.try_get_u32_le()?, name: name(&mut fields)? },
+            7 => Self::Send { to: process_id(&mut fields)?, body: body(&mut fields)? },
+            8 => Self::Done(process_id(&mut fields)?),
             9 => Self::Ready,
-            10 if fields.word()? == MAGIC => Self::Look,
+            10 if fields.try_get_u64_le()? == MAGIC => Self::Look,
             11 => Self::Leave,
-            12 => Self::Return(u32::from_le_bytes(fields.array()?)),
+            12 => Self::Return(fields.try_get_u32_le()?),
             _ => return Err(BadPodPacket),
         };
-        fields.end(packet)
+        whole(packet, fields)
     }
 }
 
@@ -218,46 +226,46 @@ impl ToProcess {
         let mut out = Vec::with_capacity(64);
         match self {
             Self::Joined { incarnation, id, wake_us } => {
-                out.push(1);
-                incarnation.0.iter().for_each(|word| put(&mut out, *word));
+                out.put_u8(1);
+                incarnation.0.iter().for_each(|word| out.put_u64_le(*word));
                 put_process_id(&mut out, *id);
-                out.extend(wake_us.to_le_bytes());
+                out.put_u32_le(*wake_us);
             }
             Self::Refused(text) => {
-                out.push(2);
+                out.put_u8(2);
                 put_text(&mut out, text);
             }
             Self::Granted(extent) => {
-                out.push(3);
-                out.extend(extent.to_le_bytes());
+                out.put_u8(3);
+                out.put_u32_le(*extent);
             }
-            Self::NoExtent { more } => out.extend([4, u8::from(*more)]),
+            Self::NoExtent { more } => out.put_slice(&[4, u8::from(*more)]),
             Self::Serving(name) => {
-                out.push(5);
-                out.extend(name.as_str().bytes());
+                out.put_u8(5);
+                out.put_slice(name.as_str().as_bytes());
             }
             Self::NotServing(name, text) => {
-                out.extend([6, name.as_str().len() as u8]);
-                out.extend(name.as_str().bytes());
+                out.put_slice(&[6, name.as_str().len() as u8]);
+                out.put_slice(name.as_str().as_bytes());
                 put_text(&mut out, text);
             }
             Self::Resolved { query, instances } => {
-                out.push(7);
-                out.extend(query.to_le_bytes());
+                out.put_u8(7);
+                out.put_u32_le(*query);
                 instances.iter().take(MAX_INSTANCES).for_each(|instance| put_process_id(&mut out, *instance));
             }
             Self::Mail { from, body } => {
-                out.push(8);
+                out.put_u8(8);
                 put_process_id(&mut out, *from);
-                out.extend(body);
+                out.put_slice(body);
             }
             Self::Gone { id, ended } => {
-                out.extend([9, u8::from(*ended)]);
+                out.put_slice(&[9, u8::from(*ended)]);
                 put_process_id(&mut out, *id);
             }
             Self::Region { host } => {
-                out.push(10);
-                out.extend(host.to_le_bytes());
+                out.put_u8(10);
+                out.put_u16_le(*host);
             }
         }
         out
@@ -268,109 +276,94 @@ impl ToProcess {
     /// # Errors
     /// When it is not exactly one packet.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
-        let mut fields = Fields(bytes);
-        let packet = match fields.byte()? {
+        let mut fields = bytes;
+        let packet = match fields.try_get_u8()? {
             1 => Self::Joined {
-                incarnation: HostIncarnation([fields.word()?, fields.word()?]),
-                id: fields.process_id()?,
-                wake_us: u32::from_le_bytes(fields.array()?),
+                incarnation: HostIncarnation(words(&mut fields)?),
+                id: process_id(&mut fields)?,
+                wake_us: fields.try_get_u32_le()?,
             },
-            2 => Self::Refused(fields.text()?),
-            3 => Self::Granted(u32::from_le_bytes(fields.array()?)),
-            4 => Self::NoExtent { more: fields.flag()? },
-            5 => Self::Serving(fields.name()?),
+            2 => Self::Refused(text(&mut fields)?),
+            3 => Self::Granted(fields.try_get_u32_le()?),
+            4 => Self::NoExtent { more: flag(&mut fields)? },
+            5 => Self::Serving(name(&mut fields)?),
             6 => {
-                let len = usize::from(fields.byte()?);
-                let (name, rest) = fields.0.split_at_checked(len).ok_or(BadPodPacket)?;
-                fields.0 = rest;
-                Self::NotServing(Fields(name).name()?, fields.text()?)
+                let len = usize::from(fields.try_get_u8()?);
+                let (mut called, rest) = fields.split_at_checked(len).ok_or(BadPodPacket)?;
+                fields = rest;
+                Self::NotServing(name(&mut called)?, text(&mut fields)?)
             }
             7 => {
-                let query = u32::from_le_bytes(fields.array()?);
+                let query = fields.try_get_u32_le()?;
                 let mut instances = Vec::new();
-                while !fields.0.is_empty() && instances.len() < MAX_INSTANCES {
-                    instances.push(fields.process_id()?);
+                while !fields.is_empty() && instances.len() < MAX_INSTANCES {
+                    instances.push(process_id(&mut fields)?);
                 }
                 Self::Resolved { query, instances }
             }
-            8 => Self::Mail { from: fields.process_id()?, body: fields.body()? },
+            8 => Self::Mail { from: process_id(&mut fields)?, body: body(&mut fields)? },
             9 => {
-                let ended = fields.flag()?;
-                Self::Gone { id: fields.process_id()?, ended }
+                let ended = flag(&mut fields)?;
+                Self::Gone { id: process_id(&mut fields)?, ended }
             }
-            10 => Self::Region { host: u16::from_le_bytes(fields.array()?) },
+            10 => Self::Region { host: fields.try_get_u16_le()? },
             _ => return Err(BadPodPacket),
         };
-        fields.end(packet)
+        whole(packet, fields)
     }
-}
-
-fn put(out: &mut Vec<u8>, word: u64) {
-    out.extend(word.to_le_bytes());
 }
 
 fn put_process_id(out: &mut Vec<u8>, id: ProcessId) {
     let ProcessId { host, process, generation } = id;
-    put(out, u64::from(host) | u64::from(process) << 16 | u64::from(generation) << 32);
+    out.put_u64_le(u64::from(host) | u64::from(process) << 16 | u64::from(generation) << 32);
 }
 
 /// A sentence, cut to what a packet has room for.
 fn put_text(out: &mut Vec<u8>, text: &str) {
     let most = MAX_PACKET - 2 - MAX_NAME_LENGTH;
     let end = (0..=text.len().min(most)).rev().find(|end| text.is_char_boundary(*end));
-    out.extend(&text.as_bytes()[..end.unwrap_or(0)]);
+    out.put_slice(&text.as_bytes()[..end.unwrap_or(0)]);
 }
 
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadPodPacket> {
-        let (first, rest) = self.0.split_first_chunk().ok_or(BadPodPacket)?;
-        self.0 = rest;
-        Ok(*first)
+fn flag(fields: &mut &[u8]) -> Result<bool, BadPodPacket> {
+    match fields.try_get_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(BadPodPacket),
     }
+}
 
-    fn byte(&mut self) -> Result<u8, BadPodPacket> {
-        self.array().map(|[byte]| byte)
-    }
+fn words(fields: &mut &[u8]) -> Result<[u64; 2], BadPodPacket> {
+    Ok([fields.try_get_u64_le()?, fields.try_get_u64_le()?])
+}
 
-    fn flag(&mut self) -> Result<bool, BadPodPacket> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(BadPodPacket),
-        }
-    }
+fn process_id(fields: &mut &[u8]) -> Result<ProcessId, BadPodPacket> {
+    let word = fields.try_get_u64_le()?;
+    Ok(ProcessId { host: word as u16, process: (word >> 16) as u16, generation: (word >> 32) as u32 })
+}
 
-    fn word(&mut self) -> Result<u64, BadPodPacket> {
-        self.array().map(u64::from_le_bytes)
-    }
+/// All that is left, as text.
+fn text(fields: &mut &[u8]) -> Result<String, BadPodPacket> {
+    let text = str::from_utf8(std::mem::take(fields)).map_err(|_| BadPodPacket)?;
+    Ok(text.to_owned())
+}
 
-    fn process_id(&mut self) -> Result<ProcessId, BadPodPacket> {
-        let word = self.word()?;
-        Ok(ProcessId { host: word as u16, process: (word >> 16) as u16, generation: (word >> 32) as u32 })
-    }
+/// All that is left, as a name.
+fn name(fields: &mut &[u8]) -> Result<Name, BadPodPacket> {
+    text(fields)?.parse().map_err(|_| BadPodPacket)
+}
 
-    fn text(&mut self) -> Result<String, BadPodPacket> {
-        let text = str::from_utf8(self.0).map_err(|_| BadPodPacket)?;
-        self.0 = &[];
-        Ok(text.to_owned())
+/// All that is left, as a message between processes.
+fn body(fields: &mut &[u8]) -> Result<Vec<u8>, BadPodPacket> {
+    if fields.len() > MAX_BODY {
+        return Err(BadPodPacket);
     }
+    Ok(std::mem::take(fields).to_vec())
+}
 
-    fn name(&mut self) -> Result<Name, BadPodPacket> {
-        self.text()?.parse().map_err(|_| BadPodPacket)
-    }
-
-    fn body(&mut self) -> Result<Vec<u8>, BadPodPacket> {
-        if self.0.len() > MAX_BODY {
-            return Err(BadPodPacket);
-        }
-        Ok(std::mem::take(&mut self.0).to_vec())
-    }
-
-    fn end<T>(self, packet: T) -> Result<T, BadPodPacket> {
-        if self.0.is_empty() { Ok(packet) } else { Err(BadPodPacket) }
-    }
+/// A packet of which nothing is left over.
+fn whole<T>(packet: T, fields: &[u8]) -> Result<T, BadPodPacket> {
+    if fields.is_empty() { Ok(packet) } else { Err(BadPodPacket) }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::str;
 
+use bytes::{Buf, BufMut, TryGetError};
 use notnets_memory::lane::{Blocks, Geometry};
 
 use crate::limits::Limits;
@@ -122,48 +123,54 @@ pub enum BadPacket {
     NotUtf8,
 }
 
+impl From<TryGetError> for BadPacket {
+    fn from(_: TryGetError) -> Self {
+        Self::Length
+    }
+}
+
 impl Packet {
     /// As it is sent.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         match self {
-            Self::Doorbell => out.extend(DOORBELL),
+            Self::Doorbell => out.put_slice(&DOORBELL),
             Self::Hello(hello) => {
-                out.push(1);
-                out.extend(MAGIC.to_le_bytes());
-                out.extend(hello.versions.0.to_le_bytes());
-                out.extend(hello.versions.1.to_le_bytes());
+                out.put_u8(1);
+                out.put_u32_le(MAGIC);
+                out.put_u16_le(hello.versions.0);
+                out.put_u16_le(hello.versions.1);
                 hello.terms.encode(&mut out);
                 put_string(&mut out, &hello.name, LONGEST_OF_TWO);
                 put_string(&mut out, &hello.user_agent, LONGEST_OF_TWO);
             }
             Self::Welcome(terms) => {
-                out.push(2);
+                out.put_u8(2);
                 terms.encode(&mut out);
             }
             Self::Refused { reason, text } => {
-                out.extend([3, *reason as u8]);
+                out.put_slice(&[3, *reason as u8]);
                 put_string(&mut out, text, MAX_PACKET - 4);
             }
             Self::Offer { segment, blocks } => {
-                out.push(4);
+                out.put_u8(4);
                 for field in [*segment, blocks.bytes, blocks.count] {
-                    out.extend(field.to_le_bytes());
+                    out.put_u32_le(field);
                 }
             }
             Self::Accept { segment } => {
-                out.push(5);
-                out.extend(segment.to_le_bytes());
+                out.put_u8(5);
+                out.put_u32_le(*segment);
             }
             Self::Decline { segment } => {
-                out.push(6);
-                out.extend(segment.to_le_bytes());
+                out.put_u8(6);
+                out.put_u32_le(*segment);
             }
             Self::Inspect => {
-                out.push(7);
-                out.extend(MAGIC.to_le_bytes());
+                out.put_u8(7);
+                out.put_u32_le(MAGIC);
             }
-            Self::Stats => out.push(8),
+            Self::Stats => out.put_u8(8),
         }
         debug_assert!(out.len() <= MAX_PACKET);
         out
@@ -174,45 +181,42 @@ impl Packet {
     /// # Errors
     /// When it is not exactly one packet.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadPacket> {
-        let mut fields = Fields(bytes);
-        let packet = match fields.u8()? {
+        let mut fields = bytes;
+        let packet = match fields.try_get_u8()? {
             0 => Self::Doorbell,
             1 => {
-                fields.magic()?;
+                check_magic(&mut fields)?;
                 Self::Hello(Hello {
-                    versions: (fields.u16()?, fields.u16()?),
+                    versions: (fields.try_get_u16_le()?, fields.try_get_u16_le()?),
                     terms: Terms::decode(&mut fields)?,
-                    name: fields.string()?,
-                    user_agent: fields.string()?,
+                    name: string(&mut fields)?,
+                    user_agent: string(&mut fields)?,
                 })
             }
             2 => Self::Welcome(Terms::decode(&mut fields)?),
-            3 => Self::Refused { reason: Refusal::decode(fields.u8()?), text: fields.string()? },
+            3 => Self::Refused { reason: Refusal::decode(fields.try_get_u8()?), text: string(&mut fields)? },
             4 => Self::Offer {
-                segment: fields.u32()?,
-                blocks: Blocks { bytes: fields.u32()?, count: fields.u32()? },
+                segment: fields.try_get_u32_le()?,
+                blocks: Blocks { bytes: fields.try_get_u32_le()?, count: fields.try_get_u32_le()? },
             },
-            5 => Self::Accept { segment: fields.u32()? },
-            6 => Self::Decline { segment: fields.u32()? },
+            5 => Self::Accept { segment: fields.try_get_u32_le()? },
+            6 => Self::Decline { segment: fields.try_get_u32_le()? },
             7 => {
-                fields.magic()?;
+                check_magic(&mut fields)?;
                 Self::Inspect
             }
             8 => Self::Stats,
             kind => return Err(BadPacket::Kind(kind)),
         };
-        match fields.0 {
-            [] => Ok(packet),
-            _ => Err(BadPacket::Length),
-        }
+        if fields.is_empty() { Ok(packet) } else { Err(BadPacket::Length) }
     }
 }
 
 impl Terms {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend(self.version.to_le_bytes());
-        out.extend(self.features.to_le_bytes());
-        out.extend(self.incarnation);
+        out.put_u16_le(self.version);
+        out.put_u64_le(self.features);
+        out.put_slice(&self.incarnation);
         let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes } = self.limits;
         let Geometry { slots, small, large } = self.geometry;
         for field in [
@@ -227,26 +231,26 @@ impl Terms {
             large.bytes,
             large.count,
         ] {
-            out.extend(field.to_le_bytes());
+            out.put_u32_le(field);
         }
     }
 
-    fn decode(fields: &mut Fields<'_>) -> Result<Self, BadPacket> {
+    fn decode(fields: &mut &[u8]) -> Result<Self, BadPacket> {
         Ok(Self {
-            version: fields.u16()?,
-            features: fields.u64()?,
-            incarnation: fields.array()?,
+            version: fields.try_get_u16_le()?,
+            features: fields.try_get_u64_le()?,
+            incarnation: array(fields)?,
             limits: Limits {
-                metadata_bytes: fields.u32()?,
-                streams: fields.u32()?,
-                stream_window: fields.u32()?,
-                link_window: fields.u32()?,
-                segment_bytes: fields.u32()?,
+                metadata_bytes: fields.try_get_u32_le()?,
+                streams: fields.try_get_u32_le()?,
+                stream_window: fields.try_get_u32_le()?,
+                link_window: fields.try_get_u32_le()?,
+                segment_bytes: fields.try_get_u32_le()?,
             },
             geometry: Geometry {
-                slots: fields.u32()?,
-                small: Blocks { bytes: fields.u32()?, count: fields.u32()? },
-                large: Blocks { bytes: fields.u32()?, count: fields.u32()? },
+                slots: fields.try_get_u32_le()?,
+                small: Blocks { bytes: fields.try_get_u32_le()?, count: fields.try_get_u32_le()? },
+                large: Blocks { bytes: fields.try_get_u32_le()?, count: fields.try_get_u32_le()? },
             },
         })
     }
@@ -274,48 +278,31 @@ fn put_string(out: &mut Vec<u8>, string: &str, longest: usize) {
     while !string.is_char_boundary(len) {
         len -= 1;
     }
-    out.extend((len as u16).to_le_bytes());
-    out.extend(&string.as_bytes()[..len]);
+    out.put_u16_le(len as u16);
+    out.put_slice(&string.as_bytes()[..len]);
 }
 
-struct Fields<'a>(&'a [u8]);
+/// Takes an array from the front of a packet.
+fn array<const N: usize>(fields: &mut &[u8]) -> Result<[u8; N], BadPacket> {
+    let mut array = [0; N];
+    fields.try_copy_to_slice(&mut array)?;
+    Ok(array)
+}
 
-impl Fields<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadPacket> {
-        let (first, rest) = self.0.split_first_chunk().ok_or(BadPacket::Length)?;
-        self.0 = rest;
-        Ok(*first)
+/// Takes the magic number from the front of a packet.
+fn check_magic(fields: &mut &[u8]) -> Result<(), BadPacket> {
+    match fields.try_get_u32_le()? {
+        MAGIC => Ok(()),
+        other => Err(BadPacket::Magic(other)),
     }
+}
 
-    fn u8(&mut self) -> Result<u8, BadPacket> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Result<u16, BadPacket> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, BadPacket> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BadPacket> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn magic(&mut self) -> Result<(), BadPacket> {
-        match self.u32()? {
-            MAGIC => Ok(()),
-            other => Err(BadPacket::Magic(other)),
-        }
-    }
-
-    fn string(&mut self) -> Result<String, BadPacket> {
-        let len = self.u16()? as usize;
-        let (string, rest) = self.0.split_at_checked(len).ok_or(BadPacket::Length)?;
-        self.0 = rest;
-        str::from_utf8(string).map(str::to_owned).map_err(|_| BadPacket::NotUtf8)
-    }
+/// Takes a string from the front of a packet.
+fn string(fields: &mut &[u8]) -> Result<String, BadPacket> {
+    let len = fields.try_get_u16_le()? as usize;
+    let (string, rest) = fields.split_at_checked(len).ok_or(BadPacket::Length)?;
+    *fields = rest;
+    str::from_utf8(string).map(str::to_owned).map_err(|_| BadPacket::NotUtf8)
 }
 
 #[cfg(test)]

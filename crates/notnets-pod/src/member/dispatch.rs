@@ -30,7 +30,7 @@ pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnA
             state.resolved.insert(query, instances);
         }
         ToProcess::Gone { id, ended } => state.peer_gone(id, ended),
-        ToProcess::Mail { from, body } => return on_message(state, from, PeerMessage::decode(&body)?),
+        ToProcess::Mail { from, body } => return on_message(state, from, PeerMessage::decode(&body).ok()?),
     }
     None
 }

@@ -1,9 +1,11 @@
 //! What two processes write to each other, through their agents, to make a link, to give it more memory, and to end it.
 
+use bytes::{Buf, BufMut};
 use notnets_memory::lane::Blocks;
 use notnets_memory::region::RegionOffset;
 use notnets_memory::seal::Seal;
 
+use crate::packet::BadPodPacket;
 use notnets_core::link::packet::Incarnation;
 
 /// A message between two processes.
@@ -73,96 +75,87 @@ impl PeerMessage {
         let mut out = Vec::with_capacity(128);
         match self {
             Self::Hello { link, nonce, offset, packet } => {
-                out.push(1);
-                out.extend(link.to_le_bytes());
-                out.extend(nonce.to_le_bytes());
-                out.extend(offset.0.to_le_bytes());
-                out.extend(packet);
+                out.put_u8(1);
+                out.put_u32_le(*link);
+                out.put_u64_le(*nonce);
+                out.put_u64_le(offset.0);
+                out.put_slice(packet);
             }
             Self::Answer { to, link, nonce, offset, packet } => {
-                out.push(2);
-                out.extend(to.to_le_bytes());
-                out.extend(link.to_le_bytes());
-                out.extend(nonce.to_le_bytes());
-                out.extend(offset.0.to_le_bytes());
-                out.extend(packet);
+                out.put_u8(2);
+                out.put_u32_le(*to);
+                out.put_u32_le(*link);
+                out.put_u64_le(*nonce);
+                out.put_u64_le(offset.0);
+                out.put_slice(packet);
             }
             Self::Close { to } => {
-                out.push(3);
-                out.extend(to.to_le_bytes());
+                out.put_u8(3);
+                out.put_u32_le(*to);
             }
             Self::Offer { to, segment, offset, blocks } => {
-                out.push(4);
+                out.put_u8(4);
                 for field in [*to, *segment, blocks.bytes, blocks.count] {
-                    out.extend(field.to_le_bytes());
+                    out.put_u32_le(field);
                 }
-                out.extend(offset.0.to_le_bytes());
+                out.put_u64_le(offset.0);
             }
             Self::Accept { to, segment, offset } => {
-                out.push(5);
-                out.extend(to.to_le_bytes());
-                out.extend(segment.to_le_bytes());
-                out.extend(offset.0.to_le_bytes());
+                out.put_u8(5);
+                out.put_u32_le(*to);
+                out.put_u32_le(*segment);
+                out.put_u64_le(offset.0);
             }
             Self::Decline { to, segment } => {
-                out.push(6);
-                out.extend(to.to_le_bytes());
-                out.extend(segment.to_le_bytes());
+                out.put_u8(6);
+                out.put_u32_le(*to);
+                out.put_u32_le(*segment);
             }
         }
         out
     }
 
-    /// As it came. `None` when it is no message.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (kind, mut rest) = bytes.split_first()?;
-        let mut u32_field = || {
-            let (field, after) = rest.split_first_chunk()?;
-            rest = after;
-            Some(u32::from_le_bytes(*field))
+    /// As it was received.
+    ///
+    /// # Errors
+    /// When it is not exactly one message.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadPodPacket> {
+        let mut fields = bytes;
+        let message = match fields.try_get_u8()? {
+            1 => Self::Hello {
+                link: fields.try_get_u32_le()?,
+                nonce: fields.try_get_u64_le()?,
+                offset: offset(&mut fields)?,
+                packet: std::mem::take(&mut fields).to_vec(),
+            },
+            2 => Self::Answer {
+                to: fields.try_get_u32_le()?,
+                link: fields.try_get_u32_le()?,
+                nonce: fields.try_get_u64_le()?,
+                offset: offset(&mut fields)?,
+                packet: std::mem::take(&mut fields).to_vec(),
+            },
+            3 => Self::Close { to: fields.try_get_u32_le()? },
+            4 => Self::Offer {
+                to: fields.try_get_u32_le()?,
+                segment: fields.try_get_u32_le()?,
+                blocks: Blocks { bytes: fields.try_get_u32_le()?, count: fields.try_get_u32_le()? },
+                offset: offset(&mut fields)?,
+            },
+            5 => Self::Accept {
+                to: fields.try_get_u32_le()?,
+                segment: fields.try_get_u32_le()?,
+                offset: offset(&mut fields)?,
+            },
+            6 => Self::Decline { to: fields.try_get_u32_le()?, segment: fields.try_get_u32_le()? },
+            _ => return Err(BadPodPacket),
         };
-        match kind {
-            1 => {
-                let link = u32_field()?;
-                let (nonce, offset, packet) = tail(rest)?;
-                Some(Self::Hello { link, nonce, offset, packet })
-            }
-            2 => {
-                let (to, link) = (u32_field()?, u32_field()?);
-                let (nonce, offset, packet) = tail(rest)?;
-                Some(Self::Answer { to, link, nonce, offset, packet })
-            }
-            3 => {
-                let to = u32_field()?;
-                rest.is_empty().then_some(Self::Close { to })
-            }
-            4 => {
-                let (to, segment) = (u32_field()?, u32_field()?);
-                let blocks = Blocks { bytes: u32_field()?, count: u32_field()? };
-                Some(Self::Offer { to, segment, offset: last(rest)?, blocks })
-            }
-            5 => {
-                let (to, segment) = (u32_field()?, u32_field()?);
-                Some(Self::Accept { to, segment, offset: last(rest)? })
-            }
-            6 => {
-                let (to, segment) = (u32_field()?, u32_field()?);
-                rest.is_empty().then_some(Self::Decline { to, segment })
-            }
-            _ => None,
-        }
+        if fields.is_empty() { Ok(message) } else { Err(BadPodPacket) }
     }
 }
 
-/// An offset with which a message ends.
-fn last(rest: &[u8]) -> Option<RegionOffset> {
-    Some(RegionOffset(u64::from_le_bytes(rest.try_into().ok()?)))
-}
-
-fn tail(rest: &[u8]) -> Option<(u64, RegionOffset, Vec<u8>)> {
-    let (nonce, rest) = rest.split_first_chunk()?;
-    let (offset, packet) = rest.split_first_chunk()?;
-    Some((u64::from_le_bytes(*nonce), RegionOffset(u64::from_le_bytes(*offset)), packet.to_vec()))
+fn offset(fields: &mut &[u8]) -> Result<RegionOffset, BadPodPacket> {
+    Ok(RegionOffset(fields.try_get_u64_le()?))
 }
 
 /// The seals of both directions, the client's first: of both processes' incarnations, and of this link.
@@ -183,7 +176,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..8, any::<u8>()], 0..60)) {
-            if let Some(message) = PeerMessage::decode(&bytes) {
+            if let Ok(message) = PeerMessage::decode(&bytes) {
                 prop_assert_eq!(message.encode(), bytes);
             }
         }
@@ -202,7 +195,7 @@ mod tests {
             PeerMessage::Accept { to: 1, segment: 2, offset: RegionOffset(3) },
             PeerMessage::Decline { to: 1, segment: 2 },
         ] {
-            assert_eq!(PeerMessage::decode(&message.encode()), Some(message));
+            assert_eq!(PeerMessage::decode(&message.encode()), Ok(message));
         }
     }
 }
