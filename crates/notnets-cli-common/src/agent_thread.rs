@@ -22,7 +22,7 @@ impl AgentThread {
     /// # Errors
     /// When the host already has an agent, or does not exist.
     pub fn start(region: &Path, host: u16, directory: &Path) -> Result<Self, DaemonError> {
-        let open = |error| DaemonError::Io { step: "open the region", source: std::io::Error::other(error) };
+        let open = |error| DaemonError::Io { step: "open the region", cause: std::io::Error::other(error) };
         let region = Region::open(region).map_err(open)?;
         let mut daemon = Daemon::start(region, host, &Directory::at(directory))?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -39,8 +39,9 @@ const SOCKET_LABEL: &str = "pod";
 
 /// Why there is no agent.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DaemonError {
-    /// The region has not so many hosts.
+    /// The region has fewer hosts.
     #[error("the region is for {hosts} hosts: there is no host {host}, the last is {}", hosts - 1)]
     NoSuchHost {
         /// What was asked for.
@@ -54,22 +55,22 @@ pub enum DaemonError {
     /// Another agent serves the same pod from the same directory.
     #[error("{} belongs to an agent that runs: each directory has one for each pod", .0.display())]
     InUse(PathBuf),
-    /// The pod's name is none that names can have.
-    #[error("the pod is called {0:?}, which can't be a name: format the region with another one")]
+    /// The pod's name is not a valid name.
+    #[error("the pod is called {0:?}, which is not a valid name: format the region with another one")]
     PodName(String),
     /// The directory doesn't permit it to listen.
     #[error(transparent)]
     Rendezvous(#[from] RendezvousError),
     /// The region can't be written.
     #[error("the control area can't be used: {0}")]
-    Own(#[from] OwnError),
+    Own(OwnError),
     /// The kernel refused something.
-    #[error("could not {step}: {source}")]
+    #[error("could not {step}: {cause}")]
     Io {
         /// What was tried.
         step: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It can't go on.
     #[error(transparent)]
@@ -77,7 +78,7 @@ pub enum DaemonError {
 }
 
 fn io_error<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> DaemonError {
-    move |source| DaemonError::Io { step, source: source.into() }
+    move |cause| DaemonError::Io { step, cause: cause.into() }
 }
 
 /// Where the agent of a pod listens in a rendezvous directory. Names don't begin with a dot.
@@ -233,7 +234,11 @@ impl Daemon {
         self.agent = None;
         self.processes.clear();
         let layout = *self.region.layout();
-        let own = self.region.own(layout.control(self.host.into()))?.carve(layout.control(0).len());
+        let own = self
+            .region
+            .own(layout.control(self.host.into()))
+            .map_err(DaemonError::Own)?
+            .carve(layout.control(0).len());
         let peer = |host: usize| {
             let control = layout.control(host);
             (host != usize::from(self.host)).then(|| self.region.peer(control).expect("within the region"))

@@ -50,7 +50,8 @@ impl Lockstep {
         bytes: usize,
         deadline: Instant,
     ) -> Result<(Self, OwnMemory, PeerMemory), PodError> {
-        let (region, own_id) = (member.region(), member.id());
+        let region = member.region();
+        let own_id = member.id();
         let mut block = member.block(CONTROL_BYTES + bytes, deadline)?;
         block.zero();
         let own = block.carve(CONTROL_BYTES).with_coherence(Coherence::Software);
@@ -70,10 +71,8 @@ impl Lockstep {
             sleep(ASK);
         };
         let is_first = own_id < peer;
-        let nonces = |seal: Seal| match is_first {
-            true => seal.at(nonce).at(peer_nonce),
-            false => seal.at(peer_nonce).at(nonce),
-        };
+        let [first, second] = if is_first { [nonce, peer_nonce] } else { [peer_nonce, nonce] };
+        let nonces = |seal: Seal| seal.at(first).at(second);
         let seals = (nonces(seal(&region, own_id)), nonces(seal(&region, peer)));
         let part = |from: usize, bytes: usize| {
             let range = start.checked_add(from).and_then(|start| RegionRange::new(start, bytes));

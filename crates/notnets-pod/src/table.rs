@@ -1,7 +1,7 @@
 //! What stands in a control area: the records of a host, as `docs/pod.md` has them.
 //!
-//! All of them are read with suspicion: what does not check is not there yet, and what checks and can't be
-//! is as good as not there.
+//! Every record is validated when it is read. A bad checksum means *not written yet*; a valid checksum with
+//! impossible contents is ignored.
 
 use notnets_memory::record;
 use notnets_memory::region::layout::Layout;
@@ -197,7 +197,8 @@ impl HostRecord {
 
 impl PeerRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
-        let (known, dead) = (self.known.0, self.dead.0);
+        let known = self.known.0;
+        let dead = self.dead.0;
         [known[0], known[1], dead[0], dead[1], self.seen_epoch, 0, 0]
     }
 
@@ -221,7 +222,8 @@ impl ProcessEntry {
     }
 
     fn decode(fields: [u64; ENTRY_FIELDS]) -> Self {
-        let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+        let low = |word: u64| word as u32;
+        let high = |word: u64| (word >> 32) as u32;
         Self {
             alive: low(fields[0]) == 1,
             generation: high(fields[0]),
@@ -424,10 +426,12 @@ impl<M: ReadMemory> Control<M> {
 
     #[track_caller]
     fn observe<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
-        let (word, seal) = (offset / WORD, self.seal.at(offset as u64));
-        match self.own {
-            true => record::read(&self.memory, word, seal),
-            false => record::observe(&self.memory, word, seal),
+        let word = offset / WORD;
+        let seal = self.seal.at(offset as u64);
+        if self.own {
+            record::read(&self.memory, word, seal)
+        } else {
+            record::observe(&self.memory, word, seal)
         }
     }
 }

@@ -31,7 +31,7 @@ use processes::Process;
 
 pub use processes::Identity;
 
-/// A number that nobody had is claimed for so many heartbeats.
+/// How many heartbeats a number that nobody had is claimed for.
 const CLAIM_HEARTBEATS: u64 = 3;
 
 /// An agent of one host.
@@ -80,6 +80,7 @@ pub enum Phase {
 
 /// Why an agent can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AgentError {
     /// Another host has the same number.
     #[error("another host writes the partition of host {0}: each host needs a number of its own")]
@@ -111,24 +112,14 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let resumes = before.state == HostState::Running
             && before.boot == start.boot
             && start.now.saturating_sub(before.beat_at) < lease;
-        let (record, phase) = match resumes {
-            true => (before, Phase::Running),
-            false => {
-                let record = HostRecord {
-                    incarnation: start.incarnation,
-                    beat: before.beat + 1,
-                    process_epoch: before.process_epoch + 1,
-                    service_epoch: before.service_epoch + 1,
-                    beat_at: start.now,
-                    state: HostState::Claiming,
-                    boot: start.boot,
-                };
-                // Who is there overwrites the claim with its next heartbeat. Who may only be asleep is
-                // waited for.
-                let nobody = before.state == HostState::Left;
-                let wait = if nobody { heartbeat * CLAIM_HEARTBEATS } else { lease };
-                (record, Phase::Claiming { until: start.now.saturating_add(wait) })
-            }
+        let (record, phase) = if resumes {
+            (before, Phase::Running)
+        } else {
+            // A host that is there overwrites the claim with its next heartbeat. One that may only be asleep
+            // is waited for.
+            let nobody = before.state == HostState::Left;
+            let wait = if nobody { heartbeat * CLAIM_HEARTBEATS } else { lease };
+            (claim(before, start), Phase::Claiming { until: start.now.saturating_add(wait) })
         };
         let with = |(peer, memory): (usize, Option<R>)| {
             let control = Control::of_peer(memory?, layout, uuid, peer as u16);
@@ -194,7 +185,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         let beats = now.saturating_sub(self.record.beat_at) >= self.heartbeat;
         if beats {
-            // Who only claims our number finds our next heartbeat there.
+            // A host that only claims our number finds our next heartbeat there.
             if self.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
                 return Err(AgentError::Duplicate(self.host));
             }
@@ -231,5 +222,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.record.beat += 1;
         self.record.beat_at = now;
         self.own.set_host(&self.record);
+    }
+}
+
+/// The record with which a host claims its number for a new incarnation.
+fn claim(before: HostRecord, start: Start) -> HostRecord {
+    HostRecord {
+        incarnation: start.incarnation,
+        beat: before.beat + 1,
+        process_epoch: before.process_epoch + 1,
+        service_epoch: before.service_epoch + 1,
+        beat_at: start.now,
+        state: HostState::Claiming,
+        boot: start.boot,
     }
 }

@@ -143,8 +143,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let own = self.mail_seal(self.host, self.record.incarnation, host, record.incarnation);
         let theirs = self.mail_seal(host, record.incarnation, self.host, self.record.incarnation);
         let layout = *self.own.layout();
-        let (our_mail, our_taken) = (layout.mailbox(host.into()), layout.taken(host.into()));
-        let (their_mail, their_taken) = (layout.mailbox(self.host.into()), layout.taken(self.host.into()));
+        let our_mail = layout.mailbox(host.into());
+        let our_taken = layout.taken(host.into());
+        let their_mail = layout.mailbox(self.host.into());
+        let their_taken = layout.taken(self.host.into());
         let Some(peer) = &mut self.peers[usize::from(host)] else { return };
         let writer = MailWriter::open(
             &part(self.own.memory(), our_mail.start, our_mail.len()),
@@ -294,7 +296,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.seen_service_epoch = Some(epoch);
     }
 
-    /// What a host says of us: that we are dead, or up to where it has let go of our processes.
+    /// Reads what another host says of this one: that it is dead, or the process epoch up to which it has let go.
     fn read_own_fate(&mut self, host: u16) -> Result<(), AgentError> {
         let own = self.record.incarnation;
         let verdict = self.peer(host).and_then(|peer| peer.control.peer(self.host));
@@ -351,7 +353,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             process: u16::from_le_bytes([header[at], header[at + 1]]),
             generation: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
         };
-        let (to, from) = (id(self.host, 1), id(host, 7));
+        let to = id(self.host, 1);
+        let from = id(host, 7);
         match (header[0], self.is_alive(to)) {
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
             (MESSAGE, false) => {

@@ -68,9 +68,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             None => self.admit(identity, token)?,
         };
         let known = &mut self.processes[usize::from(process)];
-        (known.joined, known.told_all) = (true, returns.is_none());
-        let (generation, waiting) = (known.entry.generation, std::mem::take(&mut known.waiting));
-        let id = ProcessId { host: self.host, process, generation };
+        known.joined = true;
+        known.told_all = returns.is_none();
+        let waiting = std::mem::take(&mut known.waiting);
+        let id = self.id_of(process);
         self.told.push_back((
             process,
             ToProcess::Joined { incarnation: self.record.incarnation, id, wake_us: self.wake_us },
@@ -114,7 +115,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return;
         }
         known.entry.alive = false;
-        (known.joined, known.lingers) = (false, runs);
+        known.joined = false;
+        known.lingers = runs;
         known.contacts.clear();
         known.waiting.clear();
         let entry = known.entry;
@@ -213,9 +215,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn send(&mut self, process: u16, to: ProcessId, body: &[u8]) {
         let from = self.id_of(process);
         if to.host == self.host {
-            match self.is_alive(to) {
-                true => self.deliver(to.process, from, body.to_vec()),
-                false => self.tell(process, ToProcess::Gone { id: to, ended: true }),
+            if self.is_alive(to) {
+                self.deliver(to.process, from, body.to_vec());
+            } else {
+                self.tell(process, ToProcess::Gone { id: to, ended: true });
             }
             return;
         }
@@ -224,11 +227,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if usize::from(to.host) < self.peers.len() && known.entry.exposed.insert(to.host) {
             self.own.set_process(process.into(), &known.entry);
         }
-        match self.post(from, to, body) {
-            true => {
-                self.processes[usize::from(process)].contacts.insert(to);
-            }
-            false => self.report_gone(process, to, false),
+        if self.post(from, to, body) {
+            self.processes[usize::from(process)].contacts.insert(to);
+        } else {
+            self.report_gone(process, to, false);
         }
     }
 
@@ -264,7 +266,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         Some(extent as u32)
     }
 
-    /// By the process's word nobody reads it any more, and it knows better than we to whom it was offered.
+    /// Frees an extent on the process's word. The process, not the agent, tracks which peers it was offered to.
     fn take_back(&mut self, process: u16, extent: u32) {
         let generation = self.processes[usize::from(process)].entry.generation;
         let index = extent as usize;
@@ -291,13 +293,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     fn keep_extent(&mut self, index: usize, exposed: Hosts) {
-        let free = exposed.is_empty();
         let released_at_epoch = self.record.process_epoch;
-        self.extents[index] = match free {
-            true => ExtentEntry::default(),
-            false => {
-                ExtentEntry { state: ExtentState::Kept, exposed, released_at_epoch, ..self.extents[index] }
-            }
+        self.extents[index] = if exposed.is_empty() {
+            ExtentEntry::default()
+        } else {
+            ExtentEntry { state: ExtentState::Kept, exposed, released_at_epoch, ..self.extents[index] }
         };
         self.own.set_extent(index, &self.extents[index]);
     }

@@ -11,10 +11,11 @@ use notnets_core::name::Name;
 
 /// Why there is no link to a process of a pod.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PodError {
     /// No agent of this pod on this host.
     #[error(
-        "no agent of the pod {pod} answers at {path}: start one with `notnets agent --region … --host-id …` ({source})"
+        "no agent of the pod {pod} answers at {path}: start one with `notnets agent --region … --host-id …` ({cause})"
     )]
     NoAgent {
         /// The pod.
@@ -22,9 +23,9 @@ pub enum PodError {
         /// Where its agent would listen.
         path: String,
         /// What happened.
-        source: io::Error,
+        cause: io::Error,
     },
-    /// The agent does not want us, or not now.
+    /// The agent refuses this process, or refuses it for now.
     #[error("the agent of the pod says: {0}")]
     Refused(String),
     /// It was there, and is gone for longer than the lease.
@@ -68,28 +69,28 @@ pub enum PodError {
     /// There is no link to a process of this host.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The peer said what it must not.
-    #[error("the process on the other host said something else than the handshake asks for")]
+    /// The peer sent what has no place in a handshake.
+    #[error("unexpected message from the process on the other host during the handshake")]
     Unexpected,
     /// It does not parse.
     #[error("the process on the other host sent {0}")]
-    Packet(#[from] BadPacket),
+    Packet(BadPacket),
     /// Its limits are impossible.
     #[error(transparent)]
     Limits(#[from] BadLimits),
     /// Its segment is not where it may be, or not what it said.
     #[error("the segment of the process on the other host can't be used: {0}")]
-    Lane(#[from] LaneError),
+    Lane(LaneError),
     /// Its segment is outside of its host's extents.
     #[error("the process on host {0} offers memory that is not its host's")]
     Place(u16),
     /// The kernel refused something.
-    #[error("could not {step}: {source}")]
+    #[error("could not {step}: {cause}")]
     Io {
         /// What was tried.
         step: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 

@@ -39,8 +39,8 @@ impl Failed {
     /// The same for users.
     pub(super) fn named(self, path: &Path, pod: &Name) -> PodError {
         match self {
-            Self::Io(source) => {
-                PodError::NoAgent { pod: pod.clone(), path: path.display().to_string(), source }
+            Self::Io(cause) => {
+                PodError::NoAgent { pod: pod.clone(), path: path.display().to_string(), cause }
             }
             Self::Refused(text) => PodError::Refused(text),
             Self::Region(text) => PodError::Refused(format!("its region can't be used: {text}")),

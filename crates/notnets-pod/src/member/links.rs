@@ -45,7 +45,8 @@ impl Member {
         user_agent: &str,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
+        let own = self.segment(config.geometry, deadline)?;
+        let nonce = random::word();
         let link = self.expect(to);
         let hello = Packet::Hello(handshake::hello(config, name.as_str(), user_agent));
         let offset = own.range().start();
@@ -69,7 +70,7 @@ impl Member {
                 self.establish(link, own, peer, terms, seals)
             }
             Ok(_) => Err(PodError::Unexpected),
-            Err(bad) => Err(bad.into()),
+            Err(bad) => Err(PodError::Packet(bad)),
         };
         if established.is_err() {
             let close = PeerMessage::Close { to: peer_link };
@@ -88,7 +89,8 @@ impl Member {
         config: Config,
         deadline: Instant,
     ) -> Result<Established, PodError> {
-        let (to, link) = (arrival.from, arrival.link);
+        let to = arrival.from;
+        let link = arrival.link;
         let made = self.try_answer(arrival, config, deadline);
         if let Err(error) = &made {
             let reason = match error {
@@ -124,7 +126,8 @@ impl Member {
     ) -> Result<Established, PodError> {
         let Arrival { from, link: peer_link, nonce: peer_nonce, offset, hello } = arrival;
         let version = handshake::negotiate(&hello).map_err(|_| PodError::Unexpected)?;
-        let (own, nonce) = (self.segment(config.geometry, deadline)?, random::word());
+        let own = self.segment(config.geometry, deadline)?;
+        let nonce = random::word();
         let own_offset = own.range().start();
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
@@ -156,11 +159,11 @@ impl Member {
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (socket, end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(|errno| PodError::Io { step: "make a link's socket", source: errno.into() })?;
+            .map_err(|errno| PodError::Io { step: "make a link's socket", cause: errno.into() })?;
         epoll::add(&self.0.shared.closings, &end, EventData::new_u64(link.into()), EventFlags::RDHUP)
-            .map_err(|errno| PodError::Io { step: "watch a link's socket", source: errno.into() })?;
+            .map_err(|errno| PodError::Io { step: "watch a link's socket", cause: errno.into() })?;
         let lease = own.lease();
-        let (lanes, monitor) = own.open(&region, start, geometry, seals)?;
+        let (lanes, monitor) = own.open(&region, start, geometry, seals).map_err(PodError::Lane)?;
         let credentials = self.credentials(peer.id);
         let identity = PeerIdentity {
             credentials,
@@ -226,9 +229,11 @@ impl Member {
                 return Ok(block);
             }
             self.send(FromProcess::Grant { more: false });
-            self.wait(deadline, |state| match state.granted != granted {
-                true => Some(Ok(())),
-                false => std::mem::take(&mut state.full).then_some(Err(PodError::Full)),
+            self.wait(deadline, |state| {
+                if state.granted != granted {
+                    return Some(Ok(()));
+                }
+                std::mem::take(&mut state.full).then_some(Err(PodError::Full))
             })??;
         }
     }

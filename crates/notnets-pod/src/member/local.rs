@@ -28,7 +28,8 @@ impl Member {
     }
 }
 
-/// Where a process of this host is met for a name: one that nobody can ask for, short whatever the name is.
+/// The name of the socket at which a process is reached for a service by others of its host. It is hidden, and as
+/// long for each service.
 fn local_socket_name(token: [u64; 2], name: &Name) -> Name {
     let token = token.into_iter().flat_map(u64::to_le_bytes);
     // FNV-1a: the token can't be told from it, which is for its process and the agent.

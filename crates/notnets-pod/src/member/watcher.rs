@@ -62,7 +62,7 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
     };
     let Joined { socket, region, incarnation, id, wake_latency } = joined;
     let region = region.ok_or(PodError::Unexpected)?;
-    let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, source: errno.into() };
+    let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, cause: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
     let state = Mutex::new(State::new(region, incarnation, id, wake_latency));
@@ -78,7 +78,7 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
         reviewed: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
-    thread.map_err(|source| PodError::Io { step: "start a thread", source })?;
+    thread.map_err(|cause| PodError::Io { step: "start a thread", cause })?;
     Ok(shared)
 }
 
