@@ -7,6 +7,7 @@ use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::name::UriError;
+#[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
 
 /// Why serving or connecting failed.
@@ -26,6 +27,7 @@ pub enum Error {
         /// What went wrong.
         source: LinkError,
     },
+    #[cfg(feature = "pod")]
     /// In a pod: no agent, no such name on any host, no memory, …
     #[error("no link to {uri}: {source}")]
     Pod {
@@ -67,10 +69,21 @@ impl From<UriError> for Error {
 }
 
 impl Error {
+    /// Why nothing in a pod is reached.
+    #[cfg(not(feature = "pod"))]
+    pub(crate) fn no_pods() -> Self {
+        let source = std::io::Error::new(
+            std::io::ErrorKind::Unsupported,
+            "this program was built without the feature `pod` of notnets",
+        );
+        Self::Io { step: "reach a pod", source }
+    }
+
     /// The status code of a call that found no link.
     pub(crate) fn code(&self) -> Code {
         let refused = match self {
             Self::Link { source, .. } => source.refused(),
+            #[cfg(feature = "pod")]
             Self::Pod { source, .. } => source.refused(),
             _ => None,
         };

@@ -1,6 +1,6 @@
 //! Where a client connects to, and how.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use notnets_core::call::Role;
 use notnets_core::clock;
@@ -12,7 +12,6 @@ use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::{Name, Uri};
 use notnets_core::wait::Wait;
 use notnets_memory::lane::Geometry;
-use notnets_pod::member::Dial;
 
 use super::link::Link;
 use super::{Client, Error, pods};
@@ -28,11 +27,11 @@ use super::{Client, Error, pods};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    directory: Directory,
-    uri: Uri,
-    limits: Limits,
-    geometry: Option<Geometry>,
-    connect_timeout: Duration,
+    pub(super) directory: Directory,
+    pub(super) uri: Uri,
+    pub(super) limits: Limits,
+    pub(super) geometry: Option<Geometry>,
+    pub(super) connect_timeout: Duration,
     pub(super) wait: Wait,
     pub(super) max_message_size: usize,
 }
@@ -112,7 +111,7 @@ impl Endpoint {
     pub(super) fn dial(&self) -> Result<Link, Error> {
         self.limits.check()?;
         let established = match self.uri.pod() {
-            Some(pod) => self.dial_in_pod(pod)?,
+            Some(pod) => pods::dial(self, pod)?,
             None => self.dial_on_host()?,
         };
         Link::new(Role::Client, self.limits, established).map_err(Error::io("tell forks by a page"))
@@ -129,20 +128,5 @@ impl Endpoint {
             ConnectError::Link(source) => Error::Link { name: name.clone(), source },
             _ => Error::Timeout { name: name.clone(), after: self.connect_timeout },
         })
-    }
-
-    fn dial_in_pod(&self, pod: &Name) -> Result<Established, Error> {
-        let dial = Dial {
-            directory: self.directory.clone(),
-            pod: pod.clone(),
-            name: self.uri.name().clone(),
-            limits: self.limits,
-            geometry: self.geometry.unwrap_or_default(),
-            geometry_between_hosts: pods::geometry(self.geometry),
-            user_agent: super::USER_AGENT.to_owned(),
-            wake_latency: None,
-            deadline: Instant::now() + self.connect_timeout,
-        };
-        dial.block().map_err(|source| Error::Pod { uri: self.uri.clone(), source })
     }
 }

@@ -11,7 +11,8 @@ use notnets_core::limits::BadLimits;
 use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
-use notnets_core::name::{Name, Uri, UriError};
+use notnets_core::name::{Name, UriError};
+#[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
 
 /// Why connecting or serving failed.
@@ -20,11 +21,12 @@ pub enum Error {
     /// No `notnets:` URI.
     #[error(transparent)]
     Uri(#[from] UriError),
+    #[cfg(feature = "pod")]
     /// In a pod: no agent, no such name on any host, no memory, …
     #[error("no link to {uri}: {source}")]
     Pod {
         /// What was dialled or served.
-        uri: Uri,
+        uri: notnets_core::name::Uri,
         /// What went wrong.
         source: PodError,
     },
@@ -64,6 +66,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why nothing in a pod is reached.
+    #[cfg(not(feature = "pod"))]
+    pub(super) fn no_pods() -> Self {
+        let why = "this program was built without the feature `pod` of notnets";
+        Self::io("reach a pod")(io::Error::new(io::ErrorKind::Unsupported, why))
+    }
+
     pub(super) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { step, source }
     }
@@ -74,6 +83,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let refused = match &error {
             Error::Link { source, .. } => source.refused(),
+            #[cfg(feature = "pod")]
             Error::Pod { source, .. } => source.refused(),
             _ => None,
         };

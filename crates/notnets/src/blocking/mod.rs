@@ -42,7 +42,7 @@
 //!
 //! # Pods
 //!
-//! `notnets://pod0/shout` is the name of a service in a pod ([`notnets_pod`]): client and server find each other by
+//! `notnets://pod0/shout` is the name of a service in a pod (the crate `notnets-pod`): client and server find each other by
 //! the agents of their hosts, and are then the same. The rendezvous directory is where the agent listens.
 //!
 //! # What ends a call
@@ -63,6 +63,10 @@ mod error;
 mod handler;
 mod link;
 mod message;
+#[cfg(feature = "pod")]
+mod pods;
+#[cfg(not(feature = "pod"))]
+#[path = "no_pods.rs"]
 mod pods;
 mod server;
 mod server_link;

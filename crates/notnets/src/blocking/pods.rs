@@ -8,14 +8,14 @@ use std::time::Instant;
 use notnets_memory::lane::Geometry;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Error;
+use super::{Endpoint, Error};
 use notnets_core::link::Established;
 use notnets_core::link::accept::{Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member, between_hosts};
+use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Dial, Member, between_hosts};
 
 /// Clients that get a link at the same time.
 const MAX_AT_ONCE: usize = 64;
@@ -23,6 +23,22 @@ const MAX_AT_ONCE: usize = 64;
 /// The sizes of a first segment between hosts, unless others are asked for.
 pub fn geometry(wanted: Option<Geometry>) -> Geometry {
     wanted.unwrap_or_else(|| between_hosts(Geometry::default()))
+}
+
+/// A link to the nearest process of a pod that serves the endpoint's name.
+pub fn dial(endpoint: &Endpoint, pod: &Name) -> Result<Established, Error> {
+    let dial = Dial {
+        directory: endpoint.directory.clone(),
+        pod: pod.clone(),
+        name: endpoint.uri.name().clone(),
+        limits: endpoint.limits,
+        geometry: endpoint.geometry.unwrap_or_default(),
+        geometry_between_hosts: geometry(endpoint.geometry),
+        user_agent: super::USER_AGENT.to_owned(),
+        wake_latency: None,
+        deadline: Instant::now() + endpoint.connect_timeout,
+    };
+    dial.block().map_err(|source| Error::Pod { uri: endpoint.uri.clone(), source })
 }
 
 /// What a pod's acceptor hears of.

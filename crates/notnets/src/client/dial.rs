@@ -1,14 +1,11 @@
 //! From an endpoint to a link: the core's state machine for connecting, driven by the runtime.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use notnets_core::Role;
 use notnets_core::clock;
 use notnets_core::link::Established;
 use notnets_core::link::connect::{ConnectError, Connecting, Progress};
-use notnets_core::name::Name;
-use notnets_pod::member::{Dial, PodError};
 use tokio::io::Interest;
 
 use super::endpoint::Endpoint;
@@ -61,25 +58,6 @@ impl Endpoint {
                 }
             }
         }
-    }
-
-    /// What waits for agents has a thread of its own.
-    async fn connect_in_pod(&self, pod: Name) -> Result<Established, Error> {
-        let dial = Dial {
-            directory: self.directory.clone(),
-            pod,
-            name: self.uri.name().clone(),
-            limits: self.limits,
-            geometry: self.config().geometry,
-            geometry_between_hosts: self.pod_config().geometry,
-            user_agent: self.user_agent.clone(),
-            wake_latency: self.wake_latency,
-            deadline: Instant::now() + self.connect_timeout,
-        };
-        let dialled = tokio::task::spawn_blocking(move || dial.block()).await;
-        dialled
-            .unwrap_or(Err(PodError::TimedOut))
-            .map_err(|source| Error::Pod { uri: self.uri.to_string(), source })
     }
 
     fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {

@@ -8,7 +8,6 @@ use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
 use notnets_memory::lane::{Blocks, Geometry};
-use notnets_pod::member::between_hosts;
 
 use super::Channel;
 use crate::{Error, Wait};
@@ -195,10 +194,6 @@ impl Endpoint {
         Config { limits: self.limits, geometry: geometry(self.limits) }
     }
 
-    pub(super) fn pod_config(&self) -> Config {
-        Config { limits: self.limits, geometry: pod_geometry(self.limits) }
-    }
-
     pub(super) fn keepalive(&self) -> Option<Keepalive> {
         Some(Keepalive {
             interval: self.keepalive_interval?,
@@ -213,11 +208,6 @@ pub(crate) fn geometry(limits: Limits) -> Geometry {
     let default = Geometry::default();
     let bytes = limits.metadata_bytes.next_multiple_of(4096).max(default.large.bytes);
     Geometry { large: Blocks { bytes, ..default.large }, ..default }
-}
-
-/// The same between hosts.
-pub(crate) fn pod_geometry(limits: Limits) -> Geometry {
-    between_hosts(geometry(limits))
 }
 
 impl TryFrom<&str> for Endpoint {

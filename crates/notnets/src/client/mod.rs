@@ -3,8 +3,15 @@
 mod channel;
 mod dial;
 mod endpoint;
+#[cfg(feature = "pod")]
+mod pods;
+#[cfg(not(feature = "pod"))]
+#[path = "no_pods.rs"]
+mod pods;
 
 pub use channel::Channel;
 pub(crate) use channel::{ClientLink, Shared};
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::{geometry, pod_geometry};
+pub(crate) use endpoint::geometry;
+#[cfg(feature = "pod")]
+pub(crate) use pods::pod_geometry;

@@ -5,6 +5,10 @@ mod body;
 mod context;
 mod handle;
 mod names;
+#[cfg(feature = "pod")]
+mod pods;
+#[cfg(not(feature = "pod"))]
+#[path = "no_pods.rs"]
 mod pods;
 mod request;
 mod respond;

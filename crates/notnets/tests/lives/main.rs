@@ -14,6 +14,7 @@ mod graceful;
 mod identity;
 mod idle;
 mod memory;
+#[cfg(feature = "pod")]
 mod pods;
 mod remains;
 mod runtimes;

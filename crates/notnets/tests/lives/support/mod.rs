@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod helper;
+#[cfg(feature = "pod")]
 pub mod pod;
 pub mod roles;
 pub mod service;

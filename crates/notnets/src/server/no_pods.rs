@@ -1,0 +1,45 @@
+//! Names in pods, without the feature `pod`: there are none.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notnets_core::link::rendezvous::{Directory, Listener};
+use notnets_core::name::Uri;
+
+use super::context::ServerContext;
+use crate::Error;
+
+/// No names in pods.
+pub(super) struct PodNames {
+    /// No listeners.
+    pub(super) here: Vec<Listener>,
+}
+
+impl PodNames {
+    /// Serves no names.
+    ///
+    /// # Errors
+    /// When there are some.
+    pub(super) fn serve(
+        uris: Vec<Uri>,
+        _directory: &Directory,
+        _wake_latency: Option<Duration>,
+    ) -> Result<Self, Error> {
+        if uris.is_empty() { Ok(Self { here: Vec::new() }) } else { Err(Error::no_pods()) }
+    }
+
+    /// Never returns.
+    pub(super) async fn next(&mut self) -> Option<(Infallible, Infallible)> {
+        pending().await
+    }
+
+    /// Does nothing.
+    pub(super) fn give_up(&mut self) {}
+}
+
+/// Is never called.
+pub(super) async fn serve_arrival(_shared: Arc<ServerContext>, member: Infallible, _arrival: Infallible) {
+    match member {}
+}
