@@ -139,7 +139,7 @@ impl Service<Request<Body>> for Upstream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         match self {
             Self::Http2(client) => client.poll_ready(cx),
-            Self::NotNets(channel) => channel.poll_ready(cx),
+            Self::NotNets(channel) => Service::<Request<Body>>::poll_ready(channel, cx),
         }
     }
 

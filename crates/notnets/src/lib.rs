@@ -30,19 +30,18 @@ pub mod blocking;
 mod client;
 mod error;
 mod grpc_message;
-mod http;
+pub mod http;
 mod link;
-#[allow(dead_code)]
 pub mod rpc;
 mod server;
 
-use notnets_core::{clock, wait};
+use notnets_core::wait;
 
 pub use client::{Channel, Endpoint};
 pub use error::{Error, RetrySafe};
-pub use http::ResponseFuture;
+pub use http::{ResponseFuture, Routes};
 pub use notnets_core::link::LinkError;
 pub use notnets_core::link::rendezvous::RendezvousError;
 pub use rpc::PeerInfo;
-pub use server::{Admission, Bound, Names, Router, Routes, Server};
+pub use server::{Admission, Bound, Names, Router, Server};
 pub use wait::Wait;

@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::endpoint::Endpoint;
 use crate::Error;
-use crate::http::status::to_tonic;
+use crate::http::to_tonic;
 use crate::link::Link;
 use crate::rpc;
 
@@ -93,12 +93,9 @@ impl Channel {
         link.map(drop).map_err(|error| to_tonic(&rpc::Status::no_link(&error)))
     }
 
-    /// How long a call may take that asks for `call`: what the endpoint allows if that is less.
-    pub(crate) fn timeout_of(&self, call: Option<Duration>) -> Option<Duration> {
-        match (call, self.shared.endpoint.timeout) {
-            (Some(call), Some(endpoint)) => Some(call.min(endpoint)),
-            (call, endpoint) => call.or(endpoint),
-        }
+    /// How long each call may take at most.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.shared.endpoint.timeout
     }
 
     pub(super) async fn connected(self) -> Result<Self, Error> {

@@ -1,5 +1,6 @@
 //! From a request to its response's head.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,11 +17,15 @@ use tonic::body::Body;
 use super::head;
 use super::response_body::ResponseBody;
 use super::send_body::send_body;
+use super::service::BoxError;
 use super::status::{from_tonic, to_tonic};
 use crate::Channel;
 use crate::rpc::{self, Answered, Call, Exchange, Opening, Outbound};
 
-impl tower_service::Service<Request<Body>> for Channel {
+impl<B> tower_service::Service<Request<B>> for Channel
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     type Response = Response<Body>;
     type Error = Status;
     type Future = ResponseFuture;
@@ -30,11 +35,23 @@ impl tower_service::Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        let (parts, body) = request.into_parts();
-        let timeout = head::timeout(&parts.headers);
-        let opening = Opening::new(&self.shared, self.timeout_of(timeout).map(clock::after));
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let (parts, body) = request.map(own_body).into_parts();
+        let timeout = [head::timeout(&parts.headers), self.timeout()].into_iter().flatten().min();
+        let opening = Opening::new(&self.shared, timeout.map(clock::after));
         ResponseFuture(Exchange::new(opening, HttpOutbound { parts, body, first: None }))
+    }
+}
+
+/// A body as it is kept, which tonic's is already.
+fn own_body<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut body = Some(body);
+    match (&mut body as &mut dyn Any).downcast_mut::<Option<Body>>() {
+        Some(own) => own.take().unwrap_or_default(),
+        None => body.map_or_else(Body::empty, Body::new),
     }
 }
 

@@ -1,9 +1,29 @@
 //! tower services over HTTP requests, on both sides: tonic's stubs, connectrpc's, anything that speaks in HTTP bodies.
+//!
+//! It stands on the lower floor of [`rpc`](crate::rpc), and carries bodies as they are: they need not be gRPC's.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `head.rs` | HTTP heads and the metadata of calls |
+//! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, what of its body comes later, response |
+//! | `serve.rs`, `request_body.rs`, `respond.rs` | a call as a request, and the response as its answer |
+//! | `service.rs`, `routes.rs` | what can be served |
+//! | `status.rs` | statuses as tonic has them |
 
 mod client;
-pub(crate) mod head;
+mod head;
+mod request_body;
+mod respond;
 mod response_body;
+mod routes;
 mod send_body;
-pub(crate) mod status;
+mod serve;
+mod service;
+mod status;
 
 pub use client::ResponseFuture;
+pub use routes::Routes;
+pub(crate) use serve::HttpLink;
+pub(crate) use service::{AnyService, erase};
+pub use service::{HttpResponse, HttpService};
+pub(crate) use status::to_tonic;

@@ -1,6 +1,7 @@
 //! Between messages and the bytes of a call: gRPC puts five bytes in front of each message, whether it is compressed
 //! and its length, and whoever carries them may cut the whole anywhere.
 
+use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
 use notnets_core::frame::PREFIX;
 
@@ -35,7 +36,7 @@ impl Framed {
     }
 
     /// What is left of them after the first `sent` bytes.
-    pub fn view(&self, sent: usize) -> impl Buf + '_ {
+    pub fn view(&self, sent: usize) -> Chain<&[u8], &[u8]> {
         let prefix = self.prefix.get(sent..).unwrap_or_default();
         let message = self.payload.chunk().get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
         prefix.chain(message)

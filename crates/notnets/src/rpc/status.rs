@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use notnets_core::call::Failure;
 
-use super::{Code, Metadata};
+use super::{Code, Metadata, Method};
 use crate::{Error, grpc_message};
 
 const DETAILS: &str = "grpc-status-details-bin";
@@ -35,6 +35,11 @@ impl Status {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let (message, metadata) = (message.into(), Metadata::new());
         Self { code, message, metadata, retry_safe: false, source: None }
+    }
+
+    /// What a handler answers that does not know a method.
+    pub fn unknown_method(method: &Method) -> Self {
+        Self::new(Code::UNIMPLEMENTED, format!("there is no method {method}"))
     }
 
     /// With metadata: a server sends them as its trailers.

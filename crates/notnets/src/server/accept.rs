@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
 use notnets_core::Role;
 use notnets_core::call::{Buffered, Request};
 use notnets_core::clock;
@@ -14,11 +13,9 @@ use notnets_core::session::Ending;
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 
+use super::calls::LinkCalls;
 use super::context::ServerContext;
-use super::handle::start;
-use super::request::{Caller, Paths};
 use crate::async_fd::register;
-use crate::http::head;
 use crate::link::Link;
 use crate::link::driver::{Accept, Driver};
 use crate::rpc::PeerInfo;
@@ -64,16 +61,16 @@ pub(super) async fn serve_link(
     let settings = &shared.settings;
     let peer = established.peer.clone();
     let (link, pidfd) = Link::new(Role::Server, settings.limits, settings.wait, established)?;
-    let caller = Caller {
+    let info = PeerInfo::from(&peer);
+    let calls = LinkCalls {
         server: Arc::clone(shared),
-        peer: PeerInfo::from(&peer),
-        head: head::usual_request(HeaderValue::try_from(peer.user_agent).ok()),
-        paths: Paths::default(),
+        services: shared.services.for_link(peer.user_agent),
+        peer: info,
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
         load_shed: settings.load_shed,
     };
-    let requests = Requests { caller, ending: Box::pin(ending(shared)) };
+    let requests = Requests { calls, ending: Box::pin(ending(shared)) };
     let mut driver = Driver::new(Arc::clone(&link), pidfd, requests, settings.keepalive())?;
     shared.stats.link_opened();
     let failure = match settings.max_age.and(settings.max_age_grace) {
@@ -113,14 +110,13 @@ fn ending(shared: &ServerContext) -> impl Future<Output = ()> + Send + use<> {
 
 /// What a server does with a link's requests.
 struct Requests {
-    caller: Caller,
+    calls: LinkCalls,
     ending: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Accept for Requests {
     fn accept(&mut self, link: &Arc<Link>, request: Request, buffered: Buffered) {
-        self.caller.server.stats.calls(1);
-        start(&mut self.caller, link, request, buffered);
+        self.calls.run(link, request, buffered);
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {

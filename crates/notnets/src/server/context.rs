@@ -7,14 +7,14 @@ use notnets_core::link::stats::Stats;
 use tokio::sync::watch;
 
 use super::Settings;
-use super::service::AnyService;
+use super::services::Services;
 
 /// What the links of a server share.
 pub(super) struct ServerContext {
-    pub(super) service: Arc<dyn AnyService>,
+    pub(super) services: Services,
     pub(super) settings: Settings,
     pub(super) policy: Policy,
-    pub(super) stats: Stats,
+    pub(super) stats: Arc<Stats>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 

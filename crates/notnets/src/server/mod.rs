@@ -1,41 +1,34 @@
 //! The server's side, with the names of tonic's `Server`.
 
 mod accept;
-mod body;
+mod calls;
 mod context;
-mod handle;
 mod names;
 #[cfg(feature = "pod")]
 mod pods;
 #[cfg(not(feature = "pod"))]
 #[path = "no_pods.rs"]
 mod pods;
-mod request;
-mod respond;
-mod routes;
 mod serve;
-mod service;
+mod services;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
 use notnets_core::limits::Limits;
 use notnets_core::link::rendezvous::Directory;
-use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
-use tower_service::Service;
 
+use crate::http::{HttpService, Routes, erase};
+use crate::rpc::Handler;
 use crate::{Error, Wait};
 use notnets_core::session::Keepalive;
-use service::erase;
+use services::{RpcServices, Services};
 
 pub use names::Names;
 pub use notnets_core::link::admission::Admission;
-pub use routes::Routes;
 pub use serve::Bound;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Builds a server.
 ///
@@ -217,36 +210,29 @@ impl<L> Server<L> {
     }
 
     /// Adds a service that tonic-build generated.
-    pub fn add_service<S>(self, service: S) -> Router<L>
-    where
-        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
+    pub fn add_service<S: HttpService + NamedService>(self, service: S) -> Router<L> {
         self.add_routes(Routes::default()).add_service(service)
     }
 
     /// Adds a service if there is one.
-    pub fn add_optional_service<S>(self, service: Option<S>) -> Router<L>
-    where
-        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
+    pub fn add_optional_service<S: HttpService + NamedService>(self, service: Option<S>) -> Router<L> {
         self.add_routes(Routes::default()).add_optional_service(service)
     }
 
     /// Adds services that were put together before.
     pub fn add_routes(self, routes: Routes) -> Router<L> {
-        Router { server: self, routes }
+        Router { server: self, routes, rpc: RpcServices::default() }
+    }
+
+    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are of HTTP, and don't
+    /// see its calls.
+    pub fn add_rpc_service(self, name: impl Into<Arc<str>>, handler: impl Handler) -> Router<L> {
+        self.add_routes(Routes::default()).add_rpc_service(name, handler)
+    }
+
+    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower service.
+    pub fn fallback_service<S: HttpService>(self, service: S) -> Router<L> {
+        self.add_routes(Routes::default()).fallback_service(service)
     }
 
     /// Listens on these names for any tower service, without routing by service name. For names in pods the
@@ -255,36 +241,24 @@ impl<L> Server<L> {
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub fn bind_service<S, B>(self, names: impl Names, service: S) -> Result<Bound, Error>
+    pub fn bind_service<S>(self, names: impl Names, service: S) -> Result<Bound, Error>
     where
-        L: Layer<S>,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        L: Layer<S, Service: HttpService>,
     {
-        Bound::new(names.names(), erase(self.layer.layer(service)), self.config)
+        let services = Services::of_http(erase(self.layer.layer(service)));
+        Bound::new(names.names(), services, self.config)
     }
 
     /// Serves any tower service under these names, until it fails.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub async fn serve_service<S, B>(self, names: impl Names, service: S) -> Result<(), Error>
+    pub async fn serve_service<S>(self, names: impl Names, service: S) -> Result<(), Error>
     where
-        L: Layer<S>,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        L: Layer<S, Service: HttpService>,
     {
-        Bound::begin(names.names(), erase(self.layer.layer(service)), self.config).await?.serve().await
+        let services = Services::of_http(erase(self.layer.layer(service)));
+        Bound::begin(names.names(), services, self.config).await?.serve().await
     }
 }
 
@@ -293,39 +267,35 @@ impl<L> Server<L> {
 pub struct Router<L = Identity> {
     server: Server<L>,
     routes: Routes,
+    rpc: RpcServices,
 }
 
 impl<L> Router<L> {
     /// Adds one more service.
-    pub fn add_service<S>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
+    pub fn add_service<S: HttpService + NamedService>(mut self, service: S) -> Self {
         self.routes = self.routes.add_service(service);
         self
     }
 
     /// Adds one more service if there is one.
-    pub fn add_optional_service<S>(self, service: Option<S>) -> Self
-    where
-        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
+    pub fn add_optional_service<S: HttpService + NamedService>(self, service: Option<S>) -> Self {
         match service {
             Some(service) => self.add_service(service),
             None => self,
         }
+    }
+
+    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are of HTTP,
+    /// and don't see its calls.
+    pub fn add_rpc_service(mut self, name: impl Into<Arc<str>>, handler: impl Handler) -> Self {
+        self.rpc.add(name.into(), handler);
+        self
+    }
+
+    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower service.
+    pub fn fallback_service<S: HttpService>(mut self, service: S) -> Self {
+        self.routes = self.routes.fallback_service(service);
+        self
     }
 
     /// Listens on these names: from now on clients can connect, and are answered once
@@ -334,36 +304,24 @@ impl<L> Router<L> {
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub fn bind<B>(self, names: impl Names) -> Result<Bound, Error>
+    pub fn bind(self, names: impl Names) -> Result<Bound, Error>
     where
-        L: Layer<Routes>,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        L: Layer<Routes, Service: HttpService>,
     {
-        self.server.bind_service(names, self.routes)
+        let (services, config) = self.into_services();
+        Bound::new(names.names(), services, config)
     }
 
     /// Serves under these names, until it fails.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub async fn serve<B>(self, names: impl Names) -> Result<(), Error>
+    pub async fn serve(self, names: impl Names) -> Result<(), Error>
     where
-        L: Layer<Routes>,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        L: Layer<Routes, Service: HttpService>,
     {
-        self.server.serve_service(names, self.routes).await
+        let (services, config) = self.into_services();
+        Bound::begin(names.names(), services, config).await?.serve().await
     }
 
     /// Serves under these names until `signal` completes, then gracefully stops: calls in flight
@@ -371,38 +329,23 @@ impl<L> Router<L> {
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub async fn serve_with_shutdown<B>(
+    pub async fn serve_with_shutdown(
         self,
         names: impl Names,
         signal: impl Future<Output = ()>,
     ) -> Result<(), Error>
     where
-        L: Layer<Routes>,
-        L::Service: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
+        L: Layer<Routes, Service: HttpService>,
+    {
+        let (services, config) = self.into_services();
+        Bound::begin(names.names(), services, config).await?.serve_with_shutdown(signal).await
+    }
+
+    fn into_services(self) -> (Services, Settings)
+    where
+        L: Layer<Routes, Service: HttpService>,
     {
         let Server { config, layer } = self.server;
-        let bound = Bound::begin(names.names(), erase(layer.layer(self.routes)), config).await?;
-        bound.serve_with_shutdown(signal).await
-    }
-}
-
-/// An HTTP response whose body a link can carry. There is nothing to implement.
-pub trait ResponseLike: Send {
-    /// As what is served.
-    fn into_response(self) -> Response<Body>;
-}
-
-impl<B> ResponseLike for Response<B>
-where
-    B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    fn into_response(self) -> Response<Body> {
-        self.map(Body::new)
+        (Services { rpc: self.rpc, http: erase(layer.layer(self.routes)) }, config)
     }
 }

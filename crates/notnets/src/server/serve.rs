@@ -22,7 +22,7 @@ use super::Settings;
 use super::accept::serve_connection;
 use super::context::ServerContext;
 use super::pods::{PodNames, serve_arrival};
-use super::service::AnyService;
+use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
 use crate::client::geometry;
@@ -48,18 +48,18 @@ impl Bound {
     /// Takes the names. Waits for the agents of pods.
     pub(super) fn new(
         names: Result<Vec<Uri>, Error>,
-        service: Arc<dyn AnyService>,
+        services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
         let (listeners, pods) = take_names(names, &settings)?;
         let pods = PodNames::serve(pods, &settings.directory, settings.wake_latency)?;
-        Self::with(listeners, pods, service, settings)
+        Self::with(listeners, pods, services, settings)
     }
 
     /// The same, while other tasks of the thread go on.
     pub(super) async fn begin(
         names: Result<Vec<Uri>, Error>,
-        service: Arc<dyn AnyService>,
+        services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
         let (listeners, pods) = take_names(names, &settings)?;
@@ -73,13 +73,13 @@ impl Bound {
                     source: source.into(),
                 })??,
         };
-        Self::with(listeners, pods, service, settings)
+        Self::with(listeners, pods, services, settings)
     }
 
     fn with(
         mut listeners: Vec<Listener>,
         mut pods: PodNames,
-        service: Arc<dyn AnyService>,
+        services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
         listeners.append(&mut pods.here);
@@ -90,7 +90,8 @@ impl Bound {
             max_links: settings.max_links,
             config: Config { limits: settings.limits, geometry: geometry(settings.limits) },
         };
-        let shared = ServerContext { service, settings, policy, stats: Stats::new(since)?, shutdown };
+        let stats = Arc::new(Stats::new(since)?);
+        let shared = ServerContext { services, settings, policy, stats, shutdown };
         Ok(Self { listeners, pods, shared, stop })
     }
 

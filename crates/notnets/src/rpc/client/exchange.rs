@@ -96,17 +96,14 @@ impl<O: Outbound> Exchange<O> {
         }
     }
 
-    /// The call while it waits for its answer, and what it began with.
-    pub(crate) fn open_mut(&mut self) -> Option<(&Call, &mut O)> {
-        match &mut self.phase {
-            Phase::Open(call) => Some((call, &mut self.outbound)),
-            Phase::Opening | Phase::Over => None,
-        }
-    }
-
     /// What the call began with.
     pub(crate) fn outbound(&mut self) -> &mut O {
         &mut self.outbound
+    }
+
+    /// What the call began with, when it is not needed any more to open it again.
+    pub(crate) fn into_outbound(self) -> O {
+        self.outbound
     }
 
     /// Returns `true` if the server went away as the call was made, and its application has not seen it.

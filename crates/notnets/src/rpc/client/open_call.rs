@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::client::ClientLink;
 use crate::link::Answer;
-use crate::rpc::{Code, Status};
+use crate::rpc::Code;
 
 /// An open call: its receiving half. Its stream is closed, and reset if need be, when it is dropped.
 #[derive(Debug)]
@@ -39,11 +39,6 @@ impl Call {
     /// Waits for the response's next data, or its end.
     pub(crate) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Received> {
         self.link.0.poll_data(cx, self.stream)
-    }
-
-    /// Sends a part of what was at hand when the call was opened and did not fit then.
-    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
-        self.link.0.poll_send(cx, self.stream, data, end)
     }
 
     /// Its end has come with the head, and the link has closed its stream.
@@ -114,9 +109,4 @@ impl Drop for SendHalf {
             self.fail(Code::CANCELLED, "the request's messages were dropped before their end");
         }
     }
-}
-
-/// Why a call whose sending half was stopped takes nothing more: its receiving half knows more.
-pub(super) fn stopped() -> Status {
-    Status::new(Code::CANCELLED, "the call is over: its receiving half says why")
 }

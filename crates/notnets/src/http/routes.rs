@@ -8,18 +8,22 @@ use std::task::{Context, Poll};
 
 use foldhash::HashMap;
 use http::{Request, Response};
+use notnets_core::code::Code;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
-use super::service::{AnyService, ResponseFuture, erase_like};
-use super::{BoxError, ResponseLike};
+use super::HttpService;
+use super::service::{AnyService, ResponseFuture, erase};
+use crate::rpc::{ResponseHalf, Serving, Turn};
 
-/// A set of services. A call to a service that is not among them is answered with `UNIMPLEMENTED`.
+/// A set of services. A call to a service that is not among them goes to the fallback, or is answered with
+/// `UNIMPLEMENTED` if there is none.
 #[derive(Clone, Default)]
 pub struct Routes {
     services: Arc<HashMap<&'static str, Arc<dyn AnyService>>>,
+    fallback: Option<Arc<dyn AnyService>>,
 }
 
 impl std::fmt::Debug for Routes {
@@ -30,41 +34,41 @@ impl std::fmt::Debug for Routes {
 
 impl Routes {
     /// One service.
-    pub fn new<S>(service: S) -> Self
-    where
-        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
+    pub fn new<S: HttpService + NamedService>(service: S) -> Self {
         Self::default().add_service(service)
     }
 
     /// One more.
-    pub fn add_service<S>(mut self, service: S) -> Self
-    where
-        S: Service<Request<Body>, Response: ResponseLike, Error: Into<BoxError>>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
-        Arc::make_mut(&mut self.services).insert(S::NAME, erase_like(service));
+    pub fn add_service<S: HttpService + NamedService>(mut self, service: S) -> Self {
+        Arc::make_mut(&mut self.services).insert(S::NAME, erase(service));
         self
+    }
+
+    /// The service that gets all calls to services that are not among these: tonic's own `Routes`, for one, or
+    /// connectrpc's router.
+    pub fn fallback_service<S: HttpService>(mut self, service: S) -> Self {
+        self.fallback = Some(erase(service));
+        self
+    }
+
+    fn find(&self, request: &Request<Body>) -> Option<&Arc<dyn AnyService>> {
+        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        name.and_then(|(name, _)| self.services.get(name)).or(self.fallback.as_ref())
     }
 }
 
 impl AnyService for Routes {
     fn call(&self, request: Request<Body>) -> ResponseFuture {
-        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
-        match name.and_then(|(name, _)| self.services.get(name)) {
+        match self.find(&request) {
             Some(service) => service.call(request),
             None => Box::pin(async { Status::unimplemented("").into_http() }),
+        }
+    }
+
+    fn serve(&self, request: Request<Body>, turn: Turn, response: ResponseHalf) -> Serving {
+        match self.find(&request) {
+            Some(service) => service.serve(request, turn, response),
+            None => Box::pin(response.refuse(Code::UNIMPLEMENTED, "".into())),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A response on its way to the client.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -12,11 +13,17 @@ use notnets_core::code::Code;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::handle::CallGuard;
-use crate::http::head;
+use super::head;
+use crate::rpc::ResponseHalf;
+
+/// Sends a response to its end.
+pub(super) async fn respond(response: Response<Body>, mut call: ResponseHalf) {
+    let mut responding = Responding::new(response);
+    poll_fn(|cx| responding.poll(cx, &mut call)).await;
+}
 
 /// Sends a response: what is ready at once goes out with the head, a unary response in one frame.
-pub(super) struct Responding {
+struct Responding {
     /// Until it is sent.
     head: Option<Parts>,
     body: Body,
@@ -29,19 +36,16 @@ pub(super) struct Responding {
 }
 
 impl Responding {
-    pub(super) fn new(response: Response<Body>) -> Self {
+    fn new(response: Response<Body>) -> Self {
         let (head, body) = response.into_parts();
         Self { head: Some(head), body, data: Bytes::new(), more: Bytes::new(), trailers: None }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, call: &mut CallGuard) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, call: &mut ResponseHalf) -> Poll<()> {
         match ready!(self.poll_sent(cx, call)) {
             Ok(status) => call.end(status),
             Err(Cut::Abandoned) => call.abandoned(),
-            Err(Cut::HeadTooLarge(error)) => {
-                tracing::debug!(%error, "a response could not be sent");
-                call.reset(Code::RESOURCE_EXHAUSTED, "response metadata too large");
-            }
+            Err(Cut::HeadTooLarge(error)) => call.head_too_large(&error),
             Err(Cut::Body(status)) => {
                 tracing::debug!(%status, "a response's body failed");
                 call.reset(Code(status.code() as u32), "the response's body failed");
@@ -50,7 +54,7 @@ impl Responding {
         Poll::Ready(())
     }
 
-    fn poll_sent(&mut self, cx: &mut Context<'_>, call: &CallGuard) -> Poll<Result<Code, Cut>> {
+    fn poll_sent(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<Code, Cut>> {
         if let Some(status) = ready!(self.poll_head(cx, call))? {
             return Poll::Ready(Ok(status));
         }
@@ -67,7 +71,7 @@ impl Responding {
     }
 
     /// Sends the head, with what of the body is ready. Returns the status if that was all.
-    fn poll_head(&mut self, cx: &mut Context<'_>, call: &CallGuard) -> Poll<Result<Option<Code>, Cut>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<Option<Code>, Cut>> {
         let Some(parts) = self.head.take() else { return Poll::Ready(Ok(None)) };
         let sent = self.send_head(cx, call, &parts);
         if sent.is_pending() {
@@ -79,7 +83,7 @@ impl Responding {
     fn send_head(
         &mut self,
         cx: &mut Context<'_>,
-        call: &CallGuard,
+        call: &ResponseHalf,
         parts: &Parts,
     ) -> Poll<Result<Option<Code>, Cut>> {
         let entries = || head::response_entries(&parts.status, &parts.headers);
@@ -125,7 +129,7 @@ impl Responding {
     }
 
     /// Sends all data that were taken.
-    fn poll_data(&mut self, cx: &mut Context<'_>, call: &CallGuard) -> Poll<Result<(), Cut>> {
+    fn poll_data(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<(), Cut>> {
         loop {
             if self.data.is_empty() {
                 self.data = std::mem::take(&mut self.more);

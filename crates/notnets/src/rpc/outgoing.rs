@@ -1,0 +1,60 @@
+//! A message on its way, which may have to wait for room.
+
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use notnets_core::call::Sent;
+
+use super::framing::Framed;
+
+/// The message that is being sent, if there is one. It survives the future that sends it, so that a message that was
+/// sent in part is never cut off there.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    message: Option<Framed>,
+    sent: usize,
+}
+
+impl Outgoing {
+    pub(crate) fn new(message: Framed, sent: usize) -> Self {
+        Self { message: Some(message), sent }
+    }
+
+    /// The next message. The one before must have been sent.
+    pub(crate) fn set(&mut self, message: Framed) {
+        debug_assert!(self.message.is_none());
+        *self = Self::new(message, 0);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.message.is_none()
+    }
+
+    /// Offers what is left to `send`, and counts what it took.
+    pub(crate) fn offer<R>(&mut self, send: impl FnOnce(&mut OutgoingBuf<'_>) -> R) -> R {
+        let Self { message, sent } = self;
+        let Some(framed) = message else { return send(&mut (&[][..]).chain(&[][..])) };
+        let mut rest = framed.view(*sent);
+        let result = send(&mut rest);
+        *sent = framed.len() - rest.remaining();
+        if *sent == framed.len() {
+            *message = None;
+        }
+        result
+    }
+
+    /// Sends what is left, as soon as there is room.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut send: impl FnMut(&mut Context<'_>, &mut OutgoingBuf<'_>) -> Poll<Sent>,
+    ) -> Poll<Sent> {
+        if self.is_empty() {
+            return Poll::Ready(Sent::All);
+        }
+        self.offer(|rest| send(cx, rest))
+    }
+}
+
+/// What is left of prefix and message.
+pub(crate) type OutgoingBuf<'a> = bytes::buf::Chain<&'a [u8], &'a [u8]>;

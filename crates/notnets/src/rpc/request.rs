@@ -1,0 +1,81 @@
+//! What a call begins with, and what a unary one ends with.
+
+use std::time::Duration;
+
+use super::{Deadline, MAX_MESSAGE_SIZE, Metadata, Method, Payload};
+
+/// What a call begins with: its method, metadata and deadline.
+///
+/// ```
+/// use std::time::Duration;
+/// use notnets::rpc::{Method, Request};
+///
+/// const GREET: Method = Method::from_static("/greeter.Greeter/Greet");
+/// let request = Request::new(GREET).timeout(Duration::from_secs(1));
+/// assert!(request.deadline.is_some() && request.metadata.is_empty());
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Request {
+    /// What is called.
+    pub method: Method,
+    /// What the server gets along.
+    pub metadata: Metadata,
+    /// By when the call has to be over. On a client the channel's time-out counts if it is shorter.
+    pub deadline: Option<Deadline>,
+    /// Responses of more bytes end the call with `RESOURCE_EXHAUSTED`. 4 MiB unless set.
+    pub max_message_size: usize,
+}
+
+impl Request {
+    /// A call of this method.
+    pub fn new(method: Method) -> Self {
+        Self { method, metadata: Metadata::new(), deadline: None, max_message_size: MAX_MESSAGE_SIZE }
+    }
+
+    /// With this metadata.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// The call has to be over by then.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Deadline) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The call has to be over this long from now.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.deadline(Deadline::after(timeout))
+    }
+
+    /// Responses of more bytes end the call with `RESOURCE_EXHAUSTED`. 4 MiB unless set.
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+}
+
+/// The reply of a unary call that ended well.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The metadata of its head.
+    pub metadata: Metadata,
+    /// Its message.
+    pub message: Payload,
+    /// The metadata of its end.
+    pub trailers: Metadata,
+}
+
+impl Reply {
+    /// A message without metadata.
+    pub fn new(message: impl Into<Payload>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+}

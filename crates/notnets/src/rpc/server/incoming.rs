@@ -1,0 +1,214 @@
+//! A call that a server was sent, below its messages: bytes as they are, in order.
+
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use notnets_core::call::{Buffered, End, Failure, HeadError, Received, Sent, StreamId};
+use notnets_core::clock::Timestamp;
+use notnets_core::code::Code;
+use notnets_core::link::stats::Stats;
+use notnets_core::metadata::Metadata;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use crate::grpc_message;
+use crate::link::Link;
+use crate::rpc::PeerInfo;
+
+/// What serves a call, to its end. Dropped before, it resets the call.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A call that a server was sent.
+pub(crate) struct IncomingCall {
+    pub(crate) method: Arc<str>,
+    pub(crate) metadata: Metadata,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) peer: PeerInfo,
+    /// To be waited for before the call's handler runs, and kept until its end.
+    pub(crate) turn: Turn,
+    pub(crate) requests: RequestHalf,
+    pub(crate) response: ResponseHalf,
+}
+
+/// Whether a call may run, where that is limited.
+pub(crate) enum Turn {
+    Unlimited,
+    Come { _permit: Option<OwnedSemaphorePermit> },
+    Waiting(Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>),
+}
+
+impl Turn {
+    /// Takes one of these permits, or waits for one. `None` if it must not wait.
+    pub(crate) fn of(permits: &Arc<Semaphore>, may_wait: bool) -> Option<Self> {
+        match Arc::clone(permits).try_acquire_owned() {
+            Ok(permit) => Some(Self::Come { _permit: Some(permit) }),
+            Err(_) if may_wait => Some(Self::Waiting(Box::pin(Arc::clone(permits).acquire_owned()))),
+            Err(_) => None,
+        }
+    }
+
+    /// Waits until the call may run.
+    #[inline]
+    pub(crate) async fn come(&mut self) {
+        if let Self::Waiting(permit) = self {
+            let permit = permit.await.ok();
+            *self = Self::Come { _permit: permit };
+        }
+    }
+}
+
+/// What a call's client sends.
+pub(crate) struct RequestHalf {
+    link: Arc<Link>,
+    stream: StreamId,
+    /// What came with the request itself.
+    first: Option<Bytes>,
+    ended: bool,
+}
+
+impl RequestHalf {
+    pub(crate) fn new(link: Arc<Link>, stream: StreamId, buffered: Buffered) -> Self {
+        Self { link, stream, first: buffered.data, ended: buffered.end == Some(End::Requests) }
+    }
+
+    /// Waits for the next data. `None` is the end.
+    #[inline]
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.link.poll_request_data(cx, self.stream).map(|received| {
+            let end = match received {
+                Received::Data(data) => return Some(Ok(data)),
+                Received::End(end) => end,
+                Received::Pending => return None,
+            };
+            self.ended = true;
+            match end {
+                End::Failed(failure) => Some(Err(failure)),
+                End::Requests | End::Trailers(..) => None,
+            }
+        })
+    }
+
+    /// How many bytes there still are, if that is known.
+    pub(crate) fn known_len(&self) -> Option<usize> {
+        self.ended.then(|| self.first.as_ref().map_or(0, Bytes::len))
+    }
+}
+
+/// The response to a call. Dropped before its end (on a panic, or when the runtime ends) it resets the call.
+pub(crate) struct ResponseHalf {
+    link: Arc<Link>,
+    stats: Arc<Stats>,
+    stream: StreamId,
+    over: bool,
+}
+
+impl ResponseHalf {
+    pub(crate) fn new(link: Arc<Link>, stats: Arc<Stats>, stream: StreamId) -> Self {
+        Self { link, stats, stream, over: false }
+    }
+
+    /// Sends the head with as much of `data` as fits, and with `status` the end if all fits.
+    ///
+    /// # Errors
+    /// When the head is too large for the peer.
+    pub(crate) fn poll_head<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        data: &mut impl Buf,
+        status: Option<Code>,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.link.poll_respond(cx, self.stream, entries, data, status)
+    }
+
+    /// Sends data, or waits for room as long as the call lives.
+    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &mut impl Buf) -> Poll<Sent> {
+        self.link.poll_send(cx, self.stream, data, false)
+    }
+
+    /// Ends a response whose head was sent.
+    ///
+    /// # Errors
+    /// When the trailers are too large for the peer.
+    pub(crate) fn poll_finish<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.link.poll_finish(cx, self.stream, entries, status)
+    }
+
+    /// Sends a response that is only a status and metadata.
+    ///
+    /// # Errors
+    /// When these are too large for the peer.
+    pub(crate) fn poll_trailers_only<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        status: Code,
+    ) -> Poll<Result<Sent, HeadError>> {
+        self.link.poll_respond_trailers_only(cx, self.stream, entries, status)
+    }
+
+    /// The response's end was sent.
+    pub(crate) fn end(&mut self, status: Code) {
+        self.over = true;
+        if status != Code::OK {
+            self.stats.call_failed();
+        }
+    }
+
+    /// Returns `true` once the response has an end, whatever that is.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The client listens no more.
+    pub(crate) fn abandoned(&mut self) {
+        self.over = true;
+    }
+
+    /// Ends the call with that status instead of what its handler would have answered.
+    pub(crate) fn reset(&mut self, code: Code, reason: &'static str) {
+        self.end(code);
+        self.link.reset(self.stream, code, reason);
+    }
+
+    /// The head can't be sent.
+    pub(crate) fn head_too_large(&mut self, error: &HeadError) {
+        tracing::debug!(%error, "a response could not be sent");
+        self.reset(Code::RESOURCE_EXHAUSTED, "response metadata too large");
+    }
+
+    /// Answers with a status instead of running a handler.
+    pub(crate) async fn refuse(mut self, code: Code, message: Cow<'static, str>) {
+        let message = grpc_message::encode(&message);
+        let entries = || [(grpc_message::KEY, message.as_bytes())].into_iter();
+        match poll_fn(|cx| self.poll_trailers_only(cx, entries(), code)).await {
+            Ok(Sent::Stopped) => self.abandoned(),
+            Ok(_) => self.end(code),
+            Err(error) => self.head_too_large(&error),
+        }
+    }
+}
+
+impl Drop for ResponseHalf {
+    fn drop(&mut self) {
+        if !self.over {
+            let reason =
+                if std::thread::panicking() { "the handler panicked" } else { "the handler was dropped" };
+            self.reset(Code::INTERNAL, reason);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What a server serves: services of the [`rpc`](crate::rpc) layer by their names, all else over HTTP.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use crate::http::{AnyService, HttpLink};
+use crate::rpc::{self, AnyHandler, Handler, IncomingCall, Serving};
+
+/// Services of the rpc layer, by their names.
+#[derive(Clone, Default)]
+pub(super) struct RpcServices(Arc<HashMap<Arc<str>, Arc<dyn AnyHandler>>>);
+
+impl RpcServices {
+    pub(super) fn add(&mut self, name: Arc<str>, handler: impl Handler) {
+        Arc::make_mut(&mut self.0).insert(name, rpc::erase(handler));
+    }
+}
+
+impl std::fmt::Debug for RpcServices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// All services of a server.
+pub(super) struct Services {
+    pub(super) rpc: RpcServices,
+    pub(super) http: Arc<dyn AnyService>,
+}
+
+impl Services {
+    /// Only what is served over HTTP.
+    pub(super) fn of_http(http: Arc<dyn AnyService>) -> Self {
+        Self { rpc: RpcServices::default(), http }
+    }
+
+    /// These services, for the calls of a client with that user agent.
+    pub(super) fn for_link(&self, user_agent: String) -> LinkServices {
+        LinkServices { rpc: self.rpc.clone(), http: HttpLink::new(Arc::clone(&self.http), user_agent) }
+    }
+}
+
+/// A server's services, for the calls of one link.
+pub(super) struct LinkServices {
+    rpc: RpcServices,
+    http: HttpLink,
+}
+
+impl LinkServices {
+    /// Begins to serve a call: what is returned is polled at once.
+    pub(super) fn serve(&mut self, call: IncomingCall) -> Serving {
+        if self.rpc.0.is_empty() {
+            return self.http.serve(call);
+        }
+        let name = call.method.strip_prefix('/').and_then(|path| path.split_once('/'));
+        match name.and_then(|(name, _)| self.rpc.0.get(name)) {
+            Some(handler) => handler.serve(call),
+            None => self.http.serve(call),
+        }
+    }
+}
