@@ -15,12 +15,24 @@
 //! # Ok::<(), notnets_core::call::HeadError>(())
 //! ```
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use notnets_memory::WORD;
 use notnets_memory::heap::Heap;
-use notnets_memory::lane::{Geometry, heap_pair};
+use notnets_memory::lane::{Blocks, Geometry, heap_pair};
+use notnets_memory::process::PeerCredentials;
+use notnets_memory::region::RegionOffset;
 
 use crate::call::{Connection, Role};
 use crate::clock::Timestamp;
 use crate::limits::Limits;
+use crate::link::PeerIdentity;
+use crate::link::handshake::Vouched;
+use crate::link::packet::Packet;
+use crate::link::segments::{NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation};
+use crate::session::{Ends, Session};
 
 /// The clock of tests in which no time passes.
 pub fn frozen_clock() -> Timestamp {
@@ -71,5 +83,102 @@ impl<T> Pair<T> {
     pub fn assert_no_violation(&self) {
         assert_eq!(self.client.violation(), None);
         assert_eq!(self.server.violation(), None);
+    }
+}
+
+/// A session over the heap.
+pub type HeapSession<T = ()> = Session<T, Heap, Heap>;
+
+/// A client's and a server's session, joined by memory on the heap. Packets and doorbells are carried by whoever
+/// drives them.
+///
+/// # Panics
+/// When a link can't work with these limits.
+pub fn sessions<T>(geometry: Geometry, client: Limits, server: Limits) -> [HeapSession<T>; 2] {
+    let [client, server] = [client, server].map(|limits| limits.check().expect("limits that work"));
+    let (a, b) = heap_pair(geometry, geometry);
+    let segments = SharedSegments::default();
+    let sides = [(Role::Client, a, client, server, 0), (Role::Server, b, server, client, 1)];
+    sides.map(|(role, lanes, own, peer_limits, side)| {
+        let source = Box::new(HeapSegments { shared: segments.clone(), side });
+        let peer = PeerIdentity {
+            credentials: PeerCredentials { pid: None, uid: 0, gid: 0 },
+            incarnation: [0; 16],
+            user_agent: String::new(),
+            vouched: Vouched::Kernel,
+        };
+        Session::over(role, Ends { lanes, source, own, peer_limits, peer }).expect("a page to tell forks by")
+    })
+}
+
+/// The further segments of both sides, by who made them, and for which segment.
+type SharedSegments = Arc<Mutex<HashMap<(usize, u64), Heap>>>;
+
+/// Segments on the heap. They have two blocks, so that more are asked for soon.
+#[derive(Debug)]
+struct HeapSegments {
+    shared: SharedSegments,
+    side: usize,
+}
+
+impl HeapSegments {
+    /// A segment's blocks are kept at an even number, its table at the odd one after it.
+    fn number(segment: u32, table: bool) -> u64 {
+        u64::from(segment) * 2 + u64::from(table)
+    }
+
+    fn make(&self, number: u64, bytes: usize) -> Heap {
+        let heap = Heap::new(bytes.div_ceil(WORD));
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.insert((self.side, number), heap.clone());
+        heap
+    }
+}
+
+impl SegmentSource<Heap, Heap> for HeapSegments {
+    fn offer(
+        &mut self,
+        segment: u32,
+        blocks: Blocks,
+        outbox: &mut Outbox,
+    ) -> Result<(Blocks, Heap), NoMemory> {
+        let blocks = Blocks { count: 2, ..blocks };
+        outbox.push_back((Packet::Offer { segment, blocks }, None));
+        Ok((blocks, self.make(Self::number(segment, false), blocks.total())))
+    }
+
+    fn withdraw(&mut self, _segment: u32) {}
+
+    fn map(&self, location: PeerLocation, _bytes: usize) -> Result<Option<Heap>, SegmentViolation> {
+        let PeerLocation::Offset(RegionOffset(number)) = location else {
+            return Err(SegmentViolation::Location);
+        };
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.get(&(1 - self.side, number)).cloned().map(Some).ok_or(SegmentViolation::Location)
+    }
+
+    fn accept(&mut self, segment: u32, bytes: usize, outbox: &mut Outbox) -> Result<Heap, NoMemory> {
+        outbox.push_back((Packet::Accept { segment }, None));
+        Ok(self.make(Self::number(segment, true), bytes))
+    }
+
+    fn decline(&mut self, segment: u32, outbox: &mut Outbox) {
+        outbox.push_back((Packet::Decline { segment }, None));
+    }
+
+    fn read(&mut self, packet: Packet, _: Option<OwnedFd>) -> Result<SegmentEvent, SegmentViolation> {
+        let at = |segment, table| PeerLocation::Offset(RegionOffset(Self::number(segment, table)));
+        match packet {
+            Packet::Offer { segment, blocks } => {
+                Ok(SegmentEvent::Offered { segment, blocks, location: at(segment, false) })
+            }
+            Packet::Accept { segment } => Ok(SegmentEvent::Accepted { segment, location: at(segment, true) }),
+            Packet::Decline { segment } => Ok(SegmentEvent::Declined { segment }),
+            _ => Err(SegmentViolation::Unexpected),
+        }
+    }
+
+    fn poll(&mut self) -> Option<SegmentEvent> {
+        None
     }
 }

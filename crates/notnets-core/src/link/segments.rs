@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use notnets_memory::lane::{Blocks, Lanes};
-use notnets_memory::{OwnMemory, PAGE, PeerMemory, Releases, SegmentError, WORD};
+use notnets_memory::{OwnMemory, PAGE, PeerMemory, ReadMemory, Releases, SegmentError, WORD, WriteMemory};
 
 use super::packet::Packet;
 use ledger::Ledger;
@@ -53,29 +53,29 @@ pub enum SegmentViolation {
 
 /// The segments of a link beyond the first, on both sides.
 #[derive(Debug)]
-pub struct Segments {
+pub struct Segments<W = OwnMemory, R = PeerMemory> {
     ledger: Ledger,
-    source: Box<dyn SegmentSource>,
+    source: Box<dyn SegmentSource<W, R>>,
     /// Our segments that the peer has not answered.
-    offered: HashMap<u32, (Blocks, OwnMemory)>,
+    offered: HashMap<u32, (Blocks, W)>,
     /// Blocks to be offered once there is memory for them.
     wanted: Option<Blocks>,
     /// The peer's segments, to be accepted once there is memory for their tables of releases.
-    waiting: VecDeque<PeerSegment>,
+    waiting: VecDeque<PeerSegment<R>>,
     outbox: Outbox,
 }
 
 /// A segment that the peer has offered.
 #[derive(Debug)]
-struct PeerSegment {
+struct PeerSegment<R> {
     segment: u32,
     blocks: Blocks,
-    memory: PeerMemory,
+    memory: R,
 }
 
-impl Segments {
+impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
     /// None yet. The budgets are what each side announced.
-    pub fn new(source: Box<dyn SegmentSource>, own_budget: u32, peer_budget: u32) -> Self {
+    pub fn new(source: Box<dyn SegmentSource<W, R>>, own_budget: u32, peer_budget: u32) -> Self {
         Self {
             ledger: Ledger::new(own_budget, peer_budget),
             source,
@@ -119,7 +119,7 @@ impl Segments {
         &mut self,
         packet: Packet,
         descriptor: Option<OwnedFd>,
-        lanes: &mut Lanes,
+        lanes: &mut Lanes<W, R>,
     ) -> Result<bool, SegmentViolation> {
         let event = self.source.read(packet, descriptor)?;
         self.on_event(event, lanes)
@@ -130,7 +130,7 @@ impl Segments {
     ///
     /// # Errors
     /// When the peer does what it must not.
-    pub fn poll(&mut self, lanes: &mut Lanes) -> Result<bool, SegmentViolation> {
+    pub fn poll(&mut self, lanes: &mut Lanes<W, R>) -> Result<bool, SegmentViolation> {
         let mut settled = false;
         while let Some(event) = self.source.poll() {
             settled |= self.on_event(event, lanes)?;
@@ -139,7 +139,7 @@ impl Segments {
     }
 
     /// Returns whether an offer of ours was settled.
-    fn on_event(&mut self, event: SegmentEvent, lanes: &mut Lanes) -> Result<bool, SegmentViolation> {
+    fn on_event(&mut self, event: SegmentEvent, lanes: &mut Lanes<W, R>) -> Result<bool, SegmentViolation> {
         match event {
             SegmentEvent::Offered { segment, blocks, location } => {
                 self.on_offered(segment, blocks, location)?;
@@ -197,7 +197,7 @@ impl Segments {
     }
 
     /// Accepts what the peer has offered, for as long as there is memory for the tables.
-    fn accept_waiting(&mut self, lanes: &mut Lanes) {
+    fn accept_waiting(&mut self, lanes: &mut Lanes<W, R>) {
         while let Some(offer) = self.waiting.pop_front() {
             let bytes = table_bytes(offer.blocks);
             match self.source.accept(offer.segment, bytes, &mut self.outbox) {
@@ -211,7 +211,7 @@ impl Segments {
         }
     }
 
-    fn decline(&mut self, offer: &PeerSegment) {
+    fn decline(&mut self, offer: &PeerSegment<R>) {
         self.ledger.uncount_accepted(offer.blocks);
         self.source.decline(offer.segment, &mut self.outbox);
     }
@@ -220,7 +220,7 @@ impl Segments {
         &mut self,
         segment: u32,
         location: PeerLocation,
-        lanes: &mut Lanes,
+        lanes: &mut Lanes<W, R>,
     ) -> Result<(), SegmentViolation> {
         let offered = self.offered.remove(&segment);
         let (blocks, memory) = offered.ok_or(SegmentViolation::NotOffered(segment))?;

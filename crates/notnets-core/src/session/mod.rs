@@ -27,14 +27,15 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use notnets_memory::SegmentError;
+use notnets_memory::lane::Lanes;
 use notnets_memory::process::ForkGuard;
+use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, SegmentError, WriteMemory};
 
 use crate::call::{Connection, Event, Failure, Role, StreamId};
 use crate::clock::Timestamp;
-use crate::limits::Limits;
+use crate::limits::{Limits, ValidLimits};
 use crate::link::packet::Packet;
-use crate::link::segments::Segments;
+use crate::link::segments::{SegmentSource, Segments};
 use crate::link::socket::Incoming;
 use crate::link::{Established, KeepAlive, PeerIdentity, Socket};
 
@@ -53,9 +54,9 @@ const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One end of a link. `T` is what its user wants to find again by stream: wakers, mostly.
 #[derive(Debug)]
-pub struct Session<T> {
-    connection: Connection<T>,
-    segments: Segments,
+pub struct Session<T, W = OwnMemory, R = PeerMemory> {
+    connection: Connection<T, W, R>,
+    segments: Segments<W, R>,
     peer: PeerIdentity,
     pings: Option<Pings>,
     /// Once the link is being wound up: when to refuse calls of a client that cannot know yet that they come
@@ -68,7 +69,8 @@ pub struct Session<T> {
     peer_gone: bool,
     fork: ForkGuard,
     /// What has to live for as long as the link does.
-    _keep_alive: Option<KeepAlive>,
+    #[expect(dead_code, reason = "it is held, and that is all")]
+    keep_alive: Option<KeepAlive>,
 }
 
 /// What a runtime has to watch for a session.
@@ -80,7 +82,7 @@ pub struct Descriptors {
     pub pidfd: Option<OwnedFd>,
 }
 
-/// Making one, and the calls on it.
+/// Over what a handshake has established.
 impl<T> Session<T> {
     /// A session over what the handshake established, and what to watch for it.
     ///
@@ -89,11 +91,40 @@ impl<T> Session<T> {
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
         let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
         let own = own.check().map_err(io::Error::other)?;
+        let ends = Ends { lanes, source, own, peer_limits, peer };
+        let session = Self { keep_alive, ..Self::over(role, ends)? };
+        Ok((session, Descriptors { socket, pidfd }))
+    }
+}
+
+/// What a session is made of, whatever the memory.
+#[derive(Debug)]
+pub struct Ends<W = OwnMemory, R = PeerMemory> {
+    /// Both lanes.
+    pub lanes: Lanes<W, R>,
+    /// Where further segments come from.
+    pub source: Box<dyn SegmentSource<W, R>>,
+    /// What this side is willing to receive.
+    pub own: ValidLimits,
+    /// What the peer is.
+    pub peer_limits: ValidLimits,
+    /// Who the peer is.
+    pub peer: PeerIdentity,
+}
+
+/// Making one, and the calls on it.
+impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
+    /// A session over any memory.
+    ///
+    /// # Errors
+    /// When the kernel has no page to tell forks by.
+    pub fn over(role: Role, ends: Ends<W, R>) -> io::Result<Self> {
+        let Ends { lanes, source, own, peer_limits, peer } = ends;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
         if connection.lanes().is_silent() {
             connection.send_time_left();
         }
-        let session = Self {
+        Ok(Self {
             connection,
             segments: Segments::new(source, own.segment_bytes, peer_limits.segment_bytes),
             peer,
@@ -103,9 +134,8 @@ impl<T> Session<T> {
             ended: None,
             peer_gone: false,
             fork: ForkGuard::new()?,
-            _keep_alive: keep_alive,
-        };
-        Ok((session, Descriptors { socket, pidfd }))
+            keep_alive: None,
+        })
     }
 
     /// Asks the peer from `now` on whether it is there.
@@ -120,13 +150,13 @@ impl<T> Session<T> {
 
     /// The calls. Once the link has [ended](Self::ended), what came before can still be taken of them.
     #[inline]
-    pub fn calls(&mut self) -> &mut Connection<T> {
+    pub fn calls(&mut self) -> &mut Connection<T, W, R> {
         &mut self.connection
     }
 
     /// The calls while the link lives: to open, answer, send or end them.
     #[inline]
-    pub fn live(&mut self) -> Option<&mut Connection<T>> {
+    pub fn live(&mut self) -> Option<&mut Connection<T, W, R>> {
         if self.ended.is_some() { None } else { Some(&mut self.connection) }
     }
 
@@ -147,7 +177,7 @@ impl<T> Session<T> {
 }
 
 /// The lanes.
-impl<T> Session<T> {
+impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Takes what the peer has pushed, up to what a ring holds. Returns how many descriptors that were: none once
     /// the link has ended. `now` is asked only for requests whose deadline travels as the time that is left.
     #[inline]
@@ -218,7 +248,7 @@ impl<T> Session<T> {
 }
 
 /// The socket.
-impl<T> Session<T> {
+impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Takes what the socket gave. Returns `false` when there is no use in reading on now: nothing is there, or
     /// the link has ended.
     pub fn handle_incoming(&mut self, incoming: io::Result<Incoming>, now: impl Fn() -> Timestamp) -> bool {
@@ -298,7 +328,7 @@ impl<T> Session<T> {
 }
 
 /// Time.
-impl<T> Session<T> {
+impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Does what is due at `now`: ends calls whose deadline has passed, pings the peer or gives it up, refuses
     /// late calls of a link that is wound up.
     pub fn handle_timeout(&mut self, now: Timestamp) {
@@ -343,7 +373,7 @@ impl<T> Session<T> {
 }
 
 /// The end.
-impl<T> Session<T> {
+impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Server: winds the link up. The client is told to open no more streams, and is refused those that it opens
     /// a while after `now` all the same.
     pub fn go_away(&mut self, now: Timestamp) {

@@ -87,8 +87,9 @@ impl Call {
         let entries = std::iter::once(("call", &key[..])).chain(borrowed(&script.entries));
         let mut data = &chunk[..];
         let method = if self.key.is_multiple_of(3) { "/a.B/C" } else { "/a.B/OtherMethod" };
-        let deadline = script.deadline.map(|at| side.connection.deadline(at, frozen_clock));
-        match side.connection.open(method, entries, deadline, &mut data, end, &mut Some(())) {
+        let calls = side.session.calls();
+        let deadline = script.deadline.map(|at| calls.deadline(at, frozen_clock));
+        match calls.open(method, entries, deadline, &mut data, end, &mut Some(())) {
             Ok(OpenOutcome::Opened(stream, sent)) => {
                 self.phase = Phase::Open(stream);
                 self.went(chunk.len() - data.len(), sent, end);
@@ -110,7 +111,7 @@ impl Call {
         let chunk = self.request.next(random);
         let end = chunk.len() == self.request.rest() && random.once_in(2);
         let mut data = &chunk[..];
-        let sent = side.connection.send(stream, &mut data, end);
+        let sent = side.session.calls().send(stream, &mut data, end);
         self.went(chunk.len() - data.len(), sent, end);
     }
 
@@ -128,7 +129,7 @@ impl Call {
             side.look(random);
         }
         if !self.head_seen {
-            match side.connection.response(stream) {
+            match side.session.calls().response(stream) {
                 None => self.must_wait_to_read = true,
                 Some(Err(failure)) => self.failed(side, stream, script, &failure),
                 Some(Ok(ResponseHead::Head(metadata))) => {
@@ -144,7 +145,7 @@ impl Call {
             }
             return;
         }
-        match side.connection.take(stream) {
+        match side.session.calls().take(stream) {
             Received::Pending => self.must_wait_to_read = true,
             Received::Data(data) => self.response.received(&data),
             Received::End(End::Trailers(status, metadata)) => {
@@ -163,7 +164,7 @@ impl Call {
     }
 
     fn over(&mut self, side: &mut Side, stream: StreamId) {
-        side.connection.close(stream);
+        side.session.calls().close(stream);
         self.phase = Phase::Over;
     }
 
@@ -173,7 +174,7 @@ impl Call {
         side.unsettled = true;
         match self.phase {
             Phase::Open(stream) if random.once_in(3) => {
-                side.connection.fail_locally(stream, Code::CANCELLED, "the body failed");
+                side.session.calls().fail_locally(stream, Code::CANCELLED, "the body failed");
             }
             Phase::Open(stream) => self.over(side, stream),
             // Whoever waits to open just goes.

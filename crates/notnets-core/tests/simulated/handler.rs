@@ -96,7 +96,7 @@ impl Handler {
         let script = &mut scripts[self.key];
         if script.plan.style == Style::Reset && random.once_in(4) {
             script.cut = true;
-            side.connection.reset(self.stream, Code::INTERNAL, "gave up");
+            side.session.calls().reset(self.stream, Code::INTERNAL, "gave up");
             self.over = true;
         } else if self.may_read() && (!self.may_send(&script.plan) || random.once_in(2)) {
             self.read(side);
@@ -104,13 +104,13 @@ impl Handler {
             // The entries may be a little over the limit.
             assert!(matches!(error, HeadError::TooLarge { .. }), "{error}");
             script.cut = true;
-            side.connection.reset(self.stream, Code::RESOURCE_EXHAUSTED, "too large");
+            side.session.calls().reset(self.stream, Code::RESOURCE_EXHAUSTED, "too large");
             self.over = true;
         }
     }
 
     fn read(&mut self, side: &mut Side) {
-        match side.connection.take(self.stream) {
+        match side.session.calls().take(self.stream) {
             Received::Pending => self.must_wait_to_read = true,
             Received::Data(data) => self.request.received(&data),
             Received::End(End::Requests) => {
@@ -123,7 +123,8 @@ impl Handler {
     }
 
     fn send(&mut self, side: &mut Side, plan: &Plan, random: &mut Random) -> Result<(), HeadError> {
-        let (connection, stream) = (&mut side.connection, self.stream);
+        let connection = side.session.calls();
+        let stream = self.stream;
         if plan.style == Style::TrailersOnly {
             let sent = connection.respond_trailers_only(stream, borrowed(&plan.head), plan.status)?;
             self.went(0, sent, true);

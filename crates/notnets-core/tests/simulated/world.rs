@@ -6,10 +6,9 @@ use notnets_core::call::{Event, Request, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::limits::{Limits, MIN_WINDOW};
-use notnets_core::pair::{Pair, frozen_clock};
-use notnets_memory::heap::Heap;
+use notnets_core::link::packet::Packet;
+use notnets_core::pair::{frozen_clock, sessions};
 use notnets_memory::lane::{Blocks, Geometry};
-use notnets_memory::{Releases, WORD};
 
 use super::call::{Call, Phase, Script};
 use super::flow::{Flow, random_entries, random_total};
@@ -53,17 +52,9 @@ pub struct World {
     scripts: Vec<Script>,
     calls: Vec<Call>,
     handlers: HashMap<StreamId, Handler>,
-    segments: [Segment; 2],
     pings: u64,
     pongs: u64,
     gone: bool,
-}
-
-/// How far a further segment of a side has got.
-enum Segment {
-    None(u32),
-    Offered(u32, Blocks, Heap, Heap),
-    Accepted(u32, Blocks, Heap, Heap),
 }
 
 enum Step {
@@ -71,7 +62,7 @@ enum Step {
     Settle(usize),
     Drive(usize),
     Expire(usize),
-    Grow(usize),
+    SendPacket(usize),
     Call(usize),
     Handler(StreamId),
 }
@@ -81,7 +72,7 @@ impl World {
         let mut random = Random::new(seed);
         let geometry = random_geometry(&mut random);
         let limits = [random_limits(&mut random), random_limits(&mut random)];
-        let pair = Pair::new(geometry, limits[CLIENT], limits[SERVER]);
+        let sides = sessions(geometry, limits[CLIENT], limits[SERVER]).map(Side::new);
         let largest = geometry.small.bytes.max(geometry.large.bytes) as usize;
         let head_limit = |limits: Limits| largest.min(limits.metadata_bytes as usize);
         let scripts = (0..1 + random.below(14))
@@ -104,11 +95,10 @@ impl World {
             mischief,
             now: Timestamp::ZERO,
             limits,
-            sides: [Side::new(pair.client), Side::new(pair.server)],
+            sides,
             scripts,
             calls: Vec::new(),
             handlers: HashMap::new(),
-            segments: [Segment::None(2), Segment::None(2)],
             pings: 0,
             pongs: 0,
             gone: false,
@@ -142,14 +132,14 @@ impl World {
                 steps.push(Step::Settle(id));
                 continue;
             }
-            if side.rung || side.awake {
+            if !side.socket.is_empty() || side.awake {
                 steps.push(Step::Drive(id));
             }
-            if side.connection.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            if side.session.next_deadline().is_some_and(|deadline| deadline <= self.now) {
                 steps.push(Step::Expire(id));
             }
-            if side.connection.wants_segment() || !matches!(self.segments[id], Segment::None(_)) {
-                steps.push(Step::Grow(id));
+            if side.session.wants_segment() || side.session.poll_packet().is_some() {
+                steps.push(Step::SendPacket(id));
             }
         }
         if !self.sides[CLIENT].unsettled {
@@ -172,15 +162,18 @@ impl World {
             Step::Settle(id) => self.settle(id),
             Step::Drive(id) => {
                 sides[id].drive(random);
-                while let Some(request) = self.sides[id].connection.accept() {
+                while let Some(request) = self.sides[id].session.calls().accept() {
                     self.accept(&request);
                 }
             }
             Step::Expire(id) => {
-                sides[id].connection.expire(self.now);
+                sides[id].session.handle_timeout(self.now);
                 sides[id].unsettled = true;
             }
-            Step::Grow(id) => self.grow(id),
+            Step::SendPacket(id) => {
+                let packet = sides[id].send_packet();
+                sides[1 - id].socket.extend(packet);
+            }
             Step::Call(key) => self.calls[key].run(&mut sides[CLIENT], &mut scripts[key], random),
             Step::Handler(stream) => {
                 let handler = self.handlers.get_mut(&stream).expect("it was runnable");
@@ -194,20 +187,20 @@ impl World {
 
     fn accept(&mut self, request: &Request) {
         let handler = Handler::new(request, &self.scripts);
-        assert!(self.sides[SERVER].connection.set_user(request.stream, ()));
+        assert!(self.sides[SERVER].session.calls().set_user(request.stream, ()));
         assert!(self.handlers.insert(request.stream, handler).is_none(), "a stream is accepted twice");
         assert!(self.handlers.len() <= self.limits[SERVER].streams as usize);
     }
 
     fn settle(&mut self, id: usize) {
         if self.sides[id].settle() {
-            self.sides[1 - id].rung = true;
+            self.sides[1 - id].socket.push_back(Packet::Doorbell);
         }
         for event in std::mem::take(&mut self.sides[id].events) {
             self.on_event(event);
         }
         for side in &self.sides {
-            assert_eq!(side.connection.violation(), None);
+            assert!(side.session.ended().is_none(), "{:?}", side.session.ended());
         }
     }
 
@@ -251,7 +244,7 @@ impl World {
             1 if cuts && !sides[SERVER].unsettled => {
                 let Some(stream) = self.handlers.keys().copied().min() else { return };
                 self.scripts[self.handlers.remove(&stream).expect("is there").key].cut = true;
-                sides[SERVER].connection.reset(stream, Code::INTERNAL, "the handler was dropped");
+                sides[SERVER].session.calls().reset(stream, Code::INTERNAL, "the handler was dropped");
                 sides[SERVER].unsettled = true;
             }
             2 if cuts => {
@@ -261,52 +254,17 @@ impl World {
             }
             3 if !sides[CLIENT].unsettled && self.pings == self.pongs => {
                 self.pings += 1;
-                sides[CLIENT].connection.ping(self.pings);
+                sides[CLIENT].session.calls().ping(self.pings);
                 sides[CLIENT].unsettled = true;
             }
             4 if self.mischief.goes_away() && !sides[SERVER].unsettled && random.once_in(4) => {
                 self.gone = true;
                 self.scripts.iter_mut().for_each(|script| script.too_late = true);
-                sides[SERVER].connection.go_away();
+                sides[SERVER].session.go_away(self.now);
                 sides[SERVER].unsettled = true;
             }
             _ => {}
         }
-    }
-
-    /// A further segment: offered, accepted by the other side, used; or declined.
-    fn grow(&mut self, id: usize) {
-        let (own, peer) = (id, 1 - id);
-        let segment = std::mem::replace(&mut self.segments[id], Segment::None(0));
-        self.segments[id] = match segment {
-            Segment::None(number) => {
-                let Some(Blocks { bytes, .. }) = self.sides[own].connection.take_wanted_segment() else {
-                    panic!("it wanted one")
-                };
-                let blocks = Blocks { bytes, count: 2 };
-                let (memory, table) = (Heap::new(blocks.total() / WORD), Heap::new(2));
-                if self.random.once_in(2) {
-                    self.sides[own].connection.on_segment_answer(false);
-                    self.sides[own].answer_doorbell();
-                    Segment::None(number)
-                } else {
-                    Segment::Offered(number, blocks, memory, table)
-                }
-            }
-            Segment::Offered(..) if self.sides[peer].unsettled => segment,
-            Segment::Offered(number, blocks, memory, table) => {
-                let releases = Releases::new(table.clone());
-                let lanes = self.sides[peer].connection.lanes();
-                lanes.add_peer(number, blocks.bytes as usize, memory.clone(), releases);
-                Segment::Accepted(number, blocks, memory, table)
-            }
-            Segment::Accepted(number, blocks, memory, table) => {
-                self.sides[own].answer_doorbell();
-                self.sides[own].connection.lanes().add_own(number, blocks.bytes as usize, memory, table);
-                self.sides[own].connection.on_segment_answer(true);
-                Segment::None(number + 1)
-            }
-        };
     }
 
     fn assert_over(mut self) {
@@ -318,12 +276,15 @@ impl World {
         assert_eq!(self.pings, self.pongs);
         self.sides.iter_mut().for_each(Side::assert_idle);
         for (id, limits) in self.limits.iter().enumerate() {
-            let (sender, receiver) = (&self.sides[1 - id].connection, &self.sides[id].connection);
-            let credit = sender.link_credit().to_send + receiver.link_credit().to_give;
+            let to_send = self.sides[1 - id].session.calls().link_credit().to_send;
+            let credit = to_send + self.sides[id].session.calls().link_credit().to_give;
             assert_eq!(credit, u64::from(limits.link_window), "link credit towards side {id}");
         }
         if self.gone {
-            assert!(self.sides.iter().all(|side| side.connection.is_draining()), "it never went away");
+            assert!(
+                self.sides.iter_mut().all(|side| side.session.calls().is_draining()),
+                "it never went away"
+            );
         } else {
             self.assert_streams_are_free();
         }
@@ -334,17 +295,17 @@ impl World {
         let [client, server] = &mut self.sides;
         let mut open = || {
             let none = std::iter::empty::<(&str, &[u8])>();
-            client.connection.open("/a.B/C", none, None, &mut &b""[..], true, &mut Some(())).unwrap()
+            client.session.calls().open("/a.B/C", none, None, &mut &b""[..], true, &mut Some(())).unwrap()
         };
         for _ in 0..self.limits[SERVER].streams {
             assert!(
                 matches!(open(), notnets_core::call::OpenOutcome::Opened(..)),
                 "a stream's place was lost"
             );
-            server.connection.receive(usize::MAX, frozen_clock);
+            server.session.calls().receive(usize::MAX, frozen_clock);
         }
         assert_eq!(open(), notnets_core::call::OpenOutcome::Blocked);
-        assert_eq!(server.connection.violation(), None);
+        assert_eq!(server.session.calls().violation(), None);
     }
 }
 

@@ -18,19 +18,14 @@ pub type Outbox = VecDeque<(Packet, Option<OwnedFd>)>;
 ///
 /// [`Segments`](super::Segments) decides what is offered and what is accepted. Its source says where: in memfds
 /// whose descriptors go over the link's socket ([`Memfds`](super::Memfds)), or in a region that both hosts map.
-/// No method waits. Memory that is not there yet is [`Pending`](NoMemory::Pending), and an event tells when to
+/// `W` is this side's memory and `R` the peer's. No method waits. Memory that is not there yet is [`Pending`](NoMemory::Pending), and an event tells when to
 /// try again.
-pub trait SegmentSource: fmt::Debug + Send {
+pub trait SegmentSource<W = OwnMemory, R = PeerMemory>: fmt::Debug + Send {
     /// Makes a segment of these blocks, or of as many of them as fit into one, and offers it to the peer.
     ///
     /// # Errors
     /// When there is no memory, now or at all.
-    fn offer(
-        &mut self,
-        segment: u32,
-        blocks: Blocks,
-        outbox: &mut Outbox,
-    ) -> Result<(Blocks, OwnMemory), NoMemory>;
+    fn offer(&mut self, segment: u32, blocks: Blocks, outbox: &mut Outbox) -> Result<(Blocks, W), NoMemory>;
 
     /// Takes back a segment that the peer has declined, and of which it reads nothing.
     fn withdraw(&mut self, segment: u32);
@@ -39,13 +34,13 @@ pub trait SegmentSource: fmt::Debug + Send {
     ///
     /// # Errors
     /// When they can't be the peer's, or are not as they must be.
-    fn map(&self, location: PeerLocation, bytes: usize) -> Result<Option<PeerMemory>, SegmentViolation>;
+    fn map(&self, location: PeerLocation, bytes: usize) -> Result<Option<R>, SegmentViolation>;
 
     /// Accepts a segment of the peer's, with a table of releases of `bytes` zeros.
     ///
     /// # Errors
     /// When there is no memory for the table, now or at all.
-    fn accept(&mut self, segment: u32, bytes: usize, outbox: &mut Outbox) -> Result<OwnMemory, NoMemory>;
+    fn accept(&mut self, segment: u32, bytes: usize, outbox: &mut Outbox) -> Result<W, NoMemory>;
 
     /// Declines a segment of the peer's.
     fn decline(&mut self, segment: u32, outbox: &mut Outbox);
