@@ -26,7 +26,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::packet::ToProcess;
 use super::table::{Control, ExtentEntry, HostIncarnation, HostRecord, HostState, ServiceEntry};
-use peers::Peer;
+use peers::{Peer, Peers};
 use processes::Process;
 
 pub use processes::Identity;
@@ -45,8 +45,7 @@ pub struct Agent<W, R> {
     own: Control<W>,
     record: HostRecord,
     phase: Phase,
-    /// By host; nothing at our own place.
-    peers: Vec<Option<Peer<R>>>,
+    peers: Peers<R>,
     processes: Vec<Process>,
     extents: Vec<ExtentEntry>,
     services: Vec<Option<ServiceEntry>>,
@@ -126,7 +125,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let published = own.peer(peer as u16).unwrap_or_default();
             Some(Peer::new(control, published, start.now))
         };
-        let peers = peers.into_iter().enumerate().map(with).collect();
+        let peers = Peers::new(peers.into_iter().enumerate().map(with));
         let mut agent = Self {
             host,
             uuid,
@@ -159,8 +158,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// The hosts that are believed to be there.
     pub fn hosts_up(&self) -> Vec<u16> {
-        let up = |(host, peer): (usize, &Option<Peer<R>>)| peer.as_ref()?.is_up().then_some(host as u16);
-        self.peers.iter().enumerate().filter_map(up).collect()
+        (0..self.peers.hosts()).filter(|host| self.peers.get(*host).is_some_and(Peer::is_up)).collect()
     }
 
     /// Does what is due at `now`, in nanoseconds since the host booted.
@@ -191,7 +189,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             self.beat(now);
         }
-        for host in 0..self.peers.len() as u16 {
+        for host in 0..self.peers.hosts() {
             self.poll_peer(host, now, beats)?;
         }
         Ok(())

@@ -46,7 +46,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Who serves a name: this host first, then the others in the order of their numbers from ours on.
     pub(super) fn resolve(&self, name: &Name) -> Vec<ProcessId> {
-        let hosts = self.peers.len() as u16;
+        let hosts = self.peers.hosts();
         let mut instances = Vec::new();
         for step in 0..hosts {
             let host = (self.host + step) % hosts;
@@ -55,7 +55,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 process: entry.process,
                 generation: entry.generation,
             };
-            match &self.peers[usize::from(host)] {
+            match self.peers.get(host) {
                 None if host == self.host => {
                     let own = self.services.iter().flatten().filter(|entry| entry.name == *name);
                     instances.extend(own.map(of));

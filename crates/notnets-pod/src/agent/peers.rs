@@ -70,10 +70,36 @@ impl<R: ReadMemory> Peer<R> {
     }
 }
 
+/// All other hosts, by their numbers.
+#[derive(Debug)]
+pub(super) struct Peers<R>(Vec<Option<Peer<R>>>);
+
+impl<R> Peers<R> {
+    /// Those of a region. There is none at this host's own place.
+    pub(super) fn new(peers: impl Iterator<Item = Option<Peer<R>>>) -> Self {
+        Self(peers.collect())
+    }
+
+    /// How many hosts the region is for, with this one.
+    pub(super) fn hosts(&self) -> u16 {
+        self.0.len() as u16
+    }
+
+    /// A host, unless it is this one or there is no such number.
+    pub(super) fn get(&self, host: u16) -> Option<&Peer<R>> {
+        self.0.get(usize::from(host))?.as_ref()
+    }
+
+    /// As [`get`](Self::get), to change it.
+    pub(super) fn get_mut(&mut self, host: u16) -> Option<&mut Peer<R>> {
+        self.0.get_mut(usize::from(host))?.as_mut()
+    }
+}
+
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Looks at another host.
     pub(super) fn poll_peer(&mut self, host: u16, now: u64, thoroughly: bool) -> Result<(), AgentError> {
-        let Some(peer) = &mut self.peers[usize::from(host)] else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(host) else { return Ok(()) };
         let record = peer.control.host();
         // A record that can't be read is no heartbeat.
         if let Some(record) = record {
@@ -85,13 +111,13 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             self.update_liveness(host, record, beats);
         }
-        let silent = self.peer(host).is_some_and(|peer| {
+        let silent = self.peers.get(host).is_some_and(|peer| {
             peer.state != State::Absent && now.saturating_sub(peer.seen_at) >= self.lease
         });
         if silent {
             self.mark_dead(host);
         }
-        if self.peer(host).is_some_and(Peer::is_up) {
+        if self.peers.get(host).is_some_and(Peer::is_up) {
             self.read_processes(host);
             self.read_services(host);
             self.read_mail(host);
@@ -103,22 +129,14 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         Ok(())
     }
 
-    fn peer(&self, host: u16) -> Option<&Peer<R>> {
-        self.peers.get(usize::from(host))?.as_ref()
-    }
-
-    fn peer_mut(&mut self, host: u16) -> Option<&mut Peer<R>> {
-        self.peers.get_mut(usize::from(host))?.as_mut()
-    }
-
     /// What a host's record means: it goes, or it comes.
     fn update_liveness(&mut self, host: u16, record: HostRecord, beats: bool) {
-        let Some(peer) = self.peer(host) else { return };
+        let Some(peer) = self.peers.get(host) else { return };
         let runs = record.state == HostState::Running;
         if peer.state != State::Absent && (!runs || record.incarnation != peer.published.known) {
             self.mark_dead(host);
         }
-        let Some(peer) = self.peer(host) else { return };
+        let Some(peer) = self.peers.get(host) else { return };
         let let_go = peer.pending.is_empty() && !self.is_incomplete();
         let known = record.incarnation == peer.published.known;
         let believable = runs && beats && record.incarnation != peer.published.dead && (known || let_go);
@@ -129,16 +147,15 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// A host is there, in an incarnation that was not marked dead.
     fn mark_up(&mut self, host: u16, record: HostRecord) {
-        let Some(peer) = self.peer_mut(host) else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         if peer.published.known != record.incarnation {
             peer.published.known = record.incarnation;
             // None of our processes has met any of its own.
             peer.published.seen_epoch = record.process_epoch;
             peer.seen_process_epoch = Some(record.process_epoch);
-            let published = peer.published;
             // Its incarnation before has read the last of our extents. That stands before it is known.
             self.forget_exposure(host, u64::MAX);
-            self.own.set_peer(host, &published);
+            self.publish_peer(host);
         }
         let own = self.mail_seal(self.host, self.record.incarnation, host, record.incarnation);
         let theirs = self.mail_seal(host, record.incarnation, self.host, self.record.incarnation);
@@ -147,7 +164,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let our_taken = layout.taken(host.into());
         let their_mail = layout.mailbox(self.host.into());
         let their_taken = layout.taken(self.host.into());
-        let Some(peer) = &mut self.peers[usize::from(host)] else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         let writer = MailWriter::open(
             &part(self.own.memory(), our_mail.start, our_mail.len()),
             &part(peer.control.memory(), their_taken, LINE),
@@ -163,15 +180,21 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.state = State::Up;
     }
 
+    /// Publishes what this host says of another.
+    fn publish_peer(&self, host: u16) {
+        if let Some(peer) = self.peers.get(host) {
+            self.own.set_peer(host, &peer.published);
+        }
+    }
+
     /// A host's incarnation is over: nothing of it is believed from now on.
     fn mark_dead(&mut self, host: u16) {
-        let Some(peer) = self.peer_mut(host) else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         peer.state = State::Absent;
         peer.mail = None;
         peer.services.clear();
         peer.published.dead = peer.published.known;
-        let published = peer.published;
-        self.own.set_peer(host, &published);
+        self.own.set_peer(host, &peer.published);
         self.report_all_gone(host, false, |_| false);
     }
 
@@ -190,7 +213,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Tells one process that another is gone, and waits for its answer.
     pub(super) fn report_gone(&mut self, process: u16, id: ProcessId, ended: bool) {
-        if let Some(peer) = self.peer_mut(id.host) {
+        if let Some(peer) = self.peers.get_mut(id.host) {
             peer.pending.insert((process, id));
         }
         self.tell(process, ToProcess::Gone { id, ended });
@@ -198,7 +221,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// A local process reads nothing of that one any more.
     pub(super) fn on_done(&mut self, process: u16, id: ProcessId) {
-        if let Some(peer) = self.peer_mut(id.host) {
+        if let Some(peer) = self.peers.get_mut(id.host) {
             peer.pending.remove(&(process, id));
         }
         self.publish_ack(id.host);
@@ -206,8 +229,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// A local process has ended: it reads nothing at all.
     pub(super) fn on_done_all(&mut self, process: u16) {
-        for host in 0..self.peers.len() as u16 {
-            if let Some(peer) = self.peer_mut(host) {
+        for host in 0..self.peers.hosts() {
+            if let Some(peer) = self.peers.get_mut(host) {
                 peer.pending.retain(|(waiting, _)| *waiting != process);
             }
         }
@@ -215,14 +238,14 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     pub(super) fn publish_all_acks(&mut self) {
-        for host in 0..self.peers.len() as u16 {
+        for host in 0..self.peers.hosts() {
             self.publish_ack(host);
         }
     }
 
     /// Reads which of a host's processes live, when some have ended.
     fn read_processes(&mut self, host: u16) {
-        let Some(peer) = self.peer(host) else { return };
+        let Some(peer) = self.peers.get(host) else { return };
         let epoch = peer.seen.process_epoch;
         if peer.seen_process_epoch == Some(epoch) {
             return;
@@ -239,7 +262,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.report_all_gone(host, true, |met| {
             living.get(usize::from(met.process)) == Some(&Some(met.generation))
         });
-        if let Some(peer) = self.peer_mut(host) {
+        if let Some(peer) = self.peers.get_mut(host) {
             peer.seen_process_epoch = Some(epoch);
         }
         self.publish_ack(host);
@@ -247,7 +270,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// A local process has met one of a host's before our restart: does it still live?
     pub(super) fn read_processes_again(&mut self, host: u16) {
-        let Some(peer) = self.peer_mut(host) else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         match peer.state {
             State::Up => {
                 peer.seen_process_epoch = None;
@@ -264,21 +287,20 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if self.is_incomplete() {
             return;
         }
-        let Some(peer) = self.peer_mut(host) else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         if peer.state == State::Up
             && peer.pending.is_empty()
             && let Some(epoch) = peer.seen_process_epoch
             && epoch != peer.published.seen_epoch
         {
             peer.published.seen_epoch = epoch;
-            let published = peer.published;
-            self.own.set_peer(host, &published);
+            self.own.set_peer(host, &peer.published);
         }
     }
 
     /// Reads what a host serves, when that has changed.
     fn read_services(&mut self, host: u16) {
-        let Some(peer) = self.peer_mut(host) else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         let epoch = peer.seen.service_epoch;
         if peer.seen_service_epoch == Some(epoch) {
             return;
@@ -299,7 +321,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Reads what another host says of this one: that it is dead, or the process epoch up to which it has let go.
     fn read_own_fate(&mut self, host: u16) -> Result<(), AgentError> {
         let own = self.record.incarnation;
-        let verdict = self.peer(host).and_then(|peer| peer.control.peer(self.host));
+        let verdict = self.peers.get(host).and_then(|peer| peer.control.peer(self.host));
         let Some(verdict) = verdict else { return Ok(()) };
         if verdict.dead == own {
             // So that nobody takes this incarnation up again.
@@ -315,7 +337,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// From a process of ours to one elsewhere.
     pub(super) fn post(&mut self, from: ProcessId, to: ProcessId, body: &[u8]) -> bool {
         let mail = mail(MESSAGE, to, from, body);
-        let Some((writer, _)) = self.peer_mut(to.host).and_then(|peer| peer.mail.as_mut()) else {
+        let Some((writer, _)) = self.peers.get_mut(to.host).and_then(|peer| peer.mail.as_mut()) else {
             return false;
         };
         let posted = writer.send(mail).is_ok();
@@ -325,7 +347,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     fn write_mail(&mut self, host: u16) {
         let layout = *self.own.layout();
-        let Some(peer) = &mut self.peers[usize::from(host)] else { return };
+        let Some(peer) = self.peers.get_mut(host) else { return };
         let Some((writer, _)) = peer.mail.as_mut().filter(|(writer, _)| writer.is_waiting()) else { return };
         let slots = layout.mailbox(host.into());
         let taken = part(peer.control.memory(), layout.taken(self.host.into()), LINE);
@@ -335,7 +357,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn read_mail(&mut self, host: u16) {
         let layout = *self.own.layout();
         for _ in 0..BATCH {
-            let Some(peer) = &mut self.peers[usize::from(host)] else { return };
+            let Some(peer) = self.peers.get_mut(host) else { return };
             let Some((_, reader)) = &mut peer.mail else { return };
             let slots = layout.mailbox(self.host.into());
             let slots = part(peer.control.memory(), slots.start, slots.len());
@@ -359,7 +381,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
             (MESSAGE, false) => {
                 let answer = self::mail(NOBODY, from, to, &[]);
-                if let Some((writer, _)) = self.peer_mut(host).and_then(|peer| peer.mail.as_mut()) {
+                if let Some((writer, _)) = self.peers.get_mut(host).and_then(|peer| peer.mail.as_mut()) {
                     // If that is full too, the host's own table of processes tells.
                     let _ = writer.send(answer);
                 }

@@ -203,7 +203,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// It has links from before our restart.
     fn on_knows(&mut self, process: u16, id: ProcessId) {
-        let there = self.peers.get(usize::from(id.host)).is_some_and(Option::is_some);
+        let there = self.peers.get(id.host).is_some();
         if !there || self.is_alive(id) {
             return;
         }
@@ -224,7 +224,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         // In the table before anything that it says can be read.
         let known = &mut self.processes[usize::from(process)];
-        if usize::from(to.host) < self.peers.len() && known.entry.exposed.insert(to.host) {
+        if to.host < self.peers.hosts() && known.entry.exposed.insert(to.host) {
             self.own.set_process(process.into(), &known.entry);
         }
         if self.post(from, to, body) {
@@ -319,7 +319,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     fn all_others(&self) -> Hosts {
         let mut hosts = Hosts::default();
-        for host in (0..self.peers.len() as u16).filter(|host| *host != self.host) {
+        for host in (0..self.peers.hosts()).filter(|host| *host != self.host) {
             hosts.insert(host);
         }
         hosts
