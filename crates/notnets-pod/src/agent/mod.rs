@@ -8,13 +8,15 @@
 //! | --- | --- |
 //! | `mod.rs` | the host itself: claiming a number, heartbeats, coming back |
 //! | `peers.rs` | other hosts: who is believed, who is dead, mail |
-//! | `processes.rs` | local processes: joining and ending, extents |
-//! | `names.rs` | names |
+//! | `own.rs` | what the host publishes of itself: its record, its names, its extents |
+//! | `processes.rs` | local processes: joining and ending, and what they say |
+//! | `names.rs` | who serves a name |
 //!
 //! **Everything that another agent could need after a restart of this one is in the control area before it
 //! is acted upon.** What is not there (which process talks to whom) the processes say again.
 
 mod names;
+mod own;
 mod peers;
 mod processes;
 
@@ -25,7 +27,8 @@ use notnets_memory::region::superblock::{Superblock, Uuid};
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::packet::ToProcess;
-use super::table::{Control, ExtentEntry, HostIncarnation, HostRecord, HostState, ServiceEntry};
+use super::table::{Control, HostIncarnation, HostRecord, HostState};
+use own::OwnHost;
 use peers::{Peer, Peers};
 use processes::Process;
 
@@ -37,19 +40,16 @@ const CLAIM_HEARTBEATS: u64 = 3;
 /// An agent of one host.
 #[derive(Debug)]
 pub struct Agent<W, R> {
-    host: u16,
     uuid: Uuid,
     /// Nanoseconds between two heartbeats, and without one.
     heartbeat: u64,
     lease: u64,
-    own: Control<W>,
-    record: HostRecord,
+    own: OwnHost<W>,
     phase: Phase,
     peers: Peers<R>,
     processes: Vec<Process>,
-    extents: Vec<ExtentEntry>,
-    services: Vec<Option<ServiceEntry>>,
-    told: VecDeque<(u16, ToProcess)>,
+    /// What local processes have to be told.
+    outbox: VecDeque<(u16, ToProcess)>,
     /// What processes are told of the wake latency, in microseconds.
     wake_us: u32,
 }
@@ -126,19 +126,16 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             Some(Peer::new(control, published, start.now))
         };
         let peers = Peers::new(peers.into_iter().enumerate().map(with));
+        let own = OwnHost::new(host, peers.hosts(), own, record);
         let mut agent = Self {
-            host,
             uuid,
             heartbeat,
             lease,
             own,
-            record,
             phase,
             peers,
             processes: Vec::new(),
-            extents: Vec::new(),
-            services: Vec::new(),
-            told: VecDeque::new(),
+            outbox: VecDeque::new(),
             wake_us: super::WAKE_LATENCY.as_micros() as u32,
         };
         let same_boot = before.boot == start.boot;
@@ -153,7 +150,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// The host's present incarnation.
     pub fn incarnation(&self) -> HostIncarnation {
-        self.record.incarnation
+        self.own.record().incarnation
     }
 
     /// The hosts that are believed to be there.
@@ -168,26 +165,26 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub fn tick(&mut self, now: u64) -> Result<(), AgentError> {
         if let Phase::Claiming { until } = self.phase {
             // The line is another host's as soon as that has written it.
-            if self.seen_by_others().is_some() {
-                return Err(AgentError::Duplicate(self.host));
+            if self.own.seen_by_others().is_some() {
+                return Err(AgentError::Duplicate(self.own.number));
             }
             if now < until {
                 return Ok(());
             }
             self.phase = Phase::Running;
-            self.record.state = HostState::Running;
-            self.beat(now);
+            self.own.set_state(HostState::Running);
+            self.own.beat(now);
         }
-        if now.saturating_sub(self.record.beat_at) >= self.lease {
+        if now.saturating_sub(self.own.record().beat_at) >= self.lease {
             return Err(AgentError::Lapsed);
         }
-        let beats = now.saturating_sub(self.record.beat_at) >= self.heartbeat;
+        let beats = now.saturating_sub(self.own.record().beat_at) >= self.heartbeat;
         if beats {
             // A host that only claims our number finds our next heartbeat there.
-            if self.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
-                return Err(AgentError::Duplicate(self.host));
+            if self.own.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
+                return Err(AgentError::Duplicate(self.own.number));
             }
-            self.beat(now);
+            self.own.beat(now);
         }
         for host in 0..self.peers.hosts() {
             self.poll_peer(host, now, beats)?;
@@ -197,8 +194,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Leaves in order: others need not wait for the lease.
     pub fn leave(&mut self) {
-        self.record.state = HostState::Left;
-        self.own.set_host(&self.record);
+        self.own.set_state(HostState::Left);
+        self.own.publish();
     }
 
     /// Tells processes that join from now on how long a message may wait for them, in microseconds.
@@ -208,18 +205,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// What a local process has to be told next.
     pub fn poll(&mut self) -> Option<(u16, ToProcess)> {
-        self.told.pop_front()
-    }
-
-    /// Whose record others see in our place, if it is not ours.
-    fn seen_by_others(&self) -> Option<HostRecord> {
-        self.own.host_as_seen().filter(|record| record.incarnation != self.record.incarnation)
-    }
-
-    fn beat(&mut self, now: u64) {
-        self.record.beat += 1;
-        self.record.beat_at = now;
-        self.own.set_host(&self.record);
+        self.outbox.pop_front()
     }
 }
 

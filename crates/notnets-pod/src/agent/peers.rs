@@ -154,25 +154,25 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             peer.published.seen_epoch = record.process_epoch;
             peer.seen_process_epoch = Some(record.process_epoch);
             // Its incarnation before has read the last of our extents. That stands before it is known.
-            self.forget_exposure(host, u64::MAX);
+            self.own.forget_exposure(host, u64::MAX);
             self.publish_peer(host);
         }
-        let own = self.mail_seal(self.host, self.record.incarnation, host, record.incarnation);
-        let theirs = self.mail_seal(host, record.incarnation, self.host, self.record.incarnation);
-        let layout = *self.own.layout();
+        let own = self.mail_seal(self.own.number, self.own.record().incarnation, host, record.incarnation);
+        let theirs = self.mail_seal(host, record.incarnation, self.own.number, self.own.record().incarnation);
+        let layout = *self.own.control.layout();
         let our_mail = layout.mailbox(host.into());
         let our_taken = layout.taken(host.into());
-        let their_mail = layout.mailbox(self.host.into());
-        let their_taken = layout.taken(self.host.into());
+        let their_mail = layout.mailbox(self.own.number.into());
+        let their_taken = layout.taken(self.own.number.into());
         let Some(peer) = self.peers.get_mut(host) else { return };
         let writer = MailWriter::open(
-            &part(self.own.memory(), our_mail.start, our_mail.len()),
+            &part(self.own.control.memory(), our_mail.start, our_mail.len()),
             &part(peer.control.memory(), their_taken, LINE),
             own,
         );
         let reader = MailReader::open(
             &part(peer.control.memory(), their_mail.start, their_mail.len()),
-            &part(self.own.memory(), our_taken, LINE),
+            &part(self.own.control.memory(), our_taken, LINE),
             theirs,
         );
         peer.mail = Some((writer, reader));
@@ -183,7 +183,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Publishes what this host says of another.
     fn publish_peer(&self, host: u16) {
         if let Some(peer) = self.peers.get(host) {
-            self.own.set_peer(host, &peer.published);
+            self.own.control.set_peer(host, &peer.published);
         }
     }
 
@@ -194,7 +194,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.mail = None;
         peer.services.clear();
         peer.published.dead = peer.published.known;
-        self.own.set_peer(host, &peer.published);
+        self.own.control.set_peer(host, &peer.published);
         self.report_all_gone(host, false, |_| false);
     }
 
@@ -294,7 +294,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             && epoch != peer.published.seen_epoch
         {
             peer.published.seen_epoch = epoch;
-            self.own.set_peer(host, &peer.published);
+            self.own.control.set_peer(host, &peer.published);
         }
     }
 
@@ -320,8 +320,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// Reads what another host says of this one: that it is dead, or the process epoch up to which it has let go.
     fn read_own_fate(&mut self, host: u16) -> Result<(), AgentError> {
-        let own = self.record.incarnation;
-        let verdict = self.peers.get(host).and_then(|peer| peer.control.peer(self.host));
+        let own = self.own.record().incarnation;
+        let verdict = self.peers.get(host).and_then(|peer| peer.control.peer(self.own.number));
         let Some(verdict) = verdict else { return Ok(()) };
         if verdict.dead == own {
             // So that nobody takes this incarnation up again.
@@ -329,7 +329,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return Err(AgentError::Lapsed);
         }
         if verdict.known == own {
-            self.forget_exposure(host, verdict.seen_epoch);
+            self.own.forget_exposure(host, verdict.seen_epoch);
         }
         Ok(())
     }
@@ -346,22 +346,22 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     fn write_mail(&mut self, host: u16) {
-        let layout = *self.own.layout();
+        let layout = *self.own.control.layout();
         let Some(peer) = self.peers.get_mut(host) else { return };
         let Some((writer, _)) = peer.mail.as_mut().filter(|(writer, _)| writer.is_waiting()) else { return };
         let slots = layout.mailbox(host.into());
-        let taken = part(peer.control.memory(), layout.taken(self.host.into()), LINE);
-        writer.flush(&part(self.own.memory(), slots.start, slots.len()), &taken);
+        let taken = part(peer.control.memory(), layout.taken(self.own.number.into()), LINE);
+        writer.flush(&part(self.own.control.memory(), slots.start, slots.len()), &taken);
     }
 
     fn read_mail(&mut self, host: u16) {
-        let layout = *self.own.layout();
+        let layout = *self.own.control.layout();
         for _ in 0..BATCH {
             let Some(peer) = self.peers.get_mut(host) else { return };
             let Some((_, reader)) = &mut peer.mail else { return };
-            let slots = layout.mailbox(self.host.into());
+            let slots = layout.mailbox(self.own.number.into());
             let slots = part(peer.control.memory(), slots.start, slots.len());
-            let taken = part(self.own.memory(), layout.taken(host.into()), LINE);
+            let taken = part(self.own.control.memory(), layout.taken(host.into()), LINE);
             let Some(mail) = reader.receive(&slots, &taken) else { return };
             self.on_mail(host, &mail);
         }
@@ -375,7 +375,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             process: u16::from_le_bytes([header[at], header[at + 1]]),
             generation: u32::from_le_bytes([header[at + 2], header[at + 3], header[at + 4], header[at + 5]]),
         };
-        let to = id(self.host, 1);
+        let to = id(self.own.number, 1);
         let from = id(host, 7);
         match (header[0], self.is_alive(to)) {
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),

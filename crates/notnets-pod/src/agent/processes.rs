@@ -1,17 +1,16 @@
-//! The processes of this host, and the extents that they write.
+//! The processes of this host: joining, ending, and what they say.
 
 use std::collections::BTreeSet;
 
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::own::Owner;
 use super::{Agent, Phase};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Entry, ExtentEntry, ExtentState, HostIncarnation, Hosts, ProcessEntry, ProcessId};
+use crate::table::{Entry, HostIncarnation, Hosts, ProcessEntry, ProcessId, ServiceEntry};
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
-/// One of so many extents is kept for links to begin with.
-const RESERVED: usize = 4;
 
 /// What is known of a process number.
 #[derive(Debug, Default)]
@@ -57,7 +56,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         let returns = before.filter(|(incarnation, id)| {
             let known = self.processes.get(usize::from(id.process));
-            *incarnation == self.record.incarnation
+            *incarnation == self.own.record().incarnation
                 && self.is_alive(*id)
                 && known.is_some_and(|known| {
                     !known.joined && known.entry.token == token && known.entry.pid == identity.pid
@@ -72,11 +71,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         known.told_all = returns.is_none();
         let waiting = std::mem::take(&mut known.waiting);
         let id = self.id_of(process);
-        self.told.push_back((
+        self.outbox.push_back((
             process,
-            ToProcess::Joined { incarnation: self.record.incarnation, id, wake_us: self.wake_us },
+            ToProcess::Joined { incarnation: self.own.record().incarnation, id, wake_us: self.wake_us },
         ));
-        self.told.extend(waiting.into_iter().map(|packet| (process, packet)));
+        self.outbox.extend(waiting.into_iter().map(|packet| (process, packet)));
         Ok(process)
     }
 
@@ -85,14 +84,14 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let process = free.ok_or_else(|| {
             format!(
                 "host {} has {} processes in the pod, and no room for more",
-                self.host,
+                self.own.number,
                 self.processes.len()
             )
         })?;
         let Identity { pid, uid, gid, start_time } = identity;
         let known = &mut self.processes[process];
         // More than any that was given before, also if the entry was lost.
-        let generation = (known.entry.generation + 1).max(self.record.beat as u32);
+        let generation = (known.entry.generation + 1).max(self.own.record().beat as u32);
         known.entry = ProcessEntry {
             alive: true,
             generation,
@@ -103,7 +102,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             token,
             exposed: Hosts::default(),
         };
-        self.own.set_process(process, &known.entry);
+        self.own.control.set_process(process, &known.entry);
         Ok(process as u16)
     }
 
@@ -120,10 +119,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         known.contacts.clear();
         known.waiting.clear();
         let entry = known.entry;
-        self.own.set_process(process.into(), &entry);
-        self.drop_names(process);
-        self.record.process_epoch += 1;
-        self.own.set_host(&self.record);
+        self.own.control.set_process(process.into(), &entry);
+        self.own.drop_services(process);
+        self.own.count_ended();
+        self.own.publish();
         if !runs {
             self.release_extents(process);
         }
@@ -154,13 +153,13 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Returns `true` if a process with that number and generation lives here.
     pub(super) fn is_alive(&self, id: ProcessId) -> bool {
         let known = self.processes.get(usize::from(id.process));
-        id.host == self.host
+        id.host == self.own.number
             && known.is_some_and(|known| known.entry.alive && known.entry.generation == id.generation)
     }
 
     pub(super) fn id_of(&self, process: u16) -> ProcessId {
         let generation = self.processes[usize::from(process)].entry.generation;
-        ProcessId { host: self.host, process, generation }
+        ProcessId { host: self.own.number, process, generation }
     }
 
     /// What a process says.
@@ -178,19 +177,24 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 self.publish_all_acks();
             }
             FromProcess::Grant { more } => {
-                let granted = self.grant(process, more);
+                let generation = self.id_of(process).generation;
+                let granted = self.own.grant(process, generation, more);
                 let answer = granted.map_or(ToProcess::NoExtent { more }, ToProcess::Granted);
                 self.tell(process, answer);
             }
-            FromProcess::Return(extent) => self.take_back(process, extent),
+            FromProcess::Return(extent) => {
+                let generation = self.id_of(process).generation;
+                self.own.take_back(process, generation, extent);
+            }
             FromProcess::Serve(name) => {
-                let answer = match self.serve(process, &name) {
+                let ProcessId { generation, .. } = self.id_of(process);
+                let answer = match self.own.serve(ServiceEntry { process, generation, name: name.clone() }) {
                     Ok(()) => ToProcess::Serving(name),
                     Err(text) => ToProcess::NotServing(name, text),
                 };
                 self.tell(process, answer);
             }
-            FromProcess::Unserve(name) => self.unserve(process, &name),
+            FromProcess::Unserve(name) => self.own.unserve(process, &name),
             FromProcess::Resolve { query, name } => {
                 let instances = self.resolve(&name);
                 self.tell(process, ToProcess::Resolved { query, instances });
@@ -214,7 +218,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     fn send(&mut self, process: u16, to: ProcessId, body: &[u8]) {
         let from = self.id_of(process);
-        if to.host == self.host {
+        if to.host == self.own.number {
             if self.is_alive(to) {
                 self.deliver(to.process, from, body.to_vec());
             } else {
@@ -225,7 +229,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         // In the table before anything that it says can be read.
         let known = &mut self.processes[usize::from(process)];
         if to.host < self.peers.hosts() && known.entry.exposed.insert(to.host) {
-            self.own.set_process(process.into(), &known.entry);
+            self.own.control.set_process(process.into(), &known.entry);
         }
         if self.post(from, to, body) {
             self.processes[usize::from(process)].contacts.insert(to);
@@ -235,7 +239,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     pub(super) fn deliver(&mut self, process: u16, from: ProcessId, body: Vec<u8>) {
-        if from.host != self.host {
+        if from.host != self.own.number {
             self.processes[usize::from(process)].contacts.insert(from);
         }
         self.tell(process, ToProcess::Mail { from, body });
@@ -244,91 +248,22 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub(super) fn tell(&mut self, process: u16, packet: ToProcess) {
         let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
         if known.joined {
-            self.told.push_back((process, packet));
+            self.outbox.push_back((process, packet));
         } else if known.entry.alive && known.waiting.len() < MAX_WAITING {
             known.waiting.push(packet);
-        }
-    }
-
-    /// An extent, if there is one. To make a link faster is not worth keeping others from beginning.
-    fn grant(&mut self, process: u16, more: bool) -> Option<u32> {
-        let is_free = |extent: &ExtentEntry| extent.state == ExtentState::Free;
-        let reserve = if more { self.extents.len().div_ceil(RESERVED) } else { 0 };
-        if self.extents.iter().filter(|extent| is_free(extent)).count() <= reserve {
-            return None;
-        }
-        let extent = self.extents.iter().position(is_free)?;
-        let generation = self.processes[usize::from(process)].entry.generation;
-        let granted =
-            ExtentEntry { state: ExtentState::Granted, process, generation, ..ExtentEntry::default() };
-        self.extents[extent] = granted;
-        self.own.set_extent(extent, &granted);
-        Some(extent as u32)
-    }
-
-    /// Frees an extent on the process's word. The process, not the agent, tracks which peers it was offered to.
-    fn take_back(&mut self, process: u16, extent: u32) {
-        let generation = self.processes[usize::from(process)].entry.generation;
-        let index = extent as usize;
-        let granted = |entry: &&ExtentEntry| {
-            entry.state == ExtentState::Granted && (entry.process, entry.generation) == (process, generation)
-        };
-        if self.extents.get(index).filter(granted).is_some() {
-            self.extents[index] = ExtentEntry::default();
-            self.own.set_extent(index, &self.extents[index]);
         }
     }
 
     /// What a process wrote is kept until nobody reads it any more.
     fn release_extents(&mut self, process: u16) {
         let ProcessEntry { generation, exposed, .. } = self.processes[usize::from(process)].entry;
-        for index in 0..self.extents.len() {
-            let extent = self.extents[index];
-            if extent.state == ExtentState::Granted && extent.process == process {
-                // Of an earlier generation nothing is known.
-                let exposed = if extent.generation == generation { exposed } else { self.all_others() };
-                self.keep_extent(index, exposed);
-            }
-        }
-    }
-
-    fn keep_extent(&mut self, index: usize, exposed: Hosts) {
-        let released_at_epoch = self.record.process_epoch;
-        self.extents[index] = if exposed.is_empty() {
-            ExtentEntry::default()
-        } else {
-            ExtentEntry { state: ExtentState::Kept, exposed, released_at_epoch, ..self.extents[index] }
-        };
-        self.own.set_extent(index, &self.extents[index]);
-    }
-
-    /// A host has let go of what ended up to this process epoch.
-    pub(super) fn forget_exposure(&mut self, host: u16, epoch: u64) {
-        for index in 0..self.extents.len() {
-            let extent = &mut self.extents[index];
-            let kept = extent.state == ExtentState::Kept && extent.exposed.contains(host);
-            if kept && extent.released_at_epoch <= epoch {
-                extent.exposed.remove(host);
-                if extent.exposed.is_empty() {
-                    *extent = ExtentEntry::default();
-                }
-                self.own.set_extent(index, &self.extents[index]);
-            }
-        }
-    }
-
-    fn all_others(&self) -> Hosts {
-        let mut hosts = Hosts::default();
-        for host in (0..self.peers.hosts()).filter(|host| *host != self.host) {
-            hosts.insert(host);
-        }
-        hosts
+        self.own.release_extents(process, generation, exposed);
     }
 
     /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
     /// incarnation nobody of the old one counts.
     pub(super) fn recover(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
-        let processes: Vec<_> = self.own.processes().collect();
+        let processes: Vec<_> = self.own.control.processes().collect();
         for (process, found) in processes.into_iter().enumerate() {
             let mut known = Process::default();
             if let Entry::Valid(entry) = found {
@@ -338,32 +273,26 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             if ends || found == Entry::Damaged {
                 known.lingers = ends && runs(&known.entry);
                 known.entry.alive = false;
-                self.own.set_process(process, &known.entry);
-                self.record.process_epoch += 1;
+                self.own.control.set_process(process, &known.entry);
+                self.own.count_ended();
             }
             self.processes.push(known);
         }
-        self.own.set_host(&self.record);
-        let extents: Vec<_> = self.own.extents().collect();
-        for (index, found) in extents.into_iter().enumerate() {
-            let found = match found {
-                Entry::Valid(entry) => entry,
-                Entry::Blank => ExtentEntry::default(),
-                // Whoever wrote it may do so still.
-                Entry::Damaged => {
-                    ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() }
+        self.own.publish();
+        let processes = &self.processes;
+        self.own.recover_extents(|extent| match processes.get(usize::from(extent.process)) {
+            Some(known) if known.entry.generation == extent.generation => {
+                if known.entry.alive || known.lingers {
+                    Owner::Writes
+                } else {
+                    Owner::Ended { exposed: known.entry.exposed }
                 }
-            };
-            self.extents.push(found);
-            let owner = self.processes.get(usize::from(found.process));
-            let owned = owner.is_some_and(|owner| owner.entry.generation == found.generation);
-            let used = owner.is_some_and(|owner| owned && (owner.entry.alive || owner.lingers));
-            if found.state == ExtentState::Granted && !used {
-                let exposed = owner.filter(|_| owned).map(|owner| owner.entry.exposed);
-                let exposed = exposed.unwrap_or_else(|| self.all_others());
-                self.keep_extent(index, exposed);
             }
-        }
-        self.recover_services();
+            _ => Owner::Unknown,
+        });
+        self.own.recover_services(|served| {
+            let known = processes.get(usize::from(served.process));
+            known.is_some_and(|known| known.entry.alive && known.entry.generation == served.generation)
+        });
     }
 }

@@ -1,0 +1,231 @@
+//! What a host publishes of itself: its record, the names that it serves, and its extents.
+//!
+//! Each change stands in the control area before anything follows from it.
+
+use notnets_core::name::Name;
+use notnets_memory::WriteMemory;
+
+use crate::table::{Control, Entry, ExtentEntry, ExtentState, HostRecord, HostState, Hosts, ServiceEntry};
+
+/// One extent in this many is kept for links to begin with.
+const RESERVED: usize = 4;
+
+/// This host, as its control area shows it.
+#[derive(Debug)]
+pub(super) struct OwnHost<W> {
+    pub(super) number: u16,
+    /// The number of hosts in the region.
+    hosts: u16,
+    pub(super) control: Control<W>,
+    record: HostRecord,
+    extents: Vec<ExtentEntry>,
+    services: Vec<Option<ServiceEntry>>,
+}
+
+impl<W: WriteMemory> OwnHost<W> {
+    /// A host whose tables are still to be recovered.
+    pub(super) fn new(number: u16, hosts: u16, control: Control<W>, record: HostRecord) -> Self {
+        Self { number, hosts, control, record, extents: Vec::new(), services: Vec::new() }
+    }
+
+    /// The host's record.
+    pub(super) fn record(&self) -> &HostRecord {
+        &self.record
+    }
+
+    /// The record that others see in this host's place, if it is another host's.
+    pub(super) fn seen_by_others(&self) -> Option<HostRecord> {
+        self.control.host_as_seen().filter(|record| record.incarnation != self.record.incarnation)
+    }
+
+    /// One more heartbeat.
+    pub(super) fn beat(&mut self, now: u64) {
+        self.record.beat += 1;
+        self.record.beat_at = now;
+        self.publish();
+    }
+
+    /// Says what the host is doing, with the next heartbeat.
+    pub(super) fn set_state(&mut self, state: HostState) {
+        self.record.state = state;
+    }
+
+    /// Counts processes whose entries say that they have ended. [`publish`](Self::publish) it.
+    pub(super) fn count_ended(&mut self) {
+        self.record.process_epoch += 1;
+    }
+
+    /// Publishes the record.
+    pub(super) fn publish(&self) {
+        self.control.set_host(&self.record);
+    }
+
+    /// The names that are served here.
+    pub(super) fn services(&self) -> impl Iterator<Item = &ServiceEntry> {
+        self.services.iter().flatten()
+    }
+
+    /// Serves one more name.
+    ///
+    /// # Errors
+    /// With a sentence when there is no room.
+    pub(super) fn serve(&mut self, entry: ServiceEntry) -> Result<(), String> {
+        if self.services().any(|served| *served == entry) {
+            return Ok(());
+        }
+        let free = self.services.iter().position(Option::is_none).ok_or_else(|| {
+            let names = self.services.len();
+            format!("host {} serves {names} names in the pod, and has no room for more", self.number)
+        })?;
+        self.set_service(free, Some(entry));
+        Ok(())
+    }
+
+    /// Gives up one name of a process.
+    pub(super) fn unserve(&mut self, process: u16, name: &Name) {
+        self.remove_services(|served| served.process == process && served.name == *name);
+    }
+
+    /// Gives up all names of a process, which has ended.
+    pub(super) fn drop_services(&mut self, process: u16) {
+        self.remove_services(|served| served.process == process);
+    }
+
+    fn remove_services(&mut self, ends: impl Fn(&ServiceEntry) -> bool) {
+        for index in 0..self.services.len() {
+            if self.services[index].as_ref().is_some_and(&ends) {
+                self.set_service(index, None);
+            }
+        }
+    }
+
+    fn set_service(&mut self, index: usize, entry: Option<ServiceEntry>) {
+        self.control.set_service(index, entry.as_ref());
+        self.services[index] = entry;
+        self.record.service_epoch += 1;
+        self.publish();
+    }
+
+    /// Reads the table of services when the agent begins. What no process that is alive serves is taken out.
+    pub(super) fn recover_services(&mut self, is_alive: impl Fn(&ServiceEntry) -> bool) {
+        let found: Vec<_> = self.control.services().collect();
+        for (index, found) in found.into_iter().enumerate() {
+            let is_blank = found == Entry::Blank;
+            let served = found.valid().flatten().filter(&is_alive);
+            let is_served = served.is_some();
+            self.services.push(served);
+            if !is_served && !is_blank {
+                self.set_service(index, None);
+            }
+        }
+    }
+
+    /// Grants an extent to a process, if one is free. To make a link faster is not worth keeping others from
+    /// beginning: of the last extents none is for `more`.
+    pub(super) fn grant(&mut self, process: u16, generation: u32, more: bool) -> Option<u32> {
+        let is_free = |extent: &ExtentEntry| extent.state == ExtentState::Free;
+        let reserve = if more { self.extents.len().div_ceil(RESERVED) } else { 0 };
+        if self.extents.iter().filter(|extent| is_free(extent)).count() <= reserve {
+            return None;
+        }
+        let extent = self.extents.iter().position(is_free)?;
+        let granted = ExtentState::Granted;
+        self.set_extent(
+            extent,
+            ExtentEntry { state: granted, process, generation, ..ExtentEntry::default() },
+        );
+        Some(extent as u32)
+    }
+
+    /// Frees an extent on the process's word. The process, not the agent, tracks which peers it was offered to.
+    pub(super) fn take_back(&mut self, process: u16, generation: u32, extent: u32) {
+        let index = extent as usize;
+        let granted = |entry: &&ExtentEntry| {
+            entry.state == ExtentState::Granted && (entry.process, entry.generation) == (process, generation)
+        };
+        if self.extents.get(index).filter(granted).is_some() {
+            self.set_extent(index, ExtentEntry::default());
+        }
+    }
+
+    /// Keeps what a process wrote until no host that it is `exposed` to reads it any more.
+    pub(super) fn release_extents(&mut self, process: u16, generation: u32, exposed: Hosts) {
+        for index in 0..self.extents.len() {
+            let extent = self.extents[index];
+            if extent.state == ExtentState::Granted && extent.process == process {
+                // Of an earlier generation nothing is known.
+                let exposed = if extent.generation == generation { exposed } else { self.others() };
+                self.keep_extent(index, exposed);
+            }
+        }
+    }
+
+    /// Frees what was kept for a host that has let go of all that ended up to this process epoch.
+    pub(super) fn forget_exposure(&mut self, host: u16, epoch: u64) {
+        for index in 0..self.extents.len() {
+            let mut extent = self.extents[index];
+            let kept = extent.state == ExtentState::Kept && extent.exposed.contains(host);
+            if kept && extent.released_at_epoch <= epoch {
+                extent.exposed.remove(host);
+                let free = extent.exposed.is_empty();
+                self.set_extent(index, if free { ExtentEntry::default() } else { extent });
+            }
+        }
+    }
+
+    /// Reads the table of extents when the agent begins. `owner` finds the process that may still write one, or
+    /// the hosts that it was exposed to.
+    pub(super) fn recover_extents(&mut self, owner: impl Fn(&ExtentEntry) -> Owner) {
+        let found: Vec<_> = self.control.extents().collect();
+        for (index, found) in found.into_iter().enumerate() {
+            let found = match found {
+                Entry::Valid(entry) => entry,
+                Entry::Blank => ExtentEntry::default(),
+                // Whoever wrote it may do so still.
+                Entry::Damaged => {
+                    ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() }
+                }
+            };
+            self.extents.push(found);
+            if found.state == ExtentState::Granted {
+                match owner(&found) {
+                    Owner::Writes => {}
+                    Owner::Ended { exposed } => self.keep_extent(index, exposed),
+                    Owner::Unknown => self.keep_extent(index, self.others()),
+                }
+            }
+        }
+    }
+
+    fn keep_extent(&mut self, index: usize, exposed: Hosts) {
+        let released_at_epoch = self.record.process_epoch;
+        let kept =
+            ExtentEntry { state: ExtentState::Kept, exposed, released_at_epoch, ..self.extents[index] };
+        self.set_extent(index, if exposed.is_empty() { ExtentEntry::default() } else { kept });
+    }
+
+    fn set_extent(&mut self, index: usize, entry: ExtentEntry) {
+        self.extents[index] = entry;
+        self.control.set_extent(index, &entry);
+    }
+
+    /// All hosts but this one.
+    fn others(&self) -> Hosts {
+        let mut hosts = Hosts::default();
+        for host in (0..self.hosts).filter(|host| *host != self.number) {
+            hosts.insert(host);
+        }
+        hosts
+    }
+}
+
+/// What has become of the process that an extent was granted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// It may still write it.
+    Writes,
+    /// It has ended, and these hosts may still read what it wrote.
+    Ended { exposed: Hosts },
+    /// Its number is another's by now.
+    Unknown,
+}
