@@ -20,7 +20,7 @@ use notnets_core::link::packet::Packet;
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
 use notnets_costs::pb::echo_server::EchoServer;
-use notnets_costs::{Bed, Same};
+use notnets_costs::{Bed, RpcBed, Same};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// Calls of one count.
@@ -53,6 +53,17 @@ fn unary_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
 // The same without a link: what tonic's own code takes of it.
 #[library_benchmark(config = limit(CALLS, 19_300), setup = over_nothing)]
 fn unary_over_nothing(bed: Bed<EchoServer<Same>>) -> Bed<EchoServer<Same>> {
+    bed.calls(CALLS);
+    bed
+}
+
+fn rpc_over_a_link() -> RpcBed {
+    notnets_costs::rpc_over_a_link(64)
+}
+
+// In gRPC's own terms, without stubs and HTTP.
+#[library_benchmark(config = limit(CALLS, 49_000), setup = rpc_over_a_link)]
+fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
 }
@@ -137,6 +148,12 @@ impl Layers {
 
 library_benchmark_group!(
     name = calls,
-    benchmarks = [unary_over_a_link, batch_over_a_link, unary_over_nothing, unary_of_the_call_layer]
+    benchmarks = [
+        unary_over_a_link,
+        unary_in_rpc_terms,
+        batch_over_a_link,
+        unary_over_nothing,
+        unary_of_the_call_layer
+    ]
 );
 main!(library_benchmark_groups = calls);

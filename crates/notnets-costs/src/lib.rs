@@ -5,6 +5,7 @@
 //! wait, so that none depends on how long that takes.
 #![forbid(unsafe_code)]
 
+use notnets::rpc::{self, Method, Request};
 use pb::Message;
 use pb::echo_client::EchoClient;
 use pb::echo_server::{Echo, EchoServer};
@@ -40,6 +41,58 @@ pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
         let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory);
         runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link")
     })
+}
+
+/// Calls in gRPC's own terms over a link, without stubs and HTTP, with messages of so many bytes.
+///
+/// # Panics
+/// When there can be no link on this machine.
+pub fn rpc_over_a_link(payload: usize) -> RpcBed {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let server = notnets::Server::builder().directory(directory.path()).wait(notnets::Wait::Park);
+    let server = server.add_rpc_service("notnets.costs.Echo", Same);
+    let bound = runtime.block_on(async { server.bind("notnets:///costs") });
+    runtime.spawn(bound.expect("a free name").serve());
+    let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
+    let channel = runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link");
+    let bed = RpcBed { runtime, channel, message: vec![7; payload].into(), _directory: directory };
+    // All is in place then that later calls find there; and the message's bytes are shared.
+    bed.calls(300);
+    bed
+}
+
+/// A client in gRPC's own terms, and a server for it in the same thread.
+#[derive(Debug)]
+pub struct RpcBed {
+    runtime: tokio::runtime::Runtime,
+    channel: notnets::Channel,
+    message: bytes::Bytes,
+    _directory: tempfile::TempDir,
+}
+
+impl RpcBed {
+    /// Makes so many calls, one after the other.
+    ///
+    /// # Panics
+    /// When one fails, or gives back something else.
+    pub fn calls(&self, n: usize) {
+        const CALL: Method = Method::from_static("/notnets.costs.Echo/Call");
+        self.runtime.block_on(async {
+            for _ in 0..n {
+                let call = self.channel.unary_call(Request::new(CALL), self.message.clone());
+                let reply = call.await.expect("a reply");
+                assert_eq!(reply.message.len(), self.message.len());
+            }
+        });
+    }
+}
+
+impl rpc::Handler for Same {
+    async fn call(&self, call: &mut rpc::ServerCall) -> Result<(), rpc::Status> {
+        let message = call.requests.only_message().await?;
+        call.responses.send_last(message).await
+    }
 }
 
 /// Calls that the client gives to the service itself: what tonic's own code takes.

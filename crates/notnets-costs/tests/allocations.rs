@@ -17,3 +17,17 @@ fn of_a_unary_call() {
     println!("{tonic} by tonic itself, {notnets} over a link");
     assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
 }
+
+/// Of a call in gRPC's own terms: on both sides the copy of its message out of the peer's memory, and on the server the
+/// future that serves it.
+const BY_THE_CALL: f64 = 3.0;
+
+#[test]
+fn of_a_unary_call_without_stubs() {
+    for payload in [16, 64] {
+        let bed = notnets_costs::rpc_over_a_link(payload);
+        let counted = measure(|| bed.calls(CALLS)).count_total as f64 / CALLS as f64;
+        println!("{counted} for {payload} bytes in gRPC's own terms");
+        assert!(counted <= BY_THE_CALL, "{counted} allocations");
+    }
+}
