@@ -61,7 +61,7 @@ where
             http2_server().add_service(service).serve_with_incoming(incoming).await?;
         }
         Listen::NotNets { server, address } => {
-            let bound = server.add_service(service).bind(address.as_str())?;
+            let bound = server.add_service(service).bind(address.as_str()).await?;
             ready(address);
             bound.serve().await?;
         }

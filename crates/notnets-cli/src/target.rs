@@ -126,7 +126,7 @@ impl Upstream {
     pub async fn ready(&self) -> Result<(), Status> {
         match self {
             Self::Http2(client) => client.ready().await,
-            Self::NotNets(channel) => channel.ready().await,
+            Self::NotNets(channel) => channel.wait_until_connected().await,
         }
     }
 }
@@ -170,7 +170,8 @@ where
     match target {
         Target::NotNets(uri) => {
             let cannot = |error: notnets::Error| Failure::new(error.to_string());
-            let bound = notnets::Server::builder().bind_service(uri.as_str(), service).map_err(cannot)?;
+            let bound =
+                notnets::Server::builder().bind_service(uri.as_str(), service).await.map_err(cannot)?;
             ready(uri);
             let stopping = Arc::new(Notify::new());
             let stopped = async {

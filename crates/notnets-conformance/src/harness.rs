@@ -120,10 +120,9 @@ async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -
 
 /// Connects as soon as the name has got around in the pod.
 async fn connect(endpoint: &notnets::Endpoint) -> notnets::Channel {
-    use notnets_pod::member::PodError;
     loop {
         match endpoint.connect().await {
-            Err(notnets::Error::Pod { source: PodError::NoService { .. }, .. }) => {
+            Err(error) if error.kind() == notnets::ErrorKind::NotFound => {
                 tokio::task::yield_now().await;
             }
             connected => return connected.expect("the server accepts links"),

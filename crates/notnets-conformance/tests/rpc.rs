@@ -28,7 +28,7 @@ impl Drop for Host {
 async fn host(serve: impl FnOnce(Server) -> notnets::Router) -> Host {
     let directory = tempfile::tempdir().unwrap();
     let router = serve(Server::builder().directory(directory.path()));
-    let bound = router.bind("notnets:///test").unwrap();
+    let bound = router.bind_blocking("notnets:///test").unwrap();
     let task = tokio::spawn(async move { bound.serve().await.unwrap() });
     let endpoint = notnets::Endpoint::from_static("notnets:///test").directory(directory.path());
     Host { channel: endpoint.connect().await.unwrap(), task, _directory: directory }

@@ -36,7 +36,7 @@ pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
     Bed::new(payload, |runtime, directory| {
         let server = notnets::Server::builder().directory(directory).wait(notnets::Wait::Park);
         let server = server.add_service(EchoServer::new(Same));
-        let bound = runtime.block_on(async { server.bind("notnets:///costs") });
+        let bound = runtime.block_on(server.bind("notnets:///costs"));
         runtime.spawn(bound.expect("a free name").serve());
         let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory);
         runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link")
@@ -52,7 +52,7 @@ pub fn rpc_over_a_link(payload: usize) -> RpcBed {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = notnets::Server::builder().directory(directory.path()).wait(notnets::Wait::Park);
     let server = server.add_rpc_service("notnets.costs.Echo", Same);
-    let bound = runtime.block_on(async { server.bind("notnets:///costs") });
+    let bound = runtime.block_on(server.bind("notnets:///costs"));
     runtime.spawn(bound.expect("a free name").serve());
     let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
     let channel = runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link");

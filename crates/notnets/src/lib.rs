@@ -32,16 +32,15 @@ mod error;
 mod grpc_message;
 pub mod http;
 mod link;
+mod options;
 pub mod rpc;
 mod server;
 
 use notnets_core::wait;
 
 pub use client::{Channel, Endpoint};
-pub use error::{Error, RetrySafe};
-pub use http::{ResponseFuture, Routes};
-pub use notnets_core::link::LinkError;
-pub use notnets_core::link::rendezvous::RendezvousError;
+pub use error::{Error, ErrorKind};
+pub use http::{ResponseFuture, RetrySafe, Routes};
 pub use rpc::PeerInfo;
 pub use server::{Admission, Bound, Names, Router, Server};
 pub use wait::Wait;

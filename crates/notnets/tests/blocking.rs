@@ -49,7 +49,7 @@ async fn a_blocking_client_calls_a_tonic_service() {
             reporter.set_service_status(name, ServingStatus::Serving).await;
         }
         let server = notnets::Server::builder().directory(directory.path()).wait(wait).add_service(service);
-        let bound = server.bind("notnets:///health").unwrap();
+        let bound = server.bind_blocking("notnets:///health").unwrap();
         let task = tokio::spawn(bound.serve());
         let endpoint = blocking::Endpoint::new("notnets:///health").unwrap().directory(directory.path());
         beside(move || {

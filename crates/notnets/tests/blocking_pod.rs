@@ -5,10 +5,10 @@ mod two_hosts;
 
 use std::time::{Duration, Instant};
 
-use notnets::blocking::{Builder, Call, Endpoint, Error, Response, Server, Status};
+use notnets::ErrorKind;
+use notnets::blocking::{Builder, Call, Endpoint, Response, Server, Status};
 use notnets_core::{Code, Wait};
 use notnets_memory::Coherence;
-use notnets_pod::member::PodError;
 use two_hosts::{LIMIT, Pod};
 
 const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];
@@ -90,7 +90,7 @@ fn who_is_not_admitted_is_told() {
         let until = Instant::now() + LIMIT;
         let refused = loop {
             match pod.endpoint("closed").connect() {
-                Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {}
+                Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {}
                 other => break other.unwrap_err(),
             }
         };
@@ -107,5 +107,7 @@ fn without_an_agent_there_is_no_pod() {
     let told = endpoint.connect().unwrap_err().to_string();
     assert!(told.contains("notnets://pod0/echo") && told.contains("no agent of the pod pod0"), "{told}");
     let server = Server::builder().directory(directory.path()).bind("notnets://pod0/echo");
-    assert!(matches!(server, Err(Error::Pod { source: PodError::NoAgent { .. }, .. })));
+    let error = server.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("no agent of the pod pod0 answers"), "{error}");
 }

@@ -45,7 +45,7 @@ impl Service<Request<Body>> for ReadsInAnotherTask {
 async fn a_body_can_be_read_by_a_task_that_the_handler_starts() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::builder().directory(directory.path());
-    let bound = server.bind_service("notnets:///any", ReadsInAnotherTask).unwrap();
+    let bound = server.bind_service("notnets:///any", ReadsInAnotherTask).await.unwrap();
     tokio::spawn(bound.serve());
     let endpoint = Endpoint::from_static("notnets:///any").directory(directory.path());
     let mut channel = endpoint.connect().await.unwrap();

@@ -89,7 +89,7 @@ async fn serve(
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let service = tonic::service::interceptor::InterceptedService::new(service, WhoCalls);
-    let bound = Server::builder().directory(directory).add_service(service).bind(names).unwrap();
+    let bound = Server::builder().directory(directory).add_service(service).bind_blocking(names).unwrap();
     let task = tokio::spawn(async move {
         bound.serve_with_shutdown(async { drop(stopped.await) }).await.unwrap();
     });

@@ -107,7 +107,7 @@ fn request(name: &str) -> Request {
 async fn serve(builder: Server) -> (Host, Channel) {
     let (directory, seen) = (tempfile::tempdir().unwrap(), Arc::new(Seen::default()));
     let server = builder.directory(directory.path()).add_rpc_service("test.Test", Test(Arc::clone(&seen)));
-    let bound = server.bind("notnets:///test").unwrap();
+    let bound = server.bind_blocking("notnets:///test").unwrap();
     let task = tokio::spawn(async move { bound.serve().await.unwrap() });
     let endpoint = notnets::Endpoint::from_static("notnets:///test").directory(directory.path());
     let channel = within("connecting", endpoint.connect()).await.unwrap();
@@ -343,7 +343,7 @@ async fn functions_serve_unary_calls() {
         Ok(notnets::rpc::Reply::new(message))
     });
     let server = Server::builder().directory(directory.path()).add_rpc_service("test.Test", handler);
-    let bound = server.bind("notnets:///test").unwrap();
+    let bound = server.bind_blocking("notnets:///test").unwrap();
     let task = tokio::spawn(async move { bound.serve().await.unwrap() });
     let endpoint = notnets::Endpoint::from_static("notnets:///test").directory(directory.path());
     let channel = endpoint.connect().await.unwrap();

@@ -27,7 +27,7 @@ async fn health(
     reporter.set_service_status("", ServingStatus::Serving).await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let server = Server::builder().directory(directory).wait(wait).add_service(service);
-    let bound = server.bind("notnets:///health").unwrap();
+    let bound = server.bind_blocking("notnets:///health").unwrap();
     let task = tokio::spawn(async move {
         bound.serve_with_shutdown(async { drop(stopped.await) }).await.unwrap();
     });

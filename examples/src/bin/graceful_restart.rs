@@ -39,12 +39,12 @@ struct Running {
     ended: JoinHandle<Result<(), notnets::Error>>,
 }
 
-fn start(name: &'static str) -> Result<Running> {
+async fn start(name: &'static str) -> Result<Running> {
     let (called, oven) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let baker = PatientBaker { name, called: Arc::clone(&called), oven: Arc::clone(&oven) };
     let (stop, stopped) = oneshot::channel();
     // From here on clients can connect.
-    let bound = Server::builder().add_service(BakerServer::new(baker)).bind(NAME)?;
+    let bound = Server::builder().add_service(BakerServer::new(baker)).bind(NAME).await?;
     let ended = tokio::spawn(bound.serve_with_shutdown(async { drop(stopped.await) }));
     Ok(Running { called, oven, stop, ended })
 }
@@ -52,7 +52,7 @@ fn start(name: &'static str) -> Result<Running> {
 /// Starts a server as soon as the name is free.
 async fn taken_over(name: &'static str) -> Running {
     loop {
-        match start(name) {
+        match start(name).await {
             Ok(running) => return running,
             Err(_) => tokio::task::yield_now().await,
         }
@@ -60,7 +60,7 @@ async fn taken_over(name: &'static str) -> Running {
 }
 
 async fn restart() -> Result {
-    let old = start("the old baker")?;
+    let old = start("the old baker").await?;
     let mut client = BakerClient::new(Channel::connect(NAME).await?);
 
     let mut same_client = client.clone();

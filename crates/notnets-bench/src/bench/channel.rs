@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use notnets_pod::member::PodError;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
@@ -47,9 +46,7 @@ impl Channel for notnets::Channel {
         let until = Instant::now() + PATIENCE;
         loop {
             match endpoint.connect().await {
-                Err(notnets::Error::Pod { source: PodError::NoService { .. }, .. })
-                    if Instant::now() < until =>
-                {
+                Err(error) if error.kind() == notnets::ErrorKind::NotFound && Instant::now() < until => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 connected => return Ok(connected?),

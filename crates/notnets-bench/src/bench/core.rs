@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use notnets::blocking::{Call, Client, Endpoint, Error, Reply, Request, Response, Server, Status};
-use notnets_pod::member::PodError;
+use notnets::ErrorKind;
+use notnets::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server, Status};
 
 use super::case::{Wait, Work};
 use super::channel::LOOK_AGAIN;
@@ -94,7 +94,7 @@ fn connect(order: &Connect) -> Result<Client> {
     let until = Instant::now() + PATIENCE;
     loop {
         match endpoint.clone().connect() {
-            Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {
+            Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
                 std::thread::sleep(LOOK_AGAIN);
             }
             connected => return Ok(connected?),

@@ -46,7 +46,7 @@ async fn over_http2(address: &Address) -> Result<(), Box<dyn Error>> {
 }
 
 async fn through_memory(uri: &str) -> Result<(), Box<dyn Error>> {
-    let bound = notnets::Server::builder().bind_service(uri, routes::all().await)?;
+    let bound = notnets::Server::builder().bind_service(uri, routes::all().await).await?;
     println!("READY {uri}");
     Ok(bound.serve().await?)
 }

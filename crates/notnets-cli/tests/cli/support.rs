@@ -79,7 +79,7 @@ impl World {
     pub async fn server(&self) -> String {
         let uri = format!("notnets:///{}", key("probe"));
         let server = notnets::Server::builder().directory(self.names());
-        let bound = server.bind_service(uri.as_str(), routes::all().await).expect("a free name");
+        let bound = server.bind_service(uri.as_str(), routes::all().await).await.expect("a free name");
         tokio::spawn(bound.serve());
         uri
     }

@@ -64,7 +64,8 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
                 .max_concurrent_streams(server::MAX_CONCURRENT_STREAMS)
                 .layer(TraceLayer)
                 .add_routes(routes)
-                .bind(address)?;
+                .bind(address)
+                .await?;
             ready(address)?;
             Ok(bound.serve().await?)
         }

@@ -159,9 +159,7 @@ impl Connecting {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Step::Wait(State::Greeted(dialing), self.deadline)
             }
-            Err(source) => {
-                Step::Failed(LinkError::Io { step: "wait for the server's answer", source }.into())
-            }
+            Err(cause) => Step::Failed(LinkError::Io { step: "wait for the server's answer", cause }.into()),
             Ok(answer) => match dialing.finish(answer) {
                 Ok(established) => Step::Done(Box::new(established)),
                 Err(error) => Step::Failed(error.into()),

@@ -80,12 +80,12 @@ pub enum Vouched {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The kernel refused something.
-    #[error("could not {step}: {source}")]
+    #[error("could not {step}: {cause}")]
     Io {
         /// What was tried.
         step: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The server refused.
     #[error("the server refused the link, saying: {text}")]
@@ -106,7 +106,7 @@ pub enum LinkError {
     Unexpected,
     /// It does not parse.
     #[error("the other side sent {0}")]
-    Packet(#[from] BadPacket),
+    Packet(BadPacket),
     /// This process has no file descriptor left.
     #[error("no file descriptor is left to {step}: {limit}")]
     NoDescriptors {
@@ -130,6 +130,12 @@ pub enum LinkError {
     /// The peer's limits are.
     #[error(transparent)]
     Limits(#[from] BadLimits),
+}
+
+impl From<BadPacket> for LinkError {
+    fn from(packet: BadPacket) -> Self {
+        Self::Packet(packet)
+    }
 }
 
 impl LinkError {
@@ -180,7 +186,7 @@ impl Dialing {
         // A server that refuses before it reads has said why: go on and read that.
         match socket.send(&hello, Some(own.descriptor())) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(LinkError::Io { step: "say hello to the server", source: error });
+                return Err(LinkError::Io { step: "say hello to the server", cause: error });
             }
             _ => {}
         }
@@ -272,9 +278,9 @@ impl Parts {
 
 /// What the kernel's refusal of a step means.
 fn failed(step: &'static str) -> impl FnOnce(io::Error) -> LinkError {
-    move |source| match Errno::from_io_error(&source).and_then(DescriptorLimit::of) {
+    move |cause| match Errno::from_io_error(&cause).and_then(DescriptorLimit::of) {
         Some(limit) => LinkError::NoDescriptors { step, limit },
-        None => LinkError::Io { step, source },
+        None => LinkError::Io { step, cause },
     }
 }
 

@@ -62,7 +62,7 @@ struct GoesAway;
 
 impl Client {
     pub(super) fn new(endpoint: Endpoint, link: Link) -> Self {
-        let waiting = Waiting::new(endpoint.wait);
+        let waiting = Waiting::new(endpoint.options.wait);
         Self { endpoint, link, waiting }
     }
 

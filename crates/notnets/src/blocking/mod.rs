@@ -59,7 +59,6 @@
 mod acceptor;
 mod client;
 mod endpoint;
-mod error;
 mod handler;
 mod link;
 mod message;
@@ -74,9 +73,9 @@ mod status;
 mod stop;
 mod waiting;
 
+pub use crate::{Admission, Error, ErrorKind, Wait};
 pub use client::{Call, Client, Response};
 pub use endpoint::Endpoint;
-pub use error::Error;
 pub use handler::{Reply, Request};
 pub use server::{Builder, Server};
 pub use status::Status;

@@ -5,28 +5,30 @@ use std::os::fd::BorrowedFd;
 
 use notnets_core::link::Established;
 use notnets_core::link::accept::Policy;
+use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::Name;
-use notnets_memory::lane::Geometry;
 
-use super::{Endpoint, Error};
-
-/// The sizes of a first segment, unless others are asked for.
-pub fn geometry(wanted: Option<Geometry>) -> Geometry {
-    wanted.unwrap_or_default()
-}
+use super::Endpoint;
+use crate::Error;
+use crate::error::Cause;
+use crate::options::LinkOptions;
 
 /// Fails: there is no pod.
 pub fn dial(_endpoint: &Endpoint, _pod: &Name) -> Result<Established, Error> {
-    Err(Error::no_pods())
+    Err(Cause::WithoutPods.into())
 }
 
 /// There is none.
 pub struct PodAcceptor(Infallible);
 
 impl PodAcceptor {
-    pub fn open(_directory: &Directory, _pod: &Name, _name: &Name) -> Result<Self, Error> {
-        Err(Error::no_pods())
+    pub fn open(_options: &LinkOptions, _pod: &Name, _name: &Name) -> Result<Self, Error> {
+        Err(Cause::WithoutPods.into())
+    }
+
+    pub fn config(options: &LinkOptions) -> Config {
+        options.config()
     }
 
     pub fn listen_local(&self, _directory: &Directory) -> Option<Listener> {

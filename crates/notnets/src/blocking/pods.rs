@@ -5,40 +5,38 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use notnets_memory::lane::Geometry;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Endpoint, Error};
+use super::Endpoint;
+use crate::Error;
+use crate::error::Cause;
+use crate::options::LinkOptions;
 use notnets_core::link::Established;
 use notnets_core::link::accept::{Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Dial, Member, between_hosts};
+use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Dial, Member};
 
 /// Clients that get a link at the same time.
 const MAX_AT_ONCE: usize = 64;
 
-/// The sizes of a first segment between hosts, unless others are asked for.
-pub fn geometry(wanted: Option<Geometry>) -> Geometry {
-    wanted.unwrap_or_else(|| between_hosts(Geometry::default()))
-}
-
 /// A link to the nearest process of a pod that serves the endpoint's name.
 pub fn dial(endpoint: &Endpoint, pod: &Name) -> Result<Established, Error> {
+    let options = &endpoint.options;
     let dial = Dial {
-        directory: endpoint.directory.clone(),
+        directory: options.directory.clone(),
         pod: pod.clone(),
         name: endpoint.uri.name().clone(),
-        limits: endpoint.limits,
-        geometry: endpoint.geometry.unwrap_or_default(),
-        geometry_between_hosts: geometry(endpoint.geometry),
+        limits: options.limits,
+        geometry: options.config().geometry,
+        geometry_between_hosts: options.config_between_hosts().geometry,
         user_agent: super::USER_AGENT.to_owned(),
-        wake_latency: None,
+        wake_latency: options.wake_latency,
         deadline: Instant::now() + endpoint.connect_timeout,
     };
-    dial.block().map_err(|source| Error::Pod { uri: endpoint.uri.clone(), source })
+    dial.block().map_err(|error| Cause::Pod { uri: endpoint.uri.to_string(), error }.into())
 }
 
 /// What a pod's acceptor hears of.
@@ -75,19 +73,27 @@ impl Bell {
 }
 
 impl PodAcceptor {
-    pub fn open(directory: &Directory, pod: &Name, name: &Name) -> Result<Self, Error> {
+    pub fn open(options: &LinkOptions, pod: &Name, name: &Name) -> Result<Self, Error> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| Error::io("make an event for clients of other hosts")(errno.into()))?;
         let (queue, came) = channel();
         let bell = Bell { queue, event: Arc::new(event) };
         let uri = || Uri::in_pod(pod.clone(), name.clone());
-        let failed = |source| Error::Pod { uri: uri(), source };
+        let failed = |error| Cause::Pod { uri: uri().to_string(), error };
         let deadline = Instant::now() + AGENT_TIMEOUT;
-        let member = Member::of(directory, pod, deadline).map_err(failed)?;
+        let member = Member::of(&options.directory, pod, deadline).map_err(failed)?;
+        if let Some(latency) = options.wake_latency {
+            member.wake_within(latency);
+        }
         let arrivals = bell.clone();
         let on_arrival = Box::new(move |arrival| arrivals.ring(AcceptorEvent::Arrival(arrival)));
         member.serve(name, on_arrival, deadline).map_err(failed)?;
         Ok(Self { member, name: name.clone(), came, bell, answering: 0 })
+    }
+
+    /// What is said in the handshake with all clients of a name in a pod.
+    pub fn config(options: &LinkOptions) -> Config {
+        options.config_between_hosts()
     }
 
     /// Where clients of this host come, unless the directory doesn't permit it: then they come here too.

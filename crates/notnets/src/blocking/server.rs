@@ -5,30 +5,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use notnets_core::link::accept::Policy;
 use notnets_core::link::admission::Admission;
-use notnets_memory::lane::Geometry;
 use rustix::event::{PollFd, PollFlags};
 
 use super::acceptor::Acceptor;
 use super::handler::{App, Handler};
-use super::pods::{self, PodAcceptor};
+use super::pods::PodAcceptor;
 use super::server_link::ServerLink;
 use super::waiting::{Next, Waiting, is_ready, sleep};
-use super::{Error, Reply, Request, Status, Stopper};
+use super::{Reply, Request, Status, Stopper};
+use crate::Error;
+use crate::error::Cause;
+use crate::options::{LinkOptions, link_setters};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
-use notnets_core::limits::Limits;
-use notnets_core::link::handshake::Config;
-use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::stats::Stats;
-use notnets_core::name::{Name, Uri};
+use notnets_core::name::Uri;
 use notnets_core::wait::Wait;
 
 /// How a [`Server`] is made.
 pub struct Builder {
-    directory: Directory,
-    limits: Limits,
-    geometry: Option<Geometry>,
-    wait: Wait,
+    options: LinkOptions,
     max_message_size: usize,
     max_connections: usize,
     admission: Admission,
@@ -37,10 +33,7 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         Self {
-            directory: Directory::from_env(),
-            limits: Limits::default(),
-            geometry: None,
-            wait: Wait::default(),
+            options: LinkOptions::default(),
             max_message_size: super::MAX_MESSAGE_SIZE,
             max_connections: 1024,
             admission: Admission::default(),
@@ -50,34 +43,12 @@ impl Default for Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Builder").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
 impl Builder {
-    /// Serves the name in this directory, or looks there for the agent of its pod; not in the environment's.
-    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.directory = Directory::at(path);
-        self
-    }
-
-    /// How to wait for requests.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// What the server is willing to receive on each link.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// The sizes of its first segment on each link.
-    pub fn geometry(mut self, geometry: Geometry) -> Self {
-        self.geometry = Some(geometry);
-        self
-    }
+    link_setters!(options);
 
     /// Bytes of a request's message, at most. 4 MiB unless set.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
@@ -104,36 +75,25 @@ impl Builder {
     /// # Errors
     /// When the name is in use, or the directory doesn't permit it.
     pub fn bind(self, uri: impl AsRef<str>) -> Result<Server, Error> {
-        self.bind_uri(&uri.as_ref().parse()?)
-    }
-
-    /// Takes a name on this host.
-    ///
-    /// # Errors
-    /// As [`bind`](Self::bind).
-    pub fn bind_name(self, name: &Name) -> Result<Server, Error> {
-        self.bind_uri(&Uri::on_host(name.clone()))
-    }
-
-    fn bind_uri(self, uri: &Uri) -> Result<Server, Error> {
-        self.limits.check()?;
+        let uri: Uri = uri.as_ref().parse().map_err(Cause::from)?;
+        self.options.limits.check().map_err(Cause::from)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let stats = Stats::new(since)?;
+        let stats = Stats::new(since).map_err(Cause::from)?;
         let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
-        let (listener, pod, geometry) = match uri.pod() {
-            None => (Some(self.directory.listen(uri.name())?), None, self.geometry.unwrap_or_default()),
+        let directory = &self.options.directory;
+        let (listener, pod, config) = match uri.pod() {
+            None => {
+                let listener = directory.listen(uri.name()).map_err(Cause::from)?;
+                (Some(listener), None, self.options.config())
+            }
             Some(pod) => {
-                let acceptor = PodAcceptor::open(&self.directory, pod, uri.name())?;
-                (acceptor.listen_local(&self.directory), Some(acceptor), pods::geometry(self.geometry))
+                let acceptor = PodAcceptor::open(&self.options, pod, uri.name())?;
+                (acceptor.listen_local(directory), Some(acceptor), PodAcceptor::config(&self.options))
             }
         };
-        let policy = Policy {
-            admission: self.admission,
-            max_links: self.max_connections,
-            config: Config { limits: self.limits, geometry },
-        };
+        let policy = Policy { admission: self.admission, max_links: self.max_connections, config };
         let acceptor = Acceptor::new(listener, pod, policy, stats);
-        Ok(Server { acceptor, wait: self.wait, max_message_size: self.max_message_size, stopper })
+        Ok(Server { acceptor, wait: self.options.wait, max_message_size: self.max_message_size, stopper })
     }
 }
 

@@ -6,7 +6,7 @@ use notnets_core::call::Failure;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
-use crate::grpc_message;
+use crate::{Error, grpc_message};
 
 /// A gRPC status that is not OK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,13 @@ impl fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
+
+/// Of a call that found no server.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self { retry_safe: true, ..Self::new(error.code(), error.to_string()) }
+    }
+}
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {

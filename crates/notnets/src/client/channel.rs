@@ -88,7 +88,7 @@ impl Channel {
     ///
     /// # Errors
     /// `UNAVAILABLE` with what was tried.
-    pub async fn ready(&self) -> Result<(), Status> {
+    pub async fn wait_until_connected(&self) -> Result<(), Status> {
         let link = self.shared.link().await;
         link.map(drop).map_err(|error| to_tonic(&rpc::Status::no_link(&error)))
     }

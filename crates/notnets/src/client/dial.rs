@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use super::endpoint::Endpoint;
 use crate::Error;
 use crate::async_fd::register;
+use crate::error::Cause;
 use crate::link::Link;
 use crate::link::driver::{Driver, NoRequests};
 
@@ -20,39 +21,44 @@ impl Endpoint {
     /// # Errors
     /// When there is none within the connect timeout.
     pub(super) async fn dial(&self) -> Result<Arc<Link>, Error> {
-        self.limits.check()?;
+        self.link.limits.check().map_err(Cause::from)?;
         let established = match self.uri.pod() {
             None => self.connect_on_host().await?,
             Some(pod) => self.connect_in_pod(pod.clone()).await?,
         };
-        self.start(established).map_err(|source| Error::Io { step: "watch a link's socket", source })
+        self.start(established).map_err(Error::io("watch a link's socket"))
     }
 
     async fn connect_on_host(&self) -> Result<Established, Error> {
         let name = self.uri.name();
         let deadline = clock::after(self.connect_timeout);
-        let mut connecting =
-            Connecting::new(self.directory.clone(), name.clone(), self.config(), &self.user_agent, deadline);
+        let mut connecting = Connecting::new(
+            self.link.directory.clone(),
+            name.clone(),
+            self.link.config(),
+            &self.user_agent,
+            deadline,
+        );
         loop {
             let until = match connecting.advance(clock::now()) {
                 Progress::Wait { until } => until,
                 Progress::Done(Ok(established)) => return Ok(*established),
-                Progress::Done(Err(ConnectError::Rendezvous(error))) => return Err(error.into()),
-                Progress::Done(Err(ConnectError::Link(source))) => {
-                    return Err(Error::Link { name: name.to_string(), source });
+                Progress::Done(Err(ConnectError::Rendezvous(error))) => {
+                    return Err(Cause::Rendezvous(error).into());
+                }
+                Progress::Done(Err(ConnectError::Link(error))) => {
+                    return Err(Cause::Link { name: name.to_string(), error }.into());
                 }
                 Progress::Done(Err(_)) => {
-                    return Err(Error::ConnectTimeout {
-                        name: name.to_string(),
-                        after: self.connect_timeout,
-                    });
+                    let (name, after) = (name.to_string(), self.connect_timeout);
+                    return Err(Cause::ConnectTimeout { name, after }.into());
                 }
             };
-            let wait = |source| Error::Io { step: "wait for the server's answer", source };
+            let failed = Error::io("wait for the server's answer");
             match connecting.socket() {
                 None => tokio::time::sleep(clock::until(until)).await,
                 Some(socket) => {
-                    let readable = register(socket, Interest::READABLE).map_err(wait)?;
+                    let readable = register(socket, Interest::READABLE).map_err(failed)?;
                     // Too late or not: what has come of it is looked at next.
                     let _ = tokio::time::timeout(clock::until(until), readable.readable()).await;
                 }
@@ -61,7 +67,7 @@ impl Endpoint {
     }
 
     fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
-        let (link, pidfd) = Link::new(Role::Client, self.limits, self.wait, established)?;
+        let (link, pidfd) = Link::new(Role::Client, self.link.limits, self.link.wait, established)?;
         let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, self.keepalive())?;
         tokio::spawn(async move {
             let failure = driver.await;

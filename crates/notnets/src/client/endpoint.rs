@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use notnets_core::limits::Limits;
-use notnets_core::link::handshake::Config;
-use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
-use notnets_memory::lane::{Blocks, Geometry};
 
 use super::Channel;
-use crate::{Error, Wait};
+use crate::Error;
+use crate::error::Cause;
+use crate::options::{LinkOptions, link_setters};
 use notnets_core::session::Keepalive;
 
 /// Where a channel leads to, and how it behaves.
@@ -29,14 +27,11 @@ use notnets_core::session::Keepalive;
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub(super) uri: Uri,
-    pub(super) directory: Directory,
+    pub(super) link: LinkOptions,
     pub(crate) user_agent: String,
     pub(crate) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
     pub(super) concurrency_limit: Option<usize>,
-    pub(super) limits: Limits,
-    pub(super) wait: Wait,
-    pub(super) wake_latency: Option<Duration>,
     keepalive_interval: Option<Duration>,
     keepalive_timeout: Duration,
     keepalive_while_idle: bool,
@@ -48,17 +43,14 @@ impl Endpoint {
     /// # Errors
     /// When it is not a `notnets:` URI.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        let uri: Uri = uri.as_ref().parse()?;
+        let uri: Uri = uri.as_ref().parse().map_err(Cause::from)?;
         Ok(Self {
             uri,
-            directory: Directory::from_env(),
+            link: LinkOptions::default(),
             user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeout: None,
             connect_timeout: Duration::from_secs(5),
             concurrency_limit: None,
-            limits: Limits::default(),
-            wait: Wait::default(),
-            wake_latency: None,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_while_idle: false,
@@ -84,11 +76,7 @@ impl Endpoint {
         Self::new(uri)
     }
 
-    /// Looks for the name in this rendezvous directory, not in the environment's.
-    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.directory = Directory::at(path);
-        self
-    }
+    link_setters!(link);
 
     /// Puts this before NotNets' own user agent.
     ///
@@ -96,7 +84,7 @@ impl Endpoint {
     /// When it can't be a header's value.
     pub fn user_agent(mut self, user_agent: impl AsRef<str>) -> Result<Self, Error> {
         let agent = format!("{} notnets/{}", user_agent.as_ref(), env!("CARGO_PKG_VERSION"));
-        HeaderValue::try_from(&agent).map_err(|_| Error::Uri(format!("{agent:?} can't be a user agent")))?;
+        HeaderValue::try_from(&agent).map_err(|_| Cause::UserAgent(agent.clone()))?;
         self.user_agent = agent;
         Ok(self)
     }
@@ -113,42 +101,9 @@ impl Endpoint {
         self
     }
 
-    /// In a pod: how long a message from another host may wait for a side that is parked. What the host's agent
-    /// says unless set, and that is 500 µs unless set there. No doorbell rings between hosts, so a thread of this
-    /// process looks so often; of several wishes in a process the shortest counts.
-    pub fn wake_latency(mut self, latency: Duration) -> Self {
-        self.wake_latency = Some(latency);
-        self
-    }
-
     /// Calls open at once on a channel and its clones; more wait.
     pub fn concurrency_limit(mut self, limit: usize) -> Self {
         self.concurrency_limit = Some(limit);
-        self
-    }
-
-    /// Bytes of one response stream that may wait to be read.
-    pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.limits.stream_window = bytes.into().unwrap_or(Limits::default().stream_window);
-        self
-    }
-
-    /// Bytes over all response streams that may wait to be read.
-    pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.limits.link_window = bytes.into().unwrap_or(Limits::default().link_window);
-        self
-    }
-
-    /// Bytes of metadata that a response may have, and at most those that a request may. 16 KiB
-    /// unless set.
-    pub fn max_metadata_size(mut self, bytes: u32) -> Self {
-        self.limits.metadata_bytes = bytes;
-        self
-    }
-
-    /// How to wait for messages.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
         self
     }
 
@@ -190,10 +145,6 @@ impl Endpoint {
         self.uri.to_string()
     }
 
-    pub(super) fn config(&self) -> Config {
-        Config { limits: self.limits, geometry: geometry(self.limits) }
-    }
-
     pub(super) fn keepalive(&self) -> Option<Keepalive> {
         Some(Keepalive {
             interval: self.keepalive_interval?,
@@ -201,13 +152,6 @@ impl Endpoint {
             while_idle: self.keepalive_while_idle,
         })
     }
-}
-
-/// A first segment whose large block holds the largest head we may send.
-pub(crate) fn geometry(limits: Limits) -> Geometry {
-    let default = Geometry::default();
-    let bytes = limits.metadata_bytes.next_multiple_of(4096).max(default.large.bytes);
-    Geometry { large: Blocks { bytes, ..default.large }, ..default }
 }
 
 impl TryFrom<&str> for Endpoint {

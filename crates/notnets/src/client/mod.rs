@@ -12,6 +12,3 @@ mod pods;
 pub use channel::Channel;
 pub(crate) use channel::{ClientLink, Shared};
 pub use endpoint::Endpoint;
-pub(crate) use endpoint::geometry;
-#[cfg(feature = "pod")]
-pub(crate) use pods::pod_geometry;

@@ -5,9 +5,10 @@ use notnets_core::name::Name;
 
 use super::endpoint::Endpoint;
 use crate::Error;
+use crate::error::Cause;
 
 impl Endpoint {
     pub(super) async fn connect_in_pod(&self, _pod: Name) -> Result<Established, Error> {
-        Err(Error::no_pods())
+        Err(Cause::WithoutPods.into())
     }
 }

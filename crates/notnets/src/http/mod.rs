@@ -8,13 +8,14 @@
 //! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, what of its body comes later, response |
 //! | `serve.rs`, `request_body.rs`, `respond.rs` | a call as a request, and the response as its answer |
 //! | `service.rs`, `routes.rs` | what can be served |
-//! | `status.rs` | statuses as tonic has them |
+//! | `status.rs`, `retry_safe.rs` | statuses as tonic has them |
 
 mod client;
 mod head;
 mod request_body;
 mod respond;
 mod response_body;
+mod retry_safe;
 mod routes;
 mod send_body;
 mod serve;
@@ -22,6 +23,7 @@ mod service;
 mod status;
 
 pub use client::ResponseFuture;
+pub use retry_safe::RetrySafe;
 pub use routes::Routes;
 pub(crate) use serve::HttpLink;
 pub(crate) use service::{AnyService, erase};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::RetrySafe;
+use super::RetrySafe;
 use crate::rpc::Status;
 
 /// A call's status, for the application.

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::limits::Limits;
-use notnets_core::link::rendezvous::Directory;
 use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
 
+use crate::Error;
 use crate::http::{HttpService, Routes, erase};
+use crate::options::{LinkOptions, link_setters};
 use crate::rpc::Handler;
-use crate::{Error, Wait};
 use notnets_core::session::Keepalive;
 use services::{RpcServices, Services};
 
@@ -53,10 +53,7 @@ pub struct Server<L = Identity> {
 /// What a server's links and calls are held to.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    directory: Directory,
-    limits: Limits,
-    wait: Wait,
-    wake_latency: Option<Duration>,
+    link: LinkOptions,
     timeout: Option<Duration>,
     concurrency_limit: Option<usize>,
     load_shed: bool,
@@ -79,10 +76,7 @@ impl Server {
     /// A server with the defaults.
     pub fn builder() -> Self {
         let config = Settings {
-            directory: Directory::from_env(),
-            limits: Limits::default(),
-            wait: Wait::default(),
-            wake_latency: None,
+            link: LinkOptions::default(),
             timeout: None,
             concurrency_limit: None,
             load_shed: false,
@@ -104,11 +98,7 @@ impl Default for Server {
 }
 
 impl<L> Server<L> {
-    /// Serves its names in this rendezvous directory, not in the environment's.
-    pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.config.directory = Directory::at(path);
-        self
-    }
+    link_setters!(config.link);
 
     /// The deadline of each call that does not bring a shorter one, over the whole call.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -128,28 +118,9 @@ impl<L> Server<L> {
         self
     }
 
-    /// Bytes of one request stream that may wait to be read.
-    pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.config.limits.stream_window = bytes.into().unwrap_or(Limits::default().stream_window);
-        self
-    }
-
-    /// Bytes over all request streams of a link that may wait to be read.
-    pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
-        self.config.limits.link_window = bytes.into().unwrap_or(Limits::default().link_window);
-        self
-    }
-
     /// Calls that may be open at once on a link; a client holds more back. 16,384 unless set.
     pub fn max_concurrent_streams(mut self, streams: impl Into<Option<u32>>) -> Self {
-        self.config.limits.streams = streams.into().unwrap_or(Limits::default().streams);
-        self
-    }
-
-    /// Bytes of metadata that a request may have, and at most those that a response may. 16 KiB unless
-    /// set.
-    pub fn max_metadata_size(mut self, bytes: u32) -> Self {
-        self.config.limits.metadata_bytes = bytes;
+        self.config.link.limits.streams = streams.into().unwrap_or(Limits::default().streams);
         self
     }
 
@@ -175,20 +146,6 @@ impl<L> Server<L> {
     /// How long a client may take to answer that. 20 s unless set.
     pub fn keepalive_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.keepalive_timeout = timeout.unwrap_or(Duration::from_secs(20));
-        self
-    }
-
-    /// In a pod: how long a message from another host may wait for a side that is parked. What the host's agent
-    /// says unless set, and that is 500 µs unless set there. No doorbell rings between hosts, so a thread of this
-    /// process looks so often; of several wishes in a process the shortest counts.
-    pub fn wake_latency(mut self, latency: Duration) -> Self {
-        self.config.wake_latency = Some(latency);
-        self
-    }
-
-    /// How to wait for messages.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.config.wait = wait;
         self
     }
 
@@ -235,18 +192,29 @@ impl<L> Server<L> {
         self.add_routes(Routes::default()).fallback_service(service)
     }
 
-    /// Listens on these names for any tower service, without routing by service name. For names in pods the
-    /// calling thread waits until their agents have taken them, for some seconds at most:
-    /// [`serve_service`](Self::serve_service) keeps no thread.
+    /// Takes these names for any tower service, without routing by service name: see [`Router::bind`].
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub fn bind_service<S>(self, names: impl Names, service: S) -> Result<Bound, Error>
+    pub async fn bind_service<S>(self, names: impl Names, service: S) -> Result<Bound, Error>
     where
         L: Layer<S, Service: HttpService>,
     {
         let services = Services::of_http(erase(self.layer.layer(service)));
-        Bound::new(names.names(), services, self.config)
+        Bound::new(names.names(), services, self.config).await
+    }
+
+    /// Takes these names for any tower service, as [`bind_service`](Self::bind_service) does, on a plain thread. For
+    /// names in pods the thread waits until their agents have taken them, for some seconds at most.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub fn bind_service_blocking<S>(self, names: impl Names, service: S) -> Result<Bound, Error>
+    where
+        L: Layer<S, Service: HttpService>,
+    {
+        let services = Services::of_http(erase(self.layer.layer(service)));
+        Bound::block(names.names(), services, self.config)
     }
 
     /// Serves any tower service under these names, until it fails.
@@ -258,7 +226,7 @@ impl<L> Server<L> {
         L: Layer<S, Service: HttpService>,
     {
         let services = Services::of_http(erase(self.layer.layer(service)));
-        Bound::begin(names.names(), services, self.config).await?.serve().await
+        Bound::new(names.names(), services, self.config).await?.serve().await
     }
 }
 
@@ -298,18 +266,29 @@ impl<L> Router<L> {
         self
     }
 
-    /// Listens on these names: from now on clients can connect, and are answered once
-    /// [`Bound::serve`] is awaited. For names in pods the calling thread waits until their agents have taken
-    /// them, for some seconds at most: [`serve`](Self::serve) keeps no thread.
+    /// Takes these names: clients can connect from now on, and are answered once [`Bound::serve`] is awaited. For
+    /// names in pods it waits until their agents have taken them, for some seconds at most.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub fn bind(self, names: impl Names) -> Result<Bound, Error>
+    pub async fn bind(self, names: impl Names) -> Result<Bound, Error>
     where
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::new(names.names(), services, config)
+        Bound::new(names.names(), services, config).await
+    }
+
+    /// Takes these names as [`bind`](Self::bind) does, on a plain thread.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub fn bind_blocking(self, names: impl Names) -> Result<Bound, Error>
+    where
+        L: Layer<Routes, Service: HttpService>,
+    {
+        let (services, config) = self.into_services();
+        Bound::block(names.names(), services, config)
     }
 
     /// Serves under these names, until it fails.
@@ -321,7 +300,7 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::begin(names.names(), services, config).await?.serve().await
+        Bound::new(names.names(), services, config).await?.serve().await
     }
 
     /// Serves under these names until `signal` completes, then gracefully stops: calls in flight
@@ -338,7 +317,7 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::begin(names.names(), services, config).await?.serve_with_shutdown(signal).await
+        Bound::new(names.names(), services, config).await?.serve_with_shutdown(signal).await
     }
 
     fn into_services(self) -> (Services, Settings)

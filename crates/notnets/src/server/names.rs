@@ -3,6 +3,7 @@
 use notnets_core::name::Uri;
 
 use crate::Error;
+use crate::error::Cause;
 
 /// One or several names: `"notnets:///a"`, `["notnets:///a", "notnets://pod0/a"]`, a `Vec` of them. Those of
 /// this host and those of pods can be served at once.
@@ -15,7 +16,7 @@ pub trait Names {
 }
 
 fn parse(uri: &str) -> Result<Uri, Error> {
-    Ok(uri.parse()?)
+    Ok(uri.parse().map_err(Cause::from)?)
 }
 
 impl Names for &str {

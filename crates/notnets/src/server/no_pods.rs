@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
-use notnets_core::link::rendezvous::{Directory, Listener};
+use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::Uri;
 
 use super::context::ServerContext;
 use crate::Error;
+use crate::error::Cause;
+use crate::options::LinkOptions;
 
 /// No names in pods.
 pub(super) struct PodNames {
@@ -22,12 +23,8 @@ impl PodNames {
     ///
     /// # Errors
     /// When there are some.
-    pub(super) fn serve(
-        uris: Vec<Uri>,
-        _directory: &Directory,
-        _wake_latency: Option<Duration>,
-    ) -> Result<Self, Error> {
-        if uris.is_empty() { Ok(Self { here: Vec::new() }) } else { Err(Error::no_pods()) }
+    pub(super) fn serve(uris: Vec<Uri>, _link: &LinkOptions) -> Result<Self, Error> {
+        if uris.is_empty() { Ok(Self { here: Vec::new() }) } else { Err(Cause::WithoutPods.into()) }
     }
 
     /// Never returns.

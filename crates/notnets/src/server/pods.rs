@@ -3,10 +3,9 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use notnets_core::link::handshake::Config;
-use notnets_core::link::rendezvous::{Directory, Listener};
+use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
 use tokio::sync::mpsc;
@@ -14,7 +13,8 @@ use tokio::sync::mpsc;
 use super::accept::serve_link;
 use super::context::ServerContext;
 use crate::Error;
-use crate::client::pod_geometry;
+use crate::error::Cause;
+use crate::options::LinkOptions;
 
 /// Names in pods, served until this is dropped.
 pub(super) struct PodNames {
@@ -26,19 +26,16 @@ pub(super) struct PodNames {
 
 impl PodNames {
     /// Serves names, each in its pod.
-    pub(super) fn serve(
-        uris: Vec<Uri>,
-        directory: &Directory,
-        wake_latency: Option<Duration>,
-    ) -> Result<Self, Error> {
+    pub(super) fn serve(uris: Vec<Uri>, link: &LinkOptions) -> Result<Self, Error> {
+        let directory = &link.directory;
         let (sender, arrivals) = mpsc::unbounded_channel();
         let mut names = Self { served: Vec::new(), here: Vec::new(), arrivals };
         for uri in uris {
             let Some(pod) = uri.pod() else { continue };
             let deadline = Instant::now() + AGENT_TIMEOUT;
-            let failed = |source| Error::Pod { uri: uri.to_string(), source };
+            let failed = |error| Cause::Pod { uri: uri.to_string(), error };
             let member = Member::of(directory, pod, deadline).map_err(failed)?;
-            if let Some(latency) = wake_latency {
+            if let Some(latency) = link.wake_latency {
                 member.wake_within(latency);
             }
             let (sender, from) = (sender.clone(), member.downgrade());
@@ -60,10 +57,7 @@ impl PodNames {
 
     /// The next client that wants a link.
     pub(super) async fn next(&mut self) -> Option<(Member, Arrival)> {
-        match self.served.is_empty() {
-            true => pending().await,
-            false => self.arrivals.recv().await,
-        }
+        if self.served.is_empty() { pending().await } else { self.arrivals.recv().await }
     }
 
     /// Serves the names no more. Links go on.
@@ -86,8 +80,7 @@ pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, ar
     if let Err(why) = admitted {
         return member.refuse(&arrival, why.refusal(), &why.to_string());
     }
-    let limits = shared.settings.limits;
-    let config = Config { limits, geometry: pod_geometry(limits) };
+    let config = shared.settings.link.config_between_hosts();
     let answering =
         tokio::task::spawn_blocking(move || member.answer(arrival, config, Instant::now() + AGENT_TIMEOUT));
     let served = match answering.await {

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use notnets_core::link::accept::Policy;
-use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
@@ -25,7 +24,7 @@ use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
-use crate::client::geometry;
+use crate::error::Cause;
 
 /// Out of descriptors or memory, accepting is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -45,33 +44,30 @@ impl std::fmt::Debug for Bound {
 }
 
 impl Bound {
-    /// Takes the names. Waits for the agents of pods.
-    pub(super) fn new(
+    /// Takes the names. The thread waits for the agents of pods.
+    pub(super) fn block(
         names: Result<Vec<Uri>, Error>,
         services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
         let (listeners, pods) = take_names(names, &settings)?;
-        let pods = PodNames::serve(pods, &settings.directory, settings.wake_latency)?;
+        let pods = PodNames::serve(pods, &settings.link)?;
         Self::with(listeners, pods, services, settings)
     }
 
-    /// The same, while other tasks of the thread go on.
-    pub(super) async fn begin(
+    /// Takes the names. Other tasks of the thread go on while it waits for the agents of pods.
+    pub(super) async fn new(
         names: Result<Vec<Uri>, Error>,
         services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
         let (listeners, pods) = take_names(names, &settings)?;
-        let (directory, wake_latency) = (settings.directory.clone(), settings.wake_latency);
-        let pods = match pods.is_empty() {
-            true => PodNames::serve(pods, &directory, wake_latency)?,
-            false => tokio::task::spawn_blocking(move || PodNames::serve(pods, &directory, wake_latency))
-                .await
-                .map_err(|source| Error::Io {
-                    step: "wait for the agents of pods",
-                    source: source.into(),
-                })??,
+        let link = settings.link.clone();
+        let pods = if pods.is_empty() {
+            PodNames::serve(pods, &link)?
+        } else {
+            let served = tokio::task::spawn_blocking(move || PodNames::serve(pods, &link)).await;
+            served.map_err(io::Error::from).map_err(Error::io("wait for the agents of pods"))??
         };
         Self::with(listeners, pods, services, settings)
     }
@@ -88,9 +84,9 @@ impl Bound {
         let policy = Policy {
             admission: settings.admission.clone(),
             max_links: settings.max_links,
-            config: Config { limits: settings.limits, geometry: geometry(settings.limits) },
+            config: settings.link.config(),
         };
-        let stats = Arc::new(Stats::new(since)?);
+        let stats = Arc::new(Stats::new(since).map_err(Cause::from)?);
         let shared = ServerContext { services, settings, policy, stats, shutdown };
         Ok(Self { listeners, pods, shared, stop })
     }
@@ -114,7 +110,7 @@ impl Bound {
         let shared = Arc::new(shared);
         let mut connections = JoinSet::new();
         let watched = listeners.into_iter().map(|listener| register(listener, Interest::READABLE));
-        let watch_error = |source| Error::Io { step: "watch a listening socket", source };
+        let watch_error = Error::io("watch a listening socket");
         let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
         let mut signal = pin!(signal);
         loop {
@@ -143,14 +139,14 @@ fn take_names(
     names: Result<Vec<Uri>, Error>,
     settings: &Settings,
 ) -> Result<(Vec<Listener>, Vec<Uri>), Error> {
-    settings.limits.check()?;
+    settings.link.limits.check().map_err(Cause::from)?;
     let names = names?;
     if names.is_empty() {
-        return Err(Error::Uri("no name to serve is given, as `notnets:///NAME`".to_owned()));
+        return Err(Cause::NoNames.into());
     }
     let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
-    let listen = |uri: &Uri| settings.directory.listen(uri.name());
-    Ok((here.iter().map(listen).collect::<Result<_, _>>()?, pods))
+    let listen = |uri: &Uri| settings.link.directory.listen(uri.name());
+    Ok((here.iter().map(listen).collect::<Result<_, _>>().map_err(Cause::from)?, pods))
 }
 
 /// The next connection on any of the listeners.

@@ -70,7 +70,7 @@ impl Host {
     {
         let directory = tempfile::tempdir().unwrap();
         let server = builder.directory(directory.path());
-        let bound = server.bind_service("notnets:///test", Handler(handler)).unwrap();
+        let bound = server.bind_service_blocking("notnets:///test", Handler(handler)).unwrap();
         let task = tokio::spawn(async move { bound.serve().await.unwrap() });
         Self { directory, task }
     }

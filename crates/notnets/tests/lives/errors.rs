@@ -15,7 +15,7 @@ use crate::support::helper::Helper;
 use crate::support::service::Probe;
 
 fn bind(directory: &Path, uri: &str) -> Result<(), Error> {
-    Server::builder().directory(directory).add_service(Probe::default()).bind(uri).map(drop)
+    Server::builder().directory(directory).add_service(Probe::default()).bind_blocking(uri).map(drop)
 }
 
 async fn connect(directory: &Path, uri: &'static str) -> Result<(), Error> {
@@ -61,7 +61,7 @@ fn a_name_in_use() {
     // Of several names none is taken then.
     let directory_of = directory.path();
     let several = Server::builder().directory(directory_of).add_service(Probe::default());
-    says(several.bind(["notnets:///other", NAME]), &[&by]);
+    says(several.bind_blocking(["notnets:///other", NAME]), &[&by]);
     assert!(!directory_of.join("other").exists());
 }
 
@@ -136,13 +136,13 @@ async fn settings_that_can_not_be() {
     let directory = tempdir().unwrap();
     let none: [&str; 0] = [];
     says(
-        Server::builder().directory(directory.path()).add_service(Probe::default()).bind(none),
+        Server::builder().directory(directory.path()).add_service(Probe::default()).bind_blocking(none),
         &["no name to serve is given"],
     );
     for bytes in [0, u32::MAX] {
         let server = Server::builder().directory(directory.path()).max_metadata_size(bytes);
         says(
-            server.add_service(Probe::default()).bind(NAME),
+            server.add_service(Probe::default()).bind_blocking(NAME),
             &["metadata", &bytes.to_string(), "at most 16777216"],
         );
         let endpoint = endpoint(directory.path()).max_metadata_size(bytes);
@@ -153,7 +153,7 @@ async fn settings_that_can_not_be() {
     for bytes in [0, 1023] {
         let server = Server::builder().directory(directory.path()).initial_stream_window_size(bytes);
         says(
-            server.add_service(Probe::default()).bind(NAME),
+            server.add_service(Probe::default()).bind_blocking(NAME),
             &["stream window", &bytes.to_string(), "at least 1024"],
         );
     }

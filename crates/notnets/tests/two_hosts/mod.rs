@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notnets::blocking::{Builder, Client, Endpoint, Error, Reply, Request, Server, Status, Stopper};
+use notnets::ErrorKind;
+use notnets::blocking::{Builder, Client, Endpoint, Reply, Request, Server, Status, Stopper};
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::{Wait, clock};
 use notnets_memory::Coherence;
@@ -16,7 +17,6 @@ use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::Daemon;
-use notnets_pod::member::PodError;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ impl Pod {
         let until = Instant::now() + LIMIT;
         loop {
             match self.endpoint(name).wait(wait).connect() {
-                Err(Error::Pod { source: PodError::NoService { .. }, .. }) if Instant::now() < until => {
+                Err(error) if error.kind() == ErrorKind::NotFound && Instant::now() < until => {
                     std::thread::yield_now();
                 }
                 connected => return connected.unwrap(),

@@ -148,14 +148,14 @@ pub enum RendezvousError {
     },
 
     /// Something else.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -179,21 +179,21 @@ impl RendezvousError {
             Errno::ACCESS | Errno::PERM => Self::denied(action, path, errno),
             Errno::ROFS => RendezvousError::ReadOnlyFileSystem { action, path },
             Errno::NOTDIR => RendezvousError::NotADirectory { path },
-            errno => RendezvousError::Io { action, path, source: errno.into() },
+            errno => RendezvousError::Io { action, path, cause: errno.into() },
         }
     }
 
     pub(super) fn from_io(action: &'static str, path: &Path, error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
             Some(errno) => Self::from_errno(action, path, errno),
-            None => RendezvousError::Io { action, path: path.into(), source: error },
+            None => RendezvousError::Io { action, path: path.into(), cause: error },
         }
     }
 
     fn denied(action: &'static str, path: PathBuf, errno: Errno) -> Self {
         let visible = path.ancestors().find_map(|at| Some((at.to_path_buf(), at.symlink_metadata().ok()?)));
         let Some((at, metadata)) = visible else {
-            return RendezvousError::Io { action, path, source: errno.into() };
+            return RendezvousError::Io { action, path, cause: errno.into() };
         };
         RendezvousError::PermissionDenied {
             action,

@@ -113,7 +113,7 @@ async fn server(directory: &Path, options: &Options) {
 async fn bind(directory: &Path, options: &Options, names: Vec<String>) -> Result<Bound, Error> {
     let server = configure(directory, options);
     if options.has("plain") {
-        return server.bind_service(names, tower::service_fn(plain));
+        return server.bind_service(names, tower::service_fn(plain)).await;
     }
     let probe = Probe { max_message: options.get("max_message") };
     if options.has("layered") {
@@ -121,11 +121,11 @@ async fn bind(directory: &Path, options: &Options, names: Vec<String>) -> Result
             response.headers_mut().insert("x-layer", http::HeaderValue::from_static("was here"));
             response
         });
-        return server.layer(layer).add_service(probe).bind(names);
+        return server.layer(layer).add_service(probe).bind(names).await;
     }
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    server.add_service(probe).add_service(health).bind(names)
+    server.add_service(probe).add_service(health).bind(names).await
 }
 
 /// Any tower service: it tells what it was asked.

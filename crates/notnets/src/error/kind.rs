@@ -1,0 +1,136 @@
+//! What kind of error it is. This is the one table for that.
+
+use notnets_core::code::Code;
+use notnets_core::link::LinkError;
+use notnets_core::link::packet::Refusal;
+use notnets_core::link::rendezvous::RendezvousError;
+use notnets_memory::SegmentError;
+#[cfg(feature = "pod")]
+use notnets_pod::member::PodError;
+
+use super::Cause;
+
+/// The kind of an [`Error`](crate::Error), for programs that act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A URI is not one of NotNets: `notnets:///NAME`, or `notnets://POD/NAME`.
+    InvalidUri,
+    /// A setting, or the file system where names are served, can't be worked with.
+    InvalidConfiguration,
+    /// Nobody serves the name.
+    NotFound,
+    /// Another server has the name.
+    NameInUse,
+    /// The file system, or the server's [`Admission`](crate::Admission), denies access.
+    PermissionDenied,
+    /// The server, or the agent of a pod, gives no link.
+    Refused,
+    /// There was no answer in time.
+    TimedOut,
+    /// The server or the agent of a pod is busy, shuts down, or has just ended.
+    Unavailable,
+    /// Memory, file descriptors, or a server's links are used up.
+    ResourceExhausted,
+    /// The other side broke the protocol.
+    Protocol,
+    /// The operating system refused something else.
+    Io,
+}
+
+impl ErrorKind {
+    /// Returns `true` if the same attempt may succeed a moment later, although nobody does anything about it.
+    pub(super) fn is_retryable(self) -> bool {
+        matches!(self, Self::TimedOut | Self::Unavailable | Self::ResourceExhausted)
+    }
+
+    pub(super) fn of(cause: &Cause) -> Self {
+        match cause {
+            Cause::Uri(_) => Self::InvalidUri,
+            Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Self::InvalidConfiguration,
+            #[cfg(not(feature = "pod"))]
+            Cause::WithoutPods => Self::InvalidConfiguration,
+            Cause::Rendezvous(error) => of_rendezvous(error),
+            Cause::Link { error, .. } => of_link(error),
+            #[cfg(feature = "pod")]
+            Cause::Pod { error, .. } => of_pod(error),
+            Cause::ConnectTimeout { .. } => Self::TimedOut,
+            Cause::Io { .. } => Self::Io,
+            Cause::Memory(error) => of_segment(error),
+        }
+    }
+}
+
+fn of_rendezvous(error: &RendezvousError) -> ErrorKind {
+    match error {
+        RendezvousError::NoSuchName { .. } => ErrorKind::NotFound,
+        RendezvousError::NameInUse { .. } => ErrorKind::NameInUse,
+        RendezvousError::Busy { .. } | RendezvousError::Locked { .. } => ErrorKind::Unavailable,
+        RendezvousError::NotOurs { .. }
+        | RendezvousError::PathTooLong { .. }
+        | RendezvousError::NotADirectory { .. }
+        | RendezvousError::ReadOnlyFileSystem { .. } => ErrorKind::InvalidConfiguration,
+        RendezvousError::PermissionDenied { .. } => ErrorKind::PermissionDenied,
+        RendezvousError::NoDescriptors { .. } => ErrorKind::ResourceExhausted,
+        _ => ErrorKind::Io,
+    }
+}
+
+fn of_link(error: &LinkError) -> ErrorKind {
+    match error {
+        LinkError::Refused { reason, .. } => of_refusal(*reason),
+        LinkError::Closed => ErrorKind::Unavailable,
+        LinkError::NoDescriptors { .. } => ErrorKind::ResourceExhausted,
+        LinkError::Segment(error) => of_segment(error),
+        LinkError::Io { .. } => ErrorKind::Io,
+        _ => ErrorKind::Protocol,
+    }
+}
+
+fn of_refusal(reason: Refusal) -> ErrorKind {
+    match reason {
+        Refusal::Identity => ErrorKind::PermissionDenied,
+        Refusal::Resources => ErrorKind::ResourceExhausted,
+        Refusal::ShuttingDown => ErrorKind::Unavailable,
+        Refusal::Version | Refusal::Protocol => ErrorKind::Refused,
+    }
+}
+
+fn of_segment(error: &SegmentError) -> ErrorKind {
+    match error {
+        SegmentError::NoDescriptors { .. } | SegmentError::NoHeadroom(_) => ErrorKind::ResourceExhausted,
+        SegmentError::Os { .. } => ErrorKind::Io,
+        _ => ErrorKind::Protocol,
+    }
+}
+
+#[cfg(feature = "pod")]
+fn of_pod(error: &PodError) -> ErrorKind {
+    match error {
+        PodError::NoService { .. } => ErrorKind::NotFound,
+        PodError::NoAgent { .. } | PodError::AgentGone | PodError::Gone(_) => ErrorKind::Unavailable,
+        PodError::Refused(_) => ErrorKind::Refused,
+        PodError::LinkRefused { reason, .. } => of_refusal(*reason),
+        PodError::Full => ErrorKind::ResourceExhausted,
+        PodError::Extent { .. } => ErrorKind::InvalidConfiguration,
+        PodError::TimedOut => ErrorKind::TimedOut,
+        PodError::Link(error) => of_link(error),
+        PodError::Io { .. } => ErrorKind::Io,
+        _ => ErrorKind::Protocol,
+    }
+}
+
+/// The status code of a call that found no link.
+pub(super) fn code(cause: &Cause) -> Code {
+    let refused = match cause {
+        Cause::Link { error, .. } => error.refused(),
+        #[cfg(feature = "pod")]
+        Cause::Pod { error, .. } => error.refused(),
+        _ => None,
+    };
+    match cause {
+        _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
+        Cause::Uri(_) | Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Code::INVALID_ARGUMENT,
+        _ => Code::UNAVAILABLE,
+    }
+}

@@ -1,0 +1,165 @@
+//! Why there is no server or link.
+
+mod kind;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use notnets_core::code::Code;
+use notnets_core::limits::BadLimits;
+use notnets_core::link::LinkError;
+use notnets_core::link::rendezvous::RendezvousError;
+use notnets_core::name::UriError;
+use notnets_memory::SegmentError;
+#[cfg(feature = "pod")]
+use notnets_pod::member::PodError;
+
+pub use kind::ErrorKind;
+
+/// Why serving or connecting failed.
+///
+/// Its message says in full what happened and what to do about it; [`kind`](Self::kind) is for programs.
+///
+/// ```
+/// use notnets::{Endpoint, ErrorKind};
+///
+/// let error = Endpoint::new("http://[::1]:50051").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidUri);
+/// assert!(!error.is_retryable());
+/// assert!(error.to_string().contains("is not a notnets: URI"));
+/// ```
+pub struct Error(Box<Cause>);
+
+/// What went wrong. Each message has all of its cause in it, so no variant has a source of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    #[error("{0:?} can't be a user agent")]
+    UserAgent(String),
+    #[error("no name to serve is given, as `notnets:///NAME`")]
+    NoNames,
+    #[error(transparent)]
+    Rendezvous(#[from] RendezvousError),
+    #[error("no link to notnets:///{name}: {error}")]
+    Link { name: String, error: LinkError },
+    #[cfg(feature = "pod")]
+    #[error("no link to {uri}: {error}")]
+    Pod { uri: String, error: PodError },
+    #[cfg(not(feature = "pod"))]
+    #[error("could not reach a pod: this program was built without the feature `pod` of notnets")]
+    WithoutPods,
+    #[error(
+        "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); does the server hang, or has it run out of descriptors?"
+    )]
+    ConnectTimeout { name: String, after: Duration },
+    #[error("could not {step}: {error}")]
+    Io { step: &'static str, error: io::Error },
+    /// There is no memory for a server's counters.
+    #[error(transparent)]
+    Memory(#[from] SegmentError),
+    #[error(transparent)]
+    Limits(#[from] BadLimits),
+}
+
+impl Error {
+    /// The kind of error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::of(&self.0)
+    }
+
+    /// Returns `true` if the same attempt may succeed a moment later, although nobody does anything about it.
+    pub fn is_retryable(&self) -> bool {
+        self.kind().is_retryable()
+    }
+
+    /// The status code of a call that found no link.
+    pub(crate) fn code(&self) -> Code {
+        kind::code(&self.0)
+    }
+
+    /// The operating system refused this step.
+    pub(crate) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Cause::Io { step, error }.into()
+    }
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self(Box::new(cause))
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Error").field(&self.kind()).field(&self.0).finish()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &*self.0 {
+            // Their causes are in their messages, but what is behind those may not be.
+            Cause::Link { error, .. } => error.source(),
+            #[cfg(feature = "pod")]
+            Cause::Pod { error, .. } => error.source(),
+            cause => cause.source(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notnets_core::link::packet::Refusal;
+
+    fn refused(reason: Refusal) -> Error {
+        let error = LinkError::Refused { reason, text: "no".into() };
+        Cause::Link { name: "a".into(), error }.into()
+    }
+
+    #[test]
+    fn a_refusal_is_of_the_kind_of_its_reason() {
+        for (reason, kind, retryable) in [
+            (Refusal::Identity, ErrorKind::PermissionDenied, false),
+            (Refusal::Resources, ErrorKind::ResourceExhausted, true),
+            (Refusal::ShuttingDown, ErrorKind::Unavailable, true),
+            (Refusal::Version, ErrorKind::Refused, false),
+        ] {
+            let error = refused(reason);
+            assert_eq!((error.kind(), error.is_retryable()), (kind, retryable));
+        }
+    }
+
+    #[test]
+    fn the_status_code_tells_what_can_be_retried() {
+        assert_eq!(refused(Refusal::Identity).code(), Code::PERMISSION_DENIED);
+        assert_eq!(refused(Refusal::Resources).code(), Code::UNAVAILABLE);
+        assert_eq!(Error::from(Cause::NoNames).code(), Code::INVALID_ARGUMENT);
+    }
+
+    #[test]
+    fn no_text_is_in_the_message_and_in_a_source() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let link = LinkError::Io { step: "say hello", cause: denied() };
+        for error in [
+            Error::io("watch a socket")(denied()),
+            Cause::Link { name: "a".into(), error: link }.into(),
+            Cause::from("http://a".parse::<notnets_core::name::Uri>().unwrap_err()).into(),
+        ] {
+            let mut source = error.source();
+            while let Some(cause) = source {
+                assert!(!error.to_string().contains(&cause.to_string()), "{error}: {cause}");
+                source = cause.source();
+            }
+        }
+    }
+}

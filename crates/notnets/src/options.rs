@@ -1,0 +1,123 @@
+//! What can be set for each end of a link, of a client or a server, on a runtime or without.
+
+use notnets_core::limits::Limits;
+use notnets_core::link::handshake::Config;
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::wait::Wait;
+use notnets_memory::lane::{Blocks, Geometry};
+
+/// The options of an end of a link.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkOptions {
+    pub(crate) directory: Directory,
+    pub(crate) limits: Limits,
+    pub(crate) wait: Wait,
+    /// The sizes of the first segment, if they don't follow from the limits.
+    pub(crate) geometry: Option<Geometry>,
+    #[cfg(feature = "pod")]
+    pub(crate) wake_latency: Option<std::time::Duration>,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            directory: Directory::from_env(),
+            limits: Limits::default(),
+            wait: Wait::default(),
+            geometry: None,
+            #[cfg(feature = "pod")]
+            wake_latency: None,
+        }
+    }
+}
+
+impl LinkOptions {
+    /// What is said in the handshake with a process of this host.
+    pub(crate) fn config(&self) -> Config {
+        Config { limits: self.limits, geometry: self.geometry.unwrap_or_else(|| geometry(self.limits)) }
+    }
+
+    /// What is said in the handshake with a process of another host of a pod.
+    #[cfg(feature = "pod")]
+    pub(crate) fn config_between_hosts(&self) -> Config {
+        let between_hosts = || notnets_pod::member::between_hosts(geometry(self.limits));
+        Config { limits: self.limits, geometry: self.geometry.unwrap_or_else(between_hosts) }
+    }
+}
+
+/// A first segment whose large block holds the largest head we may send.
+fn geometry(limits: Limits) -> Geometry {
+    let default = Geometry::default();
+    let bytes = limits.metadata_bytes.next_multiple_of(4096).max(default.large.bytes);
+    Geometry { large: Blocks { bytes, ..default.large }, ..default }
+}
+
+/// The setters that all builders have: `link_setters!(a.b)` for a builder whose [`LinkOptions`] are `self.a.b`.
+macro_rules! link_setters {
+    ($($options:ident).+) => {
+        /// Looks for names and for the agents of pods in this rendezvous directory instead of the environment's
+        /// (`NOTNETS_DIR`).
+        pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.$($options).+.directory = notnets_core::link::rendezvous::Directory::at(path);
+            self
+        }
+
+        /// Sets how to wait for messages.
+        pub fn wait(mut self, wait: crate::Wait) -> Self {
+            self.$($options).+.wait = wait;
+            self
+        }
+
+        /// Sets how long, in a pod, a message from another host may wait for a side that is parked. What the host's
+        /// agent says unless set, and that is 500 µs unless set there. No doorbell rings between hosts, so a thread
+        /// of this process looks that often; of several wishes in a process the shortest counts.
+        #[cfg(feature = "pod")]
+        pub fn wake_latency(mut self, latency: std::time::Duration) -> Self {
+            self.$($options).+.wake_latency = Some(latency);
+            self
+        }
+
+        /// Sets the bytes of one stream that may have arrived and wait to be read. `None` is the default.
+        #[doc(alias = "http2_initial_stream_window_size")]
+        pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+            let default = notnets_core::limits::Limits::default();
+            self.$($options).+.limits.stream_window = bytes.into().unwrap_or(default.stream_window);
+            self
+        }
+
+        /// Sets the bytes over all streams of a link that may have arrived and wait to be read. `None` is the
+        /// default.
+        #[doc(alias = "http2_initial_connection_window_size")]
+        pub fn initial_connection_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
+            let default = notnets_core::limits::Limits::default();
+            self.$($options).+.limits.link_window = bytes.into().unwrap_or(default.link_window);
+            self
+        }
+
+        /// Sets the bytes of metadata that this side accepts in one head; it sends no larger ones either. 16 KiB
+        /// unless set.
+        #[doc(alias = "http2_max_header_list_size")]
+        pub fn max_metadata_size(mut self, bytes: u32) -> Self {
+            self.$($options).+.limits.metadata_bytes = bytes;
+            self
+        }
+
+        /// Sets all limits at once.
+        #[cfg(feature = "testing")]
+        #[doc(hidden)]
+        pub fn limits(mut self, limits: notnets_core::limits::Limits) -> Self {
+            self.$($options).+.limits = limits;
+            self
+        }
+
+        /// Sets the sizes of the first segment of each link, to test links that are short of memory.
+        #[cfg(feature = "testing")]
+        #[doc(hidden)]
+        pub fn geometry(mut self, geometry: notnets_memory::lane::Geometry) -> Self {
+            self.$($options).+.geometry = Some(geometry);
+            self
+        }
+    };
+}
+
+pub(crate) use link_setters;
