@@ -62,7 +62,7 @@ fn rpc_over_a_link() -> RpcBed {
 }
 
 // In gRPC's own terms, without stubs and HTTP.
-#[library_benchmark(config = limit(CALLS, 49_000), setup = rpc_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 25_700), setup = rpc_over_a_link)]
 fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
