@@ -95,7 +95,8 @@ impl Drop for Host {
 impl Host {
     async fn serve(serve: impl FnOnce(Server) -> notnets::Router) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let bound = serve(Server::builder().directory(directory.path())).bind_blocking("notnets:///test").unwrap();
+        let bound =
+            serve(Server::builder().directory(directory.path())).bind_blocking("notnets:///test").unwrap();
         let task = tokio::spawn(async move { bound.serve().await.unwrap() });
         let endpoint = notnets::Endpoint::from_static("notnets:///test").directory(directory.path());
         Self { channel: endpoint.connect().await.unwrap(), task, _directory: directory }
