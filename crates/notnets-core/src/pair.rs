@@ -29,7 +29,7 @@ use crate::call::{Connection, Role};
 use crate::clock::Timestamp;
 use crate::limits::Limits;
 use crate::link::PeerIdentity;
-use crate::link::handshake::Vouched;
+use crate::link::handshake::IdentitySource;
 use crate::link::packet::Packet;
 use crate::link::segments::{NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation};
 use crate::session::{Ends, Session};
@@ -105,7 +105,7 @@ pub fn sessions<T>(geometry: Geometry, client: Limits, server: Limits) -> [HeapS
             credentials: PeerCredentials { pid: None, uid: 0, gid: 0 },
             incarnation: [0; 16],
             user_agent: String::new(),
-            vouched: Vouched::Kernel,
+            identity_source: IdentitySource::Kernel,
         };
         Session::over(role, Ends { lanes, source, own, peer_limits, peer }).expect("a page to tell forks by")
     })

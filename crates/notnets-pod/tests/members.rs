@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notnets_core::link::handshake::{Config, Established, Vouched};
+use notnets_core::link::handshake::{Config, Established, IdentitySource};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
@@ -209,7 +209,7 @@ fn processes_of_two_hosts_link_up_and_exchange_messages() {
         let (a, b) = (pod.member(0), pod.member(2));
         assert_eq!((a.host(), b.host()), (0, 2));
         let (mut client, mut server) = link(&a, &b, "inventory");
-        assert_eq!(server.peer.vouched, Vouched::Agent { host: 0 });
+        assert_eq!(server.peer.identity_source, IdentitySource::Agent { host: 0 });
         assert_eq!(server.peer.credentials.pid, Some(std::process::id()));
         assert_eq!(server.peer.user_agent, "agent/1");
         for n in 1..200 {

@@ -10,7 +10,7 @@ use super::load::streams::{Chat, Download, Upload};
 use super::load::unary::Unary;
 use super::proto::bench_client::BenchClient;
 use super::recorder::Sample;
-use super::service::MOST;
+use super::service::MAX_MESSAGE;
 use super::{core, floor};
 use crate::Result;
 use crate::orders::{answer, first};
@@ -94,7 +94,7 @@ async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchCl
 
 async fn client<C: Channel>(order: &Connect) -> Result<BenchClient<C>> {
     let channel = C::connect(&order.address, order.setup.names(), order.setup.wait).await?;
-    Ok(BenchClient::new(channel).max_decoding_message_size(MOST))
+    Ok(BenchClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
 }
 
 fn say(sample: Result<Sample>) {

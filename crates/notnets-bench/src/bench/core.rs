@@ -15,7 +15,7 @@ use super::floor;
 use super::load::unary::FILLER;
 use super::process::PATIENCE;
 use super::recorder::Sample;
-use super::service::MOST;
+use super::service::MAX_MESSAGE;
 use super::sizes::{Size, Sizes};
 use crate::Result;
 use crate::orders::answer;
@@ -30,8 +30,10 @@ const ASK_BYTES: usize = 8;
 
 /// Answers calls on this thread, forever.
 pub fn serve(order: &Serve) -> Result {
-    let server =
-        Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()).max_message_size(MOST);
+    let server = Server::builder()
+        .directory(order.setup.names())
+        .wait(order.setup.wait.into())
+        .max_message_size(MAX_MESSAGE);
     let address = order.address();
     let server = server.bind(&address)?;
     answer(&Answer::Ready(address));
@@ -53,7 +55,7 @@ fn handle(request: &Request<'_>, reply: &mut Reply) -> std::result::Result<(), S
         (ECHO, message) => reply.message.extend_from_slice(message),
         (ASK, [a, b, c, d, e, f, g, h, ..]) => {
             let bytes = u32::from_le_bytes([*e, *f, *g, *h]) as usize;
-            reply.message.resize(bytes.min(MOST), FILLER);
+            reply.message.resize(bytes.min(MAX_MESSAGE), FILLER);
             write(&mut reply.message, &[*a, *b, *c, *d]);
         }
         (method, _) => return Err(Status::unknown_method(method)),
@@ -90,7 +92,7 @@ pub fn call(order: &Connect) -> Result {
 fn connect(order: &Connect) -> Result<Client> {
     let endpoint =
         Endpoint::new(&order.address)?.directory(order.setup.names()).wait(order.setup.wait.into());
-    let endpoint = endpoint.max_message_size(MOST);
+    let endpoint = endpoint.max_message_size(MAX_MESSAGE);
     let until = Instant::now() + PATIENCE;
     loop {
         match endpoint.clone().connect() {

@@ -5,7 +5,7 @@ use super::channel::{self, Channel};
 use super::control::{Answer, Ask, Serve, listen};
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::BenchServer;
-use super::service::{MOST, Service};
+use super::service::{MAX_MESSAGE, Service};
 use super::{core, floor};
 use crate::Result;
 use crate::orders::{answer, first};
@@ -36,9 +36,10 @@ async fn serve<C: Channel>(order: Serve) -> Result {
     let mut upstream = Vec::new();
     for address in &order.upstream {
         let channel = C::connect(address, order.setup.names(), order.setup.wait).await?;
-        upstream.push(BenchClient::new(channel).max_decoding_message_size(MOST));
+        upstream.push(BenchClient::new(channel).max_decoding_message_size(MAX_MESSAGE));
     }
-    let service = BenchServer::new(Service::new(upstream, order.spoil)).max_decoding_message_size(MOST);
+    let service =
+        BenchServer::new(Service::new(upstream, order.spoil)).max_decoding_message_size(MAX_MESSAGE);
     let ready = |address| answer(&Answer::Ready(address));
     // On a task of its own, so that a worker of the runtime (if it has any) runs it.
     let serving = async move { channel::serve(&order, service, ready).await };

@@ -18,7 +18,7 @@ use super::proto::{Handler, Message, Moment, Question, Total};
 use crate::usage;
 
 /// The largest payload there is, and some room for the message around it.
-pub const MOST: usize = 8 << 20;
+pub const MAX_MESSAGE: usize = 8 << 20;
 
 /// A server's state. Its handlers do as little as they can.
 pub struct Service<C> {

@@ -61,12 +61,12 @@ pub struct PeerIdentity {
     /// A client's user agent; empty for a server.
     pub user_agent: String,
     /// Who says so.
-    pub vouched: Vouched,
+    pub identity_source: IdentitySource,
 }
 
 /// Who says who a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vouched {
+pub enum IdentitySource {
     /// The kernel that both run on.
     Kernel,
     /// The agent of another host of the pod. Whoever can write the pod's region could say the same.
@@ -318,7 +318,7 @@ fn establish(
             credentials,
             incarnation: peer.incarnation,
             user_agent,
-            vouched: Vouched::Kernel,
+            identity_source: IdentitySource::Kernel,
         },
     })
 }

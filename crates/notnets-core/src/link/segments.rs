@@ -111,7 +111,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         }
     }
 
-    /// Takes a packet about segments from the link's socket. Returns whether an offer of ours was settled.
+    /// Takes a packet about segments from the link's socket. Returns whether an offer of ours was answered.
     ///
     /// # Errors
     /// When the peer does what it must not.
@@ -126,19 +126,19 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
     }
 
     /// Takes what has come elsewhere than on the link's socket: call it whenever the link was rung. Returns
-    /// whether an offer of ours was settled.
+    /// whether an offer of ours was answered.
     ///
     /// # Errors
     /// When the peer does what it must not.
     pub fn poll(&mut self, lanes: &mut Lanes<W, R>) -> Result<bool, SegmentViolation> {
-        let mut settled = false;
+        let mut answered = false;
         while let Some(event) = self.source.poll() {
-            settled |= self.on_event(event, lanes)?;
+            answered |= self.on_event(event, lanes)?;
         }
-        Ok(settled)
+        Ok(answered)
     }
 
-    /// Returns whether an offer of ours was settled.
+    /// Returns whether an offer of ours was answered.
     fn on_event(&mut self, event: SegmentEvent, lanes: &mut Lanes<W, R>) -> Result<bool, SegmentViolation> {
         match event {
             SegmentEvent::Offered { segment, blocks, location } => {
@@ -299,8 +299,8 @@ mod tests {
     fn a_descriptor_that_did_not_arrive_costs_the_segment_and_not_the_link() {
         // What a process sees that has no descriptor left.
         let (mut segments, mut lanes) = (memfds(u32::MAX, u32::MAX), lanes());
-        let settled = segments.receive(Packet::Offer { segment: 2, blocks: BLOCKS }, None, &mut lanes);
-        assert!(!settled.unwrap());
+        let answered = segments.receive(Packet::Offer { segment: 2, blocks: BLOCKS }, None, &mut lanes);
+        assert!(!answered.unwrap());
         assert!(matches!(segments.outbox.pop_front(), Some((Packet::Decline { segment: 2 }, None))));
         segments.offer(BLOCKS).unwrap();
         assert!(segments.receive(Packet::Accept { segment: 2 }, None, &mut lanes).unwrap());

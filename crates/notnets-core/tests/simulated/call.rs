@@ -69,7 +69,7 @@ impl Call {
     }
 
     pub fn run(&mut self, side: &mut Side, script: &mut Script, random: &mut Random) {
-        side.unsettled = true;
+        side.in_turn = true;
         match self.phase {
             Phase::Opening => self.open(side, script, random),
             Phase::Open(stream) if self.may_send() && (self.must_wait_to_read || random.once_in(2)) => {
@@ -171,7 +171,7 @@ impl Call {
     /// The application drops the call, or its own part of it fails.
     pub fn cut(&mut self, side: &mut Side, script: &mut Script, random: &mut Random) {
         script.cut = true;
-        side.unsettled = true;
+        side.in_turn = true;
         match self.phase {
             Phase::Open(stream) if random.once_in(3) => {
                 side.session.calls().fail_locally(stream, Code::CANCELLED, "the body failed");

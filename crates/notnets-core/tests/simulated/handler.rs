@@ -92,7 +92,7 @@ impl Handler {
     }
 
     pub fn run(&mut self, side: &mut Side, scripts: &mut [Script], random: &mut Random) {
-        side.unsettled = true;
+        side.in_turn = true;
         let script = &mut scripts[self.key];
         if script.plan.style == Style::Reset && random.once_in(4) {
             script.cut = true;

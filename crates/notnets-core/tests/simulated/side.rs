@@ -17,18 +17,18 @@ pub struct Side {
     /// The driver has more to do before it sleeps.
     pub awake: bool,
     /// Something was done, and the turn is not finished yet: nothing else can be done before.
-    pub unsettled: bool,
+    pub in_turn: bool,
     pub events: Vec<Event<()>>,
 }
 
 impl Side {
     pub fn new(session: HeapSession) -> Self {
-        Self { session, socket: VecDeque::new(), awake: true, unsettled: false, events: Vec::new() }
+        Self { session, socket: VecDeque::new(), awake: true, in_turn: false, events: Vec::new() }
     }
 
     /// One round of the task behind the link.
     pub fn drive(&mut self, random: &mut Random) {
-        self.unsettled = true;
+        self.in_turn = true;
         if let Some(packet) = self.socket.pop_front() {
             assert!(self.session.handle_incoming(Ok(Incoming::Packet(packet, None)), frozen_clock));
         }
@@ -39,13 +39,13 @@ impl Side {
 
     /// A task that waits for a message looks for itself.
     pub fn look(&mut self, random: &mut Random) {
-        self.unsettled = true;
+        self.in_turn = true;
         self.session.calls().receive(1 + random.below(3), frozen_clock);
     }
 
     /// Offers more memory if that would help, and sends one packet. Returns the packet.
     pub fn send_packet(&mut self) -> Option<Packet> {
-        self.unsettled = true;
+        self.in_turn = true;
         self.session.offer_segment().expect("there is always memory");
         let (packet, _) = self.session.poll_packet()?;
         let packet = packet.clone();
@@ -54,8 +54,8 @@ impl Side {
     }
 
     /// Finishes the turn, and collects the events. Returns `true` if the other side has to be rung.
-    pub fn settle(&mut self) -> bool {
-        self.unsettled = false;
+    pub fn finish_turn(&mut self) -> bool {
+        self.in_turn = false;
         let ring = self.session.finish_turn();
         self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
         ring

@@ -59,7 +59,7 @@ pub struct World {
 
 enum Step {
     Start,
-    Settle(usize),
+    FinishTurn(usize),
     Drive(usize),
     Expire(usize),
     SendPacket(usize),
@@ -128,8 +128,8 @@ impl World {
             steps.push(Step::Start);
         }
         for (id, side) in self.sides.iter().enumerate() {
-            if side.unsettled {
-                steps.push(Step::Settle(id));
+            if side.in_turn {
+                steps.push(Step::FinishTurn(id));
                 continue;
             }
             if !side.socket.is_empty() || side.awake {
@@ -142,11 +142,11 @@ impl World {
                 steps.push(Step::SendPacket(id));
             }
         }
-        if !self.sides[CLIENT].unsettled {
+        if !self.sides[CLIENT].in_turn {
             let calls = self.calls.iter().enumerate();
             steps.extend(calls.filter(|(_, call)| call.is_runnable()).map(|(key, _)| Step::Call(key)));
         }
-        if !self.sides[SERVER].unsettled {
+        if !self.sides[SERVER].in_turn {
             let handlers = self.handlers.values().filter(|handler| handler.is_runnable(&self.scripts));
             let mut streams: Vec<StreamId> = handlers.map(|handler| handler.stream).collect();
             streams.sort_unstable();
@@ -159,7 +159,7 @@ impl World {
         let Self { random, sides, scripts, .. } = self;
         match *step {
             Step::Start => self.calls.push(Call::new(self.calls.len(), &scripts[self.calls.len()])),
-            Step::Settle(id) => self.settle(id),
+            Step::FinishTurn(id) => self.finish_turn(id),
             Step::Drive(id) => {
                 sides[id].drive(random);
                 while let Some(request) = self.sides[id].session.calls().accept() {
@@ -168,7 +168,7 @@ impl World {
             }
             Step::Expire(id) => {
                 sides[id].session.handle_timeout(self.now);
-                sides[id].unsettled = true;
+                sides[id].in_turn = true;
             }
             Step::SendPacket(id) => {
                 let packet = sides[id].send_packet();
@@ -192,8 +192,8 @@ impl World {
         assert!(self.handlers.len() <= self.limits[SERVER].streams as usize);
     }
 
-    fn settle(&mut self, id: usize) {
-        if self.sides[id].settle() {
+    fn finish_turn(&mut self, id: usize) {
+        if self.sides[id].finish_turn() {
             self.sides[1 - id].socket.push_back(Packet::Doorbell);
         }
         for event in std::mem::take(&mut self.sides[id].events) {
@@ -237,31 +237,31 @@ impl World {
         let Self { random, sides, .. } = self;
         let cuts = self.mischief.cuts();
         match random.below(6) {
-            0 if cuts && !self.calls.is_empty() && !sides[CLIENT].unsettled => {
+            0 if cuts && !self.calls.is_empty() && !sides[CLIENT].in_turn => {
                 let key = random.below(self.calls.len());
                 self.calls[key].cut(&mut sides[CLIENT], &mut self.scripts[key], random);
             }
-            1 if cuts && !sides[SERVER].unsettled => {
+            1 if cuts && !sides[SERVER].in_turn => {
                 let Some(stream) = self.handlers.keys().copied().min() else { return };
                 self.scripts[self.handlers.remove(&stream).expect("is there").key].cut = true;
                 sides[SERVER].session.calls().reset(stream, Code::INTERNAL, "the handler was dropped");
-                sides[SERVER].unsettled = true;
+                sides[SERVER].in_turn = true;
             }
             2 if cuts => {
                 self.now = self.now.add_nanos(random.below(4) as u64);
                 let late = self.scripts.iter_mut().filter(|script| script.deadline <= Some(self.now));
                 late.filter(|script| script.deadline.is_some()).for_each(|script| script.cut = true);
             }
-            3 if !sides[CLIENT].unsettled && self.pings == self.pongs => {
+            3 if !sides[CLIENT].in_turn && self.pings == self.pongs => {
                 self.pings += 1;
                 sides[CLIENT].session.calls().ping(self.pings);
-                sides[CLIENT].unsettled = true;
+                sides[CLIENT].in_turn = true;
             }
-            4 if self.mischief.goes_away() && !sides[SERVER].unsettled && random.once_in(4) => {
+            4 if self.mischief.goes_away() && !sides[SERVER].in_turn && random.once_in(4) => {
                 self.gone = true;
                 self.scripts.iter_mut().for_each(|script| script.too_late = true);
                 sides[SERVER].session.go_away(self.now);
-                sides[SERVER].unsettled = true;
+                sides[SERVER].in_turn = true;
             }
             _ => {}
         }

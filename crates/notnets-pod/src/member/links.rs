@@ -18,7 +18,7 @@ use super::state::{Answer, Link, UserEnd, Waiting};
 use super::{Arrival, Member, PodError};
 use crate::packet::FromProcess;
 use crate::table::{Control, ProcessEntry, ProcessId};
-use notnets_core::link::handshake::{self, Config, Established, PeerIdentity, Vouched, incarnation};
+use notnets_core::link::handshake::{self, Config, Established, IdentitySource, PeerIdentity, incarnation};
 use notnets_core::link::packet::{Packet, Refusal, Terms};
 use notnets_core::name::Name;
 use notnets_core::random;
@@ -169,7 +169,7 @@ impl Member {
             credentials,
             incarnation: terms.incarnation,
             user_agent: peer.user_agent,
-            vouched: Vouched::Agent { host },
+            identity_source: IdentitySource::Agent { host },
         };
         let end = UserEnd { socket: end, monitor };
         let begun = Link::new(peer.id, peer.link, end, lease);

@@ -23,8 +23,8 @@ use notnets_core::name::Name;
 const MAX_GONE: usize = 1 << 16;
 
 /// Bounds of the wake latency: shorter sleeps are none, and after longer ones nobody is there any more.
-const LEAST_WAKE_LATENCY: Duration = Duration::from_micros(1);
-const MOST_WAKE_LATENCY: Duration = Duration::from_secs(1);
+const MIN_WAKE_LATENCY: Duration = Duration::from_micros(1);
+const MAX_WAKE_LATENCY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -215,7 +215,7 @@ impl State {
 
     /// How long a message may wait for somebody who is parked.
     pub(super) fn wake_latency(&self) -> Duration {
-        self.wake_latency.unwrap_or(self.wake_latency_of_host).clamp(LEAST_WAKE_LATENCY, MOST_WAKE_LATENCY)
+        self.wake_latency.unwrap_or(self.wake_latency_of_host).clamp(MIN_WAKE_LATENCY, MAX_WAKE_LATENCY)
     }
 
     /// Somebody wants it to be no more than this.

@@ -1,7 +1,7 @@
 //! The other side of a link.
 
 use notnets_core::link::PeerIdentity;
-use notnets_core::link::handshake::Vouched;
+use notnets_core::link::handshake::IdentitySource;
 
 /// Who a request came from: a request's extension on the server, and a part of each [`ServerCall`](crate::rpc::ServerCall).
 ///
@@ -26,9 +26,9 @@ pub struct PeerInfo {
 
 impl From<&PeerIdentity> for PeerInfo {
     fn from(peer: &PeerIdentity) -> Self {
-        let host = match peer.vouched {
-            Vouched::Kernel => None,
-            Vouched::Agent { host } => Some(host),
+        let host = match peer.identity_source {
+            IdentitySource::Kernel => None,
+            IdentitySource::Agent { host } => Some(host),
         };
         Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid, host }
     }

@@ -22,7 +22,7 @@ use super::{Caller, Clock};
 use crate::{Result, usage};
 
 /// More calls than this are not open at once: those that are due then wait, and the time counts.
-const MOST_OPEN: usize = 1024;
+const MAX_OPEN: usize = 1024;
 
 /// Begins calls at `rate` per second.
 pub async fn run<K: Caller>(
@@ -51,7 +51,7 @@ pub async fn run<K: Caller>(
         }
         let (task, mut caller): (usize, K) = match free.try_recv() {
             Ok(caller) => caller?,
-            Err(_) if made < MOST_OPEN => {
+            Err(_) if made < MAX_OPEN => {
                 made += 1;
                 (made - 1, make(made - 1))
             }

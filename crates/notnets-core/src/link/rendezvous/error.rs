@@ -239,10 +239,10 @@ fn holder(pid: Option<u32>) -> String {
 
 /// "cart and inventory are served there", cut where there are many.
 fn listed(names: &[Name]) -> String {
-    const MOST: usize = 20;
-    let mut shown: Vec<String> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();
-    if names.len() > MOST {
-        shown.push(format!("{} more", names.len() - MOST));
+    const MAX_SHOWN: usize = 20;
+    let mut shown: Vec<String> = names.iter().take(MAX_SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > MAX_SHOWN {
+        shown.push(format!("{} more", names.len() - MAX_SHOWN));
     }
     match shown.as_slice() {
         [] => "no other name is served there".into(),
