@@ -1,12 +1,12 @@
 //! `notnets bench` measures what calls cost over NotNets, over tonic's HTTP/2, and at the floor.
 //!
 //! Clients and servers are processes of their own. The parent sends them orders as lines of JSON
-//! ([`control`]), measures cases in turns ([`measure`]), and reports medians.
+//! (`control`), measures cases in turns (`measure`), and reports medians.
 //!
-//! From the outside in: a [`case`] says what is measured; a [`testbed`] is its processes, each either a
-//! [`mod@server`] with the [`service`], or a [`mod@client`] whose [`load`] is the generator; [`floor`] is
-//! what the machine can do at all. Figures go into a [`table`] and a [`report`]; [`ratios`] compares them
-//! with the [`goals`], and [`matrix`] varies one factor at a time.
+//! From the outside in: a `case` says what is measured; a `testbed` is its processes, each either a
+//! `server` with the `service`, or a `client` whose `load` is the generator; `floor` is
+//! what the machine can do at all. Figures go into a `table` and a `report`; `ratios` compares them
+//! with the `goals`, and `matrix` varies one factor at a time.
 
 mod case;
 mod channel;

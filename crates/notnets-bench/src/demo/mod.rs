@@ -2,12 +2,12 @@
 //!
 //! Eight services are a process each, and one more process has the customers: they walk through the
 //! shop, time each journey, and check each reply's contents. The services are
-//! ordinary tonic services; only [`transport`] knows what carries their calls.
+//! ordinary tonic services; only `transport` knows what carries their calls.
 //!
-//! From the outside in: [`measure`] runs the rounds, a [`shop`] is a set of processes that are
-//! told what to do through [`control`], which are [`services`] or customers, who put [`load`] on
-//! the shop by walking [`journeys`]; [`data`] says what each reply must be. What came of it goes
-//! into a [`table`] and a [`report`]. On the hosts of a [`pod`] there is one shop, and nothing to compare.
+//! From the outside in: `measure` runs the rounds, a `shop` is a set of processes that are
+//! told what to do through `control`, which are `services` or customers, who put `load` on
+//! the shop by walking `journeys`; `data` says what each reply must be. What came of it goes
+//! into a `table` and a `report`. On the hosts of a `pod` there is one shop, and nothing to compare.
 
 mod checks;
 mod control;

@@ -9,14 +9,14 @@
 //! | [`handle_peer_gone`](Session::handle_peer_gone): the peer's process has ended | [`poll_packet`](Session::poll_packet): what the socket has to carry |
 //! | [`handle_timeout`](Session::handle_timeout): the time | [`poll_timeout`](Session::poll_timeout): when to give it the time again |
 //! | [`receive`](Session::receive): take what lies in the lanes | [`finish_turn`](Session::finish_turn): whether to ring the peer |
-//! | [`close`](Session::close), [`go_away`](Session::go_away): the local side's wishes | [`ended`](Session::ended): why nothing comes any more |
+//! | [`end`](Session::end), [`go_away`](Session::go_away): the local side's wishes | [`ended`](Session::ended): why nothing comes any more |
 //!
 //! It reads no clock, wakes nobody and never waits. A runtime adds wakers, timers and file descriptors
 //! (`notnets::link` does so for tokio); a thread adds `poll(2)` (`notnets::blocking`).
 //!
 //! # Turns
 //!
-//! Whoever works on a session does so in turns: look, act, then [`finish_turn`](Session::finish_turn), then
+//! Work on a session is done in turns: look, act, then call [`finish_turn`](Session::finish_turn), then
 //! take the events. Before it sleeps it calls [`arm`](Session::arm), which asks the peer for a doorbell and
 //! looks once more.
 
