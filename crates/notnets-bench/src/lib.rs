@@ -5,7 +5,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`bench`] | what calls cost, beside tonic's HTTP/2 and the floor |
+//! | [`mod@bench`] | what calls cost, beside tonic's HTTP/2 and the floor |
 //! | [`demo`] | a small web shop over TCP, Unix sockets and NotNets |
 //! | `child`, `orders` | the lines of JSON between parent and child process: the parent's side, the child's |
 //! | `serving` | a service over each transport |
