@@ -1,12 +1,13 @@
 //! Plots for reports, as SVG that needs nothing but the style sheet in [`STYLE`].
 //!
 //! A line, dot or bar has a class, which gives it its colour: `t-tcp`, `t-uds`, `t-notnets` and the like;
-//! `grid`,
-//! `axis` and `value` are lines and texts.
+//! `grid`, `axis` and `value` are lines and texts.
 
 mod bars;
 mod latency;
 mod levels;
+#[cfg(test)]
+mod readme_plot;
 mod scale;
 
 use std::path::Path;
