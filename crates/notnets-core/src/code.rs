@@ -10,7 +10,7 @@ macro_rules! codes {
         #[allow(missing_docs)]
         impl Code {
             $(pub const $name: Self = Self($number);)*
-            /// A response that ends without a status: the gRPC library above says what that means.
+            /// A response that ends without a status: the gRPC library above decides what that means.
             pub const NONE: Self = Self(u32::MAX);
 
             /// gRPC's name for it, if it has one.

@@ -33,7 +33,7 @@ pub fn prefix(bytes: u32) -> [u8; PREFIX] {
     [0, a, b, c, d]
 }
 
-/// What a frame is for.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -62,7 +62,7 @@ pub enum Kind {
 /// A parsed descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is for.
+    /// Its kind.
     pub kind: Kind,
     /// No more payload comes in this direction.
     pub end: bool,
@@ -98,7 +98,7 @@ pub enum Payload {
     Reference(Reference),
 }
 
-/// A descriptor that is no frame.
+/// A descriptor that is not a valid frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {
     /// Of no known kind.
@@ -110,9 +110,9 @@ pub enum BadFrame {
     /// With more payload than fits.
     #[error("a frame with {len} inline bytes, {head} of them its head")]
     Inline {
-        /// Bytes said to be in the descriptor.
+        /// The length that the descriptor claims for its payload.
         len: u8,
-        /// Bytes said to be its head.
+        /// The length that it claims for the head.
         head: u8,
     },
 }
@@ -182,7 +182,7 @@ impl Frame {
     /// As it came out of the peer's ring.
     ///
     /// # Errors
-    /// When it is no frame.
+    /// When it is not a valid frame.
     #[inline]
     pub fn decode(descriptor: Descriptor) -> Result<Self, BadFrame> {
         let [first, stream, argument, words @ ..] = descriptor;
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What decodes, encodes to the same again: nothing a peer says is taken in two ways.
+        /// A frame that decodes encodes to the same bytes again: no two encodings mean the same.
         #[test]
         fn any_descriptor_is_refused_or_round_trips(mut descriptor in any::<[u64; 7]>(), kind in 0u8..12, flags in 0u8..40, len in 0u8..40, head in 0u8..40) {
             let [_, _, _, _, rest @ ..] = descriptor[0].to_le_bytes();

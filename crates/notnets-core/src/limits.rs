@@ -3,7 +3,7 @@
 
 use std::ops::Deref;
 
-/// What one side of a link is willing to receive, as a user configured it or a peer announced it. A link
+/// The limits on what one side of a link receives, as a user configured or a peer announced them. A link
 /// takes only [`ValidLimits`], which come of [`check`](Self::check).
 ///
 /// ```
@@ -37,7 +37,7 @@ pub const MIN_WINDOW: u32 = 1024;
 pub const MIN_CHARGE: u64 = 64;
 /// A head lies in one block of the first segment, so it is at most this.
 pub const MAX_METADATA: u32 = 1 << 24;
-/// Streams that a peer may announce at most, whatever it says.
+/// The most streams that a peer may announce.
 pub const MAX_STREAMS: u32 = 1 << 20;
 
 /// Limits that a link can work with.
@@ -66,7 +66,7 @@ impl Default for Limits {
     "a link can't work with a limit of {value} for its {what}: it has to be at least {least} and at most {most}"
 )]
 pub struct BadLimits {
-    /// What is limited.
+    /// The limited quantity.
     pub what: &'static str,
     /// The limit.
     pub value: u32,

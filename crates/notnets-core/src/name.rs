@@ -1,11 +1,11 @@
 //! Names of services, and the URIs that carry them.
 //!
-//! A service is called by one [`Name`]. A [`Uri`] says in which domain the name is looked up:
+//! A service is called by one [`Name`]. A [`Uri`] determines in which domain the name is looked up:
 //! `notnets:///inventory` on this host, `notnets://pod0/inventory` in the pod named `pod0`.
 //!
 //! A name is also a file name in the rendezvous directory, hence its narrow alphabet: one segment of
 //! 1 to 64 characters out of `A-Z a-z 0-9 . _ -`, that does not begin with a dot. Anything else is an
-//! error that says what to write instead.
+//! error that suggests what to write instead.
 //!
 //! ```
 //! use notnets_core::name::{Name, Uri};
@@ -25,7 +25,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The most characters a name can have. Leaves room for the directory in the 108 bytes of a Unix socket's path.
+/// The most characters a name can have. Leaves room for the directory in the 108 bytes of a Unix socket's
+/// path.
 pub const MAX_NAME_LENGTH: usize = 64;
 
 /// The scheme of a NotNets URI, without its colon.
@@ -83,7 +84,7 @@ impl FromStr for Uri {
     }
 }
 
-/// What follows `notnets:`. As in every URI, upper or lower case is the same in the scheme.
+/// Returns the part behind `notnets:`. As in every URI, the scheme's case does not matter.
 fn after_scheme(input: &str) -> Result<&str, UriError> {
     match input.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(rest),
@@ -137,7 +138,8 @@ impl Name {
         Name(format!("{HIDDEN}{number:016x}").into())
     }
 
-    /// A name that no text is parsed as, for a socket that is no service's: a dot and another name's text.
+    /// A name that no text is parsed as, for a socket that does not belong to a service: a dot and another
+    /// name's text.
     pub fn private(label: &str, name: &Name) -> Self {
         Name(format!(".{label}-{name}").into())
     }
@@ -236,7 +238,7 @@ pub enum UriError {
     NoScheme {
         /// The text, cut where it is long.
         input: String,
-        /// What was probably meant.
+        /// The spelling that was probably meant.
         instead: String,
     },
     /// `//` does not follow the scheme.
@@ -244,7 +246,7 @@ pub enum UriError {
     NoSlashes {
         /// The text, cut where it is long.
         input: String,
-        /// What was probably meant.
+        /// The spelling that was probably meant.
         instead: String,
     },
     /// It names no service.
@@ -252,7 +254,7 @@ pub enum UriError {
     NoName {
         /// The text, cut where it is long.
         input: String,
-        /// What was probably meant.
+        /// The spelling that was probably meant.
         instead: String,
     },
     /// Its path has several segments.
@@ -270,7 +272,7 @@ pub enum UriError {
         input: String,
         /// Which of its names: "service" or "pod".
         role: &'static str,
-        /// What is wrong with the name.
+        /// The fault of the name.
         reason: NameError,
     },
 }

@@ -89,8 +89,8 @@ impl<T> Pair<T> {
 /// A session over the heap.
 pub type HeapSession<T = ()> = Session<T, Heap, Heap>;
 
-/// A client's and a server's session, joined by memory on the heap. Packets and doorbells are carried by whoever
-/// drives them.
+/// A client's and a server's session, joined by memory on the heap. Packets and doorbells are carried by
+/// whoever drives them.
 ///
 /// # Panics
 /// When a link can't work with these limits.
@@ -111,7 +111,7 @@ pub fn sessions<T>(geometry: Geometry, client: Limits, server: Limits) -> [HeapS
     })
 }
 
-/// The further segments of both sides, by who made them, and for which segment.
+/// The further segments of both sides, by their maker and number.
 type SharedSegments = Arc<Mutex<HashMap<(usize, u64), Heap>>>;
 
 /// Segments on the heap. They have two blocks, so that more are asked for soon.

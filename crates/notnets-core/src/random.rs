@@ -5,7 +5,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 /// 16 random bytes.
 pub fn bytes() -> [u8; 16] {
     let mut random = [0; 16];
-    // Only an ancient kernel or a strange sandbox fails here; the pid still tells processes apart.
+    // Only an ancient kernel or a strange sandbox fails here; the pid still distinguishes processes.
     if getrandom(&mut random, GetRandomFlags::empty()).is_err() {
         random[..4].copy_from_slice(&std::process::id().to_le_bytes());
     }

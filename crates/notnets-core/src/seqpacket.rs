@@ -39,14 +39,15 @@ pub struct Received {
 /// Receives the next packet.
 ///
 /// # Errors
-/// `WouldBlock` when there is none now; others when the socket is broken.
+/// `WouldBlock` when no packet waits; others when the socket is broken.
 pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received = loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, flags) {
-            // A peer that closed without reading all is said to have reset, once, before what it sent last.
+            // After a peer closed without reading all, the kernel reports a reset, once, before its last
+            // packets.
             Err(Errno::INTR | Errno::CONNRESET) => {}
             other => break other?,
         }

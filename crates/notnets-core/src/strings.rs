@@ -33,7 +33,7 @@ pub enum BadString {
     /// An id that was not defined.
     #[error("string {id} of {known} that were defined")]
     Unknown {
-        /// What the peer said.
+        /// The id that the peer sent.
         id: u16,
         /// How many there are.
         known: usize,
@@ -76,13 +76,13 @@ impl StringWriter {
         (DEFINE | len, true)
     }
 
-    /// What was tagged since the last commit has been sent.
+    /// Keeps the tags since the last commit: they have been sent.
     #[inline]
     pub fn commit(&mut self) {
         self.fresh.clear();
     }
 
-    /// What was tagged since the last commit has not been sent.
+    /// Drops the tags since the last commit: they have not been sent.
     pub fn roll_back(&mut self) {
         for string in self.fresh.drain(..) {
             self.bytes -= string.len();

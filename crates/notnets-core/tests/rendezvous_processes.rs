@@ -119,7 +119,10 @@ fn a_directory_without_permission_says_whose_it_is() {
         for attempt in refused {
             helper.tell(attempt);
             let answer = helper.answer();
-            assert!(answer.starts_with("may not "), "{attempt} in mode {mode:o}: {answer}");
+            assert!(
+                answer.starts_with("cannot ") && answer.contains(": permission denied: "),
+                "{attempt} in mode {mode:o}: {answer}"
+            );
             assert!(answer.contains(&format!("{} belongs to uid ", closed.display())), "{answer}");
             assert!(
                 answer.contains(&format!("with mode {mode:04o}, while this process has uid ")),

@@ -1,4 +1,5 @@
-//! Both ends of a link by their sessions: doorbells, segments, keepalive and the end, without threads or time.
+//! Both ends of a link by their sessions: doorbells, segments, keepalive and the end, without threads or
+//! time.
 
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ impl Link {
     }
 }
 
-/// One side takes what has come, and the other gets its packets and doorbells. Returns `true` if there was anything.
+/// One side takes what has come, and the other gets its packets and doorbells. Returns `true` if there was
+/// anything.
 fn turn(this: &mut HeapSession, other: &mut HeapSession) -> bool {
     let mut worked = this.receive(frozen_clock) > 0;
     this.offer_segment().unwrap();

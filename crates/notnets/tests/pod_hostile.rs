@@ -1,4 +1,5 @@
-//! A process in a pod that writes letters which lead nowhere: it gets no link, or loses it, and nobody else notices.
+//! A process in a pod that writes letters which lead nowhere: it gets no link, or loses it, and nobody else
+//! notices.
 
 mod two_hosts;
 
@@ -105,7 +106,8 @@ fn letters_that_are_none_change_nothing() {
             for length in [0, 3, 4, 11, 16, 27, 60] {
                 villain.write(&[vec![kind], vec![0xff; length]].concat());
             }
-            // They have been read by then: the mailbox between the hosts is for all processes, and not to be filled.
+            // They have been read by then: the mailbox between the hosts is for all processes, and not to be
+            // filled.
             let next = villain.hello(0, Geometry::default());
             assert!(villain.answer(next).is_err(), "after {kind}");
         }
@@ -116,7 +118,8 @@ fn letters_that_are_none_change_nothing() {
     });
 }
 
-/// Lets a villain have its way with a server. It has a first segment as it should be, which lies at that place.
+/// Lets a villain have its way with a server. It has a first segment as it should be, which lies at that
+/// place.
 fn attack(act: impl FnOnce(&Pod, &mut Villain, u64)) {
     let pod = Pod::new(Coherence::Software);
     pod.serving(

@@ -105,8 +105,8 @@ fn a_response_that_never_pauses_ends_with_its_call() {
     response_that_never_pauses();
 }
 
-/// Where others want the cores, links look at their sockets in between. A worker of the runtime that a handler keeps for
-/// long must not keep a link's task as well: another worker has it.
+/// Where others want the cores, links look at their sockets in between. A worker of the runtime that a
+/// handler keeps for long must not keep a link's task as well: another worker has it.
 #[test]
 fn a_response_that_never_pauses_ends_with_its_call_in_a_crowd() {
     let over = AtomicBool::new(false);

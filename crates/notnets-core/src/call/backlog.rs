@@ -1,4 +1,4 @@
-//! What a link holds in private memory because of its peer.
+//! The private memory that a peer can make a link hold.
 
 use notnets_memory::{ReadMemory, WriteMemory};
 

@@ -12,7 +12,7 @@ use crate::stream_id::StreamId;
 /// The echo of the ping behind a go-away.
 pub(super) const FENCE: u64 = u64::MAX;
 
-/// What is still to be said about streams and the link.
+/// Control frames that are still to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     order: VecDeque<StreamId>,
@@ -84,7 +84,7 @@ impl Control {
         self.order.is_empty() && link && !self.fence && !self.fence_pong
     }
 
-    /// Streams that something is still to be said about.
+    /// Streams with control frames to send.
     pub fn streams(&self) -> usize {
         self.order.len()
     }
@@ -105,7 +105,7 @@ impl Control {
             self.order.pop_front();
             self.slots.remove(&stream);
         }
-        // After the resets: a client that is told to go away must not lose what was refused.
+        // After the resets: a client that receives GOAWAY must not lose the refusals.
         if let Some(last) = self.go_away.take() {
             return Some(link(Kind::GoAway, last.get()));
         }

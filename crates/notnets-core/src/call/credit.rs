@@ -11,7 +11,7 @@ use super::{Connection, StreamId, Violation};
 /// Credit is given back when this part of a window has been taken: rarely, but before it runs dry.
 const GIVE_BACK: u64 = 4;
 
-/// What data that were received cost the link, and have yet to cost their stream. It has to be
+/// The cost of received data, charged to the link and not yet to the stream. It has to be
 /// [accepted](Receive::accept) for a stream or [refunded](Connection::refund); only where the link is closed
 /// for a violation is it dropped.
 #[derive(Debug)]

@@ -67,8 +67,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's, which
-    /// may not look at its calls, is told by an event, and is done with it.
+    /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's,
+    /// which need not look at its calls, gets an event, and is done with the call.
     fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let input = match self.role {
@@ -168,7 +168,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if let Some(user) = user {
             self.events.push_back(Event::Over(user));
         }
-        // It may have been told of room that it does not need any more.
+        // It may have been woken for room that it does not need any more.
         self.wake_queued();
     }
 }

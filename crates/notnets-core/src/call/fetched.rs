@@ -14,7 +14,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub(super) fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
         let restored = if frame.message { PREFIX } else { 0 };
-        let (split, data) = (frame.payload.head_len(), frame.payload.data_len() + restored);
+        let split = frame.payload.head_len();
+        let data = frame.payload.data_len() + restored;
         if split > self.own.metadata_bytes as usize {
             return Err(Violation::HeadTooLarge { bytes: split, limit: self.own.metadata_bytes });
         }
@@ -43,7 +44,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 pub(super) struct Fetched {
     pub head: Bytes,
     pub data: Data,
-    /// What the data cost.
+    /// The data's cost in credit.
     pub cost: u64,
 }
 

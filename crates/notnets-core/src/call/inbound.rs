@@ -1,4 +1,4 @@
-//! What the peer sends: one `match` over its frames.
+//! Frames from the peer: one `match` over their kinds.
 
 use notnets_memory::{ReadMemory, WriteMemory};
 
@@ -57,7 +57,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 Ok(())
             }
             (Kind::Pong, Role::Server) if frame.argument == FENCE => {
-                // The client has heard that we go away: it opens nothing behind this.
+                // The client acknowledges GOAWAY: it opens nothing behind this.
                 self.draining |= self.going_away;
                 self.events.push_back(Event::GoAway);
                 Ok(())
@@ -156,7 +156,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let id = frame.stream;
         let client = self.role == Role::Client;
         let Fetched { head, data, cost } = self.fetch(frame)?;
-        // The client's end is told by an END here, the server's by its trailers.
+        // A client ends its direction by END here, a server by its trailers.
         let pointless = data.is_none() && !frame.end;
         if !head.is_empty() || pointless || (client && frame.end) {
             return Err(Violation::State(id, frame.kind));

@@ -9,7 +9,7 @@
 //!
 //! - draining ([`Connection::receive`]) never waits for sending;
 //! - what is drained and not yet taken is bounded by the stream's window and the link's;
-//! - what can't be pushed now stays with its caller, who gets [`Event::Writable`]; control frames
+//! - what can't be pushed now stays with its caller, which gets [`Event::Writable`]; control frames
 //!   take one slot for each stream;
 //! - resets that wait are applied before requests that wait are started.
 //!
@@ -58,7 +58,7 @@ pub enum Role {
     Server,
 }
 
-/// What a connection tells its application.
+/// An event for the application.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<T> {
     /// Server: a request can be accepted.
@@ -69,11 +69,11 @@ pub enum Event<T> {
     Writable(StreamId),
     /// Server: the client has gone, or the deadline has passed. Nothing more can be sent.
     Cancelled(StreamId, Option<T>),
-    /// This side is done with a stream. A task that still reads it has to be told.
+    /// This side is done with a stream. A task that still reads it has to be woken.
     Over(T),
     /// Client: a stream could not be opened and may be now.
     CanOpen,
-    /// Client: the server takes no new streams. Server: the client has heard of it.
+    /// Client: the server takes no new streams. Server: the client has acknowledged that.
     GoAway,
     /// The peer answered a ping.
     Pong(u64),
@@ -93,11 +93,11 @@ pub struct Request {
     pub deadline: Option<Timestamp>,
 }
 
-/// When a call ends, and how the server is told of it. Made by [`Connection::deadline`].
+/// When a call ends, and how that travels. Made by [`Connection::deadline`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     at: Timestamp,
-    /// As it travels: 0 would be none.
+    /// As it travels: 0 would mean no deadline.
     on_wire: u64,
 }
 
@@ -114,7 +114,7 @@ pub enum Sent {
     Stopped,
 }
 
-/// What came of opening a stream for a client's call.
+/// The outcome of opening a stream for a client's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenOutcome {
     /// The call has this stream, and this much of its data was sent.
@@ -128,9 +128,9 @@ pub enum OpenOutcome {
 /// Credit over all streams of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkCredit {
-    /// What this side may still send.
+    /// Bytes that this side may still send.
     pub to_send: u64,
-    /// What its application took and the peer has not been told yet.
+    /// Bytes that the application took and that are not yet announced to the peer.
     pub to_give: u64,
 }
 
@@ -144,7 +144,7 @@ pub enum HeadError {
     TooLarge {
         /// Bytes of the head.
         bytes: usize,
-        /// What the peer announced, or what fits in a block of ours.
+        /// The limit that the peer announced, or the size of our largest block.
         limit: usize,
     },
     /// One key or the method path is.
@@ -152,10 +152,10 @@ pub enum HeadError {
     Key(#[from] KeyTooLong),
 }
 
-/// What a peer must not do. The link is closed with it.
+/// A breach of the protocol by the peer. It closes the link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A descriptor that is no frame.
+    /// A descriptor that is not a valid frame.
     #[error("the peer sent {0}")]
     Frame(#[from] BadFrame),
     /// A payload outside of its segments.
@@ -170,9 +170,9 @@ pub enum Violation {
     /// A head over the limit that we announced.
     #[error("the peer sent {bytes} bytes of metadata, over our limit of {limit}")]
     HeadTooLarge {
-        /// What it sent.
+        /// The bytes that it sent.
         bytes: usize,
-        /// What we announced.
+        /// The limit that we announced.
         limit: u32,
     },
     /// More data than it has credit for.
@@ -213,7 +213,7 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     starved: BTreeSet<StreamId>,
     /// A call waits to open a stream.
     wants_open: bool,
-    /// Server: the client has been told that it should open no more streams.
+    /// Server: GOAWAY was sent.
     going_away: bool,
     /// No new streams are opened or taken.
     draining: bool,
@@ -274,7 +274,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn deadline(&self, at: Timestamp, now: impl FnOnce() -> Timestamp) -> Deadline {
         let on_wire = if self.sends_time_left {
-            // What has passed already still travels as a deadline.
+            // A deadline that has passed already still travels as one.
             at.nanos_since(now()).max(1)
         } else {
             at.as_nanos()
@@ -292,19 +292,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         &mut self.lanes
     }
 
-    /// The next thing the application has to hear of.
+    /// Takes the next event for the application.
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event<T>> {
         self.events.pop_front()
     }
 
-    /// What was given with a stream, until it is closed.
+    /// Returns the value that was attached to a stream, until it is closed.
     #[inline]
     pub fn user(&mut self, stream: StreamId) -> Option<&mut T> {
         self.streams.get_mut(stream)?.user.as_mut()
     }
 
-    /// Gives something to an accepted stream. Returns false when the stream is no more.
+    /// Attaches a value to an accepted stream. Returns `false` when the stream is gone already.
     pub fn set_user(&mut self, stream: StreamId, user: T) -> bool {
         match self.streams.get_mut(stream) {
             Some(entry) if !entry.state.is_reset() => {
@@ -378,20 +378,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// is broken: a server that lives may read it any time.
     pub fn is_unread(&mut self, stream: StreamId) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
-        // The reader says what it takes before it acts on it. Between hosts that word can be stale.
+        // The reader publishes *taken* before it acts on a frame. Between hosts that word can be stale.
         !self.detached
             && !self.lanes.is_silent()
             && self.lanes.taken().is_ok_and(|taken| taken < entry.request_at)
     }
 
-    /// Takes the answer to a wanted segment, which was added to the lanes or will not be: `may_grow` says
+    /// Takes the answer to a wanted segment, which was added to the lanes or will not be: `may_grow` tells
     /// whether another may be asked for.
     pub fn on_segment_answer(&mut self, may_grow: bool) {
         self.may_grow = may_grow;
     }
 
-    /// Server: tells the client to open no new streams. Those that it opens before it hears of it are
-    /// taken; [`is_draining`](Self::is_draining) says when there can be no more.
+    /// Server: asks the client to open no new streams. Those that it opens before that arrives are
+    /// taken; [`is_draining`](Self::is_draining) turns `true` when there can be no more.
     pub fn go_away(&mut self) {
         if !self.going_away {
             self.going_away = true;
@@ -400,7 +400,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Server: refuses new streams from now on, also those of a client that has not heard of it.
+    /// Server: refuses new streams from now on, also those that were opened before GOAWAY arrived.
     pub fn refuse(&mut self) {
         if !self.draining {
             self.going_away = true;

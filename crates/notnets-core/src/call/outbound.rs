@@ -1,4 +1,4 @@
-//! What this side sends.
+//! Sending.
 //!
 //! A head is encoded when it is pushed and taken back if it can't be, for it may define strings that
 //! the peer must see in order. Data stay with the caller until they are in the peer's reach.
@@ -25,7 +25,7 @@ const GROWTH: [Blocks; 3] = [
 ];
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Client: opens a stream with as much of `data` as fits now. `end` says that after `data`
+    /// Client: opens a stream with as much of `data` as fits now. `end` means that after `data`
     /// nothing comes. `user` is taken when it is opened.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.send_head(frame, entries, &mut &[][..], Some(status))
     }
 
-    /// Sends more data. `end` (of a client) says that after `data` nothing comes.
+    /// Sends more data. `end` (of a client) means that after `data` nothing comes.
     pub fn send(&mut self, stream: StreamId, data: &mut impl Buf, end: bool) -> Sent {
         loop {
             let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.may_send()) else {
@@ -204,7 +204,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Pushes one frame with the head that is in the scratch from `skip` on and as much of `data` as
-    /// there is credit and room in one block for. `end` is said in it when all of `data` went.
+    /// there is credit and room in one block for. It carries END when all of `data` went.
     /// Returns what it cost, or `None` when nothing was pushed.
     #[inline]
     fn push(
@@ -263,7 +263,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         bytes: usize,
     ) -> Option<usize> {
         let head = &self.scratch[skip..];
-        let (wanted, total) = (data.remaining(), head.len() + bytes);
+        let wanted = data.remaining();
+        let total = head.len() + bytes;
         // A head may fill the largest block there is: then its data follow in frames of their own.
         let Some(mut loan) = self.lanes.loan(total, head.len().max(1)) else {
             self.want_segment(head.len() + wanted);
@@ -343,7 +344,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Gives room to what waits for it: to control frames, then to streams, as many as there is room for. A
-    /// caller that is told of room and can't use it calls this for the next: the peer rings only when it
+    /// caller that is woken for room and can't use it calls this for the next: the peer rings only when it
     /// takes something.
     #[inline]
     pub fn wake_queued(&mut self) {

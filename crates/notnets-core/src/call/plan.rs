@@ -1,4 +1,4 @@
-//! What one frame carries of what is to be sent.
+//! Planning of one frame: how much of the data that waits it carries, and where.
 
 use bytes::Buf;
 
@@ -8,13 +8,13 @@ use crate::limits::MIN_CHARGE;
 /// Where head and data of a frame go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// Nowhere: there is no credit for data, and nothing else to be said.
+    /// Nowhere: there is no credit for data, and nothing else to send.
     Blocked,
     /// Into the descriptor: the head, and this many bytes of the data.
     Inline {
         /// They count in full, though the prefix of a message is not sent.
         bytes: usize,
-        /// They are one whole message, which goes without its prefix: its reader can tell that from its
+        /// They are one whole message, which goes without its prefix: its reader recognises that by its
         /// length.
         message: bool,
     },

@@ -1,4 +1,4 @@
-//! What a stream has received and the application has not taken.
+//! The data that a stream has received and the application has not taken.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What the application takes of what was received.
+//! Taking received data.
 
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};

@@ -56,7 +56,7 @@ pub(super) enum State {
     Closed,
 }
 
-/// What happens to a stream.
+/// An input to a stream's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// Client: the last of the request is sent.

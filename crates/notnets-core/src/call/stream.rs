@@ -17,7 +17,7 @@ use crate::metadata::Metadata;
 pub struct Failure {
     /// The status to give to the application.
     pub code: Code,
-    /// What happened, in a sentence.
+    /// The cause, in a sentence.
     pub message: Arc<str>,
     /// The server's application never saw the request, so that it is safe to call again.
     pub retry_safe: bool,
@@ -57,10 +57,10 @@ pub enum ResponseHead {
     TrailersOnly(Code, Metadata),
 }
 
-/// What there is to receive on a stream.
+/// The next thing to receive on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Nothing yet: an event will tell.
+    /// Nothing yet: an event will follow.
     Pending,
     /// The next bytes, cut anywhere.
     Data(Bytes),
@@ -68,7 +68,7 @@ pub enum Received {
     End(End),
 }
 
-/// What was received on a stream and not taken yet.
+/// Data and end that a stream has received and the application has not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffered {
     /// The next data.
@@ -94,17 +94,17 @@ pub(super) struct Receive {
     pub head: Option<ResponseHead>,
     pub head_seen: bool,
     pub queue: Queue,
-    /// What the application finds behind the last data.
+    /// The end behind the last data.
     pub end: Option<End>,
-    /// What the peer may still send.
+    /// Bytes that the peer may still send.
     pub credit: u64,
-    /// What the application took since we last told the peer.
+    /// Bytes that the application took and that are not yet announced to the peer.
     pub taken: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Send {
-    /// What we may still send.
+    /// Bytes that we may still send.
     pub credit: u64,
     /// Waits for room in the ring or for a block.
     pub queued: bool,
@@ -143,7 +143,7 @@ impl<T> Stream<T> {
         }
     }
 
-    /// What is vacant becomes a stream.
+    /// Turns a vacant slot into a stream.
     #[inline]
     pub fn begin(&mut self, receive_window: u32, send_window: u32) {
         self.state = State::Open;

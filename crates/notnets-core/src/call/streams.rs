@@ -14,7 +14,7 @@ const KEPT: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Streams<T> {
-    /// The stream in the first slot, or the link where there is none.
+    /// The stream in the first slot, or the link if that is empty.
     first: StreamId,
     slots: Vec<Stream<T>>,
     /// The slots of the others.
@@ -142,7 +142,8 @@ mod tests {
             }
             let stream = streams.insert(id, 7, 8);
             assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
-            (stream.user, stream.deadline) = (Some(random), Some(Timestamp::from_nanos(id.get())));
+            stream.user = Some(random);
+            stream.deadline = Some(Timestamp::from_nanos(id.get()));
             stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
             stream.receive.end = Some(End::Requests);
             model.insert(id, random);

@@ -1,7 +1,7 @@
 //! A server's side of connecting, as a state machine: from an accepted connection to a link, without waiting.
 //!
-//! A connection that is closed without a word is somebody who looked whether the server lives. One that asks for
-//! the counters gets them, if it is admitted. One that says hello gets a link, or is told why not.
+//! A connection that is closed without a packet is a probe for a live server. One that asks for
+//! the counters gets them, if it is admitted. One that sends HELLO gets a link or a rejection.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use super::socket::Incoming;
 use super::{Established, LinkError, Socket};
 use crate::clock::Timestamp;
 
-/// A connection that says nothing is let go of after this time.
+/// A connection that sends nothing is closed after this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a server asks of its clients, and what it gives them.
+/// A server's rules for accepting clients.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Who may connect.
+    /// The rule for who may connect.
     pub admission: Admission,
     /// How many links may be open at once.
     pub max_links: usize,
-    /// What the server brings to each link.
+    /// The configuration of the server's side of each link.
     pub config: Config,
 }
 
-/// What a server is busy with.
+/// How busy a server is.
 #[derive(Clone, Copy, Debug)]
 pub struct Occupancy {
     /// Links that are open.
@@ -39,7 +39,7 @@ pub struct Occupancy {
 }
 
 impl Policy {
-    /// Gives a client a link or says why not.
+    /// Gives a client a link or rejects it with a reason.
     ///
     /// # Errors
     /// When it must not have one, or not now.
@@ -62,16 +62,16 @@ pub struct Accepting {
     expires: Timestamp,
 }
 
-/// What has become of a connection.
+/// The outcome of a connection.
 #[derive(Debug)]
 pub enum Accepted {
     /// Its first packet is not there yet: try again when its socket is readable.
     Pending(Accepting),
     /// There is nothing more to do: it was a look, or has been answered or refused.
     Over,
-    /// It was refused, which it has been told.
+    /// It was rejected, and the rejection was sent.
     Rejected(Rejection),
-    /// There was to be a link, and there is none.
+    /// The handshake failed.
     Failed(LinkError),
     /// A link.
     Link(Box<Established>),
@@ -83,12 +83,12 @@ impl Accepting {
         Self { socket: socket.into(), expires: now + HELLO_TIMEOUT }
     }
 
-    /// What to wait for: that it is readable.
+    /// Returns the socket to wait for, until it is readable.
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// When to let go of it, should it have said nothing by then.
+    /// Returns when to close the connection if it has sent nothing by then.
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
@@ -120,12 +120,12 @@ impl Accepting {
                 }
             }
             Ok(Incoming::Packet(..)) => self.reject(Rejection::NoHello),
-            // Somebody looked whether we live, or said nothing that could be answered.
+            // A probe, or a packet that cannot be answered.
             Ok(Incoming::Closed | Incoming::Bad(_)) | Err(_) => Accepted::Over,
         }
     }
 
-    /// Tells it that there will be no link.
+    /// Rejects it.
     pub fn reject(self, rejection: Rejection) -> Accepted {
         refuse(&self.socket, rejection.refusal(), &rejection.to_string());
         Accepted::Rejected(rejection)

@@ -1,4 +1,4 @@
-//! Whom a server lets in, and what it tells the others: one table for all ways to a server.
+//! Admission and rejection of clients: one table for all ways to a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use notnets_memory::process::PeerCredentials;
 
 use super::packet::Refusal;
 
-/// Who may connect to a server, by the kernel's word on who connects (between hosts of a pod: by the word of the
-/// peer's agent).
+/// Who may connect to a server, by the client's identity as the kernel vouches for it (between hosts of a
+/// pod, the peer's agent).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Admission {
@@ -24,11 +24,11 @@ pub enum Admission {
     },
     /// Everyone who can reach the rendezvous directory.
     Anyone,
-    /// Whom a function admits: see [`Admission::by`].
+    /// Those that a function admits: see [`Admission::by`].
     Custom(Check),
 }
 
-/// A function that looks at who connects.
+/// A function that judges a client by its identity.
 #[derive(Clone)]
 pub struct Check(Arc<dyn Fn(&PeerCredentials) -> bool + Send + Sync>);
 
@@ -38,7 +38,7 @@ impl fmt::Debug for Check {
     }
 }
 
-/// The same function, not one that does the same.
+/// Equal if both are the same function object, whatever the functions do.
 impl PartialEq for Check {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -65,10 +65,10 @@ impl Admission {
         }
     }
 
-    /// Admits the peer or says why not.
+    /// Admits the peer or returns why not.
     ///
     /// # Errors
-    /// When it may not connect.
+    /// When it is not admitted.
     pub fn check(&self, peer: &PeerCredentials) -> Result<(), Rejection> {
         if self.admits(peer) {
             Ok(())
@@ -96,10 +96,10 @@ pub enum Rejection {
     NotAdmitted {
         /// The client's.
         uid: u32,
-        /// Whom the server lets in.
+        /// The server's rule.
         admits: Admission,
     },
-    /// The kernel does not say who the client is.
+    /// The client's identity is unknown to the kernel.
     #[error("the server can't tell who you are")]
     Unknown,
     /// The first packet was neither a hello nor a question for counters.
@@ -108,7 +108,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// What the client is told beside the text.
+    /// Returns the reason that the client is sent beside the text.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::ShuttingDown => Refusal::ShuttingDown,

@@ -1,5 +1,5 @@
-//! A client's side of connecting to a name of this host, as a state machine: it never waits, but says for what
-//! to wait.
+//! A client's side of connecting to a name of this host, as a state machine: it never waits, but returns what
+//! to wait for.
 
 use std::io;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct Connecting {
     directory: Directory,
     /// Where the server listens.
     address: Name,
-    /// What it is asked for.
+    /// The name to connect to.
     service: Name,
     config: Config,
     user_agent: String,
@@ -64,11 +64,11 @@ enum State {
     Greeted(Dialing),
 }
 
-/// What to do next.
+/// The caller's next step.
 #[derive(Debug)]
 pub enum Progress {
-    /// Wait for one of these, then call [`Connecting::advance`] again: the socket, if there is one, is readable;
-    /// this time has come.
+    /// Wait for one of these, then call [`Connecting::advance`] again: the socket, if there is one, is
+    /// readable; this time has come.
     Wait {
         /// When to call again in any case.
         until: Timestamp,
@@ -112,7 +112,7 @@ impl Connecting {
         }
     }
 
-    /// Does what can be done at `now`.
+    /// Advances as far as possible at `now`.
     pub fn advance(&mut self, now: Timestamp) -> Progress {
         loop {
             if now >= self.deadline {
@@ -185,7 +185,7 @@ impl Connecting {
     }
 }
 
-/// What has come of a step.
+/// The result of a step.
 enum Step {
     Go(State),
     Wait(State, Timestamp),

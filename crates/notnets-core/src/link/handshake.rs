@@ -1,7 +1,7 @@
 //! From a connected socket to an established link, in one round trip.
 //!
 //! The client's hello brings its first segment, limits and versions; the server's welcome brings the
-//! same of the server. What either says is checked before it is believed.
+//! same of the server. Either side checks what it receives before it uses it.
 
 use std::any::Any;
 use std::io;
@@ -20,10 +20,10 @@ use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits, ValidLimits};
 use crate::random;
 
-/// What one side brings to a link.
+/// The configuration of one side of a link.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Config {
-    /// What it is willing to receive.
+    /// The limits on what it receives.
     pub limits: Limits,
     /// The sizes of its first segment.
     pub geometry: Geometry,
@@ -37,52 +37,52 @@ pub type KeepAlive = Arc<dyn Any + Send + Sync>;
 pub struct Established {
     /// For doorbells and further segments.
     pub socket: Socket,
-    /// Gets readable when the peer's process ends. `None` where the kernel can't tell.
+    /// Gets readable when the peer's process ends. `None` where the kernel does not support that.
     pub pidfd: Option<OwnedFd>,
     /// Both lanes.
     pub lanes: Lanes,
-    /// What the peer is willing to receive.
+    /// The limits that the peer announced.
     pub peer_limits: ValidLimits,
-    /// Who it is.
+    /// Its identity.
     pub peer: PeerIdentity,
-    /// What the link needs to go on, beside its socket, or what its user wants to hold for as long.
+    /// A value to hold for as long as the link lives.
     pub keep_alive: Option<KeepAlive>,
     /// Where more memory for the link comes from.
     pub source: Box<dyn SegmentSource>,
 }
 
-/// Who is at the other end of a link.
+/// The identity of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// Its process and user, on its own host.
+    /// Its process and user, on its host.
     pub credentials: PeerCredentials,
     /// Its process's random number.
     pub incarnation: Incarnation,
     /// A client's user agent; empty for a server.
     pub user_agent: String,
-    /// Who says so.
+    /// The source of the identity.
     pub identity_source: IdentitySource,
 }
 
-/// Who says who a peer is.
+/// The source of a peer's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentitySource {
     /// The kernel that both run on.
     Kernel,
-    /// The agent of another host of the pod. Whoever can write the pod's region could say the same.
+    /// The agent of another host of the pod. Any process that can write the pod's region could forge it.
     Agent {
         /// The number of that host.
         host: u16,
     },
 }
 
-/// Why there is no link.
+/// The failure of a handshake or of a link.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The kernel refused something.
     #[error("could not {step}: {cause}")]
     Io {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// The kernel's answer.
         cause: io::Error,
@@ -101,7 +101,7 @@ pub enum LinkError {
     /// The client speaks only versions that we don't.
     #[error("the client speaks versions {}–{} of the protocol, this server {}–{}", .0.0, .0.1, VERSIONS.0, VERSIONS.1)]
     Version((u16, u16)),
-    /// Not what has to be said in a handshake.
+    /// A packet that has no place in a handshake.
     #[error("the other side said something else than the handshake asks for")]
     Unexpected,
     /// It does not parse.
@@ -110,7 +110,7 @@ pub enum LinkError {
     /// This process has no file descriptor left.
     #[error("no file descriptor is left to {step}: {limit}")]
     NoDescriptors {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// Which limit was reached.
         limit: DescriptorLimit,
@@ -121,7 +121,7 @@ pub enum LinkError {
     /// A segment could not be made or accepted.
     #[error(transparent)]
     Segment(#[from] SegmentError),
-    /// The peer's segment is not what it said.
+    /// The peer's segment is not as announced.
     #[error(transparent)]
     Lane(#[from] LaneError),
     /// The peer's sizes are impossible.
@@ -147,7 +147,7 @@ impl LinkError {
         }
     }
 
-    /// What the server tells the client, if it tells anything.
+    /// Returns the rejection to send to the client, if one should be sent.
     fn refusal(&self) -> Option<Refusal> {
         Some(match self {
             Self::Closed | Self::Refused { .. } => return None,
@@ -183,7 +183,7 @@ impl Dialing {
     pub fn start(socket: Socket, config: Config, name: &str, user_agent: &str) -> Result<Self, LinkError> {
         let own = FirstSegment::create(config.geometry)?;
         let hello = Packet::Hello(hello(config, name, user_agent));
-        // A server that refuses before it reads has said why: go on and read that.
+        // A server that rejects before it reads has sent its reason: read that.
         match socket.send(&hello, Some(own.descriptor())) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 return Err(LinkError::Io { step: "say hello to the server", cause: error });
@@ -219,10 +219,10 @@ impl Dialing {
     }
 }
 
-/// The server's side: answers a client's hello. On error the client has been told.
+/// The server's side: answers a client's hello. On error the rejection has been sent.
 ///
 /// # Errors
-/// When the client said what it must not, or there is no memory for a segment.
+/// When the client broke the protocol, or there is no memory for a segment.
 pub fn answer(
     socket: Socket,
     hello: Hello,
@@ -240,7 +240,7 @@ pub fn answer(
     }
 }
 
-/// Tells a client that there will be no link. Best effort: it may be gone.
+/// Rejects a client. Best effort: it may be gone.
 pub fn refuse(socket: &Socket, reason: Refusal, text: &str) {
     let _ = socket.send(&Packet::Refused { reason, text: text.to_owned() }, None);
 }
@@ -276,7 +276,7 @@ impl Parts {
     }
 }
 
-/// What the kernel's refusal of a step means.
+/// Maps the kernel's error in a step.
 fn failed(step: &'static str) -> impl FnOnce(io::Error) -> LinkError {
     move |cause| match Errno::from_io_error(&cause).and_then(DescriptorLimit::of) {
         Some(limit) => LinkError::NoDescriptors { step, limit },
@@ -307,7 +307,7 @@ fn establish(
     let credentials = peer_credentials(socket).map_err(failed("ask who the peer is"))?;
     let pidfd = match peer_pidfd(socket).map_err(failed("watch the other process")) {
         Err(error @ LinkError::NoDescriptors { .. }) => return Err(error),
-        // The kernel can't tell. Then the end of the socket has to do.
+        // Not supported by the kernel: then only the socket's end shows it.
         pidfd => pidfd.ok(),
     };
     Ok(Parts {
@@ -323,7 +323,7 @@ fn establish(
     })
 }
 
-/// What a client says first.
+/// Returns the client's first packet.
 pub fn hello(config: Config, name: &str, user_agent: &str) -> Hello {
     Hello {
         versions: VERSIONS,
@@ -336,7 +336,7 @@ pub fn hello(config: Config, name: &str, user_agent: &str) -> Hello {
 /// The newest version of the protocol that a client and this process speak.
 ///
 /// # Errors
-/// When there is none.
+/// When none was received.
 pub fn negotiate(hello: &Hello) -> Result<u16, LinkError> {
     let version = hello.versions.1.min(VERSIONS.1);
     if version < hello.versions.0.max(VERSIONS.0) {
@@ -350,7 +350,7 @@ pub fn is_spoken(version: u16) -> bool {
     (VERSIONS.0..=VERSIONS.1).contains(&version)
 }
 
-/// What this process says of itself to a peer with which it speaks a version of the protocol.
+/// Returns this process's terms for a peer, in a version of the protocol.
 pub fn terms(version: u16, config: Config) -> Terms {
     Terms {
         version,

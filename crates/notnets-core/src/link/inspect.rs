@@ -1,4 +1,4 @@
-//! A look at the servers of a rendezvous directory: who serves what, and their counters.
+//! A look at the servers of a rendezvous directory: the names that are served, and the servers' counters.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,14 @@ use super::stats::Snapshot;
 use crate::clock::timespec;
 use crate::name::Name;
 
-/// A name that is served, and what its server says of itself.
+/// A name that is served, and its server's counters.
 #[derive(Clone, Debug)]
 pub struct Served {
     /// The name.
     pub name: Name,
     /// The process that serves it.
     pub server: PeerCredentials,
-    /// Its counters, or why there are none.
+    /// Its counters, or why they could not be read.
     pub counters: Result<Snapshot, String>,
 }
 

@@ -7,11 +7,11 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`rendezvous`] | names in a directory: listen, connect, look around |
-//! | [`packet`] | what is said on the socket, byte by byte |
+//! | [`packet`] | the packets on the socket, byte by byte |
 //! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
 //! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
-//! | [`admission`] | whom a server lets in, and what it tells the others |
-//! | [`handshake`] | what both say first on a connected socket |
+//! | [`admission`] | who is admitted, and the reasons of rejections |
+//! | [`handshake`] | the first packets on a connected socket |
 //! | [`segments`] | more segments on demand |
 //! | [`stats`] | counters that others may look at |
 //! | [`inspect`] | a look at them |

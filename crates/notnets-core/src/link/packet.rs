@@ -1,8 +1,8 @@
-//! What is said on a link's socket (`docs/protocol.md`, "Packets").
+//! Packets on a link's socket (`docs/protocol.md`, "Packets").
 //!
 //! The socket keeps packets apart. A packet is a byte for its kind and little-endian fields; strings
 //! come with their length in two bytes. Each packet fits in [`MAX_PACKET`] bytes and carries at
-//! most one descriptor. What a peer sends is checked here, once.
+//! most one descriptor. Packets from a peer are checked here, once.
 
 use std::str;
 
@@ -23,7 +23,7 @@ pub const VERSIONS: (u16, u16) = (1, 1);
 /// A random number for each life of a process.
 pub type Incarnation = [u8; 16];
 
-/// Something said on the socket.
+/// A packet on the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// There is something to look at in the lanes.
@@ -43,7 +43,7 @@ pub enum Packet {
     Offer {
         /// The segment's id, never used again on this link.
         segment: u32,
-        /// What is in it.
+        /// Its blocks.
         blocks: Blocks,
     },
     /// They are taken. Comes with the descriptor of the table of releases for them.
@@ -83,7 +83,7 @@ pub enum Refusal {
 pub struct Hello {
     /// The oldest and newest version that it speaks.
     pub versions: (u16, u16),
-    /// What it is willing to receive, and how its first segment is cut.
+    /// Its limits, and how its first segment is cut.
     pub terms: Terms,
     /// The name it looked for.
     pub name: String,
@@ -91,7 +91,7 @@ pub struct Hello {
     pub user_agent: String,
 }
 
-/// What either side says of itself.
+/// The terms that each side announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The version that is spoken from now on; in a hello the newest.
@@ -100,7 +100,7 @@ pub struct Terms {
     pub features: u64,
     /// Of the process.
     pub incarnation: Incarnation,
-    /// What it is willing to receive.
+    /// The limits on what it receives.
     pub limits: Limits,
     /// How its first segment is cut.
     pub geometry: Geometry,
@@ -269,7 +269,7 @@ impl Refusal {
     }
 }
 
-/// Two strings of a packet have room for so many bytes each, beside its other fields.
+/// The room for each of a packet's two strings, in bytes, beside its other fields.
 const LONGEST_OF_TWO: usize = 400;
 
 /// Appends a string, cut to what a packet has room for.

@@ -1,10 +1,10 @@
 //! The rendezvous directory, in which the processes of one host find each other by name.
 //!
 //! Each server listens on a Unix socket, `SOCK_SEQPACKET`, whose file name is the service's
-//! [`Name`](crate::name::Name). There is no lock file in the directory: to check for a living server, to remove a
-//! dead one's socket and to bind happen under `flock` on the directory itself. Pods have sockets of their own
-//! there, which begin with a dot: `.pod-POD` is the agent's, and `.at-…` those of processes that serve names in
-//! a pod and are reached by others of their host.
+//! [`Name`](crate::name::Name). There is no lock file in the directory: to check for a living server, to
+//! remove a dead one's socket and to bind happen under `flock` on the directory itself. Pods have sockets of
+//! their own there, which begin with a dot: `.pod-POD` is the agent's, and `.at-…` those of processes that
+//! serve names in a pod and are reached by others of their host.
 //!
 //! ```
 //! use notnets_core::link::rendezvous::{Directory, peer_credentials};
@@ -21,12 +21,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # When is a server alive?
+//! # Liveness of a server
 //!
 //! When its socket can be connected to, and the process that called `listen` has not ended. The first alone
-//! doesn't tell: a child forked by a server that was killed keeps its socket open, though nobody accepts there.
-//! Pids don't reach into other pid namespaces; there the first has to do. So a server that turns itself into a
-//! daemon forks first and listens then.
+//! doesn't show that: a child forked by a server that was killed keeps its socket open, though nobody accepts
+//! there. Pids don't reach into other pid namespaces; there the first has to do. So a server that turns
+//! itself into a daemon forks first and listens then.
 //!
 //! To find out is to connect and close at once. So **a server must take a connection that is closed before
 //! its first message for what it is, a look, and neither count nor report it as an error.**
@@ -34,13 +34,13 @@
 //!
 //! # Who may meet
 //!
-//! The directory decides, for the sockets in it are open to all (mode 0666) and each server
-//! judges a connection by its [`peer_credentials`]. A directory that this module creates has mode 0700: one uid
-//! has it for itself. To share names between uids, create it beforehand, for example with
-//! `install -d -m 3770 -g services /run/notnets`: the group may serve and connect, and the sticky bit keeps
-//! its members from removing each other's sockets (also the dead ones: each uid clears up after itself).
-//! With mode 0755 only the owner serves and everybody connects. Whoever may serve in a directory may take any
-//! free name in it; a client that shares one with uids it doesn't trust looks at the server's uid too.
+//! The directory decides, for the sockets in it are open to all (mode 0666) and each server judges a
+//! connection by its [`peer_credentials`]. A directory that this module creates has mode 0700: one uid has it
+//! for itself. To share names between uids, create it beforehand, for example with `install -d -m 3770 -g
+//! services /run/notnets`: the group may serve and connect, and the sticky bit keeps its members from
+//! removing each other's sockets (also the dead ones: each uid clears up after itself). With mode 0755 only
+//! the owner serves and everybody connects. A process that may serve in a directory may take any free name in
+//! it; a client that shares one with uids it doesn't trust looks at the server's uid too.
 
 mod directory;
 mod error;

@@ -2,7 +2,7 @@
 //!
 //! The owner makes a segment, offers it, and uses it once the peer has accepted it with a table of
 //! releases. The peer accepts up to the bytes that it announced. Where the memory lies, and how the two
-//! sides tell each other of it, is up to a [`SegmentSource`].
+//! sides exchange it, is up to a [`SegmentSource`].
 
 mod ledger;
 mod memfd;
@@ -24,7 +24,7 @@ pub use source::{NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource};
 /// Offers are made one at a time, so a peer that reads its answers leaves hardly any unread.
 const MAX_UNREAD: usize = 8;
 
-/// What a peer must not do with segments.
+/// A breach of the protocol with segments.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SegmentViolation {
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_did_not_arrive_costs_the_segment_and_not_the_link() {
-        // What a process sees that has no descriptor left.
+        // As in a process that has no descriptor left.
         let (mut segments, mut lanes) = (memfds(u32::MAX, u32::MAX), lanes());
         let answered = segments.receive(Packet::Offer { segment: 2, blocks: BLOCKS }, None, &mut lanes);
         assert!(!answered.unwrap());

@@ -13,14 +13,14 @@ use crate::seqpacket;
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
 
-/// What came from the socket.
+/// A packet or event from the socket.
 #[derive(Debug)]
 pub enum Incoming {
     /// A packet, perhaps with a descriptor.
     Packet(Packet, Option<OwnedFd>),
     /// The peer's end is closed everywhere.
     Closed,
-    /// The peer sent what is no packet.
+    /// The peer sent a malformed packet.
     Bad(BadPacket),
 }
 
@@ -38,7 +38,7 @@ impl AsFd for Socket {
 
 impl Socket {
     /// Rings the peer. That the socket is full means that it has been rung already, and that it is
-    /// closed will be seen by who reads from it.
+    /// closed is noticed when reading from it.
     pub fn ring(&self) {
         let _ = send(&self.0, &DOORBELL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
@@ -60,7 +60,7 @@ impl Socket {
     /// Receives the next packet. Descriptors beyond the first are closed.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none now; others when the socket is broken, among them `EMFILE`-like
+    /// `WouldBlock` when no packet waits; others when the socket is broken, among them `EMFILE`-like
     /// conditions that show as a packet without its descriptor.
     pub fn receive(&self) -> io::Result<Incoming> {
         let mut bytes = [0; MAX_PACKET];

@@ -73,7 +73,7 @@ impl Stats {
         })
     }
 
-    /// What a tool is given.
+    /// Returns the descriptor that is sent to a tool.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.segment.descriptor()
     }
@@ -115,7 +115,7 @@ impl Stats {
 }
 
 impl Snapshot {
-    /// Reads the counters behind a descriptor that a server gave. `None` if there are none.
+    /// Reads the counters behind a descriptor that a server gave. `None` if it holds no counters.
     pub fn read(descriptor: &OwnedFd) -> Option<Self> {
         let memory = PeerSegment::map(descriptor.as_fd(), PAGE as u64).ok()?.part(0, PAGE)?;
         (memory.load_acquire(word::MAGIC) == MAGIC).then(|| Self {

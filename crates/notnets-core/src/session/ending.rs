@@ -1,4 +1,4 @@
-//! Why links end: one table of reasons, and what their calls are told.
+//! Why links end: one table of reasons, and the statuses of their calls.
 
 use std::io;
 

@@ -15,7 +15,7 @@ pub struct Keepalive {
     pub while_idle: bool,
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
@@ -52,7 +52,8 @@ impl Pings {
         self.answered |= echo == self.echo;
     }
 
-    /// What is due at `now`. With `while_idle` unset a link without open calls is not asked.
+    /// Returns the action that is due at `now`. With `while_idle` unset a link without open calls is not
+    /// asked.
     pub(super) fn due(&mut self, now: Timestamp, calls_open: bool) -> Due {
         if now < self.next() {
             return Due::Nothing;

@@ -1,22 +1,34 @@
 //! One end of a link, without I/O: the calls on it, further segments, doorbells, keepalive, and its end.
 //!
-//! A [`Session`] is to a link what [`Connection`] is to its calls: a deterministic state machine. What its
-//! user gives it and gets from it:
+//! A [`Session`] is to a link what [`Connection`] is to its calls: a deterministic state machine. Its
+//! inputs and outputs:
 //!
 //! | in | out |
 //! | --- | --- |
-//! | [`handle_incoming`](Session::handle_incoming): what the socket brought | [`poll_event`](Session::poll_event): what tasks or handlers wait for |
-//! | [`handle_peer_gone`](Session::handle_peer_gone): the peer's process has ended | [`poll_packet`](Session::poll_packet): what the socket has to carry |
-//! | [`handle_timeout`](Session::handle_timeout): the time | [`poll_timeout`](Session::poll_timeout): when to give it the time again |
-//! | [`receive`](Session::receive): take what lies in the lanes | [`finish_turn`](Session::finish_turn): whether to ring the peer |
-//! | [`end`](Session::end), [`go_away`](Session::go_away): the local side's wishes | [`ended`](Session::ended): why nothing comes any more |
+//! | [`handle_incoming`]: packets from the socket | [`poll_event`]: events for tasks and handlers |
+//! | [`handle_peer_gone`]: the peer's process has ended | [`poll_packet`]: packets for the socket |
+//! | [`handle_timeout`]: the time | [`poll_timeout`]: when the time is needed again |
+//! | [`receive`]: take frames from the lanes | [`finish_turn`]: whether to ring the peer |
+//! | [`end`], [`go_away`]: the local side's requests | [`ended`]: why the link is over |
+//!
+//! [`handle_incoming`]: Session::handle_incoming
+//! [`handle_peer_gone`]: Session::handle_peer_gone
+//! [`handle_timeout`]: Session::handle_timeout
+//! [`receive`]: Session::receive
+//! [`end`]: Session::end
+//! [`go_away`]: Session::go_away
+//! [`poll_event`]: Session::poll_event
+//! [`poll_packet`]: Session::poll_packet
+//! [`poll_timeout`]: Session::poll_timeout
+//! [`finish_turn`]: Session::finish_turn
+//! [`ended`]: Session::ended
 //!
 //! It reads no clock, wakes nobody and never waits. A runtime adds wakers, timers and file descriptors
 //! (`notnets::link` does so for tokio); a thread adds `poll(2)` (`notnets::blocking`).
 //!
 //! # Turns
 //!
-//! Work on a session is done in turns: look, act, then call [`finish_turn`](Session::finish_turn), then
+//! Work on a session goes in turns: look, act, then [`finish_turn`](Session::finish_turn), then
 //! take the events. Before it sleeps it calls [`arm`](Session::arm), which asks the peer for a doorbell and
 //! looks once more.
 
@@ -48,7 +60,7 @@ use keepalive::{Due, Pings};
 const BATCH: usize = 128;
 /// Batches taken at most when the link ends: more than the largest ring holds.
 const LAST_BATCHES: usize = 2048;
-/// A client that is told to go away has this long to answer. Until then the server takes what it sends; a
+/// A client that is sent GOAWAY has this long to answer. Until then the server takes what it sends; a
 /// client that hangs must not keep a server from stopping.
 const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -68,17 +80,17 @@ pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     /// The peer reads no more: it has closed the link, or its process has ended.
     peer_gone: bool,
     fork: ForkGuard,
-    /// What has to live for as long as the link does.
+    /// A value that lives for as long as the link does.
     #[expect(dead_code, reason = "it is held, and that is all")]
     keep_alive: Option<KeepAlive>,
 }
 
-/// What a runtime has to watch for a session.
+/// The descriptors that a runtime has to watch for a session.
 #[derive(Debug)]
 pub struct Descriptors {
     /// Carries packets and doorbells. Its end is the link's.
     pub socket: Socket,
-    /// Gets readable when the peer's process ends. `None` where the kernel can't tell.
+    /// Gets readable when the peer's process ends. `None` where the kernel does not support that.
     pub pidfd: Option<OwnedFd>,
 }
 
@@ -87,7 +99,7 @@ impl<T> Session<T> {
     /// A session over what the handshake established, and what to watch for it.
     ///
     /// # Errors
-    /// When the limits are impossible, or the kernel has no page to tell forks by.
+    /// When the limits are impossible, or the kernel cannot mark a page to detect forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
         let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
         let own = own.check().map_err(io::Error::other)?;
@@ -97,18 +109,18 @@ impl<T> Session<T> {
     }
 }
 
-/// What a session is made of, whatever the memory.
+/// The parts of a session, in any memory.
 #[derive(Debug)]
 pub struct Ends<W = OwnMemory, R = PeerMemory> {
     /// Both lanes.
     pub lanes: Lanes<W, R>,
     /// Where further segments come from.
     pub source: Box<dyn SegmentSource<W, R>>,
-    /// What this side is willing to receive.
+    /// The limits that this side announced.
     pub own: ValidLimits,
-    /// What the peer is.
+    /// The limits that the peer announced.
     pub peer_limits: ValidLimits,
-    /// Who the peer is.
+    /// The peer's identity.
     pub peer: PeerIdentity,
 }
 
@@ -117,7 +129,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// A session over any memory.
     ///
     /// # Errors
-    /// When the kernel has no page to tell forks by.
+    /// When the kernel cannot mark a page to detect forks by.
     pub fn over(role: Role, ends: Ends<W, R>) -> io::Result<Self> {
         let Ends { lanes, source, own, peer_limits, peer } = ends;
         let mut connection = Connection::new(role, lanes, own, peer_limits);
@@ -143,7 +155,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.pings = Some(Pings::new(keepalive, now));
     }
 
-    /// Who is at the other end.
+    /// The identity of the peer.
     pub fn peer(&self) -> &PeerIdentity {
         &self.peer
     }
@@ -178,8 +190,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 
 /// The lanes.
 impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
-    /// Takes what the peer has pushed, up to what a ring holds. Returns how many descriptors that were: none once
-    /// the link has ended. `now` is asked only for requests whose deadline travels as the time that is left.
+    /// Takes what the peer has pushed, up to what a ring holds. Returns how many descriptors that were: none
+    /// once the link has ended. `now` is asked only for requests whose deadline travels as the time that is
+    /// left.
     #[inline]
     pub fn receive(&mut self, now: impl Fn() -> Timestamp) -> usize {
         if self.ended.is_some() {
@@ -190,8 +203,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         taken
     }
 
-    /// Returns `true` if the peer has pushed what nobody has taken. Looks at nothing but the line that will hold
-    /// it.
+    /// Returns `true` if the peer has pushed what nobody has taken. Looks at nothing but the line that will
+    /// hold it.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         self.ended.is_none() && self.connection.lanes().is_ready()
@@ -210,8 +223,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.connection.lanes().bell_is_due()
     }
 
-    /// Asks to be rung, and looks once more. Returns `false` if something has come meanwhile: don't sleep then.
-    /// From a link that has ended nothing comes.
+    /// Asks to be rung, and looks once more. Returns `false` if something has come meanwhile: don't sleep
+    /// then. From a link that has ended nothing comes.
     #[inline]
     pub fn arm(&mut self) -> bool {
         self.ended.is_some() || !self.connection.lanes().arm_frames()
@@ -230,7 +243,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.space_armed = !self.space_armed;
         if self.space_armed {
             self.connection.lanes().arm_space();
-            // Room that was made before the peer saw that we wait is not told.
+            // No doorbell rings for room that was made before the peer saw the armed word.
             self.connection.wake_queued();
         } else {
             self.connection.lanes().disarm_space();
@@ -249,8 +262,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 
 /// The socket.
 impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
-    /// Takes what the socket gave. Returns `false` when there is no use in reading on now: nothing is there, or
-    /// the link has ended.
+    /// Takes what the socket gave. Returns `false` when reading on is useless now: nothing is there,
+    /// or the link has ended.
     pub fn handle_incoming(&mut self, incoming: io::Result<Incoming>, now: impl Fn() -> Timestamp) -> bool {
         if self.ended.is_some() {
             return false;
@@ -313,13 +326,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.segments.packet_sent();
     }
 
-    /// Sends packets until none is left or the socket takes no more. Returns `true` if none is left; otherwise
-    /// call this again when the socket is writable.
+    /// Sends packets until none is left or the socket takes no more. Returns `true` if none is left;
+    /// otherwise call this again when the socket is writable.
     pub fn flush(&mut self, socket: &Socket) -> bool {
         while let Some((packet, descriptor)) = self.poll_packet() {
             match socket.send(packet, descriptor) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // Sent; or the peer is gone, which the end of the socket tells.
+                // Sent; or the peer is gone, which the end of the socket shows.
                 _ => self.packet_sent(),
             }
         }
@@ -329,8 +342,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 
 /// Time.
 impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
-    /// Does what is due at `now`: ends calls whose deadline has passed, pings the peer or gives it up, refuses
-    /// late calls of a link that is wound up.
+    /// Performs what is due at `now`: ends calls whose deadline has passed, pings the peer or gives it up,
+    /// refuses late calls of a link that is wound up.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if self.ended.is_some() {
             return;
@@ -374,8 +387,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 
 /// The end.
 impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
-    /// Server: winds the link up. The client is told to open no more streams, and is refused those that it opens
-    /// a while after `now` all the same.
+    /// Server: winds the link up. The client is asked to open no more streams, and is refused those that it
+    /// opens a while after `now` all the same.
     pub fn go_away(&mut self, now: Timestamp) {
         if self.ended.is_none() && self.refuse_at.is_none() && !self.connection.is_draining() {
             self.refuse_at = Some(now + GO_AWAY_TIMEOUT);
@@ -394,8 +407,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.end(Ending::PeerGone, now);
     }
 
-    /// Ends the link in a child that was forked from the process that made it: its memory is out of reach there,
-    /// and its socket is the parent's. To be called before anything else of a turn.
+    /// Ends the link in a child that was forked from the process that made it: its memory is out of reach
+    /// there, and its socket is the parent's. To be called before anything else of a turn.
     #[inline]
     pub fn check_fork(&mut self) {
         if self.fork.is_forked_child() {
@@ -414,7 +427,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.fork.is_forked_child()
     }
 
-    /// Ends the link. What the peer has said before still counts.
+    /// Ends the link. Frames that the peer sent before still count.
     #[cold]
     pub fn end(&mut self, ending: Ending, now: impl Fn() -> Timestamp) {
         if self.ended.is_none() {
@@ -460,7 +473,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     }
 }
 
-/// The earlier of two points in time, of which there may be none.
+/// Returns the earlier of two points in time, if there is any.
 pub fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

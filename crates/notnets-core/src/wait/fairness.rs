@@ -6,7 +6,7 @@
 //!
 //! Under contention every round ends with a yield, even a productive one. Otherwise a busy server would
 //! starve the clients it is answering, for milliseconds on schedulers that put a yielding thread last. How
-//! long the core was away tells what else runs there: nothing, others that poll and return it soon, or
+//! long the core was away shows what else runs there: nothing, others that poll and return it soon, or
 //! unrelated work, among which polling cannot pay off.
 
 use std::cell::Cell;
@@ -30,7 +30,7 @@ const PROBE: u64 = 100_000;
 /// Under contention a runtime looks at its sockets after this number of yields.
 const SOCKETS_AFTER: u64 = 4;
 
-/// What a thread knows of the links that it polls, and of those it shares its core with.
+/// A thread's knowledge of the links that it polls and of contention for its core.
 struct Thread {
     /// The link that polled last.
     last: Cell<u64>,
@@ -89,13 +89,13 @@ impl IdleTime {
 #[derive(Debug)]
 pub(super) struct Scheduler {
     id: u64,
-    /// What the thread had found in all when this link last found nothing.
+    /// The thread's total of findings when this link last found nothing.
     found: u64,
     /// How often the core had been yielded by then.
     yields: u64,
 }
 
-/// What a link that has found nothing does next.
+/// The next step of a link that has found nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PollAction {
     /// Nobody else wants this thread or core.

@@ -100,7 +100,7 @@ pub struct Budget {
     scheduler: Scheduler,
 }
 
-/// What polling for a moment has found.
+/// The result of polling for a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
     /// Something is there.
@@ -112,7 +112,7 @@ pub enum Polled {
     Yield,
 }
 
-/// What a link waits for.
+/// The kind of arrival that a link waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitFor {
     /// Something that the peer owes.

@@ -1,5 +1,5 @@
-//! One end of a link, with the rules that whoever drives a [`Session`](notnets_core::session::Session) keeps to:
-//! every turn is finished, every lane is looked at once more after it was armed.
+//! One end of a link, with the rules that whoever drives a [`Session`](notnets_core::session::Session) keeps
+//! to: every turn is finished, every lane is looked at once more after it was armed.
 
 use std::collections::VecDeque;
 

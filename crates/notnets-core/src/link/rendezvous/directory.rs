@@ -28,7 +28,7 @@ pub struct Directory {
     origin: Origin,
 }
 
-/// What made a process use a certain directory.
+/// The reason why a process uses a certain directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// `NOTNETS_DIR` is set to it.
@@ -61,7 +61,7 @@ impl Directory {
         Directory { path: DEFAULT.into(), origin: Origin::Default }
     }
 
-    /// This directory, whatever the environment says.
+    /// This directory, whatever the environment is.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Directory { path: absolute(path.into()), origin: Origin::Program }
     }
@@ -88,8 +88,8 @@ impl Directory {
     /// Connects to the server of a name, without waiting. The socket doesn't block and isn't inherited.
     ///
     /// # Errors
-    /// [`RendezvousError::NoSuchName`] when nobody serves it, [`RendezvousError::Busy`] when its server has no
-    /// room for another client just now, or what else [`RendezvousError`] knows.
+    /// [`RendezvousError::NoSuchName`] when nobody serves it, [`RendezvousError::Busy`] when its server has
+    /// no room for another client just now, or what else [`RendezvousError`] knows.
     pub fn connect(&self, name: &Name) -> Result<OwnedFd, RendezvousError> {
         let path = self.socket_path(name)?;
         match dial(&path).map_err(|errno| RendezvousError::from_errno("connect to", &path, errno))? {
@@ -104,9 +104,9 @@ impl Directory {
 
     /// The names that are served now, sorted. Their servers don't notice.
     ///
-    /// Two cases need a connection to be told from a server, and are listed as one: an open socket that isn't
-    /// ours, and one that only a forked child of a dead server holds. A server that this process may not
-    /// connect to is not listed.
+    /// Two cases can be distinguished from a server only by connecting, and are listed as one: an open socket
+    /// that isn't ours, and one that only a forked child of a dead server holds. A server that this process
+    /// must not connect to is not listed.
     ///
     /// # Errors
     /// When the directory can't be read. One that doesn't exist has no names.

@@ -1,4 +1,4 @@
-//! What can go wrong when names are served and looked up, with what to do about it.
+//! Errors of serving and looking up names, with their remedies.
 
 use std::fmt;
 use std::io;
@@ -29,7 +29,7 @@ pub enum RendezvousError {
         name: Name,
         /// Where it was looked for.
         directory: Directory,
-        /// What was found instead.
+        /// The evidence that was found instead.
         absence: Absence,
         /// The names that are served there.
         present: Vec<Name>,
@@ -46,7 +46,8 @@ pub enum RendezvousError {
         name: Name,
         /// Its socket.
         path: PathBuf,
-        /// The process that listens there, unless it can't be seen from this pid namespace or is too busy to be asked.
+        /// The process that listens there, unless it can't be seen from this pid namespace or is too busy to
+        /// be asked.
         pid: Option<u32>,
     },
 
@@ -95,14 +96,14 @@ pub enum RendezvousError {
 
     /// The file system denies access.
     #[error(
-        "may not {action} {}: {} belongs to uid {owner} and gid {group} with mode {mode:04o}, while this process \
+        "cannot {action} {}: permission denied: {} belongs to uid {owner} and gid {group} with mode {mode:04o}, while this process \
          has uid {uid} and gid {gid}; have its owner change that, or set NOTNETS_DIR to a directory of this uid, \
          for all processes that are to meet",
         path.display(),
         at.display()
     )]
     PermissionDenied {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
         /// On what.
         path: PathBuf,
@@ -121,16 +122,16 @@ pub enum RendezvousError {
     },
 
     /// The directory, or one above it, is something else.
-    #[error("{} is not a directory, or goes through something that is none; set NOTNETS_DIR to a directory", path.display())]
+    #[error("{} is not a directory, or goes through a file; set NOTNETS_DIR to a directory", path.display())]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
 
     /// Sockets can't be created on a read-only file system.
-    #[error("may not {action} {} on a read-only file system; set NOTNETS_DIR to a directory on tmpfs, as /run", path.display())]
+    #[error("cannot {action} {} on a read-only file system; set NOTNETS_DIR to a directory on tmpfs, as /run", path.display())]
     ReadOnlyFileSystem {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
         /// On what.
         path: PathBuf,
@@ -139,7 +140,7 @@ pub enum RendezvousError {
     /// There is no file descriptor left.
     #[error("no file descriptor is left to {action} {}: {limit}", path.display())]
     NoDescriptors {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
         /// On what.
         path: PathBuf,
@@ -150,17 +151,17 @@ pub enum RendezvousError {
     /// Something else.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
-        /// What was tried.
+        /// The step that failed.
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
 }
 
 impl RendezvousError {
-    /// May the same call succeed a moment later, though nobody does anything about it?
+    /// Returns `true` if the same call may succeed a moment later, without anything being done about it.
     pub fn is_retryable(&self) -> bool {
         matches!(self, RendezvousError::Busy { .. } | RendezvousError::Locked { .. })
     }
@@ -169,7 +170,7 @@ impl RendezvousError {
         RendezvousError::NameInUse { name: name.clone(), path: path.into(), pid }
     }
 
-    /// The one place where error numbers get their meaning. `action` completes "may not … /run/notnets".
+    /// The one place where error numbers get their meaning. `action` completes "cannot … /run/notnets".
     pub(super) fn from_errno(action: &'static str, path: &Path, errno: Errno) -> Self {
         let path = path.to_path_buf();
         if let Some(limit) = DescriptorLimit::of(errno) {

@@ -32,7 +32,7 @@ pub struct Listener {
     path: PathBuf,
     /// The socket's file. No other file can have this identity while `socket` is open.
     file: FileId,
-    /// Who bound it: a forked child that drops its copy gives nothing back.
+    /// The process that bound it: a forked child that drops its copy gives nothing back.
     owner: u32,
     closed: bool,
 }
@@ -70,7 +70,7 @@ impl Listener {
         &self.path
     }
 
-    /// The next client that waits, or `None` when there is none now. The socket doesn't block and isn't inherited.
+    /// Accepts the next client that waits, or returns `None`. The socket doesn't block and isn't inherited.
     ///
     /// A client that closes without having sent anything has only looked whether the server lives.
     ///
@@ -99,7 +99,7 @@ impl Listener {
         self.give_back()
     }
 
-    /// Removes the file, if it is still the one that was bound, and if we are who bound it.
+    /// Removes the file, if it is still the one that was bound, and this process bound it.
     fn give_back(&mut self) -> Result<(), RendezvousError> {
         if std::mem::replace(&mut self.closed, true) || process::id() != self.owner {
             return Ok(());
@@ -115,7 +115,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // What stays behind is a dead socket, and the next server replaces that.
+        // On failure a dead socket stays behind, and the next server replaces it.
         let _ = self.give_back();
     }
 }
@@ -128,7 +128,7 @@ impl AsFd for Listener {
 
 /// Opens the directory, having created it for its owner alone when it was missing.
 fn open_current(path: &Path) -> Result<OwnedFd, RendezvousError> {
-    // Whoever removes it in between is hardly that fast twice. A dangling link is missing every time.
+    // It is unlikely to be removed in between twice. A dangling link is missing every time.
     const ATTEMPTS: usize = 5;
     let mut opened = Err(Errno::NOENT);
     for _ in 0..ATTEMPTS {
@@ -143,13 +143,13 @@ fn open_current(path: &Path) -> Result<OwnedFd, RendezvousError> {
 
 fn create(path: &Path) -> Result<(), RendezvousError> {
     match DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        // It exists but isn't a directory: opening it will say so.
+        // It exists but isn't a directory: opening it will fail and show that.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.map_err(|error| RendezvousError::from_io("create", path, error)),
     }
 }
 
-/// Is the open directory the one that the path leads to?
+/// Returns `true` if the path still leads to the open directory.
 fn is_at(opened: &OwnedFd, path: &Path) -> Result<bool, RendezvousError> {
     let failed = |errno| RendezvousError::from_errno("look at", path, errno);
     match stat(path) {
@@ -159,7 +159,7 @@ fn is_at(opened: &OwnedFd, path: &Path) -> Result<bool, RendezvousError> {
     }
 }
 
-/// Removes what a dead server left at the name, or says who is in the way.
+/// Removes a dead server's socket from the name, or fails with what is in the way.
 fn make_room(directory: &OwnedFd, name: &Name, path: &Path) -> Result<(), RendezvousError> {
     let failed = |action| move |errno| RendezvousError::from_errno(action, path, errno);
     let before = match file_at(directory, name) {
@@ -175,7 +175,7 @@ fn make_room(directory: &OwnedFd, name: &Name, path: &Path) -> Result<(), Rendez
             Ok(now) if now.is(before.id) => {
                 unlinkat(directory, name.as_str(), AtFlags::empty()).map_err(failed("remove the dead socket"))
             }
-            // Replaced by somebody who doesn't take the lock: then bind says so.
+            // Replaced by a process that doesn't take the lock: then bind fails.
             _ => Ok(()),
         },
         Found::Server(_, peer) => Err(RendezvousError::in_use(name, path, peer.pid)),
@@ -205,7 +205,7 @@ fn bind_socket(directory: &Path, name: &Name, path: &Path) -> Result<OwnedFd, Re
     Ok(socket)
 }
 
-/// Opens the bound socket to clients, and tells what file it is.
+/// Opens the bound socket to clients, and returns which file it is.
 fn finish(directory: &OwnedFd, name: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
     let file =
         openat(directory, name.as_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -214,14 +214,14 @@ fn finish(directory: &OwnedFd, name: &Name, socket: &OwnedFd) -> Result<FileId, 
     Ok(fstat(&file)?.into())
 }
 
-/// Undoes the umask on a socket's file, as the directory decides who may connect.
+/// Undoes the umask on a socket's file, for the directory decides who may connect.
 fn open_to_all(file: &OwnedFd) -> Result<(), Errno> {
     if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::Socket {
-        return Err(Errno::EXIST); // Who shares the directory put something else there.
+        return Err(Errno::EXIST); // Another user of the directory put something else there.
     }
     // By descriptor, as in a shared directory the name may lead to another file by now.
     match chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(0o666)) {
-        Err(Errno::NOENT) => Ok(()), // Without /proc the umask stays, and clients of other uids are told so.
+        Err(Errno::NOENT) => Ok(()), // Without /proc the umask stays in effect; clients of other uids get an error that shows it.
         changed => changed,
     }
 }
@@ -239,7 +239,7 @@ impl From<Stat> for FileId {
     }
 }
 
-/// What there is at a name, not followed when it is a symbolic link.
+/// The file at a name. Symbolic links are not followed.
 struct FileAt {
     id: FileId,
     is_socket: bool,
@@ -283,7 +283,7 @@ mod tests {
         let name = "inventory".parse().expect("is a name");
         let mut listener = Directory::at(temporary.path()).listen(&name).expect("listens");
         let path = listener.path().to_path_buf();
-        listener.owner += 1; // What a forked child sees: the one who bound it was another process.
+        listener.owner += 1; // As in a forked child: another process bound it.
         drop(listener);
         assert!(path.exists(), "the parent's socket was removed");
     }

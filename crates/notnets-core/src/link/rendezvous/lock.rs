@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use super::error::RendezvousError;
 
 /// How long to wait for the lock. It is held for some system calls only, so one that is held this long
-/// belongs to a process that was stopped within them: an error says more than a server that doesn't start.
+/// belongs to a process that was stopped within them: an error is more helpful than a server that doesn't
+/// start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The exclusive lock on an open directory, for as long as it lives.

@@ -4,7 +4,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Has this process ended for certain? A zombie has; where the kernel doesn't tell, no.
+/// Returns `true` if this process has certainly ended. A zombie has; where the kernel gives no answer, it has
+/// not.
 pub(super) fn has_ended(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     match pidfd_open(pid, PidfdFlags::empty()) {

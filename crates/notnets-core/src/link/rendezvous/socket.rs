@@ -10,7 +10,7 @@ use notnets_memory::process::{PeerCredentials, peer_credentials};
 
 use super::peer::has_ended;
 
-/// What was found at a path.
+/// The kind of file at a path.
 pub(super) enum Found {
     /// Nothing.
     Nothing,
@@ -50,8 +50,8 @@ pub(super) fn dial(path: &Path) -> Result<Found, Errno> {
 
 /// Looks whether sockets are open without being seen by their owners.
 ///
-/// It connects with a socket of the wrong type: the kernel looks for an open socket first (`ECONNREFUSED` when
-/// there is none) and compares the types then (`EPROTOTYPE`), before the owner hears of it.
+/// It connects with a socket of the wrong type: the kernel looks for an open socket first (`ECONNREFUSED`
+/// when there is none) and compares the types then (`EPROTOTYPE`), before the owner notices.
 pub(super) struct Peephole(OwnedFd);
 
 impl Peephole {

@@ -10,8 +10,8 @@ const FIRST_ID: u32 = 2;
 pub const MAX_OFFERED: usize = 32 << 20;
 /// Blocks of offered segments are at most this large: what is larger goes in several frames.
 const MAX_BLOCK: u32 = 1 << 20;
-/// The most segments that a process accepts on one link. Each of them takes two mappings. Those that it offers
-/// itself are large: 64 MiB of them are fewer.
+/// The most segments that a process accepts on one link. Each of them takes two mappings. Those that it
+/// offers itself are large: 64 MiB of them are fewer.
 const MAX_ACCEPTED: u32 = 256;
 
 /// The ids and bytes of the further segments of a link.
@@ -56,7 +56,8 @@ impl Ledger {
         self.offered_bytes += blocks.segment_bytes();
     }
 
-    /// Ends offering: what the peer declined once it will decline again, and memory that is not there stays away.
+    /// Ends offering: what the peer declined once it will decline again, and memory that is not there stays
+    /// away.
     pub(super) fn stop_offering(&mut self) {
         self.peer_budget = 0;
     }

@@ -1,4 +1,4 @@
-//! Where the further segments of a link lie, and how the two sides tell each other of them.
+//! Where the further segments of a link lie, and how the two sides exchange them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,12 +14,12 @@ use crate::link::packet::Packet;
 /// Packets for the link's socket, each perhaps with a descriptor.
 pub type Outbox = VecDeque<(Packet, Option<OwnedFd>)>;
 
-/// Has the memory for further segments, and the way by which the peer is told of them.
+/// A source of memory for further segments, with the way to offer them to the peer.
 ///
-/// [`Segments`](super::Segments) decides what is offered and what is accepted. Its source says where: in memfds
-/// whose descriptors go over the link's socket ([`Memfds`](super::Memfds)), or in a region that both hosts map.
-/// `W` is this side's memory and `R` the peer's. No method waits. Memory that is not there yet is [`Pending`](NoMemory::Pending), and an event tells when to
-/// try again.
+/// [`Segments`](super::Segments) decides what is offered and what is accepted. Its source decides where: in
+/// memfds whose descriptors go over the link's socket ([`Memfds`](super::Memfds)), or in a region that both
+/// hosts map. `W` is this side's memory and `R` the peer's. No method waits. Memory that is not there yet is
+/// [`Pending`](NoMemory::Pending), and an event follows when to try again.
 pub trait SegmentSource<W = OwnMemory, R = PeerMemory>: fmt::Debug + Send {
     /// Makes a segment of these blocks, or of as many of them as fit into one, and offers it to the peer.
     ///
@@ -30,7 +30,7 @@ pub trait SegmentSource<W = OwnMemory, R = PeerMemory>: fmt::Debug + Send {
     /// Takes back a segment that the peer has declined, and of which it reads nothing.
     fn withdraw(&mut self, segment: u32);
 
-    /// Maps `bytes` that the peer says are its own. `None` when they did not arrive, which is nobody's fault.
+    /// Maps `bytes` that the peer offered. `None` when they did not arrive, which is no violation.
     ///
     /// # Errors
     /// When they can't be the peer's, or are not as they must be.
@@ -56,14 +56,14 @@ pub trait SegmentSource<W = OwnMemory, R = PeerMemory>: fmt::Debug + Send {
     fn poll(&mut self) -> Option<SegmentEvent>;
 }
 
-/// What happens to the segments of a link. Nothing of it is checked yet.
+/// An event about the segments of a link. Nothing in it is checked yet.
 #[derive(Debug)]
 pub enum SegmentEvent {
     /// The peer offers blocks.
     Offered {
         /// The segment's id.
         segment: u32,
-        /// What is in it.
+        /// Its blocks.
         blocks: Blocks,
         /// Where it lies.
         location: PeerLocation,
@@ -82,11 +82,11 @@ pub enum SegmentEvent {
     },
     /// There may be memory that was not there before.
     Granted,
-    /// There is no memory, and there will be none.
+    /// There is no memory, and that is final.
     Exhausted,
 }
 
-/// Where the peer says that its memory lies.
+/// Where the peer's memory lies, by its own claim.
 #[derive(Debug)]
 pub enum PeerLocation {
     /// In a file. The descriptor is lost where either side has none left.
@@ -98,9 +98,10 @@ pub enum PeerLocation {
 /// Why there is no memory for a segment.
 #[derive(Debug)]
 pub enum NoMemory {
-    /// It was asked for: [`Granted`](SegmentEvent::Granted) or [`Exhausted`](SegmentEvent::Exhausted) follows.
+    /// It was asked for: [`Granted`](SegmentEvent::Granted) or [`Exhausted`](SegmentEvent::Exhausted)
+    /// follows.
     Pending,
-    /// There is none.
+    /// There is no memory.
     Failed(SegmentError),
 }
 
