@@ -18,8 +18,8 @@ fn of_a_unary_call() {
     assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
 }
 
-/// Of a call in gRPC's own terms: on both sides the copy of its message out of the peer's memory, and on the server the
-/// future that serves it.
+/// Of a call in gRPC's own terms: on both sides the copy of its message out of the peer's memory, and on the
+/// server the future that serves it.
 const BY_THE_CALL: f64 = 3.0;
 
 #[test]

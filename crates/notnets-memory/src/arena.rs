@@ -10,7 +10,7 @@
 //!
 //! | atomic | pairs with |
 //! | --- | --- |
-//! | reader: `store_release(table[block], generation)` | owner: `load_acquire` of it: the reader's loads are over |
+//! | reader: `store_release(table[block], generation)` | owner: `load_acquire`: the reader's loads are over |
 
 use std::collections::VecDeque;
 
@@ -57,7 +57,8 @@ impl Reference {
     /// Decodes a reference from a descriptor. Nothing in it has been checked.
     #[inline]
     pub fn from_words(words: [u64; 4]) -> Self {
-        let (low, high) = (|word: u64| word as u32, |word: u64| (word >> 32) as u32);
+        let low = |word: u64| word as u32;
+        let high = |word: u64| (word >> 32) as u32;
         Self {
             segment: low(words[0]),
             block: high(words[0]),
@@ -286,7 +287,7 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
         !self.free.is_empty()
     }
 
-    /// Readers mostly release in order: one look at the oldest tells most.
+    /// Readers mostly release in order: one look at the oldest shows most.
     fn reclaim_oldest(&mut self) {
         while let Some(&block) = self.lent.front()
             && self.is_released(block)

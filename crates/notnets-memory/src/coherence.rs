@@ -13,7 +13,7 @@
 
 use crate::LINE;
 
-/// What keeps the copies of a line in step.
+/// How the copies of a line are kept in step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coherence {
     /// The hardware does: publish and observe cost nothing.
@@ -69,7 +69,7 @@ mod processor {
     const CLFLUSHOPT: u8 = 2;
     const CLWB: u8 = 4;
 
-    /// What there is beyond `clflush`, which every x86-64 processor has.
+    /// The processor's features beyond `clflush`, which every x86-64 processor has.
     #[inline]
     fn features() -> u8 {
         static FEATURES: AtomicU8 = AtomicU8::new(0);

@@ -1,14 +1,15 @@
-//! A model of far memory, for measurements: fetching a line that another host has written takes a time that the
-//! user chooses, and is counted.
+//! A model of far memory, for measurements: fetching a line that another host has written takes a time that
+//! the user chooses, and is counted.
 //!
-//! What is modelled: an [`observe`](crate::ReadMemory::observe) of lines of a region waits for the latency of a
-//! line, and for a tenth of it for each further one, since a core has some ten fetches under way at once. Under
-//! hardware coherence only lines that were written since this process looked last have to be fetched, which shows
-//! in their content or is known of them ([`observe_written`](crate::ReadMemory::observe_written)); under software
-//! coherence all of them, each time. Counted are those that were written, under both. What is not modelled: writing
-//! back takes what the processor's own instructions take, a writer does not wait until readers have let go of a
-//! line, and the device has no queue. A line of zeros that is seen for the first time is not
-//! counted, and a line that is written while it is looked at is counted when it is looked at again.
+//! The model: an [`observe`](crate::ReadMemory::observe) of lines of a region waits for the latency of a
+//! line, and for a tenth of it for each further one, since a core has some ten fetches under way at once.
+//! Under hardware coherence only lines that were written since this process looked last have to be fetched,
+//! which shows in their content or is known of them
+//! ([`observe_written`](crate::ReadMemory::observe_written)); under software coherence all of them, each
+//! time. Counted are those that were written, under both. Not modelled: writing back takes what the
+//! processor's own instructions take, a writer does not wait until readers have let go of a line, and the
+//! device has no queue. A line of zeros that is seen for the first time is not counted, and a line that is
+//! written while it is looked at is counted when it is looked at again.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -69,7 +70,7 @@ fn fetch_lines(coherence: Coherence, written: bool, lines: impl Iterator<Item = 
     let mut changed = 0;
     for (address, words) in lines {
         all += 1;
-        // A slot that was never used is no message, though it has to be fetched to see that.
+        // A slot that was never used holds no message, though it has to be fetched to see that.
         changed += u64::from(match remember(address, words) {
             Some(differs) => differs || written,
             None => words != [0; LINE_WORDS] || written,

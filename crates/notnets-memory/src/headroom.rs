@@ -3,7 +3,7 @@
 //! Shared memory is charged to the control group of the process that first touches a page, long after it was
 //! created and mapped, and a full group doesn't answer with an error: the kernel kills a process in it. So
 //! before a segment is created, [`check`] compares its size with what the groups above this process, and the
-//! host, have left, and its error says which limit has no room, with the numbers.
+//! host, have left, and its error names the limit that has no room, with the numbers.
 //!
 //! ```
 //! use notnets_memory::headroom;
@@ -18,9 +18,9 @@
 //! Memory in use that the kernel takes back when it needs it counts as free, as far as it is page cache that
 //! hasn't been used lately (`inactive_file`). Swap does not: a ring in swap helps nobody.
 //!
-//! It is a look at the present and reserves nothing. Others may take the same memory a moment later, and what can't
-//! be read (no `/proc`, groups above a container) limits nothing. It is cheap enough for each segment: where control
-//! groups are mounted is found out once, and a look is then a few small reads of kernel files.
+//! It is a look at the present and reserves nothing. Others may take the same memory a moment later, and what
+//! can't be read (no `/proc`, groups above a container) limits nothing. It is cheap enough for each segment:
+//! where control groups are mounted is found out once, and a look is then a few small reads of kernel files.
 
 mod cgroup;
 mod kernel_file;
@@ -36,13 +36,13 @@ use cgroup::Mounts;
 use kernel_file::{field, read};
 pub use limit::{Limit, Source};
 
-/// What limits the memory of this process now.
+/// Returns the limit on this process's memory that leaves the least now.
 pub fn headroom() -> Headroom {
     Headroom { tightest: View::of_system().tightest(u64::MAX) }
 }
 
-/// What [`check`] leaves to the processes in a group: without any they could not even say that their
-/// memory has run out, for the kernel kills one of them as soon as it touches another page.
+/// The memory that [`check`] leaves to the processes in a group: without any they could not even report that
+/// their memory has run out, for the kernel kills one of them as soon as it touches another page.
 pub const KEPT_FREE: u64 = 1 << 20;
 
 /// Checks that there is room for `bytes` more, beside [`KEPT_FREE`].
@@ -57,7 +57,7 @@ pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Headroom {
-    /// The limit that leaves the least, or `None` when there is none.
+    /// The limit that leaves the least, or `None` when nothing limits it.
     pub tightest: Option<Limit>,
 }
 
@@ -85,7 +85,7 @@ pub struct NoHeadroom {
     pub limit: Limit,
 }
 
-/// What has to stay free, if anything has to.
+/// The memory that has to stay free.
 struct Kept(u64);
 
 impl fmt::Display for Kept {
@@ -136,7 +136,8 @@ impl View {
         }
     }
 
-    /// The limit that leaves the least. One that leaves `enough` is not looked at more closely than needed to see that.
+    /// The limit that leaves the least. One that leaves `enough` is not looked at more closely than needed to
+    /// see that.
     fn tightest(&self, enough: u64) -> Option<Limit> {
         // Read each time, as a process can be moved between control groups.
         let groups = self.mounts.groups_of_this_process(&self.root);
@@ -145,11 +146,12 @@ impl View {
     }
 }
 
-/// What the host has. The kernel's own estimate already counts what can be reclaimed.
+/// The host's free memory. The kernel's own estimate already counts what can be reclaimed.
 fn host(root: &Path) -> Option<Limit> {
     let meminfo = read(&root.join("proc/meminfo"))?;
     let kib = |key| field(&meminfo, key).and_then(|kib| kib.checked_mul(1024));
-    let (total, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
+    let total = kib("MemTotal:")?;
+    let available = kib("MemAvailable:")?;
     Some(Limit { source: Source::Host, limit: total, usage: total.saturating_sub(available), reclaimable: 0 })
 }
 

@@ -1,7 +1,7 @@
 //! Simulated hosts that share memory without coherence: for tests.
 //!
 //! Each host has its own copy of every line that it has touched. A store changes the host's copy only; a
-//! load is served from it, however old it is. What brings copies and memory together is
+//! load is served from it, however old it is. Copies and memory are brought together by
 //! [`publish`](crate::WriteMemory::publish), [`observe`](crate::ReadMemory::observe), and the *weather*: at
 //! random, by the seed, a host fetches lines that it was not asked for, forgets copies, or writes some words
 //! of a line back and others not. A host that [crashes](World::crash) loses what it has not published.
@@ -151,7 +151,7 @@ impl State {
         once_in.is_some_and(|n| self.draw(n) == 0)
     }
 
-    /// What happens by itself at an access to a line.
+    /// The spontaneous events at an access to a line.
     fn weather(&mut self, line: usize) {
         if !self.recent.contains(&line) {
             self.recent.push_back(line);
@@ -185,7 +185,7 @@ impl State {
         (!lines.is_empty()).then(|| lines[self.draw(lines.len() as u64) as usize])
     }
 
-    /// The host's copy of a line, fetched if there is none.
+    /// Returns the host's copy of a line, fetched if need be.
     fn copy(&mut self, host: usize, line: usize) -> &mut Copied {
         let words = self.lines[line];
         self.caches[host].entry(line).or_insert(Copied { words, dirty: 0 })
@@ -273,9 +273,11 @@ impl ReadMemory for Incoherent {
     }
 
     fn copy_out(&self, byte: usize, into: &mut [u8]) {
-        let (mut at, mut rest) = (byte, into);
+        let mut at = byte;
+        let mut rest = into;
         while !rest.is_empty() {
-            let (skip, word) = (at % WORD, self.load(at / WORD).to_le_bytes());
+            let skip = at % WORD;
+            let word = self.load(at / WORD).to_le_bytes();
             let (now, later) = rest.split_at_mut(rest.len().min(WORD - skip));
             now.copy_from_slice(&word[skip..skip + now.len()]);
             at += now.len();
@@ -317,7 +319,8 @@ impl WriteMemory for Incoherent {
     }
 
     fn copy_in(&self, byte: usize, from: &[u8]) {
-        let (mut at, mut rest) = (byte, from);
+        let mut at = byte;
+        let mut rest = from;
         while !rest.is_empty() {
             let skip = at % WORD;
             let (now, later) = rest.split_at(rest.len().min(WORD - skip));

@@ -191,7 +191,7 @@ impl Parts<OwnMemory> {
         let ranges = Parts::ranges(own, peer);
         let mut carved = ranges.header.end;
         let mut carve = |range: Range<usize>| {
-            // What lies between two parts belongs to none.
+            // The bytes between two parts belong to neither.
             rest.carve(range.start - carved);
             carved = range.end;
             rest.carve(range.len())
@@ -253,7 +253,7 @@ impl Lanes {
     /// The lanes between this side's first segment and the peer's.
     ///
     /// # Errors
-    /// When the peer's segment is not what its geometry says.
+    /// When the peer's segment does not match its geometry.
     pub fn open(own: FirstSegment, peer: &PeerSegment, peer_geometry: Geometry) -> Result<Self, LaneError> {
         let FirstSegment { mut segment, header, geometry: own_geometry } = own;
         let own = Parts::carve(own_geometry, peer_geometry, header, &mut segment);
@@ -313,7 +313,8 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         peer_geometry: Geometry,
     ) -> Result<Self, LaneError> {
         peer.header.observe(0, 2);
-        let (magic, version) = (peer.header.load_acquire(0), peer.header.load(1));
+        let magic = peer.header.load_acquire(0);
+        let version = peer.header.load(1);
         if magic != MAGIC || version != LAYOUT_VERSION {
             return Err(LaneError::Header { magic, version });
         }
@@ -498,7 +499,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     }
 
     /// Returns `true` if the peer's doorbell must be rung, after a batch of pushes, pops and releases. Costs
-    /// nothing when there was none.
+    /// nothing when no frame was there.
     #[inline]
     pub fn bell_is_due(&mut self) -> bool {
         if !self.pushed && !self.freed {

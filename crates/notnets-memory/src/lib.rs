@@ -6,14 +6,14 @@
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`memory`] | the two traits, [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
+//! | [`memory`] | the traits [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
 //! | `mapping` | mapped bytes, the accesses to them, and fences: [`OwnMemory`] and [`PeerMemory`] |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | `sigbus` | contains bus errors in regions whose memory is lost |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
 //! | [`headroom`] | how much memory the control groups above this process still allow |
-//! | [`seal`] | checksums that tell torn, stale and old lines from messages |
+//! | [`seal`] | checksums that distinguish messages from torn, stale and old lines |
 //! | [`record`] | a few words that are published together |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
 //! | [`arena`] | blocks for payloads: loaned, committed, released by state |
@@ -32,7 +32,7 @@
 //! | `incoherent` | memory of simulated hosts without coherence |
 //! | `far_memory_model` | a model of what far memory costs |
 //!
-//! What a peer wrote is input: it is read once into private memory with atomic loads, and checked
+//! Everything that a peer wrote is input: it is read once into private memory with atomic loads, and checked
 //! before it is used. Nothing in here panics on it.
 
 #[cfg(not(target_os = "linux"))]

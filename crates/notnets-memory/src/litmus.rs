@@ -1,14 +1,22 @@
 //! Litmus tests: whether memory between two hosts does what lanes rely on.
 //!
-//! Each side writes its own lines and reads the other's, as everywhere. What the sides do in turns, and when,
-//! is their caller's business; here are the steps, and what was seen. Each test is run with write-back and
-//! invalidation, which has to work, and without them, which shows whether caches agree by themselves.
+//! Each side writes its own lines and reads the other's, as everywhere. The steps that the sides take in
+//! turns, and their times, is their caller's business; here are the steps, and what was seen. Each test is
+//! run with write-back and invalidation, which has to work, and without them, which shows whether caches
+//! agree by themselves.
 //!
 //! | test | steps of the writer | steps of the reader | wrong is |
 //! | --- | --- | --- | --- |
-//! | stale line | [`write`](Litmus::write) | [`touch`](Litmus::touch) before, [`check`](Litmus::check) after | an old word |
-//! | message passing | [`send`](Litmus::send) | [`receive`](Litmus::receive) | an old word behind a new flag |
-//! | store buffering | [`exchange`](Litmus::exchange) on both sides at once | | neither sees the other's store |
+//! | stale line | [`write`] | [`touch`] before, [`check`] after | an old word |
+//! | message passing | [`send`] | [`receive`] | an old word behind a new flag |
+//! | store buffering | [`exchange`] on both sides at once | | neither sees the other's store |
+//!
+//! [`write`]: Litmus::write
+//! [`touch`]: Litmus::touch
+//! [`check`]: Litmus::check
+//! [`send`]: Litmus::send
+//! [`receive`]: Litmus::receive
+//! [`exchange`]: Litmus::exchange
 
 use crate::{Coherence, LINE, LINE_WORDS, ReadMemory, WriteMemory};
 
@@ -28,7 +36,7 @@ pub struct Litmus<W, R> {
     how: Coherence,
 }
 
-/// What a reader saw, in words.
+/// A reader's observations, in words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Words that were read.
@@ -170,7 +178,7 @@ mod tests {
         let world = World::new(2 * WORDS, 2, seed);
         let part = |host: usize, owner: usize| world.memory(host).part(owner * WORDS, WORDS);
         let side = |host: usize| {
-            // What lay there is of no round.
+            // The earlier content belongs to no round.
             let own = part(host, host);
             (0..WORDS).for_each(|word| own.store(word, 0));
             own.publish(0, WORDS);
@@ -188,7 +196,7 @@ mod tests {
         })
     }
 
-    /// What was seen, and how many flags were.
+    /// The observations, and the number of flags seen.
     fn messages(seed: u64, how: Coherence) -> (Seen, usize) {
         let [a, b] = sides(seed, how);
         let mut seen = Seen::default();
@@ -196,7 +204,8 @@ mod tests {
         for n in 1..30 {
             a.send(n);
             if let Some(more) = (0..50).find_map(|_| b.receive(n)) {
-                (seen, came) = (seen.and(more), came + 1);
+                seen = seen.and(more);
+                came += 1;
             }
         }
         (seen, came)
@@ -217,7 +226,7 @@ mod tests {
     #[test]
     fn hosts_whose_caches_do_not_agree_are_found_out() {
         for seed in 0..100 {
-            // What the reader has copies of may be what lay there before: of no round at all.
+            // The reader's copies may hold the content from before: of no round at all.
             assert!(!stale_lines(seed, Coherence::Hardware).is_clean(), "seed {seed}");
         }
         // A reader that invalidates nothing, and has no copy of the flag yet.

@@ -32,7 +32,7 @@ pub enum SegmentError {
     /// The kernel refused a step.
     #[error("could not {step} a segment of {bytes} bytes: {errno}")]
     Os {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// The segment's size.
         bytes: usize,
@@ -42,7 +42,7 @@ pub enum SegmentError {
     /// There is no file descriptor left for it.
     #[error("no file descriptor is left to {step} a segment of {bytes} bytes: {limit}")]
     NoDescriptors {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// The segment's size.
         bytes: usize,
@@ -103,7 +103,7 @@ pub(crate) struct Mapping {
     fork: ForkGuard,
     /// Contains bus errors in it.
     sigbus: Option<SigbusGuard>,
-    /// Is dropped once the bytes are unmapped.
+    /// Dropped once the bytes are unmapped.
     _reservation: Option<Box<dyn Any + Send + Sync>>,
     /// The model of far memory applies to it.
     is_far: bool,
@@ -192,7 +192,7 @@ pub(crate) struct View {
     _held: Arc<dyn Held>,
 }
 
-/// What a view holds for as long as it lives.
+/// A value that a view holds for as long as it lives.
 pub(crate) trait Held: Send + Sync + std::fmt::Debug {}
 
 impl Held for Mapping {}
@@ -280,7 +280,8 @@ impl View {
             return;
         }
         let word = |at: usize| self.at(at).load(Ordering::Relaxed).to_le_bytes();
-        let (mut at, skip) = (byte / WORD, byte % WORD);
+        let mut at = byte / WORD;
+        let skip = byte % WORD;
         let mut into = into;
         if skip > 0 {
             let (first, rest) = into.split_at_mut(into.len().min(WORD - skip));
@@ -338,7 +339,7 @@ unsafe fn string_copy(_from: *const u8, _to: *mut u8, _len: usize) {
 
 /// A sequentially consistent fence.
 ///
-/// What the standard one compiles to on x86-64 (`mfence`) takes twice the time of this, with which
+/// The standard fence compiles to `mfence` on x86-64, which takes twice the time of this one, with which
 /// operating systems make theirs: any locked instruction orders all loads and stores around it.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
@@ -397,7 +398,7 @@ read_through_view!(OwnMemory);
 read_through_view!(PeerMemory);
 
 impl OwnMemory {
-    /// This memory, kept coherent in this way, whatever its region says.
+    /// This memory, kept coherent in this way, whatever the coherence of its region.
     #[must_use]
     pub fn with_coherence(self, coherence: Coherence) -> Self {
         Self(self.0.with_coherence(coherence))
@@ -405,7 +406,7 @@ impl OwnMemory {
 }
 
 impl PeerMemory {
-    /// This memory, kept coherent in this way, whatever its region says.
+    /// This memory, kept coherent in this way, whatever the coherence of its region.
     #[must_use]
     pub fn with_coherence(self, coherence: Coherence) -> Self {
         Self(self.0.with_coherence(coherence))

@@ -1,4 +1,4 @@
-//! What rings and arenas ask of memory.
+//! The interface to memory for rings and arenas.
 //!
 //! Three kinds of memory stand behind these traits: mapped memory ([`crate::segment`],
 //! [`crate::region`]), the heap (`crate::heap`, also under loom) and a simulator of hosts that forget what
@@ -15,7 +15,7 @@ pub trait ReadMemory {
     /// Its size in words.
     fn words(&self) -> usize;
 
-    /// What keeps the copies of its lines in step.
+    /// How the copies of its lines are kept in step.
     #[inline]
     fn coherence(&self) -> Coherence {
         Coherence::Hardware
@@ -32,8 +32,8 @@ pub trait ReadMemory {
     /// this side's cached copies where the hardware doesn't.
     fn observe(&self, word: usize, words: usize);
 
-    /// Does what [`observe`](Self::observe) does, for words of which all were written since this side observed
-    /// them last, as those of a message. A model that counts fetched lines can tell them apart.
+    /// Acts as [`observe`](Self::observe), for words of which all were written since this side observed
+    /// them last, as those of a message. A model that counts fetched lines can distinguish them.
     #[inline]
     #[track_caller]
     fn observe_written(&self, word: usize, words: usize) {

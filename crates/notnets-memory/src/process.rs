@@ -1,4 +1,4 @@
-//! What the kernel knows of processes: a peer's credentials and pidfd, and whether this is a forked child.
+//! The kernel's knowledge of processes: a peer's credentials and pidfd, and whether this is a forked child.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -41,7 +41,7 @@ pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
 /// ends, however it ends and whoever has inherited its sockets.
 ///
 /// # Errors
-/// When the kernel can't tell: before Linux 6.5 for a peer in a PID namespace that this one does
+/// When the kernel does not support it: before Linux 6.5 for a peer in a PID namespace that this one does
 /// not see.
 pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     let error = match socket_option::<1>(socket.as_fd(), libc::SO_PEERPIDFD) {

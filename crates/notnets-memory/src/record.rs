@@ -1,4 +1,4 @@
-//! Records: a few words that are published together and believed only together.
+//! Records: a few words that are published together and valid only together.
 //!
 //! A record is its fields, and one more word with a checksum over them (high half) and a 1 (low half).
 //! Its writer overwrites it in place. A reader that looks meanwhile, or sees only some of its lines, finds a
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn a_record_is_believed_whole_and_in_its_place_only() {
         let (memory, seal) = (Heap::new(16), Seal::new([3]));
-        assert_eq!(observe::<7>(&memory, 8, seal), None, "zeros are no record");
+        assert_eq!(observe::<7>(&memory, 8, seal), None, "zeros are not a record");
         publish(&memory, 8, seal, [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(observe(&memory, 8, seal), Some([1, 2, 3, 4, 5, 6, 7]));
         assert_eq!(observe::<7>(&memory, 8, seal.at(1)), None, "another place");

@@ -1,7 +1,7 @@
 //! Lanes between hosts: a first segment in a region, and how it is polled for its owner.
 //!
 //! The layout is that of [`crate::lane`]. There are no doorbells: one thread of each process watches all of
-//! its lanes and wakes sides that are parked. These say so in their own armed words, which the peer never
+//! its lanes and wakes sides that are parked. These set their own armed words, which the peer never
 //! reads.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const TAKEN: usize = 2 * LINE_WORDS;
 /// A side that parks for room is woken at least once in this many looks, since releases leave no sign.
 const SPACE_LOOKS: u32 = 16;
 
-/// After this many looks in vain our side will hardly ever believe what lies there.
+/// After this many looks in vain, the descriptor there will hardly ever become valid.
 const MANY_LOOKS: u32 = 100;
 
 /// A first segment in a region, zeroed and stamped: it can be offered before the peer's is known.
@@ -35,7 +35,7 @@ impl PodSegment {
     /// Zeroes a block and stamps it.
     ///
     /// # Panics
-    /// When the block is shorter than the geometry says.
+    /// When the block is too short for the geometry.
     pub fn new(mut block: OwnBlock, geometry: Geometry) -> Self {
         assert!(geometry.segment_bytes() <= block.range().len());
         block.zero();
@@ -58,7 +58,7 @@ impl PodSegment {
     /// lie where it may.
     ///
     /// # Errors
-    /// When the peer's segment is not what its geometry says.
+    /// When the peer's segment does not match its geometry.
     pub fn open(
         self,
         region: &Region,
@@ -143,7 +143,7 @@ impl LaneMonitor {
     }
 
     /// Returns `true` if something lies in the peer's ring that our side has looked at again and again for
-    /// `limit` and can't believe. Then it won't get whole any more.
+    /// `limit` and whose checksum is wrong. Then it won't get whole any more.
     pub fn is_stuck(&self, limit: Duration) -> bool {
         self.in_vain >= MANY_LOOKS && self.since.elapsed() >= limit
     }
@@ -248,7 +248,7 @@ mod tests {
         let (offset_a, offset_b) = (a.range().start(), b.range().start());
         let seals = |life: u64| (Seal::new([life]), Seal::new([2]));
         let (mut a, _) = a.open(&region, offset_b, geometry, seals(1)).unwrap();
-        // It expects what another life of its peer would say.
+        // It expects frames of another incarnation of its peer.
         let (own, other) = (seals(9).1, seals(9).0);
         let (mut b, mut monitor) = b.open(&region, offset_a, geometry, (own, other)).unwrap();
         a.push([1; 7]);

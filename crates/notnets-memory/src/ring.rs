@@ -5,19 +5,20 @@
 //! how far it has *taken* in its own memory, before it acts on a descriptor; the writer looks there
 //! only when its last look leaves no room.
 //!
-//! Between hosts the sequence number is not enough: there a line can be torn or of an earlier life.
-//! Such a ring is *sealed*: the first word of a slot is the low half of the sequence number and, above it,
-//! a checksum over all of it and the descriptor ([`Seal`]). What does not check is not there yet.
+//! Between hosts the sequence number is not enough: there a line can be torn or of an earlier life. Such a
+//! ring is *sealed*: the first word of a slot is the low half of the sequence number and, above it, a
+//! checksum over all of it and the descriptor ([`Seal`]). A descriptor whose checksum is wrong is not there
+//! yet.
 //!
 //! | atomic | pairs with |
 //! | --- | --- |
 //! | writer: `store_release(sequence)` | reader: `load_acquire(sequence)`: the descriptor is whole |
-//! | reader: `store_release(taken)` | writer: `load_acquire(taken)`: the slot has been read and can be used again |
+//! | reader: `store_release(taken)` | writer: `load_acquire(taken)`: the slot has been read and is free |
 
 use crate::seal::Seal;
 use crate::{Coherence, LINE_WORDS, ReadMemory, WriteMemory};
 
-/// What a slot carries beside its sequence number: 56 bytes, opaque here.
+/// The content of a slot beside its sequence number: 56 bytes, opaque here.
 pub type Descriptor = [u64; LINE_WORDS - 1];
 
 /// The peer stored a `taken` that can't be: less than before, or more than was pushed.
@@ -56,7 +57,7 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     /// A writer on zeroed `slots`, a power of two of lines. `taken` is the reader's word.
     ///
     /// # Panics
-    /// When the number of slots is no power of two.
+    /// When the number of slots is not a power of two.
     pub fn new(slots: W, taken: R) -> Self {
         let capacity = (slots.words() / LINE_WORDS) as u64;
         assert!(capacity.is_power_of_two());
@@ -69,7 +70,7 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     }
 
     /// How many descriptors can be pushed for certain. Looks at the reader's memory only if by the
-    /// last look there is none.
+    /// last look there is no room.
     ///
     /// # Errors
     /// When the reader's word can't be true.
@@ -108,7 +109,7 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     /// Publishes a descriptor.
     ///
     /// # Panics
-    /// When [`room`](Self::room) has not said that there is room.
+    /// When [`room`](Self::room) has not returned that there is room.
     #[inline]
     pub fn push(&mut self, descriptor: Descriptor) {
         assert!(self.pushed - self.known_taken < self.capacity, "push without room");
@@ -142,7 +143,8 @@ pub struct RingReader<W, R> {
     capacity: u64,
     popped: u64,
     seal: Option<Seal>,
-    /// Sealed rings: what [`is_ready`](Self::is_ready) has read already, so that the line isn't fetched once more.
+    /// Sealed rings: what [`is_ready`](Self::is_ready) has read already, so that the line isn't fetched once
+    /// more.
     found: Option<Descriptor>,
 }
 
@@ -150,7 +152,7 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     /// A reader of the writer's `slots`, a power of two of lines, with its own word `taken`.
     ///
     /// # Panics
-    /// When the number of slots is no power of two.
+    /// When the number of slots is not a power of two.
     pub fn new(slots: R, taken: W) -> Self {
         let capacity = (slots.words() / LINE_WORDS) as u64;
         assert!(capacity.is_power_of_two());

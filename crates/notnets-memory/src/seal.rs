@@ -1,4 +1,4 @@
-//! Seals: checksums that tell what was written for this reader from what only looks like it.
+//! Seals: checksums that distinguish words written for this reader from words that only look so.
 //!
 //! Between hosts a line can arrive torn, stale, or out of an earlier life of its writer. A CRC32C that
 //! is seeded with the writer, the reader and the location goes with what is larger than a word. What fails

@@ -3,7 +3,7 @@
 //! [`OwnSegment::create`] does what the kernel needs in this order: create, map, exclude from
 //! forks, seal, and only then hand out the descriptor. `F_SEAL_FUTURE_WRITE` leaves our own
 //! mapping writable and refuses every other one, so that the kernel enforces the one rule.
-//! [`PeerSegment::map`] believes nothing: it checks the seals and the size.
+//! [`PeerSegment::map`] trusts nothing: it checks the seals and the size.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rustix::mm::ProtFlags;
 use crate::mapping::{Mapping, OwnMemory, PeerMemory, SegmentError, View, os};
 use crate::{Coherence, PAGE, WORD, headroom};
 
-/// What `fstatfs` says of memory made of reserved huge pages.
+/// The type that `fstatfs` reports for memory made of reserved huge pages.
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// A segment that this process writes.
@@ -159,7 +159,7 @@ mod tests {
         const HUGE: usize = 2 << 20;
         let flags =
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
-        // There may be none in this kernel; then nobody can send any.
+        // This kernel may not support it; then nobody can send such memory.
         let Ok(huge) = memfd_create("huge", flags) else { return };
         ftruncate(&huge, HUGE as u64).unwrap();
         fcntl_add_seals(&huge, required_seals()).unwrap();

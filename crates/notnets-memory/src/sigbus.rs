@@ -24,7 +24,7 @@ struct Range {
     /// 0 once its guard is dropped. Everything else never changes once this is set.
     start: AtomicUsize,
     len: usize,
-    /// What is replaced at once: the kernel splits no larger pages.
+    /// The bytes that are replaced at once: the kernel splits no larger pages.
     unit: usize,
     writable: bool,
     /// Where the range begins in the region.
@@ -140,7 +140,7 @@ fn replace(range: &Range, start: usize, address: usize) -> bool {
     mapped != libc::MAP_FAILED
 }
 
-/// Does what the disposition before ours would have done.
+/// Acts as the disposition before ours would have.
 fn chain(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let handler = BEFORE.0.load(Ordering::Acquire);
     let flags = BEFORE.1.load(Ordering::Acquire) as i32;

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::kernel_file::{field, read};
 use super::limit::{Limit, Source};
 
-/// Limits at least this high are none: version 1 says "no limit" by the largest number of whole pages.
+/// Limits at least this high mean "no limit": version 1 writes the largest number of whole pages then.
 const UNLIMITED: u64 = 1 << 62;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ enum Version {
     V2,
 }
 
-/// What the files of a version are called.
+/// The names of a version's files.
 struct Files {
     limit: &'static str,
     usage: &'static str,
@@ -43,13 +43,13 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// The group's limit, if it has one. What can be reclaimed is only found out where less than `enough` is
+    /// The group's limit, if it has one. Reclaimable memory is only looked up where less than `enough` is
     /// free without: the kernel has to add up a lot for that file.
     pub(super) fn limit(&self, enough: u64) -> Option<Limit> {
         let files = self.version.files();
         let read = |file| read(&self.directory.join(file));
         let number = |file| read(file)?.trim().parse::<u64>().ok();
-        // Version 2 says "max" when there is no limit.
+        // Version 2 writes "max" when there is no limit.
         let limit = number(files.limit).filter(|&limit| limit < UNLIMITED)?;
         let usage = number(files.usage)?;
         let reclaimable = match limit.saturating_sub(usage) {
@@ -74,7 +74,7 @@ struct Mount {
 }
 
 impl Mounts {
-    /// Reads them from `/proc/self/mountinfo`. There are none when it can't be read.
+    /// Reads them from `/proc/self/mountinfo`. Empty when it can't be read.
     pub(super) fn read(root: &Path) -> Mounts {
         let mountinfo = read(&root.join("proc/self/mountinfo")).unwrap_or_default();
         Mounts(mountinfo.lines().filter_map(|line| parse_mount(line, root)).collect())
@@ -93,7 +93,8 @@ impl Mounts {
         let mut of_version = self.0.iter().filter(|mount| mount.version == version);
         let below = |mount: &Mount| group.strip_prefix(&mount.group).map(Path::to_path_buf).ok();
         let found = of_version.clone().find_map(|mount| Some((mount, below(mount)?)));
-        // A group that isn't below any mount is hidden by a namespace: the best that can be seen is the mount itself.
+        // A group that isn't below any mount is hidden by a namespace: the best that can be seen is the mount
+        // itself.
         let found = found.or_else(|| Some((of_version.next()?, PathBuf::new())));
         let Some((mount, below)) = found.filter(|(_, below)| only_names(below)) else { return Vec::new() };
         let directories = below.ancestors().map(|below| mount.point.join(below));
@@ -116,14 +117,17 @@ fn parse_mount(line: &str, root: &Path) -> Option<Mount> {
         _ => return None,
     };
     let mut mount = mount.split(' ').skip(3).map(unescaped);
-    let (group, point) = (PathBuf::from(mount.next()?), mount.next()?);
+    let group = PathBuf::from(mount.next()?);
+    let point = mount.next()?;
     Some(Mount { version, group, point: root.join(point.trim_start_matches('/')) })
 }
 
 /// One line of `/proc/self/cgroup`: `4:memory:/group` of version 1, `0::/group` of version 2.
 fn parse_membership(line: &str) -> Option<(Version, &Path)> {
     let mut parts = line.splitn(3, ':');
-    let (hierarchy, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
+    let hierarchy = parts.next()?;
+    let controllers = parts.next()?;
+    let group = parts.next()?;
     let version = match (hierarchy, controllers) {
         ("0", "") => Version::V2,
         (_, controllers) if controllers.split(',').any(|controller| controller == "memory") => Version::V1,

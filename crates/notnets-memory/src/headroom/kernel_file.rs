@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The text of a kernel file. Its size isn't asked for, as it says nothing there.
+/// The text of a kernel file. Its size isn't asked for, as the kernel reports none.
 pub(super) fn read(path: &Path) -> Option<String> {
     let mut text = String::with_capacity(8 << 10);
     File::open(path).ok()?.take(1 << 20).read_to_string(&mut text).ok()?;

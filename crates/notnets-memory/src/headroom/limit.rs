@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limit {
-    /// Whose limit it is.
+    /// The owner of the limit.
     pub source: Source,
     /// How many bytes may be in use.
     pub limit: u64,
@@ -51,7 +51,7 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// What an operator can do about it.
+    /// Returns an operator's remedy.
     pub(super) fn remedy(&self) -> &'static str {
         match self {
             Source::ControlGroup { .. } => "raise that limit, or share less memory",

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 
 const MIB: u64 = 1 << 20;
-/// What version 1 says when there is no limit.
+/// The content of version 1's file when there is no limit.
 const NO_LIMIT_V1: &str = "9223372036854771712";
 
 /// A root directory with the files of a system.

@@ -1,8 +1,8 @@
-//! What a region can be made of, and what the kernel says about it.
+//! The kinds of file that a region can be made of, and their properties.
 //!
 //! | what | size | unit of mapping |
 //! | --- | --- | --- |
-//! | device DAX, `/dev/daxX.Y` | sysfs, `size` | sysfs, `align`; 2 MiB where it does not say |
+//! | device DAX, `/dev/daxX.Y` | sysfs, `size` | sysfs, `align`; 2 MiB where it has none |
 //! | a file on hugetlbfs | its own | the huge page |
 //! | any other file: tmpfs, fs-dax, famfs, a memfd | its own | a page |
 //! | a PCI bar, `/sys/bus/pci/devices/…/resource2` | the bar's | a page |
@@ -25,12 +25,12 @@ use crate::{PAGE, SegmentError};
 
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 const SYSFS_MAGIC: u64 = 0x6265_6572;
-/// The alignment of device DAX where the kernel is too old to say.
+/// The alignment of device DAX where the kernel is too old to report it.
 const DAX_UNIT: u64 = 2 << 20;
 /// `st_blocks` counts these.
 const BLOCK: u64 = 512;
 
-/// What stands behind a region.
+/// The kind of memory behind a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A device-DAX character device.
@@ -47,11 +47,11 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct RegionFile {
     pub(super) fd: OwnedFd,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its size.
     pub bytes: u64,
-    /// What is mapped begins and ends at multiples of this.
+    /// Mappings begin and end at multiples of this.
     pub unit: u64,
 }
 
@@ -62,14 +62,14 @@ pub enum FileError {
     /// The kernel refused a step.
     #[error("could not {step}: {errno}")]
     Os {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// The kernel's answer.
         errno: Errno,
     },
-    /// It may not be opened.
+    /// Opening it is not permitted.
     #[error(
-        "may not be opened for reading and writing: give this user the right to, for a device with a udev rule"
+        "cannot be opened for reading and writing: permission denied; grant it to this user, for a device with a udev rule"
     )]
     Denied,
     /// It is neither a file nor a device with memory.
@@ -83,7 +83,7 @@ pub enum FileError {
     Holes {
         /// Its size.
         bytes: u64,
-        /// What is there of it.
+        /// The bytes that are allocated.
         allocated: u64,
     },
     /// It has no size at all.
@@ -165,8 +165,8 @@ impl RegionFile {
         }
     }
 
-    /// Locks some bytes against others who do the same. The lock ends with the descriptor, which is one of
-    /// its own: this one may be shared with processes that outlive us. `None` when they are locked.
+    /// Locks some bytes against other processes that lock them. The lock ends with the descriptor, which is
+    /// one of its own: this one may be shared with processes that outlive us. `None` when they are locked.
     ///
     /// # Errors
     /// When the kernel can't.

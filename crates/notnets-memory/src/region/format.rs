@@ -18,7 +18,7 @@ use crate::{Coherence, LINE, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentErr
 pub struct Plan {
     /// The pod's name.
     pub pod: String,
-    /// What keeps the copies of a line in step between hosts.
+    /// How hosts' copies of a line are kept in step.
     pub coherence: Coherence,
     /// How many hosts there can be.
     pub hosts: u32,
@@ -32,11 +32,11 @@ pub struct Plan {
     pub mailbox_slots: u32,
     /// Milliseconds between two heartbeats.
     pub heartbeat_ms: u32,
-    /// Milliseconds without a heartbeat after which a host is believed dead.
+    /// Milliseconds without a heartbeat after which a host is considered dead.
     pub lease_ms: u32,
 }
 
-/// What lies where a region is to be made.
+/// The present content of a file that is to become a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Present {
     /// Zeros, wherever something would be written.
@@ -56,7 +56,7 @@ pub enum FormatError {
     /// The memory can't be divided as planned.
     #[error("{bytes} bytes can't be divided as planned: {reason}")]
     Plan {
-        /// What there is.
+        /// The bytes that it has.
         bytes: u64,
         /// Why not.
         reason: BadSuperblock,
@@ -176,7 +176,7 @@ fn layout(file: &RegionFile, superblock: &Superblock) -> Result<Layout, FormatEr
     superblock.layout().map_err(plan)
 }
 
-/// What is zeroed: the superblock's unit and the control areas.
+/// Returns the parts to zero: the superblock's unit and the control areas.
 fn parts(layout: &Layout, superblock: &Superblock) -> Vec<RegionRange> {
     let first = RegionRange::within(0, superblock.unit as usize);
     std::iter::once(first).chain((0..layout.hosts()).map(|host| layout.control(host))).collect()

@@ -177,7 +177,7 @@ impl Layout {
         LINE + host * LINE
     }
 
-    /// Where the word is that says how much of another host's mailbox to this one has been read.
+    /// The offset of the word that counts how much of another host's mailbox to this one has been read.
     pub fn taken(&self, host: usize) -> usize {
         self.peer(host) + self.hosts * LINE
     }

@@ -3,7 +3,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`mod@file`] | what a region can be made of |
-//! | [`superblock`] | what it says of itself |
+//! | [`superblock`] | its description |
 //! | [`layout`] | where what lies in it |
 //! | `offset` | offsets and ranges of bytes in a region |
 //! | [`mod@format`] | how it is made |
@@ -50,7 +50,7 @@ struct Shared {
     layout: Layout,
     /// For the superblock, and then each partition.
     lost: Lost,
-    /// What is mapped to write, by where it begins.
+    /// The ranges that are mapped to write, by where they begin.
     own: Mutex<BTreeMap<RegionOffset, RegionOffset>>,
 }
 
@@ -67,7 +67,7 @@ pub enum RegionError {
     /// It can't be mapped.
     #[error("can't be mapped: {0}")]
     Map(SegmentError),
-    /// What holds it is smaller than it was, or has another unit.
+    /// Its file is smaller than it was, or has another unit.
     #[error(
         "has {bytes} bytes in units of {unit}, but was formatted with {said} bytes in units of {said_unit}"
     )]
@@ -76,9 +76,9 @@ pub enum RegionError {
         bytes: u64,
         /// Its unit.
         unit: u64,
-        /// Bytes that its superblock says.
+        /// The bytes that its superblock states.
         said: u64,
-        /// The unit that its superblock says.
+        /// The unit that its superblock states.
         said_unit: u64,
     },
 }
@@ -114,7 +114,7 @@ impl Region {
     /// Opens the region at a path.
     ///
     /// # Errors
-    /// When there is none that this code can use.
+    /// When it holds no region that this code can use.
     pub fn open(path: &Path) -> Result<Self, RegionError> {
         Self::of(RegionFile::open(path)?)
     }
@@ -122,7 +122,7 @@ impl Region {
     /// The region in this memory.
     ///
     /// # Errors
-    /// When there is none that this code can use.
+    /// When it holds no region that this code can use.
     pub fn of(file: RegionFile) -> Result<Self, RegionError> {
         let superblock = read_superblock(&file)?;
         let said = superblock.region_bytes();
@@ -140,7 +140,7 @@ impl Region {
         Ok(Self { shared: Arc::new(shared), map: Arc::new(map) })
     }
 
-    /// What it says of itself.
+    /// Returns its superblock.
     pub fn superblock(&self) -> &Superblock {
         &self.shared.superblock
     }
@@ -150,7 +150,7 @@ impl Region {
         &self.shared.layout
     }
 
-    /// What it is made of.
+    /// Returns its file.
     pub fn file(&self) -> &RegionFile {
         &self.shared.file
     }
@@ -294,7 +294,7 @@ fn map(
 /// Reads the superblock, before anything else is known of the region.
 fn read_superblock(file: &RegionFile) -> Result<Superblock, RegionError> {
     let map = Arc::new(file.map_first_unit(ProtFlags::READ)?);
-    // Whoever formatted it may be another host, and not coherent with this one.
+    // Another host may have formatted it, and not be coherent with this one.
     let view = PeerMemory(View::new(&map, 0, SUPERBLOCK_BYTES, Coherence::Software));
     let mut bytes = [0; SUPERBLOCK_BYTES];
     view.observe(0, SUPERBLOCK_BYTES / WORD);

@@ -1,4 +1,4 @@
-//! Where bytes lie in a region: offsets that hosts tell each other, and ranges of them.
+//! Where bytes lie in a region: offsets that hosts exchange, and ranges of them.
 
 use std::fmt;
 

@@ -16,7 +16,7 @@ pub struct Pool(Arc<Mutex<Vec<Granted>>>);
 #[derive(Debug)]
 struct Granted {
     part: OwnPart,
-    /// What is free, by where it begins in the region.
+    /// The free ranges, by where they begin in the region.
     free: BTreeMap<RegionOffset, RegionOffset>,
     /// When the part was added, or a block of it last came back.
     since: Instant,
@@ -59,8 +59,8 @@ impl Pool {
             let large_enough =
                 |(start, end): &(&RegionOffset, &RegionOffset)| end.0 - start.0 >= bytes as u64;
             let (start, end) = granted.free.iter().find(large_enough)?;
-            let (range, end) = (RegionRange::new(*start, bytes)?, *end);
-            Some((granted, range, end))
+            let range = RegionRange::new(*start, bytes)?;
+            Some((granted, range, *end))
         });
         let (granted, range, end) = found?;
         granted.free.remove(&range.start());

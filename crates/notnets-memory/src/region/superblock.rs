@@ -22,10 +22,10 @@ const CHECKED: usize = SUPERBLOCK_BYTES - 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
-/// What a region says of itself. It is written once, when the region is formatted.
+/// The description of a region. It is written once, when the region is formatted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
-    /// What keeps the copies of a line in step between hosts.
+    /// How hosts' copies of a line are kept in step.
     pub coherence: Coherence,
     /// Which formatting it is.
     pub uuid: Uuid,
@@ -45,7 +45,7 @@ pub struct Superblock {
     pub mailbox_slots: u32,
     /// Milliseconds between two heartbeats.
     pub heartbeat_ms: u32,
-    /// Milliseconds without a heartbeat after which a host is believed dead.
+    /// Milliseconds without a heartbeat after which a host is considered dead.
     pub lease_ms: u32,
     /// The pod's name, as in `notnets://POD/service`.
     pub pod: String,
@@ -121,7 +121,8 @@ impl Superblock {
         if u32_at(8) != LAYOUT_VERSION {
             return Err(BadSuperblock::Version(u32_at(8)));
         }
-        let (said, computed) = (u32_at(CHECKED), crc32c::crc32c(&bytes[..CHECKED]));
+        let said = u32_at(CHECKED);
+        let computed = crc32c::crc32c(&bytes[..CHECKED]);
         if said != computed {
             return Err(BadSuperblock::Damaged { said, computed });
         }
@@ -149,7 +150,7 @@ impl Superblock {
         superblock.check()
     }
 
-    /// Checks what the fields say of each other.
+    /// Checks the fields against each other.
     ///
     /// # Errors
     /// When there can't be such a region.

@@ -164,7 +164,7 @@ fn a_page_that_is_lost_reads_as_zeros_and_is_told() {
     let memory = own.carve(2 * PAGE);
     memory.store(0, 5);
     memory.publish(0, 1);
-    // What a device that vanishes looks like.
+    // As when a device vanishes.
     ftruncate(&file.fd, second.start().0).unwrap();
     assert!(!region.is_lost(0) && !region.is_lost(1));
     peer.observe(0, 1);
