@@ -1,7 +1,7 @@
 //! The agent of a host with its I/O: a Unix socket for local processes, the region, the clock.
 //!
 //! One thread does it all: it looks at other hosts every millisecond while there is mail, and every ten
-//! when there is none, and in between it serves its sockets.
+//! when none is due, and in between it serves its sockets.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -37,14 +37,14 @@ const MAX_UNREAD: usize = 4096;
 /// The socket of a pod's agent is named by this and the pod's name.
 const SOCKET_LABEL: &str = "pod";
 
-/// Why there is no agent.
+/// The failure of an agent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {
     /// The region has fewer hosts.
     #[error("the region is for {hosts} hosts: there is no host {host}, the last is {}", hosts - 1)]
     NoSuchHost {
-        /// What was asked for.
+        /// The host number that was asked for.
         host: u16,
         /// How many there are.
         hosts: usize,
@@ -67,7 +67,7 @@ pub enum DaemonError {
     /// The kernel refused something.
     #[error("could not {step}: {cause}")]
     Io {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// The kernel's answer.
         cause: io::Error,
@@ -90,7 +90,7 @@ fn socket_name(pod: &Name) -> Name {
     Name::private(SOCKET_LABEL, pod)
 }
 
-/// The pods that have agents in a rendezvous directory, or had. None when there is no such directory.
+/// The pods that have agents in a rendezvous directory, or had. `None` when the directory does not exist.
 ///
 /// # Errors
 /// When it can't be read.
@@ -118,7 +118,7 @@ pub struct Daemon {
     listener: Option<Listener>,
     path: PathBuf,
     _claim: OwnedFd,
-    /// Those that have not said who they are.
+    /// Connections that have not sent JOIN yet.
     unauthenticated: Vec<Connection>,
     /// By the number of the process.
     processes: HashMap<u16, Connection>,
@@ -170,8 +170,8 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// How long a message may wait for a parked process of this host, for those that join from now on and don't
-    /// choose themselves. [`WAKE_LATENCY`] unless set.
+    /// How long a message may wait for a parked process of this host, for those that join from now on and
+    /// don't choose themselves. [`WAKE_LATENCY`] unless set.
     pub fn set_wake_latency(&mut self, latency: Duration) {
         self.wake_latency = latency;
         self.tell_wake_latency();
@@ -188,7 +188,7 @@ impl Daemon {
         &self.path
     }
 
-    /// Works until it is told to stop. Then it leaves in order.
+    /// Runs until it is asked to stop. Then it leaves in order.
     ///
     /// # Errors
     /// When another host takes itself for this one.
@@ -229,7 +229,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Begins an incarnation of the host, or goes on with the last. Processes have to come back for a new one.
+    /// Begins an incarnation of the host, or goes on with the last. Processes have to come back for a new
+    /// one.
     fn begin(&mut self) -> Result<(), DaemonError> {
         self.agent = None;
         self.processes.clear();
@@ -421,7 +422,7 @@ fn start_time(pid: u32) -> Option<u64> {
     rest.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Does this process of the present boot still run?
+/// Returns `true` if this process of the present boot still runs.
 fn runs(entry: &ProcessEntry) -> bool {
     entry.pid != 0 && start_time(entry.pid) == Some(entry.start_time)
 }

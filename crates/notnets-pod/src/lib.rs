@@ -1,16 +1,16 @@
 //! Pods: links between processes of several hosts that share a memory region (`docs/pod.md`).
 //!
 //! An agent on each host keeps its part of the region; a process joins the pod through it and gets links
-//! ([`notnets_core::link::Established`]) that are used as any other. What is between two processes of one host a
-//! socket and memfds are here mail between agents and parts of the region.
+//! ([`notnets_core::link::Established`]) that are used as any other. Mail
+//! between agents takes the place of a socket, and parts of the region that of memfds.
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | [`agent`] | what the agent of a host does, without I/O |
+//! | [`agent`] | the agent of a host as a state machine |
 //! | [`daemon`] | the agent with its socket, the region and the clock |
 //! | [`member`] | a process in a pod: serving, dialling, watching its lanes |
 //! | `lockstep` | two processes that work in turns, by memory alone: with the feature `testing` |
-//! | [`packet`] | what a process and its agent say to each other |
+//! | [`packet`] | packets between a process and its agent |
 //! | [`table`] | what stands in a host's control area |
 //! | [`mailbox`] | packets from one host's agent to another's |
 //! | [`survey`] | a look at a whole region from outside |
@@ -29,6 +29,6 @@ mod wire;
 
 use std::time::Duration;
 
-/// The longest that a message waits for a parked side, unless the host's agent or the process itself says otherwise:
-/// a parked side is looked at this often.
+/// The longest that a message waits for a parked side, unless the host's agent or the process itself sets
+/// another: a parked side is looked at this often.
 pub const WAKE_LATENCY: Duration = Duration::from_micros(500);

@@ -1,8 +1,8 @@
 //! Two processes on two hosts of a pod that do something together, step by step: for measurements.
 //!
-//! They find each other by a name that both serve. What each says is in records at the beginning of its first
-//! extent, which the agents' tables lead to: no link is made, and nothing is sent. The records are written
-//! back and invalidated whatever the region says of itself, for that may be what is in question.
+//! They find each other by a name that both serve. The data of each step is in records at the beginning of
+//! its first extent, which the agents' tables lead to: no link is made, and nothing is sent. The records are
+//! written back and invalidated whatever the region's superblock states, for that may be in question.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ const CONTROL_BYTES: usize = 3 * LINE;
 /// Looks without a pause, and the pause between later ones.
 const EAGER_LOOKS: u32 = 2000;
 const PAUSE: Duration = Duration::from_micros(50);
-/// How often the agent is asked who else is there.
+/// How often the agent is asked for the other processes.
 const ASK: Duration = Duration::from_millis(5);
 
-/// What a side says with a step.
+/// The data that a side sends with a step.
 pub type StepData = [u64; 4];
 
 /// One of two processes that work in lockstep.
@@ -86,17 +86,17 @@ impl Lockstep {
         Ok((lockstep, block.carve(bytes), memory))
     }
 
-    /// Who the other is.
+    /// Returns the other process's id.
     pub fn peer(&self) -> ProcessId {
         self.peer
     }
 
-    /// Is this the one of the two that begins?
+    /// Returns `true` if this is the side that begins.
     pub fn is_first(&self) -> bool {
         self.is_first
     }
 
-    /// Says something, and waits until the other has come as far: what it says.
+    /// Sends data, waits until the other has come as far, and returns its data.
     ///
     /// # Errors
     /// When that takes until `deadline`.

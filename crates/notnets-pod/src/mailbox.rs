@@ -1,8 +1,8 @@
 //! Mailboxes: from the agent of one host to that of another, packets of up to [`MAX_MAIL`] bytes.
 //!
-//! A mailbox is a ring of records. Its seal is made of the incarnations of both hosts, so a host that comes back
-//! begins at the first slot, without having to clear anything. Both ends find their place again after a
-//! restart of their agent: the reader said itself how far it was, and the writer looks which slots it has
+//! A mailbox is a ring of records. Its seal is made of the incarnations of both hosts, so a host that comes
+//! back begins at the first slot, without having to clear anything. Both ends find their place again after a
+//! restart of their agent: the reader has published how far it was, and the writer looks which slots it has
 //! written.
 
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ pub const MAIL_HEADER: usize = 1 + 6 + 6;
 /// Packets that wait for room, at most: a host that lives reads its mail.
 const MAX_WAITING: usize = 1024;
 
-/// The fields of a slot: a word that says what part it is, and data.
+/// The fields of a slot: a word that numbers the part, and data.
 const FIELDS: usize = LINE_WORDS - 1;
 const DATA: usize = (FIELDS - 1) * WORD;
 
@@ -50,7 +50,7 @@ impl MailWriter {
             slots: (slots.words() / LINE_WORDS) as u64,
             waiting: VecDeque::new(),
         };
-        // What this side saw of it last will do: what was written since then has overwritten nothing.
+        // The value that this side saw last suffices: nothing written since then has overwritten anything.
         writer.believe(record::read(taken, 0, seal));
         writer.pushed = writer.taken;
         while has_slot(slots, writer.slots, seal, writer.pushed + 1) {
@@ -72,7 +72,7 @@ impl MailWriter {
         Ok(())
     }
 
-    /// Does something wait for room?
+    /// Returns `true` if something waits for room.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -107,7 +107,7 @@ impl MailWriter {
 
     fn believe(&mut self, said: Option<[u64; FIELDS]>) {
         let Some([said, ..]) = said else { return };
-        // What a reader can't have taken is not believed.
+        // A count that the reader can't have reached is ignored.
         if said >= self.taken && (self.pushed == 0 || said <= self.pushed) {
             self.taken = said;
         }
@@ -188,7 +188,7 @@ fn part_fields(part: u64, len: usize, data: &[u8]) -> [u64; FIELDS] {
     fields
 }
 
-/// Has this side written this sequence number, and nothing over it since?
+/// Returns `true` if this side has written this sequence number, and nothing over it since.
 fn has_slot(slots: &impl ReadMemory, count: u64, seal: Seal, sequence: u64) -> bool {
     record::read::<FIELDS>(slots, slot_of(sequence, count), seal.at(sequence)).is_some()
 }

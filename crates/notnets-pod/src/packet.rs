@@ -1,6 +1,6 @@
-//! What a process and the agent of its host say to each other on a Unix socket (`docs/pod.md`, "Packets").
+//! Packets between a process and the agent of its host, on a Unix socket (`docs/pod.md`, "Packets").
 //!
-//! As on a link's socket, a packet is a byte for its kind and little-endian fields. What either sends is
+//! As on a link's socket, a packet is a byte for its kind and little-endian fields. Everything received is
 //! checked here, once.
 
 use bytes::{Buf, BufMut, TryGetError};
@@ -13,12 +13,12 @@ use notnets_core::name::{MAX_NAME_LENGTH, Name};
 pub const MAX_PACKET: usize = 2048;
 /// Bytes of a message from one process to another, at most.
 pub const MAX_BODY: usize = MAX_MAIL - MAIL_HEADER;
-/// Places of a name that are told at once, at most.
+/// Instances of a name in one answer, at most.
 pub const MAX_INSTANCES: usize = 64;
 /// `NNPD` and the version of these packets.
 const MAGIC: u64 = u64::from_le_bytes(*b"NNPD\x01\0\0\0");
 
-/// What a process says.
+/// A packet from a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromProcess {
     /// First of all: it wants to be in the pod. With a token it has been given before it is the same
@@ -26,12 +26,12 @@ pub enum FromProcess {
     Join {
         /// A random number of its own.
         token: [u64; 2],
-        /// What it was, if it was in the pod before.
+        /// Its identity, if it was in the pod before.
         before: Option<(HostIncarnation, ProcessId)>,
     },
     /// It is back after the agent's restart, and has links with this process.
     Knows(ProcessId),
-    /// It is back after the agent's restart, and has said of all of them.
+    /// It is back after the agent's restart, and has listed all of them.
     Ready,
     /// It wants an extent.
     Grant {
@@ -42,7 +42,7 @@ pub enum FromProcess {
     Serve(Name),
     /// It serves it no more.
     Unserve(Name),
-    /// Who serves a name?
+    /// Asks for the processes that serve a name.
     Resolve {
         /// To find the answer by.
         query: u32,
@@ -53,7 +53,7 @@ pub enum FromProcess {
     Send {
         /// Which one.
         to: ProcessId,
-        /// What; at most [`MAX_BODY`] bytes.
+        /// The content; at most [`MAX_BODY`] bytes.
         body: Vec<u8>,
     },
     /// It reads nothing of this process any more.
@@ -66,7 +66,7 @@ pub enum FromProcess {
     Return(u32),
 }
 
-/// What the agent says.
+/// A packet from the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToProcess {
     /// It is in the pod. Comes with the region's descriptor.
@@ -75,14 +75,14 @@ pub enum ToProcess {
         incarnation: HostIncarnation,
         /// Which process it is from now on.
         id: ProcessId,
-        /// How long a message may wait for a watcher that is not told otherwise, in microseconds.
+        /// How long a message may wait for a watcher by default, in microseconds.
         wake_us: u32,
     },
     /// It is not, or something that it asked for is not to be had: why, in a sentence.
     Refused(String),
     /// An extent of the host's is its own until it ends.
     Granted(u32),
-    /// There is none left.
+    /// No memory is left.
     NoExtent {
         /// As asked.
         more: bool,
@@ -91,28 +91,28 @@ pub enum ToProcess {
     Serving(Name),
     /// It can't: why, in a sentence.
     NotServing(Name, String),
-    /// Who serves the name, nearest first.
+    /// The processes that serve the name, nearest first.
     Resolved {
         /// As asked.
         query: u32,
-        /// Nobody, if there is none.
+        /// Empty if nobody serves it.
         instances: Vec<ProcessId>,
     },
     /// From another process.
     Mail {
         /// Which one.
         from: ProcessId,
-        /// What.
+        /// The content.
         body: Vec<u8>,
     },
-    /// This process is no more, or can't be reached. Answer with [`FromProcess::Done`].
+    /// This process has ended, or can't be reached. Answer with [`FromProcess::Done`].
     Gone {
         /// Which one.
         id: ProcessId,
-        /// Is it certain that it has ended? Else its host is silent, and it may still read.
+        /// Whether it has certainly ended. Else its host is silent, and it may still read.
         ended: bool,
     },
-    /// What it wanted to look at. Comes with the region's descriptor.
+    /// The region that it asked to look at. Comes with the region's descriptor.
     Region {
         /// The number of this host.
         host: u16,

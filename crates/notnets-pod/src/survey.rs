@@ -1,6 +1,6 @@
 //! A look at a whole region from outside: which hosts there are, and whether all of it is as it can be.
 //!
-//! It only reads, and it stops nobody. What is being written at the moment looks damaged for a moment,
+//! It only reads, and it stops nobody. An entry that is just being written looks damaged for a moment,
 //! so damage has to last.
 
 use std::thread::sleep;
@@ -11,30 +11,30 @@ use notnets_memory::region::Region;
 
 use super::table::{Control, Entry, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry};
 
-/// What can't be read is looked at so often …
+/// How often an unreadable entry is read again …
 const LOOKS: usize = 4;
-/// … with pauses of so many milliseconds.
+/// … and the pauses in between, in milliseconds.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     /// Each host, by its number.
     pub hosts: Vec<HostSurvey>,
-    /// What is not as it can be, in sentences.
+    /// Problems, in sentences.
     pub problems: Vec<String>,
 }
 
-/// What was found of a host.
+/// The findings about a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSurvey {
     /// Whether it is there.
     pub presence: Presence,
-    /// What it says of itself, if that can be read.
+    /// Its record, if that can be read.
     pub record: Option<HostRecord>,
     /// Its processes that live, by its own account.
     pub processes: Vec<ProcessSurvey>,
-    /// What it serves.
+    /// The names that it serves.
     pub services: Vec<ServiceEntry>,
     /// Extents that are free.
     pub free: usize,
@@ -44,7 +44,7 @@ pub struct HostSurvey {
     pub kept: usize,
 }
 
-/// A process that a host says is in the pod.
+/// A process that a host lists as in the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessSurvey {
     /// Which one.
@@ -62,7 +62,7 @@ pub enum Presence {
     Never,
     /// Its heart beats.
     Running,
-    /// It says that it runs, and its heart does not beat.
+    /// By its record it runs, but its heartbeat has stopped.
     Silent,
     /// It looks whether its number is its alone.
     Claiming,
@@ -190,7 +190,7 @@ fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Prese
     (presence, Some(record))
 }
 
-/// What was found in a place, or what is found there later if that is damaged and not just being written.
+/// Returns an entry, read again if it is damaged, as it may just be being written.
 fn lasting<T>(found: Entry<T>, mut look: impl FnMut() -> Entry<T>) -> Entry<T> {
     let mut found = found;
     for _ in 1..LOOKS {

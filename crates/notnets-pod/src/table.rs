@@ -1,4 +1,4 @@
-//! What stands in a control area: the records of a host, as `docs/pod.md` has them.
+//! The content of a control area: the records of a host, as `docs/pod.md` has them.
 //!
 //! Every record is validated when it is read. A bad checksum means *not written yet*; a valid checksum with
 //! impossible contents is ignored.
@@ -44,13 +44,13 @@ pub struct HostRecord {
     pub service_epoch: u64,
     /// When it last beat, by the host's own clock, in nanoseconds since it booted.
     pub beat_at: u64,
-    /// What it is doing.
+    /// Its state.
     pub state: HostState,
     /// Tells this boot of the host from others, for the host itself.
     pub boot: u32,
 }
 
-/// What a host is doing.
+/// The state of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HostState {
@@ -63,12 +63,12 @@ pub enum HostState {
     Running = 2,
 }
 
-/// What one host says of another.
+/// One host's record about another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerRecord {
-    /// The incarnation that it believes, or believed last.
+    /// The incarnation that it accepts, or accepted last.
     pub known: HostIncarnation,
-    /// The incarnation that it will never believe again.
+    /// The incarnation that it will never accept again.
     pub dead: HostIncarnation,
     /// The process epoch of the other up to which our processes have let go of those that ended.
     pub seen_epoch: u64,
@@ -95,7 +95,7 @@ pub struct ProcessEntry {
     pub start_time: u64,
     /// A random number of its own, with which it finds its entry again.
     pub token: [u64; 2],
-    /// The hosts to which it has ever said anything: their processes may read its extents.
+    /// The hosts to which it has ever sent anything: their processes may read its extents.
     pub exposed: Hosts,
 }
 
@@ -113,7 +113,7 @@ pub struct ServiceEntry {
 /// An extent of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtentEntry {
-    /// What it is used for.
+    /// Its use.
     pub state: ExtentState,
     /// By which process, or by which it was.
     pub process: u16,
@@ -125,7 +125,7 @@ pub struct ExtentEntry {
     pub released_at_epoch: u64,
 }
 
-/// What an extent is used for.
+/// The use of an extent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExtentState {
@@ -151,12 +151,12 @@ impl Hosts {
         self.0[usize::from(host) / 64] &= !(1 << (host % 64));
     }
 
-    /// Is it one of them?
+    /// Returns `true` if the host is in the set.
     pub fn contains(&self, host: u16) -> bool {
         self.0[usize::from(host) / 64] >> (host % 64) & 1 == 1
     }
 
-    /// Is there none?
+    /// Returns `true` if the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0 == [0; 4]
     }
@@ -286,7 +286,7 @@ impl ExtentEntry {
     }
 }
 
-/// What stands in a place of a table.
+/// The content of an entry of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<T> {
     /// Nothing was ever written there.
@@ -353,7 +353,7 @@ impl<M: ReadMemory> Control<M> {
         HostRecord::decode(fields)
     }
 
-    /// What the host says of another.
+    /// Returns the host's record about another.
     #[track_caller]
     pub fn peer(&self, host: u16) -> Option<PeerRecord> {
         self.observe(self.layout.peer(host.into())).map(PeerRecord::decode)
@@ -374,22 +374,22 @@ impl<M: ReadMemory> Control<M> {
         (0..self.layout.extents()).map(|extent| self.extent_entry(extent))
     }
 
-    /// What stands in the place of a process entry.
+    /// Reads a process entry.
     pub fn process_entry(&self, process: usize) -> Entry<ProcessEntry> {
         self.entry(self.layout.process(process), |fields| Some(ProcessEntry::decode(fields)))
     }
 
-    /// What stands in the place of a service entry.
+    /// Reads a service entry.
     pub fn service_entry(&self, service: usize) -> Entry<Option<ServiceEntry>> {
         self.entry(self.layout.service(service), |fields| Some(ServiceEntry::decode(fields)))
     }
 
-    /// What stands in the place of an extent's entry.
+    /// Reads an extent's entry.
     pub fn extent_entry(&self, extent: usize) -> Entry<ExtentEntry> {
         self.entry(self.layout.extent_entry(extent), ExtentEntry::decode)
     }
 
-    /// What stands in the place of the host's record.
+    /// Reads the host's record.
     pub fn host_entry(&self) -> Entry<HostRecord> {
         self.entry(self.layout.host_record(), HostRecord::decode)
     }
@@ -443,7 +443,7 @@ impl<M: WriteMemory> Control<M> {
         self.publish(self.layout.host_record(), record.encode());
     }
 
-    /// Publishes what the host says of another.
+    /// Publishes the host's record about another.
     #[track_caller]
     pub fn set_peer(&self, host: u16, record: &PeerRecord) {
         self.publish(self.layout.peer(host.into()), record.encode());
@@ -455,7 +455,7 @@ impl<M: WriteMemory> Control<M> {
         self.publish(self.layout.process(process), entry.encode());
     }
 
-    /// Publishes a service entry, or that there is none.
+    /// Publishes a service entry, or clears it.
     #[track_caller]
     pub fn set_service(&self, service: usize, entry: Option<&ServiceEntry>) {
         self.publish(self.layout.service(service), ServiceEntry::encode(entry));

@@ -7,7 +7,7 @@ use super::packet::MAX_PACKET;
 use notnets_core::seqpacket;
 pub(super) use notnets_core::seqpacket::send;
 
-/// What was received.
+/// A received packet.
 #[derive(Debug)]
 pub(super) enum Received {
     /// A packet, perhaps with a descriptor.

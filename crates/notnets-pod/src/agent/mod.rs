@@ -1,19 +1,19 @@
-//! What the agent of a host does, without I/O: time and packets in, packets out.
+//! The agent of a host as a state machine: time and packets in, packets out.
 //!
 //! An [`Agent`] keeps its host's control area and reads those of others. [`tick`](Agent::tick) is to be
-//! called often; what local processes say goes into [`handle`](Agent::handle), and what they have to be told
+//! called often; packets from local processes go into [`handle`](Agent::handle), and packets for them
 //! comes out of [`poll`](Agent::poll).
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `mod.rs` | the host itself: claiming a number, heartbeats, coming back |
-//! | `peers.rs` | other hosts: who is believed, who is dead, mail |
+//! | `peers.rs` | other hosts: which are up, which are dead, mail |
 //! | `own.rs` | what the host publishes of itself: its record, its names, its extents |
-//! | `processes.rs` | local processes: joining and ending, and what they say |
-//! | `names.rs` | who serves a name |
+//! | `processes.rs` | local processes: joining, ending, and their packets |
+//! | `names.rs` | which processes serve a name |
 //!
 //! **Everything that another agent could need after a restart of this one is in the control area before it
-//! is acted upon.** What is not there (which process talks to whom) the processes say again.
+//! is acted upon.** What is not there (which process talks to whom) the processes send again.
 
 mod names;
 mod own;
@@ -48,13 +48,13 @@ pub struct Agent<W, R> {
     phase: Phase,
     peers: Peers<R>,
     processes: Vec<Process>,
-    /// What local processes have to be told.
+    /// Packets for local processes.
     outbox: VecDeque<(u16, ToProcess)>,
-    /// What processes are told of the wake latency, in microseconds.
+    /// The wake latency that processes are given, in microseconds.
     wake_us: u32,
 }
 
-/// What an agent begins with.
+/// The configuration of an agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// The time, in nanoseconds since the host booted.
@@ -84,7 +84,7 @@ pub enum AgentError {
     /// Another host has the same number.
     #[error("another host writes the partition of host {0}: each host needs a number of its own")]
     Duplicate(u16),
-    /// Others believe this incarnation of the host dead, or have every reason to. It has to begin a new one.
+    /// Others have declared this incarnation of the host dead, or soon will. It has to begin a new one.
     #[error("this host was away for longer than the lease, and begins a new incarnation")]
     Lapsed,
 }
@@ -93,7 +93,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// The agent of a host, with the control areas of all hosts (at its own place nothing). If the last
     /// one stopped just now it goes on where that was; else it begins a new incarnation.
     ///
-    /// `is_alive` says of a process of this boot whether it still runs.
+    /// `is_alive` returns whether a process of this boot still runs.
     pub fn start(
         superblock: &Superblock,
         layout: Layout,
@@ -153,12 +153,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.own.record().incarnation
     }
 
-    /// The hosts that are believed to be there.
+    /// Returns the hosts that are up.
     pub fn hosts_up(&self) -> Vec<u16> {
         (0..self.peers.hosts()).filter(|host| self.peers.get(*host).is_some_and(Peer::is_up)).collect()
     }
 
-    /// Does what is due at `now`, in nanoseconds since the host booted.
+    /// Performs what is due at `now`, in nanoseconds since the host booted.
     ///
     /// # Errors
     /// When it can't go on.
@@ -203,7 +203,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.wake_us = micros;
     }
 
-    /// What a local process has to be told next.
+    /// Takes the next packet for a local process.
     pub fn poll(&mut self) -> Option<(u16, ToProcess)> {
         self.outbox.pop_front()
     }

@@ -8,7 +8,8 @@ use crate::table::{ProcessId, ServiceEntry};
 use notnets_core::name::Name;
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
-    /// Who serves a name: this host first, then the others in the order of their numbers from ours on.
+    /// Returns the processes that serve a name: this host's first, then the others in the order of their
+    /// numbers from ours on.
     pub(super) fn resolve(&self, name: &Name) -> Vec<ProcessId> {
         let hosts = self.peers.hosts();
         let mut instances = Vec::new();

@@ -1,4 +1,4 @@
-//! What a host publishes of itself: its record, the names that it serves, and its extents.
+//! The host's own tables: its record, the names that it serves, and its extents.
 //!
 //! Each change stands in the control area before anything follows from it.
 
@@ -50,7 +50,7 @@ impl<W: WriteMemory> OwnHost<W> {
         self.record.state = state;
     }
 
-    /// Counts processes whose entries say that they have ended. [`publish`](Self::publish) it.
+    /// Counts processes whose entries show that they have ended. [`publish`](Self::publish) it.
     pub(super) fn count_ended(&mut self) {
         self.record.process_epoch += 1;
     }
@@ -106,7 +106,7 @@ impl<W: WriteMemory> OwnHost<W> {
         self.publish();
     }
 
-    /// Reads the table of services when the agent begins. What no process that is alive serves is taken out.
+    /// Reads the table of services when the agent begins. Services without a living process are removed.
     pub(super) fn recover_services(&mut self, is_alive: impl Fn(&ServiceEntry) -> bool) {
         let found: Vec<_> = self.control.services().collect();
         for (index, found) in found.into_iter().enumerate() {
@@ -137,7 +137,8 @@ impl<W: WriteMemory> OwnHost<W> {
         Some(extent as u32)
     }
 
-    /// Frees an extent on the process's word. The process, not the agent, tracks which peers it was offered to.
+    /// Frees an extent on the process's word. The process, not the agent, tracks which peers it was offered
+    /// to.
     pub(super) fn take_back(&mut self, process: u16, generation: u32, extent: u32) {
         let index = extent as usize;
         let granted = |entry: &&ExtentEntry| {
@@ -173,15 +174,15 @@ impl<W: WriteMemory> OwnHost<W> {
         }
     }
 
-    /// Reads the table of extents when the agent begins. `owner` finds the process that may still write one, or
-    /// the hosts that it was exposed to.
+    /// Reads the table of extents when the agent begins. `owner` finds the process that may still write one,
+    /// or the hosts that it was exposed to.
     pub(super) fn recover_extents(&mut self, owner: impl Fn(&ExtentEntry) -> Owner) {
         let found: Vec<_> = self.control.extents().collect();
         for (index, found) in found.into_iter().enumerate() {
             let found = match found {
                 Entry::Valid(entry) => entry,
                 Entry::Blank => ExtentEntry::default(),
-                // Whoever wrote it may do so still.
+                // Its writer may still be alive.
                 Entry::Damaged => {
                     ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() }
                 }
@@ -219,7 +220,7 @@ impl<W: WriteMemory> OwnHost<W> {
     }
 }
 
-/// What has become of the process that an extent was granted to.
+/// The fate of the process that an extent was granted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// It may still write it.

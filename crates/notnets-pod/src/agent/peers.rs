@@ -1,4 +1,4 @@
-//! Other hosts: whether they are believed, what of their processes is left, and mail.
+//! Other hosts: whether they are up, which of their processes are left, and mail.
 
 use std::collections::BTreeSet;
 
@@ -14,16 +14,16 @@ use crate::table::{
 
 /// A message.
 const MESSAGE: u8 = 0;
-/// What was to be delivered could not be: the sender writes to nobody.
+/// Delivery failed: the sender writes to nobody.
 const NOBODY: u8 = 1;
 /// Packets taken of a host before others get their turn.
 const BATCH: usize = 64;
 
-/// What is known of another host.
+/// The state of another host.
 #[derive(Debug)]
 pub(super) struct Peer<R> {
     pub(super) control: Control<R>,
-    /// What we say of it in our control area.
+    /// Its record in our control area.
     published: PeerRecord,
     /// Its record, and since when its heart has not beaten.
     seen: HostRecord,
@@ -34,13 +34,13 @@ pub(super) struct Peer<R> {
     seen_process_epoch: Option<u64>,
     seen_service_epoch: Option<u64>,
     pub(super) services: Vec<ServiceEntry>,
-    /// Local processes that were told that one of its processes is gone, and have not answered.
+    /// Local processes that have not acknowledged yet that one of its processes is gone.
     pending: BTreeSet<(u16, ProcessId)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not believed to be there.
+    /// Considered down.
     Absent,
     /// Believed before our restart; its heart has not been seen to beat since.
     Expected,
@@ -75,7 +75,7 @@ impl<R: ReadMemory> Peer<R> {
 pub(super) struct Peers<R>(Vec<Option<Peer<R>>>);
 
 impl<R> Peers<R> {
-    /// Those of a region. There is none at this host's own place.
+    /// The hosts of a region. The entry of this host is empty.
     pub(super) fn new(peers: impl Iterator<Item = Option<Peer<R>>>) -> Self {
         Self(peers.collect())
     }
@@ -85,12 +85,12 @@ impl<R> Peers<R> {
         self.0.len() as u16
     }
 
-    /// A host, unless it is this one or there is no such number.
+    /// Returns a host, unless it is this one or the number does not exist.
     pub(super) fn get(&self, host: u16) -> Option<&Peer<R>> {
         self.0.get(usize::from(host))?.as_ref()
     }
 
-    /// As [`get`](Self::get), to change it.
+    /// Returns a host to change it; see [`get`](Self::get).
     pub(super) fn get_mut(&mut self, host: u16) -> Option<&mut Peer<R>> {
         self.0.get_mut(usize::from(host))?.as_mut()
     }
@@ -101,7 +101,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub(super) fn poll_peer(&mut self, host: u16, now: u64, thoroughly: bool) -> Result<(), AgentError> {
         let Some(peer) = self.peers.get_mut(host) else { return Ok(()) };
         let record = peer.control.host();
-        // A record that can't be read is no heartbeat.
+        // A record that can't be read does not count as a heartbeat.
         if let Some(record) = record {
             let beats = record.incarnation == peer.seen.incarnation && record.beat != peer.seen.beat;
             let changed = beats || record.incarnation != peer.seen.incarnation;
@@ -129,7 +129,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         Ok(())
     }
 
-    /// What a host's record means: it goes, or it comes.
+    /// Applies a host's record: the host goes, or it comes.
     fn update_liveness(&mut self, host: u16, record: HostRecord, beats: bool) {
         let Some(peer) = self.peers.get(host) else { return };
         let runs = record.state == HostState::Running;
@@ -180,14 +180,14 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.state = State::Up;
     }
 
-    /// Publishes what this host says of another.
+    /// Publishes this host's record about another.
     fn publish_peer(&self, host: u16) {
         if let Some(peer) = self.peers.get(host) {
             self.own.control.set_peer(host, &peer.published);
         }
     }
 
-    /// A host's incarnation is over: nothing of it is believed from now on.
+    /// Ends a host's incarnation: nothing of it is valid from now on.
     fn mark_dead(&mut self, host: u16) {
         let Some(peer) = self.peers.get_mut(host) else { return };
         peer.state = State::Absent;
@@ -268,7 +268,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.publish_ack(host);
     }
 
-    /// A local process has met one of a host's before our restart: does it still live?
+    /// A local process had met one of a host's before our restart: finds out whether that still lives.
     pub(super) fn read_processes_again(&mut self, host: u16) {
         let Some(peer) = self.peers.get_mut(host) else { return };
         match peer.state {
@@ -318,7 +318,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.seen_service_epoch = Some(epoch);
     }
 
-    /// Reads what another host says of this one: that it is dead, or the process epoch up to which it has let go.
+    /// Reads another host's record about this one: that this one is dead, or the process epoch up to which it
+    /// has let go.
     fn read_own_fate(&mut self, host: u16) -> Result<(), AgentError> {
         let own = self.own.record().incarnation;
         let verdict = self.peers.get(host).and_then(|peer| peer.control.peer(self.own.number));
@@ -368,7 +369,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     fn on_mail(&mut self, host: u16, mail: &[u8]) {
-        // What is no mail is nobody's.
+        // Too short for mail.
         let Some((header, body)) = mail.split_first_chunk::<MAIL_HEADER>() else { return };
         let id = |host: u16, at: usize| ProcessId {
             host,
@@ -382,7 +383,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             (MESSAGE, false) => {
                 let answer = self::mail(NOBODY, from, to, &[]);
                 if let Some((writer, _)) = self.peers.get_mut(host).and_then(|peer| peer.mail.as_mut()) {
-                    // If that is full too, the host's own table of processes tells.
+                    // If that is full too, the host's own table of processes shows it.
                     let _ = writer.send(answer);
                 }
             }

@@ -1,4 +1,4 @@
-//! The processes of this host: joining, ending, and what they say.
+//! The processes of this host: joining, ending, and their packets.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use crate::table::{Entry, HostIncarnation, Hosts, ProcessEntry, ProcessId, Servi
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
 
-/// What is known of a process number.
+/// The state of a process number.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     entry: ProcessEntry,
-    /// Is there a connection to it?
+    /// Whether it is connected.
     joined: bool,
-    /// Has it said whom it knows? Only those that come back have something to say.
+    /// Whether it has listed the processes it knows. Only those that come back have any.
     told_all: bool,
     /// It does not count any more, but still runs: what it writes must not be given to others.
     lingers: bool,
@@ -27,7 +27,7 @@ pub(super) struct Process {
     waiting: Vec<ToProcess>,
 }
 
-/// Who a process is, by the kernel's word.
+/// A process's identity, vouched for by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its process id.
@@ -41,7 +41,7 @@ pub struct Identity {
 }
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
-    /// A process connects. Its answer is told.
+    /// Handles a process that connects, and answers it.
     ///
     /// # Errors
     /// With a sentence when it can't be in the pod now.
@@ -145,7 +145,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         all.map(|(process, known)| (process as u16, known.entry)).collect()
     }
 
-    /// Is there a process that has not come back since our restart, and may know anybody?
+    /// Returns `true` while a process has not come back since our restart, which may know any other.
     pub(super) fn is_incomplete(&self) -> bool {
         self.processes.iter().any(|known| known.entry.alive && !known.told_all)
     }
@@ -162,7 +162,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         ProcessId { host: self.own.number, process, generation }
     }
 
-    /// What a process says.
+    /// Handles a packet from a process.
     pub fn handle(&mut self, process: u16, packet: FromProcess) {
         if !self.processes.get(usize::from(process)).is_some_and(|known| known.joined) {
             return;
@@ -226,7 +226,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             return;
         }
-        // In the table before anything that it says can be read.
+        // In the table before anything that it writes can be read.
         let known = &mut self.processes[usize::from(process)];
         if to.host < self.peers.hosts() && known.entry.exposed.insert(to.host) {
             self.own.control.set_process(process.into(), &known.entry);
@@ -254,7 +254,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
     }
 
-    /// What a process wrote is kept until nobody reads it any more.
+    /// Releases a process's extents, once nobody reads them any more.
     fn release_extents(&mut self, process: u16) {
         let ProcessEntry { generation, exposed, .. } = self.processes[usize::from(process)].entry;
         self.own.release_extents(process, generation, exposed);

@@ -1,4 +1,5 @@
-//! From a name in a pod to a link: which of the processes that serve it is asked first, how, and for how long.
+//! From a name in a pod to a link: which of the processes that serve it is asked first, how, and for how
+//! long.
 //!
 //! | order | process | way |
 //! | --- | --- | --- |
@@ -22,7 +23,7 @@ use notnets_memory::lane::Geometry;
 use super::{Member, PodError};
 use crate::table::ProcessId;
 
-/// What a client brings, and for how long it tries.
+/// A client's parameters for connecting, and for how long it tries.
 #[derive(Clone, Debug)]
 pub struct Dial {
     /// Where the pod's agent, and servers of this host, are found.
@@ -31,13 +32,13 @@ pub struct Dial {
     pub pod: Name,
     /// The service.
     pub name: Name,
-    /// What the client is willing to receive.
+    /// The client's limits.
     pub limits: Limits,
     /// The sizes of its first segment on this host, and …
     pub geometry: Geometry,
     /// … between hosts.
     pub geometry_between_hosts: Geometry,
-    /// What it says of itself.
+    /// Its user agent.
     pub user_agent: String,
     /// For how long a message may wait while this process is parked, unless that is left to the agent.
     pub wake_latency: Option<Duration>,
@@ -46,8 +47,8 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Connects to the nearest process that serves the name, or to the next one if that is gone or refuses. Makes
-    /// the calling thread wait.
+    /// Connects to the nearest process that serves the name, or to the next one if that is gone or refuses.
+    /// Makes the calling thread wait.
     ///
     /// # Errors
     /// When nobody serves it, or none of them gives us a link.

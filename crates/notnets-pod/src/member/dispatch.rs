@@ -13,7 +13,7 @@ use notnets_core::link::packet::{Packet, Refusal};
 use notnets_core::link::segments::{PeerLocation, SegmentEvent};
 use notnets_core::name::Name;
 
-/// Takes what the agent says. A client that wants a link is to be told to the service it came for.
+/// Handles a packet from the agent. A client that wants a link is passed to the service it came for.
 pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnArrival>, Arrival)> {
     match packet {
         ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}

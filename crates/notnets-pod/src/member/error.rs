@@ -1,4 +1,4 @@
-//! Why there is no link to a process of a pod.
+//! Errors of linking to a process of a pod.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use notnets_core::link::LinkError;
 use notnets_core::link::packet::{BadPacket, Refusal};
 use notnets_core::name::Name;
 
-/// Why there is no link to a process of a pod.
+/// The failure to link to a process of a pod.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PodError {
@@ -22,7 +22,7 @@ pub enum PodError {
         pod: Name,
         /// Where its agent would listen.
         path: String,
-        /// What happened.
+        /// The cause.
         cause: io::Error,
     },
     /// The agent refuses this process, or refuses it for now.
@@ -78,7 +78,7 @@ pub enum PodError {
     /// Its limits are impossible.
     #[error(transparent)]
     Limits(#[from] BadLimits),
-    /// Its segment is not where it may be, or not what it said.
+    /// Its segment is not where it may be, or not as announced.
     #[error("the segment of the process on the other host can't be used: {0}")]
     Lane(LaneError),
     /// Its segment is outside of its host's extents.
@@ -87,7 +87,7 @@ pub enum PodError {
     /// The kernel refused something.
     #[error("could not {step}: {cause}")]
     Io {
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
         /// The kernel's answer.
         cause: io::Error,

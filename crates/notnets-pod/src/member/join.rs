@@ -19,7 +19,7 @@ use notnets_core::clock::timespec;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
 
-/// What an agent gave.
+/// The agent's answer to joining.
 pub(super) struct Joined {
     pub(super) socket: OwnedFd,
     pub(super) region: Option<Region>,
@@ -36,7 +36,7 @@ pub(super) enum Failed {
 }
 
 impl Failed {
-    /// The same for users.
+    /// Turns it into the error that users see, with the names of directory and pod.
     pub(super) fn named(self, path: &Path, pod: &Name) -> PodError {
         match self {
             Self::Io(cause) => {

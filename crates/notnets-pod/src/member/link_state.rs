@@ -8,7 +8,8 @@
 //!
 //! A link that did not come about, but whose first segment the peer may know, begins as `ClosedHere`.
 
-/// The state of a link. `E` is what its user holds the other end of, `L` keeps a segment that the peer may read.
+/// The state of a link. `E` is what its user holds the other end of, `L` keeps a segment that the peer may
+/// read.
 #[derive(Debug)]
 pub(super) enum LinkState<E, L> {
     /// Both sides use it.
@@ -20,7 +21,7 @@ pub(super) enum LinkState<E, L> {
 }
 
 impl<E, L> LinkState<E, L> {
-    /// What is left of it when this side closes. `None` when it is over.
+    /// Returns the state after this side has closed. `None` when the link is over.
     pub(super) fn close_here(self) -> Option<Self> {
         match self {
             Self::Open { leases, .. } | Self::ClosedHere { leases } => Some(Self::ClosedHere { leases }),
@@ -28,7 +29,7 @@ impl<E, L> LinkState<E, L> {
         }
     }
 
-    /// What is left of it when the peer closes, and the leases that end. `None` when it is over.
+    /// Returns the state after the peer has closed, and the leases that end. `None` when the link is over.
     pub(super) fn close_there(self) -> (Option<Self>, Vec<L>) {
         match self {
             Self::Open { end, leases } => (Some(Self::ClosedThere { end }), leases),
@@ -37,7 +38,7 @@ impl<E, L> LinkState<E, L> {
         }
     }
 
-    /// What this side's user holds the other end of, while it uses the link.
+    /// Returns the watcher's end, while this side's user holds the other one.
     pub(super) fn end(&self) -> Option<&E> {
         match self {
             Self::Open { end, .. } | Self::ClosedThere { end } => Some(end),
@@ -45,7 +46,7 @@ impl<E, L> LinkState<E, L> {
         }
     }
 
-    /// As [`end`](Self::end), to change it.
+    /// Returns the watcher's end to change it; see [`end`](Self::end).
     pub(super) fn end_mut(&mut self) -> Option<&mut E> {
         match self {
             Self::Open { end, .. } | Self::ClosedThere { end } => Some(end),

@@ -82,7 +82,7 @@ impl Member {
     /// Makes the link that a client wants.
     ///
     /// # Errors
-    /// When it said what it must not, or there is no memory. It has been told then.
+    /// When the peer broke the protocol, or there is no memory. A rejection has been sent then.
     pub fn answer(
         &self,
         arrival: Arrival,
@@ -102,12 +102,12 @@ impl Member {
         made
     }
 
-    /// Who a client is, as the agent of its host says.
+    /// Returns a client's identity, vouched for by the agent of its host.
     pub fn client(&self, arrival: &Arrival) -> PeerCredentials {
         self.credentials(arrival.from)
     }
 
-    /// Tells a client that there will be no link.
+    /// Rejects a client.
     pub fn refuse(&self, arrival: &Arrival, reason: Refusal, text: &str) {
         self.refuse_link(arrival.from, arrival.link, reason, text);
     }
@@ -187,7 +187,7 @@ impl Member {
         })
     }
 
-    /// What its agent says of a process.
+    /// Returns a process's identity, vouched for by its agent.
     fn credentials(&self, id: ProcessId) -> PeerCredentials {
         match self.process(id) {
             Some(entry) => PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid },
@@ -214,7 +214,7 @@ impl Member {
     /// Memory of this host's partition that this process writes, of what was granted or what is granted now.
     ///
     /// # Errors
-    /// When there is none, or the agent does not answer.
+    /// When nobody serves it, or the agent does not answer.
     pub fn block(&self, bytes: usize, deadline: Instant) -> Result<OwnBlock, PodError> {
         loop {
             let (pool, granted) = {
@@ -268,8 +268,8 @@ struct Peer {
     user_agent: String,
 }
 
-/// A first segment as large as one between hosts should be, where a further segment takes a while to come: some
-/// 256 KiB unless blocks are larger than usual, so that one side fills them while the other reads.
+/// A first segment as large as one between hosts should be, where a further segment takes a while to come:
+/// some 256 KiB unless blocks are larger than usual, so that one side fills them while the other reads.
 pub fn between_hosts(first: Geometry) -> Geometry {
     let [small, large] =
         [(first.small, SMALL), (first.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });

@@ -1,13 +1,13 @@
 //! A process's membership in a pod: links with processes on other hosts.
 //!
 //! A [`Member`] has one connection to the agent of its host and one thread, the *watcher*, which speaks with
-//! the agent and polls the lanes of all links for those who park. To its user a link looks as one on the same
-//! host: it has a [`Socket`](notnets_core::link::Socket), whose other end the watcher holds. The watcher rings it when there is something
-//! in the lanes, and closes it when the peer is gone.
+//! the agent and polls the lanes of all links for parked sides. To its user a link looks as one on the same
+//! host: it has a [`Socket`](notnets_core::link::Socket), whose other end the watcher holds. The watcher
+//! rings it when there is something in the lanes, and closes it when the peer is gone.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | joining, serving: these wait, as do dialling and answering, so call them where that is allowed |
+//! | `mod.rs` | joining, serving: these block, as do dialling and answering |
 //! | `connect.rs` | which process is asked for a link, and how |
 //! | `links.rs` | dialling and answering through the region |
 //! | `local.rs` | processes of the same host, which are not reached through the region |
@@ -50,7 +50,7 @@ pub use error::PodError;
 pub use join::region_of;
 pub use links::between_hosts;
 
-/// What servers give the agent to take a name, or to grant memory.
+/// How long servers wait for the agent to take a name, or to grant memory.
 pub const AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A process's offset in a pod. Clones are the same.
@@ -80,11 +80,11 @@ pub struct Arrival {
     link: u32,
     nonce: u64,
     offset: RegionOffset,
-    /// What it said.
+    /// Its first message.
     pub hello: Hello,
 }
 
-/// Who is told of arrivals, on the watcher's thread: hand them on, and do nothing there that takes long.
+/// A callback for arrivals, on the watcher's thread: hand them on, and do nothing there that takes long.
 pub type OnArrival = Box<dyn Fn(Arrival) + Send + Sync>;
 
 impl Member {
@@ -105,12 +105,12 @@ impl Member {
         Ok(Self(membership))
     }
 
-    /// The same, without keeping the process in the pod.
+    /// Returns a reference that does not keep the process in the pod.
     pub fn downgrade(&self) -> WeakMember {
         WeakMember(Arc::downgrade(&self.0))
     }
 
-    /// What keeps the process in the pod for as long as somebody holds it.
+    /// Returns a value that keeps the process in the pod for as long as it is held.
     pub fn keep_alive(&self) -> KeepAlive {
         Arc::clone(&self.0) as KeepAlive
     }
@@ -130,15 +130,15 @@ impl Member {
         self.state().id
     }
 
-    /// From now on a message waits for no longer than this for a parked side of this process, whatever its agent
-    /// says. Of several wishes in a process the shortest counts. The shorter, the more processor time an idle link
-    /// takes: a look at each link's lanes each time.
+    /// From now on a message waits for no longer than this for a parked side of this process, whatever its
+    /// agent says. If several are set in a process, the shortest wins. The shorter, the more processor time
+    /// an idle link takes: a look at each link's lanes each time.
     pub fn wake_within(&self, latency: Duration) {
         self.state().wake_within(latency);
         self.0.shared.wake();
     }
 
-    /// Serves a name: arrivals for it are told from now on.
+    /// Serves a name: arrivals for it are reported from now on.
     ///
     /// # Errors
     /// When the host can serve no more names.
@@ -161,7 +161,7 @@ impl Member {
         self.send(FromProcess::Unserve(name.clone()));
     }
 
-    /// Who serves a name, nearest first.
+    /// Returns the processes that serve a name, nearest first.
     ///
     /// # Errors
     /// When the agent does not answer.

@@ -1,4 +1,5 @@
-//! What two processes write to each other, through their agents, to make a link, to give it more memory, and to end it.
+//! Messages between two processes, through their agents, to make a link, to give it more memory, and to end
+//! it.
 
 use bytes::{Buf, BufMut};
 use notnets_memory::lane::Blocks;
@@ -48,7 +49,7 @@ pub(super) enum PeerMessage {
         segment: u32,
         /// Where it begins in the region.
         offset: RegionOffset,
-        /// What is in it.
+        /// Its blocks.
         blocks: Blocks,
     },
     /// They are taken.

@@ -1,9 +1,9 @@
 //! Further segments of a link between hosts: parts of the region, which are offered by their offset in it.
 //!
-//! A segment is a block of an extent that the owner's agent granted. The user of a link must not wait, so nothing
-//! here does. Memory that the process has is given at once; else the agent is asked, and the link is rung when
-//! there is an answer. What the peer writes about segments lies in the link's [`Inbox`] until its user reads it,
-//! when it is rung.
+//! A segment is a block of an extent that the owner's agent granted. The user of a link must not wait, so
+//! nothing here does. Memory that the process has is given at once; else the agent is asked, and the link is
+//! rung when there is an answer. The peer's messages about segments lie in the link's [`Inbox`] until its
+//! user reads it, when it is rung.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -24,7 +24,7 @@ use notnets_core::link::segments::{
     NoMemory, Outbox, PeerLocation, SegmentEvent, SegmentSource, SegmentViolation,
 };
 
-/// A peer that says more than this, while none of it is read, floods us.
+/// A peer that sends more than this, while none of it is read, floods us.
 const MAX_EVENTS: usize = 64;
 
 /// Events that wait for a link's user.
@@ -77,7 +77,8 @@ impl PodSegments {
         Blocks { count: blocks.count.min(u32::try_from(most).unwrap_or(u32::MAX)), ..blocks }
     }
 
-    /// Memory of this process that the peer may read until the link ends. If there is none, the agent is asked.
+    /// Memory of this process that the peer may read until the link ends. If nothing is free, the agent is
+    /// asked.
     fn allocate(&self, bytes: usize) -> Result<OwnBlock, NoMemory> {
         let mut state = self.member.state();
         let block = Pool::allocate(&state.pool, bytes);

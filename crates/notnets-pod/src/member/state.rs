@@ -1,4 +1,4 @@
-//! What a member's callers and its watcher share.
+//! The state that a member's callers and its watcher share.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
@@ -22,7 +22,8 @@ use notnets_core::name::Name;
 /// Peers that are known to be gone, at most. A link is made within seconds or not at all.
 const MAX_GONE: usize = 1 << 16;
 
-/// Bounds of the wake latency: shorter sleeps are none, and after longer ones nobody is there any more.
+/// Bounds of the wake latency: the kernel cannot sleep for less, and after longer sleeps nobody waits any
+/// more.
 const MIN_WAKE_LATENCY: Duration = Duration::from_micros(1);
 const MAX_WAKE_LATENCY: Duration = Duration::from_secs(1);
 
@@ -42,13 +43,13 @@ pub(super) struct State {
     pub(super) region: Region,
     pub(super) incarnation: HostIncarnation,
     pub(super) id: ProcessId,
-    /// What was granted, in blocks; and how often something was.
+    /// Granted memory, in blocks; and how often some was granted.
     pub(super) pool: Pool,
     pub(super) granted: u64,
     pub(super) full: bool,
     pub(super) to_agent: VecDeque<FromProcess>,
     pub(super) services: HashMap<Name, Arc<OnArrival>>,
-    /// Answers of the agent: names, with why not; who serves a name.
+    /// Answers of the agent: names, with why they were refused; the processes that serve a name.
     pub(super) serving: HashMap<Name, Option<String>>,
     pub(super) resolved: HashMap<u32, Vec<ProcessId>>,
     /// Links that were asked for.
@@ -64,7 +65,7 @@ pub(super) struct State {
     gone_before: HashSet<ProcessId>,
     pub(super) agent_gone: bool,
     pub(super) stop: bool,
-    /// What the agent says; the least that anybody in this process asked for.
+    /// The agent's setting; the least that this process asked for.
     pub(super) wake_latency_of_host: Duration,
     wake_latency: Option<Duration>,
     last_number: u32,
@@ -108,12 +109,12 @@ pub(super) struct Link {
     pub(super) peer: ProcessId,
     pub(super) peer_link: u32,
     state: LinkState<UserEnd, Arc<Lease>>,
-    /// What its user is told about memory, and whether it waits for some.
+    /// Messages about memory for its user, and whether it waits for some.
     pub(super) inbox: Arc<Inbox>,
     pub(super) wants_memory: bool,
 }
 
-/// What the user of a link has the other end of.
+/// The watcher's end of a link in use.
 #[derive(Debug)]
 pub(super) struct UserEnd {
     /// The watcher's end of the link's socket.
@@ -213,17 +214,17 @@ impl State {
         }
     }
 
-    /// How long a message may wait for somebody who is parked.
+    /// Returns how long a message may wait for a parked side.
     pub(super) fn wake_latency(&self) -> Duration {
         self.wake_latency.unwrap_or(self.wake_latency_of_host).clamp(MIN_WAKE_LATENCY, MAX_WAKE_LATENCY)
     }
 
-    /// Somebody wants it to be no more than this.
+    /// Lowers it to at most this.
     pub(super) fn wake_within(&mut self, latency: Duration) {
         self.wake_latency = Some(self.wake_latency.map_or(latency, |least| least.min(latency)));
     }
 
-    /// A number for a link or a query. 0 is none.
+    /// Returns a number for a link or a query. 0 is not used.
     pub(super) fn number(&mut self) -> u32 {
         self.last_number = self.last_number.wrapping_add(1).max(1);
         self.last_number
@@ -233,7 +234,7 @@ impl State {
         self.gone.contains(&peer) || self.gone_before.contains(&peer) || self.agent_gone
     }
 
-    /// The answer to a link that was asked for, or that there will be none.
+    /// Takes the answer to a link that was asked for, or its failure.
     pub(super) fn answer(&mut self, link: u32) -> Option<Result<Answer, PodError>> {
         match self.waiting.remove(&link)? {
             waiting @ Waiting::For(_) => {
@@ -264,7 +265,7 @@ impl State {
         }
     }
 
-    /// Our side uses a link no more. Returns whom to tell.
+    /// Our side uses a link no more. Returns the process to notify.
     pub(super) fn closed_here(&mut self, link: u32) -> Option<(ProcessId, u32)> {
         let closed = self.links.remove(&link)?;
         let told = (closed.peer, closed.peer_link);
@@ -297,7 +298,7 @@ impl State {
         self.closed_early.insert((from, link));
     }
 
-    /// The peer says something about memory of a link.
+    /// Handles a message of the peer about memory of a link.
     pub(super) fn tell(&mut self, from: ProcessId, link: u32, event: SegmentEvent) {
         let told = self.links.get(&link).filter(|told| told.peer == from);
         if told.is_some_and(|told| !told.tell(event)) {
@@ -305,7 +306,7 @@ impl State {
         }
     }
 
-    /// Tells links that want memory to ask for it again, if it may be `granted` now, or that there is none.
+    /// Tells links that want memory to ask for it again, if it may be `granted` now, or that nothing is left.
     pub(super) fn tell_of_memory(&mut self, granted: bool) {
         for link in self.links.values_mut().filter(|link| link.wants_memory) {
             link.wants_memory = false;
@@ -313,7 +314,7 @@ impl State {
         }
     }
 
-    /// What was granted before is not ours any more.
+    /// Forgets granted memory, which is not ours any more.
     pub(super) fn forget_memory(&mut self) {
         self.pool = Pool::default();
         self.quarantine.clear();

@@ -1,11 +1,12 @@
 //! The one thread of a member: it speaks with the agent, and polls the lanes of all links.
 //!
-//! There are no doorbells between hosts. The thread looks at the lanes of those who park, and rings them on
+//! There are no doorbells between hosts. The thread looks at the lanes of parked sides, and rings them on
 //! their own socket. While messages come it spins for a moment; then it sleeps for as long as before, and
 //! longer, but never longer than the wake latency. Without links it only waits for the agent.
 //!
-//! A look is one system call, the sleep before it, and the lines of those who park: that is what an idle
-//! process costs. The agent, the bell and closed links are looked at when the kernel says that something is there.
+//! A look is one system call, the sleep before it, and the lines of parked sides: that is what an idle
+//! process costs. The agent, the bell and closed links are looked at when the kernel reports that something
+//! is there.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -38,9 +39,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(1);
 /// So many links that were closed are looked at in one go.
 const CLOSINGS: usize = 64;
-/// While messages come the kernel is asked so often at least whether the agent says something.
+/// The longest time between two looks at the agent's socket while messages come.
 const UNASKED: Duration = Duration::from_micros(100);
-/// An extent that is not used is kept for so long, for it may be needed again.
+/// How long an unused extent is kept, for it may be needed again.
 const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
@@ -83,7 +84,7 @@ pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Sh
 }
 
 impl Shared {
-    /// Wakes the watcher, for there is something to say.
+    /// Wakes the watcher, for there is something to send.
     pub(super) fn wake(&self) {
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
@@ -109,7 +110,7 @@ struct Watcher {
     path: PathBuf,
     agent: AgentLink,
     backoff: Backoff,
-    /// When the kernel was last asked what there is, and whether the agent has said something.
+    /// When the kernel was last asked for events, and whether the agent has sent something.
     asked: Instant,
     agent_speaks: bool,
     /// Whether links were closed on our side.
@@ -120,7 +121,7 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self) {
-        // The kernel adds 50 µs to each sleep of a thread that does not say that it minds.
+        // The kernel adds 50 µs to each sleep of a thread that does not ask for less.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK));
         let shared = Arc::clone(&self.shared);
         loop {
@@ -175,7 +176,7 @@ impl Watcher {
         }
     }
 
-    /// What the agent says.
+    /// Receives packets from the agent.
     fn recv_packets(
         &mut self,
         state: &mut State,
@@ -240,7 +241,7 @@ impl Watcher {
     }
 
     /// Looks for the agent, which may have been started anew. Without one for the lease, links end: other
-    /// hosts believe that this one is dead.
+    /// hosts consider this one dead.
     fn reconnect(&mut self, lost_since: Instant) {
         let before = {
             let state = lock(&self.shared.state);
@@ -269,7 +270,7 @@ impl Watcher {
         }
     }
 
-    /// The agent is back: it has to hear whom we know, or we are somebody else from now on.
+    /// Resumes after the agent's restart: it has to learn which processes we know, or we get a new identity.
     fn resync(
         &mut self,
         state: &mut State,
@@ -278,7 +279,7 @@ impl Watcher {
         id: ProcessId,
     ) {
         state.agent_gone = false;
-        // Who waits for memory asks again: the answer may have been lost.
+        // Links that wait for memory ask again: the answer may have been lost.
         state.granted += 1;
         state.tell_of_memory(true);
         let mut first = Vec::new();
@@ -342,7 +343,7 @@ fn poll_ready<const N: usize>(mut fds: [PollFd<'_>; N], pause: Duration) -> [boo
     fds.map(|fd| failed || !fd.revents().is_empty())
 }
 
-/// Rings those who park and for whom something is there.
+/// Rings parked sides for which something is there.
 fn ring(state: &mut State) -> bool {
     let mut rung = false;
     let region = state.region.clone();
@@ -359,7 +360,7 @@ fn ring(state: &mut State) -> bool {
     rung
 }
 
-/// Finds those who have closed their links, and tells their peers.
+/// Finds sides that have closed their links, and notifies their peers.
 fn reap_closed_links(state: &mut State, closings: &OwnedFd) {
     let mut events = [const { MaybeUninit::uninit() }; CLOSINGS];
     let closed = epoll::wait(closings, &mut events, Some(&timespec(Duration::ZERO)));
