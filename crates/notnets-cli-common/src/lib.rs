@@ -1,4 +1,4 @@
-//! What the subcommands of the `notnets` command share.
+//! Code that the subcommands of the `notnets` command share.
 //!
 //! The operator's subcommands are in `notnets-cli`, demo and benchmarks in `notnets-bench`. The latter
 //! can be left out of the command, so what both need is here and in neither of them.

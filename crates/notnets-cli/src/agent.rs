@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The device, file or PCI bar that holds the pod's region, for example /dev/dax0.0
@@ -28,7 +28,7 @@ pub struct Args {
     wake_latency: Duration,
 }
 
-/// Works until it is told to stop, and leaves the pod in order.
+/// Runs until it is asked to stop, and leaves the pod in order.
 ///
 /// # Errors
 /// When it can't begin, or another host takes itself for this one.

@@ -59,7 +59,7 @@ where
     poll_fn(|cx| upstream.poll_ready(cx)).await?;
     let (head, body) = upstream.call(request).await?.into_parts();
     // With the status in its head the response is over, whether or not the
-    // upstream has said so yet. It must be sent as one block that ends the
+    // upstream has announced it yet. It must be sent as one block that ends the
     // stream: gRPC clients take anything else for a broken response.
     let body = if head.headers.contains_key(Status::GRPC_STATUS) {
         Body::empty()
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of the given frames that does not say beforehand that it ends.
+    /// A body of the given frames that does not announce its end.
     struct Frames(Vec<Result<Frame<Bytes>, Status>>);
 
     impl HttpBody for Frames {

@@ -14,7 +14,7 @@ pub struct Failure {
 
 /// The exit code of a command that fails for any reason but a call's status.
 const GENERAL: u8 = 1;
-/// A call's status is added to this, so that scripts can tell statuses apart.
+/// A call's status is added to this, so that scripts can distinguish statuses.
 const STATUS_BASE: u8 = 64;
 
 impl Failure {

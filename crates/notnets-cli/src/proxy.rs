@@ -11,7 +11,7 @@ use crate::bridge::Bridge;
 use crate::failure::Failure;
 use crate::target::{self, Target, Upstream};
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Prints `READY ADDRESS` once clients can connect. On SIGINT or SIGTERM no new calls are taken and
@@ -53,7 +53,7 @@ async fn warn_if_missing(upstream: Upstream) {
 }
 
 fn announce(address: &str) {
-    // The process that started the proxy may have closed its output; that is no reason to stop.
+    // The process that started the proxy may have closed its output; that is not a reason to stop.
     let _ = writeln!(io::stdout(), "READY {address}");
 }
 

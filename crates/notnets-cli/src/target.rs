@@ -72,7 +72,7 @@ fn unix(path: &str) -> Option<Target> {
 fn http(text: &str) -> Result<Target, String> {
     let uri: Uri = text.parse().map_err(|error| format!("`{text}` is not a URI ({error}): {FORMS}"))?;
     if uri.scheme_str() != Some("http") {
-        return Err(format!("`{text}` has a scheme that is not spoken here (there is no TLS): {FORMS}"));
+        return Err(format!("`{text}` has an unsupported scheme (TLS is not supported): {FORMS}"));
     }
     if !matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("/")) {
         return Err(format!("`{text}` has a path, which a gRPC server's address has not: {FORMS}"));
@@ -152,7 +152,7 @@ impl Service<Request<Body>> for Upstream {
 }
 
 /// Serves `service` at `target` until `shutdown`, then lets open calls end for
-/// up to `grace`. `ready` is told the address once clients can connect.
+/// up to `grace`. `ready` is sent the address once clients can connect.
 ///
 /// # Errors
 /// When the target cannot be served.

@@ -54,8 +54,8 @@ impl Decoder for DynamicDecoder {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        DynamicMessage::decode(self.reply.clone(), buffer)
-            .map(Some)
-            .map_err(|error| Status::internal(format!("a reply is no {}: {error}", self.reply.full_name())))
+        DynamicMessage::decode(self.reply.clone(), buffer).map(Some).map_err(|error| {
+            Status::internal(format!("a reply is not a {}: {error}", self.reply.full_name()))
+        })
     }
 }

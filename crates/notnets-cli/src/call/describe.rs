@@ -1,4 +1,4 @@
-//! What a server serves, written as in a `.proto` file.
+//! A server's services, written as in a `.proto` file.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use super::reflection::{Error, Reflection};
 /// All services with their methods.
 ///
 /// # Errors
-/// When the server does not say.
+/// When the server does not answer.
 pub async fn services(reflection: &mut Reflection) -> Result<String, Error> {
     let mut text = String::new();
     for service in reflection.services().await? {
@@ -109,7 +109,7 @@ fn declaration(field: &FieldDescriptor) -> String {
     }
 }
 
-/// What a definition does not show otherwise.
+/// The parts that a definition does not show otherwise.
 fn note(field: &FieldDescriptor) -> String {
     match field.containing_oneof() {
         Some(choice) if choice.is_synthetic() => "  // optional".to_owned(),

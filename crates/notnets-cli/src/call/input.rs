@@ -15,7 +15,7 @@ use crate::failure::Failure;
 /// The requests of one call, as they come.
 pub type Messages = Pin<Box<dyn Stream<Item = DynamicMessage> + Send>>;
 
-/// What was wrong with a request, and the sending end of the stream, which must
+/// The fault of a request, and the sending end of the stream, which must
 /// not end: the server would take the half for the whole.
 type Broken = (Failure, mpsc::Sender<DynamicMessage>);
 

@@ -1,6 +1,6 @@
 //! `notnets call`: calls a method that was not known when this was compiled.
 //!
-//! The server says through reflection what its messages look like
+//! The server describes its messages through reflection
 //! ([`reflection`]); JSON is turned into them and back ([`input`], [`codec`]).
 //! All four kinds of call are made as a stream of requests and a stream of
 //! replies, which is what they are on the wire.
@@ -31,7 +31,7 @@ use crate::target::{Target, Upstream};
 /// gRPC's own default.
 const MAX_MESSAGE_SIZE: &str = "4194304";
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The replies are printed as JSON, one on each line, as they come. The exit code is 0, 64 plus the
@@ -143,7 +143,7 @@ struct Call<'a> {
 impl Call<'_> {
     async fn make(&self, mut input: Input) -> Result<(), Ended> {
         let messages = input.messages();
-        // What is wrong with the input ends the call, which drops its stream.
+        // A fault of the input ends the call, which drops its stream.
         tokio::select! {
             biased;
             (failure, _open) = input.failure() => Err(Ended::Failure(failure)),
@@ -158,7 +158,7 @@ impl Call<'_> {
         let began = Instant::now();
         match tokio::time::timeout(timeout, self.exchange(messages)).await {
             // The server's clock may have been a little faster than ours, and
-            // tonic's servers then say CANCELLED.
+            // tonic's servers then answer CANCELLED.
             Ok(Err(Ended::Status(_))) if began.elapsed() >= timeout => {}
             Ok(ended) => return ended,
             Err(_) => {}

@@ -10,7 +10,7 @@ use super::reflection::Reflection;
 use crate::failure::{Failure, code_name};
 use crate::target::Target;
 
-/// What `grpc-status-details-bin` holds by convention.
+/// The conventional content of `grpc-status-details-bin`.
 #[derive(Clone, PartialEq, Message)]
 struct RichStatus {
     #[prost(int32, tag = "1")]

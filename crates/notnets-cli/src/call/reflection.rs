@@ -75,7 +75,7 @@ impl Reflection {
     /// All services, by name.
     ///
     /// # Errors
-    /// When the server does not say.
+    /// When the server does not answer.
     pub async fn services(&mut self) -> Result<Vec<ServiceDescriptor>, Error> {
         let mut services = Vec::new();
         for name in self.service_names().await? {

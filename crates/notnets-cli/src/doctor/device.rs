@@ -13,7 +13,7 @@ use super::finding::{Finding, Findings};
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const HUGE: u64 = 2 << 20;
 
-/// Examines the device or file at a path, and what `sys` (`/sys`) says about it.
+/// Examines the device or file at a path, and its entries in `sys` (`/sys`).
 pub fn examine(path: &Path, file: &RegionFile, sys: &Path, findings: &mut Findings) {
     findings.push(device(path, file));
     findings.push(alignment(file));

@@ -22,13 +22,13 @@ pub enum Level {
 /// One thing that was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at, in a word.
+    /// The subject, in a word.
     pub check: &'static str,
     /// How bad it is.
     pub level: Level,
-    /// What was found.
+    /// The finding.
     pub text: String,
-    /// What to do about it.
+    /// The remedy.
     pub todo: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl Finding {
     }
 }
 
-/// What was measured between two hosts.
+/// The measurements between two hosts.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Figures {
     /// A line over and back, as the region is kept coherent: the least of many, in nanoseconds.
@@ -80,7 +80,7 @@ pub struct Findings {
     pub host: Option<u16>,
     /// Which host the other doctor was on.
     pub peer: Option<u16>,
-    /// What was measured.
+    /// The measured quantity.
     pub figures: Option<Figures>,
     findings: Vec<Finding>,
 }

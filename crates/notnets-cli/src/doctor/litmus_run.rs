@@ -42,7 +42,7 @@ pub struct Outcome {
     pub figures: Figures,
 }
 
-/// What both sides saw with one kind of coherence.
+/// Both sides' observations with one kind of coherence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LitmusResult {
     /// Lines that the reader had copies of.

@@ -31,7 +31,7 @@ use notnets_memory::region::file::RegionFile;
 use self::finding::{Finding, Findings};
 use crate::failure::Failure;
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The device, file or PCI bar that holds the pod's region, for example /dev/dax0.0
@@ -51,11 +51,11 @@ pub struct Args {
 /// Examines the region.
 ///
 /// # Errors
-/// When there is a fault, after all findings were told.
+/// When there is a fault, after all findings were printed.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let findings = examine(args);
     let text = if args.json { findings.json() } else { findings.text() };
-    // A reader that has seen enough (`| head`) is no failure.
+    // A reader that has seen enough (`| head`) is not a failure.
     let _ = io::stdout().write_all(text.as_bytes());
     match findings.faults() {
         0 => Ok(()),

@@ -9,7 +9,7 @@
 //! value that is sent is a literal, whose name is spelt out (as the C core does)
 //! or has the static index 1; a value that is referred to was sent before. The
 //! replacement is one byte long, so that
-//! no entry of the decoder's table is larger than the encoder believes, and the
+//! no entry of the decoder's table is larger than the encoder assumes, and the
 //! decoder never evicts one that the encoder may still refer to.
 
 use std::io;
@@ -60,7 +60,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LocalAuthority<S> {
         let this = &mut *self;
         while this.repaired.is_empty() {
             let before = buf.filled().len();
-            // What is read lands in the caller's buffer and is moved out of it again.
+            // Bytes read land in the caller's buffer and are moved out of it again.
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
             if read.is_empty() {
@@ -210,7 +210,7 @@ fn authority(block: &[u8]) -> Option<Range<usize>> {
         }
         let end = string_end(block, at)?;
         if found {
-            // An empty value is no larger when it stays, and no better.
+            // An empty value gains nothing by staying.
             return (end - at >= REPLACEMENT.len()).then_some(at..end);
         }
         at = end;

@@ -189,7 +189,7 @@ async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
 /// A request's body; an error in it or a response that is no longer wanted
 /// resets the call, whether or not the caller has more to send.
 ///
-/// It does not say how long it is even if it knows: hyper would add a
+/// It does not announce its length even if it knows: hyper would add a
 /// `content-length`, which gRPC clients don't send.
 struct RequestBody {
     body: Body,

@@ -33,7 +33,7 @@ impl Listener {
     /// Binds `address`; port 0 takes a free port.
     ///
     /// # Errors
-    /// When the address is in use or may not be bound.
+    /// When the address is in use or cannot be bound.
     pub async fn bind(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp(authority) => TcpListener::bind(host_and_port(authority)).await.map(Self::Tcp),

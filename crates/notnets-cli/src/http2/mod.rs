@@ -15,10 +15,10 @@ mod status;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What one call may have in flight in one direction.
+/// The bytes that one call may have in flight in one direction.
 const STREAM_WINDOW: u32 = 1 << 20;
 
-/// What all calls of a connection may have in flight. Many times the window of
+/// The bytes that all calls of a connection may have in flight. Many times the window of
 /// one call, so that calls whose reader has stopped do not stop the others.
 const CONNECTION_WINDOW: u32 = 256 << 20;
 

@@ -24,7 +24,7 @@ const MAX_CALLS: u32 = 10_000;
 /// How long to leave a listener alone that had no room for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown`, then refuses new clients, tells the connected ones
+/// Serves until `shutdown`, then refuses new clients, asks the connected ones
 /// that no further call is taken, and waits up to `grace` for the open calls.
 pub async fn serve<S>(listener: Listener, service: S, shutdown: impl Future<Output = ()>, grace: Duration)
 where
@@ -74,7 +74,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_METADATA)
         .max_concurrent_streams(MAX_CALLS)
-        // A client that gives up on all its calls at once is no attacker.
+        // A client that gives up on all its calls at once is not an attacker.
         .max_pending_accept_reset_streams(MAX_CALLS as usize)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);

@@ -1,4 +1,4 @@
-//! What a call's status is when HTTP/2 failed beneath it.
+//! The status of a call when HTTP/2 failed beneath it.
 
 use std::error::Error;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print one JSON object instead of tables
@@ -19,7 +19,7 @@ pub struct Args {
     json: bool,
 }
 
-/// One name and what its server says of itself.
+/// One name, with its server's counters.
 #[derive(Debug, Serialize)]
 pub struct Served {
     /// The name, without `notnets:///`.
@@ -29,7 +29,8 @@ pub struct Served {
     pub pid: Option<u32>,
     /// The server's user.
     pub uid: u32,
-    /// When it began to serve, in seconds since 1970. `None`, like the rest, if the server does not tell.
+    /// When it began to serve, in seconds since 1970. `None`, like the rest, if the server does not report
+    /// it.
     pub since: Option<u64>,
     /// Links that are open now.
     pub links: Option<u64>,
@@ -55,7 +56,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let directory = Directory::from_env();
     let listed = Listed { names: served(&directory)?, pods: pods::look(&directory)? };
     let text = if args.json { json(&listed) } else { tables(&listed, SystemTime::now()) };
-    // A reader that has seen enough (`| head`) is no failure.
+    // A reader that has seen enough (`| head`) is not a failure.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(())
 }

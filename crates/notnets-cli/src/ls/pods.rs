@@ -14,7 +14,7 @@ use super::PATIENCE;
 use crate::failure::Failure;
 use crate::region::presence;
 
-/// A pod, as its region says.
+/// A pod, as its region describes it.
 #[derive(Debug, Serialize)]
 pub struct Pod {
     /// Its name.
@@ -40,7 +40,7 @@ pub struct Host {
     pub beats: Option<u64>,
     /// Its processes.
     pub processes: Vec<Process>,
-    /// What they serve.
+    /// The names that they serve.
     pub names: Vec<Served>,
 }
 
@@ -51,7 +51,7 @@ pub struct Process {
     pub process: u16,
     /// How often that number has been given.
     pub life: u32,
-    /// Its process id, on its own host.
+    /// Its process id, on its host.
     pub pid: u32,
     /// Its user there.
     pub uid: u32,
@@ -120,7 +120,7 @@ pub fn table(pods: &[Pod]) -> String {
         writeln!(text, "\nPOD {}  (this is host {})", pod.pod, pod.host).expect("a string");
         writeln!(text, "HOST  STATE     INCARNATION  PROCESS  LIFE     PID   UID  SERVES").expect("a string");
         for host in &pod.hosts {
-            // The beginning tells lives apart.
+            // The beginning distinguishes incarnations.
             let incarnation = host.incarnation.as_deref().and_then(|all| all.get(..8)).unwrap_or("?");
             let first = format!("{:<4}  {:<8}  {incarnation:<11}", host.host, host.state);
             if host.processes.is_empty() {

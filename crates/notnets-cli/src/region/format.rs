@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::{report, sentence};
 use crate::failure::Failure;
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The device, file or PCI bar, for example /dev/dax0.0
@@ -25,7 +25,7 @@ pub struct Args {
     /// The pod's name, as in notnets://POD/service
     #[arg(long, default_value = "pod0")]
     pod: Name,
-    /// What keeps the hosts' copies of a line in step
+    /// How the hosts' copies of a line are kept in step
     #[arg(long, value_enum, default_value_t = Coherence::Software)]
     coherence: Coherence,
     /// Make a file of this size first, for example 64M. It must not be there yet
@@ -46,7 +46,7 @@ pub struct Args {
     /// The time between two heartbeats
     #[arg(long, default_value = "100ms", value_parser = milliseconds)]
     heartbeat: u32,
-    /// A host without heartbeat is believed dead after this time
+    /// A host without heartbeat is considered dead after this time
     #[arg(long, default_value = "2s", value_parser = milliseconds)]
     lease: u32,
     /// Format what looks used

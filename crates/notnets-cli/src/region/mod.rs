@@ -12,7 +12,7 @@ use notnets_pod::survey::survey;
 
 use crate::failure::Failure;
 
-/// What the user gave.
+/// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -48,7 +48,7 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     text.push_str("\nHOST  STATE     LIFE      PROCESSES  EXTENTS USED  KEPT  SERVES\n");
     for (host, found) in survey.hosts.iter().enumerate() {
         let state = presence(found.presence);
-        // As much of it as tells two lives apart.
+        // As much of it as distinguishes two incarnations.
         let life = found.record.as_ref().map(|record| format!("{:08x}", record.incarnation.0[0] >> 32));
         let life = life.unwrap_or_else(|| "-".to_owned());
         let names: Vec<_> = found.services.iter().map(|service| service.name.as_str()).collect();
