@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::Result;
 
-/// The time that a process may take to start, to end, or to answer (beyond the time that it was told to
+/// The time that a process may take to start, to end, or to answer (beyond the time that it was ordered to
 /// take).
 pub const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -1,4 +1,4 @@
-//! What a process uses: clocks and counters of the kernel.
+//! A process's use of resources: clocks and counters of the kernel.
 
 use std::fs;
 use std::path::Path;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::pod::Pod;
 use super::sizes::Size;
 
-/// What carries the calls.
+/// The transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -37,7 +37,7 @@ pub enum Api {
     Tonic,
 }
 
-/// What one call is.
+/// The kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
@@ -85,9 +85,9 @@ pub enum Wait {
 /// One thing to measure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Case {
-    /// What carries the calls.
+    /// The transport.
     pub transport: Transport,
-    /// What one call is.
+    /// The kind of call.
     pub work: Work,
     /// How large requests and replies are.
     #[serde(rename = "payload")]

@@ -16,7 +16,7 @@ use crate::Result;
 use crate::orders::{answer, first};
 use crate::runtime::runtime;
 
-/// Makes calls as it is told, until its input ends.
+/// Makes calls as ordered, until its input ends.
 pub fn run() -> Result {
     let order = match first() {
         Some(Ask::Connect(order)) => order,

@@ -1,4 +1,4 @@
-//! How the benchmark's processes are told what to do: what they can be asked ([`crate::orders`]) and what
+//! The protocol between the benchmark's processes: orders ([`crate::orders`]) and what
 //! they answer.
 
 use std::path::{Path, PathBuf};
@@ -48,10 +48,10 @@ pub enum Answer {
     Failed(String),
 }
 
-/// What servers and clients have in common.
+/// The settings that servers and clients have in common.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
-    /// What carries the calls.
+    /// The transport.
     pub transport: Transport,
     /// At which level.
     pub api: Api,
@@ -93,7 +93,7 @@ impl Setup {
 /// How to serve.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Serve {
-    /// What it has in common with clients.
+    /// The settings in common with clients.
     #[serde(flatten)]
     pub setup: Setup,
     /// The kind of calls to expect: each kind of floor has a server of its own.
@@ -119,7 +119,7 @@ impl Serve {
 /// How to be a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Connect {
-    /// What it has in common with servers.
+    /// The settings in common with servers.
     #[serde(flatten)]
     pub setup: Setup,
     /// The address that the server has announced.
@@ -131,7 +131,7 @@ pub struct Connect {
 /// Calls to make.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Load {
-    /// What one call is.
+    /// The kind of call.
     pub work: Work,
     /// How large it is.
     pub size: Size,

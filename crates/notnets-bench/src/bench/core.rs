@@ -63,7 +63,7 @@ fn handle(request: &Request<'_>, reply: &mut Reply) -> std::result::Result<(), S
     Ok(())
 }
 
-/// Makes calls as it is told, until its input ends.
+/// Makes calls as ordered, until its input ends.
 pub fn call(order: &Connect) -> Result {
     let mut orders = listen(order.setup.directory.clone());
     let mut client = connect(order)?;

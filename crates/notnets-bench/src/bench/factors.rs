@@ -7,7 +7,7 @@ use super::sizes::{Profile, Size};
 pub struct Factor {
     /// Its name.
     pub name: &'static str,
-    /// What it is, for people.
+    /// Its description.
     pub what: &'static str,
     /// Whether values between two levels make sense, so that a plot joins them by lines.
     pub steady: bool,

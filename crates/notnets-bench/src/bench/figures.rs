@@ -111,7 +111,7 @@ impl Figures {
 /// A case and its figures, as they stand in a line of JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What one call is.
+    /// The kind of call.
     pub case: String,
     /// All of the case.
     #[serde(flatten)]

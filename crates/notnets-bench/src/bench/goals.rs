@@ -1,4 +1,4 @@
-//! What NotNets sets out to reach, and whether a run did.
+//! The goals of NotNets, and whether a run reached them.
 
 use std::fmt::Write;
 
@@ -23,13 +23,13 @@ pub enum Better {
 pub struct Goal {
     /// Its name.
     pub goal: &'static str,
-    /// What is divided by what, or what is measured.
+    /// The ratio or figure, in words.
     pub what: &'static str,
     /// Which way is good.
     pub better: Better,
-    /// What has to be reached.
+    /// The value to reach.
     pub reach: f64,
-    /// What would be better still.
+    /// A better value still.
     pub stretch: Option<f64>,
     /// The unit, unless it is a ratio.
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -42,13 +42,13 @@ pub struct Verdict {
     /// The goal.
     #[serde(flatten)]
     pub goal: Goal,
-    /// What was measured.
+    /// The measured value.
     pub ratio: f64,
     /// Whether the reach was met.
     pub met: bool,
     /// Whether the stretch was.
     pub stretch_met: Option<bool>,
-    /// What the ratio was made of, and what has to be known of it.
+    /// The figures behind the ratio, with remarks.
     pub from: String,
     /// Cores that others kept busy meanwhile, where that was looked at.
     pub disturbance: Option<f64>,

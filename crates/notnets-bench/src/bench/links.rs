@@ -19,7 +19,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub struct LinkMemory {
     /// `memory`
     pub case: &'static str,
-    /// What carries the calls.
+    /// The transport.
     pub transport: Transport,
     /// Between two hosts of a pod; else within one host.
     pub pod: Option<Pod>,
@@ -43,7 +43,7 @@ pub async fn memory(over: &Case, links: u32, repeats: u32) -> Result<LinkMemory>
     let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(links);
     for _ in 0..repeats {
         let mut testbed = Testbed::without_idle(&idle_links(over, links + 1)).await?;
-        // What the first link takes is not for the link.
+        // The memory that the first link takes is not the link's own.
         testbed.hold(1).await?;
         let before = look(&testbed).await;
         let slab = usage::slab();
@@ -80,7 +80,7 @@ async fn look(testbed: &Testbed) -> Memory {
 pub struct Idle {
     /// `idle`
     pub case: &'static str,
-    /// What carries the calls.
+    /// The transport.
     pub transport: Transport,
     /// Between two hosts of a pod; else within one host.
     pub pod: Option<Pod>,

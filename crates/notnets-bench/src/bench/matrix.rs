@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> Result {
     Ok(())
 }
 
-/// What costs without being used.
+/// The costs of idle links.
 const IDLE: &str = "idle";
 
 impl Args {
@@ -115,7 +115,7 @@ impl Args {
     }
 }
 
-/// What carries links that rest: all transports within one host, or NotNets there and between hosts.
+/// The transports of idle links: all transports within one host, or NotNets there and between hosts.
 fn idle_cases(pods: &[Pod]) -> Vec<Case> {
     let ours = Case::default();
     match pods {

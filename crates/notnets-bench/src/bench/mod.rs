@@ -3,7 +3,7 @@
 //! Clients and servers are processes of their own. The parent sends them orders as lines of JSON
 //! (`control`), measures cases in turns (`measure`), and reports medians.
 //!
-//! From the outside in: a `case` says what is measured; a `testbed` is its processes, each either a
+//! From the outside in: a `case` defines what is measured; a `testbed` is its processes, each either a
 //! `server` with the `service`, or a `client` whose `load` is the generator; `floor` is
 //! what the machine can do at all. Figures go into a `table` and a `report`; `ratios` compares them
 //! with the `goals`, and `matrix` varies one factor at a time.

@@ -1,6 +1,6 @@
 //! `notnets bench ratios`: just what the goals need, in a few minutes.
 //!
-//! What is compared is measured in turns. The baseline of a goal is the best that tonic does over a Unix
+//! Compared cases are measured in turns. The baseline of a goal is the best that tonic does over a Unix
 //! socket with a current-thread runtime or with two workers, and one connection or two; NotNets has one
 //! configuration, its defaults on a current-thread runtime, for all goals but the one that is about
 //! `Wait::Park`.
@@ -45,7 +45,7 @@ pub struct Args {
     smoke: bool,
 }
 
-/// Measures and judges. That a goal is not met is no error.
+/// Measures and judges. A goal that is not met is not an error.
 pub async fn run(args: Args) -> Result {
     let progress = Progress::new();
     let mut runner = Runner { args: &args, progress: &progress, rows: Vec::new(), verdicts: Vec::new() };
@@ -311,7 +311,7 @@ fn judge(goal: Goal, over: &Row, under: &Row, figure: Of, unit: &str) -> Verdict
     goal.judge(a / b, from).disturbed_by(over.figures.disturbance.max(under.figures.disturbance))
 }
 
-/// What sets a row apart from others of its goal.
+/// The label that distinguishes a row from others of its goal.
 fn describe(row: &Row) -> String {
     let Case { transport, api, work, workers, connections, clients, links, wait, .. } = &row.of;
     match transport {

@@ -11,11 +11,11 @@ use crate::Result;
 /// One case, over one or several transports in turns.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// What carries the calls; several are measured in turns.
+    /// The transports; several are measured in turns.
     #[arg(long, value_delimiter = ',', default_value = "notnets")]
     transport: Vec<Transport>,
 
-    /// What one call is.
+    /// The kind of call.
     #[arg(long, default_value = "echo")]
     work: Work,
 

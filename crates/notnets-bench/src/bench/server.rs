@@ -11,7 +11,7 @@ use crate::Result;
 use crate::orders::{answer, first};
 use crate::runtime::runtime;
 
-/// Serves as it is told, until its input ends.
+/// Serves as ordered, until its input ends.
 pub fn run() -> Result {
     let order = match first() {
         Some(Ask::Serve(order)) => order,

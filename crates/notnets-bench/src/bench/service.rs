@@ -110,7 +110,7 @@ impl<C: Channel> Bench for Service<C> {
     type ChatStream = Messages;
 
     async fn chat(&self, request: Request<Streaming<Message>>) -> Result<Response<Messages>, Status> {
-        // What came goes back: the handler is not woken for it a second time.
+        // The message goes back at once: the handler is not woken for it a second time.
         Ok(Response::new(Box::pin(request.into_inner().map(|message| message))))
     }
 
@@ -148,7 +148,7 @@ impl Held {
         act(handlers.entry(key).or_default())
     }
 
-    /// What this returns tells, when dropped, that the handler was.
+    /// Returns a guard that reports, when dropped, that the handler was.
     fn begin(&self, key: u64) -> impl Drop + Send + use<> {
         struct Guard(Held, u64);
         impl Drop for Guard {

@@ -14,7 +14,7 @@ use super::recorder::Sample;
 use crate::Result;
 use crate::usage::{self, Switches};
 
-/// All clients begin at one time, which lies this far ahead when the first of them is told, plus
+/// All clients begin at one time, which lies this far ahead when the first of them gets its order, plus
 /// [`HEAD_START_EACH`] for each.
 const HEAD_START: Duration = Duration::from_millis(3);
 const HEAD_START_EACH: Duration = Duration::from_micros(200);
@@ -42,7 +42,7 @@ impl Testbed {
     /// Starts servers and clients, and connects them.
     ///
     /// # Errors
-    /// When the case is impossible, or a process can't do what it is told.
+    /// When the case is impossible, or a process can't follow its orders.
     pub async fn open(case: &Case) -> Result<Self> {
         let mut testbed = Self::without_idle(case).await?;
         if case.links > 0 {
@@ -56,7 +56,7 @@ impl Testbed {
     /// `hold` makes them.
     ///
     /// # Errors
-    /// When the case is impossible, or a process can't do what it is told.
+    /// When the case is impossible, or a process can't follow its orders.
     pub async fn without_idle(case: &Case) -> Result<Self> {
         case.check()?;
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
@@ -124,7 +124,7 @@ impl Testbed {
         Ok(client)
     }
 
-    /// Returns what a process is told that calls pass on that hop, on the way from the clients.
+    /// Returns a process's setup for that hop, on the way from the clients.
     fn setup(&self, hop: usize, core: Option<usize>) -> Setup {
         Setup {
             transport: self.case.transport,

@@ -12,7 +12,7 @@ pub struct Checks {
     pub checked: u64,
     /// Those that were something else, or did not come.
     pub wrong: u64,
-    /// What was wrong with the first of them.
+    /// The fault of the first of them.
     pub first_wrong: Option<String>,
 }
 

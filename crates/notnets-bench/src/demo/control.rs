@@ -1,4 +1,4 @@
-//! How the demo's processes are told what to do: what they can be asked ([`crate::orders`]) and what they
+//! The protocol between the demo's processes: orders ([`crate::orders`]) and what they
 //! answer.
 
 use std::collections::HashMap;

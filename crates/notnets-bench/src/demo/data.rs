@@ -1,4 +1,4 @@
-//! What the shop knows, computed from ids.
+//! The shop's data, computed from ids.
 //!
 //! Nothing is stored: the services answer from these functions, and the customer (the load
 //! generator, in another process) computes with the same functions what each reply must be.
@@ -60,7 +60,7 @@ pub fn page(product_id: u64, customer_id: u64) -> ProductPage {
     }
 }
 
-/// What a product is.
+/// Returns a product's description.
 pub fn product(product_id: u64) -> Product {
     Product {
         product_id,
@@ -71,14 +71,14 @@ pub fn product(product_id: u64) -> Product {
     }
 }
 
-/// What a product costs this customer.
+/// Returns a product's price for this customer.
 pub fn quote(product_id: u64, customer_id: u64) -> Quote {
     let discount_percent = (mix(customer_id, 20) % 30) as u32;
     let cents = list_price(product_id) * u64::from(100 - discount_percent) / 100;
     Quote { product_id, customer_id, cents, discount_percent, currency: "EUR".into() }
 }
 
-/// What a product costs before any discount.
+/// Returns a product's price before any discount.
 fn list_price(product_id: u64) -> u64 {
     199 + mix(product_id, 21) % 50_000
 }
@@ -89,7 +89,7 @@ pub fn price_update(product_id: u64, number: u32) -> PriceUpdate {
     PriceUpdate { product_id, number, cents: 199 + seed % 50_000, reason: text(seed, 60) }
 }
 
-/// What the shop answers an offer with: it meets the customer halfway.
+/// Returns the shop's answer to an offer: it meets the customer halfway.
 pub fn counter_offer(offer: &Offer) -> CounterOffer {
     let list = list_price(offer.product_id);
     CounterOffer {
@@ -109,13 +109,13 @@ pub fn stock(product_id: u64) -> Stock {
     Stock { product_id, shelves: (30..34).map(shelf).collect() }
 }
 
-/// The parcels that an order will leave in.
+/// Returns the parcels that an order will leave in.
 pub fn reservation(order_id: u64, product_ids: &[u64]) -> Reservation {
     let parcel = |product_id: &u64| format!("{order_id:016x}-{:08x}", mix(*product_id, 40) as u32);
     Reservation { order_id, parcels: product_ids.iter().map(parcel).collect() }
 }
 
-/// What others say about a product.
+/// Returns the reviews of a product.
 pub fn reviews(product_id: u64) -> ReviewList {
     let review = |salt| {
         let seed = mix(product_id, salt);
@@ -124,24 +124,24 @@ pub fn reviews(product_id: u64) -> ReviewList {
     ReviewList { product_id, reviews: (50..53).map(review).collect() }
 }
 
-/// What a customer's basket costs.
+/// Returns the price of a customer's basket.
 pub fn total(order: &Order) -> u64 {
     let cost = |line: &CartLine| quote(line.product_id, order.customer_id).cents * u64::from(line.units);
     order.lines.iter().map(cost).sum()
 }
 
-/// Whether to believe a customer who wants to pay this much.
+/// Returns the fraud check of a payment of this much by the customer.
 pub fn verdict(customer_id: u64, cents: u64, trace: &str) -> Verdict {
     let seed = mix(customer_id, cents);
     Verdict { customer_id, score: (seed % 1000) as u32, reason: text(seed, 50), trace: trace.to_owned() }
 }
 
-/// The number under which a payment is booked.
+/// Returns the number under which a payment is booked.
 pub fn payment_reference(order_id: u64, cents: u64) -> String {
     format!("PAY-{:016x}", mix(order_id, cents))
 }
 
-/// What the customer gets for an order that was sent under `trace`.
+/// Returns the confirmation of an order that was sent under `trace`.
 pub fn receipt(order: &Order, trace: &str) -> Receipt {
     let cents = total(order);
     let product_ids: Vec<u64> = order.lines.iter().map(|line| line.product_id).collect();

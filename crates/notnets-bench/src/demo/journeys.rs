@@ -1,4 +1,4 @@
-//! What customers do in the shop, and what they must get for it.
+//! The customers' journeys through the shop, and the replies that they must get.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ impl Journey {
         }
     }
 
-    /// What happens, for people.
+    /// A description for people.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Browse => "product page: fan-out to 4 services, 1.3 KiB",
@@ -203,7 +203,7 @@ async fn haggle(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Durat
     let mut heard = Vec::with_capacity(TURNS as usize);
     for turn in 0..TURNS {
         offer.turn = turn;
-        // A shop that hangs up has dropped the other end; what that means, its answer says.
+        // A shop that hangs up has dropped the other end; its answer shows why.
         let _ = say.send(offer);
         let Some(answer) = answers.message().await? else { break };
         offer.cents = offer.cents.midpoint(answer.cents);

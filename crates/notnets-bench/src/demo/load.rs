@@ -12,10 +12,10 @@ use super::journeys::{Journey, Shop};
 use crate::Result;
 use crate::latencies::{QUANTILES, histogram};
 
-/// What to do, and for how long.
+/// The customers' order: a journey, and for how long.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// What the customers do.
+    /// The journey.
     pub journey: Journey,
     /// How many do it at the same time, each one journey after the other.
     pub callers: u32,
@@ -25,7 +25,7 @@ pub struct Order {
     pub seed: u64,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
     /// Journeys walked to their end.
@@ -64,7 +64,7 @@ pub async fn run(shop: &Shop, order: Order) -> Result<Sample> {
     })
 }
 
-/// One customer after the other, until `end`. A failed call ends it: there is no point in more.
+/// One customer after the other, until `end`. A failed call ends it: further calls would be pointless.
 async fn walk_until(end: Instant, mut shop: Shop, journey: Journey, seed: u64) -> (Histogram<u64>, Checks) {
     let mut times = histogram();
     let mut checks = Checks::default();

@@ -26,17 +26,17 @@ pub struct Outcome {
     pub replies_checked: u64,
     /// Those that were something else, or did not come.
     pub replies_wrong: u64,
-    /// What was wrong with the first of them.
+    /// The fault of the first of them.
     #[serde(skip)]
     pub first_wrong: Option<String>,
 }
 
-/// What was measured for one journey over one transport.
+/// The figures of one journey over one transport.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What carried the calls.
+    /// The transport.
     pub transport: Transport,
-    /// What the customers did.
+    /// The journey.
     pub journey: Journey,
     /// Half of the journeys took no longer, in microseconds.
     pub p50_us: f64,

@@ -5,8 +5,8 @@
 //! ordinary tonic services; only `transport` knows what carries their calls.
 //!
 //! From the outside in: `measure` runs the rounds, a `shop` is a set of processes that are
-//! told what to do through `control`, which are `services` or customers, who put `load` on
-//! the shop by walking `journeys`; `data` says what each reply must be. What came of it goes
+//! given orders through `control`, which are `services` or customers, which put `load` on
+//! the shop by walking `journeys`; `data` computes what each reply must be. The results go
 //! into a `table` and a `report`. On the hosts of a `pod` there is one shop, and nothing to compare.
 
 mod checks;
@@ -57,11 +57,11 @@ pub struct Args {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     callers: u32,
 
-    /// What to compare.
+    /// The transports to compare.
     #[arg(long, value_delimiter = ',', default_values_t = Transport::value_variants().to_vec())]
     transports: Vec<Transport>,
 
-    /// What the customers do.
+    /// The journeys of the customers.
     #[arg(long, value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
     journeys: Vec<Journey>,
 

@@ -28,13 +28,13 @@ const START: Duration = Duration::from_secs(300);
 /// A part of the shop on one host of a pod.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Part {
-    /// Serve some of the shop's services in a pod, until told to stop
+    /// Serve some of the shop's services in a pod, until asked to stop
     Serve(ServeArgs),
     /// Be the customers of a shop that is served in a pod, and check its replies
     Visit(VisitArgs),
 }
 
-/// What to serve.
+/// The services to serve.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArgs {
     /// The pod's name.
@@ -47,7 +47,7 @@ pub struct ServeArgs {
     services: Vec<Name>,
 }
 
-/// What the customers do.
+/// The journeys of the customers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct VisitArgs {
     /// The pod's name.
@@ -59,7 +59,7 @@ pub struct VisitArgs {
     /// How many customers there are at the same time.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     callers: u32,
-    /// What the customers do.
+    /// The journeys of the customers.
     #[arg(long, value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
     journeys: Vec<Journey>,
 }
@@ -74,7 +74,7 @@ pub fn run(part: &Part) -> Result {
     })
 }
 
-/// Starts a process for each service, prints their addresses, and ends them when told to.
+/// Starts a process for each service, prints their addresses, and ends them on SIGTERM or Ctrl-C.
 async fn serve(args: &ServeArgs) -> Result {
     let mut terminated = signal(SignalKind::terminate())?;
     let directory = tempfile::Builder::new().prefix("notnets-demo-").tempdir()?;

@@ -1,4 +1,4 @@
-//! What came of it, as a page with plots that needs no other file and no script.
+//! The results as a page with plots that needs no other file and no script.
 
 use std::fmt::{Result, Write};
 

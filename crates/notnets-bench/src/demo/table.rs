@@ -1,4 +1,4 @@
-//! What came of it, as text for a terminal.
+//! The results as text for a terminal.
 
 use std::fmt::Write;
 

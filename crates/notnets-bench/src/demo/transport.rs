@@ -19,7 +19,7 @@ use tower::{BoxError, ServiceExt};
 use crate::Result;
 use crate::serving::{Listen, http2_endpoint, serve_over};
 
-/// What carries the calls.
+/// The transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -75,7 +75,7 @@ impl fmt::Display for Transport {
 /// Where a service is served.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Place {
-    /// What carries the calls.
+    /// The transport.
     #[arg(long)]
     pub transport: Transport,
     /// The directory for the shop's sockets.
@@ -104,7 +104,7 @@ where
     BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(error.into())))
 }
 
-/// Connects to the address that a server's process said it is at. Over NotNets the first call does so:
+/// Connects to the address that a server's process reported. Over NotNets the first call does so:
 /// in a pod the services of another host may come later.
 pub async fn connect(address: &str) -> Result<Channel> {
     if address.starts_with("notnets:") {

@@ -16,7 +16,7 @@ pub use bars::{Bar, bars};
 pub use latency::{Line, latency};
 pub use levels::{Dots, levels};
 
-/// What gives a report and its plots their looks.
+/// The style sheet of reports and their plots.
 pub const STYLE: &str = include_str!("style.css");
 
 /// Checks that a report can be written there, before anything is measured. Leaves nothing behind, not even if

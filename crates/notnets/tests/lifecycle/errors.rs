@@ -96,10 +96,7 @@ fn a_directory_without_permission() {
             Err(error) => return println!("skipped: can't run as uid {NOBODY}: {error}"),
         };
         let told = helper.answer();
-        assert!(
-            told.starts_with(&format!("refused: cannot {action} {}", closed.display())),
-            "{told}"
-        );
+        assert!(told.starts_with(&format!("refused: cannot {action} {}", closed.display())), "{told}");
         assert!(told.contains(": permission denied: "), "{told}");
         let whose = format!("belongs to uid {} and gid", own.as_raw());
         assert!(told.contains(&whose) && told.contains(&format!("with mode {mode:04o}")), "{told}");

@@ -53,7 +53,7 @@ fn echo(work: Work, client: OwnedFd) -> Result {
     }
 }
 
-/// Makes round trips as it is told, until its input ends.
+/// Makes round trips as ordered, until its input ends.
 pub fn call(order: &Connect) -> Result {
     let mut orders = listen(order.setup.directory.clone());
     answer(&Answer::Ready(String::new()));
@@ -74,7 +74,7 @@ fn connect(directory: &Path, name: &str) -> Result<OwnedFd> {
     Ok(Directory::at(directory).connect(&name.parse()?)?)
 }
 
-/// Makes round trips for as long as the order says, `batch` of them between looks at the clock.
+/// Makes round trips for as long as ordered, `batch` of them between looks at the clock.
 pub fn measure(load: &Load, batch: u64, mut round_trip: impl FnMut() -> Result) -> Result<Sample> {
     let recorder = Recorder::new(1);
     let cpu = usage::cpu_time();

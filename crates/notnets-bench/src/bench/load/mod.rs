@@ -66,7 +66,7 @@ async fn closed<K: Caller>(load: &Load, workers: usize, make: impl FnMut(usize) 
     Ok(clock.stop(calls.load(Ordering::Relaxed), &recorder))
 }
 
-/// Begins at the time that all clients were told, and takes this process's processor time meanwhile.
+/// Begins at the time that all clients were given, and takes this process's processor time meanwhile.
 pub struct Clock {
     /// When it began.
     pub start: Instant,

@@ -13,7 +13,7 @@ use crate::Result;
 
 /// The number of different sizes that take turns.
 const DRAWN: usize = 1024;
-/// What every payload is made of.
+/// The byte that every payload is made of.
 pub const FILLER: u8 = 0x5a;
 
 /// Payloads that were made before the first call.

@@ -4,7 +4,8 @@ use super::super::case::{Case, Transport};
 use super::super::factors::{self, Factor, Level};
 use super::Pod;
 
-/// Nanoseconds to fetch a line: none beyond what it takes here, then what is told of CXL memory near and far.
+/// Nanoseconds to fetch a line: none beyond what it takes here, then what is reported of CXL memory near and
+/// far.
 pub const LATENCIES: [u64; 5] = [0, 115, 250, 400, 1000];
 /// Where something else is varied it is this one, if it is among those asked for.
 const TYPICAL: u64 = 250;
@@ -53,7 +54,7 @@ fn between(factor: Factor, pods: &[Pod]) -> Factor {
     Factor { levels, ..factor }
 }
 
-/// A level for each case of NotNets, named by what tells it from the others.
+/// A level for each case of NotNets, named by what distinguishes it from the others.
 fn levels(level: &Level, pods: &[Pod]) -> Vec<Level> {
     let of = |transport| level.cases.iter().filter(move |case| case.transport == transport);
     let ours: Vec<_> = of(Transport::NotNets).collect();

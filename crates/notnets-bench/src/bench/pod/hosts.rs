@@ -18,7 +18,7 @@ use crate::Result;
 
 /// The pod in a region that was made for a case.
 const NAME: &str = "bench";
-/// What a process is granted at once, and links that find room in it.
+/// The memory that a process is granted at once, and the links that find room in it.
 const EXTENT: u64 = 2 << 20;
 const LINKS: u32 = 7;
 /// More than the control area of a host takes.
@@ -52,7 +52,7 @@ impl Hosts {
             extent_bytes: Some(EXTENT),
             processes: case.clients + 16,
             heartbeat_ms: 20,
-            // A busy machine stops a process for a while now and then: that is no death.
+            // A busy machine stops a process for a while now and then: that does not mean it has died.
             lease_ms: 10_000,
             ..Plan::new(NAME, 2)
         };

@@ -38,7 +38,7 @@ pub struct Place {
     pub pod: String,
     /// Where the processes of its host find their agent.
     pub directory: PathBuf,
-    /// What fetching a line takes.
+    /// The time that fetching a line takes.
     pub line_ns: u64,
 }
 

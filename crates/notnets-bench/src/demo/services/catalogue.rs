@@ -1,4 +1,4 @@
-//! What there is, with pictures.
+//! The products, with pictures.
 
 use tonic::{Request, Response, Status};
 

@@ -1,4 +1,4 @@
-//! Whether to believe a customer: the end of the longest chain.
+//! The fraud check: the end of the longest chain.
 
 use tonic::{Request, Response, Status};
 

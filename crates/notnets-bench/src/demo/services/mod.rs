@@ -43,7 +43,7 @@ pub const TRACE: &str = "traceparent";
 /// Which service, in the order they are started in: none asks one that comes later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Name {
-    /// Whether to believe a customer.
+    /// Checks customers for fraud.
     Fraud,
     /// Takes the money; asks fraud.
     Payments,
@@ -55,9 +55,9 @@ pub enum Name {
     Catalogue,
     /// Knows what it costs.
     Pricing,
-    /// Knows what others say.
+    /// Reviews of products.
     Reviews,
-    /// What customers talk to; asks catalogue, pricing, inventory, reviews and orders.
+    /// The customers' entrance; asks catalogue, pricing, inventory, reviews and orders.
     Storefront,
 }
 

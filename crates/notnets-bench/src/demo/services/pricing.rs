@@ -1,4 +1,4 @@
-//! What things cost, how that changes, and what the shop says to an offer.
+//! Prices, their changes, and answers to offers.
 
 use std::pin::Pin;
 

@@ -1,4 +1,4 @@
-//! What others say.
+//! Reviews of products.
 
 use tonic::{Request, Response, Status};
 

@@ -1,4 +1,4 @@
-//! What the customers talk to: it asks the others and puts their answers together.
+//! The customers' entrance: it asks the others and puts their answers together.
 
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
