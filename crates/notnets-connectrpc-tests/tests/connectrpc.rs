@@ -1,5 +1,5 @@
-//! connectrpc's clients and services over a channel and a server of ours: in its own protocol, whose bodies are not
-//! gRPC's, and in gRPC's.
+//! connectrpc's clients and services over a channel and a server of ours: in its own protocol, whose bodies
+//! are not gRPC's, and in gRPC's.
 
 use std::sync::Arc;
 use std::time::Duration;

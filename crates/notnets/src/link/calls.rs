@@ -1,5 +1,5 @@
-//! What the layers above ask of a link for one of its calls. Each method locks the link once, and none runs code
-//! of an upper layer under the lock but the iterators over a head's entries.
+//! The operations on one call of a link, for the layers above. Each method locks the link once, and none runs
+//! code of an upper layer under the lock but the iterators over a head's entries.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,10 +14,10 @@ use notnets_core::code::Code;
 use super::state::State;
 use super::{Link, StreamWakers};
 
-/// A response's head and what has come with it, or why there is none.
+/// A response's head and the data and end that came with it, or why the call failed.
 pub(crate) type Answer = Result<(ResponseHead, Buffered), Failure>;
 
-/// What a call is opened with.
+/// The parameters of opening a call.
 #[derive(Debug)]
 pub(crate) struct OpenRequest<'a, E, D> {
     /// The method's path.
@@ -25,7 +25,7 @@ pub(crate) struct OpenRequest<'a, E, D> {
     /// The metadata.
     pub entries: E,
     pub deadline: Option<Timestamp>,
-    /// What of the messages is at hand; is advanced by what was sent.
+    /// The messages that are ready; advanced by what was sent.
     pub data: &'a mut D,
     /// Nothing comes after `data`.
     pub end: bool,
@@ -37,7 +37,7 @@ pub(crate) struct OpenedCall {
     pub stream: StreamId,
     /// How much of the data went out.
     pub sent: Sent,
-    /// What the first look for its answer found.
+    /// The answer, if it was there already.
     pub answer: Poll<Answer>,
 }
 
@@ -55,8 +55,8 @@ impl Drop for OpenTicket {
 
 /// Client.
 impl Link {
-    /// Opens a call as soon as there is room for it, and polls for its answer at once. `None` when the link takes no
-    /// new calls.
+    /// Opens a call as soon as there is room for it, and polls for its answer at once. `None` when the link
+    /// takes no new calls.
     ///
     /// # Errors
     /// When the head is too large for the peer.
@@ -101,7 +101,8 @@ impl Link {
         self.poll_received(cx, stream, |state| state.take_answer(stream))
     }
 
-    /// Waits for a response's next data, or its end. The first task that waits polls the lane for a while, in place.
+    /// Waits for a response's next data, or its end. The first task that waits polls the lane for a while, in
+    /// place.
     pub(crate) fn poll_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
         self.poll_received(cx, stream, |state| state.take(stream))
     }
@@ -221,7 +222,7 @@ impl Link {
 
 /// Both sides.
 impl Link {
-    /// Sends data as soon as there is room; `end` (of a client) says that nothing comes after them.
+    /// Sends data as soon as there is room; `end` (of a client) means that nothing comes after them.
     pub(crate) fn poll_send(
         &self,
         cx: &mut Context<'_>,

@@ -29,15 +29,15 @@ use crate::async_fd::{Pollable, register};
 const ROUNDS: usize = 4;
 /// Packets of one poll before other tasks get a turn.
 const PACKETS: usize = 64;
-/// While the lanes are polled, all else is looked at once in so many polls: each takes about a
+/// While the lanes are polled, all else is looked at once in this many polls: each takes about a
 /// microsecond.
 const POLLS_BETWEEN: u32 = 16;
-/// What a server does with a link's requests.
+/// A server's handling of a link's requests.
 pub(crate) trait Accept: Send {
     /// Starts a request's handler, with what has come of its body.
     fn accept(&mut self, link: &Arc<Link>, request: Request, buffered: Buffered);
 
-    /// Shall the link be closed, once its calls are over? Registers to be told.
+    /// Ready when the link shall be closed, once its calls are over. Registers the task otherwise.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
@@ -52,11 +52,11 @@ impl Accept for NoRequests {
     }
 }
 
-/// Runs until the link ends; its calls have been told why by then.
+/// Runs until the link ends; its calls have ended with the reason by then.
 pub(crate) struct Driver<A> {
     link: Arc<Link>,
     socket: AsyncFd<Pollable<Arc<Socket>>>,
-    /// The same socket, watched for room while packets wait for it.
+    /// The socket, watched for room while packets wait for it.
     full: Option<AsyncFd<Pollable<OwnedFd>>>,
     /// Readable when the peer's process is gone.
     pidfd: Option<AsyncFd<Pollable<OwnedFd>>>,
@@ -68,13 +68,13 @@ pub(crate) struct Driver<A> {
     requests: Vec<(Request, Buffered)>,
 }
 
-/// What a poll looks at.
+/// The things that a poll looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     /// The lanes, and nothing else in this number of polls unless somebody asks for it.
     LanesOnly(u32),
-    /// The lanes if something lies there, and everything the next time: a peer that has rung waits for an answer,
-    /// and nobody waits for the socket to be read.
+    /// The lanes if something lies there, and everything the next time: a peer that has rung waits for an
+    /// answer, and nobody waits for the socket to be read.
     LanesFirst,
     /// Everything.
     Everything,
@@ -114,7 +114,8 @@ impl<A: Accept> Driver<A> {
                 self.next = Pass::LanesOnly(left - 1);
                 match self.poll_lanes() {
                     Lanes::Ended => return true,
-                    // What has woken this task meanwhile was not looked at: it may not sleep before that.
+                    // The events that woke this task meanwhile are still to be looked at: it must not sleep
+                    // before that.
                     Lanes::Idle => {}
                     _ => {
                         poll_again(cx);
@@ -292,7 +293,7 @@ impl<A: Accept + Unpin> Future for Driver<A> {
     }
 }
 
-/// What a look at the lanes has shown.
+/// The result of a look at the lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lanes {
     /// Something was there, and more may be.

@@ -1,10 +1,10 @@
 //! A link as tasks share it: a session behind a lock, and the tasks to be woken when something happens on it.
 //!
-//! A task that has something to send or to look for locks the link, does it, and finishes its turn: events become
-//! wake-ups, and the peer's doorbell is rung if the peer is parked. A task that waits for a reply polls the lane
-//! itself, one task at a time; when it stops, the lane is armed and looked at once more, so that a lane is always
-//! either polled or armed. The [`driver`] task does the rest: doorbells, deadlines, further segments, and the
-//! link's end.
+//! A task that has something to send or to look for locks the link, does it, and finishes its turn: events
+//! become wake-ups, and the peer's doorbell is rung if the peer is parked. A task that waits for a reply
+//! polls the lane itself, one task at a time; when it stops, the lane is armed and looked at once more, so
+//! that a lane is always either polled or armed. The [`driver`] task does the rest: doorbells, deadlines,
+//! further segments, and the link's end.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -114,7 +114,7 @@ impl Link {
         self.wait_received(cx, state, stream, check)
     }
 
-    /// What was to be found is not there: polls the lane, or leaves the waker.
+    /// Waits for what was not there yet: polls the lane, or leaves the waker.
     fn wait_received<'a, R>(
         &'a self,
         cx: &mut Context<'_>,
@@ -186,8 +186,8 @@ impl Link {
         self.finish_turn(state);
     }
 
-    /// Ends the link, if it has not ended yet: all its calls fail at once, and the peer sees its end, even if this
-    /// side's calls and channels are held on to. Returns why it has ended.
+    /// Ends the link, if it has not ended yet: all its calls fail at once, and the peer sees its end, even if
+    /// this side's calls and channels are held on to. Returns why it has ended.
     pub(crate) fn end(&self, ending: Ending) -> Failure {
         let mut state = self.lock();
         let (failure, wakes) = state.end(ending);
@@ -236,8 +236,8 @@ pub(crate) fn poll_again(cx: &mut Context<'_>) {
     }
 }
 
-/// A runtime with several has one that looks at its sockets, unless all are busy. And what yields to sockets there
-/// stays with its thread: a handler that keeps the thread for long would keep it too.
+/// A runtime with several has one that looks at its sockets, unless all are busy. And what yields to sockets
+/// there stays with its thread: a handler that keeps the thread for long would keep it too.
 fn has_one_thread() -> bool {
     Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }

@@ -1,9 +1,9 @@
 //! Which task polls the lane.
 //!
 //! Of the tasks that wait for something on a link one polls for all of them. It holds the lane while it lets
-//! other tasks run in between, and says each time that it will come back. A task that selects may have got what
-//! it wanted elsewhere and never come back; so the driver looks after a while, and takes the lane from one that
-//! has not been seen since.
+//! other tasks run in between, and renews its hold each time. A task that selects may have got what it wanted
+//! elsewhere and never come back; so the driver looks after a while, and takes the lane from one that has not
+//! been seen since.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use notnets_core::clock::Timestamp;
 /// A task that holds the lane and has not come back after this time does not come back.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// Who holds the lane: the task of one stream, or nobody.
+/// The holder of the lane: the task of one stream, or nobody.
 #[derive(Debug, Default)]
 pub(super) struct PollerSlot {
     holder: Option<StreamId>,
-    /// How often a holder has said that it will come back.
+    /// How often a holder has renewed its hold.
     renewals: u64,
-    /// What the driver saw of these when it last looked, and when it looks again.
+    /// The renewals that the driver saw last, and when it looks again.
     watch: Option<(u64, Timestamp)>,
 }
 
@@ -42,8 +42,8 @@ impl PollerSlot {
         self.holder = Some(stream);
     }
 
-    /// The task of this stream lets others run, and will come back. Returns `true` if the driver has to be woken:
-    /// it does not watch the holder yet.
+    /// The task of this stream lets others run, and will come back. Returns `true` if the driver has to be
+    /// woken: it does not watch the holder yet.
     #[inline]
     #[must_use]
     pub(super) fn renew(&mut self, stream: StreamId) -> bool {
@@ -59,8 +59,8 @@ impl PollerSlot {
         self.holder.take_if(|holder| *holder == stream).is_some()
     }
 
-    /// Takes the lane from a holder that has not come back by `now`. Returns when to look again, if somebody holds
-    /// it.
+    /// Takes the lane from a holder that has not come back by `now`. Returns when to look again, if somebody
+    /// holds it.
     pub(super) fn expire(&mut self, now: Timestamp) -> Option<Timestamp> {
         let forgotten = self.watch.is_some_and(|(seen, until)| seen == self.renewals && now >= until);
         if forgotten {

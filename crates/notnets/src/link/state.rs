@@ -1,4 +1,4 @@
-//! What a link's lock protects: the session, and the tasks to be woken for what happens on it.
+//! The state under a link's lock: the session, and the tasks to be woken by its events.
 
 use std::task::Waker;
 
@@ -32,7 +32,7 @@ pub(super) struct State {
     driver_wanted: bool,
     /// When the driver wakes by itself.
     timer: Option<Timestamp>,
-    /// All tasks have been told that the link has ended.
+    /// All tasks have been woken for the end of the link.
     all_told: bool,
 }
 
@@ -120,8 +120,8 @@ impl State {
         }
     }
 
-    /// Wakes this for the driver from now on. Returns whether the driver has been woken, or was to be, since the last
-    /// time.
+    /// Wakes this for the driver from now on. Returns whether the driver has been woken, or was to be, since
+    /// the last time.
     pub(super) fn set_driver(&mut self, waker: &Waker) -> bool {
         if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
             self.driver = Some(waker.clone());
@@ -212,7 +212,7 @@ impl State {
         }
     }
 
-    /// Ends the link. Returns why it has ended, and all tasks to be told of it.
+    /// Ends the link. Returns why it has ended, and all tasks to wake.
     pub(super) fn end(&mut self, ending: Ending) -> (Failure, WakeList) {
         self.session.end(ending, clock::now);
         self.all_told = true;

@@ -1,4 +1,4 @@
-//! What one poll may do, however much the peer sends.
+//! Bounds on the work of one poll, however much the peer sends.
 
 use std::future::poll_fn;
 use std::pin::Pin;
