@@ -60,7 +60,8 @@ impl Pool {
                 |(start, end): &(&RegionOffset, &RegionOffset)| end.0 - start.0 >= bytes as u64;
             let (start, end) = granted.free.iter().find(large_enough)?;
             let range = RegionRange::new(*start, bytes)?;
-            Some((granted, range, *end))
+            let end = *end;
+            Some((granted, range, end))
         });
         let (granted, range, end) = found?;
         granted.free.remove(&range.start());
