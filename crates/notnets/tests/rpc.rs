@@ -94,10 +94,29 @@ impl Handler for Test {
                 self.0.begun.notify_one();
                 std::future::pending().await
             }
+            "Flood" => {
+                while is_done_at_once(call.responses.send("a message")).await {}
+                self.0.begun.notify_one();
+                std::future::pending().await
+            }
+            "GivenUp" => {
+                call.responses.metadata().unwrap().append("a-key", "a value").unwrap();
+                self.0.begun.notified().await;
+                assert!(!is_done_at_once(call.responses.send_head()).await);
+                assert!(!is_done_at_once(call.responses.send("one")).await);
+                self.0.dropped.notify_one();
+                call.responses.send("two").await
+            }
             "Panic" => panic!("the test's handler panics"),
             _ => Err(Status::unknown_method(&call.method)),
         }
     }
+}
+
+/// Polls once, and gives up then.
+async fn is_done_at_once(future: impl Future<Output = Result<(), Status>>) -> bool {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_ready())).await
 }
 
 fn request(name: &str) -> Request {
@@ -296,6 +315,39 @@ async fn a_send_that_is_given_up_loses_nothing() {
     assert!(within("the next", receiver.message()).await.unwrap().unwrap() == b"after"[..]);
     assert!(receiver.message().await.unwrap().is_none());
     rest.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_is_given_up_is_sent_before_the_next_message() {
+    let (directory, seen) = (tempfile::tempdir().unwrap(), Arc::new(Seen::default()));
+    let server = Server::builder().directory(directory.path());
+    let server = server.add_rpc_service("test.Test", Test(Arc::clone(&seen)));
+    let bound = server.bind("notnets:///test").await.unwrap();
+    let task = tokio::spawn(async move { bound.serve().await.unwrap() });
+    let endpoint = notnets::Endpoint::from_static("notnets:///test").directory(directory.path());
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let calls = runtime.block_on(async {
+            let channel = endpoint.connect().await.unwrap();
+            let waiting = channel.streaming_call(request("GivenUp")).await.unwrap();
+            (waiting, channel.streaming_call(request("Flood")).await.unwrap())
+        });
+        // Meanwhile nothing of it takes what the server sends.
+        gone.recv().unwrap();
+        let ((_sender, mut receiver), _flood) = calls;
+        runtime.block_on(async {
+            let head = within("the head", receiver.head()).await.unwrap();
+            assert_eq!(head.get("a-key"), Some("a value"));
+            assert!(within("the first", receiver.message()).await.unwrap().unwrap() == b"one"[..]);
+            assert!(within("the next", receiver.message()).await.unwrap().unwrap() == b"two"[..]);
+            assert!(within("the end", receiver.message()).await.unwrap().is_none());
+        });
+    });
+    within("giving up", seen.dropped.notified()).await;
+    go.send(()).unwrap();
+    within("the client", tokio::task::spawn_blocking(|| client.join())).await.unwrap().unwrap();
+    task.abort();
 }
 
 #[tokio::test]

@@ -174,9 +174,13 @@ impl Responses {
     /// out as well.
     async fn send_with_head(&mut self, status: Option<Code>) -> Result<bool, Status> {
         let Self { half, outgoing, head, .. } = self;
-        let entries = head.take().unwrap_or_default();
-        let sent =
-            poll_fn(|cx| outgoing.offer(|rest| half.poll_head(cx, entries.iter(), rest, status))).await;
+        let sent = poll_fn(|cx| {
+            let entries = head.iter().flat_map(Metadata::iter);
+            outgoing.offer(|rest| half.poll_head(cx, entries, rest, status))
+        });
+        let sent = sent.await;
+        // Not before: if the future is dropped the head is still to be sent.
+        *head = None;
         let sent = sent.map_err(|error| {
             half.head_too_large(&error);
             head_error(&error)
