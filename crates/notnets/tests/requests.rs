@@ -97,3 +97,15 @@ async fn a_call_that_has_ended_counts_no_more_though_its_body_is_held() {
     within("the next call", call(&channel, "/x", Body::empty())).await.unwrap();
     drop(held);
 }
+
+/// What a caller does with a future that has given its result is nobody's business.
+#[tokio::test]
+async fn a_call_that_could_not_be_made_counts_no_more_though_its_future_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let endpoint = notnets::Endpoint::from_static("notnets:///nobody").directory(directory.path());
+    let channel = endpoint.concurrency_limit(1).connect_lazy();
+    let mut held = call(&channel, "/x", Body::empty());
+    within("the first call", &mut held).await.unwrap_err();
+    within("the next call", call(&channel, "/x", Body::empty())).await.unwrap_err();
+    drop(held);
+}

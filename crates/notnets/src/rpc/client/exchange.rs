@@ -73,6 +73,7 @@ impl<O: Outbound> Exchange<O> {
                     }
                     Err(status) => {
                         self.phase = Phase::Over;
+                        self.opening.give_up();
                         return Poll::Ready(Err(status));
                     }
                 },

@@ -163,6 +163,12 @@ impl Opening {
         })
     }
 
+    /// Lets go of the turn and of all that was waited for, though this may be held on to.
+    pub(super) fn give_up(&mut self) {
+        self.waiting = None;
+        self.permit = None;
+    }
+
     /// Ends a call that is to be opened again, and keeps its turn.
     pub(super) fn reopen(&mut self, call: Call) {
         self.permit = call.take_permit();
