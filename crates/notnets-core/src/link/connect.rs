@@ -115,19 +115,19 @@ impl Connecting {
     /// Advances as far as possible at `now`.
     pub fn advance(&mut self, now: Timestamp) -> Progress {
         loop {
-            if now >= self.deadline {
-                return Progress::Done(Err(ConnectError::TimedOut));
-            }
             let step = match std::mem::replace(&mut self.state, State::Dial(now)) {
+                // An answer that is there counts, however late it is looked for.
+                State::Greeted(dialing) => self.look_for_answer(dialing),
+                State::Dial(_) if now >= self.deadline => Step::Failed(ConnectError::TimedOut),
                 State::Dial(at) if now < at => Step::Wait(State::Dial(at), at.min(self.deadline)),
                 State::Dial(_) => self.dial(now),
-                State::Greeted(dialing) => self.look_for_answer(dialing),
             };
             let failed = match step {
                 Step::Go(state) => {
                     self.state = state;
                     continue;
                 }
+                Step::Wait(_, until) if now >= until => return Progress::Done(Err(ConnectError::TimedOut)),
                 Step::Wait(state, until) => {
                     self.state = state;
                     return Progress::Wait { until };
@@ -297,6 +297,17 @@ mod tests {
         refuse(&accept(&listener).0, Refusal::Identity, "");
         let progress = connecting.advance(START);
         assert!(matches!(progress, Progress::Done(Err(ConnectError::Link(_)))), "{progress:?}");
+    }
+
+    #[test]
+    fn an_answer_that_is_looked_for_too_late_still_counts() {
+        let bed = Bed::new();
+        let listener = bed.listen();
+        let mut connecting = bed.connecting();
+        waits_until(connecting.advance(START));
+        let (socket, hello, descriptor) = accept(&listener);
+        answer(socket, hello, descriptor, Config::default()).unwrap();
+        assert!(matches!(connecting.advance(DEADLINE), Progress::Done(Ok(_))));
     }
 
     #[test]
