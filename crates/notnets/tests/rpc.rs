@@ -221,6 +221,10 @@ async fn what_is_not_there_is_unimplemented() {
     assert_eq!(error.code(), Code::UNIMPLEMENTED);
     let other = Request::new(Method::from_static("/other.Service/Method"));
     assert_eq!(channel.unary_call(other, "").await.unwrap_err().code(), Code::UNIMPLEMENTED);
+
+    let response = common::call(&channel, "/other.Service/Method", tonic::body::Body::empty()).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "12");
+    assert!(!response.headers().contains_key("grpc-message"), "an empty one is not sent");
 }
 
 #[tokio::test]

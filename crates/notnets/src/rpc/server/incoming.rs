@@ -194,7 +194,7 @@ impl ResponseHalf {
     /// Answers with a status instead of running a handler.
     pub(crate) async fn refuse(mut self, code: Code, message: Cow<'static, str>) {
         let message = grpc_message::encode(&message);
-        let entries = || [(grpc_message::KEY, message.as_bytes())].into_iter();
+        let entries = || (!message.is_empty()).then_some((grpc_message::KEY, message.as_bytes())).into_iter();
         match poll_fn(|cx| self.poll_trailers_only(cx, entries(), code)).await {
             Ok(Sent::Stopped) => self.abandoned(),
             Ok(_) => self.end(code),
