@@ -7,7 +7,7 @@
 //!
 //! | fence | pairs with |
 //! | --- | --- |
-//! | waiter: between storing the epoch and looking again | ringer: between storing data and the epoch's load |
+//! | waiter: between storing the epoch and looking again | ringer: between storing data and loading it |
 
 use crate::{ReadMemory, WriteMemory};
 

@@ -23,7 +23,7 @@ pub type Descriptor = [u64; LINE_WORDS - 1];
 
 /// The peer stored a `taken` that can't be: less than before, or more than was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the peer says that it took descriptor {said}, but it had taken {before} of {pushed}")]
+#[error("the peer claims to have taken descriptor {said}, but it had taken {before} of {pushed}")]
 pub struct BadTaken {
     said: u64,
     before: u64,

@@ -311,7 +311,7 @@ fn a_host_that_is_cut_off_is_buried_and_comes_back() {
     drop(second);
     assert_hung_up(&client);
     assert!(cut_off.elapsed() >= Duration::from_millis(200), "not before the lease");
-    // On its own host its links end too: others believe it dead.
+    // On the same host its links end too: others consider it dead.
     assert_hung_up(&server);
     assert!(matches!(
         try_dial(&a, "inventory", "", Instant::now() + Duration::from_secs(5)),

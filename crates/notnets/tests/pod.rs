@@ -129,7 +129,7 @@ async fn names_of_hosts_and_pods_are_served_at_once() {
         let told = client.check(who).await.unwrap_err();
         assert_eq!(told.message(), format!("{host} Some({})", std::process::id()));
     }
-    // A replica on the own host of the caller is found as well.
+    // A replica on the caller's host is found as well.
     let mut own = client(pod.directory(1), "notnets://pod0/health");
     reach(&mut own).await;
     stop.send(()).unwrap();

@@ -100,7 +100,7 @@ pub enum Rejection {
         admits: Admission,
     },
     /// The client's identity is unknown to the kernel.
-    #[error("the server can't tell who you are")]
+    #[error("the server could not learn who the client is")]
     Unknown,
     /// The first packet was neither a hello nor a question for counters.
     #[error("a link begins with a hello")]

@@ -88,7 +88,7 @@ pub enum LinkError {
         cause: io::Error,
     },
     /// The server refused.
-    #[error("the server refused the link, saying: {text}")]
+    #[error("the server refused the link: {text}")]
     Refused {
         /// Why.
         reason: Refusal,
@@ -102,7 +102,7 @@ pub enum LinkError {
     #[error("the client speaks versions {}–{} of the protocol, this server {}–{}", .0.0, .0.1, VERSIONS.0, VERSIONS.1)]
     Version((u16, u16)),
     /// A packet that has no place in a handshake.
-    #[error("the other side said something else than the handshake asks for")]
+    #[error("unexpected packet during the handshake")]
     Unexpected,
     /// It does not parse.
     #[error("the other side sent {0}")]

@@ -26,7 +26,7 @@ pub enum PodError {
         cause: io::Error,
     },
     /// The agent refuses this process, or refuses it for now.
-    #[error("the agent of the pod says: {0}")]
+    #[error("the agent of the pod refuses: {0}")]
     Refused(String),
     /// It was there, and is gone for longer than the lease.
     #[error("the agent of the pod is gone")]
@@ -59,7 +59,7 @@ pub enum PodError {
     #[error("the process on host {0} is gone")]
     Gone(u16),
     /// The server refused.
-    #[error("the server refused the link, saying: {text}")]
+    #[error("the server refused the link: {text}")]
     LinkRefused {
         /// Why.
         reason: Refusal,

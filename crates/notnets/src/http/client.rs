@@ -30,7 +30,7 @@ where
     type Error = Status;
     type Future = ResponseFuture;
 
-    /// Always ready: that there is no server is the answer of the call.
+    /// Always ready: a missing server is reported by the call.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         Poll::Ready(Ok(()))
     }
@@ -80,7 +80,7 @@ impl Future for ResponseFuture {
 struct HttpOutbound {
     parts: Parts,
     body: Body,
-    /// What of the body is at hand; `None` until it was looked at.
+    /// The part of the body that is ready; `None` until it was looked at.
     first: Option<Prefetched>,
 }
 
@@ -140,7 +140,7 @@ fn prefetch_body(cx: &mut Context<'_>, mut body: Pin<&mut Body>) -> Result<Prefe
         Poll::Ready(None) => return Ok(Prefetched { data: Bytes::new(), end: true }),
         Poll::Ready(Some(frame)) => frame?.into_data().unwrap_or_default(),
     };
-    // tonic's unary body says that it has ended only when it is asked once more.
+    // tonic's unary body reports its end only when it is polled once more.
     if !body.is_end_stream() {
         match body.as_mut().poll_frame(cx) {
             Poll::Pending => return Ok(Prefetched { data, end: false }),

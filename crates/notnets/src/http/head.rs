@@ -1,7 +1,7 @@
 //! Between HTTP heads, which tonic speaks, and metadata, which links carry.
 //!
-//! What is the same on every call is not sent: `te`, the usual content type, the user agent that the
-//! client has announced once. The deadline and the status have fields of their own.
+//! Entries that are the same on every call are not sent: `te`, the usual content type, the user agent that
+//! the client has announced once. The deadline and the status have fields of their own.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,8 +17,8 @@ static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Only sent when it is not the usual one.
 const METHOD: &str = ":method";
 const STATUS: &str = ":status";
-/// A map of headers holds little more and panics when it is full. What is beyond is left out: only a
-/// hostile peer sends so much, for others had it in such a map as well.
+/// A map of headers holds little more and panics when it is full. Further entries are left out: only a
+/// hostile peer sends that many, for others had them in such a map as well.
 const MAX_ENTRIES: usize = 24_000;
 
 /// The entries that a request's head is sent as.
@@ -28,7 +28,7 @@ pub(crate) fn request_entries<'a>(
     user_agent: &'a str,
 ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let unusual = (method != Method::POST).then(|| (METHOD, method.as_str().as_bytes()));
-    // What a user set by hand replaces what the channel announced; an absent content type is told.
+    // A header set by the user replaces the announced one; an absent content type is sent as such.
     let no_type = find(headers, &CONTENT_TYPE).is_none().then_some((CONTENT_TYPE.as_str(), &b""[..]));
     unusual.into_iter().chain(no_type).chain(entries(headers).filter(move |(name, value)| {
         let silent = *name == TE.as_str()
@@ -166,7 +166,7 @@ fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
     }
 }
 
-/// What a client asked for in `grpc-timeout`
+/// Returns the time-out that a client asked for in `grpc-timeout`
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = find(headers, &GRPC_TIMEOUT)?.to_str().ok()?;

@@ -1,13 +1,15 @@
-//! tower services over HTTP requests, on both sides: tonic's stubs, connectrpc's, anything that speaks in HTTP bodies.
+//! tower services over HTTP requests, on both sides: tonic's stubs, connectrpc's, anything with
+//! HTTP bodies.
 //!
-//! It stands on the lower floor of [`rpc`](crate::rpc), and carries bodies as they are: they need not be gRPC's.
+//! It stands on the lower floor of [`rpc`](crate::rpc), and carries bodies as they are: they need not be
+//! gRPC's.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `head.rs` | HTTP heads and the metadata of calls |
-//! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, what of its body comes later, response |
+//! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, later parts of its body, response |
 //! | `serve.rs`, `request_body.rs`, `respond.rs` | a call as a request, and the response as its answer |
-//! | `service.rs`, `routes.rs` | what can be served |
+//! | `service.rs`, `routes.rs` | the services that can be served |
 //! | `status.rs`, `retry_safe.rs` | statuses as tonic has them |
 
 mod client;

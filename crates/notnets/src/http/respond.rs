@@ -31,7 +31,7 @@ struct Responding {
     data: Bytes,
     /// … and those after them.
     more: Bytes,
-    /// What the body has ended with.
+    /// The trailers that the body has ended with.
     trailers: Option<HeaderMap>,
 }
 
@@ -103,7 +103,7 @@ impl Responding {
 
     /// Takes of the body what is ready now, until it is clear whether that is all.
     fn look_ahead(&mut self) -> Result<(), Cut> {
-        // Who waits for more registers when the head is sent.
+        // The task registers once the head is sent and it waits for more.
         let mut cx = Context::from_waker(Waker::noop());
         while self.trailers.is_none() && self.more.is_empty() {
             match self.poll_body(&mut cx) {

@@ -1,4 +1,4 @@
-//! What a failed call's status says beside its code: whether it is safe to call again.
+//! A remark on a failed call's status beside its code: whether it is safe to call again.
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ use super::service::{AnyService, ResponseFuture, erase};
 use crate::rpc::{ResponseHalf, Serving, Turn};
 
 /// A set of services. A call to a service that is not among them goes to the fallback, or is answered with
-/// `UNIMPLEMENTED` if there is none.
+/// `UNIMPLEMENTED` if no service has it.
 #[derive(Clone, Default)]
 pub struct Routes {
     services: Arc<HashMap<&'static str, Arc<dyn AnyService>>>,
@@ -44,8 +44,8 @@ impl Routes {
         self
     }
 
-    /// The service that gets all calls to services that are not among these: tonic's own `Routes`, for one, or
-    /// connectrpc's router.
+    /// The service that gets all calls to services that are not among these: tonic's own `Routes`, for one,
+    /// or connectrpc's router.
     pub fn fallback_service<S: HttpService>(mut self, service: S) -> Self {
         self.fallback = Some(erase(service));
         self

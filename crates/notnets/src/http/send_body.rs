@@ -18,7 +18,7 @@ use crate::rpc::SendHalf;
 pub(super) async fn send_body(mut call: SendHalf, mut data: Bytes, body: Body, mut ended: bool) {
     let mut body = pin!(body);
     loop {
-        // A body that has said that it ends is not asked again.
+        // A body that has announced its end is not polled again.
         ended = ended || body.is_end_stream();
         if !data.is_empty() || ended {
             let sent = poll_fn(|cx| call.poll_send(cx, &mut data, ended)).await;

@@ -32,7 +32,7 @@ impl HttpLink {
     pub(crate) fn serve(&mut self, call: IncomingCall) -> Serving {
         let IncomingCall { method: path, metadata, deadline, peer, turn, requests, response } = call;
         let Some(uri) = self.paths.parse(&path) else {
-            let text = format!("{path:?} is no method's path");
+            let text = format!("{path:?} is not a method's path");
             return Box::pin(response.refuse(Code::UNIMPLEMENTED, text.into()));
         };
         let (method, mut headers) = head::request_head(metadata, &self.usual);

@@ -17,9 +17,9 @@ use crate::rpc::{ResponseHalf, Serving, Turn};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A tower service that a [`Server`](crate::Server) can serve: it takes HTTP requests with tonic's body, and answers with
-/// a body of any type. What tonic-build generates is one, so are tonic's `Routes`, connectrpc's services, and all of
-/// these within tower layers. There is nothing to implement.
+/// A tower service that a [`Server`](crate::Server) can serve: it takes HTTP requests with tonic's body, and
+/// answers with a body of any type. Services that tonic-build generates are such, and so are tonic's
+/// `Routes`, connectrpc's services, and all of these within tower layers. There is nothing to implement.
 pub trait HttpService:
     Service<Request<Body>, Response: HttpResponse, Error: Into<BoxError>, Future: Send + 'static>
     + Clone

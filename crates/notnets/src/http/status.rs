@@ -15,7 +15,7 @@ pub(crate) fn to_tonic(status: &Status) -> tonic::Status {
     converted
 }
 
-/// What a body of the application's failed with, for the call.
+/// Returns the status of the call when a body of the application's failed.
 pub(super) fn from_tonic(status: &tonic::Status) -> Status {
     Status::new(crate::rpc::Code(status.code() as u32), status.message().to_owned())
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
 
-/// The time by which a call has to be over. It holds for the whole call, on both sides; pass a request's deadline on
-/// to the calls that its handler makes.
+/// The time by which a call has to be over. It holds for the whole call, on both sides; pass a request's
+/// deadline on to the calls that its handler makes.
 ///
 /// ```
 /// use std::time::Duration;

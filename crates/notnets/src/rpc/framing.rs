@@ -1,5 +1,5 @@
-//! Between messages and the bytes of a call: gRPC puts five bytes in front of each message, whether it is compressed
-//! and its length, and whoever carries them may cut the whole anywhere.
+//! Between messages and the bytes of a call: gRPC puts five bytes in front of each message, whether it is
+//! compressed and its length, and whoever carries them may cut the whole anywhere.
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes, BytesMut};
@@ -7,7 +7,7 @@ use notnets_core::frame::PREFIX;
 
 use super::{Code, Payload, Status};
 
-/// What a peer says of a message's length is not believed further than this before the bytes are there.
+/// The most that is reserved by a message's announced length, before its bytes are there.
 const MAX_RESERVED: usize = 64 * 1024;
 
 /// A message as it is sent.
@@ -21,7 +21,7 @@ impl Framed {
     /// A message with its prefix.
     ///
     /// # Errors
-    /// When it is longer than gRPC can say.
+    /// When it is longer than gRPC can express.
     pub fn new(payload: Payload) -> Result<Self, Status> {
         let Ok(len) = u32::try_from(payload.len()) else {
             return Err(Status::new(Code::RESOURCE_EXHAUSTED, "a message of more than 4 GiB"));
@@ -35,7 +35,7 @@ impl Framed {
         PREFIX + self.payload.len()
     }
 
-    /// What is left of them after the first `sent` bytes.
+    /// Returns the rest of them after the first `sent` bytes.
     pub fn view(&self, sent: usize) -> Chain<&[u8], &[u8]> {
         let prefix = self.prefix.get(sent..).unwrap_or_default();
         let message = self.payload.chunk().get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
@@ -48,7 +48,7 @@ impl Framed {
 pub(crate) struct Assembler {
     /// Longer messages are refused.
     limit: usize,
-    /// What has come and was not looked at.
+    /// Bytes that were received and not looked at yet.
     piece: Bytes,
     prefix: [u8; PREFIX],
     /// Bytes of the prefix that have come.

@@ -17,15 +17,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 /// Keys of binary values end with this.
 const BINARY: &str = "-bin";
-/// What gRPC itself says in a head or in trailers, and has a place of its own here.
+/// gRPC's own entries in a head or in trailers, which have places of their own here.
 const RESERVED: [&str; 6] =
     ["grpc-status", "grpc-message", "grpc-timeout", "te", "content-type", "user-agent"];
 
-/// The metadata of a request, of a response's head, or of its end: keys and values, in the order they were added. Keys
-/// may repeat. An empty one takes no memory.
+/// The metadata of a request, of a response's head, or of its end: keys and values, in the order they were
+/// added. Keys may repeat. An empty one takes no memory.
 ///
-/// Keys are of lower-case letters, digits, `-`, `_` and `.`. The values of keys that end with `-bin` are any bytes, all
-/// others are printable ASCII.
+/// Keys are of lower-case letters, digits, `-`, `_` and `.`. The values of keys that end with `-bin` are any
+/// bytes, all others are printable ASCII.
 ///
 /// ```
 /// use notnets::rpc::Metadata;
@@ -76,7 +76,8 @@ impl Metadata {
         key: impl Into<Arc<str>>,
         value: impl Into<Bytes>,
     ) -> Result<(), InvalidMetadata> {
-        let (key, value) = (check_key(key.into())?, value.into());
+        let key = check_key(key.into())?;
+        let value = value.into();
         if key.ends_with(BINARY) {
             return Err(InvalidMetadata::Kind(key.to_string()));
         }
@@ -124,7 +125,7 @@ impl Metadata {
         self.0.len()
     }
 
-    /// Returns `true` if there are none.
+    /// Returns `true` if it has no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

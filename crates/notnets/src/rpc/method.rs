@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// A method: the path `/package.Service/Method`. Cheap to clone.
 ///
-/// A link sends each path once; calls after that carry a number in its place, and a server gets the path from the
-/// link's table. So it costs nothing to make a [`Method`] once and clone it for each call.
+/// A link sends each path once; calls after that carry a number in its place, and a server gets the path from
+/// the link's table. So it costs nothing to make a [`Method`] once and clone it for each call.
 ///
 /// ```
 /// use notnets::rpc::Method;
@@ -52,7 +52,7 @@ impl Method {
         }
     }
 
-    /// A path as a peer sent it: it is whatever the peer says.
+    /// A path as a peer sent it, unchecked.
     pub(crate) fn received(path: Arc<str>) -> Self {
         Self(Path::Shared(path))
     }

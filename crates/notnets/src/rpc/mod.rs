@@ -1,15 +1,16 @@
-//! Calls in gRPC's own terms: methods, metadata, deadlines, messages, statuses. No HTTP, no types of a gRPC library.
+//! Calls in gRPC's own terms: methods, metadata, deadlines, messages, statuses. No HTTP, no types of a gRPC
+//! library.
 //!
 //! A client makes calls on a [`Channel`](crate::Channel): [`unary_call`](crate::Channel::unary_call),
-//! [`server_streaming_call`](crate::Channel::server_streaming_call), and [`streaming_call`](crate::Channel::streaming_call)
-//! for the other two kinds. A server runs a [`Handler`] for the calls of a service
-//! ([`add_rpc_service`](crate::Server::add_rpc_service)). Messages are [`Payload`]s: their encoded bytes. The other end may
-//! be a tonic client or server, or any other.
+//! [`server_streaming_call`](crate::Channel::server_streaming_call), and
+//! [`streaming_call`](crate::Channel::streaming_call) for the other two kinds. A server runs a [`Handler`]
+//! for the calls of a service ([`add_rpc_service`](crate::Server::add_rpc_service)). Messages are
+//! [`Payload`]s: their encoded bytes. The other end may be a tonic client or server, or any other.
 //!
 //! A call's deadline holds for all of it, on both sides. Dropping what a call is held by ends it.
 //!
-//! Each side has two floors. The upper one is public: messages. The lower one carries bytes as they are, in order, and is
-//! what the HTTP adapter stands on: bodies need not be gRPC's.
+//! Each side has two floors. The upper one is public: messages. The lower one carries bytes as they are, in
+//! order, and is what the HTTP adapter stands on: bodies need not be gRPC's.
 
 mod client;
 mod deadline;

@@ -7,8 +7,8 @@ use notnets_core::call::Sent;
 
 use super::framing::Framed;
 
-/// The message that is being sent, if there is one. It survives the future that sends it, so that a message that was
-/// sent in part is never cut off there.
+/// The message that is being sent, if there is one. It survives the future that sends it, so that a message
+/// that was sent in part is never cut off there.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     message: Option<Framed>,
@@ -56,5 +56,5 @@ impl Outgoing {
     }
 }
 
-/// What is left of prefix and message.
+/// The rest of prefix and message.
 pub(crate) type OutgoingBuf<'a> = bytes::buf::Chain<&'a [u8], &'a [u8]>;

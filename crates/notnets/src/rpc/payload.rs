@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::{Buf, Bytes};
 
-/// One message: its encoded bytes, and whether they are compressed. To be read through [`Buf`], for it may be made of
-/// several pieces; today it is always of one, in private memory.
+/// One message: its encoded bytes, and whether they are compressed. To be read through [`Buf`], for it may be
+/// made of several pieces; today it is always of one, in private memory.
 ///
 /// ```
 /// use bytes::Buf;
@@ -27,12 +27,12 @@ impl Payload {
         Self { bytes: Bytes::new(), compressed: false }
     }
 
-    /// A message whose bytes are compressed, as the `grpc-encoding` among the metadata says.
+    /// A message whose bytes are compressed, by the `grpc-encoding` among the metadata.
     pub fn compressed(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), compressed: true }
     }
 
-    /// Returns `true` if the bytes are compressed, as the `grpc-encoding` among the metadata says. Nothing is
+    /// Returns `true` if the bytes are compressed, by the `grpc-encoding` among the metadata. Nothing is
     /// compressed or decompressed here.
     pub fn is_compressed(&self) -> bool {
         self.compressed

@@ -3,7 +3,8 @@
 use notnets_core::link::PeerIdentity;
 use notnets_core::link::handshake::IdentitySource;
 
-/// Who a request came from: a request's extension on the server, and a part of each [`ServerCall`](crate::rpc::ServerCall).
+/// The caller of a request: a request's extension on the server, and a part of each
+/// [`ServerCall`](crate::rpc::ServerCall).
 ///
 /// ```
 /// fn caller<T>(request: &tonic::Request<T>) -> Option<u32> {
@@ -20,7 +21,7 @@ pub struct PeerInfo {
     /// Its group.
     pub gid: u32,
     /// `None` for a process of this host, for which the kernel vouches. For one of another host of a pod
-    /// that host's number: all of this is what that host's agent says.
+    /// that host's number: that host's agent vouches for all of this.
     pub host: Option<u16>,
 }
 

@@ -1,5 +1,5 @@
-//! What stands among the metadata of a head and is not the application's: a type that is not gRPC's own, and an HTTP
-//! status that is not 200. A link sends neither where it is as usual.
+//! Entries among the metadata of a head that are not the application's: a type that is not gRPC's own, and an
+//! HTTP status that is not 200. A link sends neither where it is as usual.
 
 use bytes::Bytes;
 use notnets_core::metadata::Metadata;

@@ -1,10 +1,10 @@
-//! What a call begins with, and what a unary one ends with.
+//! The beginning of a call, and the end of a unary one.
 
 use std::time::Duration;
 
 use super::{Deadline, MAX_MESSAGE_SIZE, Metadata, Method, Payload};
 
-/// What a call begins with: its method, metadata and deadline.
+/// The beginning of a call: its method, metadata and deadline.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,9 +17,9 @@ use super::{Deadline, MAX_MESSAGE_SIZE, Metadata, Method, Payload};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// What is called.
+    /// The method that is called.
     pub method: Method,
-    /// What the server gets along.
+    /// The metadata for the server.
     pub metadata: Metadata,
     /// By when the call has to be over. On a client the channel's time-out counts if it is shorter.
     pub deadline: Option<Deadline>,

@@ -33,11 +33,12 @@ pub struct Status {
 impl Status {
     /// A status with a code and a sentence.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        let (message, metadata) = (message.into(), Metadata::new());
+        let message = message.into();
+        let metadata = Metadata::new();
         Self { code, message, metadata, retry_safe: false, source: None }
     }
 
-    /// What a handler answers that does not know a method.
+    /// Returns the status for a method that a handler does not know.
     pub fn unknown_method(method: &Method) -> Self {
         Self::new(Code::UNIMPLEMENTED, format!("there is no method {method}"))
     }
@@ -54,7 +55,7 @@ impl Status {
         self.code
     }
 
-    /// What happened, in a sentence.
+    /// Returns the cause, in a sentence.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -74,7 +75,7 @@ impl Status {
         self.retry_safe
     }
 
-    /// What a server ended a call with. `None` when it ended well.
+    /// Returns the status that a server ended a call with. `None` when it ended well.
     pub(super) fn from_trailers(code: Code, trailers: &mut Metadata) -> Option<Self> {
         let message = trailers.take(grpc_message::KEY);
         let (code, message) = match (code, message) {

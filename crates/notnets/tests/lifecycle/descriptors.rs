@@ -78,7 +78,7 @@ async fn a_server_without_descriptors_tells_its_clients_and_recovers() {
                 assert_eq!(status.code(), Code::Unavailable, "{status:?}");
                 let text = status.message();
                 assert!(
-                    text.contains("the server refused the link, saying: no file descriptor is left to "),
+                    text.contains("the server refused the link: no file descriptor is left to "),
                     "{text}"
                 );
                 assert!(text.contains(LIMIT) && text.contains(ADVICE), "{text}");

@@ -127,7 +127,7 @@ async fn a_server_in_a_full_group_refuses_links_with_the_numbers() {
     let client = Client::new(crate::support::client::endpoint(directory.path()).connect_lazy());
     let status = within(client.text("echo", "x")).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
-    assert!(status.message().contains("the server refused the link, saying: no room for "), "{status:?}");
+    assert!(status.message().contains("the server refused the link: no room for "), "{status:?}");
     names_the_group(status.message(), &group);
     assert_eq!(within(early.text("echo", "x")).await.unwrap(), "x", "other links are not concerned");
     server.tell("free");

@@ -144,7 +144,7 @@ async fn blocking_clients_find_replicas_in_pods_too() {
     assert!(!text(reply).contains("on host"), "by the kernel's word");
     drop((near, client));
 
-    // A server of the blocking API is met on its own host as well.
+    // A server of the blocking API is met on the same host as well.
     eventually("what others needed is given back", || pod.granted(0) == 0);
     let server = blocking::Server::builder().directory(pod.host(0)).bind(crate::support::pod::NAME).unwrap();
     let stopper = server.stopper();

@@ -40,7 +40,7 @@ fn by_latency(pods: &[Pod], case: &Case) -> Vec<Level> {
     levels
 }
 
-/// Those where something else than the latency is varied.
+/// Factors other than the latency.
 pub fn typical(pods: &[Pod]) -> Vec<Pod> {
     let has_typical = pods.iter().any(|pod| pod.line_ns == TYPICAL);
     let chosen = if has_typical { TYPICAL } else { pods.first().map_or(0, |pod| pod.line_ns) };

@@ -40,7 +40,8 @@ impl Channel {
         Ok(Reply { metadata: receiver.metadata, message, trailers: receiver.trailers })
     }
 
-    /// Makes a call with one message that is answered by a stream of them. Returns once the response's head is there.
+    /// Makes a call with one message that is answered by a stream of them. Returns once the response's head
+    /// is there.
     ///
     /// # Errors
     /// The status that the server ended the call with, or what kept the call from being made.
@@ -67,11 +68,11 @@ impl Channel {
         Ok(receiver)
     }
 
-    /// Makes a call with a stream of messages, which is answered by one or by a stream of them. Returns once the call
-    /// is on its way to the server.
+    /// Makes a call with a stream of messages, which is answered by one or by a stream of them. Returns once
+    /// the call is on its way to the server.
     ///
     /// # Errors
-    /// What kept the call from being made.
+    /// With the reason why the call could not be made.
     pub async fn streaming_call(&self, request: Request) -> Result<(Sender, Receiver), Status> {
         let mut opening = self.opening(&request);
         let max_message_size = request.max_message_size;
@@ -100,8 +101,8 @@ impl Channel {
 struct WholeRequest {
     request: Request,
     message: Framed,
-    /// The part of the message that did not fit when the call was opened, if there is one: how much of the message was
-    /// sent. It goes beside the response.
+    /// The part of the message that did not fit when the call was opened, if there is one: how much of the
+    /// message was sent. It goes beside the response.
     rest: Option<(SendHalf, usize)>,
 }
 
@@ -183,8 +184,8 @@ struct Rest {
     outgoing: Outgoing,
 }
 
-/// The sending half of a call. Dropped before [`finish`](Self::finish), it fails the call with `CANCELLED`: a server
-/// never takes what was cut off for all there is.
+/// The sending half of a call. Dropped before [`finish`](Self::finish), it fails the call with `CANCELLED`: a
+/// server never takes what was cut off for all there is.
 pub struct Sender {
     half: SendHalf,
     outgoing: Outgoing,
@@ -197,8 +198,8 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// Sends a message as soon as there is room for it. If the future is dropped before, the message goes out before
-    /// the next.
+    /// Sends a message as soon as there is room for it. If the future is dropped before, the message goes out
+    /// before the next.
     ///
     /// # Errors
     /// When the call is over: its [`Receiver`] knows why.
@@ -243,9 +244,9 @@ pub struct Receiver {
     metadata: Metadata,
     trailers: Metadata,
     assembler: Assembler,
-    /// What has come and was not looked at.
+    /// Data that were received and not looked at yet.
     buffered: Buffered,
-    /// What the response's head says of a response without status of gRPC's.
+    /// The status derived from the head, for a response without a gRPC status.
     http_status: Option<(Code, String)>,
     over: bool,
     rest: Option<Rest>,
@@ -281,7 +282,8 @@ impl Receiver {
         Ok(&self.metadata)
     }
 
-    /// Waits for the next message. `None` is the good end of the call. Nothing is lost when the future is dropped.
+    /// Waits for the next message. `None` is the good end of the call. Nothing is lost when the future is
+    /// dropped.
     ///
     /// # Errors
     /// The status that the call ended with. A message over the limit ends it.

@@ -9,7 +9,7 @@ use super::{Call, Opened, Opening};
 use crate::link::Answer;
 use crate::rpc::{Code, Status};
 
-/// What a call begins with. Kept until its response is there, for the call may be opened again.
+/// The beginning of a call. Kept until its response is there, for the call may be opened again.
 pub(crate) trait Outbound {
     /// The method's path.
     fn method(&self) -> &str;
@@ -29,7 +29,8 @@ pub(crate) trait Outbound {
     /// Returns `true` if nothing comes after them.
     fn is_whole(&self) -> bool;
 
-    /// The call is open, but the last `unsent` of these bytes are still to be sent, and what comes after them.
+    /// The call is open, but the last `unsent` of these bytes are still to be sent, and what comes after
+    /// them.
     fn send_rest(&mut self, call: &Call, unsent: usize);
 }
 
@@ -97,12 +98,12 @@ impl<O: Outbound> Exchange<O> {
         }
     }
 
-    /// What the call began with.
+    /// Returns the beginning of the call.
     pub(crate) fn outbound(&mut self) -> &mut O {
         &mut self.outbound
     }
 
-    /// What the call began with, when it is not needed any more to open it again.
+    /// Returns the beginning of the call, when it is not needed any more to open it again.
     pub(crate) fn into_outbound(self) -> O {
         self.outbound
     }

@@ -3,9 +3,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | `calling.rs` | calls of the four kinds, in messages |
-//! | `exchange.rs` | from what a call begins with to its response's head |
+//! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
-//! | `open_call.rs` | an open call below its messages: bytes as they are, which the HTTP adapter stands on as well |
+//! | `open_call.rs` | an open call below its messages: plain bytes, on which the HTTP adapter stands as well |
 
 mod calling;
 mod exchange;

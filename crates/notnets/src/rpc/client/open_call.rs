@@ -81,7 +81,7 @@ pub(crate) struct SendHalf {
 }
 
 impl SendHalf {
-    /// Sends data as soon as there is room. `end` says that nothing comes after them. Says
+    /// Sends data as soon as there is room. `end` means that nothing comes after them. Returns
     /// [`Stopped`](Sent::Stopped) when the call is over.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
         let sent = self.link.0.poll_send(cx, self.stream, data, end);
@@ -96,7 +96,7 @@ impl SendHalf {
         stopped
     }
 
-    /// What was to be sent can't be: the call fails with this, and the server gets a reset.
+    /// Ends the call when its data can't be sent: it fails with this, and the server gets a reset.
     pub(crate) fn fail(&mut self, code: Code, message: &str) {
         self.over = true;
         self.link.0.fail_sending(self.stream, code, message);

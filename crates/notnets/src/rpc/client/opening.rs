@@ -32,11 +32,11 @@ pub(crate) struct Opened {
     pub(crate) call: Call,
     /// How many bytes of the data that were at hand are not sent; `None` when all is.
     pub(crate) unsent: Option<usize>,
-    /// What the first look for its answer found.
+    /// The answer, if it was there already.
     pub(crate) answer: Poll<Answer>,
 }
 
-/// What a call waits for before it is open.
+/// The things that a call waits for before it is open.
 #[derive(Default)]
 struct Waiting {
     /// One of the calls that may be open at once.

@@ -14,13 +14,13 @@ use crate::rpc::{Code, Deadline, MAX_MESSAGE_SIZE, Metadata, Method, Payload, Pe
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerCall {
-    /// What is called.
+    /// The method that is called.
     pub method: Method,
-    /// What the client sent along.
+    /// The client's metadata.
     pub metadata: Metadata,
     /// By when the call has to be over. It is ended then, and its handler dropped.
     pub deadline: Option<Deadline>,
-    /// Who calls.
+    /// The caller.
     pub peer: PeerInfo,
     /// The client's messages.
     pub requests: Requests,
@@ -82,7 +82,7 @@ impl Requests {
     /// Waits for the only message of a call that has one.
     ///
     /// # Errors
-    /// As [`message`](Self::message), and when there is none, or another one.
+    /// As [`message`](Self::message), and when the client sent no message, or more than one.
     pub async fn only_message(&mut self) -> Result<Payload, Status> {
         let Some(message) = self.message().await? else {
             return Err(Status::new(Code::UNIMPLEMENTED, "the request has no message"));
@@ -111,7 +111,8 @@ impl std::fmt::Debug for Responses {
 
 impl Responses {
     fn new(half: ResponseHalf) -> Self {
-        let (head, trailers) = (Some(Metadata::new()), Metadata::new());
+        let head = Some(Metadata::new());
+        let trailers = Metadata::new();
         Self { half, head, trailers, outgoing: Outgoing::default() }
     }
 
@@ -134,8 +135,8 @@ impl Responses {
         if self.head.is_some() { self.send_with_head(None).await.map(drop) } else { Ok(()) }
     }
 
-    /// Sends a message as soon as there is room for it. If the future is dropped before, the message goes out before
-    /// the next.
+    /// Sends a message as soon as there is room for it. If the future is dropped before, the message goes out
+    /// before the next.
     ///
     /// # Errors
     /// When the call is over, or the head is too large for the client.
@@ -146,8 +147,8 @@ impl Responses {
         self.flush().await
     }
 
-    /// Takes the last message, to be sent together with the status that the handler returns: the reply of a unary call
-    /// is then one frame.
+    /// Takes the last message, to be sent together with the status that the handler returns: the reply of a
+    /// unary call is then one frame.
     ///
     /// # Errors
     /// When the call is over, or the head is too large for the client.
@@ -170,8 +171,8 @@ impl Responses {
         check(poll_fn(|cx| outgoing.poll(cx, |cx, rest| half.poll_send(cx, rest))).await)
     }
 
-    /// Sends the head with as much of the message as fits, and with `status` the end. Returns `true` if the end went
-    /// out as well.
+    /// Sends the head with as much of the message as fits, and with `status` the end. Returns `true` if the
+    /// end went out as well.
     async fn send_with_head(&mut self, status: Option<Code>) -> Result<bool, Status> {
         let Self { half, outgoing, head, .. } = self;
         let sent = poll_fn(|cx| {

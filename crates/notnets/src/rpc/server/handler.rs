@@ -1,4 +1,4 @@
-//! What a server runs for its calls.
+//! Handlers, which a server runs for its calls.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -37,10 +37,10 @@ use crate::rpc::{Code, Payload, Reply, Request, Status, protocol};
 /// # }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Serves a call. What it returns is the call's status; an error's metadata are its trailers.
+    /// Serves a call. Its result is the call's status; an error's metadata are its trailers.
     ///
-    /// The future is dropped when the client goes away and when the deadline passes. If it panics the client gets
-    /// `INTERNAL`.
+    /// The future is dropped when the client goes away and when the deadline passes. If it panics the client
+    /// gets `INTERNAL`.
     fn call(&self, call: &mut ServerCall) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
@@ -62,7 +62,7 @@ where
     Unary(handler)
 }
 
-/// What [`unary`] makes of a function.
+/// The handler that [`unary`] makes of a function.
 #[derive(Clone, Copy, Debug)]
 pub struct Unary<F>(F);
 

@@ -18,7 +18,7 @@ use crate::grpc_message;
 use crate::link::Link;
 use crate::rpc::PeerInfo;
 
-/// What serves a call, to its end. Dropped before, it resets the call.
+/// A future that serves a call to its end. Dropped before, it resets the call.
 pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A call that a server was sent.
@@ -60,11 +60,11 @@ impl Turn {
     }
 }
 
-/// What a call's client sends.
+/// The client's half of a call.
 pub(crate) struct RequestHalf {
     link: Arc<Link>,
     stream: StreamId,
-    /// What came with the request itself.
+    /// Data that came with the request itself.
     first: Option<Bytes>,
     ended: bool,
 }
