@@ -1,6 +1,6 @@
 //! The clock of deadlines: `CLOCK_MONOTONIC`, which all processes of a host share.
 //!
-//! The state machines of this crate read no clock: whoever drives them reads it here and passes in what it
+//! The state machines of this crate read no clock: their drivers read it here and pass in what it
 //! shows.
 
 use std::ops::{Add, Sub};

@@ -129,7 +129,7 @@ impl fmt::Display for Uri {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
-/// Names that nobody can ask for begin so.
+/// The beginning of names that cannot be asked for.
 pub(crate) const HIDDEN: &str = ".at-";
 
 impl Name {

@@ -1,4 +1,4 @@
-//! The two lanes of a link, seen from one end: what is pushed here, and what the peer pushed.
+//! Both lanes of a link, seen from one end: the one that is written here, and the peer's.
 //!
 //! Each side offers one first segment with all that a link needs to begin:
 //!

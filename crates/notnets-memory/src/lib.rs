@@ -1,7 +1,7 @@
 //! Memory that processes share, and the lanes in it.
 //!
 //! The one rule of NotNets: **every word of shared memory has exactly one writer.** A process
-//! writes its own segments and reads everybody else's. This crate holds what follows from it, and
+//! writes its own segments and reads everybody else's. This crate contains its consequences, and
 //! all of the project's `unsafe`:
 //!
 //! | module | what it is for |
@@ -12,7 +12,7 @@
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | `sigbus` | contains bus errors in regions whose memory is lost |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
-//! | [`headroom`] | how much memory the control groups above this process still allow |
+//! | [`headroom`] | the memory that the control groups above this process still allow |
 //! | [`seal`] | checksums that distinguish messages from torn, stale and old lines |
 //! | [`record`] | a few words that are published together |
 //! | [`ring`] | descriptors of 64 bytes, each valid by its own sequence number |
@@ -20,17 +20,17 @@
 //! | [`doorbell`] | which side is parked, and whether its doorbell has to be rung |
 //! | [`lane`] | both lanes of a link, and the layout that puts their parts together |
 //! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
-//! | [`descriptors`] | running out of file descriptors, and what to do about it |
-//! | [`process`] | the kernel's word on a peer's life, and use in a forked child |
+//! | [`descriptors`] | running out of file descriptors, and its remedy |
+//! | [`process`] | a peer's identity and end, from the kernel; use in a forked child |
 //!
 //! The feature `testing` adds what only tests and measurements need:
 //!
 //! | module | what it is for |
 //! | --- | --- |
-//! | `litmus` | tests of what memory between hosts does |
+//! | `litmus` | tests of the behaviour of memory between hosts |
 //! | `heap` | memory on the heap of one process, also for loom and miri |
 //! | `incoherent` | memory of simulated hosts without coherence |
-//! | `far_memory_model` | a model of what far memory costs |
+//! | `far_memory_model` | a model of the costs of far memory |
 //!
 //! Everything that a peer wrote is input: it is read once into private memory with atomic loads, and checked
 //! before it is used. Nothing in here panics on it.

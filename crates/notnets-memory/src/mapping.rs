@@ -188,7 +188,7 @@ pub(crate) struct View {
     is_far: bool,
     /// Nothing has to be done to observe.
     plain: bool,
-    /// Keeps the bytes mapped, and nobody else from being given them.
+    /// Keeps the bytes mapped, and from being handed out again.
     _held: Arc<dyn Held>,
 }
 

@@ -69,7 +69,7 @@ impl OwnSegment {
         self.map.len()
     }
 
-    /// The next `bytes` (a multiple of 8) of the segment that nobody has been given, so that no two
+    /// Takes the next `bytes` (a multiple of 8) of the segment that are not handed out yet, so that no two
     /// parts ever overlap.
     ///
     /// # Panics

@@ -118,7 +118,7 @@ impl Lockstep {
     }
 }
 
-/// Before another look at memory that somebody else writes: at first without pause, later with one.
+/// Waits before another look at memory that the other side writes: at first without pause, later with one.
 ///
 /// # Errors
 /// When the deadline is over.

@@ -16,7 +16,7 @@ use notnets_memory::{LINE_WORDS, ReadMemory, WORD, WriteMemory};
 pub const MAX_MAIL: usize = 1280;
 /// Bytes before a message between processes: the mail's kind, to whom, from whom.
 pub const MAIL_HEADER: usize = 1 + 6 + 6;
-/// Packets that wait for room, at most: a host that lives reads its mail.
+/// Packets that wait for room, at most: a live host reads its mail.
 const MAX_WAITING: usize = 1024;
 
 /// The fields of a slot: a word that numbers the part, and data.

@@ -81,7 +81,7 @@ pub struct Hosts(pub [u64; 4]);
 /// A process of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessEntry {
-    /// Whether it lives.
+    /// Whether it is alive.
     pub alive: bool,
     /// How often its number has been given.
     pub generation: u32,

@@ -1,19 +1,19 @@
 //! RPC semantics over two lanes, without I/O: streams, metadata, deadlines, cancellation, flow
 //! control, status.
 //!
-//! A [`Connection`] is one side of a link. It takes the peer's descriptors and the time, and gives
+//! A [`Connection`] is one side of a link. It takes the peer's descriptors and the time, and produces
 //! its own descriptors and [`Event`]s. It never waits, spawns or reads a clock, so a pair of them
 //! is tested without threads (`pair.rs`), and the same machine serves every runtime.
 //!
 //! The rules that keep it live and bounded:
 //!
 //! - draining ([`Connection::receive`]) never waits for sending;
-//! - what is drained and not yet taken is bounded by the stream's window and the link's;
-//! - what can't be pushed now stays with its caller, which gets [`Event::Writable`]; control frames
+//! - data that are drained and not yet taken are bounded by the stream's window and the link's;
+//! - data that can't be pushed now stay with their caller, which gets [`Event::Writable`]; control frames
 //!   take one slot for each stream;
-//! - resets that wait are applied before requests that wait are started.
+//! - waiting resets are applied before waiting requests are started.
 //!
-//! `T` is whatever its user wants to find again by stream: wakers, mostly.
+//! `T` is a value that the user attaches to each stream, such as its wakers.
 
 mod backlog;
 mod control;
@@ -375,7 +375,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Client: returns `true` if the server has certainly never read this stream's request. Ask when the link
-    /// is broken: a server that lives may read it any time.
+    /// is broken: a live server may read it any time.
     pub fn is_unread(&mut self, stream: StreamId) -> bool {
         let Some(entry) = self.streams.get(stream) else { return false };
         // The reader publishes *taken* before it acts on a frame. Between hosts that word can be stale.

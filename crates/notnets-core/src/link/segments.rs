@@ -94,7 +94,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
     /// Offers a segment of such blocks, now or as soon as there is memory for it.
     ///
     /// # Errors
-    /// When there is no memory for it: the link goes on with what it has.
+    /// When there is no memory for it: the link goes on with the memory it has.
     pub fn offer(&mut self, blocks: Blocks) -> Result<(), SegmentError> {
         let segment = self.ledger.next();
         match self.source.offer(segment, blocks, &mut self.outbox) {
@@ -227,7 +227,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         if let Some(table) = self.source.map(location, table_bytes(blocks))? {
             lanes.add_own(segment, blocks.bytes as usize, memory, table);
         } else {
-            // Either side may be out of descriptors; the link goes on with what it has.
+            // Either side may be out of descriptors; the link goes on with the memory it has.
             self.ledger.stop_offering();
         }
         Ok(())

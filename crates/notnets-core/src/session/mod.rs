@@ -166,7 +166,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         &mut self.connection
     }
 
-    /// The calls while the link lives: to open, answer, send or end them.
+    /// Returns the calls while the link is up: to open, answer, send or end them.
     #[inline]
     pub fn live(&mut self) -> Option<&mut Connection<T, W, R>> {
         if self.ended.is_some() { None } else { Some(&mut self.connection) }
@@ -203,8 +203,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         taken
     }
 
-    /// Returns `true` if the peer has pushed what nobody has taken. Looks at nothing but the line that will
-    /// hold it.
+    /// Returns `true` if the peer has pushed a frame that is not taken yet. Looks at nothing but the line
+    /// that will hold it.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         self.ended.is_none() && self.connection.lanes().is_ready()
@@ -302,7 +302,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Offers the peer more memory, if that would help and is within what the peer accepts.
     ///
     /// # Errors
-    /// When there is no memory for it. The link goes on with what it has.
+    /// When there is no memory for it. The link goes on with the memory it has.
     pub fn offer_segment(&mut self) -> Result<(), SegmentError> {
         if self.ended.is_some() {
             return Ok(());

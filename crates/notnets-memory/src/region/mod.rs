@@ -253,12 +253,12 @@ impl OwnPart {
         RegionOffset(self.range.start().0 + self.carved as u64)
     }
 
-    /// How many bytes nobody has been given.
+    /// Returns how many bytes are not handed out yet.
     pub fn left(&self) -> usize {
         self.range.len() - self.carved
     }
 
-    /// The next `bytes` (a multiple of 8) that nobody has been given, so that no two parts overlap.
+    /// Takes the next `bytes` (a multiple of 8) that are not handed out yet, so that no two parts overlap.
     ///
     /// # Panics
     /// When there are fewer left.

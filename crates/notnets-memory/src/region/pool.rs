@@ -22,7 +22,7 @@ struct Granted {
     since: Instant,
 }
 
-/// A block that this process writes and nobody else has been given.
+/// A block that this process writes, handed out once.
 #[derive(Debug)]
 pub struct OwnBlock {
     held: Arc<Lease>,
@@ -123,7 +123,7 @@ impl OwnBlock {
         }
     }
 
-    /// The next `bytes` (a multiple of 8) that nobody has been given.
+    /// Takes the next `bytes` (a multiple of 8) that are not handed out yet.
     ///
     /// # Panics
     /// When there are fewer left.

@@ -13,7 +13,7 @@
 //! | `names.rs` | which processes serve a name |
 //!
 //! **Everything that another agent could need after a restart of this one is in the control area before it
-//! is acted upon.** What is not there (which process talks to whom) the processes send again.
+//! is acted upon.** What is not there (which processes have links with which) the processes send again.
 
 mod names;
 mod own;
@@ -34,7 +34,7 @@ use processes::Process;
 
 pub use processes::Identity;
 
-/// How many heartbeats a number that nobody had is claimed for.
+/// How many heartbeats an unused number is claimed for.
 const CLAIM_HEARTBEATS: u64 = 3;
 
 /// An agent of one host.

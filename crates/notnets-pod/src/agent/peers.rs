@@ -325,7 +325,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let verdict = self.peers.get(host).and_then(|peer| peer.control.peer(self.own.number));
         let Some(verdict) = verdict else { return Ok(()) };
         if verdict.dead == own {
-            // So that nobody takes this incarnation up again.
+            // So that this incarnation is never resumed.
             self.leave();
             return Err(AgentError::Lapsed);
         }

@@ -62,7 +62,7 @@ pub struct Member(Arc<Membership>);
 pub struct WeakMember(Weak<Membership>);
 
 impl WeakMember {
-    /// It, if somebody still holds it.
+    /// Returns the member, if it is still held.
     pub fn upgrade(&self) -> Option<Member> {
         self.0.upgrade().map(Member)
     }

@@ -115,7 +115,7 @@ struct Watcher {
     agent_speaks: bool,
     /// Whether links were closed on our side.
     some_closed: bool,
-    /// When memory was last looked through for what nobody needs.
+    /// When memory was last searched for unused extents.
     reviewed: Instant,
 }
 
@@ -168,7 +168,7 @@ impl Watcher {
         let pool = std::mem::take(&mut state.pool);
         let unused = pool.is_unused();
         drop(pool);
-        // Else the agent waits for the end of the process before anybody else is given its memory.
+        // Else the agent waits for the end of the process before it grants its memory again.
         if let AgentLink::Up(agent) = &self.agent
             && unused
         {
@@ -220,7 +220,7 @@ impl Watcher {
             let layout = *state.region.layout();
             let first = layout.extent(state.id.host.into(), 0).start();
             let extent = (part.range().start().0 - first.0) / layout.extent_bytes() as u64;
-            // Not mapped any more when somebody else is given it.
+            // No longer mapped when it is granted again.
             drop(part);
             state.to_agent.push_back(FromProcess::Return(extent as u32));
         }

@@ -71,7 +71,7 @@ pub(crate) struct Driver<A> {
 /// The things that a poll looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
-    /// The lanes, and nothing else in this number of polls unless somebody asks for it.
+    /// The lanes, and nothing else in this number of polls unless asked for.
     LanesOnly(u32),
     /// The lanes if something lies there, and everything the next time: a peer that has rung waits for an
     /// answer, and nobody waits for the socket to be read.

@@ -209,7 +209,7 @@ impl RendezvousError {
     }
 }
 
-/// How it shows that nobody serves a name.
+/// The evidence that nobody serves a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// There is no directory.

@@ -43,7 +43,7 @@ impl Listener {
         let opened = open_current(directory.path())?;
         let lock = Lock::take(&opened, directory.path())?;
         if !is_at(&opened, directory.path())? {
-            // It was replaced before we had the lock: what we locked keeps nobody out.
+            // It was replaced before we had the lock, so our lock is useless.
             return Self::bind(directory, name);
         }
         make_room(&opened, name, &path)?;
@@ -72,7 +72,7 @@ impl Listener {
 
     /// Accepts the next client that waits, or returns `None`. The socket doesn't block and isn't inherited.
     ///
-    /// A client that closes without having sent anything has only looked whether the server lives.
+    /// A client that closes without having sent anything was only a probe.
     ///
     /// # Errors
     /// When the client can't be accepted, above all because descriptors have run out. Then it stays where it
