@@ -52,11 +52,12 @@ fn geometry(limits: Limits) -> Geometry {
     Geometry { large: Blocks { bytes, ..default.large }, ..default }
 }
 
-/// The setters that all builders have: `link_setters!(a.b)` for a builder whose [`LinkOptions`] are `self.a.b`.
+/// The setters that all builders have: `link_setters!(a.b)` for a builder whose [`LinkOptions`] are
+/// `self.a.b`.
 macro_rules! link_setters {
     ($($options:ident).+) => {
-        /// Looks for names and for the agents of pods in this rendezvous directory instead of the environment's
-        /// (`NOTNETS_DIR`).
+        /// Looks for names and for the agents of pods in this rendezvous directory instead of the
+        /// environment's (`NOTNETS_DIR`).
         pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.$($options).+.directory = notnets_core::link::rendezvous::Directory::at(path);
             self
@@ -68,9 +69,10 @@ macro_rules! link_setters {
             self
         }
 
-        /// Sets how long, in a pod, a message from another host may wait for a side that is parked. What the host's
-        /// agent says unless set, and that is 500 µs unless set there. No doorbell rings between hosts, so a thread
-        /// of this process looks that often; of several wishes in a process the shortest counts.
+        /// Sets how long, in a pod, a message from another host may wait for a side that is parked. What the
+        /// host's agent says unless set, and that is 500 µs unless set there. No doorbell rings between
+        /// hosts, so a thread of this process looks that often; of several wishes in a process the shortest
+        /// counts.
         #[cfg(feature = "pod")]
         pub fn wake_latency(mut self, latency: std::time::Duration) -> Self {
             self.$($options).+.wake_latency = Some(latency);
@@ -94,8 +96,8 @@ macro_rules! link_setters {
             self
         }
 
-        /// Sets the bytes of metadata that this side accepts in one head; it sends no larger ones either. 16 KiB
-        /// unless set.
+        /// Sets the bytes of metadata that this side accepts in one head; it sends no larger ones either. 16
+        /// KiB unless set.
         #[doc(alias = "http2_max_header_list_size")]
         pub fn max_metadata_size(mut self, bytes: u32) -> Self {
             self.$($options).+.limits.metadata_bytes = bytes;

@@ -60,8 +60,8 @@ impl Acceptor {
         self.pending.iter().map(Accepting::expires).chain(pause).min()
     }
 
-    /// Takes what is ready, in the order of [`watched`](Self::watched), and adds the links that came of it to the
-    /// `open` ones that the server has.
+    /// Takes what is ready, in the order of [`watched`](Self::watched), and adds the links that came of it to
+    /// the `open` ones that the server has.
     pub fn on_ready(
         &mut self,
         mut ready: impl Iterator<Item = bool>,

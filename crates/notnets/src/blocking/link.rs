@@ -59,8 +59,9 @@ impl Link {
         }
     }
 
-    /// As [`finish_turn`](Self::finish_turn) once a call is over. Room that was made is told with the next one: a
-    /// peer that waits for it has only frames to send that can wait too, or another call would be open.
+    /// As [`finish_turn`](Self::finish_turn) once a call is over. Room that was made is told with the next
+    /// one: a peer that waits for it has only frames to send that can wait too, or another call would be
+    /// open.
     #[inline]
     pub fn finish_call(&mut self) {
         if self.session.calls().lanes().has_pushed() {

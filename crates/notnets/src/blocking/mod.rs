@@ -34,16 +34,17 @@
 //!
 //! # Waiting
 //!
-//! [`Wait`](notnets_core::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at memory,
-//! at the clock now and then, and at its sockets every 0.1 ms, until nothing has come for a tenth of a
-//! second: a call then takes less than a microsecond, and each side takes a whole core. With `Adaptive` it
-//! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread that
-//! spins and shares its core is slower than one that sleeps.
+//! [`Wait`](notnets_core::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at
+//! memory, at the clock now and then, and at its sockets every 0.1 ms, until nothing has come for a tenth of
+//! a second: a call then takes less than a microsecond, and each side takes a whole core. With `Adaptive` it
+//! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread
+//! that spins and shares its core is slower than one that sleeps.
 //!
 //! # Pods
 //!
-//! `notnets://pod0/shout` is the name of a service in a pod (the crate `notnets-pod`): client and server find each other by
-//! the agents of their hosts, and are then the same. The rendezvous directory is where the agent listens.
+//! `notnets://pod0/shout` is the name of a service in a pod (the crate `notnets-pod`): client and server find
+//! each other by the agents of their hosts, and are then the same. The rendezvous directory is where the
+//! agent listens.
 //!
 //! # What ends a call
 //!

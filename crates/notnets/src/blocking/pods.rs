@@ -106,8 +106,8 @@ impl PodAcceptor {
         self.bell.event.as_fd()
     }
 
-    /// Takes the clients that have come, while the server has `open` links. Those of them that it lets in have
-    /// their link the next time.
+    /// Takes the clients that have come, while the server has `open` links. Those of them that it lets in
+    /// have their link the next time.
     pub fn take(&mut self, policy: &Policy, open: usize) -> Vec<Established> {
         let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
         let mut established = Vec::new();

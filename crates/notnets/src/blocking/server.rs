@@ -69,8 +69,8 @@ impl Builder {
     }
 
     /// Takes the name of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`.
-    /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered once
-    /// [`Server::serve`] runs.
+    /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered
+    /// once [`Server::serve`] runs.
     ///
     /// # Errors
     /// When the name is in use, or the directory doesn't permit it.

@@ -11,7 +11,8 @@ use crate::Error;
 use crate::error::Cause;
 
 impl Endpoint {
-    /// A link to the nearest process of the pod that serves the name. What waits for agents has a thread of its own.
+    /// A link to the nearest process of the pod that serves the name. What waits for agents has a thread of
+    /// its own.
     pub(super) async fn connect_in_pod(&self, pod: Name) -> Result<Established, Error> {
         let dial = Dial {
             directory: self.link.directory.clone(),

@@ -7,7 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `head.rs` | HTTP heads and the metadata of calls |
-//! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, later parts of its body, response |
+//! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, its body, response |
 //! | `serve.rs`, `request_body.rs`, `respond.rs` | a call as a request, and the response as its answer |
 //! | `service.rs`, `routes.rs` | the services that can be served |
 //! | `status.rs`, `retry_safe.rs` | statuses as tonic has them |

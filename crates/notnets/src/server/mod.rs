@@ -181,13 +181,14 @@ impl<L> Server<L> {
         Router { server: self, routes, rpc: RpcServices::default() }
     }
 
-    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are of HTTP, and don't
-    /// see its calls.
+    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are of
+    /// HTTP, and don't see its calls.
     pub fn add_rpc_service(self, name: impl Into<Arc<str>>, handler: impl Handler) -> Router<L> {
         self.add_routes(Routes::default()).add_rpc_service(name, handler)
     }
 
-    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower service.
+    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower
+    /// service.
     pub fn fallback_service<S: HttpService>(self, service: S) -> Router<L> {
         self.add_routes(Routes::default()).fallback_service(service)
     }
@@ -204,8 +205,9 @@ impl<L> Server<L> {
         Bound::new(names.names(), services, self.config).await
     }
 
-    /// Takes these names for any tower service, as [`bind_service`](Self::bind_service) does, on a plain thread. For
-    /// names in pods the thread waits until their agents have taken them, for some seconds at most.
+    /// Takes these names for any tower service, as [`bind_service`](Self::bind_service) does, on a plain
+    /// thread. For names in pods the thread waits until their agents have taken them, for some seconds at
+    /// most.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
@@ -253,21 +255,22 @@ impl<L> Router<L> {
         }
     }
 
-    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are of HTTP,
-    /// and don't see its calls.
+    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are
+    /// of HTTP, and don't see its calls.
     pub fn add_rpc_service(mut self, name: impl Into<Arc<str>>, handler: impl Handler) -> Self {
         self.rpc.add(name.into(), handler);
         self
     }
 
-    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower service.
+    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower
+    /// service.
     pub fn fallback_service<S: HttpService>(mut self, service: S) -> Self {
         self.routes = self.routes.fallback_service(service);
         self
     }
 
-    /// Takes these names: clients can connect from now on, and are answered once [`Bound::serve`] is awaited. For
-    /// names in pods it waits until their agents have taken them, for some seconds at most.
+    /// Takes these names: clients can connect from now on, and are answered once [`Bound::serve`] is awaited.
+    /// For names in pods it waits until their agents have taken them, for some seconds at most.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.

@@ -1,5 +1,5 @@
-//! Names that are served in pods, and the links that other hosts make to them. Clients of the own host come by
-//! listeners as to any other name.
+//! Names that are served in pods, and the links that other hosts make to them. Clients of the own host come
+//! by listeners as to any other name.
 
 use std::future::pending;
 use std::sync::Arc;

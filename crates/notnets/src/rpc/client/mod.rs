@@ -5,7 +5,7 @@
 //! | `calling.rs` | calls of the four kinds, in messages |
 //! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
-//! | `open_call.rs` | an open call below its messages: plain bytes, on which the HTTP adapter stands as well |
+//! | `open_call.rs` | an open call below its messages: plain bytes, as the HTTP adapter needs them |
 
 mod calling;
 mod exchange;

@@ -50,7 +50,9 @@ pub trait Handler: Send + Sync + 'static {
 /// use notnets::rpc::{self, Payload, Reply, Request, Status};
 ///
 /// # async fn example() -> Result<(), notnets::Error> {
-/// let echo = rpc::unary(|_request: Request, message: Payload| async { Ok::<_, Status>(Reply::new(message)) });
+/// let echo = rpc::unary(|_request: Request, message: Payload| async {
+///     Ok::<_, Status>(Reply::new(message))
+/// });
 /// notnets::Server::builder().add_rpc_service("echo.Echo", echo).serve("notnets:///echo").await
 /// # }
 /// ```
