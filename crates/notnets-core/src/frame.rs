@@ -1,6 +1,6 @@
-//! Frames: what the 56 bytes of a descriptor mean (`docs/protocol.md`, "Frames").
+//! Frames: the content of a descriptor's 56 bytes (`docs/protocol.md`, "Frames").
 //!
-//! This is the one parser for what a peer writes into its ring. It takes any 56 bytes and gives a
+//! This is the one parser for what a peer writes into its ring. It takes any 56 bytes and returns a
 //! [`Frame`] or a [`BadFrame`]; references in it are checked by the memory layer before use.
 
 use notnets_memory::Reference;

@@ -1,6 +1,6 @@
 //! The protocol of NotNets: links between processes that share memory, and calls over them.
 //!
-//! This crate knows nothing of async runtimes or gRPC libraries. [`call`] is a deterministic state
+//! This crate depends on no async runtime and no gRPC library. [`call`] is a deterministic state
 //! machine (descriptors and time in, descriptors and events out); [`link`] is how two processes of
 //! one host meet, share their segments and wake each other.
 #![forbid(unsafe_code)]

@@ -9,7 +9,7 @@
 //! | `length` | this many bytes | this string, this once |
 //!
 //! Both sides count ids from 0. The sender stays within the limits that the receiver announced.
-//! User metadata *values* are never interned: what differs from call to call would fill the table.
+//! User metadata *values* are never interned: values that differ from call to call would fill the table.
 
 use std::sync::Arc;
 

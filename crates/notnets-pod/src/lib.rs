@@ -11,7 +11,7 @@
 //! | [`member`] | a process in a pod: serving, dialling, watching its lanes |
 //! | `lockstep` | two processes that work in turns, by memory alone: with the feature `testing` |
 //! | [`packet`] | packets between a process and its agent |
-//! | [`table`] | what stands in a host's control area |
+//! | [`table`] | the records of a host's control area |
 //! | [`mailbox`] | packets from one host's agent to another's |
 //! | [`survey`] | a look at a whole region from outside |
 #![forbid(unsafe_code)]

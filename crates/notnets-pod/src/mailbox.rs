@@ -2,8 +2,8 @@
 //!
 //! A mailbox is a ring of records. Its seal is made of the incarnations of both hosts, so a host that comes
 //! back begins at the first slot, without having to clear anything. Both ends find their place again after a
-//! restart of their agent: the reader has published how far it was, and the writer looks which slots it has
-//! written.
+//! restart of their agent: the reader has published how far it was, and the writer finds the slots that it
+//! has written.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! A look at a whole region from outside: which hosts there are, and whether all of it is as it can be.
+//! A look at a whole region from outside: its hosts, and any damage.
 //!
 //! It only reads, and it stops nobody. An entry that is just being written looks damaged for a moment,
 //! so damage has to last.

@@ -1,7 +1,7 @@
 //! Frames that must get out even when there is no room now.
 //!
-//! They are state, not a queue: resets, credit and answers to resets take one slot for each stream
-//! whatever happens meanwhile, so that a peer that reads slowly makes nothing grow.
+//! They are state, not a queue: resets, credit and answers to resets take one slot for each stream,
+//! however many events it stands for, so a peer that reads slowly makes nothing grow.
 
 use std::collections::{HashMap, VecDeque};
 

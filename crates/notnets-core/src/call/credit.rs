@@ -1,4 +1,4 @@
-//! Credit for what is received: what a peer spends, and what it is given back.
+//! Credit for received data: spent by the peer, and given back to it.
 //!
 //! A peer spends credit of the link and of the stream with all data that it sends. It gets it back when the
 //! application takes the data, or at once when it will not.

@@ -1,4 +1,4 @@
-//! A frame's payload, copied out of the peer's memory and checked against what the peer was granted.
+//! A frame's payload, copied out of the peer's memory and checked against the peer's credit.
 
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};

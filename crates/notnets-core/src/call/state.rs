@@ -1,4 +1,4 @@
-//! The states of a stream, and what leads from one to another.
+//! The states of a stream, and their transitions.
 
 /// Where a stream is.
 ///

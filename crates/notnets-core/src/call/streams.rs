@@ -1,8 +1,8 @@
 //! A link's streams, by their ids.
 //!
-//! They lie in slots that are used again and again: a stream has a few hundred bytes, and moving it would
-//! cost more than most of what is done with it. One of them has a slot of its own: where calls come one
-//! after the other it is the only one, and finding it takes no hashing.
+//! Slots are reused: a stream has a few hundred bytes, and moving it would cost more than most operations
+//! on it. The first stream has a slot of its own: where calls come one after the other it is the only one,
+//! and finding it takes no hashing.
 
 use foldhash::{HashMap, HashMapExt};
 

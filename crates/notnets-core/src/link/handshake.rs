@@ -1,7 +1,7 @@
 //! From a connected socket to an established link, in one round trip.
 //!
-//! The client's hello brings its first segment, limits and versions; the server's welcome brings the
-//! same of the server. Either side checks what it receives before it uses it.
+//! The client's hello brings its first segment, limits and versions; the server's welcome brings
+//! those of the server. Either side checks what it receives before it uses it.
 
 use std::any::Any;
 use std::io;

@@ -13,8 +13,8 @@
 //! | [`admission`] | who is admitted, and the reasons of rejections |
 //! | [`handshake`] | the first packets on a connected socket |
 //! | [`segments`] | more segments on demand |
-//! | [`stats`] | counters that others may look at |
-//! | [`inspect`] | a look at them |
+//! | [`stats`] | a server's counters, readable by tools |
+//! | [`inspect`] | reading the counters of all servers |
 
 pub mod accept;
 pub mod admission;

@@ -23,20 +23,20 @@
 //!
 //! # Liveness of a server
 //!
-//! When its socket can be connected to, and the process that called `listen` has not ended. The first alone
-//! doesn't show that: a child forked by a server that was killed keeps its socket open, though nobody accepts
-//! there. Pids don't reach into other pid namespaces; there the first has to do. So a server that turns
-//! itself into a daemon forks first and listens then.
+//! A server is alive when its socket accepts connections and the process that called `listen` has not ended.
+//! The first condition alone is not enough: a child forked by a server that was killed keeps its socket open,
+//! though nobody accepts there. Pids don't reach into other pid namespaces; there the first condition has to
+//! suffice. So a server that turns itself into a daemon must fork before it listens.
 //!
-//! To find out is to connect and close at once. So **a server must take a connection that is closed before
-//! its first message for what it is, a look, and neither count nor report it as an error.**
-//! [`Directory::names`] looks without even that.
+//! The check connects and closes at once. So **a server must treat a connection that is closed before its
+//! first message as a probe, and neither count nor report it as an error.** [`Directory::names`] does not
+//! even connect.
 //!
 //! # Who may meet
 //!
 //! The directory decides, for the sockets in it are open to all (mode 0666) and each server judges a
-//! connection by its [`peer_credentials`]. A directory that this module creates has mode 0700: one uid has it
-//! for itself. To share names between uids, create it beforehand, for example with `install -d -m 3770 -g
+//! connection by its [`peer_credentials`]. A directory that this module creates has mode 0700: it is for
+//! one uid. To share names between uids, create it beforehand, for example with `install -d -m 3770 -g
 //! services /run/notnets`: the group may serve and connect, and the sticky bit keeps its members from
 //! removing each other's sockets (also the dead ones: each uid clears up after itself). With mode 0755 only
 //! the owner serves and everybody connects. A process that may serve in a directory may take any free name in

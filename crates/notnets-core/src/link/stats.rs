@@ -1,7 +1,7 @@
-//! Counters that others may look at: one segment for each server, written by it alone.
+//! A server's counters, readable by tools: one segment for each server, written by it alone.
 //!
 //! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"). It
-//! stops nobody and sees no payload.
+//! disturbs nobody and sees no payload.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,10 @@
 //! The waiting policy, in one place.
 //!
 //! A message through memory takes a fraction of a microsecond, waking a parked thread tens of them.
-//! A wait therefore first polls the lane for a while, and parks when nothing comes. What has paid off
-//! on a link decides whether the next wait polls at all: after polling without result some waits park at
+//! A wait therefore first polls the lane for a while, and parks when nothing comes. A link's history
+//! decides whether the next wait polls at all: after polling without result some waits park at
 //! once, twice as many after each further failure. A wait that takes longer than an answer usually does
-//! yields the core meanwhile (`fairness.rs`), for another process may need it to give the answer. Where
+//! yields the core meanwhile (`fairness.rs`), since another process may need it to answer. Where
 //! another process keeps the core for long, polling cannot pay off, and ends.
 
 mod fairness;

@@ -1,19 +1,19 @@
 //! The agent of a host as a state machine: time and packets in, packets out.
 //!
-//! An [`Agent`] keeps its host's control area and reads those of others. [`tick`](Agent::tick) is to be
+//! An [`Agent`] keeps its host's control area and reads those of others. [`tick`](Agent::tick) must be
 //! called often; packets from local processes go into [`handle`](Agent::handle), and packets for them
-//! comes out of [`poll`](Agent::poll).
+//! come out of [`poll`](Agent::poll).
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `mod.rs` | the host itself: claiming a number, heartbeats, coming back |
 //! | `peers.rs` | other hosts: which are up, which are dead, mail |
-//! | `own.rs` | what the host publishes of itself: its record, its names, its extents |
+//! | `own.rs` | the host's own tables: its record, its names, its extents |
 //! | `processes.rs` | local processes: joining, ending, and their packets |
 //! | `names.rs` | which processes serve a name |
 //!
 //! **Everything that another agent could need after a restart of this one is in the control area before it
-//! is acted upon.** What is not there (which processes have links with which) the processes send again.
+//! is acted upon.** The rest (which processes have links with which) the processes send again.
 
 mod names;
 mod own;

@@ -1,6 +1,6 @@
 //! The host's own tables: its record, the names that it serves, and its extents.
 //!
-//! Each change stands in the control area before anything follows from it.
+//! Each change is written to the control area before it takes effect.
 
 use notnets_core::name::Name;
 use notnets_memory::WriteMemory;

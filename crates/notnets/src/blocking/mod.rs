@@ -34,7 +34,7 @@
 //!
 //! # Waiting
 //!
-//! [`Wait`](notnets_core::Wait) says what a thread does while there is nothing to do. With `Spin` it looks at
+//! [`Wait`] says what a thread does while there is nothing to do. With `Spin` it looks at
 //! memory, at the clock now and then, and at its sockets every 0.1 ms, until nothing has come for a tenth of
 //! a second: a call then takes less than a microsecond, and each side takes a whole core. With `Adaptive` it
 //! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread
