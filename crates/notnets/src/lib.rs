@@ -22,25 +22,54 @@
 //! silently (deadlines, cancellation, flow control, graceful stop, limits) is done here as well, for
 //! whole calls and on both sides.
 //!
+//! # Features
+//!
+//! All but `testing` are on by default.
+//!
+//! | feature | what it brings |
+//! | --- | --- |
+//! | `client` | [`Channel`] and [`Endpoint`], on tokio |
+//! | `server` | [`Server`], [`Router`] and [`Routes`], on tokio |
+//! | `blocking` | [`blocking`]: clients and servers on plain threads; alone it needs neither tokio nor tonic |
+//! | `pod` | names in pods: services of several hosts that share a memory region |
+//! | `testing` | settings that tests need |
+//!
 //! Linux only.
 #![forbid(unsafe_code)]
+// What clients and servers share has parts that only one of them uses.
+#![cfg_attr(
+    not(all(feature = "client", feature = "server", feature = "blocking")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
 
+#[cfg(any(feature = "client", feature = "server"))]
 mod async_fd;
+#[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(feature = "client")]
 mod client;
 mod error;
 mod grpc_message;
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod http;
+#[cfg(any(feature = "client", feature = "server"))]
 mod link;
 mod options;
+#[cfg(any(feature = "client", feature = "server"))]
 pub mod rpc;
+#[cfg(feature = "server")]
 mod server;
 
-use notnets_core::wait;
-
+#[cfg(feature = "client")]
 pub use client::{Channel, Endpoint};
 pub use error::{Error, ErrorKind};
-pub use http::{ResponseFuture, RetrySafe, Routes};
+#[cfg(feature = "server")]
+pub use http::Routes;
+#[cfg(feature = "client")]
+pub use http::{ResponseFuture, RetrySafe};
+pub use notnets_core::Wait;
+pub use notnets_core::link::admission::Admission;
+#[cfg(any(feature = "client", feature = "server"))]
 pub use rpc::PeerInfo;
-pub use server::{Admission, Bound, Names, Router, Server};
-pub use wait::Wait;
+#[cfg(feature = "server")]
+pub use server::{Bound, Names, Router, Server};

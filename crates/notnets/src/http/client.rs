@@ -14,10 +14,10 @@ use notnets_core::clock;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::BoxError;
 use super::head;
 use super::response_body::ResponseBody;
 use super::send_body::send_body;
-use super::service::BoxError;
 use super::status::{from_tonic, to_tonic};
 use crate::Channel;
 use crate::rpc::{self, Answered, Call, Exchange, Opening, Outbound};

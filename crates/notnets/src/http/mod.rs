@@ -12,22 +12,38 @@
 //! | `service.rs`, `routes.rs` | the services that can be served |
 //! | `status.rs`, `retry_safe.rs` | statuses as tonic has them |
 
+#[cfg(feature = "client")]
 mod client;
 mod head;
+#[cfg(feature = "server")]
 mod request_body;
+#[cfg(feature = "server")]
 mod respond;
+#[cfg(feature = "client")]
 mod response_body;
 mod retry_safe;
+#[cfg(feature = "server")]
 mod routes;
+#[cfg(feature = "client")]
 mod send_body;
+#[cfg(feature = "server")]
 mod serve;
+#[cfg(feature = "server")]
 mod service;
 mod status;
 
+#[cfg(feature = "client")]
 pub use client::ResponseFuture;
 pub use retry_safe::RetrySafe;
+#[cfg(feature = "server")]
 pub use routes::Routes;
+#[cfg(feature = "server")]
 pub(crate) use serve::HttpLink;
+#[cfg(feature = "server")]
 pub(crate) use service::{AnyService, erase};
+#[cfg(feature = "server")]
 pub use service::{HttpResponse, HttpService};
+#[cfg(feature = "client")]
 pub(crate) use status::to_tonic;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -11,11 +11,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::Routes;
 use super::respond::respond;
+use super::{BoxError, Routes};
 use crate::rpc::{ResponseHalf, Serving, Turn};
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A tower service that a [`Server`](crate::Server) can serve: it takes HTTP requests with tonic's body, and
 /// answers with a body of any type. Services that tonic-build generates are such, and so are tonic's

@@ -12,6 +12,7 @@
 //! Each side has two floors. The upper one is public: messages. The lower one carries bytes as they are, in
 //! order, and is what the HTTP adapter stands on: bodies need not be gRPC's.
 
+#[cfg(feature = "client")]
 mod client;
 mod deadline;
 mod framing;
@@ -22,10 +23,13 @@ mod payload;
 mod peer;
 mod protocol;
 mod request;
+#[cfg(feature = "server")]
 mod server;
 mod status;
 
+#[cfg(feature = "client")]
 pub(crate) use client::{Answered, Call, Exchange, Opening, Outbound, SendHalf};
+#[cfg(feature = "client")]
 pub use client::{Receiver, Sender};
 pub use deadline::Deadline;
 pub use metadata::{InvalidMetadata, Metadata};
@@ -34,7 +38,9 @@ pub use notnets_core::code::Code;
 pub use payload::Payload;
 pub use peer::PeerInfo;
 pub use request::{Reply, Request};
+#[cfg(feature = "server")]
 pub(crate) use server::{AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Serving, Turn, erase, run};
+#[cfg(feature = "server")]
 pub use server::{Handler, Requests, Responses, ServerCall, Unary, unary};
 pub use status::Status;
 

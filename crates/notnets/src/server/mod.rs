@@ -27,7 +27,7 @@ use notnets_core::session::Keepalive;
 use services::{RpcServices, Services};
 
 pub use names::Names;
-pub use notnets_core::link::admission::Admission;
+use notnets_core::link::admission::Admission;
 pub use serve::Bound;
 
 /// Builds a server.
