@@ -24,7 +24,7 @@
 //!
 //! # Features
 //!
-//! All but `testing` are on by default.
+//! The first four are on by default.
 //!
 //! | feature | what it brings |
 //! | --- | --- |
@@ -32,6 +32,7 @@
 //! | `server` | [`Server`], [`Router`] and [`Routes`], on tokio |
 //! | `blocking` | [`blocking`]: clients and servers on plain threads; alone it needs neither tokio nor tonic |
 //! | `pod` | names in pods: services of several hosts that share a memory region |
+//! | `tonic-connect-info` | requests have tonic's `UdsConnectInfo` among their extensions; it brings in tonic's own server |
 //! | `testing` | settings that tests need |
 //!
 //! Linux only.
@@ -42,6 +43,7 @@
     allow(dead_code, unused_imports, unused_macros)
 )]
 
+pub mod admission;
 #[cfg(any(feature = "client", feature = "server"))]
 mod async_fd;
 #[cfg(feature = "blocking")]
@@ -55,21 +57,21 @@ pub mod http;
 #[cfg(any(feature = "client", feature = "server"))]
 mod link;
 mod options;
+mod peer;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod rpc;
 #[cfg(feature = "server")]
 mod server;
 
+pub use admission::{Admission, PeerCredentials};
 #[cfg(feature = "client")]
 pub use client::{Channel, Endpoint};
 pub use error::{Error, ErrorKind};
-#[cfg(feature = "server")]
-pub use http::Routes;
 #[cfg(feature = "client")]
 pub use http::{ResponseFuture, RetrySafe};
+#[cfg(feature = "server")]
+pub use http::{Routes, RoutesBuilder};
 pub use notnets_core::Wait;
-pub use notnets_core::link::admission::Admission;
-#[cfg(any(feature = "client", feature = "server"))]
-pub use rpc::PeerInfo;
+pub use peer::PeerInfo;
 #[cfg(feature = "server")]
 pub use server::{Bound, Names, Router, Server};

@@ -14,7 +14,7 @@ use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::link::inspect;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::metadata::Metadata;
-use notnets_core::{Code, Wait, clock};
+use notnets_core::{Code, Wait};
 use notnets_memory::lane::{Blocks, Geometry};
 use tempfile::TempDir;
 
@@ -42,8 +42,7 @@ fn answer(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
         }
         // Does not answer in time.
         "/test.Test/Late" => {
-            let deadline = request.deadline.expect("a deadline");
-            while clock::now() < deadline {
+            while request.time_left().expect("a deadline") > Duration::ZERO {
                 std::thread::yield_now();
             }
         }

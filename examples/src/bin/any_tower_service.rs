@@ -21,7 +21,7 @@ async fn answer(request: Request<Body>) -> Result<Response<Full<bytes::Bytes>>, 
 }
 
 async fn server() -> Result {
-    Ok(Server::builder().serve_service("notnets:///shelf", service_fn(answer)).await?)
+    Ok(Server::builder().serve("notnets:///shelf", service_fn(answer)).await?)
 }
 
 async fn client() -> Result {

@@ -1,8 +1,7 @@
 //! Calls without a runtime: two threads that wait for each other in memory. Messages are bytes, which
 //! prost or anything else encodes; here they are prost's, so that a tonic client could call the same server.
 
-use notnets::blocking::{Call, Endpoint, Reply, Request, Response, Server, Status};
-use notnets_core::{Code, Wait};
+use notnets::blocking::{Call, Code, Endpoint, Reply, Request, Response, Server, Status, Wait};
 use notnets_examples::greeter::{HelloReply, HelloRequest};
 use prost::Message;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Status;
+use crate::PeerInfo;
 use notnets_core::clock::{self, Timestamp};
-use notnets_core::link::PeerIdentity;
 use notnets_core::metadata::Metadata;
 
 /// A unary call's request.
@@ -16,10 +16,9 @@ pub struct Request<'a> {
     pub message: &'a [u8],
     /// The client's metadata.
     pub metadata: &'a Metadata,
-    /// When the call ends.
-    pub deadline: Option<Timestamp>,
+    pub(super) deadline: Option<Timestamp>,
     /// Who calls.
-    pub peer: &'a PeerIdentity,
+    pub peer: &'a PeerInfo,
 }
 
 impl Request<'_> {

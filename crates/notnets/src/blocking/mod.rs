@@ -74,10 +74,12 @@ mod status;
 mod stop;
 mod waiting;
 
-pub use crate::{Admission, Error, ErrorKind, Wait};
+pub use crate::{Admission, Error, ErrorKind, PeerInfo, Wait};
 pub use client::{Call, Client, Response};
 pub use endpoint::Endpoint;
 pub use handler::{Reply, Request};
+pub use notnets_core::Code;
+pub use notnets_core::metadata::Metadata;
 pub use server::{Builder, Server};
 pub use status::Status;
 pub use stop::Stopper;

@@ -14,12 +14,13 @@ use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
-use crate::grpc_message;
+use crate::{PeerInfo, grpc_message};
 
 /// What a server does with a link's calls.
 #[derive(Debug)]
 pub struct ServerLink {
     pub link: Link,
+    peer: PeerInfo,
     calls: Calls,
     /// The request that is answered, if it is small; else empty. Its memory stays here for the next.
     message: Vec<u8>,
@@ -60,7 +61,8 @@ struct Progress {
 
 impl ServerLink {
     pub fn new(link: Link) -> Self {
-        Self { link, calls: Calls::default(), message: Vec::new() }
+        let peer = PeerInfo::from(link.session.peer());
+        Self { link, peer, calls: Calls::default(), message: Vec::new() }
     }
 
     /// Are no new calls taken, and the old ones over?
@@ -199,7 +201,7 @@ impl ServerLink {
     fn answer<H: Handler>(&mut self, request: &call::Request, message: &[u8], app: &mut App<H>) {
         app.reply.clear();
         let (stream, deadline) = (request.stream, request.deadline);
-        let (method, metadata, peer) = (&*request.method, &request.metadata, self.link.session.peer());
+        let (method, metadata, peer) = (&*request.method, &request.metadata, &self.peer);
         let request = Request { method, message, metadata, deadline, peer };
         let result = app.handler.handle(&request, &mut app.reply);
         if let Some(deadline) = deadline {

@@ -68,18 +68,26 @@ impl Channel {
     /// # Errors
     /// When there is no such name here, or its server does not want us.
     pub async fn connect(uri: impl AsRef<str>) -> Result<Self, Error> {
-        Endpoint::new(uri)?.connect().await
+        Endpoint::from_shared(uri)?.connect().await
     }
 
-    /// An endpoint, to set more than the URI.
+    /// An endpoint, to set more than the URI: see [`Endpoint`]'s `From<http::Uri>`.
+    pub fn builder(uri: http::Uri) -> Endpoint {
+        Endpoint::from(uri)
+    }
+
+    /// An endpoint for a URI that is written in the program, to set more than that.
+    ///
+    /// # Panics
+    /// When it is not a `notnets:` URI.
     pub fn from_static(uri: &'static str) -> Endpoint {
         Endpoint::from_static(uri)
     }
 
-    /// An endpoint, to set more than the URI.
+    /// An endpoint for a URI that is made while the program runs, to set more than that.
     ///
     /// # Errors
-    /// When it is not a `notnets:` URI of this host.
+    /// When it is not a `notnets:` URI.
     pub fn from_shared(uri: impl AsRef<str>) -> Result<Endpoint, Error> {
         Endpoint::from_shared(uri)
     }

@@ -6,6 +6,7 @@ use notnets_core::Role;
 use notnets_core::clock;
 use notnets_core::link::Established;
 use notnets_core::link::connect::{ConnectError, Connecting, Progress};
+use notnets_core::name::Name;
 use tokio::io::Interest;
 
 use super::endpoint::Endpoint;
@@ -21,16 +22,16 @@ impl Endpoint {
     /// # Errors
     /// When there is none within the connect timeout.
     pub(super) async fn dial(&self) -> Result<Arc<Link>, Error> {
+        let target = self.target()?;
         self.link.limits.check().map_err(Cause::from)?;
-        let established = match self.uri.pod() {
-            None => self.connect_on_host().await?,
-            Some(pod) => self.connect_in_pod(pod.clone()).await?,
+        let established = match target.pod() {
+            None => self.connect_on_host(target.name()).await?,
+            Some(pod) => self.connect_in_pod(pod, target.name()).await?,
         };
         self.start(established).map_err(Error::io("watch a link's socket"))
     }
 
-    async fn connect_on_host(&self) -> Result<Established, Error> {
-        let name = self.uri.name();
+    async fn connect_on_host(&self, name: &Name) -> Result<Established, Error> {
         let deadline = clock::after(self.connect_timeout);
         let mut connecting = Connecting::new(
             self.link.directory.clone(),

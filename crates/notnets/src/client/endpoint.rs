@@ -1,15 +1,20 @@
 //! How a channel is made, with the names of tonic's `Endpoint`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
-use notnets_core::name::Uri;
+use notnets_core::name::{Name, SCHEME, THIS_HOST, Uri, UriError};
 
 use super::Channel;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::{LinkOptions, link_setters};
 use notnets_core::session::Keepalive;
+
+/// How long to wait for a server's answer unless another time is set.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a channel leads to, and how it behaves.
 ///
@@ -25,8 +30,11 @@ use notnets_core::session::Keepalive;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an endpoint does nothing until it is connected"]
 pub struct Endpoint {
-    pub(super) uri: Uri,
+    uri: http::Uri,
+    /// What the URI means, or why it means nothing: an endpoint can be made of any `http::Uri`.
+    target: Result<Uri, UriError>,
     pub(super) link: LinkOptions,
     pub(crate) user_agent: String,
     pub(crate) timeout: Option<Duration>,
@@ -42,38 +50,48 @@ impl Endpoint {
     ///
     /// # Errors
     /// When it is not a `notnets:` URI.
-    pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        let uri: Uri = uri.as_ref().parse().map_err(Cause::from)?;
-        Ok(Self {
-            uri,
-            link: LinkOptions::default(),
-            user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
-            timeout: None,
-            connect_timeout: Duration::from_secs(5),
-            concurrency_limit: None,
-            keepalive_interval: None,
-            keepalive_timeout: Duration::from_secs(20),
-            keepalive_while_idle: false,
-        })
+    pub fn new<D>(uri: D) -> Result<Self, Error>
+    where
+        D: TryInto<Self>,
+        Error: From<D::Error>,
+    {
+        let endpoint = uri.try_into()?;
+        endpoint.target()?;
+        Ok(endpoint)
     }
 
-    /// As [`new`](Self::new), for a URI that is written in the program.
+    /// An endpoint for a URI that is written in the program: see [`new`](Self::new).
     ///
     /// # Panics
-    /// When it is not a `notnets:` URI of this host.
+    /// When it is not a `notnets:` URI.
     pub fn from_static(uri: &'static str) -> Self {
-        match Self::new(uri) {
+        match uri.parse() {
             Ok(endpoint) => endpoint,
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// As [`new`](Self::new).
+    /// An endpoint for a URI that is made while the program runs: see [`new`](Self::new).
     ///
     /// # Errors
-    /// When it is not a `notnets:` URI of this host.
+    /// When it is not a `notnets:` URI.
     pub fn from_shared(uri: impl AsRef<str>) -> Result<Self, Error> {
-        Self::new(uri)
+        uri.as_ref().parse()
+    }
+
+    fn with(uri: http::Uri, target: Result<Uri, UriError>) -> Self {
+        Self {
+            uri,
+            target,
+            link: LinkOptions::default(),
+            user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
+            timeout: None,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            concurrency_limit: None,
+            keepalive_interval: None,
+            keepalive_timeout: Duration::from_secs(20),
+            keepalive_while_idle: false,
+        }
     }
 
     link_setters!(link);
@@ -140,9 +158,34 @@ impl Endpoint {
         Channel::new(self.clone())
     }
 
-    /// The URI.
-    pub fn uri(&self) -> String {
-        self.uri.to_string()
+    /// The URI, in the form that has a host: `notnets://./inventory` for `notnets:///inventory`.
+    pub fn uri(&self) -> &http::Uri {
+        &self.uri
+    }
+
+    /// The timeout of each call, if one is set.
+    pub fn get_timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The timeout of connecting.
+    pub fn get_connect_timeout(&self) -> Option<Duration> {
+        Some(self.connect_timeout)
+    }
+
+    /// The calls that may be open at once, if they are limited.
+    pub fn get_concurrency_limit(&self) -> Option<usize> {
+        self.concurrency_limit
+    }
+
+    /// The user agent, as servers see it.
+    pub fn get_user_agent(&self) -> &str {
+        &self.user_agent
+    }
+
+    /// What the URI means.
+    pub(super) fn target(&self) -> Result<&Uri, Error> {
+        self.target.as_ref().map_err(|error| Cause::Uri(error.clone()).into())
     }
 
     pub(super) fn keepalive(&self) -> Option<Keepalive> {
@@ -154,11 +197,34 @@ impl Endpoint {
     }
 }
 
+/// `notnets://./inventory` is `notnets:///inventory`: an `http::Uri` has to have a host. That it is no `notnets:` URI is an
+/// error once it is connected.
+impl From<http::Uri> for Endpoint {
+    fn from(uri: http::Uri) -> Self {
+        let target = uri.to_string().parse();
+        Self::with(uri, target)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let target: Uri = text.parse().map_err(Cause::Uri)?;
+        let host = target.pod().map_or(THIS_HOST, Name::as_str);
+        let uri =
+            http::Uri::builder().scheme(SCHEME).authority(host).path_and_query(format!("/{}", target.name()));
+        // Names have no character that a URI does not have.
+        let uri = uri.build().map_err(|_| Cause::UnusualUri(text.to_owned()))?;
+        Ok(Self::with(uri, Ok(target)))
+    }
+}
+
 impl TryFrom<&str> for Endpoint {
     type Error = Error;
 
     fn try_from(uri: &str) -> Result<Self, Error> {
-        Self::new(uri)
+        uri.parse()
     }
 }
 
@@ -166,6 +232,64 @@ impl TryFrom<String> for Endpoint {
     type Error = Error;
 
     fn try_from(uri: String) -> Result<Self, Error> {
-        Self::new(uri)
+        uri.parse()
+    }
+}
+
+impl TryFrom<&String> for Endpoint {
+    type Error = Error;
+
+    fn try_from(uri: &String) -> Result<Self, Error> {
+        uri.parse()
+    }
+}
+
+impl TryFrom<Bytes> for Endpoint {
+    type Error = Error;
+
+    fn try_from(uri: Bytes) -> Result<Self, Error> {
+        String::from_utf8_lossy(&uri).parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn an_http_uri_that_is_none_of_ours_is_an_error_when_it_is_connected() {
+        let endpoint = Endpoint::from(http::Uri::from_static("http://[::1]:50051"));
+        assert_eq!(endpoint.target().unwrap_err().kind(), ErrorKind::InvalidUri);
+        let error = Endpoint::new(http::Uri::from_static("http://[::1]:50051")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidUri);
+    }
+
+    #[test]
+    fn settings_can_be_read() {
+        let endpoint =
+            Endpoint::from_static("notnets:///a").timeout(Duration::from_secs(1)).concurrency_limit(3);
+        let endpoint = endpoint.connect_timeout(Duration::from_secs(2)).user_agent("shop/1").unwrap();
+        assert_eq!(endpoint.get_timeout(), Some(Duration::from_secs(1)));
+        assert_eq!(endpoint.get_connect_timeout(), Some(Duration::from_secs(2)));
+        assert_eq!(endpoint.get_concurrency_limit(), Some(3));
+        assert!(endpoint.get_user_agent().starts_with("shop/1 notnets/"));
+    }
+
+    proptest! {
+        #[test]
+        fn names_come_back_from_the_uri_of_the_crate_http(
+            pod in proptest::option::of("[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}"),
+            name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
+        ) {
+            let text = format!("notnets://{}/{name}", pod.unwrap_or_default());
+            let endpoint: Endpoint = text.parse().unwrap();
+            let again = Endpoint::from(endpoint.uri().clone());
+            prop_assert_eq!(again.target().unwrap().to_string(), text);
+            let from_text: Endpoint = endpoint.uri().to_string().parse().unwrap();
+            prop_assert_eq!(from_text.uri(), endpoint.uri());
+        }
     }
 }

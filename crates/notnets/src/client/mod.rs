@@ -8,6 +8,7 @@ mod pods;
 #[cfg(not(feature = "pod"))]
 #[path = "no_pods.rs"]
 mod pods;
+mod tonic_names;
 
 pub use channel::Channel;
 pub(crate) use channel::{ClientLink, Shared};

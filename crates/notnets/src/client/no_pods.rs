@@ -8,7 +8,7 @@ use crate::Error;
 use crate::error::Cause;
 
 impl Endpoint {
-    pub(super) async fn connect_in_pod(&self, _pod: Name) -> Result<Established, Error> {
+    pub(super) async fn connect_in_pod(&self, _pod: &Name, _name: &Name) -> Result<Established, Error> {
         Err(Cause::WithoutPods.into())
     }
 }

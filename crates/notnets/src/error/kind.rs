@@ -46,7 +46,7 @@ impl ErrorKind {
 
     pub(super) fn of(cause: &Cause) -> Self {
         match cause {
-            Cause::Uri(_) => Self::InvalidUri,
+            Cause::Uri(_) | Cause::UnusualUri(_) => Self::InvalidUri,
             Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Self::InvalidConfiguration,
             #[cfg(not(feature = "pod"))]
             Cause::WithoutPods => Self::InvalidConfiguration,
@@ -130,7 +130,8 @@ pub(super) fn code(cause: &Cause) -> Code {
     };
     match cause {
         _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
-        Cause::Uri(_) | Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Code::INVALID_ARGUMENT,
+        Cause::Uri(_) | Cause::UnusualUri(_) => Code::INVALID_ARGUMENT,
+        Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Code::INVALID_ARGUMENT,
         _ => Code::UNAVAILABLE,
     }
 }

@@ -2,6 +2,7 @@
 
 mod kind;
 
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -37,6 +38,8 @@ pub struct Error(Box<Cause>);
 pub(crate) enum Cause {
     #[error(transparent)]
     Uri(#[from] UriError),
+    #[error("{0:?} can't be a URI")]
+    UnusualUri(String),
     #[error("{0:?} can't be a user agent")]
     UserAgent(String),
     #[error("no name to serve is given, as `notnets:///NAME`")]
@@ -89,6 +92,12 @@ impl Error {
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
         Self(Box::new(cause))
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -14,6 +14,11 @@
 
 #[cfg(feature = "client")]
 mod client;
+#[cfg(all(feature = "server", not(feature = "tonic-connect-info")))]
+#[path = "no_connect_info.rs"]
+mod connect_info;
+#[cfg(feature = "tonic-connect-info")]
+mod connect_info;
 mod head;
 #[cfg(feature = "server")]
 mod request_body;
@@ -31,12 +36,16 @@ mod serve;
 #[cfg(feature = "server")]
 mod service;
 mod status;
+#[cfg(feature = "server")]
+mod trace;
 
 #[cfg(feature = "client")]
 pub use client::ResponseFuture;
+#[cfg(feature = "server")]
+pub(crate) use connect_info::ConnectInfo;
 pub use retry_safe::RetrySafe;
 #[cfg(feature = "server")]
-pub use routes::Routes;
+pub use routes::{Routes, RoutesBuilder};
 #[cfg(feature = "server")]
 pub(crate) use serve::HttpLink;
 #[cfg(feature = "server")]
@@ -45,5 +54,7 @@ pub(crate) use service::{AnyService, erase};
 pub use service::{HttpResponse, HttpService};
 #[cfg(feature = "client")]
 pub(crate) use status::to_tonic;
+#[cfg(feature = "server")]
+pub(crate) use trace::TraceFn;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

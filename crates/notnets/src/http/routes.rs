@@ -38,10 +38,24 @@ impl Routes {
         Self::default().add_service(service)
     }
 
+    /// A builder that takes services one after the other.
+    pub fn builder() -> RoutesBuilder {
+        RoutesBuilder::default()
+    }
+
+    /// Returns the routes as they are: they are always prepared. tonic's are not, before this is called.
+    pub fn prepare(self) -> Self {
+        self
+    }
+
     /// One more.
     pub fn add_service<S: HttpService + NamedService>(mut self, service: S) -> Self {
-        Arc::make_mut(&mut self.services).insert(S::NAME, erase(service));
+        self.insert(service);
         self
+    }
+
+    fn insert<S: HttpService + NamedService>(&mut self, service: S) {
+        Arc::make_mut(&mut self.services).insert(S::NAME, erase(service));
     }
 
     /// The service that gets all calls to services that are not among these: tonic's own `Routes`, for one,
@@ -54,6 +68,37 @@ impl Routes {
     fn find(&self, request: &Request<Body>) -> Option<&Arc<dyn AnyService>> {
         let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         name.and_then(|(name, _)| self.services.get(name)).or(self.fallback.as_ref())
+    }
+}
+
+/// Puts [`Routes`] together by reference, as where services are chosen while the program runs.
+///
+/// ```
+/// let (_reporter, health) = tonic_health::server::health_reporter();
+/// let mut routes = notnets::Routes::builder();
+/// routes.add_service(health);
+/// let server = notnets::Server::builder().add_routes(routes.routes());
+/// # drop(server);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RoutesBuilder(Routes);
+
+impl RoutesBuilder {
+    /// Adds a service.
+    pub fn add_service<S: HttpService + NamedService>(&mut self, service: S) -> &mut Self {
+        self.0.insert(service);
+        self
+    }
+
+    /// The routes with the services that were added.
+    pub fn routes(self) -> Routes {
+        self.0
+    }
+}
+
+impl From<Routes> for RoutesBuilder {
+    fn from(routes: Routes) -> Self {
+        Self(routes)
     }
 }
 

@@ -7,10 +7,13 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use tonic::body::Body;
+use tracing::Instrument;
 
+use super::connect_info::ConnectInfo;
 use super::head;
 use super::request_body::RequestBody;
 use super::service::AnyService;
+use super::trace::TraceFn;
 use crate::rpc::{IncomingCall, Serving};
 
 /// A service, for the calls of one link.
@@ -19,13 +22,20 @@ pub(crate) struct HttpLink {
     /// The head of a request without metadata.
     usual: HeaderMap,
     paths: Paths,
+    trace: Option<TraceFn>,
+    connect_info: ConnectInfo,
 }
 
 impl HttpLink {
     /// A service, for the calls of a client with that user agent.
-    pub(crate) fn new(service: Arc<dyn AnyService>, user_agent: String) -> Self {
+    pub(crate) fn new(
+        service: Arc<dyn AnyService>,
+        user_agent: String,
+        trace: Option<TraceFn>,
+        connect_info: ConnectInfo,
+    ) -> Self {
         let usual = head::usual_request(HeaderValue::try_from(user_agent).ok());
-        Self { service, usual, paths: Paths::default() }
+        Self { service, usual, paths: Paths::default(), trace, connect_info }
     }
 
     /// Begins to serve a call: what is returned is polled at once.
@@ -45,7 +55,15 @@ impl HttpLink {
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = headers;
         request.extensions_mut().insert(peer);
-        self.service.serve(request, turn, response)
+        self.connect_info.insert_into(request.extensions_mut());
+        match &self.trace {
+            None => self.service.serve(request, turn, response),
+            Some(trace) => {
+                let (span, request) = trace.span(request);
+                let serving = span.in_scope(|| self.service.serve(request, turn, response));
+                Box::pin(serving.instrument(span))
+            }
+        }
     }
 }
 

@@ -20,13 +20,13 @@ mod metadata;
 mod method;
 mod outgoing;
 mod payload;
-mod peer;
 mod protocol;
 mod request;
 #[cfg(feature = "server")]
 mod server;
 mod status;
 
+pub use crate::peer::PeerInfo;
 #[cfg(feature = "client")]
 pub(crate) use client::{Answered, Call, Exchange, Opening, Outbound, SendHalf};
 #[cfg(feature = "client")]
@@ -36,7 +36,6 @@ pub use metadata::{InvalidMetadata, Metadata};
 pub use method::{InvalidMethod, Method};
 pub use notnets_core::code::Code;
 pub use payload::Payload;
-pub use peer::PeerInfo;
 pub use request::{Reply, Request};
 #[cfg(feature = "server")]
 pub(crate) use server::{AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Serving, Turn, erase, run};

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::calls::LinkCalls;
 use super::context::ServerContext;
 use crate::async_fd::register;
+use crate::http::ConnectInfo;
 use crate::link::Link;
 use crate::link::driver::{Accept, Driver};
 use crate::rpc::PeerInfo;
@@ -41,7 +42,10 @@ pub(super) async fn serve_connection(shared: Arc<ServerContext>, socket: OwnedFd
         }
     };
     let served = match accepted {
-        Accepted::Link(established) => serve_link(&shared, *established).await,
+        Accepted::Link(established) => {
+            let connect_info = ConnectInfo::of(&established.socket);
+            serve_link(&shared, *established, connect_info).await
+        }
         Accepted::Failed(error) => Err(std::io::Error::other(error)),
         Accepted::Over | Accepted::Pending(_) | Accepted::Rejected(_) => return,
     };
@@ -57,6 +61,7 @@ async fn readable(accepting: &Accepting) -> std::io::Result<()> {
 pub(super) async fn serve_link(
     shared: &Arc<ServerContext>,
     established: notnets_core::link::Established,
+    connect_info: ConnectInfo,
 ) -> std::io::Result<()> {
     let settings = &shared.settings;
     let peer = established.peer.clone();
@@ -64,7 +69,7 @@ pub(super) async fn serve_link(
     let info = PeerInfo::from(&peer);
     let calls = LinkCalls {
         server: Arc::clone(shared),
-        services: shared.services.for_link(peer.user_agent),
+        services: shared.services.for_link(peer.user_agent, settings.trace.clone(), connect_info),
         peer: info,
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),

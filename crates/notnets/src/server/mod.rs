@@ -11,6 +11,7 @@ mod pods;
 mod pods;
 mod serve;
 mod services;
+mod tonic_names;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
 
 use crate::Error;
-use crate::http::{HttpService, Routes, erase};
+use crate::http::{HttpService, Routes, TraceFn, erase};
 use crate::options::{LinkOptions, link_setters};
 use crate::rpc::Handler;
 use notnets_core::session::Keepalive;
@@ -45,6 +46,7 @@ pub use serve::Bound;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a server does nothing until it is served"]
 pub struct Server<L = Identity> {
     config: Settings,
     layer: L,
@@ -59,6 +61,7 @@ pub(crate) struct Settings {
     load_shed: bool,
     max_age: Option<Duration>,
     max_age_grace: Option<Duration>,
+    trace: Option<TraceFn>,
     keepalive_interval: Option<Duration>,
     keepalive_timeout: Duration,
     admission: Admission,
@@ -82,6 +85,7 @@ impl Server {
             load_shed: false,
             max_age: None,
             max_age_grace: None,
+            trace: None,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             admission: Admission::default(),
@@ -161,6 +165,20 @@ impl<L> Server<L> {
         self
     }
 
+    /// Serves each request within the span that `make` returns for its head. Services in gRPC's own terms have no HTTP
+    /// head, and no span.
+    ///
+    /// ```
+    /// notnets::Server::builder().trace_fn(|request| tracing::info_span!("call", path = request.uri().path()));
+    /// ```
+    pub fn trace_fn<F>(mut self, make: F) -> Self
+    where
+        F: Fn(&http::Request<()>) -> tracing::Span + Send + Sync + 'static,
+    {
+        self.config.trace = Some(TraceFn::new(make));
+        self
+    }
+
     /// Wraps all services in a tower layer; the one added last is the outermost.
     pub fn layer<N>(self, layer: N) -> Server<Stack<N, L>> {
         Server { config: self.config, layer: Stack::new(layer, self.layer) }
@@ -202,7 +220,7 @@ impl<L> Server<L> {
         L: Layer<S, Service: HttpService>,
     {
         let services = Services::of_http(erase(self.layer.layer(service)));
-        Bound::new(names.names(), services, self.config).await
+        Bound::new(names.uris(), services, self.config).await
     }
 
     /// Takes these names for any tower service, as [`bind_service`](Self::bind_service) does, on a plain
@@ -216,24 +234,41 @@ impl<L> Server<L> {
         L: Layer<S, Service: HttpService>,
     {
         let services = Services::of_http(erase(self.layer.layer(service)));
-        Bound::block(names.names(), services, self.config)
+        Bound::block(names.uris(), services, self.config)
     }
 
-    /// Serves any tower service under these names, until it fails.
+    /// Serves any tower service under these names, without routing by service name, until it fails.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
-    pub async fn serve_service<S>(self, names: impl Names, service: S) -> Result<(), Error>
+    pub async fn serve<S>(self, names: impl Names, service: S) -> Result<(), Error>
     where
         L: Layer<S, Service: HttpService>,
     {
-        let services = Services::of_http(erase(self.layer.layer(service)));
-        Bound::new(names.names(), services, self.config).await?.serve().await
+        self.bind_service(names, service).await?.serve().await
+    }
+
+    /// Serves any tower service under these names until `signal` completes, then gracefully stops: see
+    /// [`Router::serve_with_shutdown`].
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub async fn serve_with_shutdown<S>(
+        self,
+        names: impl Names,
+        service: S,
+        signal: impl Future<Output = ()>,
+    ) -> Result<(), Error>
+    where
+        L: Layer<S, Service: HttpService>,
+    {
+        self.bind_service(names, service).await?.serve_with_shutdown(signal).await
     }
 }
 
 /// A server with services.
 #[derive(Clone, Debug)]
+#[must_use = "a server does nothing until it is served"]
 pub struct Router<L = Identity> {
     server: Server<L>,
     routes: Routes,
@@ -279,7 +314,7 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::new(names.names(), services, config).await
+        Bound::new(names.uris(), services, config).await
     }
 
     /// Takes these names as [`bind`](Self::bind) does, on a plain thread.
@@ -291,7 +326,7 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::block(names.names(), services, config)
+        Bound::block(names.uris(), services, config)
     }
 
     /// Serves under these names, until it fails.
@@ -303,7 +338,7 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::new(names.names(), services, config).await?.serve().await
+        Bound::new(names.uris(), services, config).await?.serve().await
     }
 
     /// Serves under these names until `signal` completes, then gracefully stops: calls in flight
@@ -320,7 +355,7 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         let (services, config) = self.into_services();
-        Bound::new(names.names(), services, config).await?.serve_with_shutdown(signal).await
+        Bound::new(names.uris(), services, config).await?.serve_with_shutdown(signal).await
     }
 
     fn into_services(self) -> (Services, Settings)

@@ -5,52 +5,77 @@ use notnets_core::name::Uri;
 use crate::Error;
 use crate::error::Cause;
 
-/// One or several names: `"notnets:///a"`, `["notnets:///a", "notnets://pod0/a"]`, a `Vec` of them. Those of
-/// this host and those of pods can be served at once.
-pub trait Names {
-    /// The names.
+/// One or several names: `"notnets:///a"`, `["notnets:///a", "notnets://pod0/a"]`, a `Vec` of them, an `http::Uri`.
+/// Those of this host and those of pods can be served at once. There is nothing to implement.
+///
+/// ```no_run
+/// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
+/// let server = notnets::Server::builder().add_routes(routes);
+/// server.serve(["notnets:///inventory", "notnets://pod0/inventory"]).await
+/// # }
+/// ```
+pub trait Names: Uris {}
+
+impl<N: Uris> Names for N {}
+
+/// What names are parsed as.
+pub trait Uris {
+    /// The URIs.
     ///
     /// # Errors
     /// When one is no `notnets:` URI.
-    fn names(self) -> Result<Vec<Uri>, Error>;
+    fn uris(self) -> Result<Vec<Uri>, Error>;
 }
 
 fn parse(uri: &str) -> Result<Uri, Error> {
     Ok(uri.parse().map_err(Cause::from)?)
 }
 
-impl Names for &str {
-    fn names(self) -> Result<Vec<Uri>, Error> {
+impl Uris for &str {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
         Ok(vec![parse(self)?])
     }
 }
 
-impl Names for String {
-    fn names(self) -> Result<Vec<Uri>, Error> {
-        self.as_str().names()
+/// With a dot for this host: `notnets://./inventory`.
+impl Uris for http::Uri {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
+        self.to_string().uris()
     }
 }
 
-impl Names for &String {
-    fn names(self) -> Result<Vec<Uri>, Error> {
-        self.as_str().names()
+impl Uris for &http::Uri {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
+        self.to_string().uris()
     }
 }
 
-impl<S: AsRef<str>, const N: usize> Names for [S; N] {
-    fn names(self) -> Result<Vec<Uri>, Error> {
+impl Uris for String {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
+        self.as_str().uris()
+    }
+}
+
+impl Uris for &String {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
+        self.as_str().uris()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> Uris for [S; N] {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
         self.iter().map(|uri| parse(uri.as_ref())).collect()
     }
 }
 
-impl<S: AsRef<str>> Names for Vec<S> {
-    fn names(self) -> Result<Vec<Uri>, Error> {
+impl<S: AsRef<str>> Uris for Vec<S> {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
         self.iter().map(|uri| parse(uri.as_ref())).collect()
     }
 }
 
-impl<S: AsRef<str>> Names for &[S] {
-    fn names(self) -> Result<Vec<Uri>, Error> {
+impl<S: AsRef<str>> Uris for &[S] {
+    fn uris(self) -> Result<Vec<Uri>, Error> {
         self.iter().map(|uri| parse(uri.as_ref())).collect()
     }
 }

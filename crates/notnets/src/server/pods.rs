@@ -14,6 +14,7 @@ use super::accept::serve_link;
 use super::context::ServerContext;
 use crate::Error;
 use crate::error::Cause;
+use crate::http::ConnectInfo;
 use crate::options::LinkOptions;
 
 /// Names in pods, served until this is dropped.
@@ -84,7 +85,7 @@ pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, ar
     let answering =
         tokio::task::spawn_blocking(move || member.answer(arrival, config, Instant::now() + AGENT_TIMEOUT));
     let served = match answering.await {
-        Ok(Ok(established)) => serve_link(&shared, established).await,
+        Ok(Ok(established)) => serve_link(&shared, established, ConnectInfo::unknown()).await,
         Ok(Err(error)) => Err(std::io::Error::other(error)),
         Err(error) => Err(std::io::Error::other(error)),
     };

@@ -30,6 +30,7 @@ use crate::error::Cause;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A server whose names are taken: clients can connect already.
+#[must_use = "clients wait until it is served"]
 pub struct Bound {
     listeners: Vec<Listener>,
     pods: PodNames,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use crate::http::{AnyService, HttpLink};
+use crate::http::{AnyService, ConnectInfo, HttpLink, TraceFn};
 use crate::rpc::{self, AnyHandler, Handler, IncomingCall, Serving};
 
 /// Services of the rpc layer, by their names.
@@ -36,8 +36,14 @@ impl Services {
     }
 
     /// These services, for the calls of a client with that user agent.
-    pub(super) fn for_link(&self, user_agent: String) -> LinkServices {
-        LinkServices { rpc: self.rpc.clone(), http: HttpLink::new(Arc::clone(&self.http), user_agent) }
+    pub(super) fn for_link(
+        &self,
+        user_agent: String,
+        trace: Option<TraceFn>,
+        connect_info: ConnectInfo,
+    ) -> LinkServices {
+        let http = HttpLink::new(Arc::clone(&self.http), user_agent, trace, connect_info);
+        LinkServices { rpc: self.rpc.clone(), http }
     }
 }
 

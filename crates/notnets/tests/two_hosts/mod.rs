@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use notnets::ErrorKind;
 use notnets::blocking::{Builder, Client, Endpoint, Reply, Request, Server, Status, Stopper};
+use notnets_core::Wait;
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::{Wait, clock};
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
@@ -101,8 +101,7 @@ fn answer(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
     match request.method {
         "/test.Test/Echo" => reply.message.extend_from_slice(request.message),
         "/test.Test/Late" => {
-            let deadline = request.deadline.expect("a deadline");
-            while clock::now() < deadline {
+            while request.time_left().expect("a deadline") > Duration::ZERO {
                 std::thread::yield_now();
             }
         }

@@ -1,0 +1,22 @@
+//! Without the feature `tonic-connect-info` nothing is said in tonic's terms of who connected.
+
+use std::os::fd::AsFd;
+
+use http::Extensions;
+
+/// Nothing.
+pub(crate) struct ConnectInfo;
+
+impl ConnectInfo {
+    pub(crate) fn of(_socket: impl AsFd) -> Self {
+        Self
+    }
+
+    #[cfg(feature = "pod")]
+    pub(crate) fn unknown() -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(super) fn insert_into(&self, _extensions: &mut Extensions) {}
+}
