@@ -127,3 +127,87 @@ async fn interceptors_find_who_connected() {
     assert_eq!(found.load(Ordering::Relaxed), 1);
     task.abort();
 }
+
+/// The public methods of `Endpoint`, `Channel`, `Server`, `Router`, `Routes` and `RoutesBuilder` of tonic 0.14.9.
+const METHODS: &[&str] = &[
+    "accept_http1",
+    "add_optional_service",
+    "add_routes",
+    "add_service",
+    "axum_router_mut",
+    "balance_channel",
+    "balance_channel_with_executor",
+    "balance_list",
+    "buffer_size",
+    "builder",
+    "concurrency_limit",
+    "concurrency_limit_per_connection",
+    "connect",
+    "connect_lazy",
+    "connect_timeout",
+    "connect_with_connector",
+    "connect_with_connector_lazy",
+    "executor",
+    "from_shared",
+    "from_static",
+    "get_connect_timeout",
+    "get_tcp_keepalive",
+    "get_tcp_keepalive_interval",
+    "get_tcp_keepalive_retries",
+    "get_tcp_nodelay",
+    "http2_adaptive_window",
+    "http2_header_table_size",
+    "http2_keep_alive_interval",
+    "http2_keepalive_interval",
+    "http2_keepalive_timeout",
+    "http2_max_concurrent_reset_streams",
+    "http2_max_header_list_size",
+    "http2_max_local_error_reset_streams",
+    "http2_max_pending_accept_reset_streams",
+    "http2_reset_stream_duration",
+    "initial_connection_window_size",
+    "initial_stream_window_size",
+    "into_axum_router",
+    "keep_alive_timeout",
+    "keep_alive_while_idle",
+    "layer",
+    "load_shed",
+    "local_address",
+    "max_concurrent_streams",
+    "max_connection_age",
+    "max_connection_age_grace",
+    "max_frame_size",
+    "new",
+    "origin",
+    "prepare",
+    "rate_limit",
+    "routes",
+    "serve",
+    "serve_with_incoming",
+    "serve_with_incoming_shutdown",
+    "serve_with_shutdown",
+    "tcp_keepalive",
+    "tcp_keepalive_interval",
+    "tcp_keepalive_retries",
+    "tcp_nodelay",
+    "timeout",
+    "tls_config",
+    "tls_config_with_verifier",
+    "trace_fn",
+    "uri",
+    "user_agent",
+];
+
+#[test]
+fn the_page_on_migrating_forgets_no_method() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/migrating-from-tonic.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    // What is between backticks.
+    let code: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let is_named = |method: &str| {
+        code.iter()
+            .any(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == method))
+    };
+    let forgotten: Vec<_> = METHODS.iter().filter(|method| !is_named(method)).collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
+}

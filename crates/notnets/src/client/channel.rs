@@ -20,6 +20,15 @@ const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 ///
 /// When the server ends, its calls fail with `UNAVAILABLE`; later calls connect anew as soon as a
 /// server of that name is back.
+///
+/// ```no_run
+/// use tonic_health::pb::health_client::HealthClient; // any generated client
+///
+/// # async fn example() -> Result<(), notnets::Error> {
+/// let channel = notnets::Channel::connect("notnets:///inventory").await?;
+/// let client = HealthClient::new(channel.clone());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Channel {
     pub(crate) shared: Arc<Shared>,

@@ -10,6 +10,7 @@
 //! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, its body, response |
 //! | `serve.rs`, `request_body.rs`, `respond.rs` | a call as a request, and the response as its answer |
 //! | `service.rs`, `routes.rs` | the services that can be served |
+//! | `trace.rs`, `connect_info.rs` | spans of requests, and tonic's connection info |
 //! | `status.rs`, `retry_safe.rs` | statuses as tonic has them |
 
 #[cfg(feature = "client")]

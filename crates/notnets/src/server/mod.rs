@@ -267,6 +267,14 @@ impl<L> Server<L> {
 }
 
 /// A server with services.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), notnets::Error> {
+/// let (_reporter, health) = tonic_health::server::health_reporter();
+/// let router = notnets::Server::builder().add_service(health);
+/// router.serve("notnets:///inventory").await
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a server does nothing until it is served"]
 pub struct Router<L = Identity> {

@@ -30,6 +30,14 @@ use crate::error::Cause;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A server whose names are taken: clients can connect already.
+///
+/// ```no_run
+/// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
+/// let bound = notnets::Server::builder().add_routes(routes).bind("notnets:///inventory").await?;
+/// // Clients that start now find the name.
+/// bound.serve().await
+/// # }
+/// ```
 #[must_use = "clients wait until it is served"]
 pub struct Bound {
     listeners: Vec<Listener>,
