@@ -1,8 +1,8 @@
 //! Seals: checksums that distinguish words written for this reader from words that only look so.
 //!
-//! Between hosts a line can arrive torn, stale, or out of an earlier life of its writer. A CRC32C that
-//! is seeded with the writer, the reader and the location goes with what is larger than a word. What fails
-//! its checksum is taken as not written yet.
+//! Between hosts a line can arrive torn, stale, or out of an earlier incarnation of its writer. Anything
+//! larger than a word carries a CRC32C that is seeded with the writer, the reader and the location. If the
+//! checksum is wrong, it counts as not written yet.
 
 /// The seed of the checksums at one location, for one writer and one reader.
 ///

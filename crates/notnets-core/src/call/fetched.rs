@@ -9,8 +9,8 @@ use crate::frame::{Frame, PREFIX, Payload};
 use crate::limits::charge;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Copies head and data out of the peer's memory, once, and gives its block back. What is over a
-    /// limit is not copied: a block can be much larger than what was granted.
+    /// Copies head and data out of the peer's memory, once, and gives its block back. A payload
+    /// over a limit is not copied: a block can be much larger than the peer's credit.
     #[inline]
     pub(super) fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
         let restored = if frame.message { PREFIX } else { 0 };
