@@ -72,7 +72,7 @@ fn unix(path: &str) -> Option<Target> {
 fn http(text: &str) -> Result<Target, String> {
     let uri: Uri = text.parse().map_err(|error| format!("`{text}` is not a URI ({error}): {FORMS}"))?;
     if uri.scheme_str() != Some("http") {
-        return Err(format!("`{text}` has an unsupported scheme (TLS is not supported): {FORMS}"));
+        return Err(format!("`{text}` has an unsupported scheme (there is no TLS): {FORMS}"));
     }
     if !matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("/")) {
         return Err(format!("`{text}` has a path, which a gRPC server's address has not: {FORMS}"));
