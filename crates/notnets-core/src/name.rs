@@ -1,9 +1,9 @@
 //! Names of services, and the URIs that carry them.
 //!
 //! A service is called by one [`Name`]. A [`Uri`] determines in which domain the name is looked up:
-//! `notnets:///inventory` on this host, `notnets://pod0/inventory` in the pod named `pod0`. A dot is this host too:
-//! `notnets://./inventory` is the same as `notnets:///inventory`, for programs whose type of a URI takes none without a
-//! host, as that of the crate `http`.
+//! `notnets:///inventory` on this host, `notnets://pod0/inventory` in the pod named `pod0`. A dot is this
+//! host too: `notnets://./inventory` is the same as `notnets:///inventory`, for programs whose type of a URI
+//! takes none without a host, as that of the crate `http`.
 //!
 //! A name is also a file name in the rendezvous directory, hence its narrow alphabet: one segment of
 //! 1 to 64 characters out of `A-Z a-z 0-9 . _ -`, that does not begin with a dot. Anything else is an

@@ -128,7 +128,8 @@ async fn interceptors_find_who_connected() {
     task.abort();
 }
 
-/// The public methods of `Endpoint`, `Channel`, `Server`, `Router`, `Routes` and `RoutesBuilder` of tonic 0.14.9.
+/// The public methods of `Endpoint`, `Channel`, `Server`, `Router`, `Routes` and `RoutesBuilder` of tonic
+/// 0.14.9.
 const METHODS: &[&str] = &[
     "accept_http1",
     "add_optional_service",

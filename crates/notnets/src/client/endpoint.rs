@@ -197,8 +197,8 @@ impl Endpoint {
     }
 }
 
-/// `notnets://./inventory` is `notnets:///inventory`: an `http::Uri` has to have a host. That it is no `notnets:` URI is an
-/// error once it is connected.
+/// `notnets://./inventory` is `notnets:///inventory`: an `http::Uri` has to have a host. That it is no
+/// `notnets:` URI is an error once it is connected.
 impl From<http::Uri> for Endpoint {
     fn from(uri: http::Uri) -> Self {
         let target = uri.to_string().parse();

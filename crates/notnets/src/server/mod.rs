@@ -165,11 +165,12 @@ impl<L> Server<L> {
         self
     }
 
-    /// Serves each request within the span that `make` returns for its head. Services in gRPC's own terms have no HTTP
-    /// head, and no span.
+    /// Serves each request within the span that `make` returns for its head. Services in gRPC's own terms
+    /// have no HTTP head, and no span.
     ///
     /// ```
-    /// notnets::Server::builder().trace_fn(|request| tracing::info_span!("call", path = request.uri().path()));
+    /// notnets::Server::builder()
+    ///     .trace_fn(|request| tracing::info_span!("call", path = request.uri().path()));
     /// ```
     pub fn trace_fn<F>(mut self, make: F) -> Self
     where

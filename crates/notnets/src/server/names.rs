@@ -5,8 +5,8 @@ use notnets_core::name::Uri;
 use crate::Error;
 use crate::error::Cause;
 
-/// One or several names: `"notnets:///a"`, `["notnets:///a", "notnets://pod0/a"]`, a `Vec` of them, an `http::Uri`.
-/// Those of this host and those of pods can be served at once. There is nothing to implement.
+/// One or several names: `"notnets:///a"`, `["notnets:///a", "notnets://pod0/a"]`, a `Vec` of them, an
+/// `http::Uri`. Those of this host and those of pods can be served at once. There is nothing to implement.
 ///
 /// ```no_run
 /// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
