@@ -32,7 +32,7 @@
 //! | `server` | [`Server`], [`Router`] and [`Routes`], on tokio |
 //! | `blocking` | [`blocking`]: clients and servers on plain threads, without tokio and tonic |
 //! | `pod` | names in pods: services of several hosts that share a memory region |
-//! | `tonic-connect-info` | requests have tonic's `UdsConnectInfo` as an extension; brings in tonic's own server |
+//! | `tonic-connect-info` | tonic's `UdsConnectInfo` as an extension of requests; brings in its server |
 //! | `testing` | settings that tests need |
 //!
 //! Linux only.
