@@ -189,18 +189,19 @@ mod tests {
         Region::of(file).unwrap()
     }
 
-    fn pair(region: &Region) -> [(Lanes, LaneMonitor); 2] {
+    fn segment(region: &Region, host: usize) -> PodSegment {
+        let pool = Pool::default();
+        pool.add(region.own(region.layout().extent(host, 0)).unwrap());
         let geometry = Geometry::default();
-        let segment = |host: usize| {
-            let pool = Pool::default();
-            pool.add(region.own(region.layout().extent(host, 0)).unwrap());
-            PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
-        };
-        let (a, b) = (segment(0), segment(1));
+        PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
+    }
+
+    fn pair(region: &Region) -> [(Lanes, LaneMonitor); 2] {
+        let (a, b) = (segment(region, 0), segment(region, 1));
         let (offset_a, offset_b) = (a.range().start(), b.range().start());
         let seals = (Seal::new([1]), Seal::new([2]));
-        let first = a.open(region, offset_b, geometry, seals).unwrap();
-        [first, b.open(region, offset_a, geometry, (seals.1, seals.0)).unwrap()]
+        let first = a.open(region, offset_b, Geometry::default(), seals).unwrap();
+        [first, b.open(region, offset_a, Geometry::default(), (seals.1, seals.0)).unwrap()]
     }
 
     #[test]
@@ -238,19 +239,13 @@ mod tests {
     #[test]
     fn what_never_gets_whole_is_told() {
         let region = region(Coherence::Software);
-        let geometry = Geometry::default();
-        let segment = |host: usize| {
-            let pool = Pool::default();
-            pool.add(region.own(region.layout().extent(host, 0)).unwrap());
-            PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry)
-        };
-        let (a, b) = (segment(0), segment(1));
+        let (a, b) = (segment(&region, 0), segment(&region, 1));
         let (offset_a, offset_b) = (a.range().start(), b.range().start());
         let seals = |life: u64| (Seal::new([life]), Seal::new([2]));
-        let (mut a, _) = a.open(&region, offset_b, geometry, seals(1)).unwrap();
+        let (mut a, _) = a.open(&region, offset_b, Geometry::default(), seals(1)).unwrap();
         // It expects frames of another incarnation of its peer.
         let (own, other) = (seals(9).1, seals(9).0);
-        let (mut b, mut monitor) = b.open(&region, offset_a, geometry, (own, other)).unwrap();
+        let (mut b, mut monitor) = b.open(&region, offset_a, Geometry::default(), (own, other)).unwrap();
         a.push([1; 7]);
         assert!(b.is_torn());
         let looks = (0..1000).take_while(|_| {
