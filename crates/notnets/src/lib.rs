@@ -56,6 +56,7 @@ mod grpc_message;
 pub mod http;
 #[cfg(any(feature = "client", feature = "server"))]
 mod link;
+mod message_prefix;
 mod options;
 mod peer;
 #[cfg(any(feature = "client", feature = "server"))]

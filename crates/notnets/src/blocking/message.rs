@@ -2,20 +2,15 @@
 
 use super::Status;
 use notnets_core::code::Code;
-use notnets_core::frame::{PREFIX, prefix};
+use notnets_core::frame::PREFIX;
 
-/// What a peer says of a message's length is not believed further than this before the bytes are there.
-const MAX_RESERVED: usize = 64 * 1024;
+use crate::message_prefix::{self, BadLength, MAX_RESERVED};
 
 /// The message in data that are just one, not compressed: mostly they are.
 #[inline]
 pub fn whole(data: &[u8]) -> Option<&[u8]> {
-    match data {
-        [0, a, b, c, d, message @ ..] if u32::from_be_bytes([*a, *b, *c, *d]) as usize == message.len() => {
-            Some(message)
-        }
-        _ => None,
-    }
+    let (prefix, message) = data.split_first_chunk()?;
+    (message_prefix::decode(*prefix) == (0, message.len())).then_some(message)
 }
 
 /// The prefix of a message that is sent.
@@ -23,8 +18,7 @@ pub fn whole(data: &[u8]) -> Option<&[u8]> {
 /// # Errors
 /// When it is longer than gRPC can say.
 pub fn prefix_of(message: &[u8]) -> Result<[u8; PREFIX], Status> {
-    let len = u32::try_from(message.len());
-    len.map(prefix).map_err(|_| Status::new(Code::RESOURCE_EXHAUSTED, "a message of more than 4 GiB"))
+    message_prefix::encode(message.len(), false).map_err(bad_length)
 }
 
 /// A message that comes in parts.
@@ -80,21 +74,23 @@ impl Assembler {
 }
 
 fn length(prefix: [u8; PREFIX], most: usize) -> Result<usize, Status> {
-    let [compressed, length @ ..] = prefix;
-    if compressed != 0 {
+    let (flag, length) = message_prefix::decode(prefix);
+    if flag != 0 {
         let text = "a compressed message: this side has no compression";
         return Err(Status::new(Code::UNIMPLEMENTED, text));
     }
-    let length = u32::from_be_bytes(length) as usize;
-    if length > most {
-        let text = format!("a message of {length} bytes, over the limit of {most} (max_message_size)");
-        return Err(Status::new(Code::RESOURCE_EXHAUSTED, text));
-    }
+    message_prefix::check(length, most).map_err(bad_length)?;
     Ok(length)
+}
+
+fn bad_length(error: BadLength) -> Status {
+    Status::new(Code::RESOURCE_EXHAUSTED, error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use notnets_core::frame::prefix;
+
     use super::*;
 
     fn assemble(parts: &[&[u8]]) -> Result<Option<Vec<u8>>, Code> {

@@ -6,9 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use notnets_core::frame::PREFIX;
 
 use super::{Code, Payload, Status};
-
-/// The most that is reserved by a message's announced length, before its bytes are there.
-const MAX_RESERVED: usize = 64 * 1024;
+use crate::message_prefix::{self, BadLength, MAX_RESERVED};
 
 /// A message as it is sent.
 #[derive(Debug)]
@@ -23,11 +21,8 @@ impl Framed {
     /// # Errors
     /// When it is longer than gRPC can express.
     pub fn new(payload: Payload) -> Result<Self, Status> {
-        let Ok(len) = u32::try_from(payload.len()) else {
-            return Err(Status::new(Code::RESOURCE_EXHAUSTED, "a message of more than 4 GiB"));
-        };
-        let [a, b, c, d] = len.to_be_bytes();
-        Ok(Self { prefix: [payload.is_compressed().into(), a, b, c, d], payload })
+        let prefix = message_prefix::encode(payload.len(), payload.is_compressed()).map_err(bad_length)?;
+        Ok(Self { prefix, payload })
     }
 
     /// Prefix and message.
@@ -117,19 +112,18 @@ impl Assembler {
     }
 
     fn check_prefix(&self) -> Result<(bool, usize), Status> {
-        let [compressed, length @ ..] = self.prefix;
-        if compressed > 1 {
-            let text = format!("the peer sent a message with the unknown flag {compressed}");
+        let (flag, len) = message_prefix::decode(self.prefix);
+        if flag > 1 {
+            let text = format!("the peer sent a message with the unknown flag {flag}");
             return Err(Status::new(Code::INTERNAL, text));
         }
-        let len = u32::from_be_bytes(length) as usize;
-        if len > self.limit {
-            let text =
-                format!("a message of {len} bytes, over the limit of {} (max_message_size)", self.limit);
-            return Err(Status::new(Code::RESOURCE_EXHAUSTED, text));
-        }
-        Ok((compressed == 1, len))
+        message_prefix::check(len, self.limit).map_err(bad_length)?;
+        Ok((flag == 1, len))
     }
+}
+
+fn bad_length(error: BadLength) -> Status {
+    Status::new(Code::RESOURCE_EXHAUSTED, error.to_string())
 }
 
 #[cfg(test)]
