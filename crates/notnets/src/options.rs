@@ -1,10 +1,17 @@
 //! What can be set for each end of a link, of a client or a server, on a runtime or without.
 
+use std::time::Duration;
+
+use notnets_core::clock;
 use notnets_core::limits::Limits;
+use notnets_core::link::connect::Connecting;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::Name;
 use notnets_core::wait::Wait;
 use notnets_memory::lane::{Blocks, Geometry};
+#[cfg(feature = "pod")]
+use notnets_pod::member::Dial;
 
 /// The options of an end of a link.
 #[derive(Clone, Debug)]
@@ -15,7 +22,7 @@ pub(crate) struct LinkOptions {
     /// The sizes of the first segment, if they don't follow from the limits.
     pub(crate) geometry: Option<Geometry>,
     #[cfg(feature = "pod")]
-    pub(crate) wake_latency: Option<std::time::Duration>,
+    pub(crate) wake_latency: Option<Duration>,
 }
 
 impl Default for LinkOptions {
@@ -42,6 +49,28 @@ impl LinkOptions {
     pub(crate) fn config_between_hosts(&self) -> Config {
         let between_hosts = || notnets_pod::member::between_hosts(geometry(self.limits));
         Config { limits: self.limits, geometry: self.geometry.unwrap_or_else(between_hosts) }
+    }
+
+    /// An attempt to connect to a name of this host from now on.
+    pub(crate) fn connecting(&self, name: &Name, user_agent: &str, timeout: Duration) -> Connecting {
+        let deadline = clock::after(timeout);
+        Connecting::new(self.directory.clone(), name.clone(), self.config(), user_agent, deadline)
+    }
+
+    /// An attempt to connect to a name of a pod from now on.
+    #[cfg(feature = "pod")]
+    pub(crate) fn dial(&self, pod: &Name, name: &Name, user_agent: &str, timeout: Duration) -> Dial {
+        Dial {
+            directory: self.directory.clone(),
+            pod: pod.clone(),
+            name: name.clone(),
+            limits: self.limits,
+            geometry: self.config().geometry,
+            geometry_between_hosts: self.config_between_hosts().geometry,
+            user_agent: user_agent.to_owned(),
+            wake_latency: self.wake_latency,
+            deadline: std::time::Instant::now() + timeout,
+        }
     }
 }
 

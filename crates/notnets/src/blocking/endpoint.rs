@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use notnets_core::call::Role;
-use notnets_core::clock;
 use notnets_core::link::Established;
-use notnets_core::link::connect::{ConnectError, Connecting};
 use notnets_core::name::Uri;
 
 use super::link::Link;
@@ -80,19 +78,10 @@ impl Endpoint {
 
     fn dial_on_host(&self) -> Result<Established, Error> {
         let name = self.uri.name();
-        let config = self.options.config();
-        let deadline = clock::after(self.connect_timeout);
-        let connecting = Connecting::new(
-            self.options.directory.clone(),
-            name.clone(),
-            config,
-            super::USER_AGENT,
-            deadline,
-        );
-        connecting.block().map(|established| *established).map_err(|error| match error {
-            ConnectError::Rendezvous(error) => Cause::Rendezvous(error).into(),
-            ConnectError::Link(error) => Cause::Link { name: name.to_string(), error }.into(),
-            _ => Cause::ConnectTimeout { name: name.to_string(), after: self.connect_timeout }.into(),
-        })
+        let connecting = self.options.connecting(name, super::USER_AGENT, self.connect_timeout);
+        let established = connecting.block();
+        established
+            .map(|established| *established)
+            .map_err(|error| Error::connect(error, name, self.connect_timeout))
     }
 }

@@ -17,25 +17,15 @@ use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Dial, Member};
+use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
 
 /// Clients that get a link at the same time.
 const MAX_AT_ONCE: usize = 64;
 
 /// A link to the nearest process of a pod that serves the endpoint's name.
 pub fn dial(endpoint: &Endpoint, pod: &Name) -> Result<Established, Error> {
-    let options = &endpoint.options;
-    let dial = Dial {
-        directory: options.directory.clone(),
-        pod: pod.clone(),
-        name: endpoint.uri.name().clone(),
-        limits: options.limits,
-        geometry: options.config().geometry,
-        geometry_between_hosts: options.config_between_hosts().geometry,
-        user_agent: super::USER_AGENT.to_owned(),
-        wake_latency: options.wake_latency,
-        deadline: Instant::now() + endpoint.connect_timeout,
-    };
+    let name = endpoint.uri.name();
+    let dial = endpoint.options.dial(pod, name, super::USER_AGENT, endpoint.connect_timeout);
     dial.block().map_err(|error| Cause::Pod { uri: endpoint.uri.to_string(), error }.into())
 }
 
@@ -57,7 +47,7 @@ pub struct PodAcceptor {
     answering: usize,
 }
 
-/// Puts something into the door's queue, and makes its event readable.
+/// Puts something into the acceptor's queue, and makes its event readable.
 #[derive(Clone)]
 struct Bell {
     queue: Sender<AcceptorEvent>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use notnets_core::Role;
 use notnets_core::clock;
 use notnets_core::link::Established;
-use notnets_core::link::connect::{ConnectError, Connecting, Progress};
+use notnets_core::link::connect::Progress;
 use notnets_core::name::Name;
 use tokio::io::Interest;
 
@@ -32,28 +32,12 @@ impl Endpoint {
     }
 
     async fn connect_on_host(&self, name: &Name) -> Result<Established, Error> {
-        let deadline = clock::after(self.connect_timeout);
-        let mut connecting = Connecting::new(
-            self.link.directory.clone(),
-            name.clone(),
-            self.link.config(),
-            &self.user_agent,
-            deadline,
-        );
+        let mut connecting = self.link.connecting(name, &self.user_agent, self.connect_timeout);
         loop {
             let until = match connecting.advance(clock::now()) {
                 Progress::Wait { until } => until,
                 Progress::Done(Ok(established)) => return Ok(*established),
-                Progress::Done(Err(ConnectError::Rendezvous(error))) => {
-                    return Err(Cause::Rendezvous(error).into());
-                }
-                Progress::Done(Err(ConnectError::Link(error))) => {
-                    return Err(Cause::Link { name: name.to_string(), error }.into());
-                }
-                Progress::Done(Err(_)) => {
-                    let (name, after) = (name.to_string(), self.connect_timeout);
-                    return Err(Cause::ConnectTimeout { name, after }.into());
-                }
+                Progress::Done(Err(error)) => return Err(Error::connect(error, name, self.connect_timeout)),
             };
             let failed = Error::io("wait for the server's answer");
             match connecting.socket() {

@@ -11,8 +11,9 @@ use std::time::Duration;
 use notnets_core::code::Code;
 use notnets_core::limits::BadLimits;
 use notnets_core::link::LinkError;
+use notnets_core::link::connect::ConnectError;
 use notnets_core::link::rendezvous::RendezvousError;
-use notnets_core::name::UriError;
+use notnets_core::name::{Name, UriError};
 use notnets_memory::SegmentError;
 #[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
@@ -86,6 +87,16 @@ impl Error {
     /// The operating system refused this step.
     pub(crate) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Cause::Io { step, error }.into()
+    }
+
+    /// Why there is no link to a name of this host after this time.
+    pub(crate) fn connect(error: ConnectError, name: &Name, after: Duration) -> Self {
+        match error {
+            ConnectError::Rendezvous(error) => Cause::Rendezvous(error),
+            ConnectError::Link(error) => Cause::Link { name: name.to_string(), error },
+            _ => Cause::ConnectTimeout { name: name.to_string(), after },
+        }
+        .into()
     }
 }
 
