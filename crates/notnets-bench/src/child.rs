@@ -3,7 +3,8 @@
 //! own side.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,9 @@ use crate::Result;
 /// The time that a process may take to start, to end, or to answer (beyond the time that it was ordered to
 /// take).
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a process that is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Keeps freed memory in the process. Otherwise most of the cost of a message of 1 MiB, over any transport,
 /// is the kernel handing out and taking back its pages.
@@ -64,6 +68,15 @@ impl Child {
     /// Closes its input, which makes it end.
     pub fn tell_to_end(&mut self) {
         self.input = None;
+    }
+
+    /// Tells it to end and blocks until it has, for [`PATIENCE`] at most.
+    pub fn wait_for_end(&mut self) {
+        self.tell_to_end();
+        let until = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            sleep(LOOK_AGAIN);
+        }
     }
 
     /// Waits until it has ended, after telling it to.

@@ -12,6 +12,7 @@
 //! | `runtime` | the runtime of a process |
 //! | `latencies` | how latencies are recorded |
 //! | `usage` | what a process uses: clocks and counters of the kernel |
+//! | `cgroup` | CPU quotas by control groups |
 //! | `machine` | the machine that figures were measured on |
 //! | `plot` | SVG plots for reports |
 //! | `status_line` | progress on standard error |
@@ -20,6 +21,7 @@
 pub mod bench;
 pub mod demo;
 
+mod cgroup;
 mod child;
 mod latencies;
 mod machine;
@@ -47,6 +49,12 @@ pub enum Command {
     /// One of the benchmark's clients
     #[command(hide = true)]
     BenchClient,
+    /// A busy process beside the benchmark's
+    #[command(hide = true)]
+    BenchNeighbour,
+    /// The keeper of a CPU quota of the benchmark
+    #[command(hide = true)]
+    BenchQuota,
     /// Run a small web shop over TCP, Unix sockets and NotNets, and compare
     Demo(demo::Args),
     /// One of the demo's services
@@ -67,6 +75,8 @@ impl Command {
             Self::Bench(args) => bench::run(args),
             Self::BenchServer => bench::server(),
             Self::BenchClient => bench::client(),
+            Self::BenchNeighbour => bench::neighbour(),
+            Self::BenchQuota => bench::quota(),
             Self::Demo(args) => demo::run(&args),
             Self::DemoService(args) => demo::service(args),
             Self::DemoCustomers(args) => demo::customers(args),

@@ -4,7 +4,7 @@
 //! The process ends when its input does, which happens however the parent ends, so that no process outlives
 //! it.
 
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 /// Reads the first order. Returns `None` if the input ends before it.
 pub fn first<A: DeserializeOwned>() -> Option<A> {
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+    io::stdin().read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
     Some(parse(&line))
 }
 
@@ -33,7 +33,7 @@ where
 {
     let (pass_on, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
+        for line in io::stdin().lock().lines().map_while(io::Result::ok) {
             if let Some(order) = handle(parse(&line)) {
                 // A process that only serves does not receive orders.
                 let _ = pass_on.send(order);
@@ -47,10 +47,16 @@ where
     orders
 }
 
+/// Reads until the input ends. Whatever is asked meanwhile is ignored.
+pub fn wait_for_end() {
+    // An input that can't be read has ended, too.
+    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+}
+
 /// Writes one answer. If the parent no longer reads it, the input has ended too, which ends the process.
 pub fn answer(what: &impl Serialize) {
     let line = serde_json::to_string(what).expect("numbers and strings");
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn check_row(row: &Value) {
     for name in ["case", "transport", "api"] {
         assert!(row[name].is_string(), "no {name} in {row}");
     }
-    for name in ["payload", "outstanding", "clients", "links", "wait"] {
+    for name in ["payload", "outstanding", "clients", "links", "neighbours", "quota", "wait"] {
         assert!(row.get(name).is_some(), "no {name} in {row}");
     }
 }
@@ -105,6 +105,94 @@ fn an_open_loop_begins_calls_when_they_are_due() {
     // The same for each transport, and about 200 of them.
     assert!(checked.iter().all(|calls| *calls == checked[0]), "{checked:?}");
     assert!((120..300).contains(&checked[0]), "{checked:?}");
+}
+
+#[test]
+fn neighbours_are_there_for_their_own_case_alone() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args(["run", "--json", "--transport", "uds,notnets", "--neighbours", "1"]);
+    let rows = lines(command.args(["--seconds", "0.2", "--repeats", "2"]));
+    rows.iter().for_each(check_row);
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["neighbours"] == 1), "{rows:?}");
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+/// Returns the groups of the kernel with that beginning of a name.
+fn groups(beginning: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut below = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = below.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(beginning) {
+                    found.push(entry.path());
+                }
+                below.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Returns `true` if quotas can't be set here, and prints why.
+fn quotas_are_impossible(error: &str) -> bool {
+    let reason = error.lines().find(|line| line.contains("no CPU quota can be set"));
+    reason.inspect(|reason| println!("skipped: {reason}")).is_some()
+}
+
+#[test]
+fn servers_and_clients_share_a_quota() {
+    let directory = TempDir::new().unwrap();
+    let mut command = bench(directory.path());
+    command.args(["run", "--json", "--transport", "uds,notnets", "--quota", "0.5", "--links", "1"]);
+    let run = command.args(["--outstanding", "8", "--seconds", "0.5", "--repeats", "2"]).output().unwrap();
+    let told = String::from_utf8(run.stderr).unwrap();
+    if quotas_are_impossible(&told) {
+        return;
+    }
+    assert!(run.status.success(), "{told}");
+    let rows: Vec<Value> = String::from_utf8(run.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    rows.iter().for_each(check_row);
+    for row in &rows {
+        assert_eq!(row["quota"], 0.5);
+        // A group's quota is spent in slices of some milliseconds, so that it is a little more at times.
+        let cores = row["cpu_us_per_call"].as_f64().unwrap() * row["calls_per_s"].as_f64().unwrap() / 1e6;
+        assert!(cores < 0.8 && row["throttled_per_s"].as_f64().unwrap() > 0.0, "{cores} cores: {row}");
+    }
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_killed_benchmark_leaves_no_quota() {
+    let directory = TempDir::new().unwrap();
+    let mut run = bench(directory.path())
+        .args(["run", "--quota", "0.5", "--neighbours", "1", "--seconds", "0.01", "--repeats", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut progress = BufReader::new(run.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("round 2 ") {
+        if progress.read_line(&mut told).unwrap() == 0 {
+            assert!(quotas_are_impossible(&told), "{told}");
+            run.wait().unwrap();
+            return;
+        }
+    }
+    let cases = files_in(directory.path());
+    assert!(!cases.is_empty() && cases.iter().all(|case| groups(case).len() == 1), "{cases:?}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    // Its processes share its standard error, which ends when the last of them has.
+    progress.read_to_string(&mut told).unwrap();
+    assert!(cases.iter().all(|case| groups(case).is_empty()), "{cases:?}: {told}");
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
 }
 
 #[test]
@@ -266,6 +354,8 @@ fn what_cannot_be_measured_is_told_at_once() {
         (vec!["run", "--payload", "9m"], "4m"),
         (vec!["run", "--rate", "0"], "--rate"),
         (vec!["run", "--work", "chat", "--rate", "5"], "--rate"),
+        (vec!["run", "--quota", "0"], "0.01"),
+        (vec!["run", "--neighbours", "1025"], "1024"),
         (vec!["run", "--api", "core", "--transport", "uds"], "blocking API"),
         (vec!["run", "--api", "core", "--outstanding", "2"], "one call at a time"),
         (vec!["run", "--api", "core", "--work", "chat"], "echo or ask"),

@@ -104,6 +104,11 @@ pub struct Case {
     pub clients: u32,
     /// Additional idle connections, held by one more process.
     pub links: u32,
+    /// Busy processes beside those of the case.
+    pub neighbours: u32,
+    /// The number of cores that all servers and clients together may keep busy on average. `None`: all there
+    /// are.
+    pub quota: Option<f64>,
     /// Connections of each client.
     pub connections: u32,
     /// Workers of the runtime of each process; 0 for the current-thread runtime.
@@ -127,6 +132,8 @@ impl Default for Case {
             outstanding: 1,
             clients: 1,
             links: 0,
+            neighbours: 0,
+            quota: None,
             connections: 1,
             workers: 0,
             pinned: false,

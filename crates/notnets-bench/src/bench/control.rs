@@ -22,6 +22,8 @@ pub enum Ask {
     Serve(Serve),
     /// Makes it a client. Asked first and once.
     Connect(Connect),
+    /// Makes it keep a CPU quota. Asked first and once.
+    Limit(Limit),
     /// Makes a client make calls.
     Load(Load),
     /// Makes a client hold this many more connections, on each of which it has made one call.
@@ -36,7 +38,8 @@ pub enum Ask {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// It serves at this address, or is connected there.
+    /// It serves at this address, or is connected there; keeps a quota for the group of this directory; or is
+    /// busy.
     Ready(String),
     /// The outcome of calls.
     Loaded(Sample),
@@ -126,6 +129,15 @@ pub struct Connect {
     pub address: String,
     /// The number of connections to make calls on.
     pub connections: u32,
+}
+
+/// A CPU quota to keep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Limit {
+    /// The name of its group.
+    pub name: String,
+    /// The number of cores.
+    pub cores: f64,
 }
 
 /// Calls to make.

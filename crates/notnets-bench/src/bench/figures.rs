@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::case::Case;
 use super::factors::Factor;
 use super::recorder::{Sample, merged};
+use crate::cgroup::Throttling;
 use crate::latencies::QUANTILES;
 use crate::usage::Switches;
 
@@ -13,6 +14,10 @@ use crate::usage::Switches;
 pub struct ResourceUsage {
     /// Processor time of all servers, in nanoseconds.
     pub servers_cpu: u64,
+    /// Processor time of the neighbours that the case asked for, in nanoseconds.
+    pub neighbours_cpu: u64,
+    /// How often servers and clients used up their quota.
+    pub throttling: Throttling,
     /// Context switches of servers and clients.
     pub switches: Switches,
     /// Time that all cores together were not idle, in nanoseconds.
@@ -42,7 +47,12 @@ pub struct Figures {
     pub wake_ups_per_call: f64,
     /// Times that a thread lost its core to another, for each call.
     pub preemptions_per_call: f64,
-    /// Cores that others kept busy meanwhile: above a few hundredths, the figures are disturbed.
+    /// Periods of a tenth of a second, for each second, in which servers and clients used up their quota. 0
+    /// without a quota.
+    pub throttled_per_s: f64,
+    /// Milliseconds of each second that they waited for the next period, added up over cores.
+    pub throttled_ms_per_s: f64,
+    /// Cores that others than the case's processes and neighbours kept busy meanwhile: above a few hundredths, the figures are disturbed.
     pub disturbance: f64,
     /// Lines of a pod's region that the servers fetched for each call, since the other host had changed them.
     /// 0 within one host.
@@ -64,7 +74,7 @@ impl Figures {
         let calls: u64 = samples.iter().map(|sample| sample.calls).sum();
         let clients_cpu: u64 = samples.iter().map(|sample| sample.cpu).sum();
         let seconds = samples.iter().map(|sample| sample.seconds).fold(f64::MIN_POSITIVE, f64::max);
-        let others = usage.host_busy.saturating_sub(clients_cpu + usage.servers_cpu);
+        let others = usage.host_busy.saturating_sub(clients_cpu + usage.servers_cpu + usage.neighbours_cpu);
         let each = |total: u64| total as f64 / calls.max(1) as f64;
         let client_cpu = each(clients_cpu) / 1000.0;
         let server_cpu = each(usage.servers_cpu) / 1000.0;
@@ -78,6 +88,8 @@ impl Figures {
             server_cpu_us_per_call: server_cpu,
             wake_ups_per_call: each(usage.switches.voluntary),
             preemptions_per_call: each(usage.switches.involuntary),
+            throttled_per_s: usage.throttling.periods as f64 / seconds,
+            throttled_ms_per_s: usage.throttling.nanos as f64 / 1e6 / seconds,
             disturbance: others as f64 / 1e9 / seconds,
             lines_to_servers_per_call: each(usage.lines.0),
             lines_to_clients_per_call: each(usage.lines.1),
@@ -99,6 +111,8 @@ impl Figures {
             server_cpu_us_per_call: of(&|round| round.server_cpu_us_per_call),
             wake_ups_per_call: of(&|round| round.wake_ups_per_call),
             preemptions_per_call: of(&|round| round.preemptions_per_call),
+            throttled_per_s: of(&|round| round.throttled_per_s),
+            throttled_ms_per_s: of(&|round| round.throttled_ms_per_s),
             disturbance: of(&|round| round.disturbance),
             lines_to_servers_per_call: of(&|round| round.lines_to_servers_per_call),
             lines_to_clients_per_call: of(&|round| round.lines_to_clients_per_call),
@@ -149,7 +163,9 @@ mod tests {
         let usage = ResourceUsage {
             servers_cpu: 40_000,
             switches: Switches { voluntary: 20, involuntary: 5 },
-            host_busy: 1_000_100_000,
+            neighbours_cpu: 3_000_000_000,
+            throttling: Throttling { periods: 4, nanos: 50_000_000 },
+            host_busy: 4_000_100_000,
             lines: (30, 10),
         };
         let figures = Figures::new(&[sample(6, 10_000, 1000), sample(4, 50_000, 9000)], &usage);
@@ -158,6 +174,7 @@ mod tests {
         assert_eq!((figures.wake_ups_per_call, figures.preemptions_per_call), (2.0, 0.5));
         assert!((figures.p50_us - 1.0).abs() < 0.01 && (figures.p99_us - 9.0).abs() < 0.01);
         assert_eq!((figures.lines_to_servers_per_call, figures.lines_to_clients_per_call), (3.0, 1.0));
+        assert_eq!((figures.throttled_per_s, figures.throttled_ms_per_s), (2.0, 25.0));
         assert_eq!((figures.replies_checked, figures.disturbance), (10, 0.5));
     }
 }

@@ -70,8 +70,7 @@ async fn measure_anew(case: &Case, seconds: f64, round: u32) -> Result<Figures> 
 }
 
 async fn measure(testbed: &mut Testbed, seconds: f64, round: u32) -> Result<Figures> {
-    testbed.measure(seconds * WARM_UP, u64::MAX >> 16).await?;
-    testbed.measure(seconds, round.into()).await
+    testbed.measure(seconds * WARM_UP, seconds, round.into()).await
 }
 
 fn describe(case: &Case, error: Box<dyn std::error::Error + Send + Sync>) -> String {

@@ -6,7 +6,8 @@
 //! From the outside in: a `case` defines what is measured; a `testbed` is its processes, each either a
 //! `server` with the `service`, or a `client` whose `load` is the generator; `floor` is
 //! what the machine can do at all. Figures go into a `table` and a `report`; `ratios` compares them
-//! with the `goals`, and `matrix` varies one factor at a time.
+//! with the `goals`, and `matrix` varies one factor at a time. `neighbours` are busy processes beside a case, a
+//! `quota` is what its own processes have to share.
 
 mod case;
 mod channel;
@@ -21,10 +22,12 @@ mod links;
 mod load;
 mod matrix;
 mod measure;
+mod neighbours;
 mod pod;
 mod process;
 mod progress;
 mod proto;
+mod quota;
 mod ratios;
 mod recorder;
 mod report;
@@ -40,6 +43,8 @@ use clap::Subcommand;
 use crate::runtime::runtime;
 use crate::{Result, usage};
 pub use client::run as client;
+pub use neighbours::run as neighbour;
+pub use quota::run as quota;
 pub use server::run as server;
 
 /// Measure what calls cost.
@@ -81,4 +86,10 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     } else {
         Err("must be more than 0, at most 3600".into())
     }
+}
+
+/// A CPU quota, in cores. The kernel takes no less than a hundredth.
+fn cores(text: &str) -> std::result::Result<f64, String> {
+    let cores: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.01..=1024.0).contains(&cores) { Ok(cores) } else { Err("must be 0.01 to 1024 cores".into()) }
 }

@@ -72,6 +72,11 @@ impl Process {
         self.child.tell_to_end();
     }
 
+    /// Tells it to end and blocks until it has.
+    pub fn wait_for_end(&mut self) {
+        self.child.wait_for_end();
+    }
+
     /// Waits until it has ended.
     pub async fn end(self) -> Result {
         self.child.end().await

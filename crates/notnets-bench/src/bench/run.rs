@@ -47,6 +47,14 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     links: u32,
 
+    /// Busy processes beside servers and clients, which are there only while this case is measured.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1024))]
+    neighbours: u32,
+
+    /// A CPU quota for all servers and clients of a case together, in cores (0.6), by a control group.
+    #[arg(long, value_name = "CORES", value_parser = super::cores)]
+    quota: Option<f64>,
+
     /// Connections of each client.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
@@ -109,6 +117,8 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
             outstanding: args.outstanding,
             clients: args.clients,
             links: args.links,
+            neighbours: args.neighbours,
+            quota: args.quota,
             connections: args.connections,
             workers: args.workers,
             pinned: args.pinned,
@@ -117,7 +127,10 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
         };
         for &transport in &args.transport {
             match transport {
-                Transport::Floor => cases.push(Case::floor(args.work)),
+                Transport::Floor => {
+                    let Case { neighbours, quota, .. } = case;
+                    cases.push(Case { neighbours, quota, ..Case::floor(args.work) });
+                }
                 Transport::NotNets => cases.extend(ways(args, pods, &case)),
                 other => cases.push(case.over(other)),
             }

@@ -17,7 +17,7 @@ pub fn render(rows: &[Row]) -> String {
 fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "{:<8} {:<13} {:<8} {:>8} {:>5} {:>7} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
+        "{:<8} {:<13} {:<8} {:>8} {:>5} {:>7} {:>5} {:>10} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>11}{:>8}{:>16}",
         "case",
         "over",
         "wait",
@@ -25,6 +25,8 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         "open",
         "clients",
         "links",
+        "neighbours",
+        "quota",
         "runtime",
         "p50 µs",
         "p99 µs",
@@ -35,6 +37,7 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         "server",
         "wakes",
         "preempt",
+        "throttled",
         "others",
         "lines"
     )?;
@@ -44,6 +47,9 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         let [to_servers, to_clients] =
             [figures.lines_to_servers_per_call, figures.lines_to_clients_per_call].map(number);
         let lines = of.pod.as_ref().map_or_else(|| "-".to_owned(), |_| format!("{to_servers}+{to_clients}"));
+        let quota = of.quota.map_or_else(|| "-".to_owned(), |cores| cores.to_string());
+        let throttled =
+            of.quota.map_or_else(|| "-".to_owned(), |_| format!("{}/s", number(figures.throttled_per_s)));
         let runtime = match (of.workers, of.pinned) {
             (0, false) => format!("1 × {}", of.connections),
             (0, true) => format!("1 × {} pin", of.connections),
@@ -52,12 +58,13 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<8} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>8}{:>16}",
+            "{:<8} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>5} {:>10} {quota:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{throttled:>11}{:>8}{:>16}",
             of.work,
             of.size,
             of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),
             of.clients,
             of.links,
+            of.neighbours,
             number(figures.p50_us),
             number(figures.p99_us),
             number(figures.p999_us),

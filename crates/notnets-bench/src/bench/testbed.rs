@@ -1,5 +1,6 @@
 //! The testbed of a case: its servers, its clients, and one more process that holds idle connections.
 
+use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -8,10 +9,13 @@ use tempfile::TempDir;
 use super::case::{Case, Transport, Work};
 use super::control::{Answer, Ask, Connect, Load, Serve, Setup};
 use super::figures::{Figures, ResourceUsage};
+use super::neighbours::Neighbours;
 use super::pod::{Hosts, Place};
 use super::process::{PATIENCE, Process};
+use super::quota::Quota;
 use super::recorder::Sample;
 use crate::Result;
+use crate::cgroup::Throttling;
 use crate::usage::{self, Switches};
 
 /// All clients begin at one time, which lies this far ahead when the first of them gets its order, plus
@@ -34,6 +38,8 @@ pub struct Testbed {
     address: String,
     /// In a pod: the two hosts that the processes are on.
     hosts: Option<Hosts>,
+    /// What servers, clients and the holder have to share. Dropped when those are gone.
+    quota: Option<Quota>,
     // Dropped last, when the processes are gone.
     directory: TempDir,
 }
@@ -61,6 +67,10 @@ impl Testbed {
         case.check()?;
         let directory = tempfile::Builder::new().prefix("notnets-bench-").tempdir()?;
         let hosts = case.pod.as_ref().map(|pod| Hosts::open(case, pod, directory.path())).transpose()?;
+        let quota = match case.quota {
+            Some(cores) => Some(Quota::open(group_name(directory.path()), cores).await?),
+            None => None,
+        };
         let mut testbed = Self {
             case: case.clone(),
             servers: Vec::new(),
@@ -68,6 +78,7 @@ impl Testbed {
             holder: None,
             address: String::new(),
             hosts,
+            quota,
             directory,
         };
         testbed.start_servers().await?;
@@ -110,7 +121,7 @@ impl Testbed {
         };
         let setup = self.setup(hop, self.core(nth));
         let order = Serve { setup, work, name: self.name(nth), upstream, spoil: false };
-        let mut server = Process::start("bench-server")?;
+        let mut server = self.start_process("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
         Ok(address)
@@ -119,9 +130,18 @@ impl Testbed {
     async fn start_client(&self, core: Option<usize>) -> Result<Process> {
         let setup = self.setup(0, core);
         let order = Connect { setup, address: self.address.clone(), connections: self.case.connections };
-        let mut client = Process::start("bench-client")?;
+        let mut client = self.start_process("bench-client")?;
         client.be(&Ask::Connect(order)).await?;
         Ok(client)
+    }
+
+    /// Starts a process under the case's quota, if it has one.
+    fn start_process(&self, subcommand: &str) -> Result<Process> {
+        let process = Process::start(subcommand)?;
+        if let Some(quota) = &self.quota {
+            quota.add(process.pid)?;
+        }
+        Ok(process)
     }
 
     /// Returns a process's setup for that hop, on the way from the clients.
@@ -178,21 +198,36 @@ impl Testbed {
         self.holder.as_ref().map(|holder| holder.pid)
     }
 
-    /// Makes calls for a number of seconds.
+    /// Makes calls for a number of seconds, after a warm-up that does not count. The case's neighbours are there
+    /// meanwhile.
     ///
     /// # Errors
     /// When a call fails, or its reply is wrong.
-    pub async fn measure(&mut self, seconds: f64, seed: u64) -> Result<Figures> {
+    pub async fn measure(&mut self, warm_up: f64, seconds: f64, seed: u64) -> Result<Figures> {
+        let neighbours = Neighbours::start(self.case.neighbours).await?;
+        self.load(warm_up, u64::MAX >> 16).await?;
+        let figures = self.measure_beside(&neighbours, seconds, seed).await?;
+        neighbours.end().await?;
+        Ok(figures)
+    }
+
+    async fn measure_beside(&mut self, neighbours: &Neighbours, seconds: f64, seed: u64) -> Result<Figures> {
         let cpu = self.servers_cpu().await?;
         let switches = self.switches();
+        let throttling = self.throttling();
+        let neighbours_cpu = neighbours.cpu_time();
         let busy = usage::host_busy();
         let (to_server, to_client) = self.lines().await?;
         let samples = self.load(seconds, seed).await?;
         let lines = self.lines().await?;
         let switched = self.switches();
         let host_busy = usage::host_busy() - busy;
+        let neighbours_cpu = neighbours.cpu_time().saturating_sub(neighbours_cpu);
+        let throttling = self.throttling().since(throttling);
         let round = ResourceUsage {
             servers_cpu: self.servers_cpu().await? - cpu,
+            neighbours_cpu,
+            throttling,
             switches: Switches {
                 voluntary: switched.voluntary.saturating_sub(switches.voluntary),
                 involuntary: switched.involuntary.saturating_sub(switches.involuntary),
@@ -245,6 +280,10 @@ impl Testbed {
         Ok(lines)
     }
 
+    fn throttling(&self) -> Throttling {
+        self.quota.as_ref().map(Quota::throttling).unwrap_or_default()
+    }
+
     fn switches(&self) -> Switches {
         let mut all = Switches::default();
         for process in self.servers.iter().chain(&self.clients) {
@@ -267,6 +306,14 @@ impl Testbed {
         for process in processes {
             process.end().await?;
         }
-        Ok(())
+        match self.quota {
+            Some(quota) => quota.close().await,
+            None => Ok(()),
+        }
     }
+}
+
+/// Returns the name of a case's group: that of its directory, which no other case has.
+fn group_name(directory: &Path) -> String {
+    directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
