@@ -1,25 +1,29 @@
 //! A channel: a name, and the link to whoever serves it now.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tonic::Status;
 
 use super::endpoint::Endpoint;
+use super::shared::Shared;
 use crate::Error;
 use crate::http::to_tonic;
-use crate::link::Link;
 use crate::rpc;
 
-/// After a first failed attempt new ones wait so long, then twice as long, …
-const FIRST_BACKOFF: Duration = Duration::from_millis(5);
-/// … and at most so long: to look for a name on one's own host costs microseconds.
-const LONGEST_BACKOFF: Duration = Duration::from_millis(500);
 /// A connection to a name, for generated clients. Cheap to clone, and used by many tasks at once.
 ///
 /// When the server ends, its calls fail with `UNAVAILABLE`; later calls connect anew as soon as a
 /// server of that name is back.
+///
+/// A channel connects, and serves its link, in the tokio runtime that it was made in, which has to have
+/// time and IO enabled. Its calls can be polled anywhere: in other runtimes, in several at once, or in none.
+/// No call holds up others, and each ends at its deadline. A call that sleeps is woken by the channel's
+/// runtime, so one of the current-thread flavor should be kept running while other runtimes make calls.
+///
+/// When the channel's runtime ends, the calls that are open fail with `UNAVAILABLE`; later calls connect
+/// anew, in the runtime that they are polled in. A thread named `notnets` does the work for a channel that
+/// was made outside of any runtime, and for calls that can't rely on the channel's.
 ///
 /// ```no_run
 /// use tonic_health::pb::health_client::HealthClient; // any generated client
@@ -34,42 +38,9 @@ pub struct Channel {
     pub(crate) shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) calls: Option<Arc<Semaphore>>,
-    slot: Mutex<Slot>,
-    connecting: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    link: Option<Arc<ClientLink>>,
-    failed: Option<Failed>,
-}
-
-#[derive(Debug)]
-struct Failed {
-    error: Arc<Error>,
-    retry_at: Instant,
-    backoff: Duration,
-}
-
-/// A client's end of a link. It closes the link when neither channel nor call needs it any more.
-#[derive(Debug)]
-pub(crate) struct ClientLink(pub(crate) Arc<Link>);
-
-impl Drop for ClientLink {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 impl Channel {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        let calls = endpoint.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit)));
-        let (slot, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { shared: Arc::new(Shared { endpoint, calls, slot, connecting }) }
+        Self { shared: Arc::new(Shared::new(endpoint)) }
     }
 
     /// Connects to a URI like `notnets:///inventory`, with the defaults of [`Endpoint`].
@@ -116,58 +87,9 @@ impl Channel {
     }
 
     pub(super) async fn connected(self) -> Result<Self, Error> {
-        let link = self.shared.endpoint.dial().await?;
-        self.shared.slot().link = Some(Arc::new(ClientLink(link)));
-        Ok(self)
-    }
-}
-
-impl Shared {
-    /// The link to the present server, made now if there is none.
-    pub(crate) async fn link(&self) -> Result<Arc<ClientLink>, Arc<Error>> {
-        if let Some(link) = self.usable() {
-            return Ok(link);
+        match self.shared.link().await {
+            Ok(_linked) => Ok(self),
+            Err(error) => Err(error.share()),
         }
-        let _one_at_a_time = self.connecting.lock().await;
-        if let Some(link) = self.usable() {
-            return Ok(link);
-        }
-        let backoff = match &self.slot().failed {
-            Some(failed) if Instant::now() < failed.retry_at => return Err(Arc::clone(&failed.error)),
-            Some(failed) => (failed.backoff * 2).min(LONGEST_BACKOFF),
-            None => FIRST_BACKOFF,
-        };
-        match self.endpoint.dial().await {
-            Ok(link) => {
-                let link = Arc::new(ClientLink(link));
-                *self.slot() = Slot { link: Some(Arc::clone(&link)), failed: None };
-                Ok(link)
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                let retry_at = Instant::now() + backoff;
-                *self.slot() = Slot {
-                    link: None,
-                    failed: Some(Failed { error: Arc::clone(&error), retry_at, backoff }),
-                };
-                Err(error)
-            }
-        }
-    }
-
-    #[inline]
-    fn usable(&self) -> Option<Arc<ClientLink>> {
-        let slot = self.slot();
-        slot.link.as_ref().filter(|link| link.0.is_usable()).cloned()
-    }
-
-    /// The last link, which may not be usable any more.
-    #[inline]
-    pub(crate) fn present(&self) -> Option<Arc<ClientLink>> {
-        self.slot().link.clone()
-    }
-
-    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

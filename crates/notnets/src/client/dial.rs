@@ -9,7 +9,9 @@ use notnets_core::link::connect::Progress;
 use notnets_core::name::Name;
 use tokio::io::Interest;
 
+use super::client_link::ClientLink;
 use super::endpoint::Endpoint;
+use super::home::Home;
 use crate::Error;
 use crate::async_fd::register;
 use crate::error::Cause;
@@ -17,18 +19,19 @@ use crate::link::Link;
 use crate::link::driver::{Driver, NoRequests};
 
 impl Endpoint {
-    /// A link to the server, whose driver runs on the present runtime.
+    /// A link to the server. Its driver runs where this is polled, which is this home.
     ///
     /// # Errors
     /// When there is none within the connect timeout.
-    pub(super) async fn dial(&self) -> Result<Arc<Link>, Error> {
+    pub(super) async fn dial(self, home: Home) -> Result<ClientLink, Error> {
         let target = self.target()?;
         self.link.limits.check().map_err(Cause::from)?;
         let established = match target.pod() {
             None => self.connect_on_host(target.name()).await?,
             Some(pod) => self.connect_in_pod(pod, target.name()).await?,
         };
-        self.start(established).map_err(Error::io("watch a link's socket"))
+        let link = self.start(established).map_err(Error::io("watch a link's socket"))?;
+        Ok(ClientLink::new(link, home))
     }
 
     async fn connect_on_host(&self, name: &Name) -> Result<Established, Error> {

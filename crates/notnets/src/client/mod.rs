@@ -1,15 +1,20 @@
 //! Channels: a name, and the link to whoever serves it now.
 
 mod channel;
+mod client_link;
 mod dial;
 mod endpoint;
+mod home;
 #[cfg(feature = "pod")]
 mod pods;
 #[cfg(not(feature = "pod"))]
 #[path = "no_pods.rs"]
 mod pods;
+mod shared;
 mod tonic_names;
 
 pub use channel::Channel;
-pub(crate) use channel::{ClientLink, Shared};
+pub(crate) use client_link::ClientLink;
 pub use endpoint::Endpoint;
+pub(crate) use home::for_timers;
+pub(crate) use shared::Shared;

@@ -31,7 +31,7 @@ impl Endpoint {
         self
     }
 
-    /// Has no effect: a channel's tasks run on the runtime where it connects.
+    /// Has no effect: a channel's tasks run on the runtime that it was made in.
     pub fn executor<E>(self, _executor: E) -> Self {
         self
     }

@@ -55,6 +55,8 @@ impl ErrorKind {
             #[cfg(feature = "pod")]
             Cause::Pod { error, .. } => of_pod(error),
             Cause::ConnectTimeout { .. } => Self::TimedOut,
+            #[cfg(feature = "client")]
+            Cause::DialLost => Self::Unavailable,
             Cause::Io { .. } => Self::Io,
             Cause::Memory(error) => of_segment(error),
         }

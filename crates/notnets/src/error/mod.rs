@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::code::Code;
@@ -32,7 +33,7 @@ pub use kind::ErrorKind;
 /// assert!(!error.is_retryable());
 /// assert!(error.to_string().contains("is not a notnets: URI"));
 /// ```
-pub struct Error(Box<Cause>);
+pub struct Error(Arc<Cause>);
 
 /// What went wrong. Each message has all of its cause in it, so no variant has a source of its own.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,9 @@ pub(crate) enum Cause {
         "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); does the server hang, or has it run out of descriptors?"
     )]
     ConnectTimeout { name: String, after: Duration },
+    #[cfg(feature = "client")]
+    #[error("no link: the runtime that the channel connected in has ended")]
+    DialLost,
     #[error("could not {step}: {error}")]
     Io { step: &'static str, error: io::Error },
     /// There is no memory for a server's counters.
@@ -84,6 +88,12 @@ impl Error {
         kind::code(&self.0)
     }
 
+    /// The same error for another one who waits for the same.
+    #[cfg(feature = "client")]
+    pub(crate) fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
     /// The operating system refused this step.
     pub(crate) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Cause::Io { step, error }.into()
@@ -102,7 +112,7 @@ impl Error {
 
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(cause))
+        Self(Arc::new(cause))
     }
 }
 

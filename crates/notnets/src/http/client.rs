@@ -125,7 +125,10 @@ impl Outbound for HttpOutbound {
         let Some(Prefetched { data, end }) = &self.first else { return };
         let data = data.slice(data.len() - unsent..);
         let body = if *end { Body::empty() } else { std::mem::take(&mut self.body) };
-        tokio::spawn(send_body(call.sending(), data, body, *end));
+        let spawned = call.spawn(send_body(call.sending(), data, body, *end));
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "a request's body has no runtime to be sent in");
+        }
     }
 }
 

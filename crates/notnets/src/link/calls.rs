@@ -127,6 +127,11 @@ impl Link {
         });
     }
 
+    /// Ends the calls whose deadline has passed by `now`, for a caller that doesn't rely on the driver.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        self.with(|state| state.session.expire(now));
+    }
+
     /// Ends a call that its application has dropped, and with it the task that sends its messages.
     pub(crate) fn abandon(&self, stream: StreamId) {
         let mut state = self.lock();

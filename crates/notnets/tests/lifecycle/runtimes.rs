@@ -90,12 +90,13 @@ fn a_channel_outlives_the_runtime_that_made_it() {
 fn a_call_that_waits_for_a_link_survives_the_end_of_the_runtime_that_was_dialling() {
     let directory = tempdir().unwrap();
     let server = Helper::server(directory.path(), "");
-    let client = Client::new(crate::support::client::endpoint(directory.path()).connect_lazy());
-    server.suspend();
     let (first, second) = (multi_thread(), multi_thread());
+    let endpoint = crate::support::client::endpoint(directory.path());
+    let client = first.block_on(async { Client::new(endpoint.connect_lazy()) });
+    server.suspend();
     let caller = client.clone();
     first.spawn(async move { caller.text("echo", "first").await });
-    // It waits behind the first, or dials itself.
+    // It waits for the first one's dial, or for one of its own.
     let call = second.spawn(async move { client.text("echo", "second").await });
     first.shutdown_background();
     server.signal(rustix::process::Signal::CONT);

@@ -5,9 +5,11 @@
 //! | `calling.rs` | calls of the four kinds, in messages |
 //! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
+//! | `deadline_timer.rs` | deadlines of callers that the link's driver may not serve |
 //! | `open_call.rs` | an open call below its messages: plain bytes, as the HTTP adapter needs them |
 
 mod calling;
+mod deadline_timer;
 mod exchange;
 mod open_call;
 mod opening;

@@ -1,12 +1,16 @@
 //! An open call's two halves, below its messages: bytes as they are, in order.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
 use notnets_core::call::{Received, Sent, StreamId};
+use notnets_core::clock::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::deadline_timer::CallDeadline;
 use crate::client::ClientLink;
 use crate::link::Answer;
 use crate::rpc::Code;
@@ -19,26 +23,53 @@ pub(crate) struct Call {
     /// All of it has been received, and its stream is closed.
     over: bool,
     permit: Option<OwnedSemaphorePermit>,
+    deadline: CallDeadline,
 }
 
 impl Call {
-    pub(super) fn new(link: Arc<ClientLink>, stream: StreamId, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { link, stream, over: false, permit }
+    pub(super) fn new(
+        link: Arc<ClientLink>,
+        stream: StreamId,
+        permit: Option<OwnedSemaphorePermit>,
+        deadline: Option<Timestamp>,
+    ) -> Self {
+        Self { link, stream, over: false, permit, deadline: CallDeadline::new(deadline) }
     }
 
     /// The half that sends. There is one at most.
     pub(crate) fn sending(&self) -> SendHalf {
-        SendHalf { link: Arc::clone(&self.link), stream: self.stream, over: false }
+        let deadline = self.deadline.again();
+        SendHalf { link: Arc::clone(&self.link), stream: self.stream, over: false, deadline }
+    }
+
+    /// Waits on for the answer, which was looked for when the call was opened.
+    #[inline]
+    pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>, answer: Poll<Answer>) -> Poll<Answer> {
+        if answer.is_pending() && self.deadline.poll_passed(cx, &self.link).is_ready() {
+            return self.poll_head(cx);
+        }
+        answer
     }
 
     /// Waits for the response's head.
-    pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Answer> {
-        self.link.0.poll_head(cx, self.stream)
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let Self { link, stream, deadline, .. } = self;
+        deadline.poll(cx, link, |cx| link.poll_head(cx, *stream))
     }
 
     /// Waits for the response's next data, or its end.
-    pub(crate) fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Received> {
-        self.link.0.poll_data(cx, self.stream)
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        let Self { link, stream, deadline, .. } = self;
+        deadline.poll(cx, link, |cx| link.poll_data(cx, *stream))
+    }
+
+    /// Starts a task of the call, beside its caller.
+    ///
+    /// # Errors
+    /// When the caller is in no runtime, and none can be started.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        self.link.home().beside_caller()?.spawn(task);
+        Ok(())
     }
 
     /// Its end has come with the head, and the link has closed its stream.
@@ -50,14 +81,14 @@ impl Call {
     /// Lets go of all that the call holds, though it may be held on to.
     pub(crate) fn end(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
-            self.link.0.abandon(self.stream);
+            self.link.abandon(self.stream);
         }
         self.permit = None;
     }
 
     /// Returns `true` if the call's server takes no new calls.
     pub(super) fn is_draining(&self) -> bool {
-        self.link.0.is_draining()
+        self.link.is_draining()
     }
 
     /// Ends the call, and keeps its turn for the next.
@@ -78,20 +109,23 @@ pub(crate) struct SendHalf {
     link: Arc<ClientLink>,
     stream: StreamId,
     over: bool,
+    deadline: CallDeadline,
 }
 
 impl SendHalf {
     /// Sends data as soon as there is room. `end` means that nothing comes after them. Returns
     /// [`Stopped`](Sent::Stopped) when the call is over.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
-        let sent = self.link.0.poll_send(cx, self.stream, data, end);
+        let Self { link, stream, deadline, .. } = self;
+        let sent = deadline.poll(cx, link, |cx| link.poll_send(cx, *stream, data, end));
         self.over |= matches!(sent, Poll::Ready(Sent::Stopped)) || (end && sent.is_ready());
         sent
     }
 
     /// Waits until the call takes no more data.
     pub(crate) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let stopped = self.link.0.poll_stopped(cx, self.stream);
+        let Self { link, stream, deadline, .. } = self;
+        let stopped = deadline.poll(cx, link, |cx| link.poll_stopped(cx, *stream));
         self.over |= stopped.is_ready();
         stopped
     }
@@ -99,7 +133,7 @@ impl SendHalf {
     /// Ends the call when its data can't be sent: it fails with this, and the server gets a reset.
     pub(crate) fn fail(&mut self, code: Code, message: &str) {
         self.over = true;
-        self.link.0.fail_sending(self.stream, code, message);
+        self.link.fail_sending(self.stream, code, message);
     }
 }
 

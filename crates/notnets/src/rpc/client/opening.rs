@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::Buf as _;
 use notnets_core::call::Sent;
-use notnets_core::clock::{self, Timestamp};
+use notnets_core::clock::Timestamp;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
-use tokio::time::Sleep;
 
+use super::deadline_timer::Timer;
 use super::{Call, Outbound};
 use crate::Error;
 use crate::client::{ClientLink, Shared};
@@ -46,7 +46,7 @@ struct Waiting {
     ticket: OpenTicket,
     link: Option<Arc<ClientLink>>,
     /// The end of all waiting.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Box<Timer>>,
 }
 
 type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;
@@ -115,12 +115,13 @@ impl Opening {
                 data: &mut data,
                 end: outbound.is_whole(),
             };
-            match link.0.poll_open(cx, ticket, request) {
+            match link.poll_open(cx, ticket, request) {
                 Poll::Ready(Ok(Some(OpenedCall { stream, sent, answer }))) => {
                     let is_all = outbound.is_whole() && sent == Sent::All;
                     let unsent = (!is_all).then(|| data.remaining());
                     self.waiting = None;
-                    let call = Call::new(link, stream, self.permit.take());
+                    let mut call = Call::new(link, stream, self.permit.take(), self.deadline);
+                    let answer = call.poll_opened(cx, answer);
                     return Poll::Ready(Ok(Opened { call, unsent, answer }));
                 }
                 // That server goes away: on to the next.
@@ -184,9 +185,8 @@ impl Opening {
     /// Waits no longer than the call may take.
     fn poll_deadline<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, Status>> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let sleep = || Box::pin(tokio::time::sleep(clock::until(deadline)));
-        let timer = self.waiting.get_or_insert_default().timer.get_or_insert_with(sleep);
-        timer.as_mut().poll(cx).map(|()| {
+        let waiting = self.waiting.get_or_insert_default();
+        Timer::poll(&mut waiting.timer, cx, deadline).map(|()| {
             let text = "the call's deadline passed before it could be sent";
             Err(Status::new(Code::DEADLINE_EXCEEDED, text))
         })
