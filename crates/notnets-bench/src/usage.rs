@@ -24,6 +24,12 @@ pub fn cpu_time() -> u64 {
     read(ClockId::ProcessCPUTime)
 }
 
+/// Keeps this thread busy for that much of its own processor time, in nanoseconds.
+pub fn burn(nanos: u64) {
+    let until = read(ClockId::ThreadCPUTime) + nanos;
+    while read(ClockId::ThreadCPUTime) < until {}
+}
+
 /// Keeps this process, and the threads that it starts later, on one core.
 pub fn stay_on(core: usize) -> std::io::Result<()> {
     let mut cores = CpuSet::new();
@@ -112,6 +118,13 @@ fn field(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn burning_takes_processor_time() {
+        let before = read(ClockId::ThreadCPUTime);
+        burn(2_000_000);
+        assert!(read(ClockId::ThreadCPUTime) >= before + 2_000_000);
+    }
 
     #[test]
     fn a_process_can_be_looked_at() {

@@ -84,6 +84,17 @@ fn all_kinds_of_calls() {
         assert_eq!(rows.len(), 2);
         assert!(rows.iter().all(|row| row["case"] == work));
     }
+    for work in ["burn", "blocked", "blocked-worker"] {
+        let mut command = bench(directory.path());
+        command.args(["run", "--json", "--transport", "uds,notnets", "--work", work, "--outstanding", "2"]);
+        command.args(["--workers", "2", "--burn", "2ms"]);
+        let rows = lines(command.args(["--seconds", "0.03", "--repeats", "1"]));
+        rows.iter().for_each(check_row);
+        assert!(rows.len() == 2 && rows.iter().all(|row| row["case"] == work));
+        if work == "burn" {
+            assert!(rows.iter().all(|row| row["burn_ms"] == 2.0 && row["p50_us"].as_f64() >= Some(2000.0)));
+        }
+    }
     for work in ["line", "ring", "socket", "eventfd"] {
         let mut command = bench(directory.path());
         command.args(["run", "--json", "--transport", "floor", "--work", work]);
@@ -354,6 +365,9 @@ fn what_cannot_be_measured_is_told_at_once() {
         (vec!["run", "--payload", "9m"], "4m"),
         (vec!["run", "--rate", "0"], "--rate"),
         (vec!["run", "--work", "chat", "--rate", "5"], "--rate"),
+        (vec!["run", "--work", "burn", "--rate", "5"], "--rate"),
+        (vec!["run", "--work", "burn", "--burn", "11s"], "10 s"),
+        (vec!["run", "--work", "blocked"], "--workers"),
         (vec!["run", "--quota", "0"], "0.01"),
         (vec!["run", "--neighbours", "1025"], "1024"),
         (vec!["run", "--api", "core", "--transport", "uds"], "blocking API"),

@@ -55,6 +55,12 @@ pub enum Work {
     Chain,
     /// An echo through a server that asks eight others at once.
     FanOut,
+    /// Calls at once, whose handlers compute: the time until the last of them has ended.
+    Burn,
+    /// An echo while a handler of another method blocks in tokio's `block_in_place`.
+    Blocked,
+    /// An echo while a handler of another method blocks its worker.
+    BlockedWorker,
     /// A new connection and the first call on it.
     Connect,
     /// From dropping a call to the end of its handler.
@@ -100,6 +106,8 @@ pub struct Case {
     pub wait: Option<Wait>,
     /// Calls open at once in each client.
     pub outstanding: u32,
+    /// The processor time that a handler of `burn` takes, in milliseconds.
+    pub burn_ms: Option<f64>,
     /// Client processes.
     pub clients: u32,
     /// Additional idle connections, held by one more process.
@@ -130,6 +138,7 @@ impl Default for Case {
             pod: None,
             wait: Some(Wait::Adaptive),
             outstanding: 1,
+            burn_ms: None,
             clients: 1,
             links: 0,
             neighbours: 0,
@@ -193,7 +202,8 @@ impl Case {
     /// When they don't, with the reason.
     pub fn check(&self) -> Result<(), String> {
         let floor = matches!(self.work, Work::Line | Work::Ring | Work::Socket | Work::Eventfd);
-        let unary = matches!(self.work, Work::Echo | Work::Ask | Work::Chain | Work::FanOut);
+        let blocked = matches!(self.work, Work::Blocked | Work::BlockedWorker);
+        let unary = blocked || matches!(self.work, Work::Echo | Work::Ask | Work::Chain | Work::FanOut);
         let wrong = |why: &str| Err(why.to_owned());
         match self.transport {
             Transport::Floor if !floor => wrong("the floor is measured by line, ring, socket or eventfd"),
@@ -206,7 +216,12 @@ impl Case {
             _ if self.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1e9)) => {
                 wrong("--rate has to be above 0")
             }
-            _ if self.rate.is_some() && !unary => wrong("--rate is for echo, ask, chain and fan-out"),
+            _ if self.rate.is_some() && !unary => {
+                wrong("--rate is for echo, ask, chain, fan-out, blocked and blocked-worker")
+            }
+            _ if blocked && self.workers == 0 => {
+                wrong("blocked and blocked-worker need a runtime with --workers")
+            }
             _ if self.pod.is_some() && self.transport != Transport::NotNets => {
                 wrong("only --transport notnets leads through a pod")
             }

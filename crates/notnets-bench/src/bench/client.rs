@@ -4,6 +4,7 @@ use super::case::{Api, Transport, Work};
 use super::channel::Channel;
 use super::control::{Answer, Ask, Connect, Load, listen};
 use super::load;
+use super::load::handlers;
 use super::load::lifecycle;
 use super::load::null::Null;
 use super::load::streams::{Chat, Download, Upload};
@@ -86,6 +87,9 @@ async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchCl
         Work::Upload => load::run(load, workers, |task| Upload::new(pick(task), load, task)).await,
         Work::Download => load::run(load, workers, |task| Download::new(pick(task), load, task)).await,
         Work::Chat => load::run(load, workers, |task| Chat::new(pick(task), load, task)).await,
+        Work::Burn => handlers::burns(load, pick).await,
+        Work::Blocked => handlers::beside_blocked(load, workers, true, pick).await,
+        Work::BlockedWorker => handlers::beside_blocked(load, workers, false, pick).await,
         Work::Connect => lifecycle::connects(load, || client::<C>(order)).await,
         Work::Cancel => lifecycle::cancels(load, &clients[0]).await,
         other => Err(format!("{other} is a floor").into()),

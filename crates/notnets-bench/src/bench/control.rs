@@ -149,6 +149,9 @@ pub struct Load {
     pub size: Size,
     /// Calls open at once.
     pub outstanding: u32,
+    /// The processor time that handlers of `burn` take, in nanoseconds.
+    #[serde(default)]
+    pub burn_ns: u64,
     /// Calls per second to begin, whatever comes back.
     pub rate: Option<f64>,
     /// When to begin, on the host's monotonic clock in nanoseconds: all clients at the same time.

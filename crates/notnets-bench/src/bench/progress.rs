@@ -24,7 +24,7 @@ impl Progress {
     /// Shows what was just measured.
     pub fn step(&self, round: u32, rounds: u32, case: &Case, figures: &Figures) {
         self.note(&format!(
-            "round {} of {rounds}  {:<8} {:<13} {:<8} {:>4} × {:<4} {:>10.2} µs median {:>10.0} calls/s",
+            "round {} of {rounds}  {:<14} {:<13} {:<8} {:>4} × {:<4} {:>10.2} µs median {:>10.0} calls/s",
             round + 1,
             case.work,
             case.way(),

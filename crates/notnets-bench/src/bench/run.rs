@@ -1,5 +1,9 @@
 //! `notnets bench run`: one case, as often as one likes.
 
+use std::time::Duration;
+
+use notnets_cli_common::duration;
+
 use super::case::{Api, Case, Transport, Wait, Work};
 use super::measure::{Effort, interleaved};
 use super::pod::{Pod, PodArgs};
@@ -38,6 +42,10 @@ pub struct Args {
     /// Calls open at once in each client.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     outstanding: u32,
+
+    /// With `--work burn`: the processor time that each handler takes.
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = burn)]
+    burn: Duration,
 
     /// Client processes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -84,6 +92,12 @@ pub struct Args {
     json: bool,
 }
 
+/// A processor time for a handler.
+fn burn(text: &str) -> std::result::Result<Duration, String> {
+    let time = duration::parse(text)?;
+    if time <= Duration::from_secs(10) { Ok(time) } else { Err("must be 10 s at most".into()) }
+}
+
 /// Measures the case.
 pub async fn run(args: Args) -> Result {
     let progress = Progress::new();
@@ -115,6 +129,7 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
             work: args.work,
             api: args.api,
             outstanding: args.outstanding,
+            burn_ms: (args.work == Work::Burn).then_some(args.burn.as_secs_f64() * 1e3),
             clients: args.clients,
             links: args.links,
             neighbours: args.neighbours,

@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::channel::Channel;
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::Bench;
-use super::proto::{Handler, Message, Moment, Question, Total};
+use super::proto::{Handler, Message, Moment, Question, Span, Total};
 use crate::usage;
 
 /// The largest payload there is, and some room for the message around it.
@@ -112,6 +113,22 @@ impl<C: Channel> Bench for Service<C> {
     async fn chat(&self, request: Request<Streaming<Message>>) -> Result<Response<Messages>, Status> {
         // The message goes back at once: the handler is not woken for it a second time.
         Ok(Response::new(Box::pin(request.into_inner().map(|message| message))))
+    }
+
+    async fn burn(&self, request: Request<Span>) -> Result<Response<Moment>, Status> {
+        usage::burn(request.into_inner().nanos);
+        Ok(Response::new(Moment { nanos: usage::now() }))
+    }
+
+    async fn block(&self, request: Request<Span>) -> Result<Response<Moment>, Status> {
+        let Span { nanos, in_place } = request.into_inner();
+        let block = || std::thread::sleep(Duration::from_nanos(nanos));
+        if in_place {
+            block_in_place(block);
+        } else {
+            block();
+        }
+        Ok(Response::new(Moment { nanos: usage::now() }))
     }
 
     async fn hold(&self, request: Request<Handler>) -> Result<Response<Moment>, Status> {

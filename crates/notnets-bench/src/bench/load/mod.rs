@@ -3,6 +3,7 @@
 //! In a closed loop each of `outstanding` tasks makes its next call when the last one has ended. In an open
 //! loop ([`open`]) calls begin when they are due, whatever comes back, and are timed from then.
 
+pub mod handlers;
 pub mod lifecycle;
 pub mod null;
 mod open;
