@@ -60,7 +60,7 @@ enum What {
     Run(run::Args),
     /// Each factor in turn around a base case, with a report of plots
     Matrix(matrix::Args),
-    /// Whether the goals are reached: ratios to tonic's HTTP/2 and to the floor, in a few minutes
+    /// Whether the goals are reached: ratios to tonic's HTTP/2 and to the floor, in some six minutes
     Ratios(ratios::Args),
 }
 

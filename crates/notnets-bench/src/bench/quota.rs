@@ -68,6 +68,14 @@ impl Drop for Quota {
     }
 }
 
+/// Finds out whether such a quota can be made.
+///
+/// # Errors
+/// When it can't, with what a user can do.
+pub async fn check(cores: f64) -> Result {
+    Quota::open(format!("notnets-bench-check-{}", std::process::id()), cores).await?.close().await
+}
+
 /// `notnets bench-quota`: keeps a group until its input ends.
 pub fn run() -> Result {
     let Limit { name, cores } = match first() {

@@ -1,80 +1,18 @@
-//! `notnets bench ratios`: just what the goals need, in a few minutes.
-//!
-//! Compared cases are measured in turns. The baseline of a goal is the best that tonic does over a Unix
-//! socket with a current-thread runtime or with two workers, and one connection or two; NotNets has one
-//! configuration, its defaults on a current-thread runtime, for all goals but the one that is about
-//! `Wait::Park`.
+//! The goals of a machine with nothing else to do, on the default runtime.
 
 use notnets_cli_common::number::number;
 
-use super::case::{Api, Case, Transport, Wait, Work};
-use super::figures::{Figures, Row};
-use super::goals::{self, Goal, Verdict};
-use super::links;
-use super::measure::{Effort, interleaved};
-use super::progress::Progress;
-use super::sizes::Size;
+use super::super::case::{Case, Transport, Wait, Work};
+use super::super::figures::Row;
+use super::super::goals;
+use super::super::links;
+use super::super::sizes::Size;
+use super::{Of, Runner, against_uds, calls_per_s, cpu, judge, least, most, over_uds, p50, p99};
 use crate::Result;
 
-/// Just what the goals need, in a few minutes.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// Print a line of JSON for each goal instead of a table.
-    #[arg(long)]
-    json: bool,
-
-    /// Also print the cases behind the goals.
-    #[arg(long)]
-    cases: bool,
-
-    /// Rounds; figures are their medians.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    repeats: u32,
-
-    /// Only these goals: core, p50, p99, throughput, …
-    #[arg(long, value_delimiter = ',')]
-    goals: Vec<String>,
-
-    /// Keep server and client on cores of their own wherever there is one of each. Left alone, the kernel may
-    /// put two processes that take turns on one core.
-    #[arg(long)]
-    pinned: bool,
-
-    /// See in seconds that all works. The figures mean nothing.
-    #[arg(long)]
-    smoke: bool,
-}
-
-/// Measures and judges. A goal that is not met is not an error.
-pub async fn run(args: Args) -> Result {
-    let progress = Progress::new();
-    let mut runner = Runner { args: &args, progress: &progress, rows: Vec::new(), verdicts: Vec::new() };
-    runner.run().await?;
-    progress.end();
-    let Runner { rows, verdicts, .. } = runner;
-    if args.json {
-        let cases = rows.iter().filter(|_| args.cases).map(serde_json::to_string);
-        for line in verdicts.iter().map(serde_json::to_string).chain(cases) {
-            println!("{}", line?);
-        }
-    } else {
-        print!("{}", goals::render(&verdicts));
-        if args.cases {
-            print!("\n{}", super::table::render(&rows));
-        }
-    }
-    Ok(())
-}
-
-struct Runner<'a> {
-    args: &'a Args,
-    progress: &'a Progress,
-    rows: Vec<Row>,
-    verdicts: Vec<Verdict>,
-}
-
 impl Runner<'_> {
-    async fn run(&mut self) -> Result {
+    /// Measures those that are wanted.
+    pub(super) async fn quiet(&mut self) -> Result {
         if self.wants(&[goals::CORE]) {
             self.core().await?;
         }
@@ -90,7 +28,7 @@ impl Runner<'_> {
         if self.wants(&[goals::PARK]) {
             self.park().await?;
         }
-        if self.wants(&[goals::CLIENTS]) {
+        if self.wants(&[goals::CLIENTS, goals::CLIENTS_UDS]) {
             self.clients().await?;
         }
         if self.wants(&[goals::CHAIN]) {
@@ -105,30 +43,7 @@ impl Runner<'_> {
         if self.wants(&[goals::MEMORY, goals::IDLE_CPU]) {
             self.links().await?;
         }
-        let args = self.args;
-        self.verdicts.retain(|verdict| wanted(args, &verdict.goal));
         Ok(())
-    }
-
-    fn wants(&self, goals: &[Goal]) -> bool {
-        goals.iter().any(|goal| wanted(self.args, goal))
-    }
-
-    async fn measure(&mut self, cases: &[Case], seconds: f64) -> Result<Vec<Row>> {
-        let effort = if self.args.smoke {
-            Effort { seconds: 0.02, repeats: 1 }
-        } else {
-            Effort { seconds, repeats: self.args.repeats }
-        };
-        let one_of_each = |case: &Case| case.clients == 1 && case.work != Work::Chain;
-        let place = |case: &Case| Case {
-            pinned: case.pinned || self.args.pinned && one_of_each(case),
-            ..case.clone()
-        };
-        let cases: Vec<_> = cases.iter().map(place).collect();
-        let rows = interleaved(&cases, effort, self.progress).await?;
-        self.rows.extend(rows.iter().cloned());
-        Ok(rows)
     }
 
     /// As many idle links as the goals ask for.
@@ -204,13 +119,19 @@ impl Runner<'_> {
 
     async fn clients(&mut self) -> Result {
         let counts: &[u32] = if self.args.smoke { &[1, 2, 26] } else { &[1, 2, 8, 26, 64] };
+        let counts = if self.wants(&[goals::CLIENTS]) { counts } else { &[26] };
         let case = |clients: &u32| Case { clients: *clients, ..Case::default() };
-        let rows = self.measure(&counts.iter().map(case).collect::<Vec<_>>(), 0.6).await?;
-        let crowd = rows.iter().find(|row| row.of.clients == 26).ok_or("26 clients were measured")?;
-        let best = most(&rows, calls_per_s);
+        let mut cases: Vec<_> = counts.iter().map(case).collect();
+        cases.extend(over_uds(&case(&26), &[1]));
+        let rows = self.measure(&cases, 0.6).await?;
+        let (ours, theirs) = rows.split_at(counts.len());
+        let crowd = ours.iter().find(|row| row.of.clients == 26).ok_or("26 clients were measured")?;
+        let best = most(ours, calls_per_s);
         let mut verdict = judge(goals::CLIENTS, crowd, best, calls_per_s, "calls/s");
         verdict.from += &format!(", by {} clients", best.of.clients);
         self.verdicts.push(verdict);
+        let theirs = most(theirs, calls_per_s);
+        self.verdicts.push(judge(goals::CLIENTS_UDS, crowd, theirs, calls_per_s, "calls/s"));
         Ok(())
     }
 
@@ -259,77 +180,5 @@ impl Runner<'_> {
         let from = format!("{} µs of processor time in {} s", number(idle.cpu_us), idle.seconds);
         self.verdicts.push(goals::IDLE_CPU.judge(idle.wake_ups as f64, from));
         Ok(())
-    }
-}
-
-fn wanted(args: &Args, goal: &Goal) -> bool {
-    args.goals.is_empty() || args.goals.iter().any(|name| name == goal.goal)
-}
-
-/// The case over NotNets, and then over tonic's Unix socket in each way that could be its best.
-fn against_uds(case: &Case, connections: &[u32]) -> Vec<Case> {
-    let mut cases = vec![case.clone()];
-    for workers in [0, 2] {
-        for &connections in connections {
-            cases.push(Case { workers, connections, ..case.over(Transport::Uds) });
-        }
-    }
-    cases
-}
-
-type Of = fn(&Figures) -> f64;
-
-fn p50(figures: &Figures) -> f64 {
-    figures.p50_us
-}
-
-fn p99(figures: &Figures) -> f64 {
-    figures.p99_us
-}
-
-fn calls_per_s(figures: &Figures) -> f64 {
-    figures.calls_per_s
-}
-
-fn cpu(figures: &Figures) -> f64 {
-    figures.cpu_us_per_call
-}
-
-fn least(rows: &[Row], figure: Of) -> &Row {
-    rows.iter().min_by(|a, b| figure(&a.figures).total_cmp(&figure(&b.figures))).expect("rows of cases")
-}
-
-fn most(rows: &[Row], figure: Of) -> &Row {
-    rows.iter().max_by(|a, b| figure(&a.figures).total_cmp(&figure(&b.figures))).expect("rows of cases")
-}
-
-/// The ratio of a figure of two rows.
-fn judge(goal: Goal, over: &Row, under: &Row, figure: Of, unit: &str) -> Verdict {
-    let a = figure(&over.figures);
-    let b = figure(&under.figures);
-    let from = format!("{} {} ÷ {} {} {unit}", describe(over), number(a), describe(under), number(b));
-    goal.judge(a / b, from).disturbed_by(over.figures.disturbance.max(under.figures.disturbance))
-}
-
-/// The label that distinguishes a row from others of its goal.
-fn describe(row: &Row) -> String {
-    let Case { transport, api, work, workers, connections, clients, links, wait, .. } = &row.of;
-    match transport {
-        Transport::Floor => work.to_string(),
-        Transport::NotNets if *api == Api::Core => "blocking API".to_owned(),
-        Transport::NotNets if *wait == Some(Wait::Park) => "notnets, parked".to_owned(),
-        Transport::NotNets if *clients > 1 => format!("{clients} clients"),
-        Transport::NotNets if *links > 0 => format!("beside {links} links"),
-        Transport::NotNets => "notnets".to_owned(),
-        _ => {
-            let runtime =
-                if *workers == 0 { "current thread".to_owned() } else { format!("{workers} workers") };
-            let connections = if *connections == 1 {
-                "1 connection".to_owned()
-            } else {
-                format!("{connections} connections")
-            };
-            format!("{transport} ({runtime}, {connections})")
-        }
     }
 }
