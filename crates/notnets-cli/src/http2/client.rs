@@ -1,7 +1,8 @@
 //! The client's side: a `tower` service that sends calls to one address.
 //!
 //! Connections are made when a call needs one and replaced when they end, so a
-//! server may start later than its clients and come back as it likes. A call
+//! server may start later than its clients and come back as it likes. A dial is
+//! a task of its own: all calls that wait for it share what comes of it. A call
 //! that the server has surely not seen is sent again on a new connection; no
 //! other is ever repeated. Dropping the response, or the future that waits for
 //! it, resets the call at once.
@@ -9,7 +10,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{fmt, io};
@@ -22,7 +23,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{oneshot, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -48,19 +49,41 @@ pub struct Client {
 
 struct Inner {
     address: Address,
-    connections: Mutex<Vec<Connection>>,
+    connect_timeout: Duration,
+    connections: Mutex<Connections>,
 }
 
+#[derive(Default)]
+struct Connections {
+    open: Vec<Connection>,
+    /// The dial that goes on, if there is one.
+    dial: Option<watch::Receiver<Option<Dialled>>>,
+}
+
+/// What has come of a dial: a further connection, or why there is none.
+type Dialled = Result<(), Status>;
+
+#[derive(Clone)]
 struct Connection {
     sender: SendRequest<RequestBody>,
     /// Held once here and once by each open call.
     open: Arc<()>,
 }
 
+/// A look for room: a connection that has some, or a dial.
+enum Look {
+    Found(Connection),
+    Dialling(watch::Receiver<Option<Dialled>>),
+}
+
 impl Client {
     /// A client of `address`; it connects when the first call needs it.
     pub fn new(address: Address) -> Self {
-        Self { inner: Arc::new(Inner { address, connections: Mutex::default() }) }
+        Self::with_timeout(address, CONNECT_TIMEOUT)
+    }
+
+    fn with_timeout(address: Address, connect_timeout: Duration) -> Self {
+        Self { inner: Arc::new(Inner { address, connect_timeout, connections: Mutex::default() }) }
     }
 
     /// Connects, unless a connection is open.
@@ -88,12 +111,12 @@ impl Service<Request<Body>> for Client {
 }
 
 impl Inner {
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Status> {
         let (wanted, unwanted) = oneshot::channel();
         let mut request = self.address(request)?.map(|body| RequestBody { body, unwanted });
         let mut attempt = 1;
         loop {
-            let (mut sender, open) = self.connection().await?;
+            let Connection { mut sender, open } = self.connection().await?;
             let mut error = match sender.try_send_request(request).await {
                 Ok(response) => {
                     return Ok(
@@ -132,47 +155,84 @@ impl Inner {
         Ok(request)
     }
 
-    /// An open connection with room for a call, and what marks the call as open.
-    async fn connection(&self) -> Result<(SendRequest<RequestBody>, Arc<()>), Status> {
-        let mut connections = self.connections.lock().await;
-        connections.retain(|connection| !connection.sender.is_closed());
-        let with_room = connections
-            .iter()
-            .find(|connection| Arc::strong_count(&connection.open) <= CALLS_PER_CONNECTION)
-            .map(|connection| (connection.sender.clone(), Arc::clone(&connection.open)));
-        if let Some(found) = with_room {
-            return Ok(found);
+    /// An open connection with room for a call.
+    async fn connection(self: &Arc<Self>) -> Result<Connection, Status> {
+        loop {
+            let mut dial = match self.look() {
+                Look::Found(connection) => return Ok(connection),
+                Look::Dialling(dial) => dial,
+            };
+            match dial.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(Err(status))) => return Err(status.clone()),
+                // It has room, unless others were faster.
+                Ok(_) => {}
+                Err(_) => return Err(refused(&self.address, &"the dial was cut short")),
+            }
         }
-        let sender = self.connect().await?;
-        let open = Arc::new(());
-        connections.push(Connection { sender: sender.clone(), open: Arc::clone(&open) });
-        Ok((sender, open))
     }
 
-    async fn connect(&self) -> Result<SendRequest<RequestBody>, Status> {
-        let refused = |why: &dyn fmt::Display| {
-            let address = &self.address;
-            Status::unavailable(format!("cannot connect to {address}: {why}; is its server running?"))
-        };
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, dial(&self.address)).await {
-            Ok(dialled) => dialled.map_err(|error| refused(&error))?,
-            Err(_) => return Err(refused(&format_args!("no answer within {CONNECT_TIMEOUT:?}"))),
-        };
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_METADATA)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| refused(&error))?;
-        let address = self.address.clone();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("the connection to {address} ended: {error}");
-            }
-        });
-        Ok(sender)
+    /// Finds a connection with room, or the dial that makes one; begins one if need be.
+    fn look(self: &Arc<Self>) -> Look {
+        let mut connections = self.connections();
+        connections.open.retain(|connection| !connection.sender.is_closed());
+        let has_room = |connection: &&Connection| Arc::strong_count(&connection.open) <= CALLS_PER_CONNECTION;
+        if let Some(found) = connections.open.iter().find(has_room) {
+            return Look::Found(found.clone());
+        }
+        let present = connections.dial.take().filter(|dial| dial.has_changed().is_ok());
+        Look::Dialling(connections.dial.insert(present.unwrap_or_else(|| self.dial())).clone())
     }
+
+    /// Begins to connect. Given up once nobody waits for it and the client is gone.
+    fn dial(self: &Arc<Self>) -> watch::Receiver<Option<Dialled>> {
+        let (sender, dial) = watch::channel(None);
+        let inner = Arc::downgrade(self);
+        let (address, timeout) = (self.address.clone(), self.connect_timeout);
+        tokio::spawn(async move {
+            let dialled = tokio::select! {
+                dialled = connect(&address, timeout) => dialled,
+                () = sender.closed() => return,
+            };
+            let Some(inner) = inner.upgrade() else { return };
+            let mut connections = inner.connections();
+            connections.dial = None;
+            let dialled = dialled.map(|sender| {
+                connections.open.push(Connection { sender, open: Arc::new(()) });
+            });
+            drop(connections);
+            sender.send_replace(Some(dialled));
+        });
+        dial
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(address: &Address, timeout: Duration) -> Result<SendRequest<RequestBody>, Status> {
+    let stream = match tokio::time::timeout(timeout, dial(address)).await {
+        Ok(dialled) => dialled.map_err(|error| refused(address, &error))?,
+        Err(_) => return Err(refused(address, &format_args!("no answer within {timeout:?}"))),
+    };
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_METADATA)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| refused(address, &error))?;
+    let address = address.clone();
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("the connection to {address} ended: {error}");
+        }
+    });
+    Ok(sender)
+}
+
+fn refused(address: &Address, why: &dyn fmt::Display) -> Status {
+    Status::unavailable(format!("cannot connect to {address}: {why}; is its server running?"))
 }
 
 async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
@@ -241,5 +301,54 @@ impl HttpBody for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpSocket;
+    use tokio::time::Instant;
+
+    const TIMEOUT: Duration = Duration::from_secs(3);
+
+    /// A listener that takes no more connections; those that fill its queue; and its address.
+    fn full() -> (tokio::net::TcpListener, [std::net::TcpStream; 2], Address) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // The kernel takes one more than is asked for.
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let filled = std::array::from_fn(|_| std::net::TcpStream::connect(address).unwrap());
+        (listener, filled, Address::Tcp(address.to_string().parse().unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_wait_for_a_dial_fail_with_it() {
+        let (_listener, _filled, address) = full();
+        let (client, start) = (Client::with_timeout(address, TIMEOUT), Instant::now());
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.ready().await })
+            })
+            .collect();
+        for call in calls {
+            let status = call.await.unwrap().unwrap_err();
+            assert!(status.message().contains("no answer within 3s"), "{status:?}");
+        }
+        assert!(start.elapsed() < TIMEOUT * 2, "they fail after {:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_polled_once_and_kept_holds_up_no_other() {
+        let (_listener, _filled, address) = full();
+        let client = Client::with_timeout(address, TIMEOUT);
+        let mut kept = Box::pin(client.ready());
+        assert!(std::future::poll_fn(|cx| Poll::Ready(kept.as_mut().poll(cx))).await.is_pending());
+        let start = Instant::now();
+        let other = tokio::time::timeout(TIMEOUT * 2, client.ready()).await;
+        assert!(other.unwrap().is_err() && start.elapsed() < TIMEOUT * 2);
+        assert!(kept.await.is_err());
     }
 }
