@@ -3,14 +3,14 @@
 mod common;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use common::LIMIT;
+use common::outside::outside;
 use notnets::rpc::{self, Handler, Method, Receiver, Request, ServerCall};
 use notnets::{Channel, Endpoint, ErrorKind, Server, Wait};
 use notnets_core::link::Socket;
@@ -112,26 +112,6 @@ fn within(test: impl FnOnce() + Send + 'static) {
     match ended.recv_timeout(LIMIT) {
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("not within {LIMIT:?}"),
         _ => thread.join().unwrap(),
-    }
-}
-
-/// Polls in this thread, outside of any runtime.
-fn outside<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use notnets_core::session::Ending;
+
 use super::home::Home;
 use crate::link::Link;
 
@@ -37,5 +39,9 @@ impl Deref for ClientLink {
 impl Drop for ClientLink {
     fn drop(&mut self) {
         self.link.close();
+        // A driver that nobody runs would not say it to the server.
+        if !self.home.runs_beside_caller() {
+            self.link.end(Ending::Closed);
+        }
     }
 }

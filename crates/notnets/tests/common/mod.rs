@@ -1,6 +1,8 @@
 //! Servers and clients for tests that look below gRPC: any HTTP service, any body.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod outside;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;

@@ -26,6 +26,23 @@ fn a_child_uses_its_parents_channel(options: &str) {
 }
 
 #[test]
+fn outside_of_any_runtime() {
+    let directory = tempdir().unwrap();
+    let _server = Helper::server(directory.path(), "");
+    let mut forker = Helper::start("forker_outside", directory.path(), "");
+    let first = forker.answer();
+    let child = forker.answer();
+    let pid = child.strip_prefix("child: ").expect("the child says its pid");
+    for _ in 0..2 {
+        let who = forker.answer();
+        assert!(who.starts_with(&format!("child: Some({pid}) ")), "the kernel sees another caller: {who}");
+    }
+    forker.expect("child ended with 0");
+    forker.expect(&first);
+    assert!(forker.finish().success());
+}
+
+#[test]
 fn of_a_current_thread_runtime() {
     a_child_uses_its_parents_channel("");
 }

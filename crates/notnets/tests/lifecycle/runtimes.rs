@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::support::client::Client;
 use crate::support::helper::Helper;
-use crate::support::{counters, within};
+use crate::support::{counters, eventually, within};
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -84,6 +84,18 @@ fn a_channel_outlives_the_runtime_that_made_it() {
             "{status:?}"
         );
     }
+}
+
+#[test]
+fn a_link_is_closed_though_its_runtime_idles() {
+    let directory = tempdir().unwrap();
+    let _server = Helper::server(directory.path(), "");
+    let first = current_thread();
+    let client = first.block_on(Client::connect(directory.path()));
+    assert_eq!(counters(directory.path()).links_open, 1);
+    drop(client);
+    eventually("the server's link ends", || counters(directory.path()).links_open == 0);
+    drop(first);
 }
 
 #[test]

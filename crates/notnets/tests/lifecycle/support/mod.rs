@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod helper;
+#[path = "../../common/outside.rs"]
+pub mod outside;
 #[cfg(feature = "pod")]
 pub mod pod;
 pub mod roles;

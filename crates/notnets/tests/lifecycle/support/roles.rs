@@ -20,8 +20,9 @@ use tower::util::MapResponseLayer;
 
 use super::client::{Client, endpoint};
 use super::helper::{commands, fork_holder, say};
+use super::outside::outside;
 use super::service::Probe;
-use super::{LIMIT, NAME};
+use super::{LIMIT, NAME, eventually};
 
 /// Words like `key=value` that change what a role does.
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
         "server" => options.runtime().block_on(server(&directory, options)),
         "client" => options.runtime().block_on(client(&directory, options)),
         "forker" => forker(&directory, options),
+        "forker_outside" => forker_outside(&directory),
         role => panic!("no such role: {role}"),
     }
 }
@@ -321,6 +323,34 @@ fn forker(directory: &Path, options: &Options) {
         say("parent: produced 1000 more");
         say(format_args!("parent: {}", client.text("echo", "still here").await.unwrap_or_else(text)));
     });
+}
+
+/// Forks, and uses in the child a channel that was made outside of any runtime, and another one.
+fn forker_outside(directory: &Path) {
+    let client = Client::new(endpoint(directory).connect_lazy());
+    let call = |client: &Client| outside(client.text("who", "")).unwrap_or_else(text);
+    say(format_args!("parent: {}", call(&client)));
+    eventually("the channels' thread sleeps", sleeps);
+    let child = match fork::fork().expect("there is room for a process") {
+        fork::Fork::Parent(child) => child,
+        fork::Fork::Child => {
+            say(format_args!("child: {}", std::process::id()));
+            say(format_args!("child: {}", call(&client)));
+            say(format_args!("child: {}", call(&Client::new(endpoint(directory).connect_lazy()))));
+            drop(client);
+            std::process::exit(0);
+        }
+    };
+    say(format_args!("child ended with {}", fork::waitpid(child).expect("it is our child")));
+    say(format_args!("parent: {}", call(&client)));
+}
+
+/// Returns `true` if the thread named `notnets` sleeps: a fork would copy the locks that it holds else.
+fn sleeps() -> bool {
+    std::fs::read_dir("/proc/self/task").expect("is readable").map_while(Result::ok).any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.contains("(notnets) S ")
+    })
 }
 
 /// Keeps the runtime's workers busy with nothing until somebody waits at what is returned: a fork copies
