@@ -48,6 +48,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.fail(stream, Failure::new(code, message), "the client's request failed");
     }
 
+    /// Returns the deadline of a call that is not over, if it has one.
+    pub fn deadline_of(&self, stream: StreamId) -> Option<Timestamp> {
+        self.streams.get(stream)?.deadline
+    }
+
     /// Returns the time at which [`expire`](Self::expire) has to be called next.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)

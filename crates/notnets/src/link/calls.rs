@@ -127,6 +127,11 @@ impl Link {
         });
     }
 
+    /// Returns the deadline of a call that is not over, if it has one.
+    pub(crate) fn deadline_of(&self, stream: StreamId) -> Option<Timestamp> {
+        self.lock().session.calls().deadline_of(stream)
+    }
+
     /// Ends the calls whose deadline has passed by `now`, for a caller that doesn't rely on the driver.
     pub(crate) fn expire(&self, now: Timestamp) {
         self.with(|state| state.session.expire(now));

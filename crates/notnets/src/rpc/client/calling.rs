@@ -118,9 +118,9 @@ impl WholeRequest {
         }
     }
 
-    fn into_rest(self) -> Option<Rest> {
+    fn into_rest(self) -> Option<Box<Rest>> {
         let (half, sent) = self.rest?;
-        Some(Rest { half, outgoing: Outgoing::new(self.message, sent) })
+        Some(Box::new(Rest { half, outgoing: Outgoing::new(self.message, sent) }))
     }
 }
 
@@ -249,7 +249,8 @@ pub struct Receiver {
     /// The status derived from the head, for a response without a gRPC status.
     http_status: Option<(Code, String)>,
     over: bool,
-    rest: Option<Rest>,
+    /// Boxed, for a receiver is moved about with its future, and hardly ever has one.
+    rest: Option<Box<Rest>>,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -336,7 +337,7 @@ impl Receiver {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if let Some(Rest { half, outgoing }) = &mut self.rest
+        if let Some(Rest { half, outgoing }) = self.rest.as_deref_mut()
             && outgoing.poll(cx, |cx, rest| half.poll_send(cx, rest, true)).is_ready()
         {
             self.rest = None;

@@ -7,82 +7,66 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use notnets_core::call::StreamId;
 use notnets_core::clock::{self, Timestamp};
-use tokio::runtime::Id;
+use tokio::runtime::{Handle, Id};
 use tokio::time::Sleep;
 
 use crate::client::{ClientLink, for_timers};
 
 /// A timer in the runtime that the caller is polled in.
 #[derive(Debug)]
-pub(super) struct Timer {
+pub(super) struct DeadlineTimer {
     runtime: Id,
+    until: Timestamp,
     sleep: Pin<Box<Sleep>>,
 }
 
-impl Timer {
+impl DeadlineTimer {
+    fn new(runtime: &Handle, until: Timestamp) -> Self {
+        let _inside = runtime.enter();
+        let sleep = Box::pin(tokio::time::sleep(clock::until(until)));
+        Self { runtime: runtime.id(), until, sleep }
+    }
+
     /// Waits until then. The timer is made anew when the caller has moved to another runtime: the one before
     /// may have ended.
-    #[cold]
     pub(super) fn poll(timer: &mut Option<Box<Self>>, cx: &mut Context<'_>, until: Timestamp) -> Poll<()> {
         let Ok(runtime) = for_timers() else {
             // No thread can be started. Then it is at least looked at now and then.
             return if clock::until(until).is_zero() { Poll::Ready(()) } else { Poll::Pending };
         };
         let present = timer.take_if(|timer| timer.runtime == runtime.id());
-        let timer = timer.insert(present.unwrap_or_else(|| {
-            let _inside = runtime.enter();
-            let sleep = Box::pin(tokio::time::sleep(clock::until(until)));
-            Box::new(Self { runtime: runtime.id(), sleep })
-        }));
+        let timer = timer.insert(present.unwrap_or_else(|| Box::new(Self::new(&runtime, until))));
         timer.sleep.as_mut().poll(cx)
     }
-}
 
-/// A call's deadline, for its waits on a link.
-#[derive(Debug)]
-pub(super) struct CallDeadline {
-    at: Option<Timestamp>,
-    timer: Option<Box<Timer>>,
-}
-
-impl CallDeadline {
-    pub(super) fn new(at: Option<Timestamp>) -> Self {
-        Self { at, timer: None }
-    }
-
-    /// The same deadline for another task.
-    pub(super) fn again(&self) -> Self {
-        Self::new(self.at)
-    }
-
-    /// Polls what ends when the call does, and ends the call if its deadline has passed meanwhile.
-    #[inline]
-    pub(super) fn poll<R>(
-        &mut self,
+    /// Looks at the deadline of an open call before it waits on its link, and ends the call if it has passed.
+    /// Inside of the link's home that is the driver's work.
+    #[inline(never)]
+    pub(super) fn check(
+        timer: &mut Option<Box<Self>>,
         cx: &mut Context<'_>,
         link: &ClientLink,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
-    ) -> Poll<R> {
-        let polled = poll(cx);
-        if polled.is_pending() && self.poll_passed(cx, link).is_ready() {
-            return poll(cx);
+        call: StreamId,
+    ) {
+        if !link.home().is_present() {
+            Self::check_elsewhere(timer, cx, link, call);
         }
-        polled
     }
 
-    /// Waits until the call has ended for its deadline. Inside of the link's home that is the driver's work.
-    #[inline]
-    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>, link: &ClientLink) -> Poll<()> {
-        match self.at {
-            Some(at) if !link.home().is_present() => {
-                let passed = Timer::poll(&mut self.timer, cx, at);
-                if passed.is_ready() {
-                    link.expire(at);
-                }
-                passed
-            }
-            _ => Poll::Pending,
+    #[cold]
+    fn check_elsewhere(
+        timer: &mut Option<Box<Self>>,
+        cx: &mut Context<'_>,
+        link: &ClientLink,
+        call: StreamId,
+    ) {
+        let known = timer.as_ref().map(|timer| timer.until);
+        if let Some(until) = known.or_else(|| link.deadline_of(call))
+            && Self::poll(timer, cx, until).is_ready()
+        {
+            link.expire(until);
         }
     }
 }

@@ -7,10 +7,9 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use notnets_core::call::{Received, Sent, StreamId};
-use notnets_core::clock::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::deadline_timer::CallDeadline;
+use super::deadline_timer::DeadlineTimer;
 use crate::client::ClientLink;
 use crate::link::Answer;
 use crate::rpc::Code;
@@ -22,8 +21,9 @@ pub(crate) struct Call {
     stream: StreamId,
     /// All of it has been received, and its stream is closed.
     over: bool,
+    has_deadline: bool,
     permit: Option<OwnedSemaphorePermit>,
-    deadline: CallDeadline,
+    timer: Option<Box<DeadlineTimer>>,
 }
 
 impl Call {
@@ -31,36 +31,35 @@ impl Call {
         link: Arc<ClientLink>,
         stream: StreamId,
         permit: Option<OwnedSemaphorePermit>,
-        deadline: Option<Timestamp>,
+        has_deadline: bool,
     ) -> Self {
-        Self { link, stream, over: false, permit, deadline: CallDeadline::new(deadline) }
+        Self { link, stream, over: false, has_deadline, permit, timer: None }
     }
 
     /// The half that sends. There is one at most.
     pub(crate) fn sending(&self) -> SendHalf {
-        let deadline = self.deadline.again();
-        SendHalf { link: Arc::clone(&self.link), stream: self.stream, over: false, deadline }
-    }
-
-    /// Waits on for the answer, which was looked for when the call was opened.
-    #[inline]
-    pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>, answer: Poll<Answer>) -> Poll<Answer> {
-        if answer.is_pending() && self.deadline.poll_passed(cx, &self.link).is_ready() {
-            return self.poll_head(cx);
-        }
-        answer
+        let Self { stream, has_deadline, .. } = *self;
+        SendHalf { link: Arc::clone(&self.link), stream, over: false, has_deadline, timer: None }
     }
 
     /// Waits for the response's head.
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
-        let Self { link, stream, deadline, .. } = self;
-        deadline.poll(cx, link, |cx| link.poll_head(cx, *stream))
+        self.check_deadline(cx);
+        self.link.poll_head(cx, self.stream)
     }
 
     /// Waits for the response's next data, or its end.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
-        let Self { link, stream, deadline, .. } = self;
-        deadline.poll(cx, link, |cx| link.poll_data(cx, *stream))
+        self.check_deadline(cx);
+        self.link.poll_data(cx, self.stream)
+    }
+
+    /// Looks at the call's deadline. The waits do it; so does the call that waits from its opening on.
+    #[inline]
+    pub(super) fn check_deadline(&mut self, cx: &mut Context<'_>) {
+        if self.has_deadline {
+            DeadlineTimer::check(&mut self.timer, cx, &self.link, self.stream);
+        }
     }
 
     /// Starts a task of the call, beside its caller.
@@ -109,25 +108,32 @@ pub(crate) struct SendHalf {
     link: Arc<ClientLink>,
     stream: StreamId,
     over: bool,
-    deadline: CallDeadline,
+    has_deadline: bool,
+    timer: Option<Box<DeadlineTimer>>,
 }
 
 impl SendHalf {
     /// Sends data as soon as there is room. `end` means that nothing comes after them. Returns
     /// [`Stopped`](Sent::Stopped) when the call is over.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
-        let Self { link, stream, deadline, .. } = self;
-        let sent = deadline.poll(cx, link, |cx| link.poll_send(cx, *stream, data, end));
+        self.check_deadline(cx);
+        let sent = self.link.poll_send(cx, self.stream, data, end);
         self.over |= matches!(sent, Poll::Ready(Sent::Stopped)) || (end && sent.is_ready());
         sent
     }
 
     /// Waits until the call takes no more data.
     pub(crate) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { link, stream, deadline, .. } = self;
-        let stopped = deadline.poll(cx, link, |cx| link.poll_stopped(cx, *stream));
+        self.check_deadline(cx);
+        let stopped = self.link.poll_stopped(cx, self.stream);
         self.over |= stopped.is_ready();
         stopped
+    }
+
+    fn check_deadline(&mut self, cx: &mut Context<'_>) {
+        if self.has_deadline {
+            DeadlineTimer::check(&mut self.timer, cx, &self.link, self.stream);
+        }
     }
 
     /// Ends the call when its data can't be sent: it fails with this, and the server gets a reset.

@@ -10,7 +10,7 @@ use notnets_core::call::Sent;
 use notnets_core::clock::Timestamp;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
-use super::deadline_timer::Timer;
+use super::deadline_timer::DeadlineTimer;
 use super::{Call, Outbound};
 use crate::Error;
 use crate::client::{ClientLink, Shared};
@@ -46,7 +46,7 @@ struct Waiting {
     ticket: OpenTicket,
     link: Option<Arc<ClientLink>>,
     /// The end of all waiting.
-    timer: Option<Box<Timer>>,
+    timer: Option<Box<DeadlineTimer>>,
 }
 
 type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;
@@ -120,8 +120,10 @@ impl Opening {
                     let is_all = outbound.is_whole() && sent == Sent::All;
                     let unsent = (!is_all).then(|| data.remaining());
                     self.waiting = None;
-                    let mut call = Call::new(link, stream, self.permit.take(), self.deadline);
-                    let answer = call.poll_opened(cx, answer);
+                    let mut call = Call::new(link, stream, self.permit.take(), self.deadline.is_some());
+                    if answer.is_pending() {
+                        call.check_deadline(cx);
+                    }
                     return Poll::Ready(Ok(Opened { call, unsent, answer }));
                 }
                 // That server goes away: on to the next.
@@ -186,7 +188,7 @@ impl Opening {
     fn poll_deadline<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<R, Status>> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         let waiting = self.waiting.get_or_insert_default();
-        Timer::poll(&mut waiting.timer, cx, deadline).map(|()| {
+        DeadlineTimer::poll(&mut waiting.timer, cx, deadline).map(|()| {
             let text = "the call's deadline passed before it could be sent";
             Err(Status::new(Code::DEADLINE_EXCEEDED, text))
         })
