@@ -17,9 +17,10 @@ use crate::rpc;
 /// server of that name is back.
 ///
 /// A channel connects, and serves its link, in the tokio runtime that it was made in, which has to have
-/// time and IO enabled. Its calls can be polled anywhere: in other runtimes, in several at once, or in none.
-/// No call holds up others, and each ends at its deadline. A call that sleeps is woken by the channel's
-/// runtime, so one of the current-thread flavor should be kept running while other runtimes make calls.
+/// time and IO enabled. Its calls can be polled anywhere: in other runtimes (with time enabled, if they have
+/// deadlines), in several at once, or in none. No call holds up others, and each ends at its deadline. A call
+/// that sleeps is woken by the channel's runtime, so one of the current-thread flavor should be kept running
+/// while other runtimes make calls.
 ///
 /// When the channel's runtime ends, the calls that are open fail with `UNAVAILABLE`; later calls connect
 /// anew, in the runtime that they are polled in. A thread named `notnets` does the work for a channel that
