@@ -231,7 +231,7 @@ pub enum NameError {
 pub enum UriError {
     /// It is the URI of another transport.
     #[error(
-        "`{input}` is not a {SCHEME}: URI; NotNets doesn't fall back to HTTP/2 yet, use tonic::transport::Channel for it, \
+        "`{input}` is not a {SCHEME}: URI; NotNets doesn't fall back to HTTP/2 yet: use tonic::transport or `notnets proxy` for it, \
          or write `{SCHEME}:///NAME`"
     )]
     OtherScheme {
@@ -307,7 +307,7 @@ mod tests {
         for input in ["http://[::1]:50051", "https://shop/x", "unix:///run/x", "localhost:50051"] {
             let error = error(input);
             assert!(error.starts_with(&format!("`{input}` is not a notnets: URI")), "{error}");
-            assert!(error.contains("use tonic::transport::Channel for it"), "{error}");
+            assert!(error.contains("use tonic::transport or `notnets proxy` for it"), "{error}");
         }
     }
 

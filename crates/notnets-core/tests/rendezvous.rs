@@ -86,8 +86,8 @@ fn an_unknown_name_says_where_it_was_looked_for_and_what_is_there() {
         error.to_string(),
         format!(
             "nobody serves the name `inventory` in {path} (chosen by the program): there is no such socket, and \
-             `cart` and `pay` are served there; start its server, or set NOTNETS_DIR to the same directory for both \
-             processes"
+             `cart` and `pay` are served there; start its server, or let the program choose the directory of its \
+             server (it overrules NOTNETS_DIR)"
         )
     );
 
@@ -170,7 +170,7 @@ fn paths_that_cannot_be_served_in_say_why() {
     ] {
         let length = long.path().as_os_str().len() + "/inventory".len();
         assert!(error.to_string().contains(&format!("has {length} bytes")), "{error}");
-        assert!(error.to_string().contains("at most 107; set NOTNETS_DIR"), "{error}");
+        assert!(error.to_string().contains("at most 107; let the program choose a shorter"), "{error}");
     }
     assert!(!long.path().exists(), "nothing is created for it");
 

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs, path};
 
+use rustix::io::Errno;
+
 use super::error::{Absence, RendezvousError};
 use super::listener::Listener;
 use super::socket::{Found, Peephole, dial};
@@ -39,6 +41,18 @@ pub enum Origin {
     Default,
     /// The program asked for it.
     Program,
+}
+
+impl Origin {
+    /// What to do to get another directory, as the end of a sentence: `wanted` is "a shorter directory".
+    pub(super) fn remedy(self, wanted: &str) -> String {
+        match self {
+            Origin::Program => format!("let the program choose {wanted} (it overrules {VARIABLE})"),
+            Origin::Variable | Origin::XdgRuntimeDir | Origin::Default => {
+                format!("set {VARIABLE} to {wanted}")
+            }
+        }
+    }
 }
 
 impl Directory {
@@ -92,7 +106,7 @@ impl Directory {
     /// no room for another client just now, or what else [`RendezvousError`] knows.
     pub fn connect(&self, name: &Name) -> Result<OwnedFd, RendezvousError> {
         let path = self.socket_path(name)?;
-        match dial(&path).map_err(|errno| RendezvousError::from_errno("connect to", &path, errno))? {
+        match dial(&path).map_err(|errno| self.failed("connect to", &path, errno))? {
             Found::Server(socket, _) => Ok(socket),
             Found::Nothing if self.path.exists() => Err(self.no_such_name(name, Absence::NoSocket)),
             Found::Nothing => Err(self.no_such_name(name, Absence::NoDirectory)),
@@ -111,14 +125,13 @@ impl Directory {
     /// # Errors
     /// When the directory can't be read. One that doesn't exist has no names.
     pub fn names(&self) -> Result<Vec<Name>, RendezvousError> {
-        let failed = |error: io::Error| RendezvousError::from_io("read", &self.path, error);
+        let failed = |error: io::Error| RendezvousError::from_io(self.origin, "read", &self.path, error);
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
-        let peephole =
-            Peephole::new().map_err(|errno| RendezvousError::from_errno("look into", &self.path, errno))?;
+        let peephole = Peephole::new().map_err(|errno| self.failed("look into", &self.path, errno))?;
         let mut names = Vec::new();
         for entry in entries {
             let file_name = entry.map_err(failed)?.file_name();
@@ -135,9 +148,14 @@ impl Directory {
         let path = self.path.join(name.as_str());
         let length = path.as_os_str().as_bytes().len();
         if length > MAX_PATH_LENGTH {
-            return Err(RendezvousError::PathTooLong { path, length });
+            return Err(RendezvousError::PathTooLong { path, length, origin: self.origin });
         }
         Ok(path)
+    }
+
+    /// The error of a step, on the directory or on what is in it.
+    pub(super) fn failed(&self, action: &'static str, path: &Path, errno: Errno) -> RendezvousError {
+        RendezvousError::from_errno(self.origin, action, path, errno)
     }
 
     fn no_such_name(&self, name: &Name, absence: Absence) -> RendezvousError {
@@ -160,7 +178,9 @@ impl fmt::Display for Directory {
         match self.origin {
             Origin::Variable => write!(f, "(from {VARIABLE})"),
             Origin::XdgRuntimeDir => write!(f, "(from {XDG_VARIABLE}, as {VARIABLE} is not set)"),
-            Origin::Default => write!(f, "(the default, as neither {VARIABLE} nor {XDG_VARIABLE} is set)"),
+            Origin::Default => {
+                write!(f, "(the default, as {VARIABLE} is not set, nor {XDG_VARIABLE} to an absolute path)")
+            }
             Origin::Program => write!(f, "(chosen by the program)"),
         }
     }
@@ -187,6 +207,8 @@ mod tests {
             let directory = chosen(variables);
             assert_eq!((directory.path(), directory.origin()), (Path::new(path), origin));
         }
+        let reason = "(the default, as NOTNETS_DIR is not set, nor XDG_RUNTIME_DIR to an absolute path)";
+        assert!(chosen(&[("XDG_RUNTIME_DIR", "relative")]).to_string().ends_with(reason));
     }
 
     #[test]

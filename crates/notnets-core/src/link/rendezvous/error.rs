@@ -1,6 +1,7 @@
 //! Errors of serving and looking up names, with their remedies.
 
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use thiserror::Error;
 
-use super::directory::{Directory, MAX_PATH_LENGTH};
+use super::directory::{Directory, MAX_PATH_LENGTH, Origin};
 use crate::name::Name;
 
 /// Why a name can't be served or connected to.
@@ -20,9 +21,9 @@ use crate::name::Name;
 pub enum RendezvousError {
     /// Nobody serves the name.
     #[error(
-        "nobody serves the name `{name}` in {directory}: {absence}, and {}; start its server, \
-         or set NOTNETS_DIR to the same directory for both processes",
-        listed(present)
+        "nobody serves the name `{name}` in {directory}: {absence}, and {}; start its server, or {}",
+        listed(present),
+        directory.origin().remedy("the directory of its server")
     )]
     NoSuchName {
         /// The name.
@@ -84,23 +85,26 @@ pub enum RendezvousError {
     /// The path of the socket is too long.
     #[error(
         "{} has {length} bytes, while the path of a Unix socket has at most {MAX_PATH_LENGTH}; \
-         set NOTNETS_DIR to a shorter directory, for all processes that are to meet",
-        path.display()
+         {}, for all processes that are to meet",
+        path.display(),
+        origin.remedy("a shorter directory")
     )]
     PathTooLong {
         /// The path.
         path: PathBuf,
         /// How many bytes it has.
         length: usize,
+        /// Why it is in this directory.
+        origin: Origin,
     },
 
     /// The file system denies access.
     #[error(
         "cannot {action} {}: permission denied: {} belongs to uid {owner} and gid {group} with mode {mode:04o}, while this process \
-         has uid {uid} and gid {gid}; have its owner change that, or set NOTNETS_DIR to a directory of this uid, \
-         for all processes that are to meet",
+         has uid {uid} and gid {gid}; have its owner change that, or {}, for all processes that are to meet",
         path.display(),
-        at.display()
+        at.display(),
+        origin.remedy("a directory of this uid")
     )]
     PermissionDenied {
         /// The step that failed.
@@ -119,22 +123,32 @@ pub enum RendezvousError {
         uid: u32,
         /// Our effective gid.
         gid: u32,
+        /// Why it is in this directory.
+        origin: Origin,
     },
 
     /// The directory, or one above it, is something else.
-    #[error("{} is not a directory, or goes through a file; set NOTNETS_DIR to a directory", path.display())]
+    #[error("{} is not a directory; {}", path.display(), origin.remedy("a directory"))]
     NotADirectory {
-        /// The path.
+        /// What is in the way.
         path: PathBuf,
+        /// Why it was to be this directory.
+        origin: Origin,
     },
 
     /// Sockets can't be created on a read-only file system.
-    #[error("cannot {action} {} on a read-only file system; set NOTNETS_DIR to a directory on tmpfs, as /run", path.display())]
+    #[error(
+        "cannot {action} {} on a read-only file system; {}",
+        path.display(),
+        origin.remedy("a directory on tmpfs, as /run")
+    )]
     ReadOnlyFileSystem {
         /// The step that failed.
         action: &'static str,
         /// On what.
         path: PathBuf,
+        /// Why it is in this directory.
+        origin: Origin,
     },
 
     /// There is no file descriptor left.
@@ -149,12 +163,14 @@ pub enum RendezvousError {
     },
 
     /// Something else.
-    #[error("cannot {action} {}: {cause}", path.display())]
+    #[error("cannot {action} {}: {cause}; {}", path.display(), origin.remedy("a directory where that is possible"))]
     Io {
         /// The step that failed.
         action: &'static str,
         /// On what.
         path: PathBuf,
+        /// Why it is in this directory.
+        origin: Origin,
         /// The system's error.
         cause: io::Error,
     },
@@ -170,31 +186,34 @@ impl RendezvousError {
         RendezvousError::NameInUse { name: name.clone(), path: path.into(), pid }
     }
 
-    /// The one place where error numbers get their meaning. `action` completes "cannot … /run/notnets".
-    pub(super) fn from_errno(action: &'static str, path: &Path, errno: Errno) -> Self {
+    /// The one place where error numbers get their meaning. `action` completes "cannot … /run/notnets". `origin`
+    /// is that of the directory, for what to do about it.
+    pub(super) fn from_errno(origin: Origin, action: &'static str, path: &Path, errno: Errno) -> Self {
         let path = path.to_path_buf();
         if let Some(limit) = DescriptorLimit::of(errno) {
             return RendezvousError::NoDescriptors { action, path, limit };
         }
         match errno {
-            Errno::ACCESS | Errno::PERM => Self::denied(action, path, errno),
-            Errno::ROFS => RendezvousError::ReadOnlyFileSystem { action, path },
-            Errno::NOTDIR => RendezvousError::NotADirectory { path },
-            errno => RendezvousError::Io { action, path, cause: errno.into() },
+            Errno::ACCESS | Errno::PERM => Self::denied(origin, action, path, errno),
+            Errno::ROFS => RendezvousError::ReadOnlyFileSystem { action, path, origin },
+            Errno::NOTDIR => {
+                let path = last_visible(&path).map_or(path, |(at, _)| at);
+                RendezvousError::NotADirectory { path, origin }
+            }
+            errno => RendezvousError::Io { action, path, origin, cause: errno.into() },
         }
     }
 
-    pub(super) fn from_io(action: &'static str, path: &Path, error: io::Error) -> Self {
+    pub(super) fn from_io(origin: Origin, action: &'static str, path: &Path, error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
-            Some(errno) => Self::from_errno(action, path, errno),
-            None => RendezvousError::Io { action, path: path.into(), cause: error },
+            Some(errno) => Self::from_errno(origin, action, path, errno),
+            None => RendezvousError::Io { action, path: path.into(), origin, cause: error },
         }
     }
 
-    fn denied(action: &'static str, path: PathBuf, errno: Errno) -> Self {
-        let visible = path.ancestors().find_map(|at| Some((at.to_path_buf(), at.symlink_metadata().ok()?)));
-        let Some((at, metadata)) = visible else {
-            return RendezvousError::Io { action, path, cause: errno.into() };
+    fn denied(origin: Origin, action: &'static str, path: PathBuf, errno: Errno) -> Self {
+        let Some((at, metadata)) = last_visible(&path) else {
+            return RendezvousError::Io { action, path, origin, cause: errno.into() };
         };
         RendezvousError::PermissionDenied {
             action,
@@ -205,8 +224,14 @@ impl RendezvousError {
             mode: metadata.permissions().mode() & 0o7777,
             uid: geteuid().as_raw(),
             gid: getegid().as_raw(),
+            origin,
         }
     }
+}
+
+/// The last file or directory on the way to `path` that can be seen.
+fn last_visible(path: &Path) -> Option<(PathBuf, Metadata)> {
+    path.ancestors().find_map(|at| Some((at.to_path_buf(), at.symlink_metadata().ok()?)))
 }
 
 /// The evidence that nobody serves a name.
@@ -256,8 +281,12 @@ fn listed(names: &[Name]) -> String {
 mod tests {
     use super::*;
 
+    fn message_of(origin: Origin, errno: Errno) -> String {
+        RendezvousError::from_errno(origin, "listen on", Path::new("/run/notnets/x"), errno).to_string()
+    }
+
     fn message(errno: Errno) -> String {
-        RendezvousError::from_errno("listen on", Path::new("/run/notnets/x"), errno).to_string()
+        message_of(Origin::Default, errno)
     }
 
     #[test]
@@ -265,6 +294,26 @@ mod tests {
         assert!(message(Errno::ROFS).contains("read-only file system; set NOTNETS_DIR"));
         assert!(message(Errno::NFILE).contains("sysctl fs.file-max"));
         assert!(message(Errno::IO).starts_with("cannot listen on /run/notnets/x: "));
+        assert!(message(Errno::IO).ends_with("; set NOTNETS_DIR to a directory where that is possible"));
+    }
+
+    #[test]
+    fn a_directory_that_the_program_chose_is_not_changed_by_a_variable() {
+        for errno in [Errno::ROFS, Errno::ACCESS, Errno::NOTDIR, Errno::NOENT] {
+            let message = message_of(Origin::Program, errno);
+            assert!(message.contains("let the program choose a directory"), "{message}");
+            assert!(!message.contains("set NOTNETS_DIR"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_directory_is_named_itself() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let socket = file.path().join("inventory");
+        let error = RendezvousError::from_errno(Origin::Variable, "connect to", &socket, Errno::NOTDIR);
+        let expected =
+            format!("{} is not a directory; set NOTNETS_DIR to a directory", file.path().display());
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

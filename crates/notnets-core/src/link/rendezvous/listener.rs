@@ -30,6 +30,8 @@ pub struct Listener {
     directory: OwnedFd,
     name: Name,
     path: PathBuf,
+    /// Where `directory` is, for errors.
+    place: Directory,
     /// The socket's file. No other file can have this identity while `socket` is open.
     file: FileId,
     /// The process that bound it: a forked child that drops its copy gives nothing back.
@@ -40,24 +42,32 @@ pub struct Listener {
 impl Listener {
     pub(super) fn bind(directory: &Directory, name: &Name) -> Result<Self, RendezvousError> {
         let path = directory.socket_path(name)?;
-        let opened = open_current(directory.path())?;
-        let lock = Lock::take(&opened, directory.path())?;
-        if !is_at(&opened, directory.path())? {
+        let opened = open_current(directory)?;
+        let lock = Lock::take(&opened, directory)?;
+        if !is_at(&opened, directory)? {
             // It was replaced before we had the lock, so our lock is useless.
             return Self::bind(directory, name);
         }
-        make_room(&opened, name, &path)?;
+        make_room(directory, &opened, name, &path)?;
         if name.is_hidden() {
             sweep(&opened, directory.path());
         }
-        let socket = bind_socket(directory.path(), name, &path)?;
+        let socket = bind_socket(directory, name, &path)?;
         let file = finish(&opened, name, &socket).map_err(|errno| {
             let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
-            RendezvousError::from_errno("listen on", &path, errno)
+            directory.failed("listen on", &path, errno)
         })?;
         drop(lock);
-        let name = name.clone();
-        Ok(Listener { socket, directory: opened, name, path, file, owner: process::id(), closed: false })
+        Ok(Listener {
+            socket,
+            directory: opened,
+            name: name.clone(),
+            path,
+            place: directory.clone(),
+            file,
+            owner: process::id(),
+            closed: false,
+        })
     }
 
     /// The name that is served.
@@ -84,7 +94,7 @@ impl Listener {
                 Err(Errno::AGAIN) => Ok(None),
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(errno @ (Errno::MFILE | Errno::NFILE)) => {
-                    Err(io::Error::other(RendezvousError::from_errno("accept on", &self.path, errno)))
+                    Err(io::Error::other(self.failed("accept on", errno)))
                 }
                 Err(errno) => Err(errno.into()),
             };
@@ -104,12 +114,16 @@ impl Listener {
         if std::mem::replace(&mut self.closed, true) || process::id() != self.owner {
             return Ok(());
         }
-        let _lock = Lock::take(&self.directory, &self.path)?;
+        let _lock = Lock::take(&self.directory, &self.place)?;
         if file_at(&self.directory, &self.name).map(|found| found.is(self.file)) != Ok(true) {
             return Ok(());
         }
         unlinkat(&self.directory, self.name.as_str(), AtFlags::empty())
-            .map_err(|errno| RendezvousError::from_errno("remove", &self.path, errno))
+            .map_err(|errno| self.failed("remove", errno))
+    }
+
+    fn failed(&self, action: &'static str, errno: Errno) -> RendezvousError {
+        self.place.failed(action, &self.path, errno)
     }
 }
 
@@ -127,32 +141,35 @@ impl AsFd for Listener {
 }
 
 /// Opens the directory, having created it for its owner alone when it was missing.
-fn open_current(path: &Path) -> Result<OwnedFd, RendezvousError> {
+fn open_current(directory: &Directory) -> Result<OwnedFd, RendezvousError> {
     // It is unlikely to be removed in between twice. A dangling link is missing every time.
     const ATTEMPTS: usize = 5;
     let mut opened = Err(Errno::NOENT);
     for _ in 0..ATTEMPTS {
-        create(path)?;
-        opened = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        create(directory)?;
+        opened = open(directory.path(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         if !matches!(opened, Err(Errno::NOENT)) {
             break;
         }
     }
-    opened.map_err(|errno| RendezvousError::from_errno("open", path, errno))
+    opened.map_err(|errno| directory.failed("open", directory.path(), errno))
 }
 
-fn create(path: &Path) -> Result<(), RendezvousError> {
+fn create(directory: &Directory) -> Result<(), RendezvousError> {
+    let path = directory.path();
     match DirBuilder::new().recursive(true).mode(0o700).create(path) {
         // It exists but isn't a directory: opening it will fail and show that.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created.map_err(|error| RendezvousError::from_io("create", path, error)),
+        created => {
+            created.map_err(|error| RendezvousError::from_io(directory.origin(), "create", path, error))
+        }
     }
 }
 
 /// Returns `true` if the path still leads to the open directory.
-fn is_at(opened: &OwnedFd, path: &Path) -> Result<bool, RendezvousError> {
-    let failed = |errno| RendezvousError::from_errno("look at", path, errno);
-    match stat(path) {
+fn is_at(opened: &OwnedFd, directory: &Directory) -> Result<bool, RendezvousError> {
+    let failed = |errno| directory.failed("look at", directory.path(), errno);
+    match stat(directory.path()) {
         Ok(there) => Ok(FileId::from(fstat(opened).map_err(failed)?) == FileId::from(there)),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(failed(errno)),
@@ -160,9 +177,14 @@ fn is_at(opened: &OwnedFd, path: &Path) -> Result<bool, RendezvousError> {
 }
 
 /// Removes a dead server's socket from the name, or fails with what is in the way.
-fn make_room(directory: &OwnedFd, name: &Name, path: &Path) -> Result<(), RendezvousError> {
-    let failed = |action| move |errno| RendezvousError::from_errno(action, path, errno);
-    let before = match file_at(directory, name) {
+fn make_room(
+    directory: &Directory,
+    opened: &OwnedFd,
+    name: &Name,
+    path: &Path,
+) -> Result<(), RendezvousError> {
+    let failed = |action| move |errno| directory.failed(action, path, errno);
+    let before = match file_at(opened, name) {
         Err(Errno::NOENT) => return Ok(()),
         found => found.map_err(failed("look at"))?,
     };
@@ -171,9 +193,9 @@ fn make_room(directory: &OwnedFd, name: &Name, path: &Path) -> Result<(), Rendez
     }
     match dial(path).map_err(failed("check the server of"))? {
         Found::Nothing => Ok(()),
-        Found::Dead | Found::Orphaned => match file_at(directory, name) {
+        Found::Dead | Found::Orphaned => match file_at(opened, name) {
             Ok(now) if now.is(before.id) => {
-                unlinkat(directory, name.as_str(), AtFlags::empty()).map_err(failed("remove the dead socket"))
+                unlinkat(opened, name.as_str(), AtFlags::empty()).map_err(failed("remove the dead socket"))
             }
             // Replaced by a process that doesn't take the lock: then bind fails.
             _ => Ok(()),
@@ -195,10 +217,10 @@ fn sweep(directory: &OwnedFd, path: &Path) {
     }
 }
 
-fn bind_socket(directory: &Path, name: &Name, path: &Path) -> Result<OwnedFd, RendezvousError> {
+fn bind_socket(directory: &Directory, name: &Name, path: &Path) -> Result<OwnedFd, RendezvousError> {
     let failed = |errno| match errno {
         Errno::ADDRINUSE => RendezvousError::in_use(name, path, None),
-        errno => RendezvousError::from_errno("create a socket in", directory, errno),
+        errno => directory.failed("create a socket in", directory.path(), errno),
     };
     let socket = seqpacket().map_err(failed)?;
     bind(&socket, &SocketAddrUnix::new(path).map_err(failed)?).map_err(failed)?;

@@ -1,13 +1,13 @@
 //! The lock on a rendezvous directory.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::directory::Directory;
 use super::error::RendezvousError;
 
 /// How long to wait for the lock. It is held for some system calls only, so one that is held this long
@@ -19,22 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Lock<'fd>(BorrowedFd<'fd>);
 
 impl<'fd> Lock<'fd> {
-    /// Takes the lock. `directory` has to be an open file description of its own; `path` is for errors.
-    pub(super) fn take(directory: &'fd impl AsFd, path: &Path) -> Result<Self, RendezvousError> {
-        Self::take_within(PATIENCE, directory, path)
+    /// Takes the lock. `opened` has to be an open file description of its own, of `directory`.
+    pub(super) fn take(opened: &'fd impl AsFd, directory: &Directory) -> Result<Self, RendezvousError> {
+        Self::take_within(PATIENCE, opened, directory)
     }
 
     fn take_within(
         patience: Duration,
-        directory: &'fd impl AsFd,
-        path: &Path,
+        opened: &'fd impl AsFd,
+        directory: &Directory,
     ) -> Result<Self, RendezvousError> {
-        let directory = directory.as_fd();
+        let opened = opened.as_fd();
+        let path = directory.path();
         let begin = Instant::now();
         let mut pause = Duration::from_micros(100);
         loop {
-            match flock(directory, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock(directory)),
+            match flock(opened, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(opened)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if begin.elapsed() < patience => {
                     // The kernel can block until the lock is free, but not with a time limit.
@@ -44,7 +45,7 @@ impl<'fd> Lock<'fd> {
                 Err(Errno::AGAIN) => {
                     return Err(RendezvousError::Locked { path: path.into(), waited: begin.elapsed() });
                 }
-                Err(errno) => return Err(RendezvousError::from_errno("lock", path, errno)),
+                Err(errno) => return Err(directory.failed("lock", path, errno)),
             }
         }
     }
@@ -65,16 +66,17 @@ mod tests {
 
     #[test]
     fn one_at_a_time_and_not_for_ever() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let directory = Directory::at(temporary.path());
         let [first, second] = [(); 2].map(|()| File::open(directory.path()).expect("opens"));
-        let held = Lock::take(&first, directory.path()).expect("is free");
-        let Err(error) = Lock::take_within(Duration::from_millis(20), &second, directory.path()) else {
+        let held = Lock::take(&first, &directory).expect("is free");
+        let Err(error) = Lock::take_within(Duration::from_millis(20), &second, &directory) else {
             panic!("there are two holders");
         };
         assert!(error.is_retryable(), "{error}");
         // A copy of the descriptor, as a forked child has one, doesn't keep the lock.
         let _copy = first.try_clone().expect("duplicates");
         drop(held);
-        assert!(Lock::take_within(Duration::ZERO, &second, directory.path()).is_ok());
+        assert!(Lock::take_within(Duration::ZERO, &second, &directory).is_ok());
     }
 }
