@@ -103,7 +103,8 @@ impl RequestHalf {
     }
 }
 
-/// The response to a call. Dropped before its end (on a panic, or when the runtime ends) it resets the call.
+/// The response to a call. Dropped before its end it resets the call: on a panic, or because the server or its
+/// runtime goes away.
 pub(crate) struct ResponseHalf {
     link: Arc<Link>,
     stats: Arc<Stats>,
@@ -206,9 +207,12 @@ impl ResponseHalf {
 impl Drop for ResponseHalf {
     fn drop(&mut self) {
         if !self.over {
-            let reason =
-                if std::thread::panicking() { "the handler panicked" } else { "the handler was dropped" };
-            self.reset(Code::INTERNAL, reason);
+            if std::thread::panicking() {
+                self.reset(Code::INTERNAL, "the handler panicked");
+            } else {
+                // As for a call whose server was killed: another server may answer it.
+                self.reset(Code::UNAVAILABLE, "the server went away");
+            }
         }
     }
 }
