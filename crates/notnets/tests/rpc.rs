@@ -50,6 +50,7 @@ impl Handler for Test {
                 let message = call.requests.only_message().await?;
                 call.responses.send_last(message).await
             }
+            "FailWithoutText" => Err(Status::new(Code::ABORTED, "")),
             "EchoAll" => {
                 while let Some(message) = call.requests.message().await? {
                     call.responses.send(message).await?;
@@ -220,10 +221,21 @@ async fn what_is_not_there_is_unimplemented() {
     let error = channel.unary_call(request("Nothing"), "").await.unwrap_err();
     assert_eq!(error.code(), Code::UNIMPLEMENTED);
     let other = Request::new(Method::from_static("/other.Service/Method"));
-    assert_eq!(channel.unary_call(other, "").await.unwrap_err().code(), Code::UNIMPLEMENTED);
+    let error = channel.unary_call(other, "").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::UNIMPLEMENTED, "this server has no service other.Service")
+    );
+    let no_method = Request::new(Method::from_static("/Method"));
+    let error = channel.unary_call(no_method, "").await.unwrap_err();
+    assert!(error.message().starts_with("/Method is not the path of a method"), "{error}");
 
     let response = common::call(&channel, "/other.Service/Method", tonic::body::Body::empty()).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "12");
+    assert_eq!(response.headers()["grpc-message"], "this server has no service other.Service");
+    let response =
+        common::call(&channel, "/test.Test/FailWithoutText", tonic::body::Body::empty()).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "10");
     assert!(!response.headers().contains_key("grpc-message"), "an empty one is not sent");
 }
 

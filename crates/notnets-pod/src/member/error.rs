@@ -29,10 +29,12 @@ pub enum PodError {
     #[error("the agent of the pod refuses: {0}")]
     Refused(String),
     /// It was there, and is gone for longer than the lease.
-    #[error("the agent of the pod is gone")]
+    #[error("the agent of the pod is gone: start it again with `notnets agent`")]
     AgentGone,
     /// No host serves the name.
-    #[error("no host of the pod {pod} serves {name}")]
+    #[error(
+        "no host of the pod {pod} serves {name}: start its server, or see with `notnets ls` what is served"
+    )]
     NoService {
         /// The pod.
         pod: String,
@@ -40,7 +42,7 @@ pub enum PodError {
         name: Name,
     },
     /// This host has no memory left for links.
-    #[error("this host's part of the pod's region is full")]
+    #[error("this host's part of the pod's region is full: `notnets region show` says of what")]
     Full,
     /// A link's first segment is larger than what an agent grants at once.
     #[error(
@@ -56,7 +58,7 @@ pub enum PodError {
     #[error("the agent, or the process that serves the name, did not answer in time")]
     TimedOut,
     /// The peer ended, or its host.
-    #[error("the process on host {0} is gone")]
+    #[error("the process on host {0} is gone: try again")]
     Gone(u16),
     /// The server refused.
     #[error("the server refused the link: {text}")]

@@ -26,7 +26,7 @@ const MAX_AT_ONCE: usize = 64;
 pub fn dial(endpoint: &Endpoint, pod: &Name) -> Result<Established, Error> {
     let name = endpoint.uri.name();
     let dial = endpoint.options.dial(pod, name, super::USER_AGENT, endpoint.connect_timeout);
-    dial.block().map_err(|error| Cause::Pod { uri: endpoint.uri.to_string(), error }.into())
+    dial.block().map_err(|error| Cause::Pod { uri: endpoint.uri.clone(), error }.into())
 }
 
 /// What a pod's acceptor hears of.
@@ -69,7 +69,7 @@ impl PodAcceptor {
         let (queue, came) = channel();
         let bell = Bell { queue, event: Arc::new(event) };
         let uri = || Uri::in_pod(pod.clone(), name.clone());
-        let failed = |error| Cause::Pod { uri: uri().to_string(), error };
+        let failed = |error| Cause::ServePod { uri: uri(), error };
         let deadline = Instant::now() + AGENT_TIMEOUT;
         let member = Member::of(&options.directory, pod, deadline).map_err(failed)?;
         if let Some(latency) = options.wake_latency {

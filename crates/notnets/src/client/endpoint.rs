@@ -119,7 +119,8 @@ impl Endpoint {
         self
     }
 
-    /// Calls open at once on a channel and its clones; more wait.
+    /// Sets how many calls may be open at once on a channel and its clones; more wait. A limit of 0, with
+    /// which all would wait for ever, is an error when the endpoint is connected.
     pub fn concurrency_limit(mut self, limit: usize) -> Self {
         self.concurrency_limit = Some(limit);
         self
@@ -183,8 +184,11 @@ impl Endpoint {
         &self.user_agent
     }
 
-    /// What the URI means.
+    /// What the URI means. An error if no call could be made with these settings.
     pub(super) fn target(&self) -> Result<&Uri, Error> {
+        if self.concurrency_limit == Some(0) {
+            return Err(Cause::NoCalls("Endpoint::concurrency_limit").into());
+        }
         self.target.as_ref().map_err(|error| Cause::Uri(error.clone()).into())
     }
 

@@ -14,8 +14,8 @@ impl Endpoint {
     pub(super) async fn connect_in_pod(&self, pod: &Name, name: &Name) -> Result<Established, Error> {
         let dial = self.link.dial(pod, name, &self.user_agent, self.connect_timeout);
         let dialled = tokio::task::spawn_blocking(move || dial.block()).await;
-        dialled.unwrap_or(Err(PodError::TimedOut)).map_err(|error| {
-            Cause::Pod { uri: Uri::in_pod(pod.clone(), name.clone()).to_string(), error }.into()
-        })
+        dialled
+            .unwrap_or(Err(PodError::TimedOut))
+            .map_err(|error| Cause::Pod { uri: Uri::in_pod(pod.clone(), name.clone()), error }.into())
     }
 }

@@ -74,7 +74,9 @@ enum Look {
 
 impl Shared {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        let calls = endpoint.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit)));
+        // With a limit of 0 calls fail as they need a link.
+        let limit = endpoint.concurrency_limit.filter(|limit| *limit > 0);
+        let calls = limit.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
         let slot = Mutex::new(Slot { state: State::New, home: Home::present() });
         Self { endpoint, calls, slot }
     }

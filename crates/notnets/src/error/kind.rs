@@ -47,13 +47,19 @@ impl ErrorKind {
     pub(super) fn of(cause: &Cause) -> Self {
         match cause {
             Cause::Uri(_) | Cause::UnusualUri(_) => Self::InvalidUri,
-            Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Self::InvalidConfiguration,
+            Cause::UserAgent(_) | Cause::NoNames | Cause::NoCalls(_) | Cause::Limits(_) => {
+                Self::InvalidConfiguration
+            }
+            #[cfg(feature = "server")]
+            Cause::ServiceName(_) | Cause::ServiceTwice(_) => Self::InvalidConfiguration,
             #[cfg(not(feature = "pod"))]
             Cause::WithoutPods => Self::InvalidConfiguration,
             Cause::Rendezvous(error) => of_rendezvous(error),
             Cause::Link { error, .. } => of_link(error),
             #[cfg(feature = "pod")]
             Cause::Pod { error, .. } => of_pod(error),
+            #[cfg(all(feature = "pod", any(feature = "server", feature = "blocking")))]
+            Cause::ServePod { error, .. } => of_pod(error),
             Cause::ConnectTimeout { .. } => Self::TimedOut,
             #[cfg(feature = "client")]
             Cause::DialLost => Self::Unavailable,
@@ -133,7 +139,7 @@ pub(super) fn code(cause: &Cause) -> Code {
     match cause {
         _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
         Cause::Uri(_) | Cause::UnusualUri(_) => Code::INVALID_ARGUMENT,
-        Cause::UserAgent(_) | Cause::NoNames | Cause::Limits(_) => Code::INVALID_ARGUMENT,
+        Cause::UserAgent(_) | Cause::NoNames | Cause::NoCalls(_) | Cause::Limits(_) => Code::INVALID_ARGUMENT,
         _ => Code::UNAVAILABLE,
     }
 }

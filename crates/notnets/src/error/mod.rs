@@ -14,6 +14,8 @@ use notnets_core::limits::BadLimits;
 use notnets_core::link::LinkError;
 use notnets_core::link::connect::ConnectError;
 use notnets_core::link::rendezvous::RendezvousError;
+#[cfg(feature = "pod")]
+use notnets_core::name::Uri;
 use notnets_core::name::{Name, UriError};
 use notnets_memory::SegmentError;
 #[cfg(feature = "pod")]
@@ -40,10 +42,18 @@ pub struct Error(Arc<Cause>);
 pub(crate) enum Cause {
     #[error(transparent)]
     Uri(#[from] UriError),
-    #[error("{0:?} can't be a URI")]
+    #[error("{0:?} can't be a URI; write `notnets:///NAME`, or `notnets://POD/NAME`")]
     UnusualUri(String),
-    #[error("{0:?} can't be a user agent")]
+    #[error("{0:?} can't be a user agent; write visible ASCII characters and spaces only")]
     UserAgent(String),
+    #[error("{0} is 0, so that no call could ever be made; set at least 1, or leave it out")]
+    NoCalls(&'static str),
+    #[cfg(feature = "server")]
+    #[error("`{0}` is not the name of a service; write it as `package.Service`, without slashes")]
+    ServiceName(String),
+    #[cfg(feature = "server")]
+    #[error("the service `{0}` is added twice; add it once")]
+    ServiceTwice(String),
     #[error("no name to serve is given, as `notnets:///NAME`")]
     NoNames,
     #[error(transparent)]
@@ -51,17 +61,24 @@ pub(crate) enum Cause {
     #[error("no link to notnets:///{name}: {error}")]
     Link { name: String, error: LinkError },
     #[cfg(feature = "pod")]
-    #[error("no link to {uri}: {error}")]
-    Pod { uri: String, error: PodError },
+    #[error("no link to {uri}: {error}{}", service_of_host(uri, error))]
+    Pod { uri: Uri, error: PodError },
+    #[cfg(all(feature = "pod", any(feature = "server", feature = "blocking")))]
+    #[error("could not serve {uri}: {error}{}", service_of_host(uri, error))]
+    ServePod { uri: Uri, error: PodError },
     #[cfg(not(feature = "pod"))]
-    #[error("could not reach a pod: this program was built without the feature `pod` of notnets")]
+    #[error(
+        "could not reach a pod: this program was built without the feature `pod` of notnets; \
+         a service of this host is `notnets:///NAME`"
+    )]
     WithoutPods,
     #[error(
-        "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); does the server hang, or has it run out of descriptors?"
+        "no link to notnets:///{name}: no answer within {after:?} (Endpoint::connect_timeout); \
+         its server hangs, has taken the name but does not serve it yet, or has run out of descriptors"
     )]
     ConnectTimeout { name: String, after: Duration },
     #[cfg(feature = "client")]
-    #[error("no link: the runtime that the channel connected in has ended")]
+    #[error("no link: the runtime that the channel connected in has ended; try again")]
     DialLost,
     #[error("could not {step}: {error}")]
     Io { step: &'static str, error: io::Error },
@@ -124,7 +141,8 @@ impl From<Infallible> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Error").field(&self.kind()).field(&self.0).finish()
+        // `main` and `unwrap` print this.
+        write!(f, "Error({:?}: {:?})", self.kind(), self.to_string())
     }
 }
 
@@ -141,8 +159,20 @@ impl StdError for Error {
             Cause::Link { error, .. } => error.source(),
             #[cfg(feature = "pod")]
             Cause::Pod { error, .. } => error.source(),
+            #[cfg(all(feature = "pod", any(feature = "server", feature = "blocking")))]
+            Cause::ServePod { error, .. } => error.source(),
             cause => cause.source(),
         }
+    }
+}
+
+/// A name in a pod that has no agent was perhaps meant as one of this host: `notnets://localhost/cart`.
+#[cfg(feature = "pod")]
+fn service_of_host(uri: &Uri, error: &PodError) -> String {
+    if let PodError::NoAgent { .. } = error {
+        format!("; for a service of this host write `{}`", Uri::on_host(uri.name().clone()))
+    } else {
+        String::new()
     }
 }
 
@@ -150,6 +180,34 @@ impl StdError for Error {
 mod tests {
     use super::*;
     use notnets_core::link::packet::Refusal;
+
+    #[test]
+    fn what_unwrap_prints_is_the_kind_and_the_sentence_in_one_line() {
+        let error = Error::from(Cause::NoNames);
+        let expected = "Error(InvalidConfiguration: \"no name to serve is given, as `notnets:///NAME`\")";
+        assert_eq!(format!("{error:?}"), expected);
+        assert_eq!(format!("{error:#?}"), expected);
+    }
+
+    #[cfg(feature = "pod")]
+    #[test]
+    fn a_host_in_the_place_of_a_pod_is_noticed() {
+        let uri: Uri = "notnets://localhost/calc".parse().unwrap();
+        let no_agent = || PodError::NoAgent {
+            pod: "localhost".parse().unwrap(),
+            path: "/run/notnets/.pod-localhost".into(),
+            cause: io::ErrorKind::NotFound.into(),
+        };
+        let hint = "; for a service of this host write `notnets:///calc`";
+        let connecting = Error::from(Cause::Pod { uri: uri.clone(), error: no_agent() }).to_string();
+        assert!(connecting.starts_with("no link to notnets://localhost/calc: no agent"), "{connecting}");
+        assert!(connecting.ends_with(hint), "{connecting}");
+        let serving = Error::from(Cause::ServePod { uri: uri.clone(), error: no_agent() }).to_string();
+        assert!(serving.starts_with("could not serve notnets://localhost/calc: no agent"), "{serving}");
+        assert!(serving.ends_with(hint), "{serving}");
+        let full = Error::from(Cause::Pod { uri, error: PodError::Full }).to_string();
+        assert!(!full.contains("this host write"), "{full}");
+    }
 
     fn refused(reason: Refusal) -> Error {
         let error = LinkError::Refused { reason, text: "no".into() };

@@ -23,6 +23,8 @@ use crate::rpc::{ResponseHalf, Serving, Turn};
 #[derive(Clone, Default)]
 pub struct Routes {
     services: Arc<HashMap<&'static str, Arc<dyn AnyService>>>,
+    /// A service that was added more than once.
+    twice: Option<&'static str>,
     fallback: Option<Arc<dyn AnyService>>,
 }
 
@@ -48,14 +50,27 @@ impl Routes {
         self
     }
 
-    /// One more.
+    /// Adds one more service. Of two with one name the later one is called, and a [`Server`](crate::Server)
+    /// does not serve them.
     pub fn add_service<S: HttpService + NamedService>(mut self, service: S) -> Self {
         self.insert(service);
         self
     }
 
     fn insert<S: HttpService + NamedService>(&mut self, service: S) {
-        Arc::make_mut(&mut self.services).insert(S::NAME, erase(service));
+        if Arc::make_mut(&mut self.services).insert(S::NAME, erase(service)).is_some() {
+            self.twice = Some(S::NAME);
+        }
+    }
+
+    /// Returns `true` if there is a service of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.services.contains_key(name)
+    }
+
+    /// A service that was added more than once, if there is one.
+    pub(crate) fn added_twice(&self) -> Option<&'static str> {
+        self.twice
     }
 
     /// The service that gets all calls to services that are not among these: tonic's own `Routes`, for one,
@@ -66,8 +81,21 @@ impl Routes {
     }
 
     fn find(&self, request: &Request<Body>) -> Option<&Arc<dyn AnyService>> {
-        let name = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
-        name.and_then(|(name, _)| self.services.get(name)).or(self.fallback.as_ref())
+        service_of(request).and_then(|name| self.services.get(name)).or(self.fallback.as_ref())
+    }
+}
+
+/// The service that a request is for, by its path.
+fn service_of(request: &Request<Body>) -> Option<&str> {
+    let path = request.uri().path().strip_prefix('/')?;
+    path.split_once('/').map(|(name, _)| name)
+}
+
+/// The message of the status for a request that no service is there for.
+fn no_service(request: &Request<Body>) -> String {
+    match service_of(request) {
+        Some(name) => format!("this server has no service {name}"),
+        None => format!("{} is not the path of a method: /package.Service/Method", request.uri().path()),
     }
 }
 
@@ -106,14 +134,17 @@ impl AnyService for Routes {
     fn call(&self, request: Request<Body>) -> ResponseFuture {
         match self.find(&request) {
             Some(service) => service.call(request),
-            None => Box::pin(async { Status::unimplemented("").into_http() }),
+            None => {
+                let status = Status::unimplemented(no_service(&request));
+                Box::pin(async { status.into_http() })
+            }
         }
     }
 
     fn serve(&self, request: Request<Body>, turn: Turn, response: ResponseHalf) -> Serving {
         match self.find(&request) {
             Some(service) => service.serve(request, turn, response),
-            None => Box::pin(response.refuse(Code::UNIMPLEMENTED, "".into())),
+            None => Box::pin(response.refuse(Code::UNIMPLEMENTED, no_service(&request).into())),
         }
     }
 }

@@ -17,10 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::limits::Limits;
+use tokio::sync::Semaphore;
 use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
 
 use crate::Error;
+use crate::error::Cause;
 use crate::http::{HttpService, Routes, TraceFn, erase};
 use crate::options::{LinkOptions, link_setters};
 use crate::rpc::Handler;
@@ -69,6 +71,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// # Errors
+    /// When no call could be served with these settings.
+    fn check(&self) -> Result<(), Error> {
+        if self.concurrency_limit == Some(0) {
+            return Err(Cause::NoCalls("Server::concurrency_limit_per_connection").into());
+        }
+        self.link.limits.check().map_err(Cause::from)?;
+        Ok(())
+    }
+
     fn keepalive(&self) -> Option<Keepalive> {
         let interval = self.keepalive_interval?;
         Some(Keepalive { interval, timeout: self.keepalive_timeout, while_idle: true })
@@ -110,9 +122,10 @@ impl<L> Server<L> {
         self
     }
 
-    /// Handlers that run at once for each link; more calls wait.
+    /// Sets how many handlers run at once for each link; more calls wait. A limit of 0, with which all would
+    /// wait for ever, is an error when the server is bound.
     pub fn concurrency_limit_per_connection(mut self, limit: usize) -> Self {
-        self.config.concurrency_limit = Some(limit);
+        self.config.concurrency_limit = Some(limit.min(Semaphore::MAX_PERMITS));
         self
     }
 
@@ -185,7 +198,7 @@ impl<L> Server<L> {
         Server { config: self.config, layer: Stack::new(layer, self.layer) }
     }
 
-    /// Adds a service that tonic-build generated.
+    /// Adds a service that tonic generated. One that is added twice is an error when the server is bound.
     pub fn add_service<S: HttpService + NamedService>(self, service: S) -> Router<L> {
         self.add_routes(Routes::default()).add_service(service)
     }
@@ -197,11 +210,12 @@ impl<L> Server<L> {
 
     /// Adds services that were put together before.
     pub fn add_routes(self, routes: Routes) -> Router<L> {
-        Router { server: self, routes, rpc: RpcServices::default() }
+        Router { server: self, routes, rpc: RpcServices::default(), rpc_names: Vec::new() }
     }
 
-    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are of
-    /// HTTP, and don't see its calls.
+    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name with a slash,
+    /// or of another service, is an error when the server is bound. Layers are of HTTP, and don't see its
+    /// calls.
     pub fn add_rpc_service(self, name: impl Into<Arc<str>>, handler: impl Handler) -> Router<L> {
         self.add_routes(Routes::default()).add_rpc_service(name, handler)
     }
@@ -282,10 +296,12 @@ pub struct Router<L = Identity> {
     server: Server<L>,
     routes: Routes,
     rpc: RpcServices,
+    /// The names of the services in gRPC's own terms, as they were added.
+    rpc_names: Vec<Arc<str>>,
 }
 
 impl<L> Router<L> {
-    /// Adds one more service.
+    /// Adds one more service. One that is added twice is an error when the server is bound.
     pub fn add_service<S: HttpService + NamedService>(mut self, service: S) -> Self {
         self.routes = self.routes.add_service(service);
         self
@@ -299,10 +315,13 @@ impl<L> Router<L> {
         }
     }
 
-    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. Layers are
-    /// of HTTP, and don't see its calls.
+    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name with
+    /// a slash, or of another service, is an error when the server is bound. Layers are of HTTP, and don't
+    /// see its calls.
     pub fn add_rpc_service(mut self, name: impl Into<Arc<str>>, handler: impl Handler) -> Self {
-        self.rpc.add(name.into(), handler);
+        let name = name.into();
+        self.rpc_names.push(Arc::clone(&name));
+        self.rpc.add(name, handler);
         self
     }
 
@@ -322,7 +341,7 @@ impl<L> Router<L> {
     where
         L: Layer<Routes, Service: HttpService>,
     {
-        let (services, config) = self.into_services();
+        let (services, config) = self.into_services()?;
         Bound::new(names.uris(), services, config).await
     }
 
@@ -334,7 +353,7 @@ impl<L> Router<L> {
     where
         L: Layer<Routes, Service: HttpService>,
     {
-        let (services, config) = self.into_services();
+        let (services, config) = self.into_services()?;
         Bound::block(names.uris(), services, config)
     }
 
@@ -346,7 +365,7 @@ impl<L> Router<L> {
     where
         L: Layer<Routes, Service: HttpService>,
     {
-        let (services, config) = self.into_services();
+        let (services, config) = self.into_services()?;
         Bound::new(names.uris(), services, config).await?.serve().await
     }
 
@@ -363,15 +382,34 @@ impl<L> Router<L> {
     where
         L: Layer<Routes, Service: HttpService>,
     {
-        let (services, config) = self.into_services();
+        let (services, config) = self.into_services()?;
         Bound::new(names.uris(), services, config).await?.serve_with_shutdown(signal).await
     }
 
-    fn into_services(self) -> (Services, Settings)
+    fn into_services(self) -> Result<(Services, Settings), Error>
     where
         L: Layer<Routes, Service: HttpService>,
     {
+        self.check_names()?;
         let Server { config, layer } = self.server;
-        (Services { rpc: self.rpc, http: erase(layer.layer(self.routes)) }, config)
+        Ok((Services { rpc: self.rpc, http: erase(layer.layer(self.routes)) }, config))
+    }
+
+    /// # Errors
+    /// When a service's name can't be in a call's path, or two services have one name: calls would find one of
+    /// them only.
+    fn check_names(&self) -> Result<(), Error> {
+        if let Some(name) = self.routes.added_twice() {
+            return Err(Cause::ServiceTwice(name.to_owned()).into());
+        }
+        for (i, name) in self.rpc_names.iter().enumerate() {
+            if name.is_empty() || name.contains('/') {
+                return Err(Cause::ServiceName(name.to_string()).into());
+            }
+            if self.rpc_names[..i].contains(name) || self.routes.has(name) {
+                return Err(Cause::ServiceTwice(name.to_string()).into());
+            }
+        }
+        Ok(())
     }
 }

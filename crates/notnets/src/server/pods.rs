@@ -34,7 +34,7 @@ impl PodNames {
         for uri in uris {
             let Some(pod) = uri.pod() else { continue };
             let deadline = Instant::now() + AGENT_TIMEOUT;
-            let failed = |error| Cause::Pod { uri: uri.to_string(), error };
+            let failed = |error| Cause::ServePod { uri: uri.clone(), error };
             let member = Member::of(directory, pod, deadline).map_err(failed)?;
             if let Some(latency) = link.wake_latency {
                 member.wake_within(latency);

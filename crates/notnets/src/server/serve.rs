@@ -148,7 +148,7 @@ fn take_names(
     names: Result<Vec<Uri>, Error>,
     settings: &Settings,
 ) -> Result<(Vec<Listener>, Vec<Uri>), Error> {
-    settings.link.limits.check().map_err(Cause::from)?;
+    settings.check()?;
     let names = names?;
     if names.is_empty() {
         return Err(Cause::NoNames.into());

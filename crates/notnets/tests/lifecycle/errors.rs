@@ -4,6 +4,7 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use notnets::rpc::{self, Payload, Reply};
 use notnets::{Endpoint, Error, Server};
 use notnets_core::link::rendezvous::Directory;
 use tempfile::tempdir;
@@ -43,7 +44,7 @@ async fn no_such_name() {
         &[&place, "there is no such socket, and no other name is served"],
     );
     let _server = Helper::server(directory.path(), "names=cart,inventory");
-    let advice = "start its server, or set NOTNETS_DIR to the same directory for both processes";
+    let advice = "start its server, or let the program choose the directory of its server";
     says(connect(directory.path(), NAME).await, &[&place, "`cart` and `inventory` are served there", advice]);
     // A call on a lazy channel says the same.
     let client = Client::new(endpoint(directory.path()).connect_lazy());
@@ -71,7 +72,7 @@ async fn a_path_that_is_too_long() {
     let long = directory.path().join("d".repeat(100));
     let bytes = format!("{} has {} bytes", long.join("lives").display(), long.as_os_str().len() + 6);
     let advice =
-        ["while the path of a Unix socket has at most 107", "set NOTNETS_DIR to a shorter directory"];
+        ["while the path of a Unix socket has at most 107", "let the program choose a shorter directory"];
     says(bind(&long, NAME), &[&bytes, advice[0], advice[1]]);
     says(connect(&long, NAME).await, &[&bytes, advice[0], advice[1]]);
 }
@@ -100,7 +101,7 @@ fn a_directory_without_permission() {
         assert!(told.contains(": permission denied: "), "{told}");
         let whose = format!("belongs to uid {} and gid", own.as_raw());
         assert!(told.contains(&whose) && told.contains(&format!("with mode {mode:04o}")), "{told}");
-        assert!(told.contains("have its owner change that, or set NOTNETS_DIR"), "{told}");
+        assert!(told.contains("have its owner change that, or let the program choose"), "{told}");
     }
     set_permissions(&closed, Permissions::from_mode(0o755)).unwrap();
 }
@@ -113,14 +114,19 @@ fn something_else_in_the_way() {
     let text = format!("{} is not a socket of NotNets, so it is left alone", file.display());
     says(bind(directory.path(), NAME), &[&text, "remove it or choose another name"]);
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
-    says(bind(&file, NAME), &["is not a directory", "set NOTNETS_DIR to a directory"]);
+    let text = format!("{} is not a directory; let the program choose a directory", file.display());
+    says(bind(&file, NAME), &[&text]);
+    says(bind(Path::new("/proc/notnets"), NAME), &["cannot create /proc/notnets", "let the program choose"]);
 }
 
 #[test]
 fn what_is_no_uri_of_ours() {
     let directory = tempdir().unwrap();
     for (uri, part) in [
-        ("http://localhost:50051", "doesn't fall back to HTTP/2 yet, use tonic::transport::Channel for it"),
+        (
+            "http://localhost:50051",
+            "doesn't fall back to HTTP/2 yet: use tonic::transport or `notnets proxy` for it",
+        ),
         ("unix:/tmp/x", "or write `notnets:///NAME`"),
         ("inventory", "it has no scheme: write `notnets:///inventory`"),
         ("notnets:inventory", "write `notnets:///inventory`"),
@@ -158,6 +164,55 @@ async fn settings_that_can_not_be() {
             &["stream window", &bytes.to_string(), "at least 1024"],
         );
     }
+}
+
+#[tokio::test]
+async fn limits_that_let_no_call_through() {
+    let directory = tempdir().unwrap();
+    let server = Server::builder().directory(directory.path()).concurrency_limit_per_connection(0);
+    let text = "concurrency_limit_per_connection is 0, so that no call could ever be made; set at least 1";
+    says(server.add_service(Probe::default()).bind_blocking(NAME), &[text]);
+    let endpoint = endpoint(directory.path()).concurrency_limit(0);
+    let text = "Endpoint::concurrency_limit is 0, so that no call could ever be made";
+    says(endpoint.connect().await, &[text]);
+    let status = Client::new(endpoint.connect_lazy()).text("echo", "x").await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert!(status.message().starts_with(text), "{status:?}");
+    // The largest is no limit.
+    let server = Server::builder().directory(directory.path()).concurrency_limit_per_connection(usize::MAX);
+    let serving = tokio::spawn(server.add_service(Probe::default()).bind(NAME).await.unwrap().serve());
+    let unlimited = endpoint.concurrency_limit(usize::MAX);
+    assert_eq!(Client::new(unlimited.connect_lazy()).text("echo", "x").await.unwrap(), "x");
+    serving.abort();
+}
+
+#[test]
+fn services_that_could_not_be_called() {
+    let directory = tempdir().unwrap();
+    let server = || Server::builder().directory(directory.path());
+    let echo = || rpc::unary(async |_, message: Payload| Ok(Reply::new(message)));
+    let once = || server().add_rpc_service("calc.Calc", echo());
+    for name in ["/calc.Calc", "calc.Calc/Add", ""] {
+        let text = format!("`{name}` is not the name of a service; write it as `package.Service`");
+        says(server().add_rpc_service(name, echo()).bind_blocking(NAME), &[&text]);
+    }
+    let twice = once().add_rpc_service("calc.Calc", echo());
+    says(twice.bind_blocking(NAME), &["the service `calc.Calc` is added twice"]);
+    let text = "the service `lives.Probe` is added twice";
+    let twice = server().add_service(Probe::default()).add_service(Probe::default());
+    says(twice.bind_blocking(NAME), &[text]);
+    let both = once().add_service(Probe::default()).add_rpc_service("lives.Probe", echo());
+    says(both.bind_blocking(NAME), &[text]);
+    assert!(once().add_service(Probe::default()).bind_blocking(NAME).is_ok());
+}
+
+#[tokio::test]
+async fn a_host_where_a_pod_has_to_be() {
+    let directory = tempdir().unwrap();
+    let hint = "for a service of this host write `notnets:///calc`";
+    let uri = "notnets://localhost/calc";
+    says(bind(directory.path(), uri), &["could not serve notnets://localhost/calc: no agent", hint]);
+    says(connect(directory.path(), uri).await, &["no link to notnets://localhost/calc: no agent", hint]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
