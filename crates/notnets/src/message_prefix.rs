@@ -1,6 +1,19 @@
 //! The five bytes that gRPC puts in front of each message: whether it is compressed, and its length.
 
+use notnets_core::call::Role;
 use notnets_core::frame::{PREFIX, prefix};
+
+/// A message of more bytes is refused unless another limit is set, as by all gRPC libraries.
+pub const MAX_MESSAGE_SIZE: usize = 4 * 1024 * 1024;
+
+/// The longest message that one side of a call accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// That side.
+    pub receiver: Role,
+    /// Bytes.
+    pub bytes: usize,
+}
 
 /// The most that is reserved by a message's announced length, before its bytes are there.
 pub const MAX_RESERVED: usize = 64 * 1024;
@@ -12,13 +25,32 @@ pub enum BadLength {
     #[error("a message of more than 4 GiB")]
     TooLong,
     /// Longer than the receiver accepts.
-    #[error("a message of {length} bytes, over the limit of {limit} (max_message_size)")]
+    #[error(
+        "a {} of {length} bytes, over the {side}'s limit of {}: send less, or raise max_message_size on the {side}",
+        message_to(limit.receiver),
+        limit.bytes,
+        side = side(limit.receiver)
+    )]
     OverLimit {
         /// The announced length.
         length: usize,
         /// What the receiver accepts.
-        limit: usize,
+        limit: Limit,
     },
+}
+
+fn message_to(receiver: Role) -> &'static str {
+    match receiver {
+        Role::Client => "response",
+        Role::Server => "request",
+    }
+}
+
+fn side(role: Role) -> &'static str {
+    match role {
+        Role::Client => "client",
+        Role::Server => "server",
+    }
 }
 
 /// The prefix of a message of `length` bytes.
@@ -44,8 +76,8 @@ pub fn decode(prefix: [u8; PREFIX]) -> (u8, usize) {
 /// # Errors
 /// When it is over the limit.
 #[inline]
-pub fn check(length: usize, limit: usize) -> Result<(), BadLength> {
-    if length > limit { Err(BadLength::OverLimit { length, limit }) } else { Ok(()) }
+pub fn check(length: usize, limit: Limit) -> Result<(), BadLength> {
+    if length > limit.bytes { Err(BadLength::OverLimit { length, limit }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -63,7 +95,19 @@ mod tests {
     #[test]
     fn lengths_beyond_what_is_possible_or_accepted_are_refused() {
         assert_eq!(encode(1 << 32, false), Err(BadLength::TooLong));
-        let over = BadLength::OverLimit { length: 101, limit: 100 };
-        assert_eq!((check(100, 100), check(101, 100)), (Ok(()), Err(over)));
+        for (receiver, text) in [
+            (
+                Role::Server,
+                "a request of 101 bytes, over the server's limit of 100: send less, or raise max_message_size on the server",
+            ),
+            (
+                Role::Client,
+                "a response of 101 bytes, over the client's limit of 100: send less, or raise max_message_size on the client",
+            ),
+        ] {
+            let limit = Limit { receiver, bytes: 100 };
+            assert_eq!(check(100, limit), Ok(()));
+            assert_eq!(check(101, limit).unwrap_err().to_string(), text);
+        }
     }
 }

@@ -175,9 +175,11 @@ fn messages_over_the_limit_are_refused_on_both_sides() {
     let host = Host::with(|builder| builder.max_message_size(1000));
     let mut client = endpoint(host.directory.path()).max_message_size(500).connect().unwrap();
     assert_eq!(client.call(ECHO, &bytes(500)).unwrap(), bytes(500));
-    for len in [501, 1001, 100_000] {
+    for (len, raise) in [(501, "client"), (1001, "server"), (100_000, "server")] {
         let status = client.call(ECHO, &bytes(len)).unwrap_err();
         assert_eq!(status.code, Code::RESOURCE_EXHAUSTED, "{len} bytes: {status}");
+        let text = format!("raise max_message_size on the {raise}");
+        assert!(status.message.ends_with(&text), "{len} bytes: {status}");
     }
     assert_eq!(client.call(ECHO, &bytes(500)).unwrap(), bytes(500));
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::within;
-use notnets::rpc::{Code, Deadline, Handler, Metadata, Method, Payload, Request, ServerCall, Status};
+use notnets::rpc::{Code, Deadline, Handler, Metadata, Method, Payload, Reply, Request, ServerCall, Status};
 use notnets::{Channel, Server};
 use tokio::sync::Notify;
 
@@ -233,8 +233,9 @@ async fn what_is_not_there_is_unimplemented() {
     let response = common::call(&channel, "/other.Service/Method", tonic::body::Body::empty()).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "12");
     assert_eq!(response.headers()["grpc-message"], "this server has no service other.Service");
-    let response =
-        common::call(&channel, "/test.Test/FailWithoutText", tonic::body::Body::empty()).await.unwrap();
+    let fails = http::Request::post("/test.Test/FailWithoutText").header("content-type", "application/grpc");
+    let fails = fails.body(tonic::body::Body::empty()).unwrap();
+    let response = tower_service::Service::call(&mut channel.clone(), fails).await.unwrap();
     assert_eq!(response.headers()["grpc-status"], "10");
     assert!(!response.headers().contains_key("grpc-message"), "an empty one is not sent");
 }
@@ -248,9 +249,11 @@ async fn messages_over_a_limit_are_refused_on_both_sides() {
     assert!(channel.unary_call(limited.clone(), pattern(10)).await.is_ok());
     let error = within("a refusal", channel.unary_call(limited, pattern(11))).await.unwrap_err();
     assert_eq!(error.code(), Code::RESOURCE_EXHAUSTED, "{error}");
+    assert!(error.message().ends_with("raise max_message_size on the client"), "{error}");
     let too_large = pattern((4 << 20) + 1);
     let error = within("a refusal", channel.unary_call(request("Echo"), too_large)).await.unwrap_err();
     assert_eq!(error.code(), Code::RESOURCE_EXHAUSTED, "{error}");
+    assert!(error.message().ends_with("raise max_message_size on the server"), "{error}");
 }
 
 #[tokio::test]
@@ -422,4 +425,33 @@ async fn functions_serve_unary_calls() {
     sender.send("two").await.unwrap();
     assert_eq!(within("a refusal", receiver.message()).await.unwrap_err().code(), Code::UNIMPLEMENTED);
     task.abort();
+}
+
+#[tokio::test]
+async fn a_unary_handler_can_take_larger_messages() {
+    let directory = tempfile::tempdir().unwrap();
+    let length = || {
+        notnets::rpc::unary(async |_: Request, message: Payload| Ok(Reply::new(message.len().to_string())))
+    };
+    let bound = Server::builder()
+        .directory(directory.path())
+        .add_rpc_service("test.Small", length())
+        .add_rpc_service("test.Large", length().max_message_size(5 << 20))
+        .bind_blocking("notnets:///test")
+        .unwrap();
+    let serving = tokio::spawn(bound.serve());
+    let channel =
+        notnets::Endpoint::from_static("notnets:///test").directory(directory.path()).connect_lazy();
+    let call = |path| channel.unary_call(Request::new(Method::from_static(path)), pattern(5 << 20));
+    let reply = within("a reply", call("/test.Large/Length")).await.unwrap();
+    assert_eq!(reply.message, b"5242880"[..]);
+    let error = within("a refusal", call("/test.Small/Length")).await.unwrap_err();
+    assert_eq!(error.code(), Code::RESOURCE_EXHAUSTED, "{error}");
+    serving.abort();
+}
+
+#[test]
+fn a_status_that_is_unwrapped_says_its_sentence_first() {
+    let status = Status::new(Code::NOT_FOUND, "no such book");
+    assert!(format!("{status:#?}").starts_with(r#"Status(NOT_FOUND: "no such book", "#), "{status:#?}");
 }

@@ -9,7 +9,8 @@ use super::link::Link;
 use super::message::{Assembler, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
-use notnets_core::call::{End, OpenOutcome, Received, ResponseHead, Sent, StreamId};
+use crate::message_prefix::Limit;
+use notnets_core::call::{End, OpenOutcome, Received, ResponseHead, Role, Sent, StreamId};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
@@ -130,12 +131,13 @@ impl Client {
         };
         let mut receiving = Receiving { stream, assembler: Assembler::default(), headed: false };
         let mut sending = sent != Sent::All;
+        let limit = Limit { receiver: Role::Client, bytes: self.endpoint.max_message_size };
         let result = loop {
             if sending {
                 let sent = self.link.session.calls().send(stream, &mut data, true);
                 sending = !matches!(sent, Sent::All | Sent::Stopped);
             }
-            match receiving.advance(&mut self.link, response, self.endpoint.max_message_size) {
+            match receiving.advance(&mut self.link, response, limit) {
                 Some(result) => break result,
                 None => self.wait(deadline),
             }
@@ -262,7 +264,7 @@ impl Receiving {
         &mut self,
         link: &mut Link,
         response: &mut Response,
-        most: usize,
+        limit: Limit,
     ) -> Option<Result<(), Status>> {
         let stream = self.stream;
         if !self.headed {
@@ -280,14 +282,14 @@ impl Receiving {
                 Some(Ok(ResponseHead::Head(metadata))) => response.metadata = metadata,
             }
             self.headed = true;
-            if link.session.calls().take_only_message(stream, most, &mut response.message) {
+            if link.session.calls().take_only_message(stream, limit.bytes, &mut response.message) {
                 self.assembler = Assembler::done();
             }
         }
         loop {
             match link.session.calls().take(stream) {
                 Received::Data(data) => {
-                    if let Err(status) = self.assembler.push(&data, &mut response.message, most) {
+                    if let Err(status) = self.assembler.push(&data, &mut response.message, limit) {
                         return Some(Err(status));
                     }
                 }

@@ -10,6 +10,7 @@ use super::link::Link;
 use super::{Client, pods};
 use crate::Error;
 use crate::error::Cause;
+use crate::message_prefix::MAX_MESSAGE_SIZE;
 use crate::options::{LinkOptions, link_setters};
 
 /// Where a [`Client`] connects to, and how it behaves.
@@ -40,7 +41,7 @@ impl Endpoint {
             uri: uri.as_ref().parse().map_err(Cause::from)?,
             options: LinkOptions::default(),
             connect_timeout: Duration::from_secs(5),
-            max_message_size: super::MAX_MESSAGE_SIZE,
+            max_message_size: MAX_MESSAGE_SIZE,
         })
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Status;
 use crate::PeerInfo;
+use crate::message_prefix::Limit;
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::metadata::Metadata;
 
@@ -64,5 +65,6 @@ impl<F: FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>> Handler for F {
 pub struct App<H> {
     pub handler: H,
     pub reply: Reply,
-    pub max_message_size: usize,
+    /// Of a request.
+    pub limit: Limit,
 }

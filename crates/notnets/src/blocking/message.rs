@@ -4,7 +4,7 @@ use super::Status;
 use notnets_core::code::Code;
 use notnets_core::frame::PREFIX;
 
-use crate::message_prefix::{self, BadLength, MAX_RESERVED};
+use crate::message_prefix::{self, BadLength, Limit, MAX_RESERVED};
 
 /// The message in data that are just one, not compressed: mostly they are.
 #[inline]
@@ -38,11 +38,11 @@ impl Assembler {
         Self { known: PREFIX, ..Self::default() }
     }
 
-    /// Appends what is in the next data to the message, of at most so many bytes.
+    /// Appends what is in the next data to the message, up to the limit.
     ///
     /// # Errors
     /// When it is compressed or too long, or when another one follows.
-    pub fn push(&mut self, mut data: &[u8], message: &mut Vec<u8>, most: usize) -> Result<(), Status> {
+    pub fn push(&mut self, mut data: &[u8], message: &mut Vec<u8>, limit: Limit) -> Result<(), Status> {
         while !data.is_empty() {
             let wanted = if self.known < PREFIX { PREFIX - self.known } else { self.left };
             let (now, later) = data.split_at(wanted.min(data.len()));
@@ -50,7 +50,7 @@ impl Assembler {
                 self.prefix[self.known..self.known + now.len()].copy_from_slice(now);
                 self.known += now.len();
                 if self.known == PREFIX {
-                    self.left = length(self.prefix, most)?;
+                    self.left = length(self.prefix, limit)?;
                     message.reserve(self.left.min(MAX_RESERVED));
                 }
             } else if self.left == 0 {
@@ -67,19 +67,19 @@ impl Assembler {
         Ok(())
     }
 
-    /// Has all of a message come?
+    /// Returns `true` if all of a message has come.
     pub fn is_whole(&self) -> bool {
         self.known == PREFIX && self.left == 0
     }
 }
 
-fn length(prefix: [u8; PREFIX], most: usize) -> Result<usize, Status> {
+fn length(prefix: [u8; PREFIX], limit: Limit) -> Result<usize, Status> {
     let (flag, length) = message_prefix::decode(prefix);
     if flag != 0 {
         let text = "a compressed message: this side has no compression";
         return Err(Status::new(Code::UNIMPLEMENTED, text));
     }
-    message_prefix::check(length, most).map_err(bad_length)?;
+    message_prefix::check(length, limit).map_err(bad_length)?;
     Ok(length)
 }
 
@@ -89,14 +89,17 @@ fn bad_length(error: BadLength) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use notnets_core::call::Role;
     use notnets_core::frame::prefix;
 
     use super::*;
 
+    const LIMIT: Limit = Limit { receiver: Role::Server, bytes: 100 };
+
     fn assemble(parts: &[&[u8]]) -> Result<Option<Vec<u8>>, Code> {
         let (mut assembler, mut message) = (Assembler::default(), Vec::new());
         for part in parts {
-            assembler.push(part, &mut message, 100).map_err(|status| status.code)?;
+            assembler.push(part, &mut message, LIMIT).map_err(|status| status.code)?;
         }
         Ok(assembler.is_whole().then_some(message))
     }

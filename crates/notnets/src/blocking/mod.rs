@@ -84,7 +84,4 @@ pub use server::{Builder, Server};
 pub use status::Status;
 pub use stop::Stopper;
 
-/// What gRPC libraries receive unless they are told otherwise.
-const MAX_MESSAGE_SIZE: usize = 4 << 20;
-
 const USER_AGENT: &str = concat!("notnets/", env!("CARGO_PKG_VERSION"));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use notnets_core::call::Role;
 use notnets_core::link::accept::Policy;
 use notnets_core::link::admission::Admission;
 use rustix::event::{PollFd, PollFlags};
@@ -15,6 +16,7 @@ use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Reply, Request, Status, Stopper};
 use crate::Error;
 use crate::error::Cause;
+use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::options::{LinkOptions, link_setters};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
@@ -34,7 +36,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             options: LinkOptions::default(),
-            max_message_size: super::MAX_MESSAGE_SIZE,
+            max_message_size: MAX_MESSAGE_SIZE,
             max_connections: 1024,
             admission: Admission::default(),
         }
@@ -128,7 +130,8 @@ impl Server {
     /// A handler that panics ends all of it: its clients see the end of the server.
     pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
         let Self { acceptor, wait, max_message_size, stopper } = self;
-        let app = App { handler, reply: Reply::default(), max_message_size };
+        let limit = Limit { receiver: Role::Server, bytes: max_message_size };
+        let app = App { handler, reply: Reply::default(), limit };
         let waiting = Waiting::new(wait);
         Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, uncounted: 0 }.run();
     }

@@ -129,7 +129,7 @@ impl ServerLink {
     #[inline]
     fn begin<H: Handler>(&mut self, request: call::Request, app: &mut App<H>) {
         let stream = request.stream;
-        if self.link.session.calls().take_only_message(stream, app.max_message_size, &mut self.message) {
+        if self.link.session.calls().take_only_message(stream, app.limit.bytes, &mut self.message) {
             let mut message = std::mem::take(&mut self.message);
             self.answer(&request, &message, app);
             message.clear();
@@ -141,13 +141,13 @@ impl ServerLink {
         if let Some(data) = &buffered.data
             && ended
             && let Some(message) = whole(data)
-            && message.len() <= app.max_message_size
+            && message.len() <= app.limit.bytes
         {
             return self.answer(&request, message, app);
         }
         let mut incomplete = Incomplete { request, assembler: Assembler::default(), message: Vec::new() };
         let pushed = match &buffered.data {
-            Some(data) => incomplete.assembler.push(data, &mut incomplete.message, app.max_message_size),
+            Some(data) => incomplete.assembler.push(data, &mut incomplete.message, app.limit),
             None => Ok(()),
         };
         match pushed {
@@ -168,8 +168,7 @@ impl ServerLink {
             match self.link.session.calls().take(stream) {
                 Received::Pending => return,
                 Received::Data(data) => {
-                    let pushed =
-                        incomplete.assembler.push(&data, &mut incomplete.message, app.max_message_size);
+                    let pushed = incomplete.assembler.push(&data, &mut incomplete.message, app.limit);
                     if let Err(status) = pushed {
                         self.calls.incomplete.remove(&stream);
                         return self.send(stream, Err(status));

@@ -9,7 +9,7 @@ use notnets_core::metadata::Metadata;
 use crate::{Error, grpc_message};
 
 /// A gRPC status that is not OK.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Status {
     /// The code.
     pub code: Code,
@@ -50,6 +50,14 @@ impl Status {
     }
 }
 
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, message, metadata, retry_safe } = self;
+        // `main` and `unwrap` print this.
+        write!(f, "Status({code}: {message:?}, metadata: {metadata:?}, retry_safe: {retry_safe})")
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}: {}", self.code.0, self.message)
@@ -75,6 +83,13 @@ impl From<Failure> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_unwrap_prints_begins_with_the_code_and_the_sentence() {
+        let status = Status::unknown_method("/shout.Shout/Softer");
+        let begin = r#"Status(UNIMPLEMENTED: "there is no method /shout.Shout/Softer", "#;
+        assert!(format!("{status:#?}").starts_with(begin), "{status:#?}");
+    }
 
     #[test]
     fn the_message_is_not_among_the_metadata() {

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use notnets_core::frame::PREFIX;
 
 use super::{Code, Payload, Status};
-use crate::message_prefix::{self, BadLength, MAX_RESERVED};
+use crate::message_prefix::{self, BadLength, Limit, MAX_RESERVED};
 
 /// A message as it is sent.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Framed {
 #[derive(Debug)]
 pub(crate) struct Assembler {
     /// Longer messages are refused.
-    limit: usize,
+    limit: Limit,
     /// Bytes that were received and not looked at yet.
     piece: Bytes,
     prefix: [u8; PREFIX],
@@ -53,12 +53,12 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: Limit) -> Self {
         Self { limit, piece: Bytes::new(), prefix: [0; PREFIX], known: 0, partial: BytesMut::new() }
     }
 
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
+    pub fn set_limit(&mut self, bytes: usize) {
+        self.limit.bytes = bytes;
     }
 
     /// Adds the next piece. All messages of the one before must have been taken.
@@ -128,9 +128,14 @@ fn bad_length(error: BadLength) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use notnets_core::call::Role;
     use proptest::prelude::*;
 
     use super::*;
+
+    fn assembler(bytes: usize) -> Assembler {
+        Assembler::new(Limit { receiver: Role::Server, bytes })
+    }
 
     fn take_all(assembler: &mut Assembler, piece: &[u8]) -> Result<Vec<(Bytes, bool)>, Code> {
         assembler.push(Bytes::copy_from_slice(piece));
@@ -159,7 +164,7 @@ mod tests {
                 }
                 sent.extend_from_slice(&whole);
             }
-            let (mut assembler, mut received, mut rest) = (Assembler::new(20), Vec::new(), &sent[..]);
+            let (mut assembler, mut received, mut rest) = (assembler(20), Vec::new(), &sent[..]);
             for cut in cuts.into_iter().chain([usize::MAX]) {
                 let (piece, later) = rest.split_at(cut.min(rest.len()));
                 received.extend(take_all(&mut assembler, piece).unwrap());
@@ -172,7 +177,7 @@ mod tests {
 
         #[test]
         fn wild_bytes_do_no_harm(pieces in prop::collection::vec(any::<Vec<u8>>(), 0..20)) {
-            let mut assembler = Assembler::new(100);
+            let mut assembler = assembler(100);
             for piece in pieces {
                 if take_all(&mut assembler, &piece).is_err() {
                     break;
@@ -183,9 +188,9 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        assert_eq!(take_all(&mut Assembler::new(3), &[0, 0, 0, 0, 4]), Err(Code::RESOURCE_EXHAUSTED));
-        assert_eq!(take_all(&mut Assembler::new(3), &[2, 0, 0, 0, 0]), Err(Code::INTERNAL));
-        let mut assembler = Assembler::new(3);
+        assert_eq!(take_all(&mut assembler(3), &[0, 0, 0, 0, 4]), Err(Code::RESOURCE_EXHAUSTED));
+        assert_eq!(take_all(&mut assembler(3), &[2, 0, 0, 0, 0]), Err(Code::INTERNAL));
+        let mut assembler = assembler(3);
         assert_eq!(take_all(&mut assembler, &[0, 0, 0, 0, 3, 7]), Ok(vec![]));
         assert!(!assembler.is_between_messages());
     }

@@ -43,9 +43,6 @@ pub(crate) use server::{AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Ser
 pub use server::{Handler, Requests, Responses, ServerCall, Unary, unary};
 pub use status::Status;
 
-/// A message of more bytes is refused, unless another limit is set: as all gRPC libraries do.
-pub(crate) const MAX_MESSAGE_SIZE: usize = 4 * 1024 * 1024;
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -94,6 +94,12 @@ impl From<&'static [u8]> for Payload {
     }
 }
 
+impl From<String> for Payload {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
 impl From<&'static str> for Payload {
     fn from(text: &'static str) -> Self {
         text.as_bytes().into()

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Deadline, MAX_MESSAGE_SIZE, Metadata, Method, Payload};
+use super::{Deadline, Metadata, Method, Payload};
+use crate::message_prefix::MAX_MESSAGE_SIZE;
 
 /// The beginning of a call: its method, metadata and deadline.
 ///

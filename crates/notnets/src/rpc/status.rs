@@ -115,9 +115,12 @@ impl From<Failure> for Status {
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, message, metadata, retry_safe, source } = self;
-        let mut shown = f.debug_struct("Status");
-        shown.field("code", code).field("message", message).field("metadata", metadata);
-        shown.field("retry_safe", retry_safe).field("source", source).finish()
+        // `main` and `unwrap` print this. The source is in the message.
+        let kind = source.as_deref().map(Error::kind);
+        write!(
+            f,
+            "Status({code}: {message:?}, metadata: {metadata:?}, retry_safe: {retry_safe}, source: {kind:?})"
+        )
     }
 }
 

@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use notnets_core::call::{Buffered, End, Received, ResponseHead, Sent};
+use notnets_core::call::{Buffered, End, Received, ResponseHead, Role, Sent};
 
 use super::{Call, Exchange, Opened, Opening, Outbound, SendHalf};
 use crate::Channel;
 use crate::link::Answer;
+use crate::message_prefix::Limit;
 use crate::rpc::framing::{Assembler, Framed};
 use crate::rpc::outgoing::Outgoing;
 use crate::rpc::{Code, Deadline, Metadata, Payload, Reply, Request, Status, protocol};
@@ -266,7 +267,7 @@ impl Receiver {
             head_seen: false,
             metadata: Metadata::new(),
             trailers: Metadata::new(),
-            assembler: Assembler::new(max_message_size),
+            assembler: Assembler::new(Limit { receiver: Role::Client, bytes: max_message_size }),
             buffered: Buffered { data: None, end: None },
             http_status: None,
             over: false,

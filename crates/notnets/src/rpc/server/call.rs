@@ -2,13 +2,16 @@
 
 use std::future::poll_fn;
 
-use notnets_core::call::{HeadError, Sent};
+use notnets_core::call::{HeadError, Role, Sent};
 
 use super::incoming::{IncomingCall, RequestHalf, ResponseHalf, Turn};
 use crate::grpc_message;
+use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::rpc::framing::{Assembler, Framed};
 use crate::rpc::outgoing::Outgoing;
-use crate::rpc::{Code, Deadline, MAX_MESSAGE_SIZE, Metadata, Method, Payload, PeerInfo, Status};
+use crate::rpc::{Code, Deadline, Metadata, Method, Payload, PeerInfo, Status};
+
+const DEFAULT_LIMIT: Limit = Limit { receiver: Role::Server, bytes: MAX_MESSAGE_SIZE };
 
 /// A call that a server was sent, for its [`Handler`](super::Handler).
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl ServerCall {
             metadata: Metadata::received(metadata),
             deadline: deadline.map(Deadline::at),
             peer,
-            requests: Requests { half: requests, assembler: Assembler::new(MAX_MESSAGE_SIZE) },
+            requests: Requests { half: requests, assembler: Assembler::new(DEFAULT_LIMIT) },
             responses: Responses::new(response),
         };
         (call, turn)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ServerCall;
 use super::incoming::{IncomingCall, Serving};
+use crate::message_prefix::MAX_MESSAGE_SIZE;
 use crate::rpc::{Code, Payload, Reply, Request, Status, protocol};
 
 /// Serves the calls of a service: all its methods, of all four kinds.
@@ -61,12 +62,34 @@ where
     F: Fn(Request, Payload) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Reply, Status>> + Send,
 {
-    Unary(handler)
+    Unary { handler, max_message_size: MAX_MESSAGE_SIZE }
 }
 
 /// The handler that [`unary`] makes of a function.
 #[derive(Clone, Copy, Debug)]
-pub struct Unary<F>(F);
+pub struct Unary<F> {
+    handler: F,
+    max_message_size: usize,
+}
+
+impl<F> Unary<F> {
+    /// Refuses requests of more bytes with `RESOURCE_EXHAUSTED`. 4 MiB unless set.
+    ///
+    /// ```
+    /// use notnets::rpc::{self, Payload, Reply, Request, Status};
+    ///
+    /// let store = rpc::unary(|_request: Request, message: Payload| async move {
+    ///     Ok::<_, Status>(Reply::new(message.len().to_string()))
+    /// });
+    /// let server = notnets::Server::builder().add_rpc_service("store.Store", store.max_message_size(64 << 20));
+    /// # drop(server);
+    /// ```
+    #[must_use]
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+}
 
 impl<F, R> Handler for Unary<F>
 where
@@ -74,11 +97,12 @@ where
     R: Future<Output = Result<Reply, Status>> + Send,
 {
     async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        call.requests.set_max_message_size(self.max_message_size);
         let message = call.requests.only_message().await?;
         let mut request = Request::new(call.method.clone());
         request.metadata = std::mem::take(&mut call.metadata);
         request.deadline = call.deadline;
-        let Reply { metadata, message, trailers } = (self.0)(request, message).await?;
+        let Reply { metadata, message, trailers } = (self.handler)(request, message).await?;
         if let Some(head) = call.responses.metadata() {
             *head = metadata;
         }
