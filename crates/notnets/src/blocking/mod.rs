@@ -2,8 +2,8 @@
 //!
 //! A [`Client`] makes one unary call at a time and returns with its reply. A [`Server`] answers unary calls
 //! on the thread that calls [`Server::serve`], for all its links. Messages are bytes: what encodes them is
-//! the caller's choice. Both speak the same protocol as the tonic adapter, so either side of a call may be
-//! a tonic client or service.
+//! the caller's choice. Both speak the same protocol as [`Channel`](crate::Channel) and
+//! [`Server`](crate::Server), so either side of a call may be a tonic client or service.
 //!
 //! ```
 //! use notnets::blocking::{Client, Endpoint, Server, Status};
@@ -55,7 +55,7 @@
 //!
 //! There is one message each way. A request of several messages, as a stream has, is answered with
 //! `UNIMPLEMENTED`, and so is a compressed one; a client that gets a second message ends the call with
-//! that status. The tonic adapter has streams, and many calls at once on one link.
+//! that status. A `Channel` has streams, and many calls at once on one link.
 
 mod acceptor;
 mod client;

@@ -10,7 +10,7 @@
 //! A call's deadline holds for all of it, on both sides. Dropping what a call is held by ends it.
 //!
 //! Each side has two floors. The upper one is public: messages. The lower one carries bytes as they are, in
-//! order, and is what the HTTP adapter stands on: bodies need not be gRPC's.
+//! order, and is what the HTTP layer stands on: bodies need not be gRPC's.
 
 #[cfg(feature = "client")]
 mod client;

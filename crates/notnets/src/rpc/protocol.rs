@@ -8,7 +8,7 @@ use super::Code;
 
 const CONTENT_TYPE: &str = "content-type";
 const GRPC: &[u8] = b"application/grpc";
-/// How the HTTP adapter sends what is not a header.
+/// How the HTTP layer sends what is not a header.
 const HTTP_STATUS: &str = ":status";
 const HTTP_METHOD: &str = ":method";
 

@@ -6,7 +6,7 @@
 //! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
 //! | `deadline_timer.rs` | deadlines of callers that the link's driver may not serve |
-//! | `open_call.rs` | an open call below its messages: plain bytes, as the HTTP adapter needs them |
+//! | `open_call.rs` | an open call below its messages: plain bytes, as the HTTP layer needs them |
 
 mod calling;
 mod deadline_timer;

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `running.rs` | polls what serves a call in place, and makes it a task if it is not done |
-//! | `incoming.rs` | a call below its messages: bytes as they are, which the HTTP adapter stands on as well |
+//! | `incoming.rs` | a call below its messages: bytes as they are, which the HTTP layer stands on as well |
 //! | `call.rs` | a call in messages, for handlers |
 //! | `handler.rs` | what handlers are |
 
