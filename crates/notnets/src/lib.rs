@@ -51,7 +51,6 @@ pub mod blocking;
 #[cfg(feature = "client")]
 mod client;
 mod error;
-mod grpc_message;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod http;
 #[cfg(any(feature = "client", feature = "server"))]
@@ -63,6 +62,7 @@ mod peer;
 pub mod rpc;
 #[cfg(feature = "server")]
 mod server;
+mod status_message;
 
 pub use admission::{Admission, PeerCredentials};
 #[cfg(feature = "client")]

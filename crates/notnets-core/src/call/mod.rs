@@ -7,8 +7,8 @@
 //!
 //! The rules that keep it live and bounded:
 //!
-//! - draining ([`Connection::receive`]) never waits for sending;
-//! - data that are drained and not yet taken are bounded by the stream's window and the link's;
+//! - receiving ([`Connection::receive`]) never waits for sending;
+//! - data that are received and not yet taken are bounded by the stream's window and the link's;
 //! - data that can't be pushed now stay with their caller, which gets [`Event::Writable`]; control frames
 //!   take one slot for each stream;
 //! - waiting resets are applied before waiting requests are started.

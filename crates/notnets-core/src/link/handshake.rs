@@ -30,7 +30,7 @@ pub struct Config {
 }
 
 /// Something that is held for as long as a link is used, and is nothing but that to the link.
-pub type KeepAlive = Arc<dyn Any + Send + Sync>;
+pub type LinkGuard = Arc<dyn Any + Send + Sync>;
 
 /// A link, ready for calls.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Established {
     /// Its identity.
     pub peer: PeerIdentity,
     /// A value to hold for as long as the link lives.
-    pub keep_alive: Option<KeepAlive>,
+    pub guard: Option<LinkGuard>,
     /// Where more memory for the link comes from.
     pub source: Box<dyn SegmentSource>,
 }
@@ -272,7 +272,7 @@ struct Parts {
 impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer, keep_alive: None, source: Box::new(Memfds) }
+        Established { socket, pidfd, lanes, peer_limits, peer, guard: None, source: Box::new(Memfds) }
     }
 }
 

@@ -27,5 +27,5 @@ pub mod segments;
 pub mod socket;
 pub mod stats;
 
-pub use handshake::{Config, Established, KeepAlive, LinkError, PeerIdentity};
+pub use handshake::{Config, Established, LinkError, LinkGuard, PeerIdentity};
 pub use socket::Socket;

@@ -49,7 +49,7 @@ use crate::limits::{Limits, ValidLimits};
 use crate::link::packet::Packet;
 use crate::link::segments::{SegmentSource, Segments};
 use crate::link::socket::Incoming;
-use crate::link::{Established, KeepAlive, PeerIdentity, Socket};
+use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
 
 pub use ending::Ending;
 pub use keepalive::Keepalive;
@@ -82,7 +82,7 @@ pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     fork: ForkGuard,
     /// A value that lives for as long as the link does.
     #[expect(dead_code, reason = "it is held, and that is all")]
-    keep_alive: Option<KeepAlive>,
+    guard: Option<LinkGuard>,
 }
 
 /// The descriptors that a runtime has to watch for a session.
@@ -101,10 +101,10 @@ impl<T> Session<T> {
     /// # Errors
     /// When the limits are impossible, or the kernel cannot mark a page to detect forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, keep_alive, source } = established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source } = established;
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
-        let session = Self { keep_alive, ..Self::over(role, ends)? };
+        let session = Self { guard, ..Self::over(role, ends)? };
         Ok((session, Descriptors { socket, pidfd }))
     }
 }
@@ -146,7 +146,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             ended: None,
             peer_gone: false,
             fork: ForkGuard::new()?,
-            keep_alive: None,
+            guard: None,
         })
     }
 

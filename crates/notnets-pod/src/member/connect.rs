@@ -82,7 +82,7 @@ impl Dial {
             );
             match connecting.at(address).block() {
                 // The next link is looked for in the same pod.
-                Ok(link) => return Ok(Established { keep_alive: Some(member.keep_alive()), ..*link }),
+                Ok(link) => return Ok(Established { guard: Some(member.guard()), ..*link }),
                 Err(ConnectError::Link(error)) => return Err(error.into()),
                 // It does not listen in our directory.
                 Err(ConnectError::Rendezvous(_)) => {}

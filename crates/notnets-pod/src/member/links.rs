@@ -182,7 +182,7 @@ impl Member {
             lanes,
             peer_limits,
             peer: identity,
-            keep_alive: Some(self.keep_alive()),
+            guard: Some(self.guard()),
             source: Box::new(source),
         })
     }

@@ -39,7 +39,7 @@ use notnets_memory::region::{Region, RegionOffset};
 
 use super::packet::FromProcess;
 use super::table::ProcessId;
-use notnets_core::link::KeepAlive;
+use notnets_core::link::LinkGuard;
 use notnets_core::link::packet::Hello;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
@@ -111,8 +111,8 @@ impl Member {
     }
 
     /// Returns a value that keeps the process in the pod for as long as it is held.
-    pub fn keep_alive(&self) -> KeepAlive {
-        Arc::clone(&self.0) as KeepAlive
+    pub fn guard(&self) -> LinkGuard {
+        Arc::clone(&self.0) as LinkGuard
     }
 
     /// The region that it shares with others.

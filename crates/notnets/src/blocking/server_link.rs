@@ -14,7 +14,7 @@ use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
-use crate::{PeerInfo, grpc_message};
+use crate::{PeerInfo, status_message};
 
 /// What a server does with a link's calls.
 #[derive(Debug)]
@@ -235,8 +235,8 @@ fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsen
         Ok(reply) => return respond(connection, stream, reply, &mut unsent.progress),
         Err(status) => status,
     };
-    let message = grpc_message::encode(&status.message);
-    let message = (!message.is_empty()).then_some((grpc_message::KEY, message.as_bytes()));
+    let message = status_message::encode(&status.message);
+    let message = (!message.is_empty()).then_some((status_message::KEY, message.as_bytes()));
     let entries = message.into_iter().chain(entries(&status.metadata));
     let sent = connection.respond_trailers_only(stream, entries, status.code);
     check_head(connection, stream, sent) != Some(Sent::Nothing)

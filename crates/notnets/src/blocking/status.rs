@@ -6,7 +6,7 @@ use notnets_core::call::Failure;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
-use crate::{Error, grpc_message};
+use crate::{Error, status_message};
 
 /// A gRPC status that is not OK.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,9 +36,9 @@ impl Status {
     pub(super) fn from_trailers(code: Code, mut metadata: Metadata) -> Self {
         let mut message = String::new();
         metadata.retain(|(key, value)| {
-            let is_message = &**key == grpc_message::KEY;
+            let is_message = &**key == status_message::KEY;
             if is_message {
-                message = grpc_message::decode(value);
+                message = status_message::decode(value);
             }
             !is_message
         });
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_message_is_not_among_the_metadata() {
-        let entries = [(grpc_message::KEY.into(), "no%20bread".into()), ("k".into(), "v".into())];
+        let entries = [(status_message::KEY.into(), "no%20bread".into()), ("k".into(), "v".into())];
         let status = Status::from_trailers(Code::UNKNOWN, entries.into());
         assert_eq!((&*status.message, status.metadata.len()), ("no bread", 1));
     }

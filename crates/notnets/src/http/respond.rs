@@ -55,7 +55,7 @@ impl Responding {
     }
 
     fn poll_sent(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<Code, Cut>> {
-        if let Some(status) = ready!(self.poll_head(cx, call))? {
+        if let Some(status) = ready!(self.poll_send_head(cx, call))? {
             return Poll::Ready(Ok(status));
         }
         loop {
@@ -71,7 +71,11 @@ impl Responding {
     }
 
     /// Sends the head, with what of the body is ready. Returns the status if that was all.
-    fn poll_head(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<Option<Code>, Cut>> {
+    fn poll_send_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: &ResponseHalf,
+    ) -> Poll<Result<Option<Code>, Cut>> {
         let Some(parts) = self.head.take() else { return Poll::Ready(Ok(None)) };
         let sent = self.send_head(cx, call, &parts);
         if sent.is_pending() {
@@ -97,7 +101,7 @@ impl Responding {
         let trailers = self.trailers.as_ref().filter(plain).filter(|_| self.more.is_empty());
         let status = trailers.map(|trailers| head::grpc_status(trailers).unwrap_or(Code::NONE));
         let data = &mut self.data;
-        let sent = call.poll_head(cx, entries(), data, status);
+        let sent = call.poll_send_head(cx, entries(), data, status);
         Poll::Ready(check_sent(ready!(sent)?).map(|sent| status.filter(|_| sent == Sent::All)))
     }
 

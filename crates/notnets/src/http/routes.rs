@@ -15,7 +15,7 @@ use tonic::server::NamedService;
 use tower_service::Service;
 
 use super::HttpService;
-use super::service::{AnyService, ResponseFuture, erase};
+use super::service::{AnyService, BoxResponse, erase};
 use crate::rpc::{ResponseHalf, Serving, Turn};
 
 /// A set of services. A call to a service that is not among them goes to the fallback, or is answered with
@@ -131,7 +131,7 @@ impl From<Routes> for RoutesBuilder {
 }
 
 impl AnyService for Routes {
-    fn call(&self, request: Request<Body>) -> ResponseFuture {
+    fn call(&self, request: Request<Body>) -> BoxResponse {
         match self.find(&request) {
             Some(service) => service.call(request),
             None => {

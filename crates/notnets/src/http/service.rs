@@ -59,13 +59,13 @@ mod sealed {
 /// A service whose type is forgotten.
 pub(crate) trait AnyService: Send + Sync {
     /// Calls the service.
-    fn call(&self, request: Request<Body>) -> ResponseFuture;
+    fn call(&self, request: Request<Body>) -> BoxResponse;
 
     /// Calls the service, and answers with its response.
     fn serve(&self, request: Request<Body>, turn: Turn, response: ResponseHalf) -> Serving;
 }
 
-pub(crate) type ResponseFuture = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+pub(crate) type BoxResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// Forgets a service's type.
 pub(crate) fn erase<S: HttpService>(service: S) -> Arc<dyn AnyService> {
@@ -79,7 +79,7 @@ pub(crate) fn erase<S: HttpService>(service: S) -> Arc<dyn AnyService> {
 struct Erased<S>(S);
 
 impl<S: HttpService> AnyService for Erased<S> {
-    fn call(&self, request: Request<Body>) -> ResponseFuture {
+    fn call(&self, request: Request<Body>) -> BoxResponse {
         Box::pin(call(self.0.clone(), request))
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use notnets_core::call::Failure;
 
 use super::{Code, Metadata, Method};
-use crate::{Error, grpc_message};
+use crate::{Error, status_message};
 
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -77,12 +77,12 @@ impl Status {
 
     /// Returns the status that a server ended a call with. `None` when it ended well.
     pub(super) fn from_trailers(code: Code, trailers: &mut Metadata) -> Option<Self> {
-        let message = trailers.take(grpc_message::KEY);
+        let message = trailers.take(status_message::KEY);
         let (code, message) = match (code, message) {
             (Code::OK, _) => return None,
             (Code::NONE, _) => (Code::UNKNOWN, "the response has no status".into()),
             (code, message) => {
-                (code, message.map_or_else(Cow::default, |text| grpc_message::decode(&text).into()))
+                (code, message.map_or_else(Cow::default, |text| status_message::decode(&text).into()))
             }
         };
         Some(Self::new(code, message).with_metadata(std::mem::take(trailers)))
@@ -90,7 +90,7 @@ impl Status {
 
     /// The message as it goes into the trailers, if there is one.
     pub(super) fn encoded_message(&self) -> Option<Bytes> {
-        (!self.message.is_empty()).then(|| grpc_message::encode(&self.message).into())
+        (!self.message.is_empty()).then(|| status_message::encode(&self.message).into())
     }
 
     /// Why there is no link to the server.

@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use notnets_core::call::{HeadError, Role, Sent};
 
 use super::incoming::{IncomingCall, RequestHalf, ResponseHalf, Turn};
-use crate::grpc_message;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::rpc::framing::{Assembler, Framed};
 use crate::rpc::outgoing::Outgoing;
 use crate::rpc::{Code, Deadline, Metadata, Method, Payload, PeerInfo, Status};
+use crate::status_message;
 
 const DEFAULT_LIMIT: Limit = Limit { receiver: Role::Server, bytes: MAX_MESSAGE_SIZE };
 
@@ -180,7 +180,7 @@ impl Responses {
         let Self { half, outgoing, head, .. } = self;
         let sent = poll_fn(|cx| {
             let entries = head.iter().flat_map(Metadata::iter);
-            outgoing.offer(|rest| half.poll_head(cx, entries, rest, status))
+            outgoing.offer(|rest| half.poll_send_head(cx, entries, rest, status))
         });
         let sent = sent.await;
         // Not before: if the future is dropped the head is still to be sent.
@@ -223,7 +223,7 @@ impl Responses {
         let Self { half, trailers, head, .. } = self;
         let message = result.as_ref().err().and_then(Status::encoded_message);
         let metadata = result.as_ref().err().map_or(&*trailers, Status::metadata);
-        let entries = || metadata.iter().chain(message.as_deref().map(|text| (grpc_message::KEY, text)));
+        let entries = || metadata.iter().chain(message.as_deref().map(|text| (status_message::KEY, text)));
         let is_alone = head.is_some();
         let sent = poll_fn(|cx| {
             if is_alone {

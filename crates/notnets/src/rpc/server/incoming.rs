@@ -14,9 +14,9 @@ use notnets_core::link::stats::Stats;
 use notnets_core::metadata::Metadata;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::grpc_message;
 use crate::link::Link;
 use crate::rpc::PeerInfo;
+use crate::status_message;
 
 /// A future that serves a call to its end. Dropped before, it resets the call.
 pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -121,7 +121,7 @@ impl ResponseHalf {
     ///
     /// # Errors
     /// When the head is too large for the peer.
-    pub(crate) fn poll_head<'a>(
+    pub(crate) fn poll_send_head<'a>(
         &self,
         cx: &mut Context<'_>,
         entries: impl Iterator<Item = (&'a str, &'a [u8])>,
@@ -194,8 +194,9 @@ impl ResponseHalf {
 
     /// Answers with a status instead of running a handler.
     pub(crate) async fn refuse(mut self, code: Code, message: Cow<'static, str>) {
-        let message = grpc_message::encode(&message);
-        let entries = || (!message.is_empty()).then_some((grpc_message::KEY, message.as_bytes())).into_iter();
+        let message = status_message::encode(&message);
+        let entries =
+            || (!message.is_empty()).then_some((status_message::KEY, message.as_bytes())).into_iter();
         match poll_fn(|cx| self.poll_trailers_only(cx, entries(), code)).await {
             Ok(Sent::Stopped) => self.abandoned(),
             Ok(_) => self.end(code),
