@@ -3,6 +3,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `calling.rs` | calls of the four kinds, in messages |
+//! | `outbound.rs` | what they send when they are opened |
+//! | `sender.rs`, `receiver.rs` | the halves of a call, in messages |
 //! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
 //! | `deadline_timer.rs` | deadlines of callers that the link's driver may not serve |
@@ -13,8 +15,12 @@ mod deadline_timer;
 mod exchange;
 mod open_call;
 mod opening;
+mod outbound;
+mod receiver;
+mod sender;
 
-pub use calling::{Receiver, Sender};
 pub(crate) use exchange::{Answered, Exchange, Outbound};
 pub(crate) use open_call::{Call, SendHalf};
 pub(crate) use opening::{Opened, Opening};
+pub use receiver::Receiver;
+pub use sender::Sender;
