@@ -2,8 +2,8 @@
 //!
 //! A [`Client`] makes one unary call at a time and returns with its reply. A [`Server`] answers unary calls
 //! on the thread that calls [`Server::serve`], for all its links. Messages are bytes: what encodes them is
-//! the caller's choice. Both speak the same protocol as [`Channel`](crate::Channel) and
-//! [`Server`](crate::Server), so either side of a call may be a tonic client or service.
+//! the caller's choice. Both speak the same protocol as `notnets::Channel` and
+//! `notnets::Server`, so either side of a call may be a tonic client or service.
 //!
 //! ```
 //! use notnets::blocking::{Client, Endpoint, Server, Status};

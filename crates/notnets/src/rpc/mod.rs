@@ -42,31 +42,3 @@ pub(crate) use server::{AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Ser
 #[cfg(feature = "server")]
 pub use server::{Handler, Requests, Responses, ServerCall, Unary, unary};
 pub use status::Status;
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    /// No line of code here, or in the folders here, names HTTP or a gRPC library.
-    fn check(folder: &Path) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                check(&path);
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            // This test itself is at the end of its file.
-            let (code, _tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
-            for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
-                let named = ["tonic", "tower", "http::"].into_iter().find(|name| line.contains(name));
-                assert_eq!(named, None, "{}: {line}", path.display());
-            }
-        }
-    }
-
-    #[test]
-    fn it_knows_neither_http_nor_a_grpc_library() {
-        check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rpc"));
-    }
-}
