@@ -5,13 +5,15 @@
 //!
 //! | example | shows |
 //! | --- | --- |
-//! | `greeter` | the README's example: a server and a client, two processes |
+//! | `quickstart` | the README's example: a service and a call of it, in one file that can be copied |
+//! | `greeter` | a server and a client, two processes |
 //! | `streaming` | the other three kinds of call |
 //! | `interceptor_deadline` | interceptors on both sides, who the caller is, a deadline |
 //! | `health_reflection` | tonic-health and tonic-reflection, as they are |
 //! | `graceful_restart` | a new server takes the name while the old one finishes its calls |
 //! | `from_tonic` | what changes in a program that used tonic's transport |
 //! | `blocking` | calls without a runtime, on threads that wait themselves |
+//! | `rpc` | calls in gRPC's own terms, of messages as bytes: without generated code, HTTP or tonic |
 //! | `any_tower_service` | plain HTTP between two processes: a service that is no gRPC at all |
 #![forbid(unsafe_code)]
 
@@ -21,7 +23,7 @@ mod processes;
 pub use my_greeter::MyGreeter;
 pub use processes::{in_own_directory, two_processes};
 
-/// What tonic-build made of `proto/greeter.proto`.
+/// What tonic-prost-build made of `proto/greeter.proto`.
 #[allow(missing_docs)]
 pub mod greeter {
     tonic::include_proto!("greeter");

@@ -8,11 +8,28 @@ fn prints(program: &str, expected: &[&str]) {
 }
 
 fn printed(program: &str) -> Vec<String> {
-    let output = Command::new(program).output().expect("runs");
+    printed_by(&mut Command::new(program))
+}
+
+fn printed_by(program: &mut Command) -> Vec<String> {
+    let output = program.output().expect("runs");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} failed: {errors}");
+    assert!(output.status.success(), "{program:?} failed: {errors}");
     assert_eq!(errors, "", "{text}");
     text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn quickstart() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+    assert_eq!(printed_by(command.env("NOTNETS_DIR", directory.path())), ["Hello memory!"]);
+}
+
+#[test]
+fn rpc() {
+    let printed = ["HELLO", "a", "b", "c", "UNIMPLEMENTED: there is no method /shout.Shout/Softer"];
+    prints(env!("CARGO_BIN_EXE_rpc"), &printed);
 }
 
 #[test]
