@@ -31,7 +31,7 @@ impl Sender {
     /// before the next.
     ///
     /// # Errors
-    /// When the call is over: its [`Receiver`] knows why.
+    /// When the call is over: its [`Receiver`](super::Receiver) knows why.
     pub async fn send(&mut self, message: impl Into<Payload>) -> Result<(), Status> {
         let message = Framed::new(message.into())?;
         self.flush().await?;
@@ -42,7 +42,7 @@ impl Sender {
     /// Says that no more messages come.
     ///
     /// # Errors
-    /// When the call is over: its [`Receiver`] knows why.
+    /// When the call is over: its [`Receiver`](super::Receiver) knows why.
     pub async fn finish(mut self) -> Result<(), Status> {
         self.flush().await?;
         check(poll_fn(|cx| self.half.poll_send(cx, &mut &[][..], true)).await)
