@@ -8,7 +8,7 @@
 //! use tonic_health::pb::health_client::HealthClient; // any generated client
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! // server: add_service takes what tonic-build generated
+//! // server: add_service takes what tonic-prost-build generated
 //! let (_reporter, service) = tonic_health::server::health_reporter();
 //! notnets::Server::builder().add_service(service).serve("notnets:///greeter").await?;
 //!
@@ -22,14 +22,30 @@
 //! silently (deadlines, cancellation, flow control, graceful stop, limits) is done here as well, for
 //! whole calls and on both sides.
 //!
+//! # Where client and server meet
+//!
+//! `notnets:///greeter` is the Unix socket `greeter` in the first of these directories that applies:
+//! `$NOTNETS_DIR`, `$XDG_RUNTIME_DIR/notnets`, `/run/notnets`. Both processes need the same directory, or have
+//! it set with [`Endpoint::directory`] and [`Server::directory`]. A server admits processes of its own user,
+//! unless its [`Admission`] says otherwise. `notnets://pod0/greeter` is a name in the pod `pod0`: several hosts
+//! that share memory.
+//!
+//! # The other APIs
+//!
+//! [`rpc`] makes and serves calls without generated code and without HTTP: methods, metadata, deadlines, and
+//! messages as bytes of any encoding, in all four kinds of calls. It is for code that is generated for other
+//! encodings, for proxies, and for programs that take the shortest way. [`blocking`] makes and serves unary calls on plain
+//! threads, without a runtime. [`http`] says what a [`Channel`] and a [`Server`] are to libraries other than
+//! tonic: they carry any HTTP request. All of them understand each other.
+//!
 //! # Features
 //!
 //! The first four are on by default.
 //!
 //! | feature | what it brings |
 //! | --- | --- |
-//! | `client` | [`Channel`] and [`Endpoint`], on tokio |
-//! | `server` | [`Server`], [`Router`] and [`Routes`], on tokio |
+//! | `client` | [`Channel`] and [`Endpoint`], on tokio; the calls of [`rpc`] |
+//! | `server` | [`Server`], [`Router`] and [`Routes`], on tokio; the handlers of [`rpc`] |
 //! | `blocking` | [`blocking`]: clients and servers on plain threads, without tokio and tonic |
 //! | `pod` | names in pods: services of several hosts that share a memory region |
 //! | `tonic-connect-info` | tonic's `UdsConnectInfo` as an extension of requests; brings in its server |

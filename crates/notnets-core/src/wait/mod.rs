@@ -21,8 +21,7 @@ use crate::clock::{self, Timestamp};
 /// How a link waits for messages.
 ///
 /// ```
-/// use notnets_core::Wait;
-///
+/// # use notnets_core::Wait; // notnets::Wait for users
 /// assert_eq!("park".parse(), Ok(Wait::Park));
 /// assert_eq!(Wait::default().to_string(), "adaptive");
 /// ```

@@ -126,20 +126,23 @@ impl Endpoint {
         self
     }
 
-    /// Asks the server so often whether it is there. Off unless set: the end of a process is noticed
-    /// without, only a server that hangs is not.
+    /// Sets how often to ask the server whether it is there (keepalive). Off unless set: the end of a process is
+    /// noticed without, only a server that hangs is not.
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keepalive_interval = Some(interval);
         self
     }
 
-    /// How long a server may take to answer that. 20 s unless set.
+    /// Sets how long a server may take to answer whether it is there
+    /// ([`keep_alive_interval`](Self::keep_alive_interval)), before its link is closed and calls fail with
+    /// `UNAVAILABLE`. 20 s unless set.
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.keepalive_timeout = timeout;
         self
     }
 
-    /// Also ask while no call is open.
+    /// Sets whether the server is asked if it is there ([`keep_alive_interval`](Self::keep_alive_interval)) also
+    /// while no call is open. Off unless set.
     pub fn keep_alive_while_idle(mut self, enabled: bool) -> Self {
         self.keepalive_while_idle = enabled;
         self

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{Deadline, Metadata, Method, Payload};
 use crate::message_prefix::MAX_MESSAGE_SIZE;
 
-/// The beginning of a call: its method, metadata and deadline.
+/// The beginning of a call: its method, metadata and deadline. The message, or the stream of them, goes beside it.
+///
+/// A client makes one for each call; a [`unary`](super::unary) handler gets one with the message.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,7 +26,9 @@ pub struct Request {
     pub metadata: Metadata,
     /// By when the call has to be over. On a client the channel's time-out counts if it is shorter.
     pub deadline: Option<Deadline>,
-    /// Responses of more bytes end the call with `RESOURCE_EXHAUSTED`. 4 MiB unless set.
+    /// For a client: a response's message of more bytes ends the call with `RESOURCE_EXHAUSTED`. 4 MiB unless
+    /// set. For a handler it has no meaning; the limit of what it receives is
+    /// [`Unary::max_message_size`](super::Unary::max_message_size).
     pub max_message_size: usize,
 }
 
@@ -54,7 +58,7 @@ impl Request {
         self.deadline(Deadline::after(timeout))
     }
 
-    /// Responses of more bytes end the call with `RESOURCE_EXHAUSTED`. 4 MiB unless set.
+    /// A response's message of more bytes ends the call with `RESOURCE_EXHAUSTED`. 4 MiB unless set.
     #[must_use]
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;

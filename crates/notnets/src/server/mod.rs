@@ -33,7 +33,7 @@ pub use names::Names;
 use notnets_core::link::admission::Admission;
 pub use serve::Bound;
 
-/// Builds a server.
+/// Builds a server. Unless [`admission`](Self::admission) says otherwise, it admits clients of its own user only.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), notnets::Error> {
@@ -129,7 +129,9 @@ impl<L> Server<L> {
         self
     }
 
-    /// Calls over the concurrency limit fail with `RESOURCE_EXHAUSTED` and don't wait.
+    /// Sets whether calls over the
+    /// [`concurrency_limit_per_connection`](Self::concurrency_limit_per_connection) fail with
+    /// `RESOURCE_EXHAUSTED` instead of waiting. Off unless set.
     pub fn load_shed(mut self, load_shed: bool) -> Self {
         self.config.load_shed = load_shed;
         self
@@ -141,32 +143,36 @@ impl<L> Server<L> {
         self
     }
 
-    /// After so long a link's client is told to go elsewhere; its open calls finish.
+    /// Sets the age at which a link's client is told to make a new link; the calls that are open on the old one
+    /// finish.
     pub fn max_connection_age(mut self, age: Duration) -> Self {
         self.config.max_age = Some(age);
         self
     }
 
-    /// How long those calls may take before they are cut off. For ever unless set.
+    /// Sets how long calls that are open on a link that has reached its
+    /// [`max_connection_age`](Self::max_connection_age) may still take before they are cut off. For ever unless
+    /// set.
     pub fn max_connection_age_grace(mut self, grace: Duration) -> Self {
         self.config.max_age_grace = Some(grace);
         self
     }
 
-    /// Asks each client so often whether it is there. Off unless set: the end of a process is noticed
-    /// without, only a client that hangs is not.
+    /// Sets how often to ask each client whether it is there (keepalive). Off unless set: the end of a process is
+    /// noticed without, only a client that hangs is not.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.config.keepalive_interval = interval;
         self
     }
 
-    /// How long a client may take to answer that. 20 s unless set.
+    /// Sets how long a client may take to answer whether it is there
+    /// ([`keepalive_interval`](Self::keepalive_interval)), before its link is closed. 20 s unless set.
     pub fn keepalive_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.keepalive_timeout = timeout.unwrap_or(Duration::from_secs(20));
         self
     }
 
-    /// Who may connect. Only processes of the server's own uid unless set.
+    /// Sets who may connect. Only processes of the server's own uid unless set.
     pub fn admission(mut self, admission: Admission) -> Self {
         self.config.admission = admission;
         self
@@ -220,8 +226,8 @@ impl<L> Server<L> {
         self.add_routes(Routes::default()).add_rpc_service(name, handler)
     }
 
-    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower
-    /// service.
+    /// Sets the service for all calls to services that were not added: tonic's own `Routes`, connectrpc's
+    /// router, any tower service. Without one they are answered with `UNIMPLEMENTED`.
     pub fn fallback_service<S: HttpService>(self, service: S) -> Router<L> {
         self.add_routes(Routes::default()).fallback_service(service)
     }
@@ -325,8 +331,8 @@ impl<L> Router<L> {
         self
     }
 
-    /// Serves with this what no other service does: tonic's own `Routes`, connectrpc's router, any tower
-    /// service.
+    /// Sets the service for all calls to services that were not added: tonic's own `Routes`, connectrpc's
+    /// router, any tower service. Without one they are answered with `UNIMPLEMENTED`.
     pub fn fallback_service<S: HttpService>(mut self, service: S) -> Self {
         self.routes = self.routes.fallback_service(service);
         self

@@ -46,7 +46,7 @@ impl ServerCall {
     }
 }
 
-/// The messages of a call's client.
+/// The messages that a call's client sends. What came with the call besides is in [`ServerCall`].
 pub struct Requests {
     half: RequestHalf,
     assembler: Assembler,
