@@ -93,8 +93,9 @@ async fn tuned_builders_work_as_they_are() {
 }
 
 #[tokio::test]
-async fn towers_ready_is_not_hidden() {
+async fn towers_ready_is_told_a_body() {
     let mut channel = Endpoint::from_static(NAME).connect_lazy();
+    // A channel takes bodies of any type, so that `ready` alone does not say which.
     let ready: &mut Channel =
         ServiceExt::<http::Request<tonic::body::Body>>::ready(&mut channel).await.unwrap();
     let request = http::Request::new(tonic::body::Body::empty());

@@ -455,3 +455,11 @@ fn a_status_that_is_unwrapped_says_its_sentence_first() {
     let status = Status::new(Code::NOT_FOUND, "no such book");
     assert!(format!("{status:#?}").starts_with(r#"Status(NOT_FOUND: "no such book", "#), "{status:#?}");
 }
+
+#[test]
+fn methods_and_metadata_that_can_not_be_say_so_when_unwrapped() {
+    let method = Method::new("calc.Calc/Add").unwrap_err();
+    assert_eq!(format!("{method:?}"), format!("InvalidMethod({:?})", method.to_string()));
+    let key = Metadata::new().append("A key", "value").unwrap_err();
+    assert!(format!("{key:?}").contains("is not a metadata key: lower-case letters"), "{key:?}");
+}

@@ -22,6 +22,8 @@ use super::status::{from_tonic, to_tonic};
 use crate::Channel;
 use crate::rpc::{self, Answered, Call, Exchange, Opening, Outbound};
 
+/// Takes requests with a body of any type, so that tower's `ready` alone has to be told one:
+/// `ServiceExt::<Request<Body>>::ready(&mut channel)`. An error is the call's status.
 impl<B> tower_service::Service<Request<B>> for Channel
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,

@@ -16,7 +16,7 @@ use super::{BoxError, Routes};
 use crate::rpc::{ResponseHalf, Serving, Turn};
 
 /// A tower service that a [`Server`](crate::Server) can serve: it takes HTTP requests with tonic's body, and
-/// answers with a body of any type. Services that tonic-build generates are such, and so are tonic's
+/// answers with a body of any type. Services that tonic-prost-build generates are such, and so are tonic's
 /// `Routes`, connectrpc's services, and all of these within tower layers. There is nothing to implement.
 pub trait HttpService:
     Service<Request<Body>, Response: HttpResponse, Error: Into<BoxError>, Future: Send + 'static>

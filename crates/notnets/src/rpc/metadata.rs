@@ -1,5 +1,6 @@
 //! Keys and values that go with a call.
 
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -42,7 +43,7 @@ const RESERVED: [&str; 6] =
 pub struct Metadata(metadata::Metadata);
 
 /// A key or value that can't be sent as metadata.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidMetadata {
     /// The key has other characters than it may have.
@@ -59,6 +60,13 @@ pub enum InvalidMetadata {
         "the metadata key {0:?} has the wrong kind of value: those of -bin keys are binary, others are text"
     )]
     Kind(String),
+}
+
+impl fmt::Debug for InvalidMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `main` and `unwrap` print this.
+        write!(f, "InvalidMetadata({:?})", self.to_string())
+    }
 }
 
 impl Metadata {

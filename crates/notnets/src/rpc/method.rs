@@ -24,10 +24,17 @@ enum Path {
 }
 
 /// A path that does not begin with a slash, or is too long.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not the path of a method: /package.Service/Method")]
 #[non_exhaustive]
 pub struct InvalidMethod(String);
+
+impl fmt::Debug for InvalidMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `main` and `unwrap` print this.
+        write!(f, "InvalidMethod({:?})", self.to_string())
+    }
+}
 
 impl Method {
     /// A method whose path is written in the program.
