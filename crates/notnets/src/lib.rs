@@ -25,18 +25,18 @@
 //! # Where client and server meet
 //!
 //! `notnets:///greeter` is the Unix socket `greeter` in the first of these directories that applies:
-//! `$NOTNETS_DIR`, `$XDG_RUNTIME_DIR/notnets`, `/run/notnets`. Both processes need the same directory, or have
-//! it set with [`Endpoint::directory`] and [`Server::directory`]. A server admits processes of its own user,
-//! unless its [`Admission`] says otherwise. `notnets://pod0/greeter` is a name in the pod `pod0`: several hosts
-//! that share memory.
+//! `$NOTNETS_DIR`, `$XDG_RUNTIME_DIR/notnets`, `/run/notnets`. Both processes need the same directory, or
+//! have it set with [`Endpoint::directory`] and [`Server::directory`]. A server admits processes of its own
+//! user, unless its [`Admission`] says otherwise. `notnets://pod0/greeter` is a name in the pod `pod0`:
+//! several hosts that share memory.
 //!
 //! # The other APIs
 //!
 //! [`rpc`] makes and serves calls without generated code and without HTTP: methods, metadata, deadlines, and
 //! messages as bytes of any encoding, in all four kinds of calls. It is for code that is generated for other
-//! encodings, for proxies, and for programs that take the shortest way. [`blocking`] makes and serves unary calls on plain
-//! threads, without a runtime. [`http`] says what a [`Channel`] and a [`Server`] are to libraries other than
-//! tonic: they carry any HTTP request. All of them understand each other.
+//! encodings, for proxies, and for programs that take the shortest way. [`blocking`] makes and serves unary
+//! calls on plain threads, without a runtime. [`http`] says what a [`Channel`] and a [`Server`] are to
+//! libraries other than tonic: they carry any HTTP request. All of them understand each other.
 //!
 //! # Features
 //!

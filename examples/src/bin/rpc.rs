@@ -1,5 +1,5 @@
-//! Calls in gRPC's own terms: methods, metadata, deadlines and messages as bytes, without generated code and without
-//! HTTP. The other end may be a tonic client or server, for what goes over the link is the same.
+//! Calls in gRPC's own terms: methods, metadata, deadlines and messages as bytes, without generated code and
+//! without HTTP. The other end may be a tonic client or server, for what goes over the link is the same.
 
 use std::time::Duration;
 

@@ -52,14 +52,14 @@ impl Channel {
         Endpoint::from_shared(uri)?.connect().await
     }
 
-    /// Makes an [`Endpoint`] of an `http::Uri`, where a channel's settings are made before it connects. That the
-    /// URI is not a `notnets:` URI is an error then.
+    /// Makes an [`Endpoint`] of an `http::Uri`, where a channel's settings are made before it connects. That
+    /// the URI is not a `notnets:` URI is an error then.
     pub fn builder(uri: http::Uri) -> Endpoint {
         Endpoint::from(uri)
     }
 
-    /// Makes an [`Endpoint`] for a URI that is written in the program. A channel's settings are made there before
-    /// it connects.
+    /// Makes an [`Endpoint`] for a URI that is written in the program. A channel's settings are made there
+    /// before it connects.
     ///
     /// # Panics
     /// When it is not a `notnets:` URI.
@@ -67,8 +67,8 @@ impl Channel {
         Endpoint::from_static(uri)
     }
 
-    /// Makes an [`Endpoint`] for a URI that is made while the program runs. A channel's settings are made there
-    /// before it connects.
+    /// Makes an [`Endpoint`] for a URI that is made while the program runs. A channel's settings are made
+    /// there before it connects.
     ///
     /// # Errors
     /// When it is not a `notnets:` URI.

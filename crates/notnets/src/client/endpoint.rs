@@ -126,8 +126,8 @@ impl Endpoint {
         self
     }
 
-    /// Sets how often to ask the server whether it is there (keepalive). Off unless set: the end of a process is
-    /// noticed without, only a server that hangs is not.
+    /// Sets how often to ask the server whether it is there (keepalive). Off unless set: the end of a process
+    /// is noticed without, only a server that hangs is not.
     pub fn keep_alive_interval(mut self, interval: Duration) -> Self {
         self.keepalive_interval = Some(interval);
         self
@@ -141,8 +141,8 @@ impl Endpoint {
         self
     }
 
-    /// Sets whether the server is asked if it is there ([`keep_alive_interval`](Self::keep_alive_interval)) also
-    /// while no call is open. Off unless set.
+    /// Sets whether the server is asked if it is there ([`keep_alive_interval`](Self::keep_alive_interval))
+    /// also while no call is open. Off unless set.
     pub fn keep_alive_while_idle(mut self, enabled: bool) -> Self {
         self.keepalive_while_idle = enabled;
         self

@@ -1,8 +1,8 @@
 //! tower services over HTTP requests, on both sides: tonic's stubs, connectrpc's, anything with
 //! HTTP bodies.
 //!
-//! It stands on the part of [`rpc`](crate::rpc) that is below the messages, and carries bodies as they are: they
-//! need not be gRPC's.
+//! It stands on the part of [`rpc`](crate::rpc) that is below the messages, and carries bodies as they are:
+//! they need not be gRPC's.
 //!
 //! | file | what |
 //! | --- | --- |

@@ -1,6 +1,6 @@
 //! The operations on one call of a link, for the layers above. Each method locks the link once, and none runs
-//! code of an upper layer under the lock but what a frame is filled from: the iterators over a head's entries, and
-//! the `Buf` of the data.
+//! code of an upper layer under the lock but what a frame is filled from: the iterators over a head's
+//! entries, and the `Buf` of the data.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -29,17 +29,17 @@
 //!
 //! | on a client | on a server | |
 //! | --- | --- | --- |
-//! | [`Request`] | [`ServerCall`] | the beginning of a call: method, metadata, deadline. No message is in it |
+//! | [`Request`] | [`ServerCall`] | a call's beginning: method, metadata, deadline; no message is in it |
 //! | [`Sender`] | [`Requests`] | the client's messages, of calls that have several |
 //! | [`Receiver`] | [`Responses`] | the server's messages, head and trailers |
 //! | [`Reply`] | [`Reply`] | all that a unary call that ended well is answered with |
 //! | [`Status`] | [`Status`] | the end of a call |
 //!
-//! A call's deadline holds for all of it, on both sides. A client cancels a call by dropping its future or its
-//! [`Receiver`]; a server drops the future of the [`Handler`] then.
+//! A call's deadline holds for all of it, on both sides. A client cancels a call by dropping its future or
+//! its [`Receiver`]; a server drops the future of the [`Handler`] then.
 
-// Below the messages, calls carry bytes as they are, in order. The HTTP layer stands on that: its bodies need not be
-// gRPC's.
+// Below the messages, calls carry bytes as they are, in order. The HTTP layer stands on that: its bodies need
+// not be gRPC's.
 #[cfg(feature = "client")]
 mod client;
 mod deadline;

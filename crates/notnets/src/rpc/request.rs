@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{Deadline, Metadata, Method, Payload};
 use crate::message_prefix::MAX_MESSAGE_SIZE;
 
-/// The beginning of a call: its method, metadata and deadline. The message, or the stream of them, goes beside it.
+/// The beginning of a call: its method, metadata and deadline. The message, or the stream of them, goes
+/// beside it.
 ///
 /// A client makes one for each call; a [`unary`](super::unary) handler gets one with the message.
 ///

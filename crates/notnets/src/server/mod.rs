@@ -33,7 +33,8 @@ pub use names::Names;
 use notnets_core::link::admission::Admission;
 pub use serve::Bound;
 
-/// Builds a server. Unless [`admission`](Self::admission) says otherwise, it admits clients of its own user only.
+/// Builds a server. Unless [`admission`](Self::admission) says otherwise, it admits clients of its own user
+/// only.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), notnets::Error> {
@@ -143,23 +144,23 @@ impl<L> Server<L> {
         self
     }
 
-    /// Sets the age at which a link's client is told to make a new link; the calls that are open on the old one
-    /// finish.
+    /// Sets the age at which a link's client is told to make a new link; the calls that are open on the old
+    /// one finish.
     pub fn max_connection_age(mut self, age: Duration) -> Self {
         self.config.max_age = Some(age);
         self
     }
 
     /// Sets how long calls that are open on a link that has reached its
-    /// [`max_connection_age`](Self::max_connection_age) may still take before they are cut off. For ever unless
-    /// set.
+    /// [`max_connection_age`](Self::max_connection_age) may still take before they are cut off. For ever
+    /// unless set.
     pub fn max_connection_age_grace(mut self, grace: Duration) -> Self {
         self.config.max_age_grace = Some(grace);
         self
     }
 
-    /// Sets how often to ask each client whether it is there (keepalive). Off unless set: the end of a process is
-    /// noticed without, only a client that hangs is not.
+    /// Sets how often to ask each client whether it is there (keepalive). Off unless set: the end of a
+    /// process is noticed without, only a client that hangs is not.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.config.keepalive_interval = interval;
         self
@@ -219,9 +220,9 @@ impl<L> Server<L> {
         Router { server: self, routes, rpc: RpcServices::default(), rpc_names: Vec::new() }
     }
 
-    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name with a slash,
-    /// or of another service, is an error when the server is bound. Layers are of HTTP, and don't see its
-    /// calls.
+    /// Adds a service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name with a
+    /// slash, or of another service, is an error when the server is bound. Layers are of HTTP, and don't see
+    /// its calls.
     pub fn add_rpc_service(self, name: impl Into<Arc<str>>, handler: impl Handler) -> Router<L> {
         self.add_routes(Routes::default()).add_rpc_service(name, handler)
     }
@@ -321,9 +322,9 @@ impl<L> Router<L> {
         }
     }
 
-    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name with
-    /// a slash, or of another service, is an error when the server is bound. Layers are of HTTP, and don't
-    /// see its calls.
+    /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name
+    /// with a slash, or of another service, is an error when the server is bound. Layers are of HTTP, and
+    /// don't see its calls.
     pub fn add_rpc_service(mut self, name: impl Into<Arc<str>>, handler: impl Handler) -> Self {
         let name = name.into();
         self.rpc_names.push(Arc::clone(&name));
@@ -402,8 +403,8 @@ impl<L> Router<L> {
     }
 
     /// # Errors
-    /// When a service's name can't be in a call's path, or two services have one name: calls would find one of
-    /// them only.
+    /// When a service's name can't be in a call's path, or two services have one name: calls would find one
+    /// of them only.
     fn check_names(&self) -> Result<(), Error> {
         if let Some(name) = self.routes.added_twice() {
             return Err(Cause::ServiceTwice(name.to_owned()).into());

@@ -186,8 +186,8 @@ impl RendezvousError {
         RendezvousError::NameInUse { name: name.clone(), path: path.into(), pid }
     }
 
-    /// The one place where error numbers get their meaning. `action` completes "cannot … /run/notnets". `origin`
-    /// is that of the directory, for what to do about it.
+    /// The one place where error numbers get their meaning. `action` completes "cannot … /run/notnets".
+    /// `origin` is that of the directory, for what to do about it.
     pub(super) fn from_errno(origin: Origin, action: &'static str, path: &Path, errno: Errno) -> Self {
         let path = path.to_path_buf();
         if let Some(limit) = DescriptorLimit::of(errno) {

@@ -81,7 +81,8 @@ impl<F> Unary<F> {
     /// let store = rpc::unary(|_request: Request, message: Payload| async move {
     ///     Ok::<_, Status>(Reply::new(message.len().to_string()))
     /// });
-    /// let server = notnets::Server::builder().add_rpc_service("store.Store", store.max_message_size(64 << 20));
+    /// let store = store.max_message_size(64 << 20);
+    /// let server = notnets::Server::builder().add_rpc_service("store.Store", store);
     /// # drop(server);
     /// ```
     #[must_use]

@@ -103,8 +103,8 @@ impl RequestHalf {
     }
 }
 
-/// The response to a call. Dropped before its end it resets the call: on a panic, or because the server or its
-/// runtime goes away.
+/// The response to a call. Dropped before its end it resets the call: on a panic, or because the server or
+/// its runtime goes away.
 pub(crate) struct ResponseHalf {
     link: Arc<Link>,
     stats: Arc<Stats>,
