@@ -1,7 +1,7 @@
 //! CPU quotas by control groups of the kernel, version 1 or 2: whichever has the CPU controller.
 //!
-//! A group is made below the one that this process is in. In version 2 processes stay in the group above it, so
-//! the group below is a threaded one: only of such may a group with processes share out its processors.
+//! A group is made below the one that this process is in. In version 2 processes stay in the group above it,
+//! so the group below is a threaded one: only of such may a group with processes share out its processors.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -52,7 +52,8 @@ pub struct Figures {
     pub throttled_per_s: f64,
     /// Milliseconds of each second that they waited for the next period, added up over cores.
     pub throttled_ms_per_s: f64,
-    /// Cores that others than the case's processes and neighbours kept busy meanwhile: above a few hundredths, the figures are disturbed.
+    /// Cores that others than the case's processes and neighbours kept busy meanwhile: above a few
+    /// hundredths, the figures are disturbed.
     pub disturbance: f64,
     /// Lines of a pod's region that the servers fetched for each call, since the other host had changed them.
     /// 0 within one host.

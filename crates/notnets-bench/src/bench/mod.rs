@@ -6,8 +6,8 @@
 //! From the outside in: a `case` defines what is measured; a `testbed` is its processes, each either a
 //! `server` with the `service`, or a `client` whose `load` is the generator; `floor` is
 //! what the machine can do at all. Figures go into a `table` and a `report`; `ratios` compares them
-//! with the `goals`, and `matrix` varies one factor at a time. `neighbours` are busy processes beside a case, a
-//! `quota` is what its own processes have to share.
+//! with the `goals`, and `matrix` varies one factor at a time. `neighbours` are busy processes beside a case,
+//! a `quota` is what its own processes have to share.
 
 mod case;
 mod channel;

@@ -1,7 +1,7 @@
 //! A CPU quota that processes of a case have together.
 //!
-//! Its group is made by a process of its own, `notnets bench-quota`, which is not in it and removes it when its
-//! input ends. So no group outlives the benchmark, however that ends.
+//! Its group is made by a process of its own, `notnets bench-quota`, which is not in it and removes it when
+//! its input ends. So no group outlives the benchmark, however that ends.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;

@@ -198,8 +198,8 @@ impl Testbed {
         self.holder.as_ref().map(|holder| holder.pid)
     }
 
-    /// Makes calls for a number of seconds, after a warm-up that does not count. The case's neighbours are there
-    /// meanwhile.
+    /// Makes calls for a number of seconds, after a warm-up that does not count. The case's neighbours are
+    /// there meanwhile.
     ///
     /// # Errors
     /// When a call fails, or its reply is wrong.

@@ -43,8 +43,8 @@ async fn burn<C: Channel>(mut client: BenchClient<C>, nanos: u64) -> Result {
     }
 }
 
-/// Echoes, while a handler of another method blocks for as long as they are made: in tokio's `block_in_place`,
-/// or its worker.
+/// Echoes, while a handler of another method blocks for as long as they are made: in tokio's
+/// `block_in_place`, or its worker.
 pub async fn beside_blocked<C: Channel>(
     load: &Load,
     workers: usize,

@@ -39,8 +39,8 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
 
-    /// Only these goals: core, p50, p99, throughput, …; a name also stands for those that go on with a hyphen
-    /// (neighbours, workers).
+    /// Only these goals: core, p50, p99, throughput, …; a name also stands for those that go on with a
+    /// hyphen (neighbours, workers).
     #[arg(long, value_delimiter = ',')]
     goals: Vec<String>,
 

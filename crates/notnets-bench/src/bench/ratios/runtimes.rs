@@ -10,8 +10,8 @@ use crate::Result;
 
 /// Workers where handlers keep theirs.
 const WORKERS: usize = 4;
-/// Calls per second beside a handler that blocks. An open loop counts the calls that a stall delays, however few
-/// are open at once.
+/// Calls per second beside a handler that blocks. An open loop counts the calls that a stall delays, however
+/// few are open at once.
 const RATE: f64 = 1000.0;
 
 impl Runner<'_> {
