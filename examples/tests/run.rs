@@ -41,7 +41,7 @@ fn greeter() {
 fn blocking() {
     prints(
         env!("CARGO_BIN_EXE_blocking"),
-        &["Hello Ada!", "Hello Grace!", "status 12: there is no method /greeter.Greeter/SayNothing"],
+        &["Hello Ada!", "Hello Grace!", "UNIMPLEMENTED: there is no method /greeter.Greeter/SayNothing"],
     );
 }
 

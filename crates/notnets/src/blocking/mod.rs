@@ -6,7 +6,7 @@
 //! `notnets::Server`, so either side of a call may be a tonic client or service.
 //!
 //! ```
-//! use notnets::blocking::{Client, Endpoint, Server, Status};
+//! use notnets::blocking::{Client, Code, Endpoint, Server, Status};
 //!
 //! # let temporary = tempfile::tempdir()?;
 //! # let directory = temporary.path().to_owned();
@@ -25,7 +25,7 @@
 //! let endpoint = Endpoint::new("notnets:///shout")?.directory(&directory);
 //! let mut client: Client = endpoint.connect()?;
 //! assert_eq!(client.call("/shout.Shout/Louder", b"hello")?, b"HELLO");
-//! assert_eq!(client.call("/shout.Shout/Softer", b"hello").unwrap_err().code.0, 12);
+//! assert_eq!(client.call("/shout.Shout/Softer", b"hello").unwrap_err().code, Code::UNIMPLEMENTED);
 //!
 //! stopper.stop();
 //! serving.join().expect("it does not panic");

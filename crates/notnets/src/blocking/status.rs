@@ -60,7 +60,7 @@ impl fmt::Debug for Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "status {}: {}", self.code.0, self.message)
+        write!(f, "{}: {}", self.code, self.message)
     }
 }
 
