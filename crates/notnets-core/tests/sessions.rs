@@ -60,7 +60,7 @@ fn turn(this: &mut HeapSession, other: &mut HeapSession) -> bool {
         this.packet_sent();
         worked = true;
     }
-    if this.finish_turn() {
+    if this.finish_turn(frozen_clock) {
         other.handle_incoming(Ok(Incoming::Packet(Packet::Doorbell, None)), frozen_clock);
         worked = true;
     }
@@ -79,16 +79,64 @@ fn keepalive(while_idle: bool) -> Keepalive {
 fn only_a_side_that_is_armed_is_rung_and_only_once() {
     let mut link = Link::new();
     link.open();
-    assert!(!link.client.finish_turn(), "the server looks for itself");
-    assert!(!link.server.arm(), "something has come before it was armed");
+    assert!(!link.client.finish_turn(frozen_clock), "the server looks for itself");
+    assert!(!link.server.arm(frozen_clock), "something has come before it was armed");
     link.server.receive(frozen_clock);
-    assert!(link.server.arm());
+    assert!(link.server.arm(frozen_clock));
     link.open();
-    assert!(link.client.finish_turn(), "the server sleeps");
+    assert!(link.client.finish_turn(frozen_clock), "the server sleeps");
     link.open();
-    assert!(!link.client.finish_turn(), "it was rung already");
+    assert!(!link.client.finish_turn(frozen_clock), "it was rung already");
     link.server.disarm();
     assert!(link.server.is_ready());
+}
+
+#[test]
+fn a_peer_that_is_awake_and_does_not_look_is_rung_after_a_while() {
+    let patience = Duration::from_micros(500);
+    let mut link = Link::new();
+    link.open();
+    assert!(!link.client.finish_turn(frozen_clock), "the server looks for itself");
+    assert!(link.client.arm(|| at(1)));
+    let due = at(1) + patience;
+    assert_eq!(link.client.poll_timeout(), Some(due));
+    link.client.handle_timeout(due);
+    assert!(link.client.finish_turn(frozen_clock), "it has not looked");
+    assert!(!link.client.finish_turn(frozen_clock), "once");
+    assert_eq!(link.client.poll_timeout(), Some(due + patience * 2));
+    link.server.receive(frozen_clock);
+    link.client.handle_timeout(due + patience * 2);
+    assert!(!link.client.finish_turn(frozen_clock), "it has looked");
+    assert_eq!(link.client.poll_timeout(), None);
+}
+
+#[test]
+fn so_is_one_that_does_not_look_at_what_a_sleeping_side_has_sent() {
+    let mut link = Link::new();
+    assert!(link.client.arm(frozen_clock));
+    link.open();
+    assert!(!link.client.finish_turn(|| at(1)), "the server looks for itself");
+    let due = link.client.poll_timeout().expect("a look at it");
+    link.client.handle_timeout(due);
+    assert!(link.client.finish_turn(frozen_clock), "it has not looked");
+}
+
+#[test]
+fn a_peer_that_was_rung_or_has_looked_is_left_alone() {
+    let mut link = Link::new();
+    assert!(link.server.arm(frozen_clock));
+    link.open();
+    assert!(link.client.finish_turn(frozen_clock));
+    assert!(link.client.arm(|| panic!("it was rung")));
+    link.server.disarm();
+    link.server.receive(frozen_clock);
+    link.open();
+    assert!(!link.client.finish_turn(frozen_clock));
+    link.server.receive(frozen_clock);
+    assert!(link.client.arm(|| at(1)));
+    link.client.handle_timeout(at(2));
+    assert!(!link.client.finish_turn(|| panic!("it has looked")));
+    assert_eq!(link.client.poll_timeout(), None);
 }
 
 #[test]
@@ -207,7 +255,7 @@ fn a_peer_that_breaks_the_rules_ends_the_link_and_nothing_is_taken_after_it() {
     assert_eq!(failure.code, Code::INTERNAL);
     assert!(failure.message.starts_with("the link was closed: "), "{failure:?}");
     assert!(!link.client.is_ready() && link.client.receive(frozen_clock) == 0);
-    assert!(link.client.arm(), "there is nothing to stay awake for");
+    assert!(link.client.arm(frozen_clock), "there is nothing to stay awake for");
     link.client.end(Ending::PeerGone, frozen_clock);
     assert_eq!(link.client.ended(), Some(&failure), "the first reason stays");
 }

@@ -8,6 +8,7 @@
 //! | fence | pairs with |
 //! | --- | --- |
 //! | waiter: between storing the epoch and looking again | ringer: between storing data and loading it |
+//! | waiter: between storing zero and looking again | the same |
 
 use crate::{ReadMemory, WriteMemory};
 
@@ -37,13 +38,15 @@ impl ArmedFlag {
         own.fence();
     }
 
-    /// Says that no doorbell is needed any more.
+    /// Says that no doorbell is needed any more. What a look after this does not find was stored by a ringer that
+    /// finds the waiter awake.
     #[inline]
     pub fn disarm(&mut self, own: &impl WriteMemory) {
         if self.armed {
             self.armed = false;
             own.store(self.word, 0);
             own.publish(self.word, 1);
+            own.fence();
         }
     }
 
@@ -77,12 +80,13 @@ impl ArmedFlag {
 pub struct Doorbell {
     word: usize,
     rung: u64,
+    awake: bool,
 }
 
 impl Doorbell {
     /// A doorbell whose armed word is `word` of the waiter's memory.
     pub fn new(word: usize) -> Self {
-        Self { word, rung: 0 }
+        Self { word, rung: 0, awake: true }
     }
 
     /// Returns `true` if the doorbell has to be rung, once for each time that the waiter armed. Call it after
@@ -91,11 +95,17 @@ impl Doorbell {
     pub fn is_due(&mut self, peer: &impl ReadMemory) -> bool {
         peer.observe(self.word, 1);
         let epoch = peer.load(self.word);
+        self.awake = epoch == 0;
         let due = epoch != 0 && epoch != self.rung;
         if due {
             self.rung = epoch;
         }
         due
+    }
+
+    /// Returns `true` if the waiter was awake at the last look: it had not asked for the doorbell.
+    pub fn found_awake(&self) -> bool {
+        self.awake
     }
 }
 

@@ -243,6 +243,8 @@ pub struct Lanes<W = OwnMemory, R = PeerMemory> {
     peer_space: Doorbell,
     /// Something was pushed since the last look at the peer's armed words.
     pushed: bool,
+    /// The peer was awake when the last descriptors were pushed, so that nothing was rung for them.
+    unrung: bool,
     /// Something was taken or released since.
     freed: bool,
     /// Neither side can ring the other: it has to be polled.
@@ -336,6 +338,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             peer_frames: Doorbell::new(FRAMES),
             peer_space: Doorbell::new(SPACE),
             pushed: false,
+            unrung: false,
             freed: false,
             silent: false,
         })
@@ -513,9 +516,25 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.own_armed.fence();
         let frames = self.pushed && self.peer_frames.is_due(&self.peer_armed);
         let space = self.freed && self.peer_space.is_due(&self.peer_armed);
+        if self.pushed {
+            self.unrung = self.peer_frames.found_awake();
+        }
         self.pushed = false;
         self.freed = false;
         frames || space
+    }
+
+    /// Returns `true` if the peer was awake when it was last pushed to, and nothing was rung since.
+    #[inline]
+    pub fn is_unrung(&self) -> bool {
+        self.unrung
+    }
+
+    /// Returns `true` if the peer has neither taken all that was pushed nor been rung for it: it was awake then,
+    /// and has not looked since. Between hosts, where nothing rings, it never does.
+    pub fn peer_lags(&mut self) -> bool {
+        self.unrung = self.unrung && self.taken().is_ok_and(|taken| taken < self.pushed());
+        self.unrung
     }
 }
 

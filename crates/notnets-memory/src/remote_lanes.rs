@@ -20,6 +20,10 @@ const TAKEN: usize = 2 * LINE_WORDS;
 /// A side that parks for room is woken at least once in this many looks, since releases leave no sign.
 const SPACE_LOOKS: u32 = 16;
 
+/// A side that is awake and does not come to what is there for this long is rung, and again each time after twice
+/// as long.
+const PATIENCE: Duration = Duration::from_micros(500);
+
 /// After this many looks in vain, the descriptor there will hardly ever become valid.
 const MANY_LOOKS: u32 = 100;
 
@@ -82,6 +86,7 @@ impl PodSegment {
             rung_at: u64::MAX,
             in_vain: 0,
             since: Instant::now(),
+            lag: Lag::default(),
         };
         let Self { mut block, header, geometry } = self;
         let own = Parts::carve(geometry, peer_geometry, header, &mut block);
@@ -114,11 +119,28 @@ pub struct LaneMonitor {
     rung_at: u64,
     in_vain: u32,
     since: Instant,
+    lag: Lag,
+}
+
+/// Looks at whether our side, which is awake, comes to what is there.
+#[derive(Debug)]
+struct Lag {
+    /// How far our side had taken when something was there at the last look.
+    taken: Option<u64>,
+    next_look: Instant,
+    patience: Duration,
+}
+
+impl Default for Lag {
+    fn default() -> Self {
+        Self { taken: None, next_look: Instant::now(), patience: PATIENCE }
+    }
 }
 
 impl LaneMonitor {
     /// Returns `true` if our side is parked and what it waits for is there: once for each parking, and for
-    /// room now and then again.
+    /// room now and then again. Also if it is awake and does not come to what is there: its thread may be stuck,
+    /// and another is woken.
     pub fn is_due(&mut self) -> bool {
         let frames = self.own.load_acquire(ARMED_FRAMES);
         let space = self.own.load_acquire(ARMED_SPACE);
@@ -128,6 +150,7 @@ impl LaneMonitor {
             self.count_vain();
             due = true;
         }
+        due |= frames == 0 && self.lags(Instant::now());
         if space != 0 {
             self.looks += 1;
             self.peer_taken.observe(0, 1);
@@ -146,6 +169,20 @@ impl LaneMonitor {
     /// `limit` and whose checksum is wrong. Then it won't get whole any more.
     pub fn is_stuck(&self, limit: Duration) -> bool {
         self.in_vain >= MANY_LOOKS && self.since.elapsed() >= limit
+    }
+
+    /// Returns `true` if something has been there since the last look, and our side has not come to it. Looks
+    /// rarely: the peer's line may be far.
+    fn lags(&mut self, now: Instant) -> bool {
+        if now < self.lag.next_look {
+            return false;
+        }
+        let taken = self.own.load_acquire(TAKEN);
+        let waiting = self.has_frame().then_some(taken);
+        let lags = waiting.is_some() && self.lag.taken == waiting;
+        let patience = if lags { self.lag.patience.saturating_mul(2) } else { PATIENCE };
+        self.lag = Lag { taken: waiting, next_look: now + patience, patience };
+        lags
     }
 
     /// Each time that our side parks anew without having taken anything, it has looked.
@@ -234,6 +271,29 @@ mod tests {
             a.disarm_space();
             assert!(!monitor_a.is_due());
         }
+    }
+
+    #[test]
+    fn a_side_that_is_awake_and_does_not_come_is_rung_after_a_while() {
+        let region = region(Coherence::Hardware);
+        let [(mut a, _), (mut b, mut monitor)] = pair(&region);
+        let mut now = Instant::now() + PATIENCE;
+        let mut later = |patience: u32| {
+            now += PATIENCE * patience;
+            now
+        };
+        assert!(!monitor.lags(later(1)), "nothing is there");
+        a.push([1; 7]);
+        assert!(!monitor.lags(later(1)), "it has just come");
+        assert!(monitor.lags(later(1)));
+        assert!(!monitor.lags(later(1)) && monitor.lags(later(1)), "then after twice as long");
+        b.pop().unwrap();
+        assert!(!monitor.lags(later(4)), "it has come to it");
+        a.push([2; 7]);
+        assert!(!monitor.lags(later(1)));
+        b.pop().unwrap();
+        a.push([3; 7]);
+        assert!(!monitor.lags(later(1)), "it comes to each");
     }
 
     #[test]

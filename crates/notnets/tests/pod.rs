@@ -1,22 +1,28 @@
 //! Calls between hosts of a pod, and what ends them. The hosts are this process, with an agent and a
 //! rendezvous directory for each.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use notnets::{Endpoint, PeerInfo, RetrySafe, Server};
 use notnets_core::link::rendezvous::Directory;
+use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::Daemon;
+use tonic::body::Body;
 use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tower_service::Service as _;
 
 const LEASE: Duration = Duration::from_millis(600);
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,9 +36,14 @@ struct Agent {
 
 impl Pod {
     fn new() -> Self {
+        Self::with(Coherence::Software)
+    }
+
+    fn with(coherence: Coherence) -> Self {
         let pod = Self(tempfile::tempdir().unwrap());
         std::fs::write(pod.region(), vec![0; 8 << 20]).unwrap();
-        let plan = Plan { heartbeat_ms: 20, lease_ms: LEASE.as_millis() as u32, ..Plan::new("pod0", 2) };
+        let lease_ms = LEASE.as_millis() as u32;
+        let plan = Plan { heartbeat_ms: 20, lease_ms, coherence, ..Plan::new("pod0", 2) };
         format(&RegionFile::open(&pod.region()).unwrap(), &plan).unwrap();
         pod
     }
@@ -88,7 +99,7 @@ async fn serve(
     let (reporter, service) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let service = tonic::service::interceptor::InterceptedService::new(service, WhoCalls);
+    let service = InterceptedService::new(service, WhoCalls);
     let bound = Server::builder().directory(directory).add_service(service).bind_blocking(names).unwrap();
     let task = tokio::spawn(async move {
         bound.serve_with_shutdown(async { drop(stopped.await) }).await.unwrap();
@@ -159,6 +170,45 @@ async fn serving_waits_for_the_agent_and_not_with_the_thread() {
     drop(silent);
     let refused = serving.await.unwrap_err();
     assert!(refused.to_string().contains("no agent of the pod pod0 answers"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handler_that_blocks_its_thread_holds_nobody_up() {
+    // Without checksums, which take long in a build that is not optimized: short calls are short.
+    let pod = Pod::with(Coherence::Hardware);
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (begun, has_begun) = mpsc::channel();
+    // Dropped by a test that fails: then the thread goes on, too.
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let handler = move |request: http::Request<_>| {
+        let block = request.headers().contains_key("block").then(|| (begun.clone(), Arc::clone(&released)));
+        async move {
+            if let Some((begun, released)) = block {
+                begun.send(()).unwrap();
+                let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
+            }
+            common::ok()
+        }
+    };
+    let server = Server::builder().directory(pod.directory(1));
+    let bound = server.bind_service_blocking("notnets://pod0/test", common::Handler(handler)).unwrap();
+    let server = tokio::spawn(bound.serve());
+    let endpoint = Endpoint::new("notnets://pod0/test").unwrap().directory(pod.directory(0));
+    let channel = common::within("connecting", endpoint.connect()).await.unwrap();
+    for _ in 0..200 {
+        common::call(&channel, "/a.B/C", Body::empty()).await.unwrap();
+    }
+    let request = http::Request::builder().method("POST").uri("/a.B/C").header("block", "");
+    let blocked = tokio::spawn(channel.clone().call(request.body(Body::empty()).unwrap()));
+    tokio::task::spawn_blocking(move || has_begun.recv_timeout(common::LIMIT)).await.unwrap().unwrap();
+    for _ in 0..20 {
+        let beside = common::call(&channel, "/a.B/C", Body::empty());
+        common::within("a call beside one that blocks its thread", beside).await.unwrap();
+    }
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    server.abort();
 }
 
 #[tokio::test]

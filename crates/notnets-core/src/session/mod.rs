@@ -34,6 +34,7 @@
 
 mod ending;
 mod keepalive;
+mod nudge;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -54,6 +55,7 @@ use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
 pub use ending::Ending;
 pub use keepalive::Keepalive;
 use keepalive::{Due, Pings};
+use nudge::Nudge;
 
 /// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
 /// piled up none is started that has been cancelled behind the others.
@@ -76,6 +78,10 @@ pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     refuse_at: Option<Timestamp>,
     /// The peer has been asked to ring when it makes room.
     space_armed: bool,
+    /// A look at whether the peer has come to what was pushed.
+    nudge: Option<Nudge>,
+    /// It has not: it is to be rung, though it has not asked for that.
+    nudges: bool,
     ended: Option<Failure>,
     /// The peer reads no more: it has closed the link, or its process has ended.
     peer_gone: bool,
@@ -143,6 +149,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             pings: None,
             refuse_at: None,
             space_armed: false,
+            nudge: None,
+            nudges: false,
             ended: None,
             peer_gone: false,
             fork: ForkGuard::new()?,
@@ -210,9 +218,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.ended.is_none() && self.connection.lanes().is_ready()
     }
 
-    /// Ends a turn in which something was sent or taken. Returns `true` if the peer has to be rung.
+    /// Ends a turn in which something was sent or taken. Returns `true` if the peer has to be rung. `now` is asked
+    /// only for a peer that may lag behind while this side sleeps.
     #[inline]
-    pub fn finish_turn(&mut self) -> bool {
+    pub fn finish_turn(&mut self, now: impl FnOnce() -> Timestamp) -> bool {
+        let pushes = self.connection.lanes().has_pushed();
+        let ring = self.finish_turn_awake();
+        let lanes = self.connection.lanes();
+        if pushes && lanes.is_armed() && lanes.is_unrung() {
+            self.nudge_later(now);
+        }
+        ring
+    }
+
+    /// Ends a turn as [`finish_turn`](Self::finish_turn) does, for one that goes on to look at the lanes.
+    #[inline]
+    pub fn finish_turn_awake(&mut self) -> bool {
         self.check_violation();
         if self.ended.is_some() {
             return false;
@@ -220,14 +241,23 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.connection.waits_for_space() != self.space_armed {
             self.watch_space();
         }
-        self.connection.lanes().bell_is_due()
+        self.connection.lanes().bell_is_due() || std::mem::take(&mut self.nudges)
     }
 
     /// Asks to be rung, and looks once more. Returns `false` if something has come meanwhile: don't sleep
-    /// then. From a link that has ended nothing comes.
+    /// then. From a link that has ended nothing comes. `now` is asked only for a peer that lags behind.
     #[inline]
-    pub fn arm(&mut self) -> bool {
-        self.ended.is_some() || !self.connection.lanes().arm_frames()
+    pub fn arm(&mut self, now: impl FnOnce() -> Timestamp) -> bool {
+        if self.ended.is_some() {
+            return true;
+        }
+        if self.connection.lanes().arm_frames() {
+            return false;
+        }
+        if self.connection.open_streams() > 0 && self.connection.lanes().is_unrung() {
+            self.nudge_later(now);
+        }
+        true
     }
 
     /// Needs no doorbell any more: the lanes are looked at.
@@ -236,6 +266,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.ended.is_none() {
             self.connection.lanes().disarm_frames();
         }
+    }
+
+    /// This side goes to sleep, and the peer, which was awake when something was pushed, may not have looked at
+    /// it. To find that out now would take the line from the peer that it writes to with each frame.
+    #[cold]
+    fn nudge_later(&mut self, now: impl FnOnce() -> Timestamp) {
+        self.nudge.get_or_insert_with(|| Nudge::first(now()));
+    }
+
+    fn nudge(&mut self, now: Timestamp) {
+        let Some(nudge) = self.nudge.take_if(|nudge| nudge.at() <= now) else { return };
+        self.nudges = self.connection.lanes().peer_lags();
+        self.nudge = self.nudges.then(|| nudge.next(now));
     }
 
     #[cold]
@@ -356,6 +399,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             }
         }
         self.expire(now);
+        self.nudge(now);
         if self.refuse_at.take_if(|at| *at <= now).is_some() {
             self.connection.refuse();
         }
@@ -375,13 +419,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.connection.next_deadline()
     }
 
+    /// The part of [`poll_timeout`](Self::poll_timeout) that a turn of another task may have brought forward.
+    #[inline]
+    pub fn next_timeout_of_turns(&self) -> Option<Timestamp> {
+        earlier(self.next_deadline(), self.nudge.map(Nudge::at))
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         if self.ended.is_some() {
             return None;
         }
         let ping = self.pings.as_ref().map(Pings::next);
-        earlier(earlier(self.next_deadline(), ping), self.refuse_at)
+        earlier(earlier(self.next_timeout_of_turns(), ping), self.refuse_at)
     }
 }
 

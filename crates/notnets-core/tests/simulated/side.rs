@@ -34,7 +34,7 @@ impl Side {
         }
         let taken = self.session.calls().receive(1 + random.below(8), frozen_clock);
         // Not to sleep yet: something has come since the lane was armed.
-        self.awake = taken > 0 || !self.session.arm() || !self.socket.is_empty();
+        self.awake = taken > 0 || !self.session.arm(frozen_clock) || !self.socket.is_empty();
     }
 
     /// A task that waits for a message looks for itself.
@@ -56,7 +56,7 @@ impl Side {
     /// Finishes the turn, and collects the events. Returns `true` if the other side has to be rung.
     pub fn finish_turn(&mut self) -> bool {
         self.in_turn = false;
-        let ring = self.session.finish_turn();
+        let ring = self.session.finish_turn(frozen_clock);
         self.events.extend(std::iter::from_fn(|| self.session.poll_event()));
         ring
     }

@@ -14,6 +14,7 @@ use notnets_core::call::{End, OpenOutcome, Received, ResponseHead, Role, Sent, S
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
+use notnets_core::session::earlier;
 
 /// A connection to a name, for one thread.
 ///
@@ -218,7 +219,9 @@ impl Client {
     #[cold]
     fn park(&mut self, deadline: Option<Timestamp>) {
         if self.link.arm() {
-            self.look_at_socket(deadline);
+            self.look_at_socket(earlier(deadline, self.link.session.poll_timeout()));
+            self.link.session.handle_timeout(clock::now());
+            self.link.finish_turn();
         }
         self.link.session.disarm();
         self.waiting.arrived();

@@ -44,7 +44,7 @@ impl Link {
 
     /// Asks to be rung. Returns `false` if there is something to do: don't sleep then.
     pub fn arm(&mut self) -> bool {
-        !self.session.is_over() && self.session.arm()
+        !self.session.is_over() && self.session.arm(clock::now)
     }
 
     /// After something was sent or taken: rings the peer if it is parked, and asks for more memory if
@@ -54,7 +54,7 @@ impl Link {
         if self.unsent || self.session.wants_segment() {
             self.offer();
         }
-        if self.session.finish_turn() {
+        if self.session.finish_turn(clock::now) {
             self.descriptors.socket.ring();
         }
     }

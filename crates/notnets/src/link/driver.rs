@@ -1,71 +1,189 @@
-//! The task behind a link: doorbells, deadlines, further segments, keepalive, and the link's end.
+//! The task behind a link: it looks at the lanes, and at all that the link [watches](super::watched).
 //!
 //! On a link that is idle it sleeps in the kernel's readiness queue and takes no CPU at all. On a
-//! server's link it also takes the requests and starts their handlers.
+//! server's link it also takes the requests and starts their handlers. A driver whose thread does not come
+//! back is replaced for the time being, where its runtime has other threads: see
+//! [`driver_slot`](super::driver_slot).
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use notnets_core::call::{Buffered, Failure, Request};
 use notnets_core::clock;
-use notnets_core::link::Socket;
-use notnets_core::session::{Ending, Keepalive, earlier};
+use notnets_core::session::{Ending, Keepalive};
 use notnets_core::wait::Polled;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, Sleep};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::driver_slot::{DriverId, DriverTurn, Watched as Found};
 use super::state::State;
+use super::stay::Stay;
 use super::stream_wakers::StreamWakers;
+use super::watched::Watched;
 use super::{Link, poll_again};
-use crate::async_fd::{Pollable, register};
 
-/// Rounds of one poll before other tasks get a turn.
-const ROUNDS: usize = 4;
-/// Packets of one poll before other tasks get a turn.
-const PACKETS: usize = 64;
+pub(crate) use super::watched::WindUp;
+
+/// A driver that does not come for this long is relieved.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// While the lanes are polled, all else is looked at once in this many polls: each takes about a
 /// microsecond.
 const POLLS_BETWEEN: u32 = 16;
-/// A server's handling of a link's requests.
-pub(crate) trait Accept: Send {
-    /// Starts a request's handler, with what has come of its body.
-    fn accept(&mut self, link: &Arc<Link>, request: Request, buffered: Buffered);
 
-    /// Ready when the link shall be closed, once its calls are over. Registers the task otherwise.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+/// A server's handling of a link's requests.
+pub(crate) trait Accept: Send + Sync + 'static {
+    /// Starts the handlers of these requests, with what has come of their bodies, and of those that an earlier
+    /// call of this has left.
+    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>) -> Started;
+}
+
+/// What has become of requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    /// Handlers were started as tasks.
+    pub(crate) tasks: bool,
+    /// Requests are left, since these tasks should run before.
+    pub(crate) left: bool,
 }
 
 /// A client's link accepts nothing.
 pub(crate) struct NoRequests;
 
 impl Accept for NoRequests {
-    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _buffered: Buffered) {}
-
-    fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+    fn accept(&self, _link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>) -> Started {
+        requests.clear();
+        Started { tasks: false, left: false }
     }
 }
 
 /// Runs until the link ends; its calls have ended with the reason by then.
-pub(crate) struct Driver<A> {
+pub(crate) struct Driver<A: Accept>(Turns<A>);
+
+impl<A: Accept> Driver<A> {
+    /// Drives a link in the present runtime. `wind_up` is the local side's wish to end it.
+    ///
+    /// # Errors
+    /// When the runtime can't watch the link's socket.
+    pub(crate) fn new(
+        link: Arc<Link>,
+        pidfd: Option<OwnedFd>,
+        accept: A,
+        wind_up: Option<WindUp>,
+        keepalive: Option<Keepalive>,
+    ) -> io::Result<Self> {
+        if let Some(keepalive) = keepalive {
+            link.with(|state| state.session.keep_alive(keepalive, clock::now()));
+        }
+        let watched = Watched::new(Arc::clone(&link.socket), pidfd, wind_up)?;
+        let runtime = Handle::current();
+        let has_others = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
+        let reliefs = has_others.then_some(runtime);
+        let shared = Arc::new(Shared { link, accept, watched: Mutex::new(Some(watched)), reliefs });
+        Ok(Self(Turns::new(shared, DriverId::OWN)))
+    }
+}
+
+impl<A: Accept> Future for Driver<A> {
+    type Output = Failure;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
+        self.0.poll(cx).map(|()| self.0.shared.link.end(Ending::Closed))
+    }
+}
+
+impl<A: Accept> Drop for Driver<A> {
+    /// Also when it is dropped with its runtime, no call waits for what can't come.
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        shared.link.end(Ending::RuntimeGone);
+        drop(shared.watched().take());
+    }
+}
+
+/// What the drivers of a link have in common.
+struct Shared<A> {
     link: Arc<Link>,
-    socket: AsyncFd<Pollable<Arc<Socket>>>,
-    /// The socket, watched for room while packets wait for it.
-    full: Option<AsyncFd<Pollable<OwnedFd>>>,
-    /// Readable when the peer's process is gone.
-    pidfd: Option<AsyncFd<Pollable<OwnedFd>>>,
     accept: A,
-    /// The local side has asked to wind the link up.
-    winding_up: bool,
-    timer: Pin<Box<Sleep>>,
+    /// Until the link's own driver is over: what is watched holds wakers that hold this.
+    watched: Mutex<Option<Watched>>,
+    /// Where a relief can be started.
+    reliefs: Option<Handle>,
+}
+
+impl<A> Shared<A> {
+    fn watched(&self) -> MutexGuard<'_, Option<Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that is watched is ready.
+impl<A: Accept> Wake for Shared<A> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let (driver, watch) = self.link.lock().driver.ready();
+        if watch {
+            self.watch();
+        }
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+}
+
+impl<A: Accept> Shared<A> {
+    /// Watches the driver while it is busy, and relieves it if it is stuck.
+    #[cold]
+    fn watch(self: &Arc<Self>) {
+        let Some(runtime) = &self.reliefs else { return };
+        let shared = Arc::downgrade(self);
+        let watching = async move {
+            let mut seen = None;
+            loop {
+                tokio::time::sleep(PATIENCE).await;
+                let Some(shared) = shared.upgrade() else { return };
+                match shared.link.lock().driver.look(&mut seen) {
+                    Found::Asleep => return,
+                    Found::Awake => {}
+                    Found::Stuck(_relief) if std::env::var("NORELIEF").is_ok() => {}
+                    Found::Stuck(relief) => {
+                        eprintln!("RELIEF");
+                        tracing::debug!("a link's driver is stuck: another takes over");
+                        let mut turns = Turns::new(Arc::clone(&shared), relief);
+                        spawn_for_others(&Handle::current(), poll_fn(move |cx| turns.poll(cx)));
+                    }
+                }
+            }
+        };
+        spawn_for_others(runtime, watching);
+    }
+}
+
+/// Starts a task that any worker can take, though this one may be about to block. The task that a worker has
+/// started last is its own to run: so another is started after it.
+fn spawn_for_others(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+    runtime.spawn(task);
+    runtime.spawn(std::future::ready(()));
+}
+
+/// The turns of one driver: the link's own, or a relief.
+struct Turns<A> {
+    shared: Arc<Shared<A>>,
+    id: DriverId,
+    /// Woken by what is watched, where that may start a relief.
+    ready: Option<Waker>,
     next: Pass,
     requests: Vec<(Request, Buffered)>,
+    /// Requests were taken whose handlers were not started yet.
+    more: bool,
+    /// Tasks were woken or started, which this worker may run next.
+    others: bool,
 }
 
 /// The things that a poll looks at.
@@ -80,175 +198,105 @@ enum Pass {
     Everything,
 }
 
-impl<A: Accept> Driver<A> {
-    pub(crate) fn new(
-        link: Arc<Link>,
-        pidfd: Option<OwnedFd>,
-        accept: A,
-        keepalive: Option<Keepalive>,
-    ) -> io::Result<Self> {
-        if let Some(keepalive) = keepalive {
-            link.with(|state| state.session.keep_alive(keepalive, clock::now()));
-        }
-        let socket = Arc::clone(&link.socket);
-        Ok(Self {
-            // Not for writing: that would wake us whenever the peer takes a doorbell.
-            socket: register(socket, Interest::READABLE)?,
-            full: None,
-            pidfd: pidfd.map(|pidfd| register(pidfd, Interest::READABLE)).transpose()?,
-            link,
-            accept,
-            winding_up: false,
-            timer: Box::pin(tokio::time::sleep(Duration::MAX)),
-            next: Pass::LanesFirst,
-            requests: Vec::new(),
-        })
+impl<A: Accept> Turns<A> {
+    fn new(shared: Arc<Shared<A>>, id: DriverId) -> Self {
+        let ready = shared.reliefs.is_some().then(|| Waker::from(Arc::clone(&shared)));
+        // The one that it relieves does not hear what is ready.
+        let next = if id == DriverId::OWN { Pass::LanesFirst } else { Pass::Everything };
+        Self { shared, id, ready, next, requests: Vec::new(), more: id != DriverId::OWN, others: false }
     }
 
-    /// One poll. Returns `true` if the link has ended.
-    fn poll_link(&mut self, cx: &mut Context<'_>) -> bool {
+    /// One turn. Ready when the link has ended, or this driver was replaced.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Before anything is looked at: what happens from now on wakes this task.
-        let wanted = self.link.with(|state| state.set_driver(cx.waker()));
+        let turn = self.shared.link.with(|state| state.driver.begin_turn(self.id, cx.waker()));
+        let Some(DriverTurn { wanted, relief }) = turn else { return Poll::Ready(()) };
+        if let Some(relief) = relief {
+            relief.wake();
+        }
         match self.next {
             Pass::LanesOnly(left) if left > 0 && !wanted => {
                 self.next = Pass::LanesOnly(left - 1);
                 match self.poll_lanes() {
-                    Lanes::Ended => return true,
+                    Lanes::Ended => return Poll::Ready(()),
                     // The events that woke this task meanwhile are still to be looked at: it must not sleep
                     // before that.
                     Lanes::Idle => {}
                     _ => {
-                        poll_again(cx);
-                        return false;
+                        poll_again(cx, std::mem::take(&mut self.others));
+                        return Poll::Pending;
                     }
                 }
             }
-            Pass::LanesOnly(_) | Pass::LanesFirst if self.link.is_ready() => {
+            Pass::LanesOnly(_) | Pass::LanesFirst if self.stays() && self.shared.link.is_ready() => {
+                self.listen_on();
+                match self.poll_lanes() {
+                    Lanes::Ended => return Poll::Ready(()),
+                    Lanes::Idle => {}
+                    _ => {
+                        self.next = Pass::Everything;
+                        poll_again(cx, std::mem::take(&mut self.others));
+                        return Poll::Pending;
+                    }
+                }
+            }
+            Pass::LanesOnly(_) | Pass::LanesFirst if self.shared.link.is_ready() => {
                 self.next = Pass::Everything;
                 cx.waker().wake_by_ref();
-                return self.poll_lanes() == Lanes::Ended;
+                return if self.poll_lanes() == Lanes::Ended { Poll::Ready(()) } else { Poll::Pending };
             }
             _ => {}
         }
         if self.poll_everything(cx) {
-            return true;
+            return Poll::Ready(());
         }
         match self.poll_lanes() {
-            Lanes::Ended => return true,
+            Lanes::Ended => return Poll::Ready(()),
             Lanes::Idle => self.next = Pass::LanesFirst,
             _ => {
                 self.next = Pass::LanesOnly(POLLS_BETWEEN);
-                poll_again(cx);
+                poll_again(cx, std::mem::take(&mut self.others));
             }
         }
-        false
+        Poll::Pending
     }
 
-    /// Looks at all but the lanes, in the order of their weight. Returns `true` if the link has ended.
+    /// Returns `true` if this runtime has several workers.
+    fn stays(&self) -> bool {
+        self.shared.reliefs.is_some()
+    }
+
+    /// Before a handler runs, which may block: a relief can be called as soon as more comes.
+    fn listen_on(&self) {
+        if let (Some(ready), Some(watched)) = (&self.ready, &mut *self.shared.watched()) {
+            watched.listen_on(&mut Context::from_waker(ready));
+        }
+    }
+
+    /// Looks at all but the lanes. Returns `true` if the link has ended.
     fn poll_everything(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_socket(cx);
-        self.poll_process(cx);
-        self.poll_winding_up(cx);
-        self.poll_timers(cx);
-        self.poll_segments(cx);
-        self.link.with(|state| state.session.is_over())
-    }
-
-    /// The socket's packets and doorbells, and its end.
-    fn poll_socket(&mut self, cx: &mut Context<'_>) {
-        let link = &self.link;
-        let mut packets = 0;
-        while let Poll::Ready(ready) = self.socket.poll_read_ready(cx) {
-            let mut guard = match ready {
-                Ok(guard) => guard,
-                Err(error) => return link.with(|state| state.session.end(Ending::Socket(error), clock::now)),
-            };
-            while let Ok(incoming) = guard.try_io(|socket| socket.get_ref().receive()) {
-                if !link.with(|state| state.session.handle_incoming(incoming, clock::now)) {
-                    return;
-                }
-                packets += 1;
-                if packets == PACKETS {
-                    cx.waker().wake_by_ref();
-                    return;
-                }
+        let link = &self.shared.link;
+        if let Some(watched) = &mut *self.shared.watched() {
+            match &self.ready {
+                Some(ready) => watched.poll(link, &mut Context::from_waker(ready)),
+                None => watched.poll(link, cx),
             }
         }
-    }
-
-    /// The end of the peer's process.
-    fn poll_process(&mut self, cx: &mut Context<'_>) {
-        if let Some(pidfd) = &self.pidfd
-            && pidfd.poll_read_ready(cx).is_ready()
-        {
-            self.link.with(|state| state.session.handle_peer_gone(clock::now));
-        }
-    }
-
-    /// The local side's wish to wind the link up. One that either side winds up ends with its last stream.
-    fn poll_winding_up(&mut self, cx: &mut Context<'_>) {
-        let begins = !self.winding_up && self.accept.poll_shutdown(cx).is_ready();
-        self.winding_up |= begins;
-        self.link.with(|state| {
-            if begins {
-                state.session.go_away(clock::now());
-            }
-            if state.session.is_wound_up() {
-                state.session.end(Ending::Closed, clock::now);
-            }
-        });
-    }
-
-    fn poll_timers(&mut self, cx: &mut Context<'_>) {
-        loop {
-            let now = clock::now();
-            let wake_at = self.link.with(|state| {
-                state.session.handle_timeout(now);
-                let lane = state.poller.expire(now);
-                let wake_at = earlier(state.session.poll_timeout(), lane);
-                state.set_timer(wake_at);
-                wake_at
-            });
-            let Some(wake_at) = wake_at else { return };
-            self.timer.as_mut().reset(Instant::now() + clock::until(wake_at));
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return;
-            }
-        }
-    }
-
-    /// Offers a segment when one would help, and sends what waits for the socket.
-    fn poll_segments(&mut self, cx: &mut Context<'_>) {
-        let link = &self.link;
-        let all_sent = link.with(|state| {
-            if let Err(error) = state.session.offer_segment() {
-                tracing::warn!(%error, "the link goes on with the memory it has");
-            }
-            state.session.flush(&link.socket)
-        });
-        if all_sent {
-            self.full = None;
-            return;
-        }
-        if self.full.is_none() {
-            let again = link.socket.as_fd().try_clone_to_owned();
-            self.full = again.and_then(|fd| register(fd, Interest::WRITABLE)).ok();
-        }
-        let Some(full) = &self.full else { return };
-        while let Poll::Ready(Ok(mut guard)) = full.poll_write_ready(cx) {
-            if link.with(|state| state.session.flush(&link.socket)) {
-                self.full = None;
-                return;
-            }
-            guard.clear_ready();
-        }
+        link.with(|state| state.session.is_over())
     }
 
     /// The lanes: takes what there is, and starts the handlers of requests.
     fn poll_lanes(&mut self) -> Lanes {
-        for _ in 0..ROUNDS {
-            let Self { link, requests, .. } = self;
-            let lanes = link.with(|state| {
+        let mut stay = Stay::new(self.stays());
+        loop {
+            let Self { shared, requests, id, more, others, .. } = self;
+            let Shared { link, accept, .. } = &**shared;
+            let (lanes, woke) = link.with_wakes(|state| {
+                if state.session.is_ready() {
+                    // Before the look: should a handler keep this side from coming again, the peer sees that it
+                    // was awake, and rings.
+                    state.session.disarm();
+                }
                 let taken = state.receive();
                 if taken > 0 {
                     state.expire();
@@ -263,33 +311,39 @@ impl<A: Accept> Driver<A> {
                 }));
                 if state.session.is_over() {
                     Lanes::Ended
-                } else if taken > 0 || !requests.is_empty() {
+                } else if state.driver.is_called(*id) {
+                    Lanes::Called
+                } else if taken > 0 || !requests.is_empty() || *more {
                     Lanes::Busy
                 } else {
                     rest(state)
                 }
             });
-            for (request, buffered) in self.requests.drain(..) {
-                self.accept.accept(&self.link, request, buffered);
+            *others |= woke;
+            if !requests.is_empty() || *more {
+                // Those behind one that blocks have been taken: no peer rings for them.
+                if requests.len() > 1 && shared.reliefs.is_some() && link.lock().driver.watch() {
+                    shared.watch();
+                }
+                let started = accept.accept(link, requests);
+                *others |= started.tasks;
+                *more = started.left;
+                if started.left {
+                    return Lanes::Busy;
+                }
             }
             match lanes {
-                Lanes::Busy => {}
+                Lanes::Busy if stay.on(*others) => {}
+                Lanes::Moment if stay.is_long() && stay.on(*others) => {}
                 Lanes::Yield => {
-                    self.link.yield_for_work();
-                    return Lanes::Moment;
+                    let alone = link.yield_for_work() <= 1;
+                    if !(stay.is_long() && alone && stay.on(*others)) {
+                        return Lanes::Moment;
+                    }
                 }
                 lanes => return lanes,
             }
         }
-        Lanes::Busy
-    }
-}
-
-impl<A: Accept + Unpin> Future for Driver<A> {
-    type Output = Failure;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Failure> {
-        if self.poll_link(cx) { Poll::Ready(self.link.end(Ending::Closed)) } else { Poll::Pending }
     }
 }
 
@@ -304,6 +358,8 @@ enum Lanes {
     Yield,
     /// Nothing, and the task may sleep: the lane is armed, or somebody else polls it.
     Idle,
+    /// There is something else to look at, or another task drives the link.
+    Called,
     /// The link has ended.
     Ended,
 }
@@ -312,6 +368,7 @@ enum Lanes {
 fn rest(state: &mut State) -> Lanes {
     // A client's tasks poll for themselves.
     if state.poller.is_held() {
+        state.driver.sleep();
         return Lanes::Idle;
     }
     let now = clock::now();
@@ -322,12 +379,9 @@ fn rest(state: &mut State) -> Lanes {
             Polled::Yield => Lanes::Yield,
         };
     }
-    if state.session.arm() { Lanes::Idle } else { Lanes::Busy }
-}
-
-impl<A> Drop for Driver<A> {
-    /// Also when it is dropped with its runtime, no call waits for what can't come.
-    fn drop(&mut self) {
-        self.link.end(Ending::RuntimeGone);
+    if !state.session.arm(clock::now) {
+        return Lanes::Busy;
     }
+    state.driver.sleep();
+    Lanes::Idle
 }

@@ -13,17 +13,22 @@
 //! | `state.rs` | what the lock protects: the session, and the wakers |
 //! | `poller.rs` | which task polls the lane |
 //! | `driver.rs` | the task behind the link |
+//! | `watched.rs` | all that it looks at besides the lanes |
+//! | `driver_slot.rs` | whether that task is stuck, and its relief |
 //! | `open_queue.rs`, `stream_wakers.rs`, `wake_list.rs` | wakers |
 
 mod calls;
 pub(crate) mod driver;
+mod driver_slot;
 mod open_queue;
 mod poller;
 mod state;
+mod stay;
 mod stream_wakers;
 #[cfg(test)]
 mod tests;
 mod wake_list;
+mod watched;
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -40,6 +45,7 @@ use notnets_core::wait::{self, Polled, Wait, WaitFor};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use state::State;
+use stay::Stay;
 use stream_wakers::StreamWakers;
 
 pub(crate) use calls::{Answer, OpenRequest, OpenTicket, OpenedCall};
@@ -70,10 +76,16 @@ impl Link {
     /// Takes a turn: locks, acts, finishes.
     #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        self.with_wakes(act).0
+    }
+
+    /// Takes a turn. Also returns whether other tasks were woken by it.
+    #[inline]
+    fn with_wakes<R>(&self, act: impl FnOnce(&mut State) -> R) -> (R, bool) {
         let mut state = self.lock();
         let result = act(&mut state);
-        self.finish_turn(state);
-        result
+        let woke = self.finish_turn(state);
+        (result, woke)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,9 +96,10 @@ impl Link {
         state
     }
 
-    /// Turns events into wake-ups, unlocks, and rings the peer if it is parked.
+    /// Turns events into wake-ups, unlocks, and rings the peer if it is parked. Returns `true` if other tasks
+    /// were woken.
     #[inline]
-    fn finish_turn(&self, mut state: MutexGuard<'_, State>) {
+    fn finish_turn(&self, mut state: MutexGuard<'_, State>) -> bool {
         let ring = state.finish_turn();
         let wakes = std::mem::take(&mut state.wakes);
         let _replaced = std::mem::take(&mut state.replaced);
@@ -94,7 +107,7 @@ impl Link {
         if ring {
             self.socket.ring();
         }
-        wakes.wake();
+        wakes.wake()
     }
 
     /// Waits until `check` finds what it looks for on a stream. The first task that waits polls the
@@ -123,6 +136,9 @@ impl Link {
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
         let mut rounds = 0;
+        let mut again = false;
+        let mut others = false;
+        let mut stay: Option<Stay> = None;
         while !state.poller.is_held_by_other(stream) && !state.session.is_over() {
             if state.receive() > 0 {
                 if let Some(found) = check(&mut state) {
@@ -132,35 +148,50 @@ impl Link {
                 if rounds < MAX_ROUNDS {
                     continue;
                 }
-                state.will_poll_again(stream);
-                poll_again(cx);
+                again = true;
                 break;
             }
             let now = clock::now();
             if !state.budget.allows(now, WaitFor::Reply) {
                 state.stop_polling(stream);
-                if state.session.arm() {
+                if state.session.arm(clock::now) {
                     break;
                 }
                 continue;
             }
             state.poller.acquire(stream);
-            match state.poll(now) {
-                Polled::Ready => continue,
-                Polled::Nothing => {}
-                Polled::Yield => {
-                    state = self.yield_core(state);
-                    if let Some(found) = check(&mut state) {
-                        return self.found(state, stream, found);
-                    }
-                }
+            let polled = state.poll(now);
+            if polled == Polled::Ready {
+                continue;
             }
-            poll_again(cx);
-            state.will_poll_again(stream);
+            let stay = stay.get_or_insert_with(|| Stay::new(has_workers()));
+            // Others may lock the link meanwhile.
+            let mut woke = false;
+            if polled == Polled::Yield {
+                (state, woke) = self.yield_core(state);
+            } else if stay.is_long() {
+                woke = self.finish_turn(state);
+                state = self.lock();
+            }
+            if let Some(found) = check(&mut state) {
+                return self.found(state, stream, found);
+            }
+            others |= woke;
+            let alone = state.session.calls().open_streams() == 1;
+            if stay.is_long() && alone && stay.on(others) {
+                continue;
+            }
+            again = true;
             break;
         }
+        if again {
+            state.will_poll_again(stream);
+        }
         state.wait_received(stream, cx.waker());
-        self.finish_turn(state);
+        others |= self.finish_turn(state);
+        if again {
+            poll_again(cx, others);
+        }
         Poll::Pending
     }
 
@@ -171,19 +202,22 @@ impl Link {
         Poll::Ready(found)
     }
 
-    /// Lets other processes run, which may need this core for what we wait for.
-    fn yield_core<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.finish_turn(state);
+    /// Lets other processes run, which may need this core for what we wait for. Returns `true` if other tasks were
+    /// woken before.
+    fn yield_core<'a>(&'a self, state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
+        let woke = self.finish_turn(state);
         let away = wait::yield_core();
         let mut state = self.lock();
         state.budget.yielded(away);
-        state
+        (state, woke)
     }
 
-    /// Lets other processes run while the driver waits for requests.
-    pub(crate) fn yield_for_work(&self) {
-        let state = self.yield_core(self.lock());
+    /// Lets other processes run while the driver waits for requests. Returns how many calls are open.
+    pub(crate) fn yield_for_work(&self) -> usize {
+        let (mut state, _) = self.yield_core(self.lock());
+        let open = state.session.calls().open_streams();
         self.finish_turn(state);
+        open
     }
 
     /// Ends the link, if it has not ended yet: all its calls fail at once, and the peer sees its end, even if
@@ -226,18 +260,23 @@ impl Link {
     }
 }
 
-/// Wakes this task again after the others. Where it is long until then, the runtime looks at its sockets
-/// first: links of the thread that are parked may have been rung.
-pub(crate) fn poll_again(cx: &mut Context<'_>) {
-    if wait::sockets_are_due() && has_one_thread() {
+/// Wakes this task again after the others. `others` are such that this thread has just woken.
+///
+/// A runtime with several workers wakes another of them for a task that wakes itself, and that takes the task over
+/// to its core. So the task yields there: it stays with its worker, which looks at its sockets in between. Not
+/// so where the worker has others to run now, for as long as they like: then another may well take it.
+///
+/// On the only thread of a runtime a look at the sockets is for when they are due: links that are parked may have
+/// been rung.
+pub(crate) fn poll_again(cx: &mut Context<'_>, others: bool) {
+    let yields = if has_workers() { !others } else { wait::sockets_are_due() };
+    if yields {
         let _pending = pin!(tokio::task::yield_now()).poll(cx);
     } else {
         cx.waker().wake_by_ref();
     }
 }
 
-/// A runtime with several has one that looks at its sockets, unless all are busy. And what yields to sockets
-/// there stays with its thread: a handler that keeps the thread for long would keep it too.
-fn has_one_thread() -> bool {
-    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
+fn has_workers() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() != RuntimeFlavor::CurrentThread)
 }

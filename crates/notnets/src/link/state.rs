@@ -8,6 +8,7 @@ use notnets_core::session::{Ending, Session};
 use notnets_core::wait::{Budget, Polled, Wait, WaitFor};
 
 use super::MAX_ROUNDS;
+use super::driver_slot::DriverSlot;
 use super::open_queue::OpenQueue;
 use super::poller::PollerSlot;
 use super::stream_wakers::StreamWakers;
@@ -27,9 +28,7 @@ pub(super) struct State {
     pub(super) replaced: Vec<Waker>,
     /// Tasks that wait to open a stream.
     open_queue: OpenQueue,
-    driver: Option<Waker>,
-    /// The driver has something else to look at than the lanes.
-    driver_wanted: bool,
+    pub(super) driver: DriverSlot,
     /// When the driver wakes by itself.
     timer: Option<Timestamp>,
     /// All tasks have been woken for the end of the link.
@@ -45,8 +44,7 @@ impl State {
             wakes: WakeList::default(),
             replaced: Vec::new(),
             open_queue: OpenQueue::default(),
-            driver: None,
-            driver_wanted: false,
+            driver: DriverSlot::default(),
             timer: None,
             all_told: false,
         }
@@ -120,20 +118,8 @@ impl State {
         }
     }
 
-    /// Wakes this for the driver from now on. Returns whether the driver has been woken, or was to be, since
-    /// the last time.
-    pub(super) fn set_driver(&mut self, waker: &Waker) -> bool {
-        if !self.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
-            self.driver = Some(waker.clone());
-        }
-        std::mem::take(&mut self.driver_wanted)
-    }
-
     pub(super) fn wake_driver(&mut self) {
-        self.driver_wanted = true;
-        if let Some(driver) = &self.driver {
-            self.wakes.push(driver.clone());
-        }
+        self.wakes.extend(self.driver.want());
     }
 
     /// The driver wakes by itself at this time.
@@ -154,7 +140,7 @@ impl State {
             return;
         }
         for _ in 0..MAX_ROUNDS {
-            if self.session.arm() {
+            if self.session.arm(clock::now) {
                 return;
             }
             self.receive();
@@ -168,19 +154,35 @@ impl State {
         if self.all_told {
             return false;
         }
-        let ring = self.session.finish_turn();
+        let ring = self.session.finish_turn(clock::now);
+        self.take_events();
+        ring
+    }
+
+    /// As [`finish_turn`](Self::finish_turn), for a task that goes on to look at the lanes.
+    #[inline]
+    pub(super) fn finish_turn_awake(&mut self) -> bool {
+        if self.all_told {
+            return false;
+        }
+        let ring = self.session.finish_turn_awake();
+        self.take_events();
+        ring
+    }
+
+    #[inline]
+    fn take_events(&mut self) {
         while let Some(event) = self.session.poll_event() {
             self.on_event(event);
         }
-        let deadline = self.session.next_deadline();
-        let timer = deadline.is_some_and(|deadline| self.timer.is_none_or(|timer| deadline < timer));
+        let next = self.session.next_timeout_of_turns();
+        let timer = next.is_some_and(|next| self.timer.is_none_or(|timer| next < timer));
         if timer || self.session.is_wound_up() || self.session.is_over() || self.session.wants_segment() {
             if timer {
-                self.timer = deadline;
+                self.timer = next;
             }
             self.wake_driver();
         }
-        ring
     }
 
     fn on_event(&mut self, event: Event<StreamWakers>) {

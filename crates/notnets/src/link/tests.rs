@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use notnets_core::Code;
-use notnets_core::call::{Buffered, Failure, OpenOutcome, Request, Sent};
+use notnets_core::call::{Failure, OpenOutcome, Sent};
 use notnets_core::frame::{Frame, Kind};
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
@@ -15,7 +15,7 @@ use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
 
-use super::driver::{Accept, Driver, NoRequests};
+use super::driver::{Driver, NoRequests};
 use super::*;
 
 /// The stream of the first call on a link.
@@ -60,7 +60,7 @@ fn a_poll_ends_even_if_frames_go_on_coming() {
 #[tokio::test]
 async fn one_poll_of_the_driver_takes_few_packets() {
     let (link, server) = client(Wait::Adaptive);
-    let mut driver = Driver::new(Arc::clone(&link), None, NoRequests, None).unwrap();
+    let mut driver = Driver::new(Arc::clone(&link), None, NoRequests, None, None).unwrap();
     let fill = || (0..).find(|_| server.socket.send(&Packet::Doorbell, None).is_err()).unwrap();
     assert!(fill() > 100);
     let mut taken = 0;
@@ -93,32 +93,23 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
 }
 
 /// Opens a call in the middle of the driver's first poll, as another thread may.
-struct OpensMeanwhile(Option<Arc<Link>>);
-
-impl Accept for OpensMeanwhile {
-    fn accept(&mut self, _link: &Arc<Link>, _request: Request, _buffered: Buffered) {}
-
-    fn poll_shutdown(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(link) = self.0.take() {
-            link.with(|state| {
-                let at = clock::after(Duration::from_millis(1));
-                let deadline = Some(state.session.calls().deadline(at, clock::now));
-                let none = std::iter::empty::<(&str, &[u8])>();
-                let mut wakers = Some(StreamWakers::default());
-                let opened =
-                    state.session.calls().open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
-                assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
-            });
-        }
-        Poll::Pending
-    }
+async fn open_meanwhile(link: Arc<Link>) {
+    link.with(|state| {
+        let at = clock::after(Duration::from_millis(1));
+        let deadline = Some(state.session.calls().deadline(at, clock::now));
+        let none = std::iter::empty::<(&str, &[u8])>();
+        let mut wakers = Some(StreamWakers::default());
+        let opened = state.session.calls().open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
+        assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
+    });
+    std::future::pending().await
 }
 
 #[tokio::test]
 async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
     let (link, _server) = client(Wait::Park);
-    let opens = OpensMeanwhile(Some(Arc::clone(&link)));
-    tokio::spawn(Driver::new(Arc::clone(&link), None, opens, None).unwrap());
+    let meanwhile = Box::pin(open_meanwhile(Arc::clone(&link)));
+    tokio::spawn(Driver::new(Arc::clone(&link), None, NoRequests, Some(meanwhile), None).unwrap());
     while link.with(|state| state.session.calls().open_streams()) == 0 {
         tokio::task::yield_now().await;
     }

@@ -21,11 +21,12 @@ impl WakeList {
         wakers.into_iter().for_each(|waker| self.push(waker));
     }
 
+    /// Wakes them all. Returns `true` if there were any.
     #[inline]
-    pub(super) fn wake(self) {
-        if let Some(waker) = self.first {
-            waker.wake();
-            self.rest.into_iter().for_each(Waker::wake);
-        }
+    pub(super) fn wake(self) -> bool {
+        let Some(waker) = self.first else { return false };
+        waker.wake();
+        self.rest.into_iter().for_each(Waker::wake);
+        true
     }
 }

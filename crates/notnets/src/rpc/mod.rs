@@ -66,7 +66,9 @@ pub use notnets_core::code::Code;
 pub use payload::Payload;
 pub use request::{Reply, Request};
 #[cfg(feature = "server")]
-pub(crate) use server::{AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Serving, Turn, erase, run};
+pub(crate) use server::{
+    AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Serving, Turn, erase, run_as_task, run_in_place,
+};
 #[cfg(feature = "server")]
 pub use server::{Handler, Requests, Responses, ServerCall, Unary, unary};
 pub use status::Status;

@@ -1,11 +1,9 @@
 //! From a connection in the rendezvous directory to a link.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
 
 use notnets_core::Role;
-use notnets_core::call::{Buffered, Request};
 use notnets_core::clock;
 use notnets_core::link::accept::{Accepted, Accepting};
 use notnets_core::link::admission::Rejection;
@@ -15,10 +13,11 @@ use tokio::sync::Semaphore;
 
 use super::calls::LinkCalls;
 use super::context::ServerContext;
+use super::methods::Methods;
 use crate::async_fd::register;
 use crate::http::ConnectInfo;
 use crate::link::Link;
-use crate::link::driver::{Accept, Driver};
+use crate::link::driver::{Driver, WindUp};
 use crate::rpc::PeerInfo;
 
 /// Serves one connection to its end.
@@ -74,9 +73,11 @@ pub(super) async fn serve_link(
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
         load_shed: settings.load_shed,
+        methods: Methods::default(),
+        waiting: Mutex::default(),
     };
-    let requests = Requests { calls, ending: Box::pin(ending(shared)) };
-    let mut driver = Driver::new(Arc::clone(&link), pidfd, requests, settings.keepalive())?;
+    let wind_up = Some(Box::pin(ending(shared)) as WindUp);
+    let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, settings.keepalive())?;
     shared.stats.link_opened();
     let failure = match settings.max_age.and(settings.max_age_grace) {
         None => (&mut driver).await,
@@ -110,21 +111,5 @@ fn ending(shared: &ServerContext) -> impl Future<Output = ()> + Send + use<> {
                 let _ = tokio::time::timeout(age, stopped).await;
             }
         }
-    }
-}
-
-/// What a server does with a link's requests.
-struct Requests {
-    calls: LinkCalls,
-    ending: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Accept for Requests {
-    fn accept(&mut self, link: &Arc<Link>, request: Request, buffered: Buffered) {
-        self.calls.run(link, request, buffered);
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ending.as_mut().poll(cx)
     }
 }

@@ -1,38 +1,107 @@
 //! The calls of one link: from what the link hands over to what serves them.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notnets_core::call::{self, Buffered};
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use tokio::sync::Semaphore;
 
 use super::context::ServerContext;
-use super::services::LinkServices;
+use super::methods::{Cost, Method, Methods};
+use super::services::{LinkServices, Target};
 use crate::link::Link;
+use crate::link::driver::{Accept, Started};
 use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Serving, Turn};
+
+/// Handlers that are run in place one after the other take no longer than this in all, in nanoseconds: others
+/// may have threads to run them on.
+const IN_PLACE: u32 = 1_000_000;
 
 /// What all calls of a link have in common.
 pub(super) struct LinkCalls {
     pub(super) server: Arc<ServerContext>,
     pub(super) services: LinkServices,
+    pub(super) methods: Methods,
     pub(super) peer: PeerInfo,
     pub(super) timeout: Option<Duration>,
     pub(super) running: Option<Arc<Semaphore>>,
     pub(super) load_shed: bool,
+    /// Calls that are to be run in place, where there were several at once. A handler that blocks keeps none of
+    /// them: whoever drives the link next goes on with them.
+    pub(super) waiting: Mutex<VecDeque<Call>>,
+}
+
+/// A call that is to be served.
+pub(super) struct Call {
+    request: call::Request,
+    buffered: Buffered,
+    method: Method,
+}
+
+impl Accept for LinkCalls {
+    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(call::Request, Buffered)>) -> Started {
+        self.server.stats.calls(requests.len() as u64);
+        let mut first = None;
+        let mut total = 0_u32;
+        let mut tasks = false;
+        for (request, buffered) in requests.drain(..) {
+            let method = self.method(&request.method);
+            let in_place = method.cost.if_short().filter(|cost| total.saturating_add(*cost) <= IN_PLACE);
+            let call = Call { request, buffered, method };
+            match in_place {
+                None => {
+                    self.run_as_task(link, call);
+                    tasks = true;
+                }
+                Some(cost) => {
+                    total += cost;
+                    if let Some(call) = first.replace(call) {
+                        self.waiting().push_back(call);
+                    }
+                }
+            }
+        }
+        let mut now = None;
+        // The last task that was started runs on this thread only, in some runtimes: nothing that may block is
+        // run in place before it.
+        while !tasks && let Some(call) = first.take().or_else(|| self.next_waiting()) {
+            tasks = self.run_in_place(link, call, &mut now);
+        }
+        if let Some(call) = first {
+            self.waiting().push_front(call);
+        }
+        Started { tasks, left: tasks && !self.waiting().is_empty() }
+    }
 }
 
 impl LinkCalls {
-    /// Runs a call: in place if that is soon done, else as a task.
-    pub(super) fn run(&mut self, link: &Arc<Link>, request: call::Request, buffered: Buffered) {
-        self.server.stats.calls(1);
-        let stream = request.stream;
-        rpc::run(link, stream, || self.begin(link, request, buffered));
+    fn method(&self, path: &Arc<str>) -> Method {
+        self.methods.get(path, &self.server.costs, || self.services.find(path))
+    }
+
+    /// Runs a call in place, from `now` if that is known, and sets `now` to its end. Returns `true` if it goes on
+    /// as a task.
+    fn run_in_place(&self, link: &Arc<Link>, call: Call, now: &mut Option<Timestamp>) -> bool {
+        let Call { request, buffered, method: Method { target, cost } } = call;
+        let from = now.unwrap_or_else(clock::now);
+        let task = rpc::run_in_place(link, request.stream, || self.begin(link, request, buffered, target));
+        let to = clock::now();
+        cost.record(from, to);
+        *now = Some(to);
+        task
+    }
+
+    fn run_as_task(&self, link: &Arc<Link>, call: Call) {
+        let Call { request, buffered, method: Method { target, cost } } = call;
+        let observe = move |poll: &mut dyn FnMut()| Cost::observe(&cost, poll);
+        rpc::run_as_task(link, request.stream, || self.begin(link, request, buffered, target), observe);
     }
 
     /// Begins to serve a call, unless it must not run.
-    fn begin(&mut self, link: &Arc<Link>, request: call::Request, buffered: Buffered) -> Serving {
+    fn begin(&self, link: &Arc<Link>, request: call::Request, buffered: Buffered, target: Target) -> Serving {
         let call::Request { stream, method, metadata, mut deadline, .. } = request;
         let response = ResponseHalf::new(Arc::clone(link), Arc::clone(&self.server.stats), stream);
         if let Some(timeout) = self.timeout {
@@ -50,6 +119,15 @@ impl LinkCalls {
         };
         let requests = RequestHalf::new(Arc::clone(link), stream, buffered);
         let peer = self.peer;
-        self.services.serve(IncomingCall { method, metadata, deadline, peer, turn, requests, response })
+        let call = IncomingCall { method, metadata, deadline, peer, turn, requests, response };
+        self.services.serve(call, target)
+    }
+
+    fn next_waiting(&self) -> Option<Call> {
+        self.waiting().pop_front()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Call>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

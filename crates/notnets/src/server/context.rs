@@ -7,11 +7,13 @@ use notnets_core::link::stats::Stats;
 use tokio::sync::watch;
 
 use super::Settings;
+use super::methods::Costs;
 use super::services::Services;
 
 /// What the links of a server share.
 pub(super) struct ServerContext {
     pub(super) services: Services,
+    pub(super) costs: Costs,
     pub(super) settings: Settings,
     pub(super) policy: Policy,
     pub(super) stats: Arc<Stats>,

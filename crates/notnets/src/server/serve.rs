@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::Settings;
 use super::accept::serve_connection;
 use super::context::ServerContext;
+use super::methods::Costs;
 use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
@@ -96,7 +97,8 @@ impl Bound {
             config: settings.link.config(),
         };
         let stats = Arc::new(Stats::new(since).map_err(Cause::from)?);
-        let shared = ServerContext { services, settings, policy, stats, shutdown };
+        let costs = Costs::default();
+        let shared = ServerContext { services, costs, settings, policy, stats, shutdown };
         Ok(Self { listeners, pods, shared, stop })
     }
 

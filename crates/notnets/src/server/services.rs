@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use http::Uri;
+use notnets_core::code::Code;
 
 use crate::http::{AnyService, ConnectInfo, HttpLink, TraceFn};
 use crate::rpc::{self, AnyHandler, Handler, IncomingCall, Serving};
@@ -53,16 +55,34 @@ pub(super) struct LinkServices {
     http: HttpLink,
 }
 
+/// What serves the calls of a method.
+#[derive(Clone)]
+pub(super) enum Target {
+    Rpc(Arc<dyn AnyHandler>),
+    Http(Uri),
+    /// Its path is none.
+    Unknown,
+}
+
 impl LinkServices {
-    /// Begins to serve a call: what is returned is polled at once.
-    pub(super) fn serve(&mut self, call: IncomingCall) -> Serving {
-        if self.rpc.0.is_empty() {
-            return self.http.serve(call);
-        }
-        let name = call.method.strip_prefix('/').and_then(|path| path.split_once('/'));
+    /// Finds what serves the method with that path.
+    pub(super) fn find(&self, path: &str) -> Target {
+        let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         match name.and_then(|(name, _)| self.rpc.0.get(name)) {
-            Some(handler) => handler.serve(call),
-            None => self.http.serve(call),
+            Some(handler) => Target::Rpc(Arc::clone(handler)),
+            None => Uri::try_from(path).map_or(Target::Unknown, Target::Http),
+        }
+    }
+
+    /// Begins to serve a call: what is returned is polled at once, or as a task.
+    pub(super) fn serve(&self, call: IncomingCall, target: Target) -> Serving {
+        match target {
+            Target::Rpc(handler) => handler.serve(call),
+            Target::Http(uri) => self.http.serve(call, uri),
+            Target::Unknown => {
+                let text = format!("{:?} is not a method's path", call.method);
+                Box::pin(call.response.refuse(Code::UNIMPLEMENTED, text.into()))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `running.rs` | polls what serves a call in place, and makes it a task if it is not done |
+//! | `running.rs` | runs what serves a call, in place or as a task |
 //! | `incoming.rs` | a call below its messages: bytes as they are, which the HTTP layer stands on as well |
 //! | `call.rs` | a call in messages, for handlers |
 //! | `handler.rs` | what handlers are |
@@ -16,4 +16,4 @@ pub use call::{Requests, Responses, ServerCall};
 pub(crate) use handler::{AnyHandler, erase};
 pub use handler::{Handler, Unary, unary};
 pub(crate) use incoming::{IncomingCall, RequestHalf, ResponseHalf, Serving, Turn};
-pub(crate) use running::run;
+pub(crate) use running::{run_as_task, run_in_place};

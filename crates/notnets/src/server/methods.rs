@@ -1,0 +1,185 @@
+//! The methods that clients call: what serves each, and how long a look at its handlers takes.
+//!
+//! A handler that is soon done is best polled by the driver of its link, in place: a task of its own costs half
+//! as much as the rest of the call. One that is not would hold up all others of the link. So each method is
+//! observed: the first call of it runs as a task, and further ones do while a poll of its handlers takes long.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use foldhash::HashMap;
+use notnets_core::clock::{self, Timestamp};
+
+use super::services::Target;
+
+/// More than a server has methods; a client that calls what there isn't fills no memory.
+const MAX: usize = 1024;
+
+/// A handler that takes longer than this, in nanoseconds, runs as a task. To wake another thread for it costs
+/// about as much; code that is not optimized takes ten times as long.
+const SHORT: u32 = if cfg!(debug_assertions) { 500_000 } else { 50_000 };
+
+/// A handler counts as no more than this many times the average.
+const OUTLIER: u32 = 8;
+
+/// A method, as a server knows it.
+#[derive(Clone)]
+pub(super) struct Method {
+    pub(super) target: Target,
+    pub(super) cost: Arc<Cost>,
+}
+
+/// The costs of a server's methods.
+#[derive(Debug, Default)]
+pub(super) struct Costs(Mutex<HashMap<Arc<str>, Arc<Cost>>>);
+
+impl Costs {
+    fn of(&self, path: &Arc<str>) -> Arc<Cost> {
+        let mut costs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cost) = costs.get(path) {
+            return Arc::clone(cost);
+        }
+        let cost = Arc::default();
+        if costs.len() < MAX {
+            costs.insert(Arc::clone(path), Arc::clone(&cost));
+        }
+        cost
+    }
+}
+
+/// The methods that one client has called.
+#[derive(Default)]
+pub(super) struct Methods(Mutex<HashMap<Arc<str>, Method>>);
+
+impl Methods {
+    /// The method with that path; its target is found by this when it is called for the first time.
+    pub(super) fn get(&self, path: &Arc<str>, costs: &Costs, find: impl FnOnce() -> Target) -> Method {
+        let mut methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(method) = methods.get(path) {
+            return method.clone();
+        }
+        let method = Method { target: find(), cost: costs.of(path) };
+        if methods.len() < MAX {
+            methods.insert(Arc::clone(path), method.clone());
+        }
+        method
+    }
+}
+
+/// How long a poll of a method's handlers takes: an average that forgets.
+#[derive(Debug)]
+pub(super) struct Cost(AtomicU32);
+
+/// Nothing is known yet.
+const UNKNOWN: u32 = u32::MAX;
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self(AtomicU32::new(UNKNOWN))
+    }
+}
+
+impl Cost {
+    /// Nanoseconds that a handler takes, if it is known to be soon done.
+    #[inline]
+    pub(super) fn if_short(&self) -> Option<u32> {
+        let nanos = self.0.load(Ordering::Relaxed);
+        (nanos <= SHORT).then_some(nanos)
+    }
+
+    /// A handler was polled between these times.
+    #[inline]
+    pub(super) fn record(&self, from: Timestamp, to: Timestamp) {
+        let nanos = u32::try_from(to.nanos_since(from)).unwrap_or(UNKNOWN).clamp(OUTLIER, UNKNOWN - 1);
+        // Of two threads that record at once one is lost, which does no harm.
+        let average = match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => nanos,
+            // The thread may have lost its core in between: a single call says little.
+            average => average - average / 8 + nanos.min(average.saturating_mul(OUTLIER)) / 8,
+        };
+        self.0.store(average, Ordering::Relaxed);
+    }
+
+    /// Records how long `poll` takes.
+    pub(super) fn observe(&self, poll: &mut dyn FnMut()) {
+        let from = clock::now();
+        poll();
+        self.record(from, clock::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(cost: &Cost, nanos: u64) {
+        cost.record(Timestamp::ZERO, Timestamp::from_nanos(nanos));
+    }
+
+    #[test]
+    fn a_method_is_short_once_it_was_seen_to_be() {
+        let cost = Cost::default();
+        assert_eq!(cost.if_short(), None);
+        record(&cost, 2_000);
+        assert_eq!(cost.if_short(), Some(2_000));
+    }
+
+    #[test]
+    fn one_long_call_says_little_and_some_say_enough() {
+        let cost = Cost::default();
+        record(&cost, 2_000);
+        record(&cost, 3_000_000_000);
+        assert!(cost.if_short().is_some());
+        let mut calls = 1;
+        while cost.if_short().is_some() {
+            record(&cost, 3_000_000_000);
+            calls += 1;
+        }
+        assert!((3..20).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn a_method_that_was_long_is_short_again_after_a_while() {
+        let cost = Cost::default();
+        record(&cost, 3_000_000_000);
+        let mut calls = 0;
+        while cost.if_short().is_none() {
+            record(&cost, 2_000);
+            calls += 1;
+        }
+        assert!((50..200).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn the_shortest_can_grow() {
+        let cost = Cost::default();
+        record(&cost, 0);
+        for _ in 0..100 {
+            record(&cost, 10_000_000);
+        }
+        assert_eq!(cost.if_short(), None);
+    }
+
+    #[test]
+    fn the_longest_is_no_overflow_and_not_unknown() {
+        let cost = Cost::default();
+        for _ in 0..100 {
+            record(&cost, u64::MAX);
+            assert_eq!(cost.if_short(), None);
+        }
+        let cost = Cost(AtomicU32::new(UNKNOWN - 1));
+        record(&cost, u64::MAX);
+        assert_ne!(cost.0.load(Ordering::Relaxed), UNKNOWN);
+    }
+
+    #[test]
+    fn what_clients_make_up_fills_no_memory() {
+        let (methods, costs) = (Methods::default(), Costs::default());
+        for n in 0..2 * MAX {
+            let path = Arc::from(format!("/made.up/Method{n}"));
+            methods.get(&path, &costs, || Target::Unknown);
+        }
+        assert_eq!(methods.0.lock().unwrap().len(), MAX);
+        assert_eq!(costs.0.lock().unwrap().len(), MAX);
+    }
+}
