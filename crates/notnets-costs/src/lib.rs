@@ -35,6 +35,8 @@ pub struct Bed<C> {
 pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
     Bed::new(payload, |runtime, directory| {
         let server = notnets::Server::builder().directory(directory).wait(notnets::Wait::Park);
+        // Whatever slows them down that counts them.
+        let server = server.in_place_limit(std::time::Duration::MAX);
         let server = server.add_service(EchoServer::new(Same));
         let bound = runtime.block_on(server.bind("notnets:///costs"));
         runtime.spawn(bound.expect("a free name").serve());
@@ -51,6 +53,7 @@ pub fn rpc_over_a_link(payload: usize) -> RpcBed {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = notnets::Server::builder().directory(directory.path()).wait(notnets::Wait::Park);
+    let server = server.in_place_limit(std::time::Duration::MAX);
     let server = server.add_rpc_service("notnets.costs.Echo", Same);
     let bound = runtime.block_on(server.bind("notnets:///costs"));
     runtime.spawn(bound.expect("a free name").serve());

@@ -191,7 +191,7 @@ async fn a_handler_that_blocks_its_thread_holds_nobody_up() {
             common::ok()
         }
     };
-    let server = Server::builder().directory(pod.directory(1));
+    let server = Server::builder().in_place_limit(Duration::from_millis(1)).directory(pod.directory(1));
     let bound = server.bind_service_blocking("notnets://pod0/test", common::Handler(handler)).unwrap();
     let server = tokio::spawn(bound.serve());
     let endpoint = Endpoint::new("notnets://pod0/test").unwrap().directory(pod.directory(0));

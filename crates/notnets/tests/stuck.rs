@@ -52,6 +52,11 @@ impl Turns {
     }
 }
 
+/// A server whose short handlers are short in a build that is not optimized, too.
+fn server() -> Server {
+    Server::builder().in_place_limit(Duration::from_millis(1))
+}
+
 /// Keeps a runtime from sleeping as a whole. A worker of tokio's that wakes to what its sockets and timers have
 /// runs the task itself, and while that blocks nobody looks at them, if the other workers sleep: then nothing goes
 /// on in that runtime, whatever waits there. `block_in_place` is its way to say so.
@@ -92,7 +97,7 @@ fn turn(channel: &Channel) -> notnets::ResponseFuture {
 async fn a_short_method_that_blocks_once(wait: Wait, in_place: bool) {
     let _awake = Awake::keep();
     let (turns, controls) = Turns::new(in_place);
-    let host = Host::serve(Server::builder().wait(wait), move |request| turns.clone().answer(request));
+    let host = Host::serve(server().wait(wait), move |request| turns.clone().answer(request));
     let channel = host.endpoint().wait(wait).connect().await.unwrap();
     until_in_place(&channel, "/turns").await;
     let blocked = tokio::spawn(blocking_call(&channel));
@@ -160,7 +165,7 @@ async fn meet(request: Request<Body>, meeting: Arc<Meeting>) -> Response<Body> {
 async fn calls_of_one_channel_run_at_once() {
     let _awake = Awake::keep();
     let meeting = Arc::<Meeting>::default();
-    let host = Host::serve(Server::builder(), move |request| meet(request, Arc::clone(&meeting)));
+    let host = Host::serve(server(), move |request| meet(request, Arc::clone(&meeting)));
     let channel = host.connect().await;
     until_in_place(&channel, "/fast").await;
     for round in 0..20 {
@@ -177,7 +182,7 @@ async fn calls_of_one_channel_run_at_once() {
 async fn handlers_that_block_one_after_the_other_are_all_relieved() {
     let _awake = Awake::keep();
     let (turns, controls) = Turns::new(false);
-    let host = Host::serve(Server::builder(), {
+    let host = Host::serve(server(), {
         let turns = turns.clone();
         move |request| turns.clone().answer(request)
     });
@@ -203,7 +208,7 @@ async fn deadlines_are_kept_meanwhile() {
     let _awake = Awake::keep();
     let (turns, controls) = Turns::new(false);
     let dropped = Arc::new(tokio::sync::Notify::new());
-    let host = Host::serve(Server::builder(), {
+    let host = Host::serve(server(), {
         let dropped = Arc::clone(&dropped);
         move |request: Request<Body>| {
             let (turns, dropped) = (turns.clone(), Arc::clone(&dropped));
@@ -250,7 +255,7 @@ async fn pings_are_answered_meanwhile() {
     let (turns, controls) = Turns::new(false);
     let pings = Duration::from_millis(50);
     let patience = Duration::from_millis(200);
-    let host = Host::serve(Server::builder(), move |request| turns.clone().answer(request));
+    let host = Host::serve(server(), move |request| turns.clone().answer(request));
     let endpoint = host.endpoint().keep_alive_interval(pings).keep_alive_timeout(patience);
     let channel = within("connecting", endpoint.connect()).await.unwrap();
     until_in_place(&channel, "/turns").await;
@@ -270,7 +275,7 @@ async fn pings_are_answered_meanwhile() {
 #[tokio::test]
 async fn a_runtime_of_one_thread_goes_on_after_a_handler_that_blocked() {
     let calls = Arc::new(AtomicUsize::new(0));
-    let host = Host::serve(Server::builder(), {
+    let host = Host::serve(server(), {
         let calls = Arc::clone(&calls);
         move |request: Request<Body>| {
             let calls = Arc::clone(&calls);

@@ -37,8 +37,13 @@ const POLLS_BETWEEN: u32 = 16;
 /// A server's handling of a link's requests.
 pub(crate) trait Accept: Send + Sync + 'static {
     /// Starts the handlers of these requests, with what has come of their bodies, and of those that an earlier
-    /// call of this has left.
-    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>) -> Started;
+    /// call of this has left. `may_be_relieved` says that another thread may take over should one block.
+    fn accept(
+        &self,
+        link: &Arc<Link>,
+        requests: &mut Vec<(Request, Buffered)>,
+        may_be_relieved: bool,
+    ) -> Started;
 }
 
 /// What has become of requests.
@@ -54,7 +59,7 @@ pub(crate) struct Started {
 pub(crate) struct NoRequests;
 
 impl Accept for NoRequests {
-    fn accept(&self, _link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>) -> Started {
+    fn accept(&self, _: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, _: bool) -> Started {
         requests.clear();
         Started { tasks: false, left: false }
     }
@@ -325,7 +330,7 @@ impl<A: Accept> Turns<A> {
                 if requests.len() > 1 && shared.reliefs.is_some() && link.lock().driver.watch() {
                     shared.watch();
                 }
-                let started = accept.accept(link, requests);
+                let started = accept.accept(link, requests, shared.reliefs.is_some());
                 *others |= started.tasks;
                 *more = started.left;
                 if started.left {

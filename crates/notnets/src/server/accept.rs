@@ -73,6 +73,7 @@ pub(super) async fn serve_link(
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
         load_shed: settings.load_shed,
+        in_place_limit: u32::try_from(settings.in_place_limit.as_nanos()).unwrap_or(u32::MAX),
         methods: Methods::default(),
         waiting: Mutex::default(),
     };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notnets_core::call::{self, Buffered};
-use notnets_core::clock::{self, Timestamp};
+use notnets_core::clock;
 use notnets_core::code::Code;
 use tokio::sync::Semaphore;
 
@@ -20,6 +20,9 @@ use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Servin
 /// may have threads to run them on.
 const IN_PLACE: u32 = 1_000_000;
 
+/// Of the calls that are run in place those are timed whose stream's number can be divided by this. They are odd.
+const SAMPLED: u64 = 7;
+
 /// What all calls of a link have in common.
 pub(super) struct LinkCalls {
     pub(super) server: Arc<ServerContext>,
@@ -29,6 +32,8 @@ pub(super) struct LinkCalls {
     pub(super) timeout: Option<Duration>,
     pub(super) running: Option<Arc<Semaphore>>,
     pub(super) load_shed: bool,
+    /// Handlers that take longer, in nanoseconds, run as tasks.
+    pub(super) in_place_limit: u32,
     /// Calls that are to be run in place, where there were several at once. A handler that blocks keeps none of
     /// them: whoever drives the link next goes on with them.
     pub(super) waiting: Mutex<VecDeque<Call>>,
@@ -42,33 +47,42 @@ pub(super) struct Call {
 }
 
 impl Accept for LinkCalls {
-    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(call::Request, Buffered)>) -> Started {
+    fn accept(
+        &self,
+        link: &Arc<Link>,
+        requests: &mut Vec<(call::Request, Buffered)>,
+        may_be_relieved: bool,
+    ) -> Started {
         self.server.stats.calls(requests.len() as u64);
+        let is_alone = requests.len() == 1;
         let mut first = None;
         let mut total = 0_u32;
         let mut tasks = false;
         for (request, buffered) in requests.drain(..) {
             let method = self.method(&request.method);
-            let in_place = method.cost.if_short().filter(|cost| total.saturating_add(*cost) <= IN_PLACE);
+            let limit = self.in_place_limit;
+            let in_place = method.cost.within(limit).filter(|cost| total.saturating_add(*cost) <= IN_PLACE);
             let call = Call { request, buffered, method };
             match in_place {
                 None => {
                     self.run_as_task(link, call);
                     tasks = true;
                 }
+                Some(_) if !may_be_relieved => tasks |= self.run_in_place(link, call),
+                Some(_) if is_alone => first = Some(call),
                 Some(cost) => {
-                    total += cost;
-                    if let Some(call) = first.replace(call) {
-                        self.waiting().push_back(call);
-                    }
+                    total = total.saturating_add(cost);
+                    self.waiting().push_back(call);
                 }
             }
         }
-        let mut now = None;
+        if !may_be_relieved {
+            return Started { tasks, left: false };
+        }
         // The last task that was started runs on this thread only, in some runtimes: nothing that may block is
         // run in place before it.
         while !tasks && let Some(call) = first.take().or_else(|| self.next_waiting()) {
-            tasks = self.run_in_place(link, call, &mut now);
+            tasks = self.run_in_place(link, call);
         }
         if let Some(call) = first {
             self.waiting().push_front(call);
@@ -82,15 +96,17 @@ impl LinkCalls {
         self.methods.get(path, &self.server.costs, || self.services.find(path))
     }
 
-    /// Runs a call in place, from `now` if that is known, and sets `now` to its end. Returns `true` if it goes on
-    /// as a task.
-    fn run_in_place(&self, link: &Arc<Link>, call: Call, now: &mut Option<Timestamp>) -> bool {
+    /// Runs a call in place. Returns `true` if it goes on as a task.
+    fn run_in_place(&self, link: &Arc<Link>, call: Call) -> bool {
         let Call { request, buffered, method: Method { target, cost } } = call;
-        let from = now.unwrap_or_else(clock::now);
-        let task = rpc::run_in_place(link, request.stream, || self.begin(link, request, buffered, target));
-        let to = clock::now();
-        cost.record(from, to);
-        *now = Some(to);
+        let stream = request.stream;
+        let begin = || self.begin(link, request, buffered, target);
+        if !stream.get().is_multiple_of(SAMPLED) {
+            return rpc::run_in_place(link, stream, begin);
+        }
+        let from = clock::now();
+        let task = rpc::run_in_place(link, stream, begin);
+        cost.record(from, clock::now());
         task
     }
 

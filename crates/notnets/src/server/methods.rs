@@ -15,10 +15,6 @@ use super::services::Target;
 /// More than a server has methods; a client that calls what there isn't fills no memory.
 const MAX: usize = 1024;
 
-/// A handler that takes longer than this, in nanoseconds, runs as a task. To wake another thread for it costs
-/// about as much; code that is not optimized takes ten times as long.
-const SHORT: u32 = if cfg!(debug_assertions) { 500_000 } else { 50_000 };
-
 /// A handler counts as no more than this many times the average.
 const OUTLIER: u32 = 8;
 
@@ -80,11 +76,11 @@ impl Default for Cost {
 }
 
 impl Cost {
-    /// Nanoseconds that a handler takes, if it is known to be soon done.
+    /// Nanoseconds that a handler takes, if that is no more than this. What is not known is long.
     #[inline]
-    pub(super) fn if_short(&self) -> Option<u32> {
+    pub(super) fn within(&self, limit: u32) -> Option<u32> {
         let nanos = self.0.load(Ordering::Relaxed);
-        (nanos <= SHORT).then_some(nanos)
+        (nanos <= limit).then_some(nanos)
     }
 
     /// A handler was polled between these times.
@@ -112,6 +108,8 @@ impl Cost {
 mod tests {
     use super::*;
 
+    const SHORT: u32 = 50_000;
+
     fn record(cost: &Cost, nanos: u64) {
         cost.record(Timestamp::ZERO, Timestamp::from_nanos(nanos));
     }
@@ -119,9 +117,9 @@ mod tests {
     #[test]
     fn a_method_is_short_once_it_was_seen_to_be() {
         let cost = Cost::default();
-        assert_eq!(cost.if_short(), None);
+        assert_eq!(cost.within(SHORT), None);
         record(&cost, 2_000);
-        assert_eq!(cost.if_short(), Some(2_000));
+        assert_eq!(cost.within(SHORT), Some(2_000));
     }
 
     #[test]
@@ -129,9 +127,9 @@ mod tests {
         let cost = Cost::default();
         record(&cost, 2_000);
         record(&cost, 3_000_000_000);
-        assert!(cost.if_short().is_some());
+        assert!(cost.within(SHORT).is_some());
         let mut calls = 1;
-        while cost.if_short().is_some() {
+        while cost.within(SHORT).is_some() {
             record(&cost, 3_000_000_000);
             calls += 1;
         }
@@ -143,7 +141,7 @@ mod tests {
         let cost = Cost::default();
         record(&cost, 3_000_000_000);
         let mut calls = 0;
-        while cost.if_short().is_none() {
+        while cost.within(SHORT).is_none() {
             record(&cost, 2_000);
             calls += 1;
         }
@@ -157,7 +155,7 @@ mod tests {
         for _ in 0..100 {
             record(&cost, 10_000_000);
         }
-        assert_eq!(cost.if_short(), None);
+        assert_eq!(cost.within(SHORT), None);
     }
 
     #[test]
@@ -165,7 +163,7 @@ mod tests {
         let cost = Cost::default();
         for _ in 0..100 {
             record(&cost, u64::MAX);
-            assert_eq!(cost.if_short(), None);
+            assert_eq!(cost.within(SHORT), None);
         }
         let cost = Cost(AtomicU32::new(UNKNOWN - 1));
         record(&cost, u64::MAX);

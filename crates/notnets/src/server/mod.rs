@@ -56,6 +56,9 @@ pub struct Server<L = Identity> {
     layer: L,
 }
 
+/// To wake another thread for a handler costs about as much.
+const IN_PLACE_LIMIT: Duration = Duration::from_micros(50);
+
 /// What a server's links and calls are held to.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -63,6 +66,7 @@ pub(crate) struct Settings {
     timeout: Option<Duration>,
     concurrency_limit: Option<usize>,
     load_shed: bool,
+    in_place_limit: Duration,
     max_age: Option<Duration>,
     max_age_grace: Option<Duration>,
     trace: Option<TraceFn>,
@@ -97,6 +101,7 @@ impl Server {
             timeout: None,
             concurrency_limit: None,
             load_shed: false,
+            in_place_limit: IN_PLACE_LIMIT,
             max_age: None,
             max_age_grace: None,
             trace: None,
@@ -136,6 +141,17 @@ impl<L> Server<L> {
     /// `RESOURCE_EXHAUSTED` instead of waiting. Off unless set.
     pub fn load_shed(mut self, load_shed: bool) -> Self {
         self.config.load_shed = load_shed;
+        self
+    }
+
+    /// Runs the handlers of a method as tasks of their own when a poll of them takes longer than this, on average
+    /// over its last calls. 50 µs unless set.
+    ///
+    /// Handlers that are sooner done run in the task that drives their link, one after the other: a task for each
+    /// would cost as much as half of the call. With [`Duration::ZERO`] each runs as a task; with [`Duration::MAX`]
+    /// none does unless it has to wait.
+    pub fn in_place_limit(mut self, limit: Duration) -> Self {
+        self.config.in_place_limit = limit;
         self
     }
 
