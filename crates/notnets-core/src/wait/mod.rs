@@ -11,7 +11,6 @@ mod fairness;
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use fairness::{IdleTime, PollAction, Scheduler};
 pub use fairness::{sockets_are_due, yield_core};
@@ -72,10 +71,6 @@ const REPLY: u64 = 150_000;
 /// A request may never come. Waiting for one, a link polls for about as long as being woken takes, in
 /// nanoseconds, so that it never spends more than twice what the better choice would have cost.
 const REQUEST: u64 = 40_000;
-/// If another thread kept the core this long, it is running unrelated work (a scheduler slice is 3 to 4 ms),
-/// so polling cannot pay off. Threads that only poll or answer return the core sooner, even where there are
-/// many.
-const OTHER_WORK: Duration = Duration::from_millis(2);
 /// `Wait::Spin` gives up when nothing has come for this number of nanoseconds.
 const LINGER: u64 = 100_000_000;
 /// One poll of a task spins for at most this number of nanoseconds before it lets other tasks run.
@@ -106,8 +101,7 @@ pub enum Polled {
     Ready,
     /// Not yet.
     Nothing,
-    /// Not yet, and others should have the core: call [`yield_core`], without a lock that anybody may
-    /// want, and [`Budget::yielded`].
+    /// Not yet, and others should have the core: call [`yield_core`], without a lock that anybody may want.
     Yield,
 }
 
@@ -134,7 +128,7 @@ impl Budget {
         match self.wait {
             Wait::Spin => idle < LINGER,
             Wait::Park => false,
-            Wait::Adaptive if self.parked_waits > 0 => false,
+            Wait::Adaptive if self.parked_waits > 0 || fairness::rests(now) => false,
             Wait::Adaptive if idle < self.limit => true,
             Wait::Adaptive => {
                 self.penalize();
@@ -151,18 +145,11 @@ impl Budget {
             Wait::Spin => PollAction::Spin,
             _ => self.scheduler.next_action(now, idle),
         };
-        let ready = if action == PollAction::Spin { spin(ready) } else { ready() };
+        let ready = if action == PollAction::Spin { spin(now, ready) } else { ready() };
         match action {
             _ if ready => Polled::Ready,
             PollAction::YieldCore => Polled::Yield,
             PollAction::Spin | PollAction::Skip => Polled::Nothing,
-        }
-    }
-
-    /// Takes into account for how long others had the core when it was yielded ([`yield_core`]).
-    pub fn yielded(&mut self, away: Duration) {
-        if away > OTHER_WORK {
-            self.penalize();
         }
     }
 
@@ -202,9 +189,9 @@ impl Budget {
 
 /// Spins until `ready`, or until one poll's share of time is over. Returns `true` if it is ready.
 #[inline]
-fn spin(mut ready: impl FnMut() -> bool) -> bool {
+fn spin(start: Timestamp, mut ready: impl FnMut() -> bool) -> bool {
     // PAUSE takes some 27 ns here; a look at the clock about as long, so it is looked at rarely.
-    let until = clock::now().add_nanos(ONE_POLL);
+    let until = start.add_nanos(ONE_POLL);
     loop {
         for _ in 0..8 {
             if ready() {
@@ -212,7 +199,9 @@ fn spin(mut ready: impl FnMut() -> bool) -> bool {
             }
             std::hint::spin_loop();
         }
-        if clock::now() >= until {
+        let now = clock::now();
+        if now >= until {
+            fairness::lost_core(now, now.nanos_since(until));
             return false;
         }
     }

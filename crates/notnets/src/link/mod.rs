@@ -206,10 +206,8 @@ impl Link {
     /// woken before.
     fn yield_core<'a>(&'a self, state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
         let woke = self.finish_turn(state);
-        let away = wait::yield_core();
-        let mut state = self.lock();
-        state.budget.yielded(away);
-        (state, woke)
+        wait::yield_core();
+        (self.lock(), woke)
     }
 
     /// Lets other processes run while the driver waits for requests. Returns how many calls are open.
