@@ -38,8 +38,8 @@ impl ArmedFlag {
         own.fence();
     }
 
-    /// Says that no doorbell is needed any more. What a look after this does not find was stored by a ringer that
-    /// finds the waiter awake.
+    /// Says that no doorbell is needed any more. What a look after this does not find was stored by a ringer
+    /// that finds the waiter awake.
     #[inline]
     pub fn disarm(&mut self, own: &impl WriteMemory) {
         if self.armed {

@@ -530,8 +530,8 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.unrung
     }
 
-    /// Returns `true` if the peer has neither taken all that was pushed nor been rung for it: it was awake then,
-    /// and has not looked since. Between hosts, where nothing rings, it never does.
+    /// Returns `true` if the peer has neither taken all that was pushed nor been rung for it: it was awake
+    /// then, and has not looked since. Between hosts, where nothing rings, it never does.
     pub fn peer_lags(&mut self) -> bool {
         self.unrung = self.unrung && self.taken().is_ok_and(|taken| taken < self.pushed());
         self.unrung

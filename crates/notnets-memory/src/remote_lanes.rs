@@ -20,8 +20,8 @@ const TAKEN: usize = 2 * LINE_WORDS;
 /// A side that parks for room is woken at least once in this many looks, since releases leave no sign.
 const SPACE_LOOKS: u32 = 16;
 
-/// A side that is awake and does not come to what is there for this long is rung, and again each time after twice
-/// as long.
+/// A side that is awake and does not come to what is there for this long is rung, and again each time after
+/// twice as long.
 const PATIENCE: Duration = Duration::from_micros(500);
 
 /// After this many looks in vain, the descriptor there will hardly ever become valid.
@@ -139,8 +139,8 @@ impl Default for Lag {
 
 impl LaneMonitor {
     /// Returns `true` if our side is parked and what it waits for is there: once for each parking, and for
-    /// room now and then again. Also if it is awake and does not come to what is there: its thread may be stuck,
-    /// and another is woken.
+    /// room now and then again. Also if it is awake and does not come to what is there: its thread may be
+    /// stuck, and another is woken.
     pub fn is_due(&mut self) -> bool {
         let frames = self.own.load_acquire(ARMED_FRAMES);
         let space = self.own.load_acquire(ARMED_SPACE);

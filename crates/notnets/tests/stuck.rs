@@ -19,8 +19,8 @@ const BESIDE: usize = 20;
 /// Calls that are blocked at once, and workers for all of them.
 const BLOCKED: usize = 4;
 
-/// A service whose `/turns` is fast, but for calls with the header `block`: these keep their threads until they
-/// are released.
+/// A service whose `/turns` is fast, but for calls with the header `block`: these keep their threads until
+/// they are released.
 #[derive(Clone)]
 struct Turns {
     begun: Sender<()>,
@@ -57,9 +57,9 @@ fn server() -> Server {
     Server::builder().in_place_limit(Duration::from_millis(1))
 }
 
-/// Keeps a runtime from sleeping as a whole. A worker of tokio's that wakes to what its sockets and timers have
-/// runs the task itself, and while that blocks nobody looks at them, if the other workers sleep: then nothing goes
-/// on in that runtime, whatever waits there. `block_in_place` is its way to say so.
+/// Keeps a runtime from sleeping as a whole. A worker of tokio's that wakes to what its sockets and timers
+/// have runs the task itself, and while that blocks nobody looks at them, if the other workers sleep: then
+/// nothing goes on in that runtime, whatever waits there. `block_in_place` is its way to say so.
 struct Awake(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Awake {

@@ -218,8 +218,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.ended.is_none() && self.connection.lanes().is_ready()
     }
 
-    /// Ends a turn in which something was sent or taken. Returns `true` if the peer has to be rung. `now` is asked
-    /// only for a peer that may lag behind while this side sleeps.
+    /// Ends a turn in which something was sent or taken. Returns `true` if the peer has to be rung. `now` is
+    /// asked only for a peer that may lag behind while this side sleeps.
     #[inline]
     pub fn finish_turn(&mut self, now: impl FnOnce() -> Timestamp) -> bool {
         let pushes = self.connection.lanes().has_pushed();
@@ -268,8 +268,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         }
     }
 
-    /// This side goes to sleep, and the peer, which was awake when something was pushed, may not have looked at
-    /// it. To find that out now would take the line from the peer that it writes to with each frame.
+    /// This side goes to sleep, and the peer, which was awake when something was pushed, may not have looked
+    /// at it. To find that out now would take the line from the peer that it writes to with each frame.
     #[cold]
     fn nudge_later(&mut self, now: impl FnOnce() -> Timestamp) {
         self.nudge.get_or_insert_with(|| Nudge::first(now()));

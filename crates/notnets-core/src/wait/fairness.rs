@@ -26,12 +26,12 @@ const CONTENDED_YIELDS: u32 = 16;
 /// just the answers that it gives. When nobody wants the core, that takes half a microsecond.
 const PROBE: u64 = 100_000;
 
-/// Another thread that kept the core for longer than this, in nanoseconds, runs unrelated work: a scheduler's slice
-/// is 3 to 4 ms. Threads that only poll or answer return the core sooner, even where there are many.
+/// Another thread that kept the core for longer than this, in nanoseconds, runs unrelated work: a scheduler's
+/// slice is 3 to 4 ms. Threads that only poll or answer return the core sooner, even where there are many.
 const OTHER_WORK: u64 = 2_000_000;
 
-/// After the core was lost to other work, nothing is polled on the thread for so long, in nanoseconds: to try costs
-/// a slice each time. Twice as long after each further loss that follows soon, …
+/// After the core was lost to other work, nothing is polled on the thread for so long, in nanoseconds: to try
+/// costs a slice each time. Twice as long after each further loss that follows soon, …
 const FIRST_REST: u64 = 20_000_000;
 /// … and at most so long.
 const LONGEST_REST: u64 = 1_000_000_000;
@@ -168,8 +168,9 @@ pub fn sockets_are_due() -> bool {
     THREAD.with(|thread| thread.contended.get() > 0 && thread.yields.get().is_multiple_of(SOCKETS_AFTER))
 }
 
-/// Returns `true` while other work has this thread's core, among which polling does not pay off: the kernel gives
-/// the core to a thread that sleeps as soon as it wakes, and takes it from one that spins for a whole slice.
+/// Returns `true` while other work has this thread's core, among which polling does not pay off: the kernel
+/// gives the core to a thread that sleeps as soon as it wakes, and takes it from one that spins for a whole
+/// slice.
 #[inline]
 pub(super) fn rests(now: Timestamp) -> bool {
     THREAD.with(|thread| now < thread.rests_until.get())

@@ -36,8 +36,9 @@ const POLLS_BETWEEN: u32 = 16;
 
 /// A server's handling of a link's requests.
 pub(crate) trait Accept: Send + Sync + 'static {
-    /// Starts the handlers of these requests, with what has come of their bodies, and of those that an earlier
-    /// call of this has left. `may_be_relieved` says that another thread may take over should one block.
+    /// Starts the handlers of these requests, with what has come of their bodies, and of those that an
+    /// earlier call of this has left. `may_be_relieved` says that another thread may take over should one
+    /// block.
     fn accept(
         &self,
         link: &Arc<Link>,
@@ -298,8 +299,8 @@ impl<A: Accept> Turns<A> {
             let Shared { link, accept, .. } = &**shared;
             let (lanes, woke) = link.with_wakes(|state| {
                 if state.session.is_ready() {
-                    // Before the look: should a handler keep this side from coming again, the peer sees that it
-                    // was awake, and rings.
+                    // Before the look: should a handler keep this side from coming again, the peer sees that
+                    // it was awake, and rings.
                     state.session.disarm();
                 }
                 let taken = state.receive();

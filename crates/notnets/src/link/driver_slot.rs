@@ -1,8 +1,8 @@
 //! Which task drives the link, and whether it is stuck.
 //!
-//! A driver whose thread is blocked cannot be moved to another. Where its runtime has others it is watched while
-//! it is busy and there is something that it should come to: when it does not come, a relief is started, which
-//! drives the link until the driver itself comes back.
+//! A driver whose thread is blocked cannot be moved to another. Where its runtime has others it is watched
+//! while it is busy and there is something that it should come to: when it does not come, a relief is
+//! started, which drives the link until the driver itself comes back.
 
 use std::task::Waker;
 
@@ -52,8 +52,8 @@ pub(super) struct DriverTurn {
 }
 
 impl DriverSlot {
-    /// Begins a driver's turn: it is woken by this from now on. The link's own driver replaces a relief; `None`
-    /// if this one was replaced itself.
+    /// Begins a driver's turn: it is woken by this from now on. The link's own driver replaces a relief;
+    /// `None` if this one was replaced itself.
     #[inline]
     pub(super) fn begin_turn(&mut self, id: DriverId, waker: &Waker) -> Option<DriverTurn> {
         let mut relief = None;
@@ -91,8 +91,8 @@ impl DriverSlot {
         self.waker.clone()
     }
 
-    /// Something that the driver watches is ready. Returns the task to wake for it, and whether to begin to watch
-    /// it: it is busy, and may not come.
+    /// Something that the driver watches is ready. Returns the task to wake for it, and whether to begin to
+    /// watch it: it is busy, and may not come.
     pub(super) fn ready(&mut self) -> (Option<Waker>, bool) {
         self.wanted |= self.busy;
         let watch = self.busy && self.watch();

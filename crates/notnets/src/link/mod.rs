@@ -202,8 +202,8 @@ impl Link {
         Poll::Ready(found)
     }
 
-    /// Lets other processes run, which may need this core for what we wait for. Returns `true` if other tasks were
-    /// woken before.
+    /// Lets other processes run, which may need this core for what we wait for. Returns `true` if other tasks
+    /// were woken before.
     fn yield_core<'a>(&'a self, state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
         let woke = self.finish_turn(state);
         wait::yield_core();
@@ -260,12 +260,13 @@ impl Link {
 
 /// Wakes this task again after the others. `others` are such that this thread has just woken.
 ///
-/// A runtime with several workers wakes another of them for a task that wakes itself, and that takes the task over
-/// to its core. So the task yields there: it stays with its worker, which looks at its sockets in between. Not
-/// so where the worker has others to run now, for as long as they like: then another may well take it.
+/// A runtime with several workers wakes another of them for a task that wakes itself, and that takes the task
+/// over to its core. So the task yields there: it stays with its worker, which looks at its sockets in
+/// between. Not so where the worker has others to run now, for as long as they like: then another may well
+/// take it.
 ///
-/// On the only thread of a runtime a look at the sockets is for when they are due: links that are parked may have
-/// been rung.
+/// On the only thread of a runtime a look at the sockets is for when they are due: links that are parked may
+/// have been rung.
 pub(crate) fn poll_again(cx: &mut Context<'_>, others: bool) {
     let yields = if has_workers() { !others } else { wait::sockets_are_due() };
     if yields {

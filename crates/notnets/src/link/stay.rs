@@ -1,9 +1,9 @@
 //! How long a task stays in one poll.
 //!
-//! On the only thread of a runtime other tasks wait meanwhile, so a poll is short. A runtime with several workers
-//! wakes another of them for each task that comes again, and that takes the task over to its core: a switch for
-//! each microsecond of polling. There a task stays in its poll, as long as its worker has nobody else to run: what
-//! others wake can be run by other workers.
+//! On the only thread of a runtime other tasks wait meanwhile, so a poll is short. A runtime with several
+//! workers wakes another of them for each task that comes again, and that takes the task over to its core: a
+//! switch for each microsecond of polling. There a task stays in its poll, as long as its worker has nobody
+//! else to run: what others wake can be run by other workers.
 
 use std::time::Duration;
 

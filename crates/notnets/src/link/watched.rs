@@ -1,5 +1,5 @@
-//! All that a driver looks at besides the lanes: doorbells and packets, the end of the peer's process, the local
-//! side's wish to end, deadlines, further segments.
+//! All that a driver looks at besides the lanes: doorbells and packets, the end of the peer's process, the
+//! local side's wish to end, deadlines, further segments.
 
 use std::future::Future;
 use std::io;

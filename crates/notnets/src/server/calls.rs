@@ -20,7 +20,8 @@ use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Servin
 /// may have threads to run them on.
 const IN_PLACE: u32 = 1_000_000;
 
-/// Of the calls that are run in place those are timed whose stream's number can be divided by this. They are odd.
+/// Of the calls that are run in place those are timed whose stream's number can be divided by this. They are
+/// odd.
 const SAMPLED: u64 = 7;
 
 /// What all calls of a link have in common.
@@ -34,8 +35,8 @@ pub(super) struct LinkCalls {
     pub(super) load_shed: bool,
     /// Handlers that take longer, in nanoseconds, run as tasks.
     pub(super) in_place_limit: u32,
-    /// Calls that are to be run in place, where there were several at once. A handler that blocks keeps none of
-    /// them: whoever drives the link next goes on with them.
+    /// Calls that are to be run in place, where there were several at once. A handler that blocks keeps none
+    /// of them: whoever drives the link next goes on with them.
     pub(super) waiting: Mutex<VecDeque<Call>>,
 }
 
@@ -79,8 +80,8 @@ impl Accept for LinkCalls {
         if !may_be_relieved {
             return Started { tasks, left: false };
         }
-        // The last task that was started runs on this thread only, in some runtimes: nothing that may block is
-        // run in place before it.
+        // The last task that was started runs on this thread only, in some runtimes: nothing that may block
+        // is run in place before it.
         while !tasks && let Some(call) = first.take().or_else(|| self.next_waiting()) {
             tasks = self.run_in_place(link, call);
         }

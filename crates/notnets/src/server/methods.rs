@@ -1,8 +1,9 @@
 //! The methods that clients call: what serves each, and how long a look at its handlers takes.
 //!
-//! A handler that is soon done is best polled by the driver of its link, in place: a task of its own costs half
-//! as much as the rest of the call. One that is not would hold up all others of the link. So each method is
-//! observed: the first call of it runs as a task, and further ones do while a poll of its handlers takes long.
+//! A handler that is soon done is best polled by the driver of its link, in place: a task of its own costs
+//! half as much as the rest of the call. One that is not would hold up all others of the link. So each method
+//! is observed: the first call of it runs as a task, and further ones do while a poll of its handlers takes
+//! long.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

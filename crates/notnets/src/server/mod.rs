@@ -144,12 +144,12 @@ impl<L> Server<L> {
         self
     }
 
-    /// Runs the handlers of a method as tasks of their own when a poll of them takes longer than this, on average
-    /// over its last calls. 50 µs unless set.
+    /// Runs the handlers of a method as tasks of their own when a poll of them takes longer than this, on
+    /// average over its last calls. 50 µs unless set.
     ///
-    /// Handlers that are sooner done run in the task that drives their link, one after the other: a task for each
-    /// would cost as much as half of the call. With [`Duration::ZERO`] each runs as a task; with [`Duration::MAX`]
-    /// none does unless it has to wait.
+    /// Handlers that are sooner done run in the task that drives their link, one after the other: a task for
+    /// each would cost as much as half of the call. With [`Duration::ZERO`] each runs as a task; with
+    /// [`Duration::MAX`] none does unless it has to wait.
     pub fn in_place_limit(mut self, limit: Duration) -> Self {
         self.config.in_place_limit = limit;
         self

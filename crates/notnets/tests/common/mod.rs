@@ -105,8 +105,9 @@ pub fn ok_from_task() -> Response<Body> {
     response
 }
 
-/// Calls a method that answers with [`ok_from_task`] until its handlers run in place, one after the other in the
-/// task that drives the link. On a busy machine short handlers may not be short for long: then it goes on.
+/// Calls a method that answers with [`ok_from_task`] until its handlers run in place, one after the other in
+/// the task that drives the link. On a busy machine short handlers may not be short for long: then it goes
+/// on.
 pub async fn until_in_place(channel: &Channel, path: &str) {
     let mut tasks = Vec::new();
     for _ in 0..500 {
