@@ -159,7 +159,6 @@ impl<A: Accept> Shared<A> {
                     Found::Awake => {}
                     Found::Stuck(_relief) if std::env::var("NORELIEF").is_ok() => {}
                     Found::Stuck(relief) => {
-                        eprintln!("RELIEF");
                         tracing::debug!("a link's driver is stuck: another takes over");
                         let mut turns = Turns::new(Arc::clone(&shared), relief);
                         spawn_for_others(&Handle::current(), poll_fn(move |cx| turns.poll(cx)));
