@@ -157,7 +157,6 @@ impl<A: Accept> Shared<A> {
                 match shared.link.lock().driver.look(&mut seen) {
                     Found::Asleep => return,
                     Found::Awake => {}
-                    Found::Stuck(_relief) if std::env::var("NORELIEF").is_ok() => {}
                     Found::Stuck(relief) => {
                         tracing::debug!("a link's driver is stuck: another takes over");
                         let mut turns = Turns::new(Arc::clone(&shared), relief);
