@@ -174,6 +174,7 @@ async fn serving_waits_for_the_agent_and_not_with_the_thread() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_handler_that_blocks_its_thread_holds_nobody_up() {
+    let _awake = common::Awake::keep();
     // Without checksums, which take long in a build that is not optimized: short calls are short.
     let pod = Pod::with(Coherence::Hardware);
     let _agents = [pod.agent(0), pod.agent(1)];

@@ -3,12 +3,11 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{Host, LIMIT, call, ok, ok_from_task, until_in_place, within};
+use common::{Awake, Host, LIMIT, call, ok, ok_from_task, until_in_place, within};
 use http::{Request, Response};
 use notnets::{Channel, Server, Wait};
 use tonic::body::Body;
@@ -55,33 +54,6 @@ impl Turns {
 /// A server whose short handlers are short in a build that is not optimized, too.
 fn server() -> Server {
     Server::builder().in_place_limit(Duration::from_millis(1))
-}
-
-/// Keeps a runtime from sleeping as a whole. A worker of tokio's that wakes to what its sockets and timers
-/// have runs the task itself, and while that blocks nobody looks at them, if the other workers sleep: then
-/// nothing goes on in that runtime, whatever waits there. `block_in_place` is its way to say so.
-struct Awake(Option<(Sender<()>, JoinHandle<()>)>);
-
-impl Awake {
-    fn keep() -> Self {
-        let runtime = tokio::runtime::Handle::current();
-        let (stop, stopped) = channel();
-        let thread = std::thread::spawn(move || {
-            while stopped.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
-                runtime.spawn(std::future::ready(()));
-            }
-        });
-        Self(Some((stop, thread)))
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        if let Some((stop, thread)) = self.0.take() {
-            drop(stop);
-            thread.join().unwrap();
-        }
-    }
 }
 
 fn blocking_call(channel: &Channel) -> notnets::ResponseFuture {

@@ -6,7 +6,9 @@ pub mod outside;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::mpsc;
 use std::task::{Context, Poll};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,6 +119,33 @@ pub async fn until_in_place(channel: &Channel, path: &str) {
         tasks.push(task);
         if tasks.len() == 10 {
             break;
+        }
+    }
+}
+
+/// Keeps a runtime from sleeping as a whole. A worker of tokio's that wakes to what its sockets and timers
+/// have runs the task itself, and while that blocks nobody looks at them, if the other workers sleep: then
+/// nothing goes on in that runtime, whatever waits there. `block_in_place` is its way to say so.
+pub struct Awake(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Awake {
+    pub fn keep() -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            while stopped.recv_timeout(Duration::from_millis(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                runtime.spawn(std::future::ready(()));
+            }
+        });
+        Self(Some((stop, thread)))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
+            thread.join().unwrap();
         }
     }
 }
