@@ -19,7 +19,7 @@ use notnets_core::session::{Ending, Keepalive};
 use notnets_core::wait::Polled;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::driver_slot::{DriverId, DriverTurn, Watched as Found};
+use super::driver_slot::{DriverId, DriverTurn, Found};
 use super::state::State;
 use super::stay::Stay;
 use super::stream_wakers::StreamWakers;
@@ -154,7 +154,8 @@ impl<A: Accept> Shared<A> {
             loop {
                 tokio::time::sleep(PATIENCE).await;
                 let Some(shared) = shared.upgrade() else { return };
-                match shared.link.lock().driver.look(&mut seen) {
+                let found = shared.link.lock().driver.look(&mut seen);
+                match found {
                     Found::Asleep => return,
                     Found::Awake => {}
                     Found::Stuck(relief) => {
@@ -256,7 +257,11 @@ impl<A: Accept> Turns<A> {
         }
         match self.poll_lanes() {
             Lanes::Ended => return Poll::Ready(()),
-            Lanes::Idle => self.next = Pass::LanesFirst,
+            Lanes::Idle => {
+                self.next = Pass::LanesFirst;
+                // Not before: until here a handler may have blocked this turn.
+                self.shared.link.lock().driver.sleep(self.id);
+            }
             _ => {
                 self.next = Pass::LanesOnly(POLLS_BETWEEN);
                 poll_again(cx, std::mem::take(&mut self.others));
@@ -372,7 +377,6 @@ enum Lanes {
 fn rest(state: &mut State) -> Lanes {
     // A client's tasks poll for themselves.
     if state.poller.is_held() {
-        state.driver.sleep();
         return Lanes::Idle;
     }
     let now = clock::now();
@@ -383,9 +387,5 @@ fn rest(state: &mut State) -> Lanes {
             Polled::Yield => Lanes::Yield,
         };
     }
-    if !state.session.arm(clock::now) {
-        return Lanes::Busy;
-    }
-    state.driver.sleep();
-    Lanes::Idle
+    if state.session.arm(clock::now) { Lanes::Idle } else { Lanes::Busy }
 }

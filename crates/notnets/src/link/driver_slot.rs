@@ -33,7 +33,7 @@ pub(super) struct DriverSlot {
 
 /// What a look at a driver that is watched has shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Watched {
+pub(super) enum Found {
     /// It sleeps: it is not watched any more.
     Asleep,
     /// It has come since the last look.
@@ -79,10 +79,12 @@ impl DriverSlot {
         self.wanted || self.id != id
     }
 
-    /// The driver goes to sleep.
+    /// A driver's turn ends, and it sleeps until it is woken.
     #[inline]
-    pub(super) fn sleep(&mut self) {
-        self.busy = false;
+    pub(super) fn sleep(&mut self, id: DriverId) {
+        if id == self.id {
+            self.busy = false;
+        }
     }
 
     /// There is something to do besides the lanes. Returns the task to wake for it.
@@ -105,19 +107,19 @@ impl DriverSlot {
     }
 
     /// Looks at a driver that is watched. `seen` is for what the last look has shown.
-    pub(super) fn look(&mut self, seen: &mut Option<u64>) -> Watched {
+    pub(super) fn look(&mut self, seen: &mut Option<u64>) -> Found {
         if !self.busy {
             self.watched = false;
-            return Watched::Asleep;
+            return Found::Asleep;
         }
         if seen.replace(self.turns) != Some(self.turns) {
-            return Watched::Awake;
+            return Found::Awake;
         }
         self.reliefs += 1;
         self.id = DriverId(self.reliefs);
         // The relief is given as long to come.
         *seen = None;
-        Watched::Stuck(self.id)
+        Found::Stuck(self.id)
     }
 }
 
@@ -139,8 +141,8 @@ mod tests {
 
     /// The relief of a driver that does not come.
     fn relief(slot: &mut DriverSlot, seen: &mut Option<u64>) -> DriverId {
-        assert_eq!(slot.look(seen), Watched::Awake, "it may be on its way");
-        let Watched::Stuck(relief) = slot.look(seen) else { panic!("it is not relieved") };
+        assert_eq!(slot.look(seen), Found::Awake, "it may be on its way");
+        let Found::Stuck(relief) = slot.look(seen) else { panic!("it is not relieved") };
         relief
     }
 
@@ -149,7 +151,7 @@ mod tests {
         let mut slot = DriverSlot::default();
         assert!(!slot.ready().1);
         assert!(turn(&mut slot, DriverId::OWN));
-        slot.sleep();
+        slot.sleep(DriverId::OWN);
         assert!(!slot.ready().1);
     }
 
@@ -158,11 +160,11 @@ mod tests {
         let (mut slot, mut seen) = busy();
         assert!(!slot.ready().1 && !slot.watch());
         for _ in 0..10 {
-            assert_eq!(slot.look(&mut seen), Watched::Awake);
+            assert_eq!(slot.look(&mut seen), Found::Awake);
             assert!(turn(&mut slot, DriverId::OWN));
         }
-        slot.sleep();
-        assert_eq!(slot.look(&mut seen), Watched::Asleep);
+        slot.sleep(DriverId::OWN);
+        assert_eq!(slot.look(&mut seen), Found::Asleep);
         assert!(slot.watch(), "it can be watched again");
     }
 
@@ -170,11 +172,13 @@ mod tests {
     fn one_that_does_not_come_is_relieved_once_and_comes_back() {
         let (mut slot, mut seen) = busy();
         let relief = relief(&mut slot, &mut seen);
-        assert_eq!(slot.look(&mut seen), Watched::Awake, "the relief may be on its way");
+        assert_eq!(slot.look(&mut seen), Found::Awake, "the relief may be on its way");
         assert!(turn(&mut slot, relief) && !slot.is_called(relief) && slot.is_called(DriverId::OWN));
-        assert_eq!(slot.look(&mut seen), Watched::Awake);
+        assert_eq!(slot.look(&mut seen), Found::Awake);
         let returned = slot.begin_turn(DriverId::OWN, Waker::noop()).unwrap();
         assert!(returned.relief.is_some(), "it would wait for ever");
+        slot.sleep(relief);
+        assert_eq!(slot.look(&mut seen), Found::Awake, "it is not the relief that is watched");
         assert!(!turn(&mut slot, relief));
     }
 

@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::mpsc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use notnets_core::Code;
-use notnets_core::call::{Failure, OpenOutcome, Sent};
+use notnets_core::call::{Buffered, Failure, OpenOutcome, Request, Sent};
 use notnets_core::frame::{Frame, Kind};
 use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
@@ -15,11 +16,13 @@ use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
 
-use super::driver::{Driver, NoRequests};
+use super::driver::{Accept, Driver, NoRequests, Started};
 use super::*;
 
 /// The stream of the first call on a link.
 const FIRST: StreamId = StreamId::new(1);
+/// That of the second.
+const SECOND: StreamId = FIRST.next();
 
 /// Both ends of a new link.
 fn ends() -> (Established, Established) {
@@ -92,16 +95,22 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
     }
 }
 
-/// Opens a call in the middle of the driver's first poll, as another thread may.
-async fn open_meanwhile(link: Arc<Link>) {
+/// Opens a call that ends after this time.
+fn open(link: &Link, timeout: Option<Duration>) -> StreamId {
     link.with(|state| {
-        let at = clock::after(Duration::from_millis(1));
-        let deadline = Some(state.session.calls().deadline(at, clock::now));
+        let calls = state.session.calls();
+        let deadline = timeout.map(|timeout| calls.deadline(clock::after(timeout), clock::now));
         let none = std::iter::empty::<(&str, &[u8])>();
         let mut wakers = Some(StreamWakers::default());
-        let opened = state.session.calls().open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
-        assert_eq!(opened, Ok(OpenOutcome::Opened(FIRST, Sent::All)));
-    });
+        let opened = calls.open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
+        let Ok(OpenOutcome::Opened(stream, Sent::All)) = opened else { panic!("{opened:?}") };
+        stream
+    })
+}
+
+/// Opens a call in the middle of the driver's first poll, as another thread may.
+async fn open_meanwhile(link: Arc<Link>) {
+    assert_eq!(open(&link, Some(Duration::from_millis(1))), FIRST);
     std::future::pending().await
 }
 
@@ -117,4 +126,55 @@ async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     let failure = ended.expect("its deadline is not kept").unwrap_err();
     assert_eq!(failure.code, Code::DEADLINE_EXCEEDED);
+}
+
+/// Says which requests come; the second keeps its thread until it is released.
+struct SecondBlocks {
+    begun: mpsc::Sender<StreamId>,
+    released: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Accept for SecondBlocks {
+    fn accept(&self, _: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, _: bool) -> Started {
+        for (request, _) in requests.drain(..) {
+            self.begun.send(request.stream).unwrap();
+            if request.stream == SECOND {
+                let _ = tokio::task::block_in_place(|| self.released.lock().unwrap().recv());
+            }
+        }
+        Started { tasks: false, left: false }
+    }
+}
+
+/// A driver that has armed the lane looks at the socket, and at the lanes once more, before it sleeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_driver_is_relieved_that_blocks_in_a_turn_in_which_it_had_armed_the_lane() {
+    let limit = Duration::from_secs(20);
+    let (client, server) = ends();
+    let (client, _) = Link::new(Role::Client, Limits::default(), Wait::Park, client).unwrap();
+    let (server, _) = Link::new(Role::Server, Limits::default(), Wait::Park, server).unwrap();
+    open(&client, None);
+    let (begun, accepted) = mpsc::channel();
+    // Dropped by a test that fails: then the thread goes on, too.
+    let (release, released) = mpsc::channel();
+    let meanwhile = {
+        let client = Arc::clone(&client);
+        Box::pin(async move {
+            open(&client, None);
+            std::future::pending().await
+        })
+    };
+    let blocks = SecondBlocks { begun, released: Mutex::new(released) };
+    tokio::spawn(Driver::new(server, None, blocks, Some(meanwhile), None).unwrap());
+    let next = |accepted: mpsc::Receiver<StreamId>| async move {
+        tokio::task::spawn_blocking(move || (accepted.recv_timeout(limit).ok(), accepted)).await.unwrap()
+    };
+    let (first, accepted) = next(accepted).await;
+    let (second, accepted) = next(accepted).await;
+    assert_eq!((first, second), (Some(FIRST), Some(SECOND)));
+    open(&client, None);
+    client.socket.ring();
+    let (third, _accepted) = next(accepted).await;
+    assert_eq!(third, Some(SECOND.next()), "no relief comes");
+    release.send(()).unwrap();
 }

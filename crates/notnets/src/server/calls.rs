@@ -20,8 +20,7 @@ use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Servin
 /// may have threads to run them on.
 const IN_PLACE: u32 = 1_000_000;
 
-/// Of the calls that are run in place those are timed whose stream's number can be divided by this. They are
-/// odd.
+/// Of the calls that are run in place those are timed whose stream's number is a multiple of this.
 const SAMPLED: u64 = 7;
 
 /// What all calls of a link have in common.
