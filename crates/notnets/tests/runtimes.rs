@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use common::LIMIT;
 use common::outside::outside;
+use common::raw::Raw;
 use notnets::rpc::{self, Handler, Method, Request, ServerCall};
 use notnets::{Channel, Endpoint, ErrorKind, Server, Wait};
 use notnets_core::link::Socket;
@@ -19,7 +20,6 @@ use notnets_core::link::socket::Incoming;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Status};
 
 const ECHO: &str = "/test.Test/Echo";
@@ -163,44 +163,6 @@ fn call(
 
 fn echo(api: Api, channel: &Channel) -> Answer {
     call(api, channel, ECHO, Bytes::from_static(b"hello"), None)
-}
-
-/// Messages as they are.
-#[derive(Clone, Copy, Debug, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }
 
 #[test]

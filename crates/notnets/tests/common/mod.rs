@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub mod outside;
+pub mod raw;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -9,7 +9,7 @@ use tokio_stream::Stream;
 use tonic::client::Grpc;
 use tonic::{IntoStreamingRequest, Request, Response, Status, Streaming};
 
-use super::service::Raw;
+use super::raw::Raw;
 use super::{NAME, within};
 
 /// Calls over a channel.

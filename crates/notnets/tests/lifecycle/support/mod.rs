@@ -6,6 +6,8 @@ pub mod helper;
 pub mod outside;
 #[cfg(feature = "pod")]
 pub mod pod;
+#[path = "../../common/raw.rs"]
+pub mod raw;
 pub mod roles;
 pub mod service;
 
