@@ -17,14 +17,14 @@ use notnets_core::call::{Buffered, Failure, Request};
 use notnets_core::clock;
 use notnets_core::session::{Ending, Keepalive};
 use notnets_core::wait::Polled;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 
 use super::driver_slot::{DriverId, DriverTurn, Found};
 use super::state::State;
 use super::stay::Stay;
 use super::stream_wakers::StreamWakers;
 use super::watched::Watched;
-use super::{Link, poll_again};
+use super::{Link, has_workers, poll_again};
 
 pub(crate) use super::watched::WindUp;
 
@@ -85,9 +85,7 @@ impl<A: Accept> Driver<A> {
             link.with(|state| state.session.keep_alive(keepalive, clock::now()));
         }
         let watched = Watched::new(Arc::clone(&link.socket), pidfd, wind_up)?;
-        let runtime = Handle::current();
-        let has_others = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
-        let reliefs = has_others.then_some(runtime);
+        let reliefs = has_workers().then(Handle::current);
         let shared = Arc::new(Shared { link, accept, watched: Mutex::new(Some(watched)), reliefs });
         Ok(Self(Turns::new(shared, DriverId::OWN)))
     }
@@ -121,6 +119,11 @@ struct Shared<A> {
 }
 
 impl<A> Shared<A> {
+    /// Returns `true` if the runtime has several workers.
+    fn has_others(&self) -> bool {
+        self.reliefs.is_some()
+    }
+
     fn watched(&self) -> MutexGuard<'_, Option<Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,7 +208,7 @@ enum Pass {
 
 impl<A: Accept> Turns<A> {
     fn new(shared: Arc<Shared<A>>, id: DriverId) -> Self {
-        let ready = shared.reliefs.is_some().then(|| Waker::from(Arc::clone(&shared)));
+        let ready = shared.has_others().then(|| Waker::from(Arc::clone(&shared)));
         // The one that it relieves does not hear what is ready.
         let next = if id == DriverId::OWN { Pass::LanesFirst } else { Pass::Everything };
         Self { shared, id, ready, next, requests: Vec::new(), more: id != DriverId::OWN, others: false }
@@ -233,7 +236,9 @@ impl<A: Accept> Turns<A> {
                     }
                 }
             }
-            Pass::LanesOnly(_) | Pass::LanesFirst if self.stays() && self.shared.link.is_ready() => {
+            Pass::LanesOnly(_) | Pass::LanesFirst
+                if self.shared.has_others() && self.shared.link.is_ready() =>
+            {
                 self.listen_on();
                 match self.poll_lanes() {
                     Lanes::Ended => return Poll::Ready(()),
@@ -270,11 +275,6 @@ impl<A: Accept> Turns<A> {
         Poll::Pending
     }
 
-    /// Returns `true` if this runtime has several workers.
-    fn stays(&self) -> bool {
-        self.shared.reliefs.is_some()
-    }
-
     /// Before a handler runs, which may block: a relief can be called as soon as more comes.
     fn listen_on(&self) {
         if let (Some(ready), Some(watched)) = (&self.ready, &mut *self.shared.watched()) {
@@ -296,7 +296,7 @@ impl<A: Accept> Turns<A> {
 
     /// The lanes: takes what there is, and starts the handlers of requests.
     fn poll_lanes(&mut self) -> Lanes {
-        let mut stay = Stay::new(self.stays());
+        let mut stay = Stay::new(self.shared.has_others());
         loop {
             let Self { shared, requests, id, more, others, .. } = self;
             let Shared { link, accept, .. } = &**shared;
@@ -331,10 +331,10 @@ impl<A: Accept> Turns<A> {
             *others |= woke;
             if !requests.is_empty() || *more {
                 // Those behind one that blocks have been taken: no peer rings for them.
-                if requests.len() > 1 && shared.reliefs.is_some() && link.lock().driver.watch() {
+                if requests.len() > 1 && shared.has_others() && link.lock().driver.watch() {
                     shared.watch();
                 }
-                let started = accept.accept(link, requests, shared.reliefs.is_some());
+                let started = accept.accept(link, requests, shared.has_others());
                 *others |= started.tasks;
                 *more = started.left;
                 if started.left {

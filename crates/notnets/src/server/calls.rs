@@ -81,11 +81,8 @@ impl Accept for LinkCalls {
         }
         // The last task that was started runs on this thread only, in some runtimes: nothing that may block
         // is run in place before it.
-        while !tasks && let Some(call) = first.take().or_else(|| self.next_waiting()) {
+        while !tasks && let Some(call) = first.take().or_else(|| self.waiting().pop_front()) {
             tasks = self.run_in_place(link, call);
-        }
-        if let Some(call) = first {
-            self.waiting().push_front(call);
         }
         Started { tasks, left: tasks && !self.waiting().is_empty() }
     }
@@ -137,10 +134,6 @@ impl LinkCalls {
         let peer = self.peer;
         let call = IncomingCall { method, metadata, deadline, peer, turn, requests, response };
         self.services.serve(call, target)
-    }
-
-    fn next_waiting(&self) -> Option<Call> {
-        self.waiting().pop_front()
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Call>> {
