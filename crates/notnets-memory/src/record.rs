@@ -10,10 +10,12 @@ use crate::{ReadMemory, WriteMemory};
 /// Stores and publishes a record, which takes one word more than it has fields.
 #[track_caller]
 pub fn publish<const N: usize>(memory: &impl WriteMemory, word: usize, seal: Seal, fields: [u64; N]) {
+    // First, so that the record is torn for as short a time as can be: its writer may be killed meanwhile.
+    let check = check(seal, fields);
     for (i, field) in fields.into_iter().enumerate() {
         memory.store(word + i, field);
     }
-    memory.store_release(word + N, check(seal, fields));
+    memory.store_release(word + N, check);
     memory.publish(word, N + 1);
 }
 

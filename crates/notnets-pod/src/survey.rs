@@ -42,6 +42,8 @@ pub struct HostSurvey {
     pub granted: usize,
     /// Extents that are kept back, for others may still read them.
     pub kept: usize,
+    /// The one record that its agent left half written when it was killed. The host's next agent mends it.
+    pub unfinished: Option<String>,
 }
 
 /// A process that a host lists as in the pod.
@@ -111,9 +113,10 @@ fn of_host(
     problems: &mut Vec<String>,
 ) -> HostSurvey {
     let mut problem = |what: String| problems.push(format!("host {host}: {what}"));
+    let mut unreadable = Vec::new();
     let (presence, record) = presence(control, before);
     if presence == Presence::Damaged {
-        problem("its record can't be read: its memory is damaged, or somebody else writes there".to_owned());
+        unreadable.push("its record".to_owned());
     }
     let mut survey = HostSurvey {
         presence,
@@ -123,12 +126,13 @@ fn of_host(
         free: 0,
         granted: 0,
         kept: 0,
+        unfinished: None,
     };
     let mut processes = Vec::new();
     for (index, found) in control.processes().enumerate() {
         let found = lasting(found, || control.process_entry(index));
         if found == Entry::Damaged {
-            problem(format!("process entry {index} can't be read"));
+            unreadable.push(format!("process entry {index}"));
         }
         let found = found.valid();
         processes.push(found.map(|found| (found.generation, found.alive)));
@@ -145,7 +149,7 @@ fn of_host(
     for (index, found) in control.services().enumerate() {
         let found = lasting(found, || control.service_entry(index));
         if found == Entry::Damaged {
-            problem(format!("service entry {index} can't be read"));
+            unreadable.push(format!("service entry {index}"));
         }
         let Some(service) = found.valid().flatten() else { continue };
         if !is_alive(service.process, service.generation) {
@@ -155,7 +159,7 @@ fn of_host(
     }
     for (index, found) in control.extents().enumerate() {
         match lasting(found, || control.extent_entry(index)) {
-            Entry::Damaged => problem(format!("the entry of extent {index} can't be read")),
+            Entry::Damaged => unreadable.push(format!("the entry of extent {index}")),
             Entry::Blank => survey.free += 1,
             Entry::Valid(extent) => match extent.state {
                 ExtentState::Free => survey.free += 1,
@@ -171,6 +175,14 @@ fn of_host(
                 }
             },
         }
+    }
+    // An agent writes one record at a time, so it leaves no more than one half written.
+    let is_killed = matches!(presence, Presence::Silent | Presence::Damaged);
+    if is_killed && unreadable.len() == 1 {
+        survey.unfinished = unreadable.pop();
+    }
+    for what in unreadable {
+        problem(format!("{what} can't be read: its memory is damaged, or somebody else writes there"));
     }
     survey
 }

@@ -8,7 +8,7 @@ pub use report::presence;
 use std::path::{Path, PathBuf};
 
 use notnets_memory::region::Region;
-use notnets_pod::survey::survey;
+use notnets_pod::survey::{Survey, survey};
 
 use crate::failure::Failure;
 
@@ -49,7 +49,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Fsck(args) => {
             let region = open(&args.path)?;
-            let problems = survey(&region).problems;
+            let Survey { hosts, problems } = survey(&region);
+            print!("{}", report::unfinished(&hosts));
             problems.iter().for_each(|problem| println!("{problem}"));
             match problems.len() {
                 0 => {

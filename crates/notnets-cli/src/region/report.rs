@@ -7,7 +7,7 @@ use notnets_cli_common::number::bytes;
 use notnets_memory::Coherence;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::Kind;
-use notnets_pod::survey::{Presence, Survey};
+use notnets_pod::survey::{HostSurvey, Presence, Survey};
 
 /// Describes a region and how it is divided.
 pub(super) fn divided(path: &Path, region: &Region) -> String {
@@ -65,6 +65,21 @@ pub(super) fn show(path: &Path, region: &Region, survey: &Survey) -> String {
     match survey.problems.len() {
         0 => {}
         n => writeln!(text, "\n{n} faults: see `notnets region fsck`").expect("a string"),
+    }
+    text
+}
+
+/// Says of each host what its agent left half written when it was killed, which is no fault.
+pub(super) fn unfinished(hosts: &[HostSurvey]) -> String {
+    let mut text = String::new();
+    for (host, found) in hosts.iter().enumerate() {
+        if let Some(what) = &found.unfinished {
+            writeln!(
+                text,
+                "host {host}: {what} is half written, as its agent was killed: its next one mends that"
+            )
+            .expect("a string");
+        }
     }
     text
 }

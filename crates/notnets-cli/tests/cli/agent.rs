@@ -1,9 +1,12 @@
 //! `notnets agent`: the hosts of a pod as processes.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use notnets_memory::region::Region;
 
 use crate::support::probe::pb::EchoRequest;
 use crate::support::probe::pb::probe_client::ProbeClient;
@@ -87,11 +90,30 @@ fn hosts_come_and_go() {
     assert!(second.0.wait().unwrap().success());
     until(&region, &["silent", "never", "left"]);
     assert!(!directory.path().join("2/.pod-pod0").exists(), "it takes its socket along");
-    // The killed one finds its place again.
+    // It may have been killed while it wrote a record: that is said, and no fault.
+    let layout = *Region::open(&region).unwrap().layout();
+    tear(&region, layout.extent_entry(0));
+    let said = fsck(&region);
+    assert!(said.starts_with("host 0: the entry of extent 0 is half written"), "{said}");
+    // The killed one finds its place again, and mends it.
     let _first = agent(directory.path(), &region, "0");
     until(&region, &["running", "never", "left"]);
-    let fsck = notnets(&region).args(["region", "fsck"]).arg(&region).output().unwrap();
-    assert!(fsck.status.success(), "{fsck:?}");
+    let said = fsck(&region);
+    assert!(said.ends_with("is in order\n") && said.lines().count() == 1, "{said}");
+}
+
+/// Writes one word of host 0's control area, as one does that is killed before it has written the others.
+fn tear(region: &Path, offset: usize) {
+    let control = Region::open(region).unwrap().layout().control(0).start();
+    let file = fs::OpenOptions::new().write(true).open(region).unwrap();
+    file.write_all_at(&[1; 8], control.0 + offset as u64).unwrap();
+}
+
+/// What it says of a region without faults.
+fn fsck(region: &Path) -> String {
+    let output = notnets(region).args(["region", "fsck"]).arg(region).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// How often a process's watcher slept so far, and for how many nanoseconds it ran.
