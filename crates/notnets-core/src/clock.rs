@@ -20,7 +20,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 /// assert_eq!((start + Duration::from_micros(2)) - start, Duration::from_micros(2));
 /// assert_eq!(start - (start + Duration::from_secs(1)), Duration::ZERO);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {

@@ -21,7 +21,9 @@ use super::agent::{Agent, AgentError, Identity, Start};
 use super::packet::{FromProcess, ToProcess};
 use super::table::{HostIncarnation, ProcessEntry};
 use super::wire::{self, Received};
-use notnets_core::clock::timespec;
+use notnets_core::clock::{self, Timestamp, timespec};
+use notnets_core::link::accept::HELLO_TIMEOUT;
+use notnets_core::link::lobby::Lobby;
 use notnets_core::link::rendezvous::{Directory, Listener, RendezvousError};
 use notnets_core::name::Name;
 use notnets_core::random;
@@ -34,6 +36,8 @@ const IDLE: Duration = Duration::from_millis(10);
 const BUSY_LOOKS: u32 = 200;
 /// Packets that a process has not read, at most; then it is cut off.
 const MAX_UNREAD: usize = 4096;
+/// Connections accepted in one go.
+const MAX_AT_ONCE: usize = 64;
 /// The socket of a pod's agent is named by this and the pod's name.
 const SOCKET_LABEL: &str = "pod";
 
@@ -119,7 +123,7 @@ pub struct Daemon {
     path: PathBuf,
     _claim: OwnedFd,
     /// Connections that have not sent JOIN yet.
-    unauthenticated: Vec<Connection>,
+    unauthenticated: Lobby<Connection>,
     /// By the number of the process.
     processes: HashMap<u16, Connection>,
     looks: u32,
@@ -134,6 +138,8 @@ struct Connection {
     identity: Identity,
     unread: VecDeque<(Vec<u8>, bool)>,
     over: bool,
+    /// One that has said nothing is closed then.
+    expires: Timestamp,
 }
 
 impl Daemon {
@@ -161,7 +167,7 @@ impl Daemon {
             path: listener.path().to_owned(),
             listener: Some(listener),
             _claim: claim,
-            unauthenticated: Vec::new(),
+            unauthenticated: Lobby::default(),
             processes: HashMap::new(),
             looks: 0,
             wake_latency: WAKE_LATENCY,
@@ -266,7 +272,8 @@ impl Daemon {
     }
 
     fn accept(&mut self) {
-        while let Some(Ok(Some(socket))) = self.listener.as_ref().map(Listener::accept) {
+        for _ in 0..MAX_AT_ONCE {
+            let Some(Ok(Some(socket))) = self.listener.as_ref().map(Listener::accept) else { return };
             let Ok(peer) = peer_credentials(&socket) else { continue };
             let own = rustix::process::geteuid().as_raw();
             if peer.uid != own && peer.uid != 0 {
@@ -282,45 +289,54 @@ impl Daemon {
                 start_time: start_time(pid).unwrap_or_default(),
             };
             let pidfd = peer_pidfd(&socket).ok();
-            self.unauthenticated.push(Connection {
+            let connection = Connection {
                 socket,
                 pidfd,
                 identity,
                 unread: VecDeque::new(),
                 over: false,
-            });
+                expires: clock::now() + HELLO_TIMEOUT,
+            };
+            let (_, left) = self.unauthenticated.enter(peer.uid, connection);
+            // It may have said something meanwhile.
+            left.and_then(|left| self.admit(left));
         }
     }
 
     fn admit_processes(&mut self) {
-        for mut connection in std::mem::take(&mut self.unauthenticated) {
-            match wire::receive(&connection.socket) {
-                Received::Nothing => self.unauthenticated.push(connection),
-                Received::Closed => {}
-                Received::Packet(bytes, _) => {
-                    let (token, before) = match FromProcess::decode(&bytes) {
-                        Ok(FromProcess::Join { token, before }) => (token, before),
-                        Ok(FromProcess::Look) => {
-                            connection.push(ToProcess::Region { host: self.host }.encode(), true);
-                            connection.flush(self.region.descriptor());
-                            continue;
-                        }
-                        _ => continue,
-                    };
-                    let Some(agent) = &mut self.agent else { continue };
-                    match agent.join(connection.identity, token, before) {
-                        Ok(process) => {
-                            self.looks = 0;
-                            self.processes.insert(process, connection);
-                        }
-                        Err(text) => {
-                            connection.push(ToProcess::Refused(text).encode(), false);
-                            connection.flush(self.region.descriptor());
-                        }
-                    }
-                }
+        let now = clock::now();
+        let mut unauthenticated = std::mem::take(&mut self.unauthenticated);
+        unauthenticated.retain_map(|connection| self.admit(connection).filter(|waits| now < waits.expires));
+        self.unauthenticated = unauthenticated;
+    }
+
+    /// Takes a connection's first packet. Returns the connection if it has said nothing.
+    fn admit(&mut self, mut connection: Connection) -> Option<Connection> {
+        let bytes = match wire::receive(&connection.socket) {
+            Received::Nothing => return Some(connection),
+            Received::Closed => return None,
+            Received::Packet(bytes, _) => bytes,
+        };
+        let (token, before) = match FromProcess::decode(&bytes) {
+            Ok(FromProcess::Join { token, before }) => (token, before),
+            Ok(FromProcess::Look) => {
+                connection.push(ToProcess::Region { host: self.host }.encode(), true);
+                connection.flush(self.region.descriptor());
+                return None;
+            }
+            _ => return None,
+        };
+        match self.agent.as_mut()?.join(connection.identity, token, before) {
+            Ok(process) => {
+                self.looks = 0;
+                self.processes.insert(process, connection);
+            }
+            Err(text) => {
+                connection.push(ToProcess::Refused(text).encode(), false);
+                connection.flush(self.region.descriptor());
             }
         }
+        None
     }
 
     fn recv_packets(&mut self) {

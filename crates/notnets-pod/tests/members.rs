@@ -371,3 +371,18 @@ fn of_agents_that_start_at_once_in_one_directory_one_gets_it() {
     assert_eq!(refused, hosts as usize - 1, "{started:?}");
     assert!(dead.exists(), "the one that has it can be reached");
 }
+
+#[test]
+fn processes_that_say_nothing_keep_nobody_from_joining() {
+    let pod = Pod::new(Coherence::Hardware, 1);
+    let _agent = pod.agent(0);
+    let socket = Name::private("pod", &name("pod0"));
+    let silent: Vec<_> = (0..300).map(|_| pod.directory(0).connect(&socket).unwrap()).collect();
+    let closed = |socket| {
+        let mut fds = [PollFd::new(socket, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
+        poll(&mut fds, Some(&patience)).unwrap() > 0
+    };
+    assert!(closed(&silent[0]), "the oldest had to leave");
+    let _member = pod.member(0);
+}

@@ -74,6 +74,8 @@ mod link;
 mod message_prefix;
 mod options;
 mod peer;
+#[cfg(any(feature = "blocking", feature = "server"))]
+mod refusals;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod rpc;
 #[cfg(feature = "server")]

@@ -396,3 +396,14 @@ fn a_killed_client_leaves_its_server_and_the_others_at_work() {
         assert_eq!(other.call(ECHO, b"x").unwrap(), b"x");
     }
 }
+
+#[test]
+fn processes_that_say_nothing_keep_nobody_out() {
+    let host = Host::new(Wait::Adaptive);
+    let directory = Directory::at(host.directory.path());
+    let name = "test".parse().unwrap();
+    let silent: Vec<_> = (0..300).map(|_| directory.connect(&name).unwrap()).collect();
+    let client = endpoint(host.directory.path()).connect_timeout(Duration::from_secs(2)).connect();
+    assert_eq!(client.unwrap().call(ECHO, b"x").unwrap(), b"x");
+    drop(silent);
+}

@@ -1,7 +1,8 @@
 //! A server's side of connecting, as a state machine: from an accepted connection to a link, without waiting.
 //!
-//! A connection that is closed without a packet is a probe for a live server. One that asks for
-//! the counters gets them, if it is admitted. One that sends HELLO gets a link or a rejection.
+//! A connection is admitted or rejected as soon as it is accepted, by what the kernel says of its other end: a
+//! process that is not admitted holds nothing here. One that is closed without a packet is a probe for a live
+//! server. One that asks for the counters gets them. One that sends HELLO gets a link or a rejection.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::{Established, LinkError, Socket};
 use crate::clock::Timestamp;
 
 /// A connection that sends nothing is closed after this time.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server's rules for accepting clients.
 #[derive(Clone, Debug)]
@@ -45,6 +46,11 @@ impl Policy {
     /// When it must not have one, or not now.
     pub fn admit(&self, peer: &PeerCredentials, occupancy: Occupancy) -> Result<(), Rejection> {
         self.admission.check(peer)?;
+        self.check(occupancy)
+    }
+
+    /// Returns whether the server takes one more link now.
+    fn check(&self, occupancy: Occupancy) -> Result<(), Rejection> {
         if occupancy.stopping {
             return Err(Rejection::ShuttingDown);
         }
@@ -55,10 +61,11 @@ impl Policy {
     }
 }
 
-/// A connection whose first packet has not been read yet.
+/// A connection of a process that is admitted, whose first packet has not been read yet.
 #[derive(Debug)]
 pub struct Accepting {
     socket: Socket,
+    uid: u32,
     expires: Timestamp,
 }
 
@@ -78,9 +85,26 @@ pub enum Accepted {
 }
 
 impl Accepting {
-    /// A connection that was accepted at `now`.
-    pub fn new(socket: impl Into<Socket>, now: Timestamp) -> Self {
-        Self { socket: socket.into(), expires: now + HELLO_TIMEOUT }
+    /// Takes a connection that was accepted at `now`, if its process is admitted.
+    ///
+    /// # Errors
+    /// When it is not. It has been told.
+    pub fn new(socket: impl Into<Socket>, policy: &Policy, now: Timestamp) -> Result<Self, Rejection> {
+        let socket = socket.into();
+        let peer = peer_credentials(&socket).map_err(|_| Rejection::Unknown);
+        let admitted = peer.and_then(|peer| policy.admission.check(&peer).map(|()| peer.uid));
+        match admitted {
+            Ok(uid) => Ok(Self { socket, uid, expires: now + HELLO_TIMEOUT }),
+            Err(rejection) => {
+                reject(&socket, &rejection);
+                Err(rejection)
+            }
+        }
+    }
+
+    /// The uid of its process.
+    pub fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// Returns the socket to wait for, until it is readable.
@@ -99,8 +123,7 @@ impl Accepting {
         match self.socket.receive() {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Accepted::Pending(self),
             Ok(Incoming::Packet(Packet::Hello(hello), descriptor)) => {
-                let admitted = self.peer().and_then(|peer| policy.admit(&peer, occupancy));
-                if let Err(rejection) = admitted {
+                if let Err(rejection) = policy.check(occupancy) {
                     return self.reject(rejection);
                 }
                 match answer(self.socket, hello, descriptor, policy.config) {
@@ -110,14 +133,9 @@ impl Accepting {
                 }
             }
             Ok(Incoming::Packet(Packet::Inspect, _)) => {
-                match self.peer().and_then(|peer| policy.admission.check(&peer)) {
-                    Err(rejection) => self.reject(rejection),
-                    Ok(()) => {
-                        // It fails when the one that asked is gone.
-                        let _ = self.socket.send(&Packet::Stats, Some(stats));
-                        Accepted::Over
-                    }
-                }
+                // It fails when the one that asked is gone.
+                let _ = self.socket.send(&Packet::Stats, Some(stats));
+                Accepted::Over
             }
             Ok(Incoming::Packet(..)) => self.reject(Rejection::NoHello),
             // A probe, or a packet that cannot be answered.
@@ -127,13 +145,13 @@ impl Accepting {
 
     /// Rejects it.
     pub fn reject(self, rejection: Rejection) -> Accepted {
-        refuse(&self.socket, rejection.refusal(), &rejection.to_string());
+        reject(&self.socket, &rejection);
         Accepted::Rejected(rejection)
     }
+}
 
-    fn peer(&self) -> Result<PeerCredentials, Rejection> {
-        peer_credentials(&self.socket).map_err(|_| Rejection::Unknown)
-    }
+fn reject(socket: &Socket, rejection: &Rejection) {
+    refuse(socket, rejection.refusal(), &rejection.to_string());
 }
 
 #[cfg(test)]
@@ -153,11 +171,16 @@ mod tests {
         Policy { admission: Admission::SameUser, max_links: 2, config: Config::default() }
     }
 
-    fn connection() -> (Socket, Accepting) {
+    fn connected() -> (Socket, OwnedFd) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (client, server): (OwnedFd, OwnedFd) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (client.into(), Accepting::new(server, Timestamp::ZERO))
+        (client.into(), server)
+    }
+
+    fn connection() -> (Socket, Accepting) {
+        let (client, server) = connected();
+        (client, Accepting::new(server, &policy(), Timestamp::ZERO).unwrap())
     }
 
     fn advance(accepting: Accepting, occupancy: Occupancy) -> Accepted {
@@ -177,6 +200,18 @@ mod tests {
         assert_eq!(accepting.expires(), Timestamp::ZERO + HELLO_TIMEOUT);
         let _dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
         assert!(matches!(advance(accepting, IDLE), Accepted::Link(_)));
+    }
+
+    #[test]
+    fn who_is_not_admitted_holds_nothing_though_it_says_nothing() {
+        let (client, server) = connected();
+        let policy = Policy { admission: Admission::by(|_| false), ..policy() };
+        let rejection = Accepting::new(server, &policy, Timestamp::ZERO).unwrap_err();
+        assert!(matches!(rejection, Rejection::NotAdmitted { .. }));
+        // Its hello comes too late; it reads why.
+        let dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
+        assert_eq!(refusal(dialing.socket()), Refusal::Identity);
+        assert!(matches!(dialing.socket().receive(), Ok(Incoming::Closed)));
     }
 
     #[test]

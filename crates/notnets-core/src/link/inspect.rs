@@ -39,7 +39,11 @@ pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, Re
 }
 
 fn ask(socket: &Socket, patience: Duration) -> Result<Snapshot, String> {
-    socket.send(&Packet::Inspect, None).map_err(|error| error.to_string())?;
+    match socket.send(&Packet::Inspect, None) {
+        // A server that rejects before it reads has sent its reason: read that.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.to_string()),
+        _ => {}
+    }
     let until = Instant::now() + patience;
     loop {
         match socket.receive() {

@@ -11,6 +11,7 @@
 //! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
 //! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
 //! | [`admission`] | who is admitted, and the reasons of rejections |
+//! | [`lobby`] | connections that have said nothing yet |
 //! | [`handshake`] | the first packets on a connected socket |
 //! | [`segments`] | more segments on demand |
 //! | [`stats`] | a server's counters, readable by tools |
@@ -21,6 +22,7 @@ pub mod admission;
 pub mod connect;
 pub mod handshake;
 pub mod inspect;
+pub mod lobby;
 pub mod packet;
 pub mod rendezvous;
 pub mod segments;

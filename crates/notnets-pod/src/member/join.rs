@@ -92,7 +92,11 @@ fn ask(
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(os)?;
     connect(&socket, &SocketAddrUnix::new(path).map_err(os)?).map_err(os)?;
-    wire::send(&socket, &packet.encode(), None).map_err(Failed::Io)?;
+    match wire::send(&socket, &packet.encode(), None) {
+        // An agent that rejects before it reads has sent its reason: read that.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Failed::Io(error)),
+        _ => {}
+    }
     loop {
         match wire::receive(&socket) {
             Received::Packet(bytes, descriptor) => {

@@ -7,47 +7,57 @@ use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::Established;
 use notnets_core::link::accept::{Accepted, Accepting, Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
+use notnets_core::link::lobby::Lobby;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::link::stats::Stats;
 use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
 use super::pods::PodAcceptor;
+use crate::refusals::Refusals;
 
 /// When a connection can't be accepted, for want of descriptors, it is tried again after this time.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Connections accepted in one go, and such that may wait for their hello.
-const MAX_PENDING: usize = 64;
+/// Connections accepted in one go.
+const MAX_AT_ONCE: usize = 64;
 
 /// Where a server's clients come.
 pub struct Acceptor {
     listener: Option<Listener>,
     pod: Option<PodAcceptor>,
     /// Connections that have not said hello.
-    pending: Vec<Accepting>,
+    pending: Lobby<Accepting>,
     paused_until: Timestamp,
     policy: Policy,
+    refusals: Refusals,
     pub stats: Stats,
 }
 
 impl Acceptor {
     pub fn new(listener: Option<Listener>, pod: Option<PodAcceptor>, policy: Policy, stats: Stats) -> Self {
-        Self { listener, pod, pending: Vec::new(), paused_until: Timestamp::ZERO, policy, stats }
+        Self {
+            listener,
+            pod,
+            pending: Lobby::default(),
+            paused_until: Timestamp::ZERO,
+            policy,
+            refusals: Refusals::default(),
+            stats,
+        }
     }
 
     /// Gives the name up.
     pub fn close(&mut self) {
         self.listener = None;
         self.pod = None;
-        for accepting in self.pending.drain(..) {
+        for accepting in self.pending.drain() {
             accepting.reject(Rejection::ShuttingDown);
         }
     }
 
     /// What to watch.
     pub fn watched(&self, now: Timestamp) -> impl Iterator<Item = PollFd<'_>> {
-        let open = now >= self.paused_until && self.pending.len() < MAX_PENDING;
-        let interest = if open { PollFlags::IN } else { PollFlags::empty() };
+        let interest = if now >= self.paused_until { PollFlags::IN } else { PollFlags::empty() };
         let listener = self.listener.iter().map(move |listener| PollFd::new(listener, interest));
         let pod = self.pod.iter().map(|pod| PollFd::from_borrowed_fd(pod.event(), PollFlags::IN));
         let pending = self.pending.iter().map(|accepting| PollFd::new(accepting.socket(), PollFlags::IN));
@@ -73,27 +83,40 @@ impl Acceptor {
         if self.pod.is_some() && ready.next() == Some(true) {
             self.take_from_pod(open, links);
         }
-        let pending = std::mem::take(&mut self.pending);
-        for (accepting, speaks) in pending.into_iter().zip(ready.chain(std::iter::repeat(false))) {
-            if speaks {
-                self.advance(accepting, open, links);
-            } else if now < accepting.expires() {
-                self.pending.push(accepting);
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut ready = ready.chain(std::iter::repeat(false));
+        pending.retain_map(|accepting| {
+            if ready.next() == Some(true) {
+                self.advance(accepting, open, links)
+            } else {
+                Some(accepting).filter(|accepting| now < accepting.expires())
             }
-        }
+        });
+        self.pending = pending;
         if listener_ready {
-            self.accept(now);
+            self.accept(now, open, links);
         }
     }
 
-    fn accept(&mut self, now: Timestamp) {
-        while let Some(listener) = &self.listener
-            && self.pending.len() < MAX_PENDING
-        {
+    fn accept(&mut self, now: Timestamp, open: usize, links: &mut Vec<Link>) {
+        for _ in 0..MAX_AT_ONCE {
+            let Some(listener) = &self.listener else { return };
             match listener.accept() {
-                Ok(Some(socket)) => self.pending.push(Accepting::new(socket, clock::now())),
+                Ok(Some(socket)) => {
+                    let accepting = match Accepting::new(socket, &self.policy, clock::now()) {
+                        Ok(accepting) => accepting,
+                        Err(rejection) => {
+                            self.refusals.log(&rejection);
+                            continue;
+                        }
+                    };
+                    let (_, left) = self.pending.enter(accepting.uid(), accepting);
+                    // It may have said something meanwhile.
+                    left.and_then(|left| self.advance(left, open, links));
+                }
                 Ok(None) => return,
-                Err(_) => {
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
                     // It stays ready: without a pause this would spin.
                     self.paused_until = now + PAUSE;
                     return;
@@ -102,20 +125,24 @@ impl Acceptor {
         }
     }
 
-    /// Takes a connection's first packet. A client that gets no link has been told why.
-    fn advance(&mut self, accepting: Accepting, open: usize, links: &mut Vec<Link>) {
+    /// Takes a connection's first packet. A client that gets no link has been told why. Returns the connection
+    /// if it has not said anything.
+    fn advance(&self, accepting: Accepting, open: usize, links: &mut Vec<Link>) -> Option<Accepting> {
         let occupancy = Occupancy { links: open + links.len(), stopping: false };
         match accepting.advance(&self.policy, occupancy, self.stats.descriptor()) {
-            Accepted::Pending(accepting) => self.pending.push(accepting),
+            Accepted::Pending(accepting) => return Some(accepting),
             Accepted::Link(established) => links.extend(self.begin(*established)),
-            Accepted::Over | Accepted::Rejected(_) | Accepted::Failed(_) => {}
+            Accepted::Rejected(rejection) => self.refusals.log(&rejection),
+            Accepted::Failed(error) => tracing::warn!(%error, "a client got no link"),
+            Accepted::Over => {}
         }
+        None
     }
 
     /// Takes the clients that have come from other hosts.
     fn take_from_pod(&mut self, open: usize, links: &mut Vec<Link>) {
         let Some(pod) = &mut self.pod else { return };
-        let established = pod.take(&self.policy, open);
+        let established = pod.take(&self.policy, &self.refusals, open);
         links.extend(established.into_iter().filter_map(|established| self.begin(established)));
     }
 

@@ -11,6 +11,7 @@ use super::Endpoint;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::LinkOptions;
+use crate::refusals::Refusals;
 use notnets_core::link::Established;
 use notnets_core::link::accept::{Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
@@ -98,7 +99,7 @@ impl PodAcceptor {
 
     /// Takes the clients that have come, while the server has `open` links. Those of them that it lets in
     /// have their link the next time.
-    pub fn take(&mut self, policy: &Policy, open: usize) -> Vec<Established> {
+    pub fn take(&mut self, policy: &Policy, refusals: &Refusals, open: usize) -> Vec<Established> {
         let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
         let mut established = Vec::new();
         while let Ok(came) = self.came.try_recv() {
@@ -113,7 +114,10 @@ impl PodAcceptor {
                     };
                     match admitted {
                         Ok(()) => self.answer(arrival, policy.config),
-                        Err(why) => self.member.refuse(&arrival, why.refusal(), &why.to_string()),
+                        Err(why) => {
+                            refusals.log(&why);
+                            self.member.refuse(&arrival, why.refusal(), &why.to_string());
+                        }
                     }
                 }
                 AcceptorEvent::Answered(made) => {

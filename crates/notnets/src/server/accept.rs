@@ -1,5 +1,6 @@
 //! From a connection in the rendezvous directory to a link.
 
+use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::calls::LinkCalls;
 use super::context::ServerContext;
+use super::lobby::InLobby;
 use super::methods::Methods;
 use crate::async_fd::register;
 use crate::http::ConnectInfo;
@@ -20,15 +22,36 @@ use crate::link::Link;
 use crate::link::driver::{Driver, WindUp};
 use crate::rpc::PeerInfo;
 
-/// Serves one connection to its end.
-pub(super) async fn serve_connection(shared: Arc<ServerContext>, socket: OwnedFd) {
+/// Takes a connection. Returns what serves it to its end, unless its process is not admitted.
+pub(super) fn begin(
+    shared: &Arc<ServerContext>,
+    socket: OwnedFd,
+) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
+    match Accepting::new(socket, &shared.policy, clock::now()) {
+        Ok(accepting) => {
+            let waiting = shared.lobby.enter(accepting.uid());
+            Some(serve_connection(Arc::clone(shared), accepting, waiting))
+        }
+        Err(rejection) => {
+            shared.refusals.log(&rejection);
+            None
+        }
+    }
+}
+
+async fn serve_connection(shared: Arc<ServerContext>, mut accepting: Accepting, mut waiting: InLobby) {
     let mut shutdown = shared.shutdown.clone();
-    let mut accepting = Accepting::new(socket, clock::now());
     let accepted = loop {
         let expires = tokio::time::sleep(clock::until(accepting.expires()));
+        let mut must_leave = false;
         let readable = tokio::select! {
             readable = readable(&accepting) => readable,
             _ = shutdown.wait_for(|stop| *stop) => break accepting.reject(Rejection::ShuttingDown),
+            // It may have said something meanwhile.
+            () = waiting.must_leave() => {
+                must_leave = true;
+                Ok(())
+            }
             () = expires => return,
         };
         if let Err(error) = readable {
@@ -36,17 +59,20 @@ pub(super) async fn serve_connection(shared: Arc<ServerContext>, socket: OwnedFd
             return;
         }
         match accepting.advance(&shared.policy, shared.occupancy(), shared.stats.descriptor()) {
+            Accepted::Pending(_) if must_leave => return,
             Accepted::Pending(pending) => accepting = pending,
             accepted => break accepted,
         }
     };
+    drop(waiting);
     let served = match accepted {
         Accepted::Link(established) => {
             let connect_info = ConnectInfo::of(&established.socket);
             serve_link(&shared, *established, connect_info).await
         }
+        Accepted::Rejected(rejection) => return shared.refusals.log(&rejection),
         Accepted::Failed(error) => Err(std::io::Error::other(error)),
-        Accepted::Over | Accepted::Pending(_) | Accepted::Rejected(_) => return,
+        Accepted::Over | Accepted::Pending(_) => return,
     };
     if let Err(error) = served {
         tracing::warn!(%error, "a client got no link");

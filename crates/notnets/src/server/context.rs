@@ -7,8 +7,10 @@ use notnets_core::link::stats::Stats;
 use tokio::sync::watch;
 
 use super::Settings;
+use super::lobby::Lobby;
 use super::methods::Costs;
 use super::services::Services;
+use crate::refusals::Refusals;
 
 /// What the links of a server share.
 pub(super) struct ServerContext {
@@ -17,6 +19,8 @@ pub(super) struct ServerContext {
     pub(super) settings: Settings,
     pub(super) policy: Policy,
     pub(super) stats: Arc<Stats>,
+    pub(super) lobby: Lobby,
+    pub(super) refusals: Refusals,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod calls;
 mod context;
+mod lobby;
 mod methods;
 mod names;
 #[cfg(feature = "pod")]

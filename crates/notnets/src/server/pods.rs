@@ -79,6 +79,7 @@ impl Drop for PodNames {
 pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, arrival: Arrival) {
     let admitted = shared.policy.admit(&member.client(&arrival), shared.occupancy());
     if let Err(why) = admitted {
+        shared.refusals.log(&why);
         return member.refuse(&arrival, why.refusal(), &why.to_string());
     }
     let config = shared.settings.link.config_between_hosts();

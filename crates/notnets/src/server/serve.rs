@@ -18,14 +18,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Settings;
-use super::accept::serve_connection;
+use super::accept;
 use super::context::ServerContext;
+use super::lobby::Lobby;
 use super::methods::Costs;
 use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
 use crate::error::Cause;
+use crate::refusals::Refusals;
 
 /// Out of descriptors or memory, accepting is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -98,7 +100,8 @@ impl Bound {
         };
         let stats = Arc::new(Stats::new(since).map_err(Cause::from)?);
         let costs = Costs::default();
-        let shared = ServerContext { services, costs, settings, policy, stats, shutdown };
+        let (lobby, refusals) = (Lobby::default(), Refusals::default());
+        let shared = ServerContext { services, costs, settings, policy, stats, lobby, refusals, shutdown };
         Ok(Self { listeners, pods, shared, stop })
     }
 
@@ -127,8 +130,10 @@ impl Bound {
         loop {
             tokio::select! {
                 () = &mut signal => break,
-                socket = accept(&watched) => {
-                    connections.spawn(serve_connection(Arc::clone(&shared), socket));
+                socket = next_connection(&watched) => {
+                    if let Some(served) = accept::begin(&shared, socket) {
+                        connections.spawn(served);
+                    }
                 }
                 Some((member, arrival)) = pods.next() => {
                     connections.spawn(serve_arrival(Arc::clone(&shared), member, arrival));
@@ -161,7 +166,7 @@ fn take_names(
 }
 
 /// The next connection on any of the listeners.
-async fn accept(listeners: &[AsyncFd<Pollable<Listener>>]) -> OwnedFd {
+async fn next_connection(listeners: &[AsyncFd<Pollable<Listener>>]) -> OwnedFd {
     loop {
         match poll_fn(|cx| poll_accept(listeners, cx)).await {
             Ok(socket) => return socket,

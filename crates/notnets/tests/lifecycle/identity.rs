@@ -2,6 +2,7 @@
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use rustix::process::{getegid, geteuid};
 use tempfile::{TempDir, tempdir};
@@ -22,11 +23,15 @@ fn public() -> TempDir {
 
 /// A client of another uid. `None`, with the reason printed, where this process can't make one.
 fn stranger(directory: &TempDir, options: &str) -> Option<Helper> {
+    stranger_as("client", directory, options)
+}
+
+fn stranger_as(role: &str, directory: &TempDir, options: &str) -> Option<Helper> {
     if !geteuid().is_root() {
         println!("skipped: only root can run a process of another uid");
         return None;
     }
-    Helper::start_as(NOBODY, "client", directory.path(), options)
+    Helper::start_as(NOBODY, role, directory.path(), options)
         .map_err(|error| println!("skipped: can't run as uid {NOBODY}: {error}"))
         .ok()
 }
@@ -93,4 +98,30 @@ async fn another_uid_is_refused_unless_admitted() {
     let told = refused.answer();
     assert!(told.contains(&format!("uid {NOBODY} is not admitted")), "{told}");
     assert!(told.contains("admits the uids and gids that it lists"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_say_nothing_take_no_descriptors() {
+    let directory = public();
+    let mut server = Helper::server(directory.path(), "");
+    server.tell("leave 40");
+    server.expect("left");
+    let Some(mut silent) = stranger_as("silent", &directory, "connections=100") else { return };
+    silent.expect("connected 100");
+    let endpoint = endpoint(directory.path()).connect_timeout(Duration::from_secs(2));
+    let client = Client::new(endpoint.connect().await.unwrap());
+    assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_of_its_own_uid_that_say_nothing_keep_nobody_out() {
+    let directory = tempdir().unwrap();
+    let mut server = Helper::server(directory.path(), "");
+    server.tell("leave 160");
+    server.expect("left");
+    let mut silent = Helper::start("silent", directory.path(), "connections=400");
+    silent.expect("connected 400");
+    let endpoint = endpoint(directory.path()).connect_timeout(Duration::from_secs(2));
+    let client = Client::new(endpoint.connect().await.unwrap());
+    assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");
 }

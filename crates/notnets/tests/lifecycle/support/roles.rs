@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use notnets::{Admission, Bound, Endpoint, Error, Server, Wait};
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::Uri;
 use notnets_memory::headroom::headroom;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime, RuntimeFlavor};
@@ -63,6 +64,7 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
     match role {
         "server" => options.runtime().block_on(server(&directory, options)),
         "client" => options.runtime().block_on(client(&directory, options)),
+        "silent" => silent(&directory, options),
         "forker" => forker(&directory, options),
         "forker_outside" => forker_outside(&directory),
         role => panic!("no such role: {role}"),
@@ -240,6 +242,16 @@ async fn client(directory: &Path, options: &Options) {
             }
         }
     }
+}
+
+/// Connects many times and says nothing.
+fn silent(directory: &Path, options: &Options) {
+    let directory = Directory::at(directory);
+    let name = NAME.parse::<Uri>().expect("is a URI").name().clone();
+    let connections = options.get("connections").expect("is given");
+    let connections: Vec<_> = (0..connections).map_while(|_| directory.connect(&name).ok()).collect();
+    say(format_args!("connected {}", connections.len()));
+    std::io::stdin().lines().for_each(drop);
 }
 
 async fn call(client: Client, method: String, request: String) {

@@ -1,0 +1,65 @@
+//! Refused clients in the log, where no client can flood it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use notnets_core::clock::{self, Timestamp};
+use notnets_core::link::admission::Rejection;
+
+/// A refusal is logged at most once in this time; those between are counted.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The refusals of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    next: Timestamp,
+    unlogged: u64,
+}
+
+impl Refusals {
+    /// Logs that a client was refused. All clients are, of a server that stops: that is no warning.
+    #[cold]
+    pub(crate) fn log(&self, rejection: &Rejection) {
+        if *rejection == Rejection::ShuttingDown {
+            return tracing::debug!(%rejection, "a client was refused");
+        }
+        let unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner).at(clock::now());
+        match unlogged {
+            None => {}
+            Some(0) => tracing::warn!(%rejection, "a client was refused"),
+            Some(before) => tracing::warn!(%rejection, before, "a client was refused, as others before it"),
+        }
+    }
+}
+
+impl Count {
+    /// Counts a refusal. Returns how many before were not logged, if this one is to be.
+    fn at(&mut self, now: Timestamp) -> Option<u64> {
+        if now < self.next {
+            self.unlogged += 1;
+            return None;
+        }
+        self.next = now + PAUSE;
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_a_line_a_second() {
+        let mut count = Count::default();
+        let begin = Timestamp::from_nanos(1);
+        assert_eq!(count.at(begin), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(count.at(begin), None);
+        }
+        assert_eq!(count.at(begin + PAUSE), Some(1000));
+        assert_eq!(count.at(begin + PAUSE + PAUSE), Some(0));
+    }
+}
