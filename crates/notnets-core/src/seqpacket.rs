@@ -13,7 +13,7 @@ use rustix::net::{
 /// Sends a packet, perhaps with a descriptor.
 ///
 /// # Errors
-/// `WouldBlock` when there is no room now; others when the peer is gone.
+/// `WouldBlock` when there is no room now; `BrokenPipe` when the peer is gone, whether or not it had read all.
 pub fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -21,8 +21,14 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>)
     if !descriptors.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }
-    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
-    Ok(())
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    loop {
+        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, flags) {
+            // After a peer closed without reading all, the kernel reports a reset, once.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            sent => return Ok(sent.map(drop)?),
+        }
+    }
 }
 
 /// A packet that came.
@@ -58,4 +64,28 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Received> {
     });
     let descriptor = descriptors.flatten().fold(None, |first, next| first.or(Some(next)));
     Ok(Received { bytes: received.bytes, truncated: received.flags.contains(ReturnFlags::TRUNC), descriptor })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_closed_is_gone_whether_or_not_it_had_read_all() {
+        for unread in [false, true] {
+            let (peer, own) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+            if unread {
+                send(&own, b"unread", None).unwrap();
+            }
+            drop(peer);
+            for _ in 0..2 {
+                let error = send(&own, b"more", None).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "unread: {unread}");
+            }
+            assert_eq!(receive(&own, &mut [0; 8]).unwrap().bytes, 0);
+        }
+    }
 }
