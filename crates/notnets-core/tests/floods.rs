@@ -4,7 +4,8 @@ use notnets_core::call::{Sent, StreamId, Violation};
 use notnets_core::frame::{Frame, INLINE, Kind, Payload};
 use notnets_core::limits::{Limits, MIN_CHARGE, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
-use notnets_memory::lane::Geometry;
+use notnets_memory::Reference;
+use notnets_memory::lane::{Blocks, Geometry};
 
 const NONE: [(&str, &[u8]); 0] = [];
 const STREAMS: u32 = 10;
@@ -121,4 +122,54 @@ fn data_on_many_streams_that_nobody_takes() {
 fn take_answers(pair: &mut Pair) {
     while pair.client.lanes().pop().is_some() {}
     forget_events(&mut pair.server);
+}
+
+/// A client whose arena has four such blocks.
+fn pair_with_a_block(bytes: u32) -> Pair {
+    let geometry = Geometry { large: Blocks { bytes, count: 4 }, ..Geometry::default() };
+    let limits = Limits::default().with_streams(STREAMS);
+    Pair::new(geometry, limits, limits)
+}
+
+/// Pushes a frame whose data are all of a block.
+fn push_block(pair: &mut Pair, frame: Frame, bytes: u32) {
+    assert!(pair.client.lanes().room().unwrap() > 0);
+    let loan = pair.client.lanes().loan(bytes as usize, bytes as usize).expect("a block is free");
+    let reference = pair.client.lanes().arena().commit(loan, 0);
+    let reference = Reference { length: bytes, ..reference };
+    pair.client.lanes().push(Frame { payload: Payload::Reference(reference), ..frame }.encode());
+}
+
+/// Taking many blocks takes long, while others wait.
+#[test]
+fn blocks_are_taken_a_few_at_a_time() {
+    const BLOCK: u32 = 256 << 10;
+    let mut pair = pair_with_a_block(BLOCK);
+    push(&mut pair, (1..=4).map(|stream| Frame::new(Kind::Request, StreamId::new(stream))));
+    for stream in (1..=4).map(StreamId::new) {
+        push_block(&mut pair, Frame::new(Kind::Data, stream), BLOCK);
+    }
+    assert_eq!(pair.server.receive(usize::MAX, frozen_clock), 2, "that is enough for now");
+    assert_eq!(pair.server.receive(usize::MAX, frozen_clock), 2);
+    assert_eq!(pair.server.receive(usize::MAX, frozen_clock), 0);
+    pair.assert_no_violation();
+    assert_eq!(pair.server.backlog().unread, 4 * BLOCK as usize);
+}
+
+/// For calls that are over, and for calls that are refused.
+#[test]
+fn what_is_for_nobody_is_given_back_unread() {
+    const BLOCK: u32 = 256 << 10;
+    let mut pair = pair_with_a_block(BLOCK);
+    push(&mut pair, [Frame::new(Kind::Request, StreamId::new(1)), Frame::new(Kind::Reset, StreamId::new(1))]);
+    take_answers(&mut pair);
+    let copied = allocation_counter::measure(|| {
+        for _ in 0..1000 {
+            push_block(&mut pair, Frame::new(Kind::Data, StreamId::new(1)), BLOCK);
+            assert_eq!(pair.server.receive(1, frozen_clock), 1);
+            take_answers(&mut pair);
+        }
+    });
+    pair.assert_no_violation();
+    assert!(copied.bytes_total < 2 * u64::from(BLOCK), "{} bytes", copied.bytes_total);
 }

@@ -36,8 +36,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Gives back what data cost that no stream takes.
-    #[inline]
+    #[cold]
     pub(super) fn refund(&mut self, charge: Charge) {
+        self.unwanted = charge.0 > 0;
         self.give_link_credit(charge.0);
     }
 

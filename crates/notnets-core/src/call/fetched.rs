@@ -1,16 +1,17 @@
 //! A frame's payload, copied out of the peer's memory and checked against the peer's credit.
 
 use bytes::Bytes;
-use notnets_memory::{ReadMemory, WriteMemory};
+use notnets_memory::{ReadMemory, Reference, WriteMemory};
 
 use super::queue::{Queue, with_prefix};
 use super::{Connection, Violation};
-use crate::frame::{Frame, PREFIX, Payload};
+use crate::frame::{Frame, Kind, PREFIX, Payload};
 use crate::limits::charge;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Copies head and data out of the peer's memory, once, and gives its block back. A payload
-    /// over a limit is not copied: a block can be much larger than the peer's credit.
+    /// Copies head and data out of the peer's memory, once, and gives its block back. A payload over a limit is
+    /// not copied, for a block can be much larger than the peer's credit; nor are data that are for nobody, if
+    /// those before them were neither.
     #[inline]
     pub(super) fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
         let restored = if frame.message { PREFIX } else { 0 };
@@ -30,13 +31,32 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Payload::Inline { bytes, len, .. } => bytes[..*len as usize].to_vec(),
             Payload::Reference(reference) => {
                 self.lanes.check(reference)?;
-                let mut copy = vec![0; reference.length as usize];
+                self.bytes_left = self.bytes_left.saturating_sub(reference.length as usize);
+                let length = if self.unwanted { self.wanted_of(frame, reference) } else { reference.length };
+                let mut copy = vec![0; length as usize];
                 self.lanes.read(reference, &mut copy)?;
                 self.lanes.release(reference);
+                if length < reference.length {
+                    return Ok(Fetched { head: copy.into(), data: Data::Unwanted, cost: charge(data) });
+                }
                 if frame.message { with_prefix(&copy, split) } else { copy }
             }
         };
         Ok(Fetched::split(bytes, split))
+    }
+
+    /// Bytes of a frame's payload that have to be read: only the head, if no stream takes the data. Strings that
+    /// are sent for later frames are in heads.
+    #[cold]
+    fn wanted_of(&mut self, frame: &Frame, reference: &Reference) -> u32 {
+        let for_somebody = match frame.kind {
+            Kind::Request => !self.refuses_requests(),
+            Kind::Data | Kind::Response => self.is_open(frame.stream),
+            _ => true,
+        };
+        self.unwanted = !for_somebody;
+        // Between hosts a checksum may cover head and data.
+        if for_somebody || self.lanes.is_silent() { reference.length } else { reference.head }
     }
 }
 
@@ -71,6 +91,8 @@ pub(super) enum Data {
     /// A whole message that came in the descriptor: it is copied from there to where it waits.
     InFrame,
     Bytes(Bytes),
+    /// Data that no stream takes: they were not copied.
+    Unwanted,
 }
 
 impl Data {
@@ -85,7 +107,7 @@ impl Data {
                 queue.push_message(bytes, (*head).into(), (*len).into());
             }
             (Self::Bytes(bytes), _) => queue.push(bytes),
-            (Self::None | Self::InFrame, _) => {}
+            (Self::None | Self::Unwanted | Self::InFrame, _) => {}
         }
     }
 }

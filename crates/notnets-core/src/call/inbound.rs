@@ -12,14 +12,19 @@ use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload};
 use crate::metadata::{self, Metadata};
 
+/// Once this many bytes lay in the blocks of one batch, others get a turn. Descriptors are quickly taken; a block
+/// that is copied takes as long as thousands of them.
+pub(super) const BATCH_BYTES: usize = 512 << 10;
+
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Takes up to `max` of the peer's descriptors, and pushes what waited for room. Returns how many were
-    /// taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
+    /// Takes up to `max` of the peer's descriptors, as far as they carry no more than [`BATCH_BYTES`] in blocks,
+    /// and pushes what waited for room. Returns how many were taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
     /// deadline came as the time that is left.
     #[inline]
     pub fn receive(&mut self, max: usize, now: impl Fn() -> Timestamp) -> usize {
         let mut taken = 0;
-        while taken < max && self.violation.is_none() && !self.detached {
+        self.bytes_left = if self.detached { 0 } else { BATCH_BYTES };
+        while taken < max && self.violation.is_none() && self.bytes_left > 0 {
             let Some(descriptor) = self.lanes.pop() else { break };
             taken += 1;
             let handled = match Frame::decode(descriptor) {
@@ -84,7 +89,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Fetched { data, cost, .. } = fetched;
         let charge = self.charge(id, cost)?;
         self.last = id;
-        if self.draining || self.streams.len() >= self.own.streams as usize {
+        if self.refuses_requests() {
             self.refund(charge);
             let (code, reason) = if self.draining {
                 (Code::UNAVAILABLE, "the server shuts down")
@@ -223,6 +228,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.end_response(id, End::Failed(failure));
         }
         Ok(())
+    }
+
+    /// Returns `true` if no request is taken now.
+    #[inline]
+    pub(super) fn refuses_requests(&self) -> bool {
+        self.draining || self.streams.len() >= self.own.streams as usize
     }
 
     /// A client that keeps to its limit of streams counts each until it has our answer.

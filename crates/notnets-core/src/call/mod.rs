@@ -225,6 +225,10 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     violation: Option<Violation>,
     /// The peer has another clock: deadlines travel as the time that is left.
     sends_time_left: bool,
+    /// Bytes of blocks that the present batch may still take.
+    bytes_left: usize,
+    /// The last data that were looked at were for nobody.
+    unwanted: bool,
     /// The lanes are out of reach.
     detached: bool,
     scratch: Vec<u8>,
@@ -259,6 +263,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             may_grow: true,
             violation: None,
             sends_time_left: false,
+            bytes_left: 0,
+            unwanted: false,
             detached: false,
             scratch: Vec::new(),
         }

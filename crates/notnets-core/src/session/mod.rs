@@ -60,8 +60,8 @@ use nudge::Nudge;
 /// Descriptors taken in one go before others get a turn: all of a ring, so that of the calls that
 /// piled up none is started that has been cancelled behind the others.
 const BATCH: usize = 128;
-/// Batches taken at most when the link ends: more than the largest ring holds.
-const LAST_BATCHES: usize = 2048;
+/// Descriptors taken at most when the link ends: more than the largest ring holds.
+const LAST: usize = 2048 * BATCH;
 /// A client that is sent GOAWAY has this long to answer. Until then the server takes what it sends; a
 /// client that hangs must not keep a server from stopping.
 const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -481,8 +481,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     #[cold]
     pub fn end(&mut self, ending: Ending, now: impl Fn() -> Timestamp) {
         if self.ended.is_none() {
-            let mut last = (0..LAST_BATCHES).map(|_| self.connection.receive(BATCH, &now));
-            let _all = last.any(|taken| taken == 0);
+            let mut left = LAST;
+            while left > 0 {
+                let taken = self.connection.receive(BATCH.min(left), &now);
+                if taken == 0 {
+                    break;
+                }
+                left -= taken;
+            }
             self.ended = Some(ending.into());
         }
     }
