@@ -364,6 +364,27 @@ fn a_killed_server_is_noticed_at_once() {
 }
 
 #[test]
+fn the_first_call_after_a_restart_is_made_again_where_it_was_never_read() {
+    for (nth, wait) in WAITS.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = || {
+            let mut server = Helper::start(&format!("server{nth}"), directory.path());
+            assert_eq!(server.answer(), "serves");
+            server
+        };
+        let mut server = start();
+        let mut client = endpoint(directory.path()).wait(wait).connect().unwrap();
+        for len in [1, 100, 20_000, 1_000_000] {
+            assert_eq!(client.call(ECHO, b"x").unwrap(), b"x");
+            server.child.kill().unwrap();
+            server.child.wait().unwrap();
+            server = start();
+            assert!(client.call(ECHO, &bytes(len)).expect("nobody read it before") == bytes(len));
+        }
+    }
+}
+
+#[test]
 fn a_server_that_dies_of_a_call_is_noticed() {
     for (nth, wait) in WAITS.into_iter().enumerate() {
         let directory = tempfile::tempdir().unwrap();

@@ -101,6 +101,8 @@ impl Client {
             }
             if !self.link.session.is_over() {
                 match self.exchange(call, deadline, response) {
+                    // Its server had ended: another one may have the name.
+                    Ok(Err(status)) if !dialled && is_unread(&status) => {}
                     Ok(result) => return result,
                     Err(GoesAway) if dialled => {
                         let text = "the server shuts down and takes no calls";
@@ -246,6 +248,11 @@ impl Client {
     fn clear_events(&mut self) {
         while self.link.session.poll_event().is_some() {}
     }
+}
+
+/// Returns `true` if a call's server went away and has certainly never read it.
+fn is_unread(status: &Status) -> bool {
+    status.retry_safe && status.code == Code::UNAVAILABLE
 }
 
 fn look_at<const N: usize>(mut watched: [PollFd<'_>; N], until: Option<Timestamp>) -> [bool; N] {

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use crate::support::client::Client;
 use crate::support::helper::Helper;
-use crate::support::{counters, eventually, within};
+use crate::support::{counters, eventually, is_retry_safe, within};
 
 /// A death is noticed far sooner; this leaves room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -81,6 +81,26 @@ async fn a_killed_servers_calls_end_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_servers_calls_end_at_once_while_its_forked_child_lives() {
     println!("calls ended {:?} after the kill", killed_amid_calls(true).await);
+}
+
+/// The link's driver has not run since the server was killed.
+#[tokio::test]
+async fn the_first_call_after_a_restart_is_made_again_where_it_was_never_read() {
+    let directory = tempdir().unwrap();
+    let mut server = Helper::server(directory.path(), "");
+    let client = Client::connect(directory.path()).await;
+    for restart in 0..10 {
+        let text = "x".repeat([1, 100, 20_000, 1_000_000][restart % 4]);
+        assert_eq!(client.text("echo", text.clone()).await.unwrap(), text);
+        server.kill();
+        server = Helper::server(directory.path(), "");
+        assert_eq!(client.text("echo", text.clone()).await.expect("nobody read it before"), text);
+    }
+    // Once.
+    server.kill();
+    let status = client.text("echo", "x").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("its server has ended") && is_retry_safe(&status), "{status:?}");
 }
 
 /// Kills a client amid calls: the server's handlers are dropped, and its link ends.

@@ -40,6 +40,8 @@ pub(crate) struct Exchange<O> {
     phase: Phase,
     opening: Opening,
     outbound: O,
+    /// It was opened again, as its server had ended.
+    repeated: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub(crate) type Answered = (Call, ResponseHead, Buffered);
 
 impl<O: Outbound> Exchange<O> {
     pub(crate) fn new(opening: Opening, outbound: O) -> Self {
-        Self { phase: Phase::Opening, opening, outbound }
+        Self { phase: Phase::Opening, opening, outbound, repeated: false }
     }
 
     /// Waits for the response's head.
@@ -108,9 +110,15 @@ impl<O: Outbound> Exchange<O> {
         self.outbound
     }
 
-    /// Returns `true` if the server went away as the call was made, and its application has not seen it.
-    fn may_open_again(&self, failure: &Failure, call: &Call) -> bool {
-        failure.retry_safe && self.outbound.is_whole() && call.is_draining()
+    /// Returns `true` if the server's application has certainly not seen the call: the server went away as it
+    /// was made, or had ended. That it had ended is an excuse only once.
+    #[cold]
+    fn may_open_again(&mut self, failure: &Failure, call: &Call) -> bool {
+        if !(failure.retry_safe && self.outbound.is_whole()) {
+            return false;
+        }
+        call.is_draining()
+            || (failure.code == Code::UNAVAILABLE && !std::mem::replace(&mut self.repeated, true))
     }
 }
 
