@@ -80,6 +80,8 @@ mod refusals;
 pub mod rpc;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(any(feature = "blocking", feature = "server"))]
+mod short_status;
 mod status_message;
 
 pub use admission::{Admission, PeerCredentials};

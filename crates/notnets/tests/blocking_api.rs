@@ -40,6 +40,15 @@ fn answer(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
             let status = Status::new(Code(5), "no bread – 100 %");
             return Err(Status { metadata: request.metadata.clone(), ..status });
         }
+        // Each of its parts is larger than what a client accepts.
+        "/test.Test/FailLarge" => {
+            let metadata = [("why".into(), vec![b'y'; 20_000].into())].into();
+            return Err(Status { metadata, ..Status::new(Code(3), "m".repeat(20_000)) });
+        }
+        "/test.Test/TrailersLarge" => {
+            reply.message.extend_from_slice(b"one");
+            reply.trailers.push("why", vec![b'y'; 20_000]);
+        }
         // Does not answer in time.
         "/test.Test/Late" => {
             while request.time_left().expect("a deadline") > Duration::ZERO {
@@ -168,6 +177,19 @@ fn statuses_arrive_with_their_metadata() {
     let status = client.call_into(&call, &mut Response::default()).unwrap_err();
     assert_eq!(status.code, Code::RESOURCE_EXHAUSTED);
     assert_eq!(client.call(ECHO, b"on").unwrap(), b"on", "and the link goes on");
+}
+
+#[test]
+fn an_end_that_is_too_large_keeps_its_code_and_takes_no_message_away() {
+    let host = Host::new(Wait::Park);
+    let mut client = host.client(Wait::Park);
+    let status = client.call("/test.Test/FailLarge", b"").unwrap_err();
+    assert_eq!(status.code, Code(3));
+    assert!(status.message.starts_with("mmm") && status.message.len() > 10_000);
+    let mut response = Response::default();
+    let status = client.call_into(&Call::new("/test.Test/TrailersLarge", b""), &mut response).unwrap_err();
+    assert_eq!((status.code, &*response.message), (Code::RESOURCE_EXHAUSTED, &b"one"[..]));
+    assert!(status.message.contains("trailers could not be sent"), "{status}");
 }
 
 #[test]

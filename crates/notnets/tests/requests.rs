@@ -109,3 +109,51 @@ async fn a_call_that_could_not_be_made_counts_no_more_though_its_future_is_held(
     within("the next call", call(&channel, "/x", Body::empty())).await.unwrap_err();
     drop(held);
 }
+
+/// A status of which each part is larger than what a client accepts.
+fn large_status() -> tonic::Status {
+    let mut metadata = tonic::metadata::MetadataMap::new();
+    metadata.insert("why", "y".repeat(20_000).parse().unwrap());
+    let (code, message) = (Code::InvalidArgument, "m".repeat(20_000));
+    tonic::Status::with_details_and_metadata(code, message, vec![b'd'; 20_000].into(), metadata)
+}
+
+/// Three pieces of data, and then that status; or the status alone.
+async fn end_at_large(request: Request<Body>) -> Response<Body> {
+    if request.uri().path() == "/alone" {
+        return large_status().into_http();
+    }
+    let mut left = 3;
+    Response::new(Body::new(Frames(move |_: &mut Context<'_>| {
+        left -= 1;
+        Poll::Ready(match left {
+            0.. => Some(Ok(Frame::data(Bytes::from_static(b"data")))),
+            -1 => Some(Ok(Frame::trailers(large_status().into_http::<Body>().into_parts().0.headers))),
+            _ => None,
+        })
+    })))
+}
+
+#[tokio::test]
+async fn an_end_that_is_too_large_keeps_its_code_and_takes_no_data_away() {
+    let host = Host::serve(Server::builder(), end_at_large);
+    let channel = host.connect().await;
+    let large = |headers: &http::HeaderMap| {
+        let status = tonic::Status::from_header_map(headers).unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("mmm") && status.message().len() > 10_000);
+    };
+    let alone = within("the status", call(&channel, "/alone", Body::empty())).await.unwrap();
+    large(alone.headers());
+    let mut body = within("the head", call(&channel, "/late", Body::empty())).await.unwrap().into_body();
+    let mut total = 0;
+    loop {
+        let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(std::pin::Pin::new(&mut body), cx));
+        let frame = within("a frame", next).await.unwrap().unwrap();
+        match frame.into_data() {
+            Ok(data) => total += data.len(),
+            Err(frame) => break large(&frame.into_trailers().unwrap()),
+        }
+    }
+    assert_eq!(total, 3 * b"data".len());
+}

@@ -76,6 +76,18 @@ impl Handler for Test {
                 call.responses.send("one").await?;
                 Err(Status::new(Code::ABORTED, "late"))
             }
+            "FailLarge" => Err(large_status()),
+            "FailLateLarge" => {
+                for message in ["one", "two", "three"] {
+                    call.responses.send(message).await?;
+                }
+                Err(large_status())
+            }
+            "TrailersLarge" => {
+                call.responses.send("one").await?;
+                *call.responses.trailers() = large_status().metadata().clone();
+                Ok(())
+            }
             "Small" => {
                 call.requests.set_max_message_size(10);
                 while call.requests.message().await?.is_some() {}
@@ -112,6 +124,13 @@ impl Handler for Test {
             _ => Err(Status::unknown_method(&call.method)),
         }
     }
+}
+
+/// An error of which each part is larger than what a client accepts.
+fn large_status() -> Status {
+    let mut metadata = Metadata::new();
+    metadata.append("why", "y".repeat(20_000)).unwrap();
+    Status::new(Code::INVALID_ARGUMENT, "m".repeat(20_000)).with_metadata(metadata)
 }
 
 /// Polls once, and gives up then.
@@ -213,6 +232,27 @@ async fn a_call_that_fails_late_gives_its_messages_first() {
     assert!(receiver.message().await.unwrap().unwrap() == b"one"[..]);
     assert_eq!(receiver.message().await.unwrap_err().code(), Code::ABORTED);
     assert!(receiver.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_end_that_is_too_large_keeps_its_code_and_takes_no_messages_away() {
+    let (_host, channel) = serve(Server::builder()).await;
+    let large = |status: &Status| {
+        assert_eq!(status.code(), Code::INVALID_ARGUMENT);
+        assert!(status.message().starts_with("mmm") && status.message().len() > 10_000);
+    };
+    large(&channel.unary_call(request("FailLarge"), "").await.unwrap_err());
+    let mut receiver = channel.server_streaming_call(request("FailLateLarge"), "").await.unwrap();
+    for message in ["one", "two", "three"] {
+        assert!(receiver.message().await.unwrap().unwrap() == message.as_bytes()[..]);
+    }
+    large(&receiver.message().await.unwrap_err());
+    // One that ended well is not told so without its trailers.
+    let mut receiver = channel.server_streaming_call(request("TrailersLarge"), "").await.unwrap();
+    assert!(receiver.message().await.unwrap().unwrap() == b"one"[..]);
+    let status = receiver.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::RESOURCE_EXHAUSTED);
+    assert!(status.message().contains("trailers could not be sent"), "{status}");
 }
 
 #[tokio::test]

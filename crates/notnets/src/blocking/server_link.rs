@@ -14,6 +14,7 @@ use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
+use crate::short_status::ShortStatus;
 use crate::{PeerInfo, status_message};
 
 /// What a server does with a link's calls.
@@ -237,9 +238,24 @@ fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsen
     };
     let message = status_message::encode(&status.message);
     let message = (!message.is_empty()).then_some((status_message::KEY, message.as_bytes()));
-    let entries = message.into_iter().chain(entries(&status.metadata));
-    let sent = connection.respond_trailers_only(stream, entries, status.code);
+    let entries = || message.into_iter().chain(entries(&status.metadata));
+    let sent = connection.respond_trailers_only(stream, entries(), status.code).or_else(|error| {
+        let short = ShortStatus::of(&error, status.code, entries());
+        log_sent(connection.respond_trailers_only(stream, short.entries(), short.code()), &short, &error)
+    });
     check_head(connection, stream, sent) != Some(Sent::Nothing)
+}
+
+/// Says that a status was shortened, once it is sent.
+fn log_sent(
+    sent: Result<Sent, HeadError>,
+    short: &ShortStatus,
+    error: &HeadError,
+) -> Result<Sent, HeadError> {
+    if sent == Ok(Sent::All) {
+        short.log(error);
+    }
+    sent
 }
 
 #[inline]
@@ -279,7 +295,10 @@ fn respond(
         _ if data.has_remaining() => return false,
         _ => {}
     }
-    let sent = connection.finish(stream, entries(&reply.trailers), Code::OK);
+    let sent = connection.finish(stream, entries(&reply.trailers), Code::OK).or_else(|error| {
+        let short = ShortStatus::of(&error, Code::OK, entries(&reply.trailers));
+        log_sent(connection.finish(stream, short.entries(), short.code()), &short, &error)
+    });
     check_head(connection, stream, sent) != Some(Sent::Nothing)
 }
 

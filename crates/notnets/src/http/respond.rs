@@ -65,8 +65,8 @@ impl Responding {
                 continue;
             };
             let status = head::grpc_status(trailers).unwrap_or(Code::NONE);
-            let sent = call.poll_finish(cx, head::trailer_entries(trailers), status);
-            return Poll::Ready(check_sent(ready!(sent)?).map(|_| status));
+            let (sent, status) = ready!(call.poll_finish(cx, || head::trailer_entries(trailers), status));
+            return Poll::Ready(check_sent(sent).map(|_| status));
         }
     }
 
@@ -92,8 +92,8 @@ impl Responding {
     ) -> Poll<Result<Option<Code>, Cut>> {
         let entries = || head::response_entries(&parts.status, &parts.headers);
         if let Some(status) = head::grpc_status(&parts.headers) {
-            let sent = call.poll_trailers_only(cx, entries(), status);
-            return Poll::Ready(check_sent(ready!(sent)?).map(|_| Some(status)));
+            let (sent, status) = ready!(call.poll_trailers_only(cx, entries, status));
+            return Poll::Ready(check_sent(sent).map(|_| Some(status)));
         }
         self.look_ahead()?;
         // One frame can end with a status; trailers with more than that take a frame of their own.

@@ -204,19 +204,19 @@ impl Responses {
             return;
         }
         match self.send_end(code, &result).await {
-            Ok(()) => self.half.end(code),
+            Ok(code) => self.half.end(code),
             // The client listens no more, or the link has reset the call.
             Err(_) if self.half.is_over() => {}
             Err(_) => self.half.abandoned(),
         }
     }
 
-    async fn send_end(&mut self, code: Code, result: &Result<(), Status>) -> Result<(), Status> {
+    async fn send_end(&mut self, code: Code, result: &Result<(), Status>) -> Result<Code, Status> {
         // One frame can end with a status; trailers with more than that take a frame of their own.
         if result.is_ok() && self.head.is_some() {
             let status = self.trailers.is_empty().then_some(code);
             if self.send_with_head(status).await? {
-                return Ok(());
+                return Ok(code);
             }
         }
         self.flush().await?;
@@ -227,18 +227,13 @@ impl Responses {
         let is_alone = head.is_some();
         let sent = poll_fn(|cx| {
             if is_alone {
-                half.poll_trailers_only(cx, entries(), code)
+                half.poll_trailers_only(cx, entries, code)
             } else {
-                half.poll_finish(cx, entries(), code)
+                half.poll_finish(cx, entries, code)
             }
         });
-        match sent.await {
-            Ok(sent) => check(sent),
-            Err(error) => {
-                half.head_too_large(&error);
-                Err(head_error(&error))
-            }
-        }
+        let (sent, code) = sent.await;
+        check(sent).map(|()| code)
     }
 }
 

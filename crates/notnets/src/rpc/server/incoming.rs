@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use notnets_core::call::{Buffered, End, Failure, HeadError, Received, Sent, StreamId};
@@ -16,6 +16,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::link::Link;
 use crate::rpc::PeerInfo;
+use crate::short_status::ShortStatus;
 use crate::status_message;
 
 /// A future that serves a call to its end. Dropped before, it resets the call.
@@ -136,30 +137,41 @@ impl ResponseHalf {
         self.link.poll_send(cx, self.stream, data, false)
     }
 
-    /// Ends a response whose head was sent.
-    ///
-    /// # Errors
-    /// When the trailers are too large for the peer.
-    pub(crate) fn poll_finish<'a>(
+    /// Ends a response whose head was sent. Returns the status that went: what is too large for the peer is
+    /// [shortened](ShortStatus).
+    pub(crate) fn poll_finish<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         &self,
         cx: &mut Context<'_>,
-        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        entries: impl Fn() -> I,
         status: Code,
-    ) -> Poll<Result<Sent, HeadError>> {
-        self.link.poll_finish(cx, self.stream, entries, status)
+    ) -> Poll<(Sent, Code)> {
+        match ready!(self.link.poll_finish(cx, self.stream, entries(), status)) {
+            Ok(sent) => Poll::Ready((sent, status)),
+            Err(error) => {
+                let short = ShortStatus::of(&error, status, entries());
+                let sent = self.link.poll_finish(cx, self.stream, short.entries(), short.code());
+                shortened(ready!(sent), &short, &error)
+            }
+        }
     }
 
-    /// Sends a response that is only a status and metadata.
-    ///
-    /// # Errors
-    /// When these are too large for the peer.
-    pub(crate) fn poll_trailers_only<'a>(
+    /// Sends a response that is only a status and metadata. Returns the status that went: what is too large
+    /// for the peer is [shortened](ShortStatus).
+    pub(crate) fn poll_trailers_only<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         &self,
         cx: &mut Context<'_>,
-        entries: impl Iterator<Item = (&'a str, &'a [u8])>,
+        entries: impl Fn() -> I,
         status: Code,
-    ) -> Poll<Result<Sent, HeadError>> {
-        self.link.poll_respond_trailers_only(cx, self.stream, entries, status)
+    ) -> Poll<(Sent, Code)> {
+        match ready!(self.link.poll_respond_trailers_only(cx, self.stream, entries(), status)) {
+            Ok(sent) => Poll::Ready((sent, status)),
+            Err(error) => {
+                let short = ShortStatus::of(&error, status, entries());
+                let (entries, code) = (short.entries(), short.code());
+                let sent = self.link.poll_respond_trailers_only(cx, self.stream, entries, code);
+                shortened(ready!(sent), &short, &error)
+            }
+        }
     }
 
     /// The response's end was sent.
@@ -197,12 +209,21 @@ impl ResponseHalf {
         let message = status_message::encode(&message);
         let entries =
             || (!message.is_empty()).then_some((status_message::KEY, message.as_bytes())).into_iter();
-        match poll_fn(|cx| self.poll_trailers_only(cx, entries(), code)).await {
-            Ok(Sent::Stopped) => self.abandoned(),
-            Ok(_) => self.end(code),
-            Err(error) => self.head_too_large(&error),
+        match poll_fn(|cx| self.poll_trailers_only(cx, entries, code)).await {
+            (Sent::Stopped, _) => self.abandoned(),
+            (_, code) => self.end(code),
         }
     }
+}
+
+/// What has come of an end that was shortened. A client that takes not even that has no room for any status.
+#[cold]
+fn shortened(sent: Result<Sent, HeadError>, short: &ShortStatus, error: &HeadError) -> Poll<(Sent, Code)> {
+    let sent = sent.unwrap_or(Sent::Stopped);
+    if sent != Sent::Stopped {
+        short.log(error);
+    }
+    Poll::Ready((sent, short.code()))
 }
 
 impl Drop for ResponseHalf {
