@@ -11,9 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 
+use crate::rpc::is_base64;
+
 const GRPC: &[u8] = b"application/grpc";
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const DETAILS: &str = "grpc-status-details-bin";
 /// Only sent when it is not the usual one.
 const METHOD: &str = ":method";
 const STATUS: &str = ":status";
@@ -154,6 +157,8 @@ fn append(headers: &mut HeaderMap, key: &str, value: bytes::Bytes) {
         return;
     };
     match name {
+        // tonic panics at details that it can't read.
+        _ if name == DETAILS && !is_base64(value.as_bytes()) => {}
         CONTENT_TYPE if value.is_empty() => {
             headers.remove(CONTENT_TYPE);
         }
@@ -235,6 +240,16 @@ mod tests {
         assert!(headers["key-23999"] == "v" && headers[USER_AGENT] == "agent");
         assert_eq!(response_head(metadata.clone()).1["key-23999"], "v");
         assert_eq!(trailers(metadata, Code(5))[&GRPC_STATUS], "5");
+    }
+
+    #[test]
+    fn details_that_tonic_cannot_read_are_left_out() {
+        for (details, are_kept) in [("AQI", true), ("AQI=", true), ("%", false), ("A", false)] {
+            let metadata = Metadata::from([(DETAILS.into(), bytes::Bytes::from(details))]);
+            let headers = trailers(metadata, Code(5));
+            assert_eq!(headers.contains_key(DETAILS), are_kept, "{details}");
+            assert_eq!(tonic::Status::from_header_map(&headers).unwrap().code(), tonic::Code::NotFound);
+        }
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl Metadata {
     }
 }
 
+/// Returns `true` if these are the bytes of a binary value, as it travels.
+pub(crate) fn is_base64(bytes: &[u8]) -> bool {
+    BASE64.decode(bytes).is_ok()
+}
+
 fn check_key(key: Arc<str>) -> Result<Arc<str>, InvalidMetadata> {
     let is_allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
     if key.is_empty() || !key.bytes().all(is_allowed) {

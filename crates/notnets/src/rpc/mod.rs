@@ -60,6 +60,7 @@ pub(crate) use client::{Answered, Call, Exchange, Opening, Outbound, SendHalf};
 #[cfg(feature = "client")]
 pub use client::{Receiver, Sender};
 pub use deadline::Deadline;
+pub(crate) use metadata::is_base64;
 pub use metadata::{InvalidMetadata, Metadata};
 pub use method::{InvalidMethod, Method};
 pub use notnets_core::code::Code;
