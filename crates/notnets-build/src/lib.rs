@@ -1,28 +1,48 @@
 //! Code generation from `.proto` files without `protoc`.
 //!
-//! Call [`compile`] from a `build.rs`. It parses the files with `protox`, lets
-//! `tonic-prost-build` generate the same clients and servers as ever, and writes
-//! the file descriptor set for reflection beside them, as
-//! `$OUT_DIR/descriptors.bin`.
+//! [`configure`] and [`compile_protos`] are those of `tonic-prost-build`, and generate clients and servers with
+//! the same names and signatures. Over a `notnets::Channel` and in a `notnets::Server` their calls go without
+//! HTTP; over any other transport they go as ever. A build script changes the crate that it names:
 //!
 //! ```no_run
 //! // build.rs
-//! notnets_build::compile(&["proto/greeter.proto"], &["proto"])?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! notnets_build::configure()
+//!     .bytes(".")
+//!     .compile_protos(&["proto/greeter.proto"], &["proto"])?;
+//! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! [`compile_with`] takes settings for what is generated.
+//! The files are parsed with `protox`. The file descriptor set for reflection is written beside the code, as
+//! `$OUT_DIR/descriptors.bin`. The crate that has the code needs `notnets`, `prost`, `tonic` and `tonic-prost`.
+//!
+//! [`compile`] and [`compile_with`] let `tonic-prost-build` itself generate all of the code, which then needs
+//! no `notnets`. Its clients and servers run over NotNets too, by HTTP's types.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `builder` | the settings of `tonic-prost-build`, for messages and for services |
+//! | `generator` | lets `tonic-build` generate a service's modules, and hands them on |
+//! | `service` | a service as `tonic-build` takes it |
+//! | `client`, `server` | what is changed in a client's module, and added to a server's |
 #![forbid(unsafe_code)]
+
+mod builder;
+mod client;
+mod generator;
+mod server;
+mod service;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
+use std::{env, fs, io};
 
+pub use builder::{Builder, compile_fds, compile_protos, configure};
 use prost::Message;
+use prost_types::FileDescriptorSet;
 pub use tonic_prost_build;
 
-/// Generates clients and servers for `protos`, whose imports are looked up in
-/// `includes`, into `$OUT_DIR`.
+/// Generates tonic's own clients and servers for `protos`, whose imports are looked up in `includes`, into
+/// `$OUT_DIR`.
 ///
 /// # Errors
 /// When a file does not parse or `$OUT_DIR` cannot be written to.
@@ -46,12 +66,21 @@ pub fn compile_with(
     protos: &[impl AsRef<Path>],
     includes: &[impl AsRef<Path>],
 ) -> Result<(), Box<dyn Error>> {
+    let descriptors = parse(protos, includes)?;
+    fs::write(out_dir()?.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    settings.compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Parses files, and tells cargo that the build depends on them.
+fn parse(protos: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> io::Result<FileDescriptorSet> {
     for proto in protos {
         println!("cargo:rerun-if-changed={}", proto.as_ref().display());
     }
-    let descriptors = protox::compile(protos, includes)?;
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: call this from a build.rs")?);
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    settings.compile_fds(descriptors)?;
-    Ok(())
+    protox::compile(protos, includes).map_err(io::Error::other)
+}
+
+fn out_dir() -> io::Result<PathBuf> {
+    let missing = || io::Error::other("OUT_DIR is not set: call this from a build.rs");
+    env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(missing)
 }

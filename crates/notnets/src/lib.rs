@@ -30,6 +30,9 @@
 //! user, unless its [`Admission`] says otherwise. `notnets://pod0/greeter` is a name in the pod `pod0`:
 //! several hosts that share memory.
 //!
+//! Clients and servers that `notnets-build` generated, in place of `tonic-prost-build`, have the same signatures,
+//! and their calls need no HTTP. Those of `tonic-prost-build` go by HTTP's types.
+//!
 //! # The other APIs
 //!
 //! [`rpc`] makes and serves calls without generated code and without HTTP: methods, metadata, deadlines, and
@@ -40,12 +43,13 @@
 //!
 //! # Features
 //!
-//! The first four are on by default.
+//! The first five are on by default.
 //!
 //! | feature | what it brings |
 //! | --- | --- |
 //! | `client` | [`Channel`] and [`Endpoint`], on tokio; the calls of [`rpc`] |
 //! | `server` | [`Server`], [`Router`] and [`Routes`], on tokio; the handlers of [`rpc`] |
+//! | `stubs` | what clients and servers stand on that `notnets-build` generates: calls without HTTP |
 //! | `blocking` | [`blocking`]: clients and servers on plain threads, without tokio and tonic |
 //! | `pod` | names in pods: services of several hosts that share a memory region |
 //! | `tonic-connect-info` | tonic's `UdsConnectInfo` as an extension of requests; brings in its server |
@@ -83,6 +87,9 @@ mod server;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod short_status;
 mod status_message;
+#[cfg(feature = "stubs")]
+#[doc(hidden)]
+pub mod stub;
 
 pub use admission::{Admission, PeerCredentials};
 #[cfg(feature = "client")]

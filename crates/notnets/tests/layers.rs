@@ -30,8 +30,13 @@ const LAYERS: &[Layer] = &[
         except: &["client/channel.rs", "client/tonic_names.rs", "client/mod.rs"],
         unknown: &["tonic", "tower", "crate::http", "crate::rpc", "crate::server"],
     },
-    Layer { files: &["rpc"], except: &[], unknown: &["tonic", "tower", "http::", "crate::server"] },
-    Layer { files: &["http"], except: &[], unknown: &["crate::server"] },
+    Layer {
+        files: &["rpc"],
+        except: &[],
+        unknown: &["tonic", "tower", "http::", "crate::server", "crate::stub"],
+    },
+    Layer { files: &["http"], except: &[], unknown: &["crate::server", "crate::stub"] },
+    Layer { files: &["stub"], except: &[], unknown: &["crate::server"] },
     // Beside all of these.
     Layer {
         files: &["blocking"],

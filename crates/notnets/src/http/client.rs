@@ -15,6 +15,8 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::BoxError;
+#[cfg(feature = "stubs")]
+use super::arrival::{Arrival, Asked};
 use super::head;
 use super::response_body::ResponseBody;
 use super::send_body::send_body;
@@ -38,10 +40,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let (parts, body) = request.map(own_body).into_parts();
+        #[cfg_attr(not(feature = "stubs"), allow(unused_mut, reason = "nobody asks where it arrives"))]
+        let (mut parts, body) = request.map(own_body).into_parts();
+        #[cfg(feature = "stubs")]
+        if let Some(asked) = Asked::take(&mut parts.extensions) {
+            asked.answer(Arrival { channel: self.clone(), head: parts });
+            return ResponseFuture(None);
+        }
         let timeout = [head::timeout(&parts.headers), self.timeout()].into_iter().flatten().min();
         let opening = Opening::new(&self.shared, timeout.map(clock::after));
-        ResponseFuture(Exchange::new(opening, HttpOutbound { parts, body, first: None }))
+        ResponseFuture(Some(Exchange::new(opening, HttpOutbound { parts, body, first: None })))
     }
 }
 
@@ -58,7 +66,8 @@ where
 }
 
 /// The response to a call. Dropping it cancels the call.
-pub struct ResponseFuture(Exchange<HttpOutbound>);
+// `None` for a request that only asked where it arrives.
+pub struct ResponseFuture(Option<Exchange<HttpOutbound>>);
 
 impl std::fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,7 +79,8 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Body>, Status>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(self.0.poll_head(cx)) {
+        let Some(exchange) = &mut self.0 else { return Poll::Ready(Ok(Response::default())) };
+        Poll::Ready(match ready!(exchange.poll_head(cx)) {
             Ok(answered) => Ok(response(answered)),
             Err(status) => Err(to_tonic(&status)),
         })

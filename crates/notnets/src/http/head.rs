@@ -63,6 +63,17 @@ fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
+/// The entries of an application's metadata: gRPC's own have places of their own. tonic sends the same.
+#[cfg(feature = "stubs")]
+pub(crate) fn application_entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    entries(headers).filter(|(name, _)| {
+        !matches!(
+            *name,
+            "te" | "content-type" | "grpc-message" | "grpc-message-type" | "grpc-status" | "grpc-timeout"
+        )
+    })
+}
+
 /// The status in a response's head or trailers.
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<Code> {
     let value = find(headers, &GRPC_STATUS)?;

@@ -10,9 +10,12 @@
 //! | `client.rs`, `send_body.rs`, `response_body.rs` | a channel as a service: request, its body, response |
 //! | `serve.rs`, `request_body.rs`, `respond.rs` | a call as a request, and the response as its answer |
 //! | `service.rs`, `routes.rs` | the services that can be served |
+//! | `arrival.rs`, `direct.rs` | how generated clients and servers get to know that they need no HTTP |
 //! | `trace.rs`, `connect_info.rs` | spans of requests, and tonic's connection info |
 //! | `status.rs`, `retry_safe.rs` | statuses as tonic has them |
 
+#[cfg(all(feature = "client", feature = "stubs"))]
+mod arrival;
 #[cfg(feature = "client")]
 mod client;
 #[cfg(all(feature = "server", not(feature = "tonic-connect-info")))]
@@ -20,6 +23,8 @@ mod client;
 mod connect_info;
 #[cfg(feature = "tonic-connect-info")]
 mod connect_info;
+#[cfg(all(feature = "server", feature = "stubs"))]
+mod direct;
 mod head;
 #[cfg(feature = "server")]
 mod request_body;
@@ -40,11 +45,29 @@ mod status;
 #[cfg(feature = "server")]
 mod trace;
 
+#[cfg(all(feature = "client", feature = "stubs"))]
+pub(crate) use arrival::{Arrival, Asked};
 #[cfg(feature = "client")]
 pub use client::ResponseFuture;
 #[cfg(feature = "server")]
 pub(crate) use connect_info::ConnectInfo;
+#[cfg(all(feature = "server", feature = "stubs"))]
+pub use direct::Responding;
+#[cfg(all(feature = "server", feature = "stubs"))]
+pub(crate) use direct::{DirectCall, DirectService, Halves, answer, takes};
+#[cfg(feature = "stubs")]
+pub(crate) use head::application_entries;
+#[cfg(all(feature = "server", feature = "stubs"))]
+pub(crate) use head::trailer_entries;
+#[cfg(all(feature = "client", feature = "stubs"))]
+pub(crate) use head::{response_head, timeout, trailers};
+#[cfg(all(feature = "server", feature = "stubs"))]
+pub(crate) use request_body::RequestBody;
+#[cfg(all(feature = "client", feature = "stubs"))]
+pub(crate) use response_body::ResponseBody;
 pub use retry_safe::RetrySafe;
+#[cfg(all(feature = "server", feature = "stubs"))]
+pub(crate) use routes::DirectServices;
 #[cfg(feature = "server")]
 pub use routes::{Routes, RoutesBuilder};
 #[cfg(feature = "server")]
@@ -53,7 +76,9 @@ pub(crate) use serve::HttpLink;
 pub(crate) use service::{AnyService, erase};
 #[cfg(feature = "server")]
 pub use service::{HttpResponse, HttpService};
-#[cfg(feature = "client")]
+#[cfg(all(feature = "client", feature = "stubs"))]
+pub(crate) use status::from_tonic;
+#[cfg(any(feature = "client", feature = "stubs"))]
 pub(crate) use status::to_tonic;
 #[cfg(feature = "server")]
 pub(crate) use trace::TraceFn;

@@ -11,7 +11,7 @@ use super::status::to_tonic;
 use crate::rpc::RequestHalf;
 
 /// The body of a request.
-pub(super) struct RequestBody(pub(super) RequestHalf);
+pub(crate) struct RequestBody(pub(crate) RequestHalf);
 
 impl Body for RequestBody {
     type Data = Bytes;

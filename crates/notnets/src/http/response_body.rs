@@ -13,14 +13,14 @@ use super::status::to_tonic;
 use crate::rpc::Call;
 
 /// The body of a call's response. Dropping it before its end cancels the call.
-pub(super) struct ResponseBody {
+pub(crate) struct ResponseBody {
     call: Call,
     buffered: Buffered,
     over: bool,
 }
 
 impl ResponseBody {
-    pub(super) fn new(call: Call, buffered: Buffered) -> Self {
+    pub(crate) fn new(call: Call, buffered: Buffered) -> Self {
         Self { call, buffered, over: false }
     }
 }

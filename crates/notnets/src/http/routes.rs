@@ -15,6 +15,8 @@ use tonic::server::NamedService;
 use tower_service::Service;
 
 use super::HttpService;
+#[cfg(feature = "stubs")]
+use super::direct::{self, DirectService};
 use super::service::{AnyService, BoxResponse, erase};
 use crate::rpc::{ResponseHalf, Serving, Turn};
 
@@ -26,7 +28,14 @@ pub struct Routes {
     /// A service that was added more than once.
     twice: Option<&'static str>,
     fallback: Option<Arc<dyn AnyService>>,
+    /// What serves calls without HTTP, of those services that can.
+    #[cfg(feature = "stubs")]
+    direct: DirectServices,
 }
+
+/// Services that serve calls without HTTP, by their names.
+#[cfg(feature = "stubs")]
+pub(crate) type DirectServices = Arc<HashMap<&'static str, Arc<dyn DirectService>>>;
 
 impl std::fmt::Debug for Routes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,6 +67,10 @@ impl Routes {
     }
 
     fn insert<S: HttpService + NamedService>(&mut self, service: S) {
+        #[cfg(feature = "stubs")]
+        if let Some(direct) = direct::find(&service) {
+            Arc::make_mut(&mut self.direct).insert(S::NAME, direct);
+        }
         if Arc::make_mut(&mut self.services).insert(S::NAME, erase(service)).is_some() {
             self.twice = Some(S::NAME);
         }
@@ -66,6 +79,12 @@ impl Routes {
     /// Returns `true` if there is a service of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.services.contains_key(name)
+    }
+
+    /// What serves calls without HTTP.
+    #[cfg(feature = "stubs")]
+    pub(crate) fn direct(&self) -> &DirectServices {
+        &self.direct
     }
 
     /// A service that was added more than once, if there is one.

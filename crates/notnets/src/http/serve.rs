@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Uri};
-use notnets_core::clock;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
+use notnets_core::clock::{self, Timestamp};
+use notnets_core::metadata::Metadata;
 use tonic::body::Body;
 use tracing::Instrument;
 
 use super::connect_info::ConnectInfo;
+#[cfg(feature = "stubs")]
+use super::direct::{DirectCall, DirectService, Halves};
 use super::head;
 use super::request_body::RequestBody;
 use super::service::AnyService;
 use super::trace::TraceFn;
-use crate::rpc::{IncomingCall, Serving};
+use crate::rpc::{IncomingCall, PeerInfo, Serving};
 
 /// A service, for the calls of one link.
 pub(crate) struct HttpLink {
@@ -38,17 +41,13 @@ impl HttpLink {
     /// Begins to serve a call of the method with that path.
     pub(crate) fn serve(&self, call: IncomingCall, path: Uri) -> Serving {
         let IncomingCall { metadata, deadline, peer, turn, requests, response, .. } = call;
-        let (method, mut headers) = head::request_head(metadata, &self.usual);
-        if let Some(deadline) = deadline {
-            head::set_timeout(&mut headers, clock::until(deadline));
-        }
+        let (method, headers) = self.head(metadata, deadline);
         let mut request = Request::new(Body::new(RequestBody(requests)));
         *request.method_mut() = method;
         *request.uri_mut() = path;
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = headers;
-        request.extensions_mut().insert(peer);
-        self.connect_info.insert_into(request.extensions_mut());
+        self.insert_peer(request.extensions_mut(), peer);
         match &self.trace {
             None => self.service.serve(request, turn, response),
             Some(trace) => {
@@ -57,5 +56,29 @@ impl HttpLink {
                 Box::pin(serving.instrument(span))
             }
         }
+    }
+
+    /// Begins to serve a call without HTTP.
+    #[cfg(feature = "stubs")]
+    pub(crate) fn serve_directly(&self, call: IncomingCall, service: &dyn DirectService) -> Serving {
+        let IncomingCall { method, metadata, deadline, peer, turn, requests, response } = call;
+        let (_, headers) = self.head(metadata, deadline);
+        let mut extensions = Extensions::new();
+        self.insert_peer(&mut extensions, peer);
+        let halves = Halves { turn, requests, response };
+        service.serve(DirectCall { path: method, headers, extensions, halves })
+    }
+
+    fn head(&self, metadata: Metadata, deadline: Option<Timestamp>) -> (Method, HeaderMap) {
+        let (method, mut headers) = head::request_head(metadata, &self.usual);
+        if let Some(deadline) = deadline {
+            head::set_timeout(&mut headers, clock::until(deadline));
+        }
+        (method, headers)
+    }
+
+    fn insert_peer(&self, extensions: &mut Extensions, peer: PeerInfo) {
+        extensions.insert(peer);
+        self.connect_info.insert_into(extensions);
     }
 }

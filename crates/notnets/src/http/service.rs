@@ -93,7 +93,7 @@ impl<S: HttpService> AnyService for Erased<S> {
     }
 }
 
-async fn call<S: HttpService>(mut service: S, request: Request<Body>) -> Response<Body> {
+pub(super) async fn call<S: HttpService>(mut service: S, request: Request<Body>) -> Response<Body> {
     if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
         return failed(error);
     }

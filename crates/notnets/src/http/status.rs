@@ -16,6 +16,6 @@ pub(crate) fn to_tonic(status: &Status) -> tonic::Status {
 }
 
 /// Returns the status of the call when a body of the application's failed.
-pub(super) fn from_tonic(status: &tonic::Status) -> Status {
+pub(crate) fn from_tonic(status: &tonic::Status) -> Status {
     Status::new(crate::rpc::Code(status.code() as u32), status.message().to_owned())
 }

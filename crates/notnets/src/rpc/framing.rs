@@ -9,6 +9,15 @@ use super::{Code, Payload, Status};
 use crate::message_prefix::{self, BadLength, Limit, MAX_RESERVED};
 
 /// A message as it is sent.
+pub(crate) trait FramedMessage {
+    /// Prefix and message.
+    fn len(&self) -> usize;
+
+    /// Returns the rest of them after the first `sent` bytes.
+    fn view(&self, sent: usize) -> Chain<&[u8], &[u8]>;
+}
+
+/// A message's bytes as they are sent.
 #[derive(Debug)]
 pub(crate) struct Framed {
     prefix: [u8; PREFIX],
@@ -21,17 +30,18 @@ impl Framed {
     /// # Errors
     /// When it is longer than gRPC can express.
     pub fn new(payload: Payload) -> Result<Self, Status> {
-        let prefix = message_prefix::encode(payload.len(), payload.is_compressed()).map_err(bad_length)?;
+        let prefix = message_prefix::encode(payload.len(), payload.is_compressed())
+            .map_err(|error| Status::from(BadMessage::Length(error)))?;
         Ok(Self { prefix, payload })
     }
+}
 
-    /// Prefix and message.
-    pub fn len(&self) -> usize {
+impl FramedMessage for Framed {
+    fn len(&self) -> usize {
         PREFIX + self.payload.len()
     }
 
-    /// Returns the rest of them after the first `sent` bytes.
-    pub fn view(&self, sent: usize) -> Chain<&[u8], &[u8]> {
+    fn view(&self, sent: usize) -> Chain<&[u8], &[u8]> {
         let prefix = self.prefix.get(sent..).unwrap_or_default();
         let message = self.payload.chunk().get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
         prefix.chain(message)
@@ -76,7 +86,7 @@ impl Assembler {
     ///
     /// # Errors
     /// When it is over the limit, or has no prefix of gRPC's.
-    pub fn next(&mut self) -> Result<Option<Payload>, Status> {
+    pub fn next(&mut self) -> Result<Option<Payload>, BadMessage> {
         if self.known < PREFIX {
             if self.piece.is_empty() {
                 return Ok(None);
@@ -111,19 +121,36 @@ impl Assembler {
         Ok(Some(Payload::received(std::mem::take(&mut self.partial).freeze(), compressed)))
     }
 
-    fn check_prefix(&self) -> Result<(bool, usize), Status> {
+    fn check_prefix(&self) -> Result<(bool, usize), BadMessage> {
         let (flag, len) = message_prefix::decode(self.prefix);
         if flag > 1 {
-            let text = format!("the peer sent a message with the unknown flag {flag}");
-            return Err(Status::new(Code::INTERNAL, text));
+            return Err(BadMessage::Flag(flag));
         }
-        message_prefix::check(len, self.limit).map_err(bad_length)?;
+        message_prefix::check(len, self.limit)?;
         Ok((flag == 1, len))
     }
 }
 
-fn bad_length(error: BadLength) -> Status {
-    Status::new(Code::RESOURCE_EXHAUSTED, error.to_string())
+/// A message that is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadMessage {
+    /// Its prefix says neither that it is compressed nor that it is not.
+    #[error("the peer sent a message with the unknown flag {0}")]
+    Flag(u8),
+    /// Its length.
+    #[error(transparent)]
+    Length(#[from] BadLength),
+}
+
+impl From<BadMessage> for Status {
+    #[cold]
+    fn from(error: BadMessage) -> Self {
+        let code = match error {
+            BadMessage::Flag(_) => Code::INTERNAL,
+            BadMessage::Length(_) => Code::RESOURCE_EXHAUSTED,
+        };
+        Self::new(code, error.to_string())
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +166,7 @@ mod tests {
 
     fn take_all(assembler: &mut Assembler, piece: &[u8]) -> Result<Vec<(Bytes, bool)>, Code> {
         assembler.push(Bytes::copy_from_slice(piece));
-        let next = || assembler.next().map_err(|status| status.code()).transpose();
+        let next = || assembler.next().map_err(|error| Status::from(error).code()).transpose();
         std::iter::from_fn(next)
             .map(|next| next.map(|p| (p.clone().into_bytes(), p.is_compressed())))
             .collect()

@@ -56,10 +56,13 @@ mod status;
 
 pub use crate::peer::PeerInfo;
 #[cfg(feature = "client")]
-pub(crate) use client::{Answered, Call, Exchange, Opening, Outbound, SendHalf};
+pub(crate) use client::{
+    Answered, Call, Exchange, Opening, Outbound, RequestHead, Rest, SendHalf, WholeRequest,
+};
 #[cfg(feature = "client")]
 pub use client::{Receiver, Sender};
 pub use deadline::Deadline;
+pub(crate) use framing::{Assembler, BadMessage, FramedMessage};
 pub(crate) use metadata::is_base64;
 pub use metadata::{InvalidMetadata, Metadata};
 pub use method::{InvalidMethod, Method};

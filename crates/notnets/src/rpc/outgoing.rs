@@ -5,23 +5,29 @@ use std::task::{Context, Poll};
 use bytes::Buf;
 use notnets_core::call::Sent;
 
-use super::framing::Framed;
+use super::framing::{Framed, FramedMessage};
 
 /// The message that is being sent, if there is one. It survives the future that sends it, so that a message
 /// that was sent in part is never cut off there.
-#[derive(Debug, Default)]
-pub(crate) struct Outgoing {
-    message: Option<Framed>,
+#[derive(Debug)]
+pub(crate) struct Outgoing<M = Framed> {
+    message: Option<M>,
     sent: usize,
 }
 
-impl Outgoing {
-    pub(crate) fn new(message: Framed, sent: usize) -> Self {
+impl<M> Default for Outgoing<M> {
+    fn default() -> Self {
+        Self { message: None, sent: 0 }
+    }
+}
+
+impl<M: FramedMessage> Outgoing<M> {
+    pub(crate) fn new(message: M, sent: usize) -> Self {
         Self { message: Some(message), sent }
     }
 
     /// The next message. The one before must have been sent.
-    pub(crate) fn set(&mut self, message: Framed) {
+    pub(crate) fn set(&mut self, message: M) {
         debug_assert!(self.message.is_none());
         *self = Self::new(message, 0);
     }

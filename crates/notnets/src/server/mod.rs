@@ -25,6 +25,8 @@ use tower_layer::{Identity, Layer, Stack};
 
 use crate::Error;
 use crate::error::Cause;
+#[cfg(feature = "stubs")]
+use crate::http::DirectServices;
 use crate::http::{HttpService, Routes, TraceFn, erase};
 use crate::options::{LinkOptions, link_setters};
 use crate::rpc::Handler;
@@ -416,8 +418,23 @@ impl<L> Router<L> {
         L: Layer<Routes, Service: HttpService>,
     {
         self.check_names()?;
+        #[cfg(feature = "stubs")]
+        let direct = self.direct();
         let Server { config, layer } = self.server;
-        Ok((Services { rpc: self.rpc, http: erase(layer.layer(self.routes)) }, config))
+        let services = Services {
+            rpc: self.rpc,
+            http: erase(layer.layer(self.routes)),
+            #[cfg(feature = "stubs")]
+            direct,
+        };
+        Ok((services, config))
+    }
+
+    /// The services whose calls need no HTTP: none if layers, or a span, are to have its requests.
+    #[cfg(feature = "stubs")]
+    fn direct(&self) -> DirectServices {
+        let is_plain = typeid::of::<L>() == typeid::of::<Identity>() && self.server.config.trace.is_none();
+        if is_plain { Arc::clone(self.routes.direct()) } else { DirectServices::default() }
     }
 
     /// # Errors

@@ -7,6 +7,8 @@ use http::Uri;
 use notnets_core::code::Code;
 
 use crate::http::{AnyService, ConnectInfo, HttpLink, TraceFn};
+#[cfg(feature = "stubs")]
+use crate::http::{DirectService, DirectServices};
 use crate::rpc::{self, AnyHandler, Handler, IncomingCall, Serving};
 
 /// Services of the rpc layer, by their names.
@@ -29,12 +31,20 @@ impl std::fmt::Debug for RpcServices {
 pub(super) struct Services {
     pub(super) rpc: RpcServices,
     pub(super) http: Arc<dyn AnyService>,
+    /// Those of the services that are served over HTTP whose calls need not be.
+    #[cfg(feature = "stubs")]
+    pub(super) direct: DirectServices,
 }
 
 impl Services {
     /// Only what is served over HTTP.
     pub(super) fn of_http(http: Arc<dyn AnyService>) -> Self {
-        Self { rpc: RpcServices::default(), http }
+        Self {
+            rpc: RpcServices::default(),
+            http,
+            #[cfg(feature = "stubs")]
+            direct: DirectServices::default(),
+        }
     }
 
     /// These services, for the calls of a client with that user agent.
@@ -45,7 +55,12 @@ impl Services {
         connect_info: ConnectInfo,
     ) -> LinkServices {
         let http = HttpLink::new(Arc::clone(&self.http), user_agent, trace, connect_info);
-        LinkServices { rpc: self.rpc.clone(), http }
+        LinkServices {
+            rpc: self.rpc.clone(),
+            http,
+            #[cfg(feature = "stubs")]
+            direct: Arc::clone(&self.direct),
+        }
     }
 }
 
@@ -53,12 +68,17 @@ impl Services {
 pub(super) struct LinkServices {
     rpc: RpcServices,
     http: HttpLink,
+    #[cfg(feature = "stubs")]
+    direct: DirectServices,
 }
 
 /// What serves the calls of a method.
 #[derive(Clone)]
 pub(super) enum Target {
     Rpc(Arc<dyn AnyHandler>),
+    /// Without HTTP, if the call can be.
+    #[cfg(feature = "stubs")]
+    Direct(Arc<dyn DirectService>, Uri),
     Http(Uri),
     /// Its path is none.
     Unknown,
@@ -67,17 +87,28 @@ pub(super) enum Target {
 impl LinkServices {
     /// Finds what serves the method with that path.
     pub(super) fn find(&self, path: &str) -> Target {
-        let name = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        match name.and_then(|(name, _)| self.rpc.0.get(name)) {
-            Some(handler) => Target::Rpc(Arc::clone(handler)),
-            None => Uri::try_from(path).map_or(Target::Unknown, Target::Http),
+        let name = path.strip_prefix('/').and_then(|path| path.split_once('/')).map(|(name, _)| name);
+        if let Some(handler) = name.and_then(|name| self.rpc.0.get(name)) {
+            return Target::Rpc(Arc::clone(handler));
         }
+        let Ok(uri) = Uri::try_from(path) else { return Target::Unknown };
+        #[cfg(feature = "stubs")]
+        if let Some(service) = name.and_then(|name| self.direct.get(name)) {
+            return Target::Direct(Arc::clone(service), uri);
+        }
+        Target::Http(uri)
     }
 
     /// Begins to serve a call: what is returned is polled at once, or as a task.
     pub(super) fn serve(&self, call: IncomingCall, target: Target) -> Serving {
         match target {
             Target::Rpc(handler) => handler.serve(call),
+            #[cfg(feature = "stubs")]
+            Target::Direct(service, _) if service.takes(&call.metadata) => {
+                self.http.serve_directly(call, &*service)
+            }
+            #[cfg(feature = "stubs")]
+            Target::Direct(_, uri) => self.http.serve(call, uri),
             Target::Http(uri) => self.http.serve(call, uri),
             Target::Unknown => {
                 let text = format!("{:?} is not a method's path", call.method);

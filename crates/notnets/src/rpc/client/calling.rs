@@ -1,12 +1,12 @@
 //! Calls of the four kinds on a channel.
 
 use std::future::poll_fn;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
-use super::outbound::{StreamHead, WholeRequest};
-use super::{Exchange, Opened, Opening, Receiver, Sender};
+use super::outbound::{RequestHead, StreamHead, WholeRequest};
+use super::{Answered, Exchange, Opened, Opening, Receiver, Sender};
 use crate::Channel;
-use crate::rpc::framing::Framed;
+use crate::rpc::framing::{Framed, FramedMessage};
 use crate::rpc::{Code, Deadline, Payload, Reply, Request, Status};
 
 /// Calls in gRPC's own terms. Dropping what these methods return ends the call.
@@ -47,17 +47,10 @@ impl Channel {
         message: impl Into<Payload>,
     ) -> Result<Receiver, Status> {
         let max_message_size = request.max_message_size;
-        let opening = self.opening(&request);
+        let opening = self.opening(request.deadline);
         let outbound = WholeRequest::new(request, Framed::new(message.into())?);
         let mut exchange = Exchange::new(opening, outbound);
-        let answered = poll_fn(|cx| {
-            let answered = exchange.poll_head(cx);
-            if answered.is_pending() {
-                exchange.outbound().poll_rest(cx);
-            }
-            answered
-        });
-        let (call, head, buffered) = answered.await?;
+        let (call, head, buffered) = poll_fn(|cx| exchange.poll_answered(cx)).await?;
         let mut receiver = Receiver::new(call, max_message_size);
         receiver.rest = exchange.into_outbound().into_rest();
         receiver.on_head(head, buffered)?;
@@ -70,7 +63,7 @@ impl Channel {
     /// # Errors
     /// With the reason why the call could not be made.
     pub async fn streaming_call(&self, request: Request) -> Result<(Sender, Receiver), Status> {
-        let mut opening = self.opening(&request);
+        let mut opening = self.opening(request.deadline);
         let max_message_size = request.max_message_size;
         let head = StreamHead(request);
         let opened = poll_fn(|cx| {
@@ -86,9 +79,21 @@ impl Channel {
         Ok((sender, receiver))
     }
 
-    fn opening(&self, request: &Request) -> Opening {
+    /// Opens a call that has to be over by then, unless the channel's calls have to be over earlier.
+    pub(crate) fn opening(&self, deadline: Option<Deadline>) -> Opening {
         let own = self.timeout().map(Deadline::after);
-        let deadline = [own, request.deadline].into_iter().flatten().min();
+        let deadline = [own, deadline].into_iter().flatten().min();
         Opening::new(&self.shared, deadline.map(Deadline::time))
+    }
+}
+
+impl<H: RequestHead, M: FramedMessage> Exchange<WholeRequest<H, M>> {
+    /// Waits for the response's head, and sends what is left of the request meanwhile.
+    pub(crate) fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, Status>> {
+        let answered = self.poll_head(cx);
+        if answered.is_pending() {
+            self.outbound().poll_rest(cx);
+        }
+        answered
     }
 }

@@ -22,5 +22,6 @@ mod sender;
 pub(crate) use exchange::{Answered, Exchange, Outbound};
 pub(crate) use open_call::{Call, SendHalf};
 pub(crate) use opening::{Opened, Opening};
+pub(crate) use outbound::{RequestHead, Rest, WholeRequest};
 pub use receiver::Receiver;
 pub use sender::Sender;

@@ -5,26 +5,45 @@ use std::task::Context;
 use bytes::Buf;
 
 use super::{Call, Outbound, SendHalf};
-use crate::rpc::framing::Framed;
+use crate::rpc::framing::{Framed, FramedMessage};
 use crate::rpc::outgoing::Outgoing;
 use crate::rpc::{Request, Status};
 
+/// The beginning of a call.
+pub(crate) trait RequestHead {
+    /// The method's path.
+    fn path(&self) -> &str;
+
+    /// The metadata, for a link that has announced this user agent.
+    fn entries<'a>(&'a self, user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])>;
+}
+
+impl RequestHead for Request {
+    fn path(&self) -> &str {
+        self.method.path()
+    }
+
+    fn entries<'a>(&'a self, _user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.metadata.iter()
+    }
+}
+
 /// A request with its only message, which is kept until its response is there.
-pub(super) struct WholeRequest {
-    request: Request,
-    message: Framed,
+pub(crate) struct WholeRequest<H = Request, M = Framed> {
+    head: H,
+    message: M,
     /// The part of the message that did not fit when the call was opened, if there is one: how much of the
     /// message was sent. It goes beside the response.
     rest: Option<(SendHalf, usize)>,
 }
 
-impl WholeRequest {
-    pub(super) fn new(request: Request, message: Framed) -> Self {
-        Self { request, message, rest: None }
+impl<H, M: FramedMessage> WholeRequest<H, M> {
+    pub(crate) fn new(head: H, message: M) -> Self {
+        Self { head, message, rest: None }
     }
 
     /// Sends what is left of the message, as soon as there is room.
-    pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) {
         let Some((half, sent)) = &mut self.rest else { return };
         let mut rest = self.message.view(*sent);
         let polled = half.poll_send(cx, &mut rest, true);
@@ -34,19 +53,19 @@ impl WholeRequest {
         }
     }
 
-    pub(super) fn into_rest(self) -> Option<Box<Rest>> {
+    pub(crate) fn into_rest(self) -> Option<Box<Rest<M>>> {
         let (half, sent) = self.rest?;
         Some(Box::new(Rest { half, outgoing: Outgoing::new(self.message, sent) }))
     }
 }
 
-impl Outbound for WholeRequest {
+impl<H: RequestHead, M: FramedMessage> Outbound for WholeRequest<H, M> {
     fn method(&self) -> &str {
-        self.request.method.path()
+        self.head.path()
     }
 
-    fn entries<'a>(&'a self, _user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.request.metadata.iter()
+    fn entries<'a>(&'a self, user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.head.entries(user_agent)
     }
 
     fn prefetch(&mut self, _cx: &mut Context<'_>) -> Result<(), Status> {
@@ -72,7 +91,7 @@ pub(super) struct StreamHead(pub(super) Request);
 
 impl Outbound for StreamHead {
     fn method(&self) -> &str {
-        self.0.method.path()
+        self.0.path()
     }
 
     fn entries<'a>(&'a self, _user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
@@ -95,7 +114,15 @@ impl Outbound for StreamHead {
 }
 
 /// A part of a message that is sent while the response is received.
-pub(super) struct Rest {
-    pub(super) half: SendHalf,
-    pub(super) outgoing: Outgoing,
+pub(crate) struct Rest<M = Framed> {
+    half: SendHalf,
+    outgoing: Outgoing<M>,
+}
+
+impl<M: FramedMessage> Rest<M> {
+    /// Sends what is left, as soon as there is room. Returns `true` when nothing is left to do.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { half, outgoing } = self;
+        outgoing.poll(cx, |cx, rest| half.poll_send(cx, rest, true)).is_ready()
+    }
 }

@@ -86,7 +86,7 @@ impl Receiver {
                     if message.is_err() {
                         self.end();
                     }
-                    return Poll::Ready(message);
+                    return Poll::Ready(message.map_err(Status::from));
                 }
             }
             if self.over {
@@ -113,8 +113,8 @@ impl Receiver {
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if let Some(Rest { half, outgoing }) = self.rest.as_deref_mut()
-            && outgoing.poll(cx, |cx, rest| half.poll_send(cx, rest, true)).is_ready()
+        if let Some(rest) = &mut self.rest
+            && rest.poll(cx)
         {
             self.rest = None;
         }

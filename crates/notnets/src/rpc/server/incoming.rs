@@ -98,6 +98,13 @@ impl RequestHalf {
         })
     }
 
+    /// Takes all bytes that there are, if they have come with the request itself.
+    #[cfg(feature = "stubs")]
+    #[inline]
+    pub(crate) fn take_all(&mut self) -> Option<Bytes> {
+        if self.ended { self.first.take() } else { None }
+    }
+
     /// How many bytes there still are, if that is known.
     pub(crate) fn known_len(&self) -> Option<usize> {
         self.ended.then(|| self.first.as_ref().map_or(0, Bytes::len))
