@@ -163,8 +163,11 @@ const NOTHING: &str = "(not noted)";
 impl Difference {
     fn expected(&self, transport: Transport) -> &'static str {
         match transport {
-            Transport::Tcp | Transport::Uds => self.http2,
-            Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => self.notnets,
+            Transport::Tcp | Transport::Uds | Transport::UdsUnlayered => self.http2,
+            Transport::NotNets
+            | Transport::NotNetsUnlayered
+            | Transport::PodHardware
+            | Transport::PodSoftware => self.notnets,
         }
     }
 }

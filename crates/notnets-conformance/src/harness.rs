@@ -110,8 +110,11 @@ fn observe_running<K: Case>((transport, flavour): Setup, server: Running) -> Obs
 /// Runs a case over a new channel. `directory` is where NotNets finds names.
 async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
     match transport {
-        Transport::Tcp | Transport::Uds => K::run(http2(address).await).await,
-        Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => {
+        Transport::Tcp | Transport::Uds | Transport::UdsUnlayered => K::run(http2(address).await).await,
+        Transport::NotNets
+        | Transport::NotNetsUnlayered
+        | Transport::PodHardware
+        | Transport::PodSoftware => {
             let endpoint = notnets::Endpoint::from_shared(address).expect("a name").directory(directory);
             K::run(connect(&endpoint).await).await
         }

@@ -31,8 +31,8 @@ impl ServerProcess {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = match transport {
             Transport::Tcp => "127.0.0.1:0".into(),
-            Transport::Uds => directory.path().join("socket").display().to_string(),
-            Transport::NotNets => NOTNETS_NAME.into(),
+            Transport::Uds | Transport::UdsUnlayered => directory.path().join("socket").display().to_string(),
+            Transport::NotNets | Transport::NotNetsUnlayered => NOTNETS_NAME.into(),
             Transport::PodHardware | Transport::PodSoftware => pod::NAME.into(),
         };
         let agent = pod::agent_of_client(transport, directory.path());

@@ -14,6 +14,12 @@ pub enum Transport {
     /// Shared memory.
     #[value(name = "notnets")]
     NotNets,
+    /// tonic's HTTP/2 over a Unix socket, to a server without layers.
+    UdsUnlayered,
+    /// Shared memory, to a server without layers: what `notnets-build` has generated is then served without
+    /// HTTP.
+    #[value(name = "notnets-unlayered")]
+    NotNetsUnlayered,
     /// The memory of a pod that its hosts' caches agree on: each process is a host of its own.
     #[value(name = "pod-hardware")]
     PodHardware,
@@ -28,6 +34,8 @@ impl fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Uds => "uds",
             Self::NotNets => "notnets",
+            Self::UdsUnlayered => "uds-unlayered",
+            Self::NotNetsUnlayered => "notnets-unlayered",
             Self::PodHardware => "pod-hardware",
             Self::PodSoftware => "pod-software",
         })

@@ -30,7 +30,11 @@ struct Args {
     address: String,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// The program.
+///
+/// # Errors
+/// When the server can't serve.
+pub fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let runtime = args.runtime.runtime()?;
     let closed = stdin_closed();
@@ -52,10 +56,22 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
             ready(&format!("http://{}", listener.local_addr()?))?;
             serve_http2(TcpListenerStream::new(listener)).await
         }
-        Transport::Uds => {
+        Transport::Uds | Transport::UdsUnlayered => {
             let listener = UnixListener::bind(address)?;
             ready(&format!("unix://{address}"))?;
-            serve_http2(UnixListenerStream::new(listener)).await
+            let incoming = UnixListenerStream::new(listener);
+            if transport == Transport::Uds {
+                serve_http2(incoming).await
+            } else {
+                serve_http2_unlayered(incoming).await
+            }
+        }
+        Transport::NotNetsUnlayered => {
+            let routes = server::register(notnets::Routes::default()).await;
+            let server = notnets::Server::builder().max_concurrent_streams(server::MAX_CONCURRENT_STREAMS);
+            let bound = server.add_routes(routes).bind(address).await?;
+            ready(address)?;
+            Ok(bound.serve().await?)
         }
         Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => {
             let _agent = pod::agent_of_server()?;
@@ -78,15 +94,25 @@ where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Send + Unpin + 'static,
 {
     let routes = server::register(tonic::service::RoutesBuilder::default()).await;
+    http2().layer(TraceLayer).add_routes(routes.routes()).serve_with_incoming(incoming).await?;
+    Ok(())
+}
+
+async fn serve_http2_unlayered<S, I>(incoming: S) -> Result<(), Box<dyn Error>>
+where
+    S: Stream<Item = std::io::Result<I>>,
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Send + Unpin + 'static,
+{
+    let routes = server::register(tonic::service::RoutesBuilder::default()).await;
+    http2().add_routes(routes.routes()).serve_with_incoming(incoming).await?;
+    Ok(())
+}
+
+fn http2() -> tonic::transport::Server {
     tonic::transport::Server::builder()
         .max_concurrent_streams(server::MAX_CONCURRENT_STREAMS)
         .initial_stream_window_size(server::STREAM_WINDOW)
         .initial_connection_window_size(server::CONNECTION_WINDOW)
-        .layer(TraceLayer)
-        .add_routes(routes.routes())
-        .serve_with_incoming(incoming)
-        .await?;
-    Ok(())
 }
 
 /// Says where the server can be reached.
