@@ -20,7 +20,7 @@ use notnets_core::link::packet::Packet;
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
 use notnets_costs::pb::echo_server::EchoServer;
-use notnets_costs::{Bed, RpcBed, Same};
+use notnets_costs::{Bed, RpcBed, Same, StubsBed};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// Calls of one count.
@@ -68,6 +68,17 @@ fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed
 }
 
+fn stubs_over_a_link() -> StubsBed {
+    notnets_costs::stubs_over_a_link(64)
+}
+
+// Our stubs on both sides.
+#[library_benchmark(config = limit(CALLS, 30_200), setup = stubs_over_a_link)]
+fn unary_by_our_stubs(bed: StubsBed) -> StubsBed {
+    bed.calls(CALLS);
+    bed
+}
+
 /// Calls of a batch, as many as are often open at once.
 const AT_ONCE: usize = 50;
 /// So many batches are counted.
@@ -82,6 +93,19 @@ fn over_a_busy_link() -> Bed<notnets::Channel> {
 // The same as over a link, but many at once: what waiting costs is shared.
 #[library_benchmark(config = limit(AT_ONCE * BATCHES, 40_000), setup = over_a_busy_link)]
 fn batch_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
+    bed.calls_at_once(AT_ONCE, BATCHES);
+    bed
+}
+
+fn stubs_over_a_busy_link() -> StubsBed {
+    let bed = stubs_over_a_link();
+    bed.calls_at_once(AT_ONCE, 10);
+    bed
+}
+
+// The same with our stubs.
+#[library_benchmark(config = limit(AT_ONCE * BATCHES, 17_700), setup = stubs_over_a_busy_link)]
+fn batch_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls_at_once(AT_ONCE, BATCHES);
     bed
 }
@@ -151,7 +175,9 @@ library_benchmark_group!(
     benchmarks = [
         unary_over_a_link,
         unary_in_rpc_terms,
+        unary_by_our_stubs,
         batch_over_a_link,
+        batch_by_our_stubs,
         unary_over_nothing,
         unary_of_the_call_layer
     ]

@@ -19,6 +19,12 @@ pub mod pb {
     tonic::include_proto!("notnets.costs");
 }
 
+/// The same service, as `notnets-build` generates it.
+#[allow(missing_docs, clippy::all)]
+pub mod stubs {
+    include!(concat!(env!("OUT_DIR"), "/stubs/notnets.costs.rs"));
+}
+
 /// A client, and a server for it in the same thread.
 #[derive(Debug)]
 pub struct Bed<C> {
@@ -63,6 +69,80 @@ pub fn rpc_over_a_link(payload: usize) -> RpcBed {
     // All is in place then that later calls find there; and the message's bytes are shared.
     bed.calls(300);
     bed
+}
+
+/// Calls by our stubs over a link, with messages of so many bytes.
+///
+/// # Panics
+/// When there can be no link on this machine.
+pub fn stubs_over_a_link(payload: usize) -> StubsBed {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let server = notnets::Server::builder().directory(directory.path()).wait(notnets::Wait::Park);
+    let server = server.in_place_limit(std::time::Duration::MAX);
+    let server = server.add_service(stubs::echo_server::EchoServer::new(Same));
+    let bound = runtime.block_on(server.bind("notnets:///costs"));
+    runtime.spawn(bound.expect("a free name").serve());
+    let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
+    let channel = runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link");
+    let client = stubs::echo_client::EchoClient::new(channel);
+    let bed = StubsBed { runtime, client, payload, _directory: directory };
+    // All is in place then that later calls find there.
+    bed.calls(300);
+    bed
+}
+
+/// A client of our stubs, and a server for it in the same thread.
+#[derive(Debug)]
+pub struct StubsBed {
+    runtime: tokio::runtime::Runtime,
+    client: stubs::echo_client::EchoClient<notnets::Channel>,
+    payload: usize,
+    _directory: tempfile::TempDir,
+}
+
+impl StubsBed {
+    /// Makes so many calls, one after the other.
+    ///
+    /// # Panics
+    /// When one fails, or gives back something else.
+    pub fn calls(&self, n: usize) {
+        self.runtime.block_on(make_calls(self.client.clone(), self.payload, n));
+    }
+
+    /// Makes so many calls at once, so often.
+    ///
+    /// # Panics
+    /// When one fails, or gives back something else.
+    pub fn calls_at_once(&self, open: usize, rounds: usize) {
+        self.runtime.block_on(async {
+            let mut callers = tokio::task::JoinSet::new();
+            for _ in 0..open {
+                callers.spawn(make_calls(self.client.clone(), self.payload, rounds));
+            }
+            while let Some(ended) = callers.join_next().await {
+                ended.expect("no caller panics");
+            }
+        });
+    }
+}
+
+async fn make_calls(mut client: stubs::echo_client::EchoClient<notnets::Channel>, payload: usize, n: usize) {
+    for _ in 0..n {
+        let message = stubs::Message { payload: vec![7; payload] };
+        let reply = client.call(message).await.expect("a reply").into_inner();
+        assert_eq!(reply.payload.len(), payload);
+    }
+}
+
+#[tonic::async_trait]
+impl stubs::echo_server::Echo for Same {
+    async fn call(
+        &self,
+        request: tonic::Request<stubs::Message>,
+    ) -> Result<tonic::Response<stubs::Message>, tonic::Status> {
+        Ok(tonic::Response::new(request.into_inner()))
+    }
 }
 
 /// A client in gRPC's own terms, and a server for it in the same thread.

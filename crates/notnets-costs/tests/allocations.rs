@@ -18,6 +18,20 @@ fn of_a_unary_call() {
     assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
 }
 
+/// By our stubs. On the client: the payload, the copy of the response out of the peer's memory, and the payload
+/// decoded from that. On the server likewise two, the futures that serve the call and run its handler, the map of
+/// the request's metadata (two) and its extensions with the peer's identity (three).
+const BY_OUR_STUBS: f64 = 12.0;
+
+#[test]
+fn of_a_unary_call_by_our_stubs() {
+    let bed = notnets_costs::stubs_over_a_link(64);
+    let counted = measure(|| bed.calls(CALLS)).count_total as f64 / CALLS as f64;
+    println!("{counted} by our stubs");
+    // A table of the link's may grow once in a while.
+    assert!(counted <= BY_OUR_STUBS + 0.1, "{counted} allocations");
+}
+
 /// Of a call in gRPC's own terms: on both sides the copy of its message out of the peer's memory, and on the
 /// server the future that serves it.
 const BY_THE_CALL: f64 = 3.0;
