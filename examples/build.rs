@@ -1,7 +1,7 @@
-//! Generates what tonic-prost-build generates, from `proto/`.
+//! Generates the code for `proto/`.
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    notnets_build::compile(&["proto/hello.proto"], &["proto"])?;
+fn main() -> std::io::Result<()> {
+    notnets_build::configure().compile_protos(&["proto/hello.proto"], &["proto"])?;
     // The last one's descriptors are kept for reflection.
-    notnets_build::compile(&["proto/greeter.proto"], &["proto"])
+    notnets_build::configure().compile_protos(&["proto/greeter.proto"], &["proto"])
 }

@@ -16,7 +16,8 @@ fn the_readmes_example_is_the_quickstart() {
     let proto: Vec<_> = include_str!("../proto/hello.proto").lines().collect();
     assert_eq!(between(README, "// proto/hello.proto", "```"), proto);
     let build = between(README, "// build.rs", "```").join("\n");
-    assert!(build.contains(r#"notnets_build::compile(&["proto/hello.proto"], &["proto"])"#), "{build}");
+    let compiled = r#"notnets_build::configure().compile_protos(&["proto/hello.proto"], &["proto"])"#;
+    assert!(build.contains(compiled) && include_str!("../build.rs").contains(compiled), "{build}");
 }
 
 /// What the README tells to depend on is what this package depends on.
