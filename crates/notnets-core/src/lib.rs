@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod name;
 #[cfg(any(test, feature = "testing"))]
 pub mod pair;
+pub mod per_process;
 pub mod random;
 pub mod seqpacket;
 pub mod session;

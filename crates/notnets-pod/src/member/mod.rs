@@ -32,9 +32,10 @@ mod state;
 mod watcher;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use notnets_memory::process::ForkGuard;
 use notnets_memory::region::{Region, RegionOffset};
 
 use super::packet::FromProcess;
@@ -43,6 +44,7 @@ use notnets_core::link::LinkGuard;
 use notnets_core::link::packet::Hello;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
+use notnets_core::per_process::PerProcess;
 use state::{Shared, State};
 
 pub use connect::Dial;
@@ -71,6 +73,8 @@ impl WeakMember {
 #[derive(Debug)]
 struct Membership {
     shared: Arc<Shared>,
+    /// A forked child has none of its parent's threads: nothing of this is touched there.
+    fork: ForkGuard,
 }
 
 /// A client on another host wants a link. Answer it.
@@ -93,14 +97,17 @@ impl Member {
     /// # Errors
     /// When there is no agent, or it does not want us before `deadline`.
     pub fn of(directory: &Directory, pod: &Name, deadline: Instant) -> Result<Self, PodError> {
-        static MEMBERS: OnceLock<Mutex<HashMap<std::path::PathBuf, Weak<Membership>>>> = OnceLock::new();
+        type Members = HashMap<std::path::PathBuf, Weak<Membership>>;
+        static MEMBERS: LazyLock<PerProcess<Members>> = LazyLock::new(|| PerProcess::new(Members::new()));
         let path = super::daemon::socket_path(directory, pod);
-        let mut members = lock(MEMBERS.get_or_init(Mutex::default));
+        // A forked child joins for itself.
+        let mut members = MEMBERS.lock(Members::new);
         if let Some(membership) = members.get(&path).and_then(Weak::upgrade) {
             return Ok(Self(membership));
         }
+        let fork = ForkGuard::new().map_err(|cause| PodError::Io { step: "tell forks by a page", cause })?;
         let shared = watcher::start(&path, pod, deadline)?;
-        let membership = Arc::new(Membership { shared });
+        let membership = Arc::new(Membership { shared, fork });
         members.insert(path, Arc::downgrade(&membership));
         Ok(Self(membership))
     }
@@ -157,6 +164,9 @@ impl Member {
 
     /// Serves it no more.
     pub fn unserve(&self, name: &Name) {
+        if self.0.fork.is_forked_child() {
+            return;
+        }
         self.state().services.remove(name);
         self.send(FromProcess::Unserve(name.clone()));
     }
@@ -206,6 +216,9 @@ impl Member {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        if self.fork.is_forked_child() {
+            return;
+        }
         lock(&self.shared.state).stop = true;
         self.shared.wake();
     }

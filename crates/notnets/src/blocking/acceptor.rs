@@ -10,10 +10,12 @@ use notnets_core::link::admission::Rejection;
 use notnets_core::link::lobby::Lobby;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::link::stats::Stats;
+use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
 use super::pods::PodAcceptor;
+use super::server::new_stats;
 use crate::refusals::Refusals;
 
 /// When a connection can't be accepted, for want of descriptors, it is tried again after this time.
@@ -31,10 +33,17 @@ pub struct Acceptor {
     policy: Policy,
     refusals: Refusals,
     pub stats: Stats,
+    bound_by: ForkGuard,
 }
 
 impl Acceptor {
-    pub fn new(listener: Option<Listener>, pod: Option<PodAcceptor>, policy: Policy, stats: Stats) -> Self {
+    pub fn new(
+        listener: Option<Listener>,
+        pod: Option<PodAcceptor>,
+        policy: Policy,
+        stats: Stats,
+        bound_by: ForkGuard,
+    ) -> Self {
         Self {
             listener,
             pod,
@@ -43,6 +52,24 @@ impl Acceptor {
             policy,
             refusals: Refusals::default(),
             stats,
+            bound_by,
+        }
+    }
+
+    /// Makes what was bound this process's own, if it was forked from the one that bound it.
+    pub fn adopt(&mut self) {
+        if !self.bound_by.is_forked_child() {
+            return;
+        }
+        if self.pod.is_some() {
+            tracing::warn!("a name in a pod was taken before this process was forked: bind after the fork");
+        }
+        if let Some(Err(error)) = self.listener.as_mut().map(Listener::adopt) {
+            tracing::warn!(%error, "clients take this process for the one that it was forked from");
+        }
+        match new_stats() {
+            Ok(stats) => self.stats = stats,
+            Err(error) => tracing::warn!(%error, "there is no memory for a server's counters"),
         }
     }
 

@@ -13,6 +13,7 @@ use super::Endpoint;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::LinkOptions;
+use crate::refusals::Refusals;
 
 /// Fails: there is no pod.
 pub fn dial(_endpoint: &Endpoint, _pod: &Name) -> Result<Established, Error> {
@@ -39,7 +40,7 @@ impl PodAcceptor {
         match self.0 {}
     }
 
-    pub fn take(&mut self, _policy: &Policy, _open: usize) -> Vec<Established> {
+    pub fn take(&mut self, _policy: &Policy, _refusals: &Refusals, _open: usize) -> Vec<Established> {
         match self.0 {}
     }
 }

@@ -23,6 +23,8 @@ use notnets_core::code::Code;
 use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
 use notnets_core::wait::Wait;
+use notnets_memory::SegmentError;
+use notnets_memory::process::ForkGuard;
 
 /// How a [`Server`] is made.
 pub struct Builder {
@@ -79,8 +81,8 @@ impl Builder {
     pub fn bind(self, uri: impl AsRef<str>) -> Result<Server, Error> {
         let uri: Uri = uri.as_ref().parse().map_err(Cause::from)?;
         self.options.limits.check().map_err(Cause::from)?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let stats = Stats::new(since).map_err(Cause::from)?;
+        let stats = new_stats().map_err(Cause::from)?;
+        let no_page = Error::io("tell forks by a page");
         let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
         let directory = &self.options.directory;
         let (listener, pod, config) = match uri.pod() {
@@ -94,9 +96,15 @@ impl Builder {
             }
         };
         let policy = Policy { admission: self.admission, max_links: self.max_connections, config };
-        let acceptor = Acceptor::new(listener, pod, policy, stats);
+        let acceptor = Acceptor::new(listener, pod, policy, stats, ForkGuard::new().map_err(no_page)?);
         Ok(Server { acceptor, wait: self.options.wait, max_message_size: self.max_message_size, stopper })
     }
+}
+
+/// The counters of a server that begins now.
+pub fn new_stats() -> Result<Stats, SegmentError> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Stats::new(since)
 }
 
 /// A server of unary calls that works on the thread that calls [`serve`](Self::serve).
@@ -127,9 +135,13 @@ impl Server {
     /// Answers calls with `handler` until it is stopped, and then those that were made before their
     /// clients heard of it. One call is answered after the other, on this thread.
     ///
+    /// That may be in a process that was forked from the one that took the name, and in that alone, as long as the
+    /// name is not in a pod.
+    ///
     /// A handler that panics ends all of it: its clients see the end of the server.
     pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
-        let Self { acceptor, wait, max_message_size, stopper } = self;
+        let Self { mut acceptor, wait, max_message_size, stopper } = self;
+        acceptor.adopt();
         let limit = Limit { receiver: Role::Server, bytes: max_message_size };
         let app = App { handler, reply: Reply::default(), limit };
         let waiting = Waiting::new(wait);

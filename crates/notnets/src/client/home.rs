@@ -6,8 +6,9 @@
 
 use std::future::{Future, pending};
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::LazyLock;
 
+use notnets_core::per_process::PerProcess;
 use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
@@ -96,11 +97,9 @@ pub(crate) fn for_timers() -> io::Result<Handle> {
 }
 
 fn fallback() -> io::Result<Home> {
-    static FALLBACK: Mutex<Option<Home>> = Mutex::new(None);
-    let mut present = FALLBACK.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(home) = &*present
-        && !home.is_of_parent()
-    {
+    static FALLBACK: LazyLock<PerProcess<Option<Home>>> = LazyLock::new(|| PerProcess::new(None));
+    let mut present = FALLBACK.lock(|| None);
+    if let Some(home) = &*present {
         return Ok(home.clone());
     }
     let runtime = Builder::new_current_thread().enable_io().enable_time().thread_name("notnets").build()?;

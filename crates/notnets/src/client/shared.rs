@@ -3,9 +3,10 @@
 //! A dial is a task of its own, and all that wait for it share what comes of it. It goes on when one of them
 //! is no longer polled, and ends with the channel.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use notnets_core::per_process::PerProcess;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
@@ -26,7 +27,7 @@ const MAX_LOST: usize = 4;
 pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) calls: Option<Arc<Semaphore>>,
-    slot: Mutex<Slot>,
+    slot: PerProcess<Slot>,
 }
 
 #[derive(Debug)]
@@ -77,8 +78,7 @@ impl Shared {
         // With a limit of 0 calls fail as they need a link.
         let limit = endpoint.concurrency_limit.filter(|limit| *limit > 0);
         let calls = limit.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
-        let slot = Mutex::new(Slot { state: State::New, home: Home::present() });
-        Self { endpoint, calls, slot }
+        Self { endpoint, calls, slot: PerProcess::new(Slot::new()) }
     }
 
     /// The link to the present server, made now if there is none.
@@ -162,19 +162,25 @@ impl Shared {
         Some(outcome)
     }
 
+    #[inline]
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slot.lock(Slot::new)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let slot = self.slot.get_mut().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut slot.state, State::New).abandon();
+        for slot in self.slot.values() {
+            std::mem::replace(&mut slot.state, State::New).abandon();
+        }
     }
 }
 
 impl Slot {
+    fn new() -> Self {
+        Self { state: State::New, home: Home::present() }
+    }
+
     /// Returns where to connect for the caller: the channel's home if that runs. A home that has ended, or
     /// that a fork has left behind, is replaced by the runtime that the caller is polled in.
     fn home_beside_caller(&mut self) -> Result<Home, Error> {

@@ -51,7 +51,9 @@ impl ErrorKind {
                 Self::InvalidConfiguration
             }
             #[cfg(feature = "server")]
-            Cause::ServiceName(_) | Cause::ServiceTwice(_) => Self::InvalidConfiguration,
+            Cause::ServiceName(_) | Cause::ServiceTwice(_) | Cause::ForkedMember => {
+                Self::InvalidConfiguration
+            }
             #[cfg(not(feature = "pod"))]
             Cause::WithoutPods => Self::InvalidConfiguration,
             Cause::Rendezvous(error) => of_rendezvous(error),

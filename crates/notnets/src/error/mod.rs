@@ -54,6 +54,11 @@ pub(crate) enum Cause {
     #[cfg(feature = "server")]
     #[error("the service `{0}` is added twice; add it once")]
     ServiceTwice(String),
+    #[cfg(feature = "server")]
+    #[error(
+        "can't serve a name in a pod in a process that was forked from the one that took it; bind after the fork"
+    )]
+    ForkedMember,
     #[error("no name to serve is given, as `notnets:///NAME`")]
     NoNames,
     #[error(transparent)]

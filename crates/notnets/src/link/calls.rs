@@ -11,6 +11,7 @@ use notnets_core::call::{
 };
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
+use notnets_core::session::Ending;
 
 use super::state::State;
 use super::{Link, StreamWakers};
@@ -68,7 +69,7 @@ impl Link {
         request: OpenRequest<'_, impl Iterator<Item = (&'a str, &'a [u8])>, impl Buf>,
     ) -> Poll<Result<Option<OpenedCall>, HeadError>> {
         let OpenRequest { method, entries, deadline, data, end } = request;
-        let mut state = self.lock();
+        let Some(mut state) = self.lock() else { return Poll::Ready(Ok(None)) };
         let Some(calls) = state.session.live() else { return Poll::Ready(Ok(None)) };
         let deadline = deadline.map(|at| calls.deadline(at, clock::now));
         let mut wakers = Some(StreamWakers::default());
@@ -99,24 +100,25 @@ impl Link {
 
     /// Waits for a response's head.
     pub(crate) fn poll_head(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Answer> {
-        self.poll_received(cx, stream, |state| state.take_answer(stream))
+        self.poll_received(cx, stream, Err, |state| state.take_answer(stream))
     }
 
     /// Waits for a response's next data, or its end. The first task that waits polls the lane for a while, in
     /// place.
     pub(crate) fn poll_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
-        self.poll_received(cx, stream, |state| state.take(stream))
+        self.poll_received(cx, stream, failed, |state| state.take(stream))
     }
 
     /// Waits until a call takes no more data: it is over, in whichever way.
     pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
-        self.with(|state| {
+        let stopped = self.with(|state| {
             if !state.session.live().is_some_and(|calls| calls.is_sending(stream)) {
                 return Poll::Ready(());
             }
             state.wait_writable(stream, cx);
             Poll::Pending
-        })
+        });
+        stopped.unwrap_or(Poll::Ready(()))
     }
 
     /// Ends a call whose messages can't be sent: it fails with this status, and the server gets a reset.
@@ -130,7 +132,7 @@ impl Link {
 
     /// Returns the deadline of a call that is not over, if it has one.
     pub(crate) fn deadline_of(&self, stream: StreamId) -> Option<Timestamp> {
-        self.lock().session.calls().deadline_of(stream)
+        self.lock()?.session.calls().deadline_of(stream)
     }
 
     /// Ends the calls whose deadline has passed by `now`, for a caller that doesn't rely on the driver.
@@ -140,7 +142,7 @@ impl Link {
 
     /// Ends a call that its application has dropped, and with it the task that sends its messages.
     pub(crate) fn abandon(&self, stream: StreamId) {
-        let mut state = self.lock();
+        let Some(mut state) = self.lock() else { return };
         state.close(stream);
         state.stop_polling(stream);
         self.finish_turn(state);
@@ -151,13 +153,14 @@ impl Link {
 impl Link {
     /// Waits for a request's next data, or their end. The driver polls the lane meanwhile.
     pub(crate) fn poll_request_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
-        self.with(|state| match state.take(stream) {
+        let received = self.with(|state| match state.take(stream) {
             Some(received) => Poll::Ready(received),
             None => {
                 state.wait_received(stream, cx.waker());
                 Poll::Pending
             }
-        })
+        });
+        received.unwrap_or_else(|| Poll::Ready(failed(Ending::Forked.into())))
     }
 
     /// Sends a response's head with as much of `data` as fits, and with `status` the end if all fits.
@@ -205,7 +208,7 @@ impl Link {
 
     /// Waits until a call is over before its handler is.
     pub(crate) fn poll_cancelled(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
-        self.with(|state| {
+        let cancelled = self.with(|state| {
             let Some(calls) = state.session.live().filter(|calls| calls.is_open(stream)) else {
                 return Poll::Ready(());
             };
@@ -213,7 +216,8 @@ impl Link {
                 wakers.wait_cancelled(cx.waker());
             }
             Poll::Pending
-        })
+        });
+        cancelled.unwrap_or(Poll::Ready(()))
     }
 
     /// Brings the end of a call forward.
@@ -252,7 +256,7 @@ impl Link {
         stream: StreamId,
         push: impl FnOnce(&mut Connection<StreamWakers>) -> Result<Sent, HeadError>,
     ) -> Poll<Result<Sent, HeadError>> {
-        self.with(|state| {
+        let pushed = self.with(|state| {
             let Some(calls) = state.session.live() else { return Poll::Ready(Ok(Sent::Stopped)) };
             match push(calls) {
                 Ok(Sent::Nothing) => {
@@ -261,8 +265,14 @@ impl Link {
                 }
                 sent => Poll::Ready(sent),
             }
-        })
+        });
+        pushed.unwrap_or(Poll::Ready(Ok(Sent::Stopped)))
     }
+}
+
+/// The end of a call that is cut short.
+fn failed(failure: Failure) -> Received {
+    Received::End(End::Failed(failure))
 }
 
 impl State {

@@ -104,7 +104,10 @@ impl<A: Accept> Drop for Driver<A> {
     fn drop(&mut self) {
         let shared = &self.0.shared;
         shared.link.end(Ending::RuntimeGone);
-        drop(shared.watched().take());
+        // A forked child watches what its parent does, and must not end that.
+        if !shared.link.is_of_parent() {
+            drop(shared.watched().take());
+        }
     }
 }
 
@@ -136,7 +139,9 @@ impl<A: Accept> Wake for Shared<A> {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let (driver, watch) = self.link.lock().driver.ready();
+        let Some(mut state) = self.link.lock() else { return };
+        let (driver, watch) = state.driver.ready();
+        drop(state);
         if watch {
             self.watch();
         }
@@ -157,7 +162,9 @@ impl<A: Accept> Shared<A> {
             loop {
                 tokio::time::sleep(PATIENCE).await;
                 let Some(shared) = shared.upgrade() else { return };
-                let found = shared.link.lock().driver.look(&mut seen);
+                let Some(mut state) = shared.link.lock() else { return };
+                let found = state.driver.look(&mut seen);
+                drop(state);
                 match found {
                     Found::Asleep => return,
                     Found::Awake => {}
@@ -218,7 +225,7 @@ impl<A: Accept> Turns<A> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Before anything is looked at: what happens from now on wakes this task.
         let turn = self.shared.link.with(|state| state.driver.begin_turn(self.id, cx.waker()));
-        let Some(DriverTurn { wanted, relief }) = turn else { return Poll::Ready(()) };
+        let Some(DriverTurn { wanted, relief }) = turn.flatten() else { return Poll::Ready(()) };
         if let Some(relief) = relief {
             relief.wake();
         }
@@ -265,7 +272,7 @@ impl<A: Accept> Turns<A> {
             Lanes::Idle => {
                 self.next = Pass::LanesFirst;
                 // Not before: until here a handler may have blocked this turn.
-                self.shared.link.lock().driver.sleep(self.id);
+                self.shared.link.lock_here().driver.sleep(self.id);
             }
             _ => {
                 self.next = Pass::LanesOnly(POLLS_BETWEEN);
@@ -291,7 +298,7 @@ impl<A: Accept> Turns<A> {
                 None => watched.poll(link, cx),
             }
         }
-        link.with(|state| state.session.is_over())
+        link.with(|state| state.session.is_over()).unwrap_or(true)
     }
 
     /// The lanes: takes what there is, and starts the handlers of requests.
@@ -300,7 +307,7 @@ impl<A: Accept> Turns<A> {
         loop {
             let Self { shared, requests, id, more, others, .. } = self;
             let Shared { link, accept, .. } = &**shared;
-            let (lanes, woke) = link.with_wakes(|state| {
+            let looked = link.with_wakes(|state| {
                 if state.session.is_ready() {
                     // Before the look: should a handler keep this side from coming again, the peer sees that
                     // it was awake, and rings.
@@ -328,10 +335,11 @@ impl<A: Accept> Turns<A> {
                     rest(state)
                 }
             });
+            let Some((lanes, woke)) = looked else { return Lanes::Ended };
             *others |= woke;
             if !requests.is_empty() || *more {
                 // Those behind one that blocks have been taken: no peer rings for them.
-                if requests.len() > 1 && shared.has_others() && link.lock().driver.watch() {
+                if requests.len() > 1 && shared.has_others() && link.lock_here().driver.watch() {
                     shared.watch();
                 }
                 let started = accept.accept(link, requests, shared.has_others());

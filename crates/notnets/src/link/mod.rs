@@ -42,6 +42,7 @@ use notnets_core::limits::Limits;
 use notnets_core::link::{Established, Socket};
 use notnets_core::session::{Descriptors, Ending, Session};
 use notnets_core::wait::{self, Polled, Wait, WaitFor};
+use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use state::State;
@@ -58,6 +59,9 @@ const MAX_ROUNDS: usize = 16;
 pub(crate) struct Link {
     state: Mutex<State>,
     socket: Arc<Socket>,
+    /// In a forked child the link is its parent's: nothing of it is touched there. A thread of the parent may
+    /// have held the lock when it forked.
+    fork: ForkGuard,
 }
 
 impl Link {
@@ -70,30 +74,35 @@ impl Link {
     ) -> std::io::Result<(Arc<Self>, Option<OwnedFd>)> {
         let (session, Descriptors { socket, pidfd }) = Session::new(role, own, established)?;
         let state = Mutex::new(State::new(session, wait));
-        Ok((Arc::new(Self { state, socket: Arc::new(socket) }), pidfd))
+        Ok((Arc::new(Self { state, socket: Arc::new(socket), fork: ForkGuard::new()? }), pidfd))
     }
 
-    /// Takes a turn: locks, acts, finishes.
+    /// Takes a turn: locks, acts, finishes. `None` in a forked child.
     #[inline]
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
-        self.with_wakes(act).0
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.with_wakes(act).map(|(result, _)| result)
     }
 
-    /// Takes a turn. Also returns whether other tasks were woken by it.
+    /// Takes a turn. Also returns whether other tasks were woken by it. `None` in a forked child.
     #[inline]
-    fn with_wakes<R>(&self, act: impl FnOnce(&mut State) -> R) -> (R, bool) {
-        let mut state = self.lock();
+    fn with_wakes<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<(R, bool)> {
+        let mut state = self.lock()?;
         let result = act(&mut state);
         let woke = self.finish_turn(state);
-        (result, woke)
+        Some((result, woke))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// `None` in a forked child.
+    #[inline]
+    fn lock(&self) -> Option<MutexGuard<'_, State>> {
+        if self.fork.is_forked_child() { None } else { Some(self.lock_here()) }
+    }
+
+    /// Locks in the process that made the link.
+    fn lock_here(&self) -> MutexGuard<'_, State> {
         // A panic while the lock was held is a bug of ours; the state is checked as a peer's is, so
         // going on does no harm beyond this link.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.session.check_fork();
-        state
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Turns events into wake-ups, unlocks, and rings the peer if it is parked. Returns `true` if other tasks
@@ -113,14 +122,16 @@ impl Link {
     /// Waits until `check` finds what it looks for on a stream. The first task that waits polls the
     /// lane for a while, in place.
     ///
-    /// `check` must find something when the link has ended.
+    /// `check` must find something when the link has ended. In a forked child the wait fails with what `fail`
+    /// makes of the reason.
     fn poll_received<R>(
         &self,
         cx: &mut Context<'_>,
         stream: StreamId,
+        fail: impl FnOnce(Failure) -> R,
         mut check: impl FnMut(&mut State) -> Option<R>,
     ) -> Poll<R> {
-        let mut state = self.lock();
+        let Some(mut state) = self.lock() else { return Poll::Ready(fail(Ending::Forked.into())) };
         if let Some(found) = check(&mut state) {
             return self.found(state, stream, found);
         }
@@ -171,7 +182,7 @@ impl Link {
                 (state, woke) = self.yield_core(state);
             } else if stay.is_long() {
                 woke = self.finish_turn(state);
-                state = self.lock();
+                state = self.lock_here();
             }
             if let Some(found) = check(&mut state) {
                 return self.found(state, stream, found);
@@ -207,12 +218,13 @@ impl Link {
     fn yield_core<'a>(&'a self, state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
         let woke = self.finish_turn(state);
         wait::yield_core();
-        (self.lock(), woke)
+        (self.lock_here(), woke)
     }
 
     /// Lets other processes run while the driver waits for requests. Returns how many calls are open.
     pub(crate) fn yield_for_work(&self) -> usize {
-        let (mut state, _) = self.yield_core(self.lock());
+        let Some(state) = self.lock() else { return 0 };
+        let (mut state, _) = self.yield_core(state);
         let open = state.session.calls().open_streams();
         self.finish_turn(state);
         open
@@ -221,15 +233,12 @@ impl Link {
     /// Ends the link, if it has not ended yet: all its calls fail at once, and the peer sees its end, even if
     /// this side's calls and channels are held on to. Returns why it has ended.
     pub(crate) fn end(&self, ending: Ending) -> Failure {
-        let mut state = self.lock();
+        // A forked child shares the socket with its parent.
+        let Some(mut state) = self.lock() else { return Ending::Forked.into() };
         let (failure, wakes) = state.end(ending);
-        let is_forked_child = state.session.is_forked_child();
         drop(state);
-        // The socket itself stays open for as long as a call or channel holds the link. A forked child
-        // shares it with its parent.
-        if !is_forked_child {
-            self.socket.shut_down();
-        }
+        // The socket itself stays open for as long as a call or channel holds the link.
+        self.socket.shut_down();
         wakes.wake();
         failure
     }
@@ -242,19 +251,24 @@ impl Link {
         });
     }
 
+    /// Returns `true` in a child that was forked from the process that made this.
+    fn is_of_parent(&self) -> bool {
+        self.fork.is_forked_child()
+    }
+
     /// Returns `true` if the server takes no new calls on this link.
     pub(crate) fn is_draining(&self) -> bool {
-        self.lock().session.calls().is_draining()
+        self.lock().is_some_and(|mut state| state.session.calls().is_draining())
     }
 
     /// Returns `true` if the peer has pushed what nobody has taken.
     fn is_ready(&self) -> bool {
-        self.lock().session.is_ready()
+        self.lock().is_some_and(|mut state| state.session.is_ready())
     }
 
     /// Returns `true` if calls can be opened.
     pub(crate) fn is_usable(&self) -> bool {
-        self.lock().session.is_usable()
+        self.lock().is_some_and(|state| state.session.is_usable())
     }
 }
 

@@ -50,13 +50,18 @@ fn a_poll_ends_even_if_frames_go_on_coming() {
     let (link, mut server) = client(Wait::Adaptive);
     let mut looks = 0;
     let mut cx = Context::from_waker(Waker::noop());
-    let polled = link.poll_received(&mut cx, FIRST, |_| {
-        looks += 1;
-        assert!(looks < 10_000, "it goes on for ever");
-        assert!(server.lanes.room().unwrap() > 0);
-        server.lanes.push(Frame::new(Kind::Pong, StreamId::LINK).encode());
-        None::<()>
-    });
+    let polled = link.poll_received(
+        &mut cx,
+        FIRST,
+        |failure| panic!("{failure:?}"),
+        |_| {
+            looks += 1;
+            assert!(looks < 10_000, "it goes on for ever");
+            assert!(server.lanes.room().unwrap() > 0);
+            server.lanes.push(Frame::new(Kind::Pong, StreamId::LINK).encode());
+            None::<()>
+        },
+    );
     assert!(polled.is_pending());
 }
 
@@ -86,11 +91,16 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
         }
         let mut looks = 0;
         let mut cx = Context::from_waker(Waker::noop());
-        let polled = link.poll_received(&mut cx, FIRST, |_| {
-            looks += 1;
-            assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
-            None::<()>
-        });
+        let polled = link.poll_received(
+            &mut cx,
+            FIRST,
+            |failure| panic!("{failure:?}"),
+            |_| {
+                looks += 1;
+                assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
+                None::<()>
+            },
+        );
         assert!(polled.is_pending());
     }
 }
@@ -106,6 +116,7 @@ fn open(link: &Link, timeout: Option<Duration>) -> StreamId {
         let Ok(OpenOutcome::Opened(stream, Sent::All)) = opened else { panic!("{opened:?}") };
         stream
     })
+    .unwrap()
 }
 
 /// Opens a call in the middle of the driver's first poll, as another thread may.
@@ -119,10 +130,11 @@ async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
     let (link, _server) = client(Wait::Park);
     let meanwhile = Box::pin(open_meanwhile(Arc::clone(&link)));
     tokio::spawn(Driver::new(Arc::clone(&link), None, NoRequests, Some(meanwhile), None).unwrap());
-    while link.with(|state| state.session.calls().open_streams()) == 0 {
+    while link.with(|state| state.session.calls().open_streams()) == Some(0) {
         tokio::task::yield_now().await;
     }
-    let ended = poll_fn(|cx| link.poll_received(cx, FIRST, |state| state.session.calls().response(FIRST)));
+    let ended =
+        poll_fn(|cx| link.poll_received(cx, FIRST, Err, |state| state.session.calls().response(FIRST)));
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     let failure = ended.expect("its deadline is not kept").unwrap_err();
     assert_eq!(failure.code, Code::DEADLINE_EXCEEDED);

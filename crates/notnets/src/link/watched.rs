@@ -82,7 +82,8 @@ impl Watched {
         let mut packets = 0;
         let mut handle = |incoming| {
             packets += 1;
-            link.with(|state| state.session.handle_incoming(incoming, clock::now)) && packets < PACKETS
+            let goes_on = link.with(|state| state.session.handle_incoming(incoming, clock::now));
+            goes_on == Some(true) && packets < PACKETS
         };
         while self.unread {
             let incoming = self.socket.get_ref().receive();
@@ -95,7 +96,10 @@ impl Watched {
         while let Poll::Ready(ready) = self.socket.poll_read_ready(cx) {
             let mut guard = match ready {
                 Ok(guard) => guard,
-                Err(error) => return link.with(|state| state.session.end(Ending::Socket(error), clock::now)),
+                Err(error) => {
+                    link.with(|state| state.session.end(Ending::Socket(error), clock::now));
+                    return;
+                }
             };
             while let Ok(incoming) = guard.try_io(|socket| socket.get_ref().receive()) {
                 if !handle(incoming) {
@@ -140,7 +144,7 @@ impl Watched {
                 state.set_timer(wake_at);
                 wake_at
             });
-            let Some(wake_at) = wake_at else { return };
+            let Some(wake_at) = wake_at.flatten() else { return };
             self.timer.as_mut().reset(Instant::now() + clock::until(wake_at));
             if self.timer.as_mut().poll(cx).is_pending() {
                 return;
@@ -156,7 +160,7 @@ impl Watched {
             }
             state.session.flush(&link.socket)
         });
-        if all_sent {
+        if all_sent != Some(false) {
             self.full = None;
             return;
         }
@@ -166,7 +170,7 @@ impl Watched {
         }
         let Some(full) = &self.full else { return };
         while let Poll::Ready(Ok(mut guard)) = full.poll_write_ready(cx) {
-            if link.with(|state| state.session.flush(&link.socket)) {
+            if link.with(|state| state.session.flush(&link.socket)) != Some(false) {
                 self.full = None;
                 return;
             }

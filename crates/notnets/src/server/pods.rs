@@ -56,6 +56,11 @@ impl PodNames {
         Ok(names)
     }
 
+    /// Returns `true` if no name is served in a pod.
+    pub(super) fn is_empty(&self) -> bool {
+        self.served.is_empty()
+    }
+
     /// The next client that wants a link.
     pub(super) async fn next(&mut self) -> Option<(Member, Arrival)> {
         if self.served.is_empty() { pending().await } else { self.arrivals.recv().await }

@@ -12,6 +12,7 @@ use notnets_core::link::accept::Policy;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
+use notnets_memory::process::ForkGuard;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -47,6 +48,7 @@ pub struct Bound {
     pods: PodNames,
     shared: ServerContext,
     stop: watch::Sender<bool>,
+    bound_by: ForkGuard,
 }
 
 impl std::fmt::Debug for Bound {
@@ -91,21 +93,37 @@ impl Bound {
         settings: Settings,
     ) -> Result<Self, Error> {
         listeners.append(&mut pods.here);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (stop, shutdown) = watch::channel(false);
         let policy = Policy {
             admission: settings.admission.clone(),
             max_links: settings.max_links,
             config: settings.link.config(),
         };
-        let stats = Arc::new(Stats::new(since).map_err(Cause::from)?);
+        let stats = new_stats()?;
         let costs = Costs::default();
         let (lobby, refusals) = (Lobby::default(), Refusals::default());
         let shared = ServerContext { services, costs, settings, policy, stats, lobby, refusals, shutdown };
-        Ok(Self { listeners, pods, shared, stop })
+        let bound_by = ForkGuard::new().map_err(Error::io("tell forks by a page"))?;
+        Ok(Self { listeners, pods, shared, stop, bound_by })
     }
 
-    /// Serves, until it fails.
+    /// Makes what was bound this process's own, if it was forked from the one that bound it.
+    fn adopt(&mut self) -> Result<(), Error> {
+        if !self.bound_by.is_forked_child() {
+            return Ok(());
+        }
+        if !self.pods.is_empty() {
+            return Err(Cause::ForkedMember.into());
+        }
+        for listener in &mut self.listeners {
+            listener.adopt().map_err(Cause::from)?;
+        }
+        self.shared.stats = new_stats()?;
+        Ok(())
+    }
+
+    /// Serves, until it fails. That may be in a process that was forked from the one that took the names, and
+    /// that alone, as long as none of them is in a pod.
     ///
     /// # Errors
     /// When the runtime can't watch a socket.
@@ -119,8 +137,9 @@ impl Bound {
     ///
     /// # Errors
     /// When the runtime can't watch a socket.
-    pub async fn serve_with_shutdown(self, signal: impl Future<Output = ()>) -> Result<(), Error> {
-        let Self { listeners, mut pods, shared, stop } = self;
+    pub async fn serve_with_shutdown(mut self, signal: impl Future<Output = ()>) -> Result<(), Error> {
+        self.adopt()?;
+        let Self { listeners, mut pods, shared, stop, .. } = self;
         let shared = Arc::new(shared);
         let mut connections = JoinSet::new();
         let watched = listeners.into_iter().map(|listener| register(listener, Interest::READABLE));
@@ -148,6 +167,12 @@ impl Bound {
         while connections.join_next().await.is_some() {}
         Ok(())
     }
+}
+
+/// The counters of a server that begins now.
+fn new_stats() -> Result<Arc<Stats>, Error> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Ok(Arc::new(Stats::new(since).map_err(Cause::from)?))
 }
 
 /// Takes the names of this host. The others are for pods.

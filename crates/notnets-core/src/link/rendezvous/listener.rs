@@ -101,6 +101,21 @@ impl Listener {
         }
     }
 
+    /// Takes the name over from the process that this one was forked from: clients see this process from now on,
+    /// and the name is given back when this is dropped here. Nothing is done in the process that bound it.
+    ///
+    /// # Errors
+    /// When the socket can't listen.
+    pub fn adopt(&mut self) -> Result<(), RendezvousError> {
+        if process::id() == self.owner {
+            return Ok(());
+        }
+        // The kernel notes anew who listens.
+        listen(&self.socket, BACKLOG).map_err(|errno| self.failed("listen on", errno))?;
+        self.owner = process::id();
+        Ok(())
+    }
+
     /// Gives the name back. Clients that wait to be accepted see the end of the connection.
     ///
     /// # Errors

@@ -136,6 +136,13 @@ impl Helper {
         self.tell("stop");
     }
 
+    /// Waits for its end, though a child of it may go on with its standard input.
+    pub fn wait(&mut self) {
+        let stdin = self.stdin.take();
+        self.child.wait().expect("it is our child");
+        self.stdin = stdin;
+    }
+
     /// Closes its standard input and waits for its end.
     pub fn finish(&mut self) -> ExitStatus {
         drop(self.stdin.take());

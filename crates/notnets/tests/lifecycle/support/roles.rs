@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use notnets::{Admission, Bound, Endpoint, Error, Server, Wait};
+use notnets::{Admission, Bound, Endpoint, Error, Server, Wait, blocking};
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
@@ -66,6 +66,9 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
         "client" => options.runtime().block_on(client(&directory, options)),
         "silent" => silent(&directory, options),
         "forker" => forker(&directory, options),
+        "forker_amid_calls" => forker_amid_calls(&directory),
+        "bound_before_fork" if options.has("blocking") => bound_before_fork_blocking(&directory),
+        "bound_before_fork" => bound_before_fork(&directory),
         "forker_outside" => forker_outside(&directory),
         role => panic!("no such role: {role}"),
     }
@@ -335,6 +338,89 @@ fn forker(directory: &Path, options: &Options) {
         say("parent: produced 1000 more");
         say(format_args!("parent: {}", client.text("echo", "still here").await.unwrap_or_else(text)));
     });
+}
+
+/// Forks again and again while other threads make calls. Each child uses the channel.
+fn forker_amid_calls(directory: &Path) {
+    const FORKS: usize = 50;
+    let runtime = Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("there is room");
+    let client = runtime.block_on(Client::connect(directory));
+    for _ in 0..6 {
+        let client = client.clone();
+        runtime.spawn(async move {
+            loop {
+                client.text("echo", "x").await.expect("goes on");
+            }
+        });
+    }
+    let mut produced = runtime.block_on(client.stream("produce", "10")).expect("is produced");
+    for _ in 0..FORKS {
+        let child = match fork::fork().expect("there is room for a process") {
+            fork::Fork::Parent(child) => child,
+            fork::Fork::Child => {
+                let runtime = Builder::new_current_thread().enable_all().build().expect("there is room");
+                let (ended, called) = runtime.block_on(async {
+                    let ended = loop {
+                        match produced.message().await {
+                            Ok(Some(_)) => {}
+                            Ok(None) => break "the end".into(),
+                            Err(status) => break text(status),
+                        }
+                    };
+                    (ended, client.text("echo", "child").await.unwrap_or_else(text))
+                });
+                let right = ended.contains("this process was forked") && called == "child";
+                std::process::exit(if right { 0 } else { 1 });
+            }
+        };
+        assert_eq!(fork::waitpid(child).expect("it is our child"), 0);
+    }
+    say("forked");
+}
+
+/// Takes a name, forks, and ends. The child serves it.
+fn bound_before_fork(directory: &Path) {
+    let server = configure(directory, &Options::parse(""));
+    let bound = server.add_service(Probe::default()).bind_blocking([NAME]).expect("binds");
+    match fork::fork().expect("there is room for a process") {
+        fork::Fork::Parent(_) => std::process::exit(0),
+        fork::Fork::Child => {
+            say(std::process::id());
+            Builder::new_current_thread().enable_all().build().expect("there is room").block_on(async {
+                let mut commands = commands();
+                let stopped = async { while commands.recv().await.is_some_and(|line| line != "stop") {} };
+                bound.serve_with_shutdown(stopped).await.expect("serves to the end");
+            });
+            say("stopped");
+            std::process::exit(0);
+        }
+    }
+}
+
+/// The same, with the blocking API.
+fn bound_before_fork_blocking(directory: &Path) {
+    let server = blocking::Server::builder().directory(directory).bind(NAME).expect("binds");
+    match fork::fork().expect("there is room for a process") {
+        fork::Fork::Parent(_) => std::process::exit(0),
+        fork::Fork::Child => {
+            say(std::process::id());
+            let stopper = server.stopper();
+            std::thread::spawn(move || {
+                std::io::stdin()
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| line != "stop")
+                    .for_each(drop);
+                stopper.stop();
+            });
+            server.serve(|_, reply| {
+                reply.message.extend_from_slice(std::process::id().to_string().as_bytes());
+                Ok(())
+            });
+            say("stopped");
+            std::process::exit(0);
+        }
+    }
 }
 
 /// Forks, and uses in the child a channel that was made outside of any runtime, and another one.
