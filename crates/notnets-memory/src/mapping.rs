@@ -154,6 +154,9 @@ impl Mapping {
         let map = Self { start: first, len, fork, sigbus: None, _reservation: None, is_far: false };
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start, len, Advice::LinuxDontFork) }.map_err(os("keep from forks", len))?;
+        // What processes say to each other is not for those who look at a crash.
+        // SAFETY: as before.
+        unsafe { madvise(start, len, Advice::LinuxDontDump) }.map_err(os("keep from core dumps", len))?;
         Ok(map)
     }
 }
