@@ -30,6 +30,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use cgroup::Mounts;
@@ -48,9 +49,21 @@ pub const KEPT_FREE: u64 = 1 << 20;
 /// Checks that there is room for `bytes` more, beside [`KEPT_FREE`].
 ///
 /// # Errors
-/// When a control group above this process, or the host, has less than that left.
+/// When a control group above this process, or the host, has less than that left, or a file may not be as large:
+/// the kernel answers that with a signal.
 pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
+    check_file_size(bytes, getrlimit(Resource::Fsize).current)?;
     View::of_system().check(bytes, KEPT_FREE)
+}
+
+fn check_file_size(wanted: u64, limit: Option<u64>) -> Result<(), NoHeadroom> {
+    match limit {
+        Some(limit) if wanted > limit => {
+            let limit = Limit { source: Source::FileSize, limit, usage: 0, reclaimable: 0 };
+            Err(NoHeadroom { wanted, kept: 0, limit })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The limit that will be reached first, if there is any.

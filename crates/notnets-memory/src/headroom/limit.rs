@@ -37,6 +37,8 @@ pub enum Source {
     },
     /// The host has no more memory.
     Host,
+    /// `RLIMIT_FSIZE` of this process, which shared memory is held to as files are.
+    FileSize,
 }
 
 impl fmt::Display for Source {
@@ -46,6 +48,7 @@ impl fmt::Display for Source {
                 write!(f, "{file} of the control group {}", path.display())
             }
             Source::Host => f.write_str("the memory of this host"),
+            Source::FileSize => f.write_str("RLIMIT_FSIZE of this process"),
         }
     }
 }
@@ -56,6 +59,7 @@ impl Source {
         match self {
             Source::ControlGroup { .. } => "raise that limit, or share less memory",
             Source::Host => "stop something else, or share less memory",
+            Source::FileSize => "raise it with `ulimit -f`",
         }
     }
 }

@@ -60,6 +60,7 @@ impl System {
         let place = match &limit.source {
             Source::ControlGroup { path, .. } => path.strip_prefix(self.0.path()).expect("is below the root"),
             Source::Host => Path::new("host"),
+            Source::FileSize => Path::new("file size"),
         };
         Some((place.display().to_string().trim_end_matches('/').into(), limit.available()))
     }
@@ -220,4 +221,15 @@ fn this_system_has_room_for_a_page_but_not_for_everything() {
     let limit = headroom().tightest.expect("at least the host has a limit");
     assert!(limit.usage > 0, "this process at least is in use: {limit:?}");
     assert!(check(limit.limit + 1).is_err(), "{limit:?}");
+}
+
+#[test]
+fn a_file_may_be_as_large_as_the_process_may_make_one() {
+    assert!(check_file_size(4096, None).is_ok() && check_file_size(4096, Some(4096)).is_ok());
+    let error = check_file_size(4097, Some(4096)).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("RLIMIT_FSIZE of this process leaves 4096 bytes") && text.contains("ulimit -f"),
+        "{text}"
+    );
 }

@@ -140,3 +140,19 @@ async fn a_server_in_a_full_group_refuses_links_with_the_numbers() {
     server.expect("stopped");
     assert!(server.finish().success(), "it was not killed");
 }
+
+/// The kernel ends a process that makes a larger file, and shared memory counts as one.
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_is_a_limit_on_memory() {
+    let directory = tempdir().unwrap();
+    let mut server = Helper::server(directory.path(), "fsize=100000");
+    let client = Client::connect(directory.path()).await;
+    let large = "x".repeat(1 << 20);
+    assert_eq!(within(client.text("echo", large.clone())).await.unwrap(), large);
+    server.stop();
+    server.expect("stopping");
+    server.expect("stopped");
+    let mut server = Helper::start("server", directory.path(), "fsize=4095");
+    let told = server.answer();
+    assert!(told.starts_with("refused: no room for ") && told.contains("RLIMIT_FSIZE"), "{told}");
+}

@@ -85,6 +85,10 @@ async fn server(directory: &Path, options: &Options) {
     if let Some(left) = options.get::<String>("leave") {
         leave_descriptors(&left);
     }
+    if let Some(current) = options.get("fsize") {
+        let limit = Rlimit { current: Some(current), ..getrlimit(Resource::Fsize) };
+        setrlimit(Resource::Fsize, limit).expect("it may be lowered");
+    }
     let mut ballast = Vec::new();
     if options.has("wait_to_serve") {
         while let Some(command) = commands.recv().await {
