@@ -157,3 +157,18 @@ async fn an_end_that_is_too_large_keeps_its_code_and_takes_no_data_away() {
     }
     assert_eq!(total, 3 * b"data".len());
 }
+
+#[tokio::test]
+async fn an_authority_is_carried() {
+    let host = Host::serve(Server::builder(), |request: Request<Body>| async move {
+        let authority = request.uri().authority().map_or("none", |authority| authority.as_str()).to_owned();
+        let mut response = ok();
+        response.headers_mut().insert("authority", authority.parse().unwrap());
+        response
+    });
+    let channel = host.connect().await;
+    for (uri, expected) in [("http://shop.example:8080/x", "shop.example:8080"), ("/x", "none")] {
+        let response = within("the call", call(&channel, uri, Body::empty())).await.unwrap();
+        assert_eq!(response.headers()["authority"], expected);
+    }
+}

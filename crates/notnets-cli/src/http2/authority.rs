@@ -33,7 +33,9 @@ const PRIORITY: u8 = 0x20;
 const INDEX: usize = 1;
 /// The name as an HPACK string, plain and in Huffman's code.
 const NAMES: [&[u8]; 2] = [b"\x0a:authority", b"\x88\xb8\x3b\x53\x39\xec\x32\x7d\x7f"];
-/// A host of one letter, as an HPACK string.
+/// The host of calls that came over a Unix socket.
+pub const UNKNOWN: &str = "u";
+/// It as an HPACK string.
 const REPLACEMENT: [u8; 2] = [1, b'u'];
 
 /// A client's connection with a valid `:authority` in every call.

@@ -137,13 +137,14 @@ impl Inner {
     /// Addresses the call to this server, with the headers gRPC asks for.
     fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let authority = match &self.address {
-            Address::Tcp(authority) => authority.as_str(),
-            Address::Unix(_) => "localhost",
-        };
+        let asked_for = request.uri().authority().map(|authority| authority.as_str().to_owned());
+        let authority = asked_for.unwrap_or_else(|| match &self.address {
+            Address::Tcp(authority) => authority.as_str().to_owned(),
+            Address::Unix(_) => "localhost".to_owned(),
+        });
         *request.uri_mut() = Uri::builder()
             .scheme("http")
-            .authority(authority)
+            .authority(authority.as_str())
             .path_and_query(path)
             .build()
             .map_err(|error| Status::internal(format!("no URI for the path {path}: {error}")))?;

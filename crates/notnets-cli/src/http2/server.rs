@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tonic::body::Body;
 use tower_service::Service;
 
+use super::authority::UNKNOWN;
 use super::listener::Listener;
 use super::{CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream};
 
@@ -66,7 +67,12 @@ where
         let mut service = service.clone();
         async move {
             poll_fn(|cx| service.poll_ready(cx)).await?;
-            service.call(request.map(Body::new)).await
+            let mut request = request.map(Body::new);
+            if request.uri().authority().is_some_and(|authority| authority == UNKNOWN) {
+                let path = request.uri().path_and_query().cloned();
+                *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+            }
+            service.call(request).await
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

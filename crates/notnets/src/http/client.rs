@@ -110,7 +110,8 @@ impl Outbound for HttpOutbound {
 
     #[inline]
     fn entries<'a>(&'a self, user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        head::request_entries(&self.parts.method, &self.parts.headers, user_agent)
+        let Parts { method, uri, headers, .. } = &self.parts;
+        head::request_entries(method, uri.authority(), headers, user_agent)
     }
 
     #[inline]

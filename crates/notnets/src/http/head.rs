@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
@@ -20,6 +21,8 @@ const DETAILS: &str = "grpc-status-details-bin";
 /// Only sent when it is not the usual one.
 const METHOD: &str = ":method";
 const STATUS: &str = ":status";
+/// Only sent when the request's URI has one.
+const AUTHORITY: &str = ":authority";
 /// A map of headers holds little more and panics when it is full. Further entries are left out: only a
 /// hostile peer sends that many, for others had them in such a map as well.
 const MAX_ENTRIES: usize = 24_000;
@@ -27,19 +30,23 @@ const MAX_ENTRIES: usize = 24_000;
 /// The entries that a request's head is sent as.
 pub(crate) fn request_entries<'a>(
     method: &'a Method,
+    authority: Option<&'a Authority>,
     headers: &'a HeaderMap,
     user_agent: &'a str,
 ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let unusual = (method != Method::POST).then(|| (METHOD, method.as_str().as_bytes()));
     // A header set by the user replaces the announced one; an absent content type is sent as such.
     let no_type = find(headers, &CONTENT_TYPE).is_none().then_some((CONTENT_TYPE.as_str(), &b""[..]));
-    unusual.into_iter().chain(no_type).chain(entries(headers).filter(move |(name, value)| {
-        let silent = *name == TE.as_str()
-            || *name == GRPC_TIMEOUT.as_str()
-            || (*name == CONTENT_TYPE.as_str() && *value == GRPC)
-            || (*name == USER_AGENT.as_str() && *value == user_agent.as_bytes());
-        !silent
-    }))
+    let authority = authority.map(|authority| (AUTHORITY, authority.as_str().as_bytes()));
+    unusual.into_iter().chain(authority).chain(no_type).chain(entries(headers).filter(
+        move |(name, value)| {
+            let silent = *name == TE.as_str()
+                || *name == GRPC_TIMEOUT.as_str()
+                || (*name == CONTENT_TYPE.as_str() && *value == GRPC)
+                || (*name == USER_AGENT.as_str() && *value == user_agent.as_bytes());
+            !silent
+        },
+    ))
 }
 
 /// The entries that a response's head is sent as. Its status, if it has one, travels beside them.
@@ -100,18 +107,21 @@ pub(crate) fn usual_request(user_agent: Option<HeaderValue>) -> HeaderMap {
     headers
 }
 
-/// A request's method and headers, from its entries and the usual head.
-pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, HeaderMap) {
+/// A request's method, authority and headers, from its entries and the usual head.
+pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, Option<Authority>, HeaderMap) {
     let mut headers = usual.clone();
     let mut method = Method::POST;
+    let mut authority = None;
     for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {
         if &*key == METHOD {
             method = Method::from_bytes(&value).unwrap_or(Method::POST);
+        } else if &*key == AUTHORITY {
+            authority = Authority::from_maybe_shared(value).ok();
         } else {
             append(&mut headers, &key, value);
         }
     }
-    (method, headers)
+    (method, authority, headers)
 }
 
 /// A response's status and headers, from its entries.
@@ -245,7 +255,7 @@ mod tests {
     fn more_metadata_than_a_map_holds_do_no_harm() {
         let entry = |n: usize| (format!("key-{n}").into(), bytes::Bytes::from_static(b"v"));
         let metadata: Metadata = (0..100_000).map(entry).collect();
-        let (_, mut headers) =
+        let (_, _, mut headers) =
             request_head(metadata.clone(), &usual_request(Some(HeaderValue::from_static("agent"))));
         set_timeout(&mut headers, Duration::ZERO);
         assert!(headers["key-23999"] == "v" && headers[USER_AGENT] == "agent");
@@ -268,9 +278,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        assert_eq!(request_entries(&Method::POST, &headers, "agent").count(), 0);
+        assert_eq!(request_entries(&Method::POST, None, &headers, "agent").count(), 0);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
         headers.insert(USER_AGENT, HeaderValue::from_static("mine"));
-        assert_eq!(request_entries(&Method::GET, &headers, "agent").count(), 3);
+        let authority = Authority::from_static("shop.example:80");
+        assert_eq!(request_entries(&Method::GET, Some(&authority), &headers, "agent").count(), 4);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::uri::{Authority, Scheme};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::metadata::Metadata;
@@ -16,6 +17,15 @@ use super::request_body::RequestBody;
 use super::service::AnyService;
 use super::trace::TraceFn;
 use crate::rpc::{IncomingCall, PeerInfo, Serving};
+
+/// The URI of a request for this authority, as over HTTP/2.
+#[cold]
+fn with_authority(path: Uri, authority: Authority) -> Uri {
+    let mut parts = path.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority);
+    Uri::from_parts(parts).unwrap_or(path)
+}
 
 /// A service, for the calls of one link.
 pub(crate) struct HttpLink {
@@ -41,10 +51,13 @@ impl HttpLink {
     /// Begins to serve a call of the method with that path.
     pub(crate) fn serve(&self, call: IncomingCall, path: Uri) -> Serving {
         let IncomingCall { metadata, deadline, peer, turn, requests, response, .. } = call;
-        let (method, headers) = self.head(metadata, deadline);
+        let (method, authority, headers) = self.head(metadata, deadline);
         let mut request = Request::new(Body::new(RequestBody(requests)));
         *request.method_mut() = method;
-        *request.uri_mut() = path;
+        *request.uri_mut() = match authority {
+            None => path,
+            Some(authority) => with_authority(path, authority),
+        };
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = headers;
         self.insert_peer(request.extensions_mut(), peer);
@@ -62,19 +75,23 @@ impl HttpLink {
     #[cfg(feature = "stubs")]
     pub(crate) fn serve_directly(&self, call: IncomingCall, service: &dyn DirectService) -> Serving {
         let IncomingCall { method, metadata, deadline, peer, turn, requests, response } = call;
-        let (_, headers) = self.head(metadata, deadline);
+        let (_, _, headers) = self.head(metadata, deadline);
         let mut extensions = Extensions::new();
         self.insert_peer(&mut extensions, peer);
         let halves = Halves { turn, requests, response };
         service.serve(DirectCall { path: method, headers, extensions, halves })
     }
 
-    fn head(&self, metadata: Metadata, deadline: Option<Timestamp>) -> (Method, HeaderMap) {
-        let (method, mut headers) = head::request_head(metadata, &self.usual);
+    fn head(
+        &self,
+        metadata: Metadata,
+        deadline: Option<Timestamp>,
+    ) -> (Method, Option<Authority>, HeaderMap) {
+        let (method, authority, mut headers) = head::request_head(metadata, &self.usual);
         if let Some(deadline) = deadline {
             head::set_timeout(&mut headers, clock::until(deadline));
         }
-        (method, headers)
+        (method, authority, headers)
     }
 
     fn insert_peer(&self, extensions: &mut Extensions, peer: PeerInfo) {
