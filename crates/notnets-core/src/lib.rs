@@ -21,6 +21,7 @@ pub mod seqpacket;
 pub mod session;
 mod stream_id;
 pub mod strings;
+pub mod text;
 pub mod wait;
 
 pub use call::{Connection, Event, Role};

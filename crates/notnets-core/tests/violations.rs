@@ -77,6 +77,20 @@ fn answers_that_nobody_reads_do_not_pile_up() {
 }
 
 #[test]
+fn a_call_that_is_cut_short_has_not_ended_well_and_says_nothing_to_a_terminal() {
+    let mut pair = pair(Limits::default());
+    let stream = open(&mut pair.client);
+    pair.drive();
+    let mut bytes = [0; INLINE];
+    bytes[..5].copy_from_slice(b"\x1b[2Jx");
+    let payload = Payload::Inline { bytes, len: 5, head: 0 };
+    push(pair.server.lanes(), Frame { payload, ..Frame::new(Kind::Reset, stream) });
+    pair.client.receive(1, frozen_clock);
+    let Some(Err(failure)) = pair.client.response(stream) else { panic!("it goes on") };
+    assert_eq!((failure.code, &*failure.message), (Code::UNKNOWN, "\\u{1b}[2Jx"));
+}
+
+#[test]
 fn a_reset_gives_its_reason_in_few_bytes() {
     let mut pair = pair(Limits::default());
     let stream = open(&mut pair.client);

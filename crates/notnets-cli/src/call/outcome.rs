@@ -1,6 +1,7 @@
 //! The text about a status that is not OK.
 
 use http::header;
+use notnets_core::text::shown;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use prost_types::Any;
@@ -38,7 +39,8 @@ pub async fn failure(
         code as i32
     );
     if !status.message().is_empty() {
-        text += &format!(": {}", status.message());
+        let lines: Vec<_> = status.message().split('\n').map(shown).collect();
+        text += &format!(": {}", lines.join("\n"));
     }
     if code == Code::OutOfRange && status.message().contains("message length too large") {
         text += "; --max-message-size raises the limit";

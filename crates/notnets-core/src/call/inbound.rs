@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload};
 use crate::metadata::{self, Metadata};
+use crate::text::shown;
 
 /// Once this many bytes lay in the blocks of one batch, others get a turn. Descriptors are quickly taken; a block
 /// that is copied takes as long as thousands of them.
@@ -221,8 +222,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.check_answers()?;
         } else {
             let failure = Failure {
-                code: Code(frame.code),
-                message: String::from_utf8_lossy(&bytes[..*len as usize]).into(),
+                // A call that is cut short has not ended well, whatever its server says.
+                code: if frame.code == Code::OK.0 { Code::UNKNOWN } else { Code(frame.code) },
+                message: shown(&String::from_utf8_lossy(&bytes[..*len as usize])).into(),
                 retry_safe: frame.refused,
             };
             self.end_response(id, End::Failed(failure));

@@ -19,6 +19,7 @@ use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits, ValidLimits};
 use crate::random;
+use crate::text::shown;
 
 /// The configuration of one side of a link.
 #[derive(Clone, Copy, Debug, Default)]
@@ -211,7 +212,9 @@ impl Dialing {
                 let parts = establish(&self.socket, self.own, terms, descriptor, String::new())?;
                 Ok(parts.join(self.socket))
             }
-            Incoming::Packet(Packet::Refused { reason, text }, _) => Err(LinkError::Refused { reason, text }),
+            Incoming::Packet(Packet::Refused { reason, text }, _) => {
+                Err(LinkError::Refused { reason, text: shown(&text) })
+            }
             Incoming::Packet(..) => Err(LinkError::Unexpected),
             Incoming::Closed => Err(LinkError::Closed),
             Incoming::Bad(bad) => Err(bad.into()),

@@ -11,6 +11,7 @@ use super::socket::{Incoming, Socket};
 use super::stats::Snapshot;
 use crate::clock::timespec;
 use crate::name::Name;
+use crate::text::shown;
 
 /// A name that is served, and its server's counters.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ fn ask(socket: &Socket, patience: Duration) -> Result<Snapshot, String> {
                 return Snapshot::read(&descriptor)
                     .ok_or_else(|| "its counters have another layout".to_owned());
             }
-            Ok(Incoming::Packet(Packet::Refused { text, .. }, _)) => return Err(text),
+            Ok(Incoming::Packet(Packet::Refused { text, .. }, _)) => return Err(shown(&text)),
             Ok(_) => return Err("it gives no counters".to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.to_string()),
