@@ -132,6 +132,9 @@ impl Iterator for IntoIter {
 
 impl ExactSizeIterator for IntoIter {}
 
+/// A list of more entries is cut to its size.
+const FEW: usize = 16;
+
 /// A head that can't be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
@@ -213,6 +216,9 @@ pub fn read(head: &mut Bytes, strings: &mut StringReader) -> Result<Metadata, Ba
             return Err(BadHead::Short);
         }
         metadata.push(key, head.split_to(len));
+    }
+    if metadata.len() > FEW {
+        metadata.0.shrink_to_fit();
     }
     Ok(metadata)
 }

@@ -1,6 +1,7 @@
 //! What a peer does over and over makes nothing grow on the other side.
 
-use notnets_core::call::{Sent, StreamId, Violation};
+use notnets_core::Code;
+use notnets_core::call::{OpenOutcome, Sent, StreamId, Violation};
 use notnets_core::frame::{Frame, INLINE, Kind, Payload};
 use notnets_core::limits::{Limits, MIN_CHARGE, MIN_WINDOW};
 use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
@@ -116,6 +117,45 @@ fn data_on_many_streams_that_nobody_takes() {
         "small chunks are charged for as larger ones"
     );
     assert!(matches!(pair.server.violation(), Some(Violation::Window(_))), "{:?}", pair.server.violation());
+}
+
+/// Many small entries take more than the bytes that they came in.
+#[test]
+fn heads_of_open_calls_take_no_more_than_is_said() {
+    const HEAD: u32 = 4096;
+    const OPEN: u32 = 64;
+    let small = vec![("k", &b""[..]); HEAD as usize / 8];
+    let large = vec![("k", &[b'v'; HEAD as usize - 100][..])];
+    for (entries, at_least) in [(small, 4), (large, OPEN - 5)] {
+        let limits = Limits::default().with_streams(OPEN).with_metadata_bytes(HEAD);
+        let mut pair = Pair::new(Geometry::default(), limits, limits);
+        let mut requests = Vec::new();
+        let held = allocation_counter::measure(|| {
+            for _ in 0..OPEN {
+                let mut opened = Ok(OpenOutcome::Blocked);
+                while opened == Ok(OpenOutcome::Blocked) {
+                    let entries = entries.iter().copied();
+                    opened = pair.client.open("/x", entries, None, &mut &[][..], true, &mut Some(()));
+                    pair.drive();
+                }
+                requests.extend(std::iter::from_fn(|| pair.server.accept()));
+                forget_events(&mut pair.client);
+            }
+        });
+        pair.assert_no_violation();
+        assert!(requests.len() >= at_least as usize, "{} are taken", requests.len());
+        let bound = u64::from(HEAD * OPEN);
+        // The rest is the client's, and what each call takes.
+        assert!(held.bytes_current < 2 * bound as i64, "{} of {bound} bytes", held.bytes_current);
+        for request in requests {
+            pair.server.reset(request.stream, Code::CANCELLED, "");
+        }
+        pair.drive();
+        let again = pair.client.open("/x", entries, None, &mut &[][..], true, &mut Some(()));
+        assert!(matches!(again, Ok(OpenOutcome::Opened(..))), "{again:?}");
+        pair.drive();
+        assert!(pair.server.accept().is_some(), "there is room again");
+    }
 }
 
 /// What the server says is taken, and not heeded.

@@ -164,6 +164,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.deadlines.remove(&(deadline, stream));
         }
         let user = entry.user.take();
+        self.heads -= std::mem::take(&mut entry.head_bytes) as u64;
         self.streams.remove(stream);
         self.starved.remove(&stream);
         self.give_link_credit(unread);

@@ -17,6 +17,10 @@ use crate::text::shown;
 /// that is copied takes as long as thousands of them.
 pub(super) const BATCH_BYTES: usize = 512 << 10;
 
+/// What an entry of a head takes in private memory besides its bytes: its place in a list, and a key that is
+/// not known yet.
+const ENTRY_BYTES: usize = 80;
+
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Takes up to `max` of the peer's descriptors, as far as they carry no more than [`BATCH_BYTES`] in blocks,
     /// and pushes what waited for room. Returns how many were taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
@@ -84,18 +88,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         let mut fetched = self.fetch(frame)?;
+        let head_bytes = fetched.head.len();
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut fetched.head).map_err(metadata::BadHead::from)?;
         let metadata = metadata::read(&mut fetched.head, &mut self.receive_strings)?;
         let Fetched { data, cost, .. } = fetched;
         let charge = self.charge(id, cost)?;
         self.last = id;
-        if self.refuses_requests() {
+        let held = head_bytes + metadata.len() * ENTRY_BYTES;
+        if self.refuses_requests() || self.heads + held as u64 > self.heads_limit {
             self.refund(charge);
             let (code, reason) = if self.draining {
                 (Code::UNAVAILABLE, "the server shuts down")
-            } else {
+            } else if self.refuses_requests() {
                 (Code::RESOURCE_EXHAUSTED, "too many streams")
+            } else {
+                (Code::RESOURCE_EXHAUSTED, "too much metadata in open calls")
             };
             self.control.reset(id, code, true, reason);
             return self.check_answers();
@@ -107,6 +115,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         };
         let stream = self.streams.insert(id, self.own.stream_window, self.peer.stream_window);
         self.active += 1;
+        self.heads += held as u64;
+        stream.head_bytes = held;
         stream.deadline = deadline;
         stream.receive.accept(charge, id)?;
         data.push_into(&mut stream.receive.queue, frame);

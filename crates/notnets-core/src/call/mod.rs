@@ -200,6 +200,9 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     active: u32,
     /// Server: streams with a request that the application has not accepted.
     arrived: VecDeque<(StreamId, Arc<str>, Metadata)>,
+    /// Server: bytes that the heads of open calls take, and may take.
+    heads: u64,
+    heads_limit: u64,
     send_credit: u64,
     receive_credit: u64,
     /// Taken by the application since the peer was last given link credit.
@@ -246,6 +249,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             last: StreamId::LINK,
             active: 0,
             arrived: VecDeque::new(),
+            heads: 0,
+            heads_limit: u64::from(own.streams) * u64::from(own.metadata_bytes),
             send_credit: peer.link_window.into(),
             receive_credit: own.link_window.into(),
             taken: 0,

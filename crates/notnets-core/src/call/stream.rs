@@ -85,6 +85,8 @@ pub(super) struct Stream<T> {
     pub receive: Receive,
     pub send: Send,
     pub deadline: Option<Timestamp>,
+    /// Server: what the request's head takes.
+    pub head_bytes: usize,
     /// Client: which of our descriptors holds the request, counted from 1.
     pub request_at: u64,
 }
@@ -139,6 +141,7 @@ impl<T> Stream<T> {
             },
             send: Send { credit: 0, queued: false, starved: false },
             deadline: None,
+            head_bytes: 0,
             request_at: 0,
         }
     }
