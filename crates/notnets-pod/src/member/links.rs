@@ -1,7 +1,7 @@
 //! From two processes that know of each other to a link: dialling and answering.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use notnets_memory::lane::{Blocks, Geometry};
 use notnets_memory::process::PeerCredentials;
@@ -18,14 +18,20 @@ use super::state::{Answer, Link, UserEnd, Waiting};
 use super::{Arrival, Member, PodError};
 use crate::packet::FromProcess;
 use crate::table::{Control, ProcessEntry, ProcessId};
+use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::{self, Config, Established, IdentitySource, PeerIdentity, incarnation};
 use notnets_core::link::packet::{Packet, Refusal, Terms};
 use notnets_core::name::Name;
 use notnets_core::random;
+use notnets_core::text::shown;
 
 /// Blocks of the first segment of a link between hosts.
 const SMALL: u32 = 64;
 const LARGE: u32 = 12;
+
+/// How often an entry that can't be read is looked at, and the pause between.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 impl Member {
     /// The error when nobody serves a name.
@@ -63,7 +69,9 @@ impl Member {
                 }
             };
         let established = match Packet::decode(&packet) {
-            Ok(Packet::Refused { reason, text }) => return Err(PodError::LinkRefused { reason, text }),
+            Ok(Packet::Refused { reason, text }) => {
+                return Err(PodError::LinkRefused { reason, text: shown(&text) });
+            }
             Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
                 let peer = Peer { id: to, link: peer_link, offset, user_agent: String::new() };
@@ -103,8 +111,11 @@ impl Member {
     }
 
     /// Returns a client's identity, vouched for by the agent of its host.
-    pub fn client(&self, arrival: &Arrival) -> PeerCredentials {
-        self.credentials(arrival.from)
+    ///
+    /// # Errors
+    /// When its entry can't be read: the client has gone, or is not known here yet.
+    pub fn client(&self, arrival: &Arrival) -> Result<PeerCredentials, Rejection> {
+        self.credentials(arrival.from).ok_or(Rejection::Unknown)
     }
 
     /// Rejects a client.
@@ -164,7 +175,7 @@ impl Member {
             .map_err(|errno| PodError::Io { step: "watch a link's socket", cause: errno.into() })?;
         let lease = own.lease();
         let (lanes, monitor) = own.open(&region, start, geometry, seals).map_err(PodError::Lane)?;
-        let credentials = self.credentials(peer.id);
+        let credentials = self.credentials(peer.id).ok_or(PodError::Gone(host))?;
         let identity = PeerIdentity {
             credentials,
             incarnation: terms.incarnation,
@@ -188,11 +199,15 @@ impl Member {
     }
 
     /// Returns a process's identity, vouched for by its agent.
-    fn credentials(&self, id: ProcessId) -> PeerCredentials {
-        match self.process(id) {
-            Some(entry) => PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid },
-            None => PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX },
-        }
+    fn credentials(&self, id: ProcessId) -> Option<PeerCredentials> {
+        // Its agent may be writing the entry just now.
+        let entry = (0..LOOKS).find_map(|look| {
+            if look > 0 {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            self.process(id)
+        })?;
+        Some(PeerCredentials { pid: Some(entry.pid), uid: entry.uid, gid: entry.gid })
     }
 
     /// A process that lives, as its host's agent has it in its table.

@@ -108,7 +108,7 @@ impl PodAcceptor {
                     let links = open + self.answering + established.len();
                     let occupancy = Occupancy { links, stopping: false };
                     let admitted = if self.answering < MAX_AT_ONCE {
-                        policy.admit(&self.member.client(&arrival), occupancy)
+                        self.member.client(&arrival).and_then(|client| policy.admit(&client, occupancy))
                     } else {
                         Err(Rejection::TooManyAtOnce)
                     };

@@ -82,7 +82,8 @@ impl Drop for PodNames {
 
 /// Serves a client of another host to its end.
 pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, arrival: Arrival) {
-    let admitted = shared.policy.admit(&member.client(&arrival), shared.occupancy());
+    let admitted =
+        member.client(&arrival).and_then(|client| shared.policy.admit(&client, shared.occupancy()));
     if let Err(why) = admitted {
         shared.refusals.log(&why);
         return member.refuse(&arrival, why.refusal(), &why.to_string());
