@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use notnets_core::link::rendezvous::{Absence, Directory, Listener, RendezvousError};
 use notnets_core::name::Name;
@@ -291,4 +292,21 @@ fn names_that_come_and_go_are_never_taken_from_who_has_them() {
         scope.spawn(churn);
     });
     assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 0, "something stays behind");
+}
+
+/// Whoever can read the directory can lock it, and a process that was stopped may hold the lock.
+#[test]
+fn who_holds_the_lock_keeps_nobody_from_serving_and_stopping() {
+    for operation in [FlockOperation::LockShared, FlockOperation::LockExclusive] {
+        let (_temporary, directory) = temporary();
+        let held = fs::File::open(directory.path()).expect("opens");
+        flock(&held, operation).expect("is free");
+        let begin = Instant::now();
+        let listener = directory.listen(&inventory()).expect("listens");
+        assert!(is_reached(&directory, &listener));
+        let path = listener.path().to_owned();
+        drop(listener);
+        assert!(!path.exists(), "the name was not given back");
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
 }

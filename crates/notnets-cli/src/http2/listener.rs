@@ -11,13 +11,17 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::authority::LocalAuthority;
 use super::{Address, Stream, host_and_port};
 
+/// How long the lock on a directory is waited for.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// The longest path of a Unix socket, without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -117,15 +121,23 @@ fn remove_dead(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Holds the lock on the directory of `path` until the file is dropped.
+/// Holds the lock on the directory of `path` until the file is dropped. Whoever can read the directory can lock
+/// it, so it is not waited for longer than those hold it that bind there.
 fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let file = File::open(directory)?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+    let begin = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) if begin.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 100),
+            Ok(()) | Err(Errno::AGAIN) => return Ok(file),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {

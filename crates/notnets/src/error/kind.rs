@@ -75,7 +75,7 @@ fn of_rendezvous(error: &RendezvousError) -> ErrorKind {
     match error {
         RendezvousError::NoSuchName { .. } => ErrorKind::NotFound,
         RendezvousError::NameInUse { .. } => ErrorKind::NameInUse,
-        RendezvousError::Busy { .. } | RendezvousError::Locked { .. } => ErrorKind::Unavailable,
+        RendezvousError::Busy { .. } => ErrorKind::Unavailable,
         RendezvousError::NotOurs { .. }
         | RendezvousError::PathTooLong { .. }
         | RendezvousError::NotADirectory { .. }

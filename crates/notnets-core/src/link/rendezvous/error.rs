@@ -5,7 +5,6 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use notnets_memory::descriptors::DescriptorLimit;
 use rustix::io::Errno;
@@ -59,20 +58,6 @@ pub enum RendezvousError {
         name: Name,
         /// Its socket.
         path: PathBuf,
-    },
-
-    /// Another process holds the lock on the directory. Trying again later may succeed.
-    #[error(
-        "{} was locked by another process for {:.1} s, while locks are held for microseconds; \
-         look for a process that is stopped there (`fuser -v`) and try again",
-        path.display(),
-        waited.as_secs_f64()
-    )]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-        /// How long it was waited for.
-        waited: Duration,
     },
 
     /// There is something else at the path than a socket of NotNets. It is left alone.
@@ -179,7 +164,7 @@ pub enum RendezvousError {
 impl RendezvousError {
     /// Returns `true` if the same call may succeed a moment later, without anything being done about it.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, RendezvousError::Busy { .. } | RendezvousError::Locked { .. })
+        matches!(self, RendezvousError::Busy { .. })
     }
 
     pub(super) fn in_use(name: &Name, path: &Path, pid: Option<u32>) -> Self {

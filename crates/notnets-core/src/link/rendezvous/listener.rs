@@ -57,6 +57,11 @@ impl Listener {
             let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
             directory.failed("listen on", &path, errno)
         })?;
+        if file_at(&opened, name).map(|found| found.is(file)) != Ok(true) {
+            // One that did not wait for the lock took it for a dead server's, before it listened.
+            drop(lock);
+            return Self::bind(directory, name);
+        }
         drop(lock);
         Ok(Listener {
             socket,
