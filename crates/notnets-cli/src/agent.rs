@@ -39,6 +39,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut daemon =
         Daemon::start(region, args.host_id, &Directory::from_env()).map_err(|error| failure(&error))?;
     daemon.set_wake_latency(args.wake_latency);
+    daemon.set_region_path(&args.region);
     tracing::info!(host = args.host_id, socket = %daemon.path().display(), "agent");
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| failure(&error))?;
     let stop = Arc::new(AtomicBool::new(false));

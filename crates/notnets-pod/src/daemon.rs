@@ -14,6 +14,7 @@ use notnets_memory::process::{is_gone, peer_credentials, peer_pidfd};
 use notnets_memory::region::{OwnError, Region};
 use notnets_memory::{OwnMemory, PeerMemory};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{fstat, stat};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::WAKE_LATENCY;
@@ -36,6 +37,8 @@ const IDLE: Duration = Duration::from_millis(10);
 const BUSY_LOOKS: u32 = 200;
 /// Packets that a process has not read, at most; then it is cut off.
 const MAX_UNREAD: usize = 4096;
+/// How often it is seen whether socket and region are in place.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Connections accepted in one go.
 const MAX_AT_ONCE: usize = 64;
 /// The socket of a pod's agent is named by this and the pod's name.
@@ -120,6 +123,10 @@ pub struct Daemon {
     agent: Option<Agent<OwnMemory, PeerMemory>>,
     /// Until it leaves.
     listener: Option<Listener>,
+    /// Where the region was opened, if that is known.
+    region_path: Option<PathBuf>,
+    /// When to see next whether socket and region are in place.
+    look_around_at: Timestamp,
     path: PathBuf,
     _claim: OwnedFd,
     /// Connections that have not sent JOIN yet.
@@ -166,6 +173,8 @@ impl Daemon {
             agent: None,
             path: listener.path().to_owned(),
             listener: Some(listener),
+            region_path: None,
+            look_around_at: Timestamp::ZERO,
             _claim: claim,
             unauthenticated: Lobby::default(),
             processes: HashMap::new(),
@@ -181,6 +190,39 @@ impl Daemon {
     pub fn set_wake_latency(&mut self, latency: Duration) {
         self.wake_latency = latency;
         self.tell_wake_latency();
+    }
+
+    /// Where the region was opened: that another one has come to lie there is logged.
+    pub fn set_region_path(&mut self, path: impl Into<PathBuf>) {
+        self.region_path = Some(path.into());
+    }
+
+    /// Sees now and then whether processes still find this agent, and other agents this region.
+    fn look_around(&mut self) {
+        let now = clock::now();
+        if now < self.look_around_at {
+            return;
+        }
+        self.look_around_at = now + LOOK_AROUND;
+        if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.is_in_place()) {
+            match listener.bind_again() {
+                Ok(again) => {
+                    let path = self.path.display();
+                    tracing::warn!(%path, "the agent's socket was removed, or its directory: it is bound again");
+                    self.listener = Some(again);
+                }
+                Err(error) => tracing::warn!(%error, "the agent's socket was removed"),
+            }
+        }
+        let other = |path: &PathBuf| match (stat(path), fstat(self.region.descriptor())) {
+            (Ok(there), Ok(here)) => (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino),
+            (Err(_), _) => true,
+            (Ok(_), Err(_)) => false,
+        };
+        if let Some(path) = self.region_path.take_if(|path| other(path)) {
+            let path = path.display();
+            tracing::warn!(%path, "this is not the agent's region any more: an agent that starts now has another");
+        }
     }
 
     fn tell_wake_latency(&mut self) {
@@ -220,6 +262,7 @@ impl Daemon {
     /// When another host takes itself for this one.
     pub fn turn(&mut self) -> Result<(), DaemonError> {
         self.wait();
+        self.look_around();
         self.accept();
         self.admit_processes();
         self.recv_packets();

@@ -386,3 +386,15 @@ fn processes_that_say_nothing_keep_nobody_from_joining() {
     assert!(closed(&silent[0]), "the oldest had to leave");
     let _member = pod.member(0);
 }
+
+#[test]
+fn an_agent_whose_socket_is_removed_is_found_again() {
+    let pod = Pod::new(Coherence::Hardware, 1);
+    let _agent = pod.agent(0);
+    std::fs::remove_file(pod.directory(0).path().join(Name::private("pod", &name("pod0")).as_str())).unwrap();
+    let begin = Instant::now();
+    while let Err(error) = Member::of(&pod.directory(0), &name("pod0"), soon()) {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
+        std::thread::yield_now();
+    }
+}

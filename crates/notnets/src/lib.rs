@@ -76,6 +76,8 @@ pub mod http;
 #[cfg(any(feature = "client", feature = "server"))]
 mod link;
 mod message_prefix;
+#[cfg(any(feature = "blocking", feature = "server"))]
+mod names_in_place;
 mod options;
 mod peer;
 #[cfg(any(feature = "blocking", feature = "server"))]

@@ -450,3 +450,21 @@ fn processes_that_say_nothing_keep_nobody_out() {
     assert_eq!(client.unwrap().call(ECHO, b"x").unwrap(), b"x");
     drop(silent);
 }
+
+#[test]
+fn a_name_that_is_removed_from_its_directory_is_bound_again() {
+    for wait in WAITS {
+        let host = Host::new(wait);
+        let mut client = host.client(wait);
+        std::fs::remove_file(host.directory.path().join("test")).unwrap();
+        let begin = Instant::now();
+        let mut again = loop {
+            match endpoint(host.directory.path()).connect() {
+                Ok(client) => break client,
+                Err(error) => assert!(begin.elapsed() < LIMIT, "{error}"),
+            }
+        };
+        assert_eq!(again.call(ECHO, b"x").unwrap(), b"x");
+        assert_eq!(client.call(ECHO, b"x").unwrap(), b"x");
+    }
+}

@@ -49,9 +49,11 @@ mod listener;
 mod lock;
 mod peer;
 mod socket;
+mod watch;
 
 pub use directory::{Directory, Origin};
 pub use error::{Absence, RendezvousError};
 pub use listener::Listener;
 pub use notnets_memory::descriptors::DescriptorLimit;
 pub use notnets_memory::process::{PeerCredentials, peer_credentials};
+pub use watch::DirectoryWatch;

@@ -8,7 +8,7 @@ use notnets_core::link::Established;
 use notnets_core::link::accept::{Accepted, Accepting, Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::lobby::Lobby;
-use notnets_core::link::rendezvous::Listener;
+use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
 use notnets_core::link::stats::Stats;
 use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::link::Link;
 use super::pods::PodAcceptor;
 use super::server::new_stats;
+use crate::names_in_place::restore;
 use crate::refusals::Refusals;
 
 /// When a connection can't be accepted, for want of descriptors, it is tried again after this time.
@@ -26,6 +27,8 @@ const MAX_AT_ONCE: usize = 64;
 /// Where a server's clients come.
 pub struct Acceptor {
     listener: Option<Listener>,
+    /// The listener's directory.
+    place: Option<DirectoryWatch>,
     pod: Option<PodAcceptor>,
     /// Connections that have not said hello.
     pending: Lobby<Accepting>,
@@ -44,8 +47,10 @@ impl Acceptor {
         stats: Stats,
         bound_by: ForkGuard,
     ) -> Self {
+        let place = listener.as_ref().and_then(|listener| listener.watch().ok());
         Self {
             listener,
+            place,
             pod,
             pending: Lobby::default(),
             paused_until: Timestamp::ZERO,
@@ -76,6 +81,7 @@ impl Acceptor {
     /// Gives the name up.
     pub fn close(&mut self) {
         self.listener = None;
+        self.place = None;
         self.pod = None;
         for accepting in self.pending.drain() {
             accepting.reject(Rejection::ShuttingDown);
@@ -86,9 +92,10 @@ impl Acceptor {
     pub fn watched(&self, now: Timestamp) -> impl Iterator<Item = PollFd<'_>> {
         let interest = if now >= self.paused_until { PollFlags::IN } else { PollFlags::empty() };
         let listener = self.listener.iter().map(move |listener| PollFd::new(listener, interest));
+        let place = self.place.iter().map(|place| PollFd::new(place, PollFlags::IN));
         let pod = self.pod.iter().map(|pod| PollFd::from_borrowed_fd(pod.event(), PollFlags::IN));
         let pending = self.pending.iter().map(|accepting| PollFd::new(accepting.socket(), PollFlags::IN));
-        listener.chain(pod).chain(pending)
+        listener.chain(place).chain(pod).chain(pending)
     }
 
     /// When to look even if nothing is ready.
@@ -107,6 +114,9 @@ impl Acceptor {
         links: &mut Vec<Link>,
     ) {
         let listener_ready = self.listener.is_some() && ready.next() == Some(true);
+        if self.place.is_some() && ready.next() == Some(true) {
+            self.restore_name();
+        }
         if self.pod.is_some() && ready.next() == Some(true) {
             self.take_from_pod(open, links);
         }
@@ -122,6 +132,18 @@ impl Acceptor {
         self.pending = pending;
         if listener_ready {
             self.accept(now, open, links);
+        }
+    }
+
+    /// Takes the name again if it was removed from its directory.
+    #[cold]
+    fn restore_name(&mut self) {
+        if let Some(place) = &self.place {
+            place.clear();
+        }
+        if let Some(again) = self.listener.as_ref().and_then(restore) {
+            self.place = again.watch().ok();
+            self.listener = Some(again);
         }
     }
 

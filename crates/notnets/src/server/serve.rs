@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use notnets_core::link::accept::Policy;
-use notnets_core::link::rendezvous::Listener;
+use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
 use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
 use notnets_memory::process::ForkGuard;
@@ -28,7 +28,10 @@ use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
 use crate::error::Cause;
+use crate::names_in_place::restore;
 use crate::refusals::Refusals;
+
+type Watched<T> = AsyncFd<Pollable<T>>;
 
 /// Out of descriptors or memory, accepting is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -145,6 +148,7 @@ impl Bound {
         let watched = listeners.into_iter().map(|listener| register(listener, Interest::READABLE));
         let watch_error = Error::io("watch a listening socket");
         let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
+        let mut place = watch(&watched);
         let mut signal = pin!(signal);
         loop {
             tokio::select! {
@@ -158,6 +162,11 @@ impl Bound {
                     connections.spawn(serve_arrival(Arc::clone(&shared), member, arrival));
                 }
                 Some(_) = connections.join_next() => {}
+                () = changed(place.as_ref()) => {
+                    if restore_names(&mut watched) {
+                        place = watch(&watched);
+                    }
+                }
             }
         }
         // The names first, so that a successor can take them while we finish.
@@ -188,6 +197,38 @@ fn take_names(
     let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
     let listen = |uri: &Uri| settings.link.directory.listen(uri.name());
     Ok((here.iter().map(listen).collect::<Result<_, _>>().map_err(Cause::from)?, pods))
+}
+
+/// Watches the directory of the names. Without, nobody notices when they are removed from there.
+fn watch(listeners: &[Watched<Listener>]) -> Option<Watched<DirectoryWatch>> {
+    let place = listeners.first()?.get_ref().watch();
+    let watched = place.and_then(|place| register(place, Interest::READABLE));
+    watched.inspect_err(|error| tracing::debug!(%error, "the directory of names is not watched")).ok()
+}
+
+/// Completes when something was removed from the directory, or it was itself.
+async fn changed(place: Option<&Watched<DirectoryWatch>>) {
+    let Some(place) = place else { return pending().await };
+    match place.readable().await {
+        Ok(mut guard) => {
+            place.get_ref().clear();
+            guard.clear_ready();
+        }
+        Err(_) => pending().await,
+    }
+}
+
+/// Takes the names again that were removed. Returns `true` if there were some.
+fn restore_names(listeners: &mut [Watched<Listener>]) -> bool {
+    let mut restored = false;
+    for listener in listeners {
+        let again = restore(listener.get_ref()).and_then(|again| register(again, Interest::READABLE).ok());
+        if let Some(again) = again {
+            *listener = again;
+            restored = true;
+        }
+    }
+    restored
 }
 
 /// The next connection on any of the listeners.

@@ -17,6 +17,7 @@ mod memory;
 #[cfg(feature = "pod")]
 mod pods;
 mod remains;
+mod removed;
 mod runtimes;
 mod settings;
 mod sizes;

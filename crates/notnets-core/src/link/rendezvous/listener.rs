@@ -15,6 +15,7 @@ use super::directory::Directory;
 use super::error::RendezvousError;
 use super::lock::Lock;
 use super::socket::{Found, dial, seqpacket};
+use super::watch::DirectoryWatch;
 use crate::name::{HIDDEN, Name};
 
 /// How many clients may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
@@ -119,6 +120,31 @@ impl Listener {
         listen(&self.socket, BACKLOG).map_err(|errno| self.failed("listen on", errno))?;
         self.owner = process::id();
         Ok(())
+    }
+
+    /// Watches the directory: whenever something goes away there, see whether the name is still
+    /// [in place](Self::is_in_place).
+    ///
+    /// # Errors
+    /// When the kernel has no more watches for this user.
+    pub fn watch(&self) -> io::Result<DirectoryWatch> {
+        DirectoryWatch::new(self.place.path())
+    }
+
+    /// Returns `true` unless clients can't find this listener any more: its file, or the directory, was removed,
+    /// moved or replaced.
+    pub fn is_in_place(&self) -> bool {
+        // Where that can't be found out, nothing can be done about it either.
+        let directory = is_at(&self.directory, &self.place).unwrap_or(true);
+        directory && file_at(&self.directory, &self.name).map(|found| found.is(self.file)) == Ok(true)
+    }
+
+    /// Takes the name again, with another socket, when this one is not in place any more.
+    ///
+    /// # Errors
+    /// When the name is in use, and when the directory doesn't permit it.
+    pub fn bind_again(&self) -> Result<Self, RendezvousError> {
+        Self::bind(&self.place, &self.name)
     }
 
     /// Gives the name back. Clients that wait to be accepted see the end of the connection.
