@@ -8,17 +8,19 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Established, IdentitySource};
-use notnets_core::link::packet::Packet;
+use notnets_core::link::packet::{Packet, Refusal};
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
 use notnets_core::name::Name;
 use notnets_memory::Coherence;
+use notnets_memory::lane::Geometry;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::{Daemon, DaemonError};
-use notnets_pod::member::{Arrival, Member, PodError};
+use notnets_pod::member::{Arrival, Dial, Member, PodError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -396,5 +398,40 @@ fn an_agent_whose_socket_is_removed_is_found_again() {
     while let Err(error) = Member::of(&pod.directory(0), &name("pod0"), soon()) {
         assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
         std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_name_is_found_on_other_hosts_as_soon_as_it_is_served() {
+    let pod = Pod::new(Coherence::Hardware, 2);
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (server, client) = (pod.member(0), pod.member(1));
+    let (sender, arrivals) = mpsc::channel::<Arrival>();
+    let refusing = server.clone();
+    std::thread::spawn(move || {
+        for arrival in arrivals {
+            refusing.refuse(&arrival, Refusal::Resources, "not now");
+        }
+    });
+    // The agents know of each other.
+    drop(link(&client, &server, "first"));
+    for round in 0..20 {
+        let service = name(&format!("service-{round}"));
+        let sender = sender.clone();
+        server.serve(&service, Box::new(move |arrival| sender.send(arrival).unwrap()), soon()).unwrap();
+        let dial = Dial {
+            directory: pod.directory(1),
+            pod: name("pod0"),
+            name: service.clone(),
+            limits: Limits::default(),
+            geometry: Geometry::default(),
+            geometry_between_hosts: Geometry::default(),
+            user_agent: "test/1".to_owned(),
+            wake_latency: None,
+            deadline: soon(),
+        };
+        let error = dial.block().unwrap_err();
+        assert!(matches!(error, PodError::LinkRefused { .. }), "round {round}: {error}");
+        server.unserve(&service);
     }
 }

@@ -23,6 +23,11 @@ use notnets_memory::lane::Geometry;
 use super::{Member, PodError};
 use crate::table::ProcessId;
 
+/// How long a name that begins to be served takes at most to get around: agents look at other hosts at least
+/// every ten milliseconds.
+const GETS_AROUND: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// A client's parameters for connecting, and for how long it tries.
 #[derive(Clone, Debug)]
 pub struct Dial {
@@ -57,7 +62,7 @@ impl Dial {
         if let Some(latency) = self.wake_latency {
             member.wake_within(latency);
         }
-        let mut processes = member.resolve(&self.name, self.deadline)?.into_iter();
+        let mut processes = self.resolve(&member)?.into_iter();
         let mut failed = None;
         while let Some(process) = processes.next() {
             let until = share(self.deadline, processes.len());
@@ -67,6 +72,18 @@ impl Dial {
             }
         }
         Err(failed.unwrap_or_else(|| member.no_service(&self.name)))
+    }
+
+    /// The processes that serve the name. One that serves it since just now is not known on all hosts yet.
+    fn resolve(&self, member: &Member) -> Result<Vec<ProcessId>, PodError> {
+        let patience = self.deadline.min(Instant::now() + GETS_AROUND);
+        loop {
+            let processes = member.resolve(&self.name, self.deadline)?;
+            if !processes.is_empty() || Instant::now() >= patience {
+                return Ok(processes);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     fn process(&self, member: &Member, process: ProcessId, until: Instant) -> Result<Established, PodError> {
