@@ -205,6 +205,10 @@ pub fn read_string(head: &mut Bytes, strings: &mut StringReader) -> Result<Arc<s
 /// When the peer broke the rules.
 #[inline]
 pub fn read(head: &mut Bytes, strings: &mut StringReader) -> Result<Metadata, BadHead> {
+    if head.is_empty() { Ok(Metadata::new()) } else { read_entries(head, strings) }
+}
+
+fn read_entries(head: &mut Bytes, strings: &mut StringReader) -> Result<Metadata, BadHead> {
     let mut metadata = Metadata::new();
     while !head.is_empty() {
         let key = read_string(head, strings)?;

@@ -95,7 +95,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Fetched { data, cost, .. } = fetched;
         let charge = self.charge(id, cost)?;
         self.last = id;
-        let held = head_bytes + metadata.len() * ENTRY_BYTES;
+        let held = if head_bytes == 0 { 0 } else { head_bytes + metadata.len() * ENTRY_BYTES };
         if self.refuses_requests() || self.heads + held as u64 > self.heads_limit {
             self.refund(charge);
             let (code, reason) = if self.draining {
