@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use notnets_core::Role;
 use notnets_core::clock;
@@ -103,13 +104,14 @@ pub(super) async fn serve_link(
         methods: Methods::default(),
         waiting: Mutex::default(),
     };
-    let wind_up = Some(Box::pin(ending(shared)) as WindUp);
+    let max_age = settings.max_age_of_link();
+    let wind_up = Some(Box::pin(ending(shared, max_age)) as WindUp);
     let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, settings.keepalive())?;
     shared.stats.link_opened();
-    let failure = match settings.max_age.and(settings.max_age_grace) {
+    let failure = match max_age.zip(settings.max_age_grace) {
         None => (&mut driver).await,
-        Some(grace) => {
-            let cut_off = settings.max_age.unwrap_or_default().saturating_add(grace);
+        Some((age, grace)) => {
+            let cut_off = age.saturating_add(grace);
             let ended = tokio::time::timeout(cut_off, &mut driver).await;
             ended.unwrap_or_else(|_too_late| link.end(Ending::TooOld))
         }
@@ -124,15 +126,14 @@ pub(super) async fn serve_link(
 }
 
 /// Completes when the link has to be wound up: with the server, or of old age.
-fn ending(shared: &ServerContext) -> impl Future<Output = ()> + Send + use<> {
+fn ending(shared: &ServerContext, max_age: Option<Duration>) -> impl Future<Output = ()> + Send + use<> {
     let mut shutdown = shared.shutdown.clone();
-    let age = shared.settings.max_age;
     async move {
         let stopped = async {
             // An error means that the server is gone altogether.
             let _ = shutdown.wait_for(|stop| *stop).await;
         };
-        match age {
+        match max_age {
             None => stopped.await,
             Some(age) => {
                 let _ = tokio::time::timeout(age, stopped).await;

@@ -18,7 +18,7 @@ mod tonic_names;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notnets_core::limits::Limits;
+use notnets_core::limits::{Limits, MAX_STREAMS};
 use tokio::sync::Semaphore;
 use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
@@ -30,6 +30,7 @@ use crate::http::DirectServices;
 use crate::http::{HttpService, Routes, TraceFn, erase};
 use crate::options::{LinkOptions, link_setters};
 use crate::rpc::Handler;
+use notnets_core::random;
 use notnets_core::session::Keepalive;
 use services::{RpcServices, Services};
 
@@ -88,6 +89,13 @@ impl Settings {
         }
         self.link.limits.check().map_err(Cause::from)?;
         Ok(())
+    }
+
+    /// The age that a link that begins now may reach.
+    fn max_age_of_link(&self) -> Option<Duration> {
+        let age = self.max_age?;
+        let tenths = f64::from(random::word() as u32) / f64::from(u32::MAX);
+        Some(age.saturating_add(age.div_f64(10.0).mul_f64(tenths)))
     }
 
     fn keepalive(&self) -> Option<Keepalive> {
@@ -158,14 +166,17 @@ impl<L> Server<L> {
         self
     }
 
-    /// Calls that may be open at once on a link; a client holds more back. 16,384 unless set.
+    /// Calls that may be open at once on a link; a client holds more back. 16,384 unless set, and 1,048,576 at
+    /// most.
     pub fn max_concurrent_streams(mut self, streams: impl Into<Option<u32>>) -> Self {
-        self.config.link.limits.streams = streams.into().unwrap_or(Limits::default().streams);
+        let streams = streams.into().unwrap_or(Limits::default().streams);
+        self.config.link.limits.streams = streams.min(MAX_STREAMS);
         self
     }
 
     /// Sets the age at which a link's client is told to make a new link; the calls that are open on the old
-    /// one finish.
+    /// one finish. Each link may get up to a tenth older, so that clients that came at once don't all come back at
+    /// once.
     pub fn max_connection_age(mut self, age: Duration) -> Self {
         self.config.max_age = Some(age);
         self
@@ -220,7 +231,8 @@ impl<L> Server<L> {
         self
     }
 
-    /// Wraps all services in a tower layer; the one added last is the outermost.
+    /// Wraps all services in a tower layer. As with tower's `ServiceBuilder`, the one added first is the outermost:
+    /// it sees a request first.
     pub fn layer<N>(self, layer: N) -> Server<Stack<N, L>> {
         Server { config: self.config, layer: Stack::new(layer, self.layer) }
     }
@@ -453,5 +465,28 @@ impl<L> Router<L> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_one_time_do_not_all_end_at_once() {
+        let age = Duration::from_secs(100);
+        let settings = Server::builder().max_connection_age(age).config;
+        let ages: Vec<_> = (0..50).map(|_| settings.max_age_of_link().unwrap()).collect();
+        assert!(ages.iter().all(|of_link| (age..=age * 11 / 10).contains(of_link)), "{ages:?}");
+        let (first, last) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
+        assert!(*last - *first > Duration::from_secs(1), "{ages:?}");
+        assert_eq!(Server::builder().config.max_age_of_link(), None);
+    }
+
+    #[test]
+    fn any_number_of_streams_can_be_asked_for() {
+        let settings = Server::builder().max_concurrent_streams(u32::MAX).config;
+        assert_eq!(settings.link.limits.streams, MAX_STREAMS);
+        assert!(settings.check().is_ok());
     }
 }
