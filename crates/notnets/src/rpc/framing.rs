@@ -2,11 +2,12 @@
 //! compressed and its length, and whoever carries them may cut the whole anywhere.
 
 use bytes::buf::Chain;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use notnets_core::frame::PREFIX;
 
+use super::payload::Pieces;
 use super::{Code, Payload, Status};
-use crate::message_prefix::{self, BadLength, Limit, MAX_RESERVED};
+use crate::message_prefix::{self, BadLength, Limit};
 
 /// A message as it is sent.
 pub(crate) trait FramedMessage {
@@ -21,7 +22,7 @@ pub(crate) trait FramedMessage {
 #[derive(Debug)]
 pub(crate) struct Framed {
     prefix: [u8; PREFIX],
-    payload: Payload,
+    message: Bytes,
 }
 
 impl Framed {
@@ -32,18 +33,18 @@ impl Framed {
     pub fn new(payload: Payload) -> Result<Self, Status> {
         let prefix = message_prefix::encode(payload.len(), payload.is_compressed())
             .map_err(|error| Status::from(BadMessage::Length(error)))?;
-        Ok(Self { prefix, payload })
+        Ok(Self { prefix, message: payload.into_bytes() })
     }
 }
 
 impl FramedMessage for Framed {
     fn len(&self) -> usize {
-        PREFIX + self.payload.len()
+        PREFIX + self.message.len()
     }
 
     fn view(&self, sent: usize) -> Chain<&[u8], &[u8]> {
         let prefix = self.prefix.get(sent..).unwrap_or_default();
-        let message = self.payload.chunk().get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
+        let message = self.message.get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
         prefix.chain(message)
     }
 }
@@ -58,13 +59,13 @@ pub(crate) struct Assembler {
     prefix: [u8; PREFIX],
     /// Bytes of the prefix that have come.
     known: usize,
-    /// The first pieces of a message that is not whole.
-    partial: BytesMut,
+    /// The first pieces of a message that is not whole. Boxed, for most messages come in one.
+    partial: Option<Box<Pieces>>,
 }
 
 impl Assembler {
     pub fn new(limit: Limit) -> Self {
-        Self { limit, piece: Bytes::new(), prefix: [0; PREFIX], known: 0, partial: BytesMut::new() }
+        Self { limit, piece: Bytes::new(), prefix: [0; PREFIX], known: 0, partial: None }
     }
 
     pub fn set_limit(&mut self, bytes: usize) {
@@ -100,12 +101,10 @@ impl Assembler {
             }
         }
         let (compressed, len) = self.check_prefix()?;
-        let left = len - self.partial.len();
+        let left = len - self.partial.as_ref().map_or(0, |partial| partial.len());
         if self.piece.len() < left {
-            if self.partial.is_empty() {
-                self.partial.reserve(len.min(MAX_RESERVED));
-            }
-            self.partial.extend_from_slice(&std::mem::take(&mut self.piece));
+            let piece = std::mem::take(&mut self.piece);
+            self.partial.get_or_insert_default().push(piece, left);
             return Ok(None);
         }
         self.known = 0;
@@ -114,11 +113,11 @@ impl Assembler {
         } else {
             self.piece.split_to(left)
         };
-        if self.partial.is_empty() {
+        let Some(mut pieces) = self.partial.take() else {
             return Ok(Some(Payload::received(end, compressed)));
-        }
-        self.partial.extend_from_slice(&end);
-        Ok(Some(Payload::received(std::mem::take(&mut self.partial).freeze(), compressed)))
+        };
+        pieces.push(end, left);
+        Ok(Some(pieces.into_payload(compressed)))
     }
 
     fn check_prefix(&self) -> Result<(bool, usize), BadMessage> {

@@ -1,11 +1,17 @@
 //! Messages as their bytes.
 
+use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// One message: its encoded bytes, and whether they are compressed. To be read through [`Buf`], for it may be
-/// made of several pieces; today it is always of one, in private memory.
+use crate::message_prefix::MAX_RESERVED;
+
+/// Pieces of a message that are smaller are put together: each takes memory of its own beside its bytes.
+const SMALLEST_PIECE: usize = if cfg!(test) { 4 } else { 4096 };
+
+/// One message: its encoded bytes, and whether they are compressed. To be read through [`Buf`], for a large
+/// one that was received is made of several pieces, in private memory.
 ///
 /// ```
 /// use bytes::Buf;
@@ -17,19 +23,66 @@ use bytes::{Buf, Bytes};
 /// ```
 #[derive(Clone, Default)]
 pub struct Payload {
+    /// The first piece. It is empty only if all is.
     bytes: Bytes,
+    /// Those after it. Boxed, for most messages have none.
+    more: Option<Box<Pieces>>,
     compressed: bool,
+}
+
+/// Pieces of a message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pieces {
+    pieces: VecDeque<Bytes>,
+    /// The bytes behind them, of pieces that were small.
+    tail: BytesMut,
+    /// Bytes of all together.
+    len: usize,
+}
+
+impl Pieces {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a piece. With it, `to_come` bytes are still to come.
+    pub(super) fn push(&mut self, piece: Bytes, to_come: usize) {
+        self.len += piece.len();
+        if piece.len() < SMALLEST_PIECE {
+            if self.tail.is_empty() {
+                self.tail.reserve(to_come.min(MAX_RESERVED));
+            }
+            self.tail.extend_from_slice(&piece);
+        } else {
+            self.end_tail();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// The message that they are.
+    pub(super) fn into_payload(mut self: Box<Self>, compressed: bool) -> Payload {
+        self.end_tail();
+        let mut payload = Payload { bytes: Bytes::new(), more: Some(self), compressed };
+        payload.next_piece();
+        payload
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
 }
 
 impl Payload {
     /// A message of no bytes.
     pub const fn new() -> Self {
-        Self { bytes: Bytes::new(), compressed: false }
+        Self { bytes: Bytes::new(), more: None, compressed: false }
     }
 
     /// A message whose bytes are compressed, by the `grpc-encoding` among the metadata.
     pub fn compressed(bytes: impl Into<Bytes>) -> Self {
-        Self { bytes: bytes.into(), compressed: true }
+        Self { bytes: bytes.into(), more: None, compressed: true }
     }
 
     /// Returns `true` if the bytes are compressed, by the `grpc-encoding` among the metadata. Nothing is
@@ -40,45 +93,85 @@ impl Payload {
 
     /// How many bytes are left to read.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.more.as_ref().map_or(0, |more| more.len)
     }
 
     /// Returns `true` if no bytes are left to read.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 
     /// All bytes that are left to read, in one piece. They are copied only if there are several.
+    #[inline]
     pub fn into_bytes(self) -> Bytes {
-        self.bytes
+        if self.more.is_none() { self.bytes } else { self.join() }
+    }
+
+    #[cold]
+    fn join(mut self) -> Bytes {
+        self.copy_to_bytes(self.len())
     }
 
     pub(super) fn received(bytes: Bytes, compressed: bool) -> Self {
-        Self { bytes, compressed }
+        Self { bytes, more: None, compressed }
+    }
+
+    /// Goes on to the next piece, if there is one.
+    fn next_piece(&mut self) {
+        let Some(more) = &mut self.more else { return };
+        match more.pieces.pop_front() {
+            Some(next) => {
+                more.len -= next.len();
+                self.bytes = next;
+            }
+            None => self.more = None,
+        }
     }
 }
 
 impl Buf for Payload {
+    #[inline]
     fn remaining(&self) -> usize {
-        self.bytes.len()
+        self.len()
     }
 
     fn chunk(&self) -> &[u8] {
         &self.bytes
     }
 
-    fn advance(&mut self, n: usize) {
+    #[inline]
+    fn advance(&mut self, mut n: usize) {
+        while n >= self.bytes.len() && self.more.is_some() {
+            n -= self.bytes.len();
+            self.bytes.clear();
+            self.next_piece();
+        }
         self.bytes.advance(n);
     }
 
     fn copy_to_bytes(&mut self, len: usize) -> Bytes {
-        self.bytes.copy_to_bytes(len)
+        if len < self.bytes.len() || self.more.is_none() {
+            return self.bytes.copy_to_bytes(len);
+        }
+        if len == self.bytes.len() {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.next_piece();
+            return bytes;
+        }
+        assert!(len <= self.len(), "a payload has fewer bytes");
+        let mut copy = BytesMut::with_capacity(len);
+        while copy.len() < len {
+            let n = self.bytes.len().min(len - copy.len());
+            copy.extend_from_slice(&self.bytes[..n]);
+            self.advance(n);
+        }
+        copy.freeze()
     }
 }
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Self { bytes, compressed: false }
+        Self { bytes, more: None, compressed: false }
     }
 }
 
@@ -108,12 +201,66 @@ impl From<&'static str> for Payload {
 
 impl PartialEq<[u8]> for Payload {
     fn eq(&self, other: &[u8]) -> bool {
-        self.bytes == other
+        let Some((first, mut rest)) = other.split_at_checked(self.bytes.len()) else { return false };
+        let pieces = self.more.iter().flat_map(|more| &more.pieces);
+        let is_same = self.bytes == first
+            && pieces.into_iter().all(|piece| match rest.split_at_checked(piece.len()) {
+                Some((same, after)) => {
+                    rest = after;
+                    piece == same
+                }
+                None => false,
+            });
+        is_same && rest.is_empty()
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payload").field("len", &self.len()).field("compressed", &self.compressed).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn payload(pieces: &[Vec<u8>]) -> Payload {
+        let mut all = Box::<Pieces>::default();
+        let len: usize = pieces.iter().map(Vec::len).sum();
+        for piece in pieces {
+            all.push(piece.clone().into(), len - all.len());
+        }
+        all.into_payload(false)
+    }
+
+    proptest! {
+        /// Whatever the pieces are, they are read as one.
+        #[test]
+        fn pieces_are_read_as_one(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..6),
+            reads in prop::collection::vec((any::<bool>(), 0usize..9), 0..20),
+        ) {
+            let whole = pieces.concat();
+            let (mut payload, mut rest) = (payload(&pieces), &whole[..]);
+            prop_assert!(payload == whole[..] && payload != [&whole[..], b"x"].concat()[..]);
+            prop_assert!(whole.is_empty() || payload != whole[1..]);
+            for (as_bytes, n) in reads {
+                prop_assert_eq!((payload.len(), payload.is_empty()), (rest.len(), rest.is_empty()));
+                prop_assert_eq!(payload.chunk().is_empty(), rest.is_empty());
+                let (read, after) = rest.split_at(n.min(rest.len()));
+                rest = after;
+                if as_bytes {
+                    prop_assert_eq!(payload.copy_to_bytes(read.len()), read);
+                } else {
+                    let mut copy = vec![0; read.len()];
+                    payload.copy_to_slice(&mut copy);
+                    prop_assert_eq!(copy, read);
+                }
+            }
+            prop_assert_eq!(payload.into_bytes(), rest);
+        }
     }
 }

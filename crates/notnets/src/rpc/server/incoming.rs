@@ -98,6 +98,15 @@ impl RequestHalf {
         })
     }
 
+    /// Takes what there is to read, and leaves nothing.
+    #[cfg(feature = "stubs")]
+    pub(crate) fn take(&mut self) -> Self {
+        let Self { link, stream, first, ended } = self;
+        let taken = Self { link: Arc::clone(link), stream: *stream, first: first.take(), ended: *ended };
+        self.ended = true;
+        taken
+    }
+
     /// Takes all bytes that there are, if they have come with the request itself.
     #[cfg(feature = "stubs")]
     #[inline]
