@@ -33,7 +33,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.lanes.check(reference)?;
                 self.bytes_left = self.bytes_left.saturating_sub(reference.length as usize);
                 let length = if self.unwanted { self.wanted_of(frame, reference) } else { reference.length };
-                let mut copy = vec![0; length as usize];
+                let mut copy = zeroes(length as usize);
                 self.lanes.read(reference, &mut copy)?;
                 self.lanes.release(reference);
                 if length < reference.length {
@@ -58,6 +58,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         // Between hosts a checksum may cover head and data.
         if for_somebody || self.lanes.is_silent() { reference.length } else { reference.head }
     }
+}
+
+/// Returns zeroes to copy something over. Allocators are quicker with small memory that need not be zeroed, and
+/// with large memory that may never be.
+#[inline]
+fn zeroes(length: usize) -> Vec<u8> {
+    static ZEROES: [u8; 1024] = [0; 1024];
+    ZEROES.get(..length).map_or_else(|| vec![0; length], <[u8]>::to_vec)
 }
 
 /// A frame's payload, copied out of the peer's memory.
