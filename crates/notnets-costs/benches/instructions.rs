@@ -73,7 +73,7 @@ fn stubs_over_a_link() -> StubsBed {
 }
 
 // Our stubs on both sides.
-#[library_benchmark(config = limit(CALLS, 30_200), setup = stubs_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 28_000), setup = stubs_over_a_link)]
 fn unary_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls(CALLS);
     bed
@@ -104,7 +104,7 @@ fn stubs_over_a_busy_link() -> StubsBed {
 }
 
 // The same with our stubs.
-#[library_benchmark(config = limit(AT_ONCE * BATCHES, 17_700), setup = stubs_over_a_busy_link)]
+#[library_benchmark(config = limit(AT_ONCE * BATCHES, 15_300), setup = stubs_over_a_busy_link)]
 fn batch_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls_at_once(AT_ONCE, BATCHES);
     bed

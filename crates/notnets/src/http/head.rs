@@ -124,6 +124,14 @@ pub(crate) fn request_head(metadata: Metadata, usual: &HeaderMap) -> (Method, Op
     (method, authority, headers)
 }
 
+/// Adds the entries of an application's metadata.
+#[cfg(all(feature = "server", feature = "stubs"))]
+pub(crate) fn extend(headers: &mut HeaderMap, metadata: Metadata) {
+    for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {
+        append(headers, &key, value);
+    }
+}
+
 /// A response's status and headers, from its entries.
 pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
     // With room for the trailers as well: tonic puts them into the same map.

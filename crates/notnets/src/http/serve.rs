@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "stubs")]
+use http::header::USER_AGENT;
 use http::uri::{Authority, Scheme};
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
-use notnets_core::clock::{self, Timestamp};
-use notnets_core::metadata::Metadata;
+use http::{Extensions, HeaderMap, HeaderValue, Request, Uri};
+use notnets_core::clock;
 use tonic::body::Body;
 use tracing::Instrument;
 
@@ -17,6 +18,10 @@ use super::request_body::RequestBody;
 use super::service::AnyService;
 use super::trace::TraceFn;
 use crate::rpc::{IncomingCall, PeerInfo, Serving};
+
+/// The user agent of a client whose application has set none begins with this.
+#[cfg(feature = "stubs")]
+const OUR_AGENT: &[u8] = b"notnets/";
 
 /// The URI of a request for this authority, as over HTTP/2.
 #[cold]
@@ -32,6 +37,9 @@ pub(crate) struct HttpLink {
     service: Arc<dyn AnyService>,
     /// The head of a request without metadata.
     usual: HeaderMap,
+    /// The client's user agent, if it is one that its application has set.
+    #[cfg(feature = "stubs")]
+    own_agent: Option<HeaderValue>,
     trace: Option<TraceFn>,
     connect_info: ConnectInfo,
 }
@@ -44,14 +52,27 @@ impl HttpLink {
         trace: Option<TraceFn>,
         connect_info: ConnectInfo,
     ) -> Self {
-        let usual = head::usual_request(HeaderValue::try_from(user_agent).ok());
-        Self { service, usual, trace, connect_info }
+        let agent = HeaderValue::try_from(user_agent).ok().filter(|agent| !agent.is_empty());
+        #[cfg(feature = "stubs")]
+        let own_agent = agent.clone().filter(|agent| !agent.as_bytes().starts_with(OUR_AGENT));
+        let usual = head::usual_request(agent);
+        Self {
+            service,
+            usual,
+            #[cfg(feature = "stubs")]
+            own_agent,
+            trace,
+            connect_info,
+        }
     }
 
     /// Begins to serve a call of the method with that path.
     pub(crate) fn serve(&self, call: IncomingCall, path: Uri) -> Serving {
         let IncomingCall { metadata, deadline, peer, turn, requests, response, .. } = call;
-        let (method, authority, headers) = self.head(metadata, deadline);
+        let (method, authority, mut headers) = head::request_head(metadata, &self.usual);
+        if let Some(deadline) = deadline {
+            head::set_timeout(&mut headers, clock::until(deadline));
+        }
         let mut request = Request::new(Body::new(RequestBody(requests)));
         *request.method_mut() = method;
         *request.uri_mut() = match authority {
@@ -75,23 +96,20 @@ impl HttpLink {
     #[cfg(feature = "stubs")]
     pub(crate) fn serve_directly(&self, call: IncomingCall, service: &dyn DirectService) -> Serving {
         let IncomingCall { method, metadata, deadline, peer, turn, requests, response } = call;
-        let (_, _, headers) = self.head(metadata, deadline);
+        let mut headers = HeaderMap::new();
+        if let Some(agent) = &self.own_agent {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        if !metadata.is_empty() {
+            head::extend(&mut headers, metadata);
+        }
+        if let Some(deadline) = deadline {
+            head::set_timeout(&mut headers, clock::until(deadline));
+        }
         let mut extensions = Extensions::new();
         self.insert_peer(&mut extensions, peer);
         let halves = Halves { turn, requests, response };
         service.serve(DirectCall { path: method, headers, extensions, halves })
-    }
-
-    fn head(
-        &self,
-        metadata: Metadata,
-        deadline: Option<Timestamp>,
-    ) -> (Method, Option<Authority>, HeaderMap) {
-        let (method, authority, mut headers) = head::request_head(metadata, &self.usual);
-        if let Some(deadline) = deadline {
-            head::set_timeout(&mut headers, clock::until(deadline));
-        }
-        (method, authority, headers)
     }
 
     fn insert_peer(&self, extensions: &mut Extensions, peer: PeerInfo) {

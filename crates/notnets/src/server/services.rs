@@ -78,10 +78,17 @@ pub(super) enum Target {
     Rpc(Arc<dyn AnyHandler>),
     /// Without HTTP, if the call can be.
     #[cfg(feature = "stubs")]
-    Direct(Arc<dyn DirectService>, Uri),
+    Direct(Arc<DirectTarget>),
     Http(Uri),
     /// Its path is none.
     Unknown,
+}
+
+/// A service whose calls need no HTTP, and the path of a method for those that do.
+#[cfg(feature = "stubs")]
+pub(super) struct DirectTarget {
+    service: Arc<dyn DirectService>,
+    path: Uri,
 }
 
 impl LinkServices {
@@ -94,7 +101,7 @@ impl LinkServices {
         let Ok(uri) = Uri::try_from(path) else { return Target::Unknown };
         #[cfg(feature = "stubs")]
         if let Some(service) = name.and_then(|name| self.direct.get(name)) {
-            return Target::Direct(Arc::clone(service), uri);
+            return Target::Direct(Arc::new(DirectTarget { service: Arc::clone(service), path: uri }));
         }
         Target::Http(uri)
     }
@@ -104,11 +111,11 @@ impl LinkServices {
         match target {
             Target::Rpc(handler) => handler.serve(call),
             #[cfg(feature = "stubs")]
-            Target::Direct(service, _) if service.takes(&call.metadata) => {
-                self.http.serve_directly(call, &*service)
+            Target::Direct(target) if target.service.takes(&call.metadata) => {
+                self.http.serve_directly(call, &*target.service)
             }
             #[cfg(feature = "stubs")]
-            Target::Direct(_, uri) => self.http.serve(call, uri),
+            Target::Direct(target) => self.http.serve(call, target.path.clone()),
             Target::Http(uri) => self.http.serve(call, uri),
             Target::Unknown => {
                 let text = format!("{:?} is not a method's path", call.method);

@@ -134,7 +134,7 @@ async fn answered<O: Outbound>(exchange: &mut Exchange<O>) -> Result<Answered, S
 
 #[inline]
 fn deadline(head: &Head) -> Option<Deadline> {
-    if head.headers.is_empty() { None } else { timeout(&head.headers).map(Deadline::after) }
+    head.headers().and_then(timeout).map(Deadline::after)
 }
 
 /// Reads a response's head, and its messages as they come.

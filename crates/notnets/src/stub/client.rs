@@ -107,10 +107,11 @@ where
         Self::with_origin(inner, Uri::default())
     }
 
-    /// A client over a service, to which it sends requests with that scheme and authority.
+    /// A client over a service, to which it sends requests with that scheme and authority, and with that path
+    /// in front of the methods'.
     pub fn with_origin(mut inner: T, origin: Uri) -> Self {
-        // A path in front of the methods' is left to tonic.
-        let channel = if matches!(origin.path(), "" | "/") { channel(&mut inner) } else { None };
+        // An origin is a part of HTTP requests.
+        let channel = if origin == Uri::default() { channel(&mut inner) } else { None };
         let direct = channel.map(|channel| Direct { channel, is_intercepted: false });
         Self::build(inner, direct, origin)
     }
@@ -134,6 +135,14 @@ where
         M1: Message + Send + Sync + 'static,
         M2: Message + Default + Send + Sync + 'static,
     {
+        // Mostly there is nothing to find.
+        if let Some(Direct { channel, is_intercepted: false }) = &self.direct
+            && self.is_plain(&request)
+        {
+            let (metadata, _extensions, message) = request.into_parts();
+            let head = Head::new(method.path, metadata.into_headers());
+            return calls::unary(channel, head, message, self.limits).await;
+        }
         match self.find_way(request, method).await? {
             Way::Direct(direct, message) => {
                 calls::unary(&direct.channel, direct.head, message, self.limits).await
@@ -220,20 +229,26 @@ where
     /// # Errors
     /// When an interceptor refuses it.
     async fn find_way<M>(&mut self, request: tonic::Request<M>, method: Method) -> Result<Way<M>, Status> {
-        let Some(direct) = &self.direct else { return Ok(Way::http(request, method)) };
-        let is_plain = self.send.is_none() && self.accept.is_empty();
-        let is_cancelled_from_aside = || request.extensions().get::<CancellationHandle>().is_some();
-        if !is_plain || is_cancelled_from_aside() {
+        let Some(direct) = self.direct.as_ref().filter(|_| self.is_plain(&request)) else {
             return Ok(Way::http(request, method));
-        }
+        };
         let (metadata, extensions, message) = request.into_parts();
         let headers = metadata.into_headers();
         if !direct.is_intercepted {
-            let head = Head { path: method.path, headers };
+            let head = Head::new(method.path, headers);
             return Ok(Way::Direct(DirectCall { channel: direct.channel.clone(), head }, message));
         }
         let call = self.intercept(headers, extensions, method).await?;
         Ok(Way::Direct(call, message))
+    }
+
+    /// Returns `true` if nothing is asked for that only tonic does.
+    #[inline]
+    fn is_plain<M>(&self, request: &tonic::Request<M>) -> bool {
+        let extensions = request.extensions();
+        self.send.is_none()
+            && self.accept.is_empty()
+            && (extensions.is_empty() || extensions.get::<CancellationHandle>().is_none())
     }
 
     /// Lets the interceptor see and change the head of a request.
@@ -261,7 +276,7 @@ where
         let response = self.inner.call(request).await.map_err(|error| Status::from_error(error.into()))?;
         match asked.arrival() {
             Some(Arrival { channel, head }) => {
-                Ok(DirectCall { channel, head: Head { path: method.path, headers: head.headers } })
+                Ok(DirectCall { channel, head: Head::new(method.path, head.headers) })
             }
             None => Err(Status::from_header_map(response.headers())
                 .filter(|status| status.code() != tonic::Code::Ok)

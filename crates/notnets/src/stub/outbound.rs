@@ -16,8 +16,22 @@ use crate::rpc::{self, Call, Outbound, RequestHead, SendHalf};
 
 /// The beginning of a call.
 pub(super) struct Head {
-    pub(super) path: &'static str,
-    pub(super) headers: HeaderMap,
+    path: &'static str,
+    /// `None` if there are none. Boxed, for a head is moved about with its future, and most have none.
+    headers: Option<Box<HeaderMap>>,
+}
+
+impl Head {
+    #[inline]
+    pub(super) fn new(path: &'static str, headers: HeaderMap) -> Self {
+        Self { path, headers: (!headers.is_empty()).then(|| Box::new(headers)) }
+    }
+
+    /// The application's headers, if there are any.
+    #[inline]
+    pub(super) fn headers(&self) -> Option<&HeaderMap> {
+        self.headers.as_deref()
+    }
 }
 
 impl RequestHead for Head {
@@ -27,7 +41,7 @@ impl RequestHead for Head {
 
     #[inline]
     fn entries<'a>(&'a self, user_agent: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        application_entries(&self.headers)
+        (self.headers().into_iter().flat_map(application_entries))
             .filter(move |(name, value)| !(*name == "user-agent" && *value == user_agent.as_bytes()))
     }
 }

@@ -1,7 +1,7 @@
 //! Calls of the four kinds, served directly.
 
 use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use http::HeaderMap;
@@ -17,12 +17,14 @@ use super::decoded::{Decoding, decode_whole, is_whole};
 use super::encoded::Encoded;
 use super::service::{Call, Serving, Settings};
 use super::streaming::messages;
-use crate::http::{DirectCall, Halves, RequestBody, application_entries, to_tonic, trailer_entries};
-use crate::rpc::{FramedMessage, RequestHalf, ResponseHalf};
+use crate::http::{RequestBody, application_entries, to_tonic, trailer_entries};
+use crate::rpc::{FramedMessage, ResponseHalf};
 
+// A future that serves a call is to be small, for it is allocated for each call: what it is made of stays where
+// it was captured, and an answer of one message is polled as a struct.
 impl Call {
     /// Serves a call with one message that is answered by one.
-    pub fn unary<M1, M2, F, R>(self, settings: Settings, handler: F) -> Serving
+    pub fn unary<M1, M2, F, R>(mut self, settings: Settings, handler: F) -> Serving
     where
         M1: Message + Default + Send + 'static,
         M2: Message + Send + 'static,
@@ -30,22 +32,18 @@ impl Call {
         R: Future<Output = Result<Response<M2>, Status>> + Send + 'static,
     {
         Serving(Box::pin(async move {
-            let DirectCall { headers, extensions, halves, .. } = self.0;
-            let Halves { mut turn, mut requests, response } = halves;
-            turn.come().await;
-            let result = match only_message(&mut requests, settings).await {
-                Ok(message) => {
-                    let metadata = MetadataMap::from_headers(headers);
-                    handler(Request::from_parts(metadata, extensions, message)).await
-                }
-                Err(status) => Err(status),
+            self.0.halves.turn.come().await;
+            let mut answer = match self.only_message(settings).await {
+                Ok(message) => Answer::new(handler(self.request(message)).await, settings),
+                Err(status) => Answer::status(&status),
             };
-            Answering(response).send_message(result, settings).await;
+            let sent = poll_fn(|cx| answer.poll(cx, &self.0.halves.response)).await;
+            end(&mut self.0.halves.response, sent);
         }))
     }
 
     /// Serves a call with one message that is answered by a stream of them.
-    pub fn server_streaming<M1, M2, F, R, S>(self, settings: Settings, handler: F) -> Serving
+    pub fn server_streaming<M1, M2, F, R, S>(mut self, settings: Settings, handler: F) -> Serving
     where
         M1: Message + Default + Send + 'static,
         M2: Message + Send + 'static,
@@ -54,22 +52,17 @@ impl Call {
         S: Stream<Item = Result<M2, Status>> + Send + 'static,
     {
         Serving(Box::pin(async move {
-            let DirectCall { headers, extensions, halves, .. } = self.0;
-            let Halves { mut turn, mut requests, response } = halves;
-            turn.come().await;
-            let result = match only_message(&mut requests, settings).await {
-                Ok(message) => {
-                    let metadata = MetadataMap::from_headers(headers);
-                    handler(Request::from_parts(metadata, extensions, message)).await
-                }
+            self.0.halves.turn.come().await;
+            let result = match self.only_message(settings).await {
+                Ok(message) => handler(self.request(message)).await,
                 Err(status) => Err(status),
             };
-            Answering(response).send_stream(result, settings).await;
+            self.send_stream(result, settings).await;
         }))
     }
 
     /// Serves a call with a stream of messages that is answered by one.
-    pub fn client_streaming<M1, M2, F, R>(self, settings: Settings, handler: F) -> Serving
+    pub fn client_streaming<M1, M2, F, R>(mut self, settings: Settings, handler: F) -> Serving
     where
         M1: Message + Default + Send + 'static,
         M2: Message + Send + 'static,
@@ -77,18 +70,16 @@ impl Call {
         R: Future<Output = Result<Response<M2>, Status>> + Send + 'static,
     {
         Serving(Box::pin(async move {
-            let DirectCall { headers, extensions, halves, .. } = self.0;
-            let Halves { mut turn, requests, response } = halves;
-            turn.come().await;
-            let metadata = MetadataMap::from_headers(headers);
-            let request = Request::from_parts(metadata, extensions, all_messages(requests, settings));
-            let result = handler(request).await;
-            Answering(response).send_message(result, settings).await;
+            self.0.halves.turn.come().await;
+            let messages = self.all_messages(settings);
+            let mut answer = Answer::new(handler(self.request(messages)).await, settings);
+            let sent = poll_fn(|cx| answer.poll(cx, &self.0.halves.response)).await;
+            end(&mut self.0.halves.response, sent);
         }))
     }
 
     /// Serves a call with a stream of messages that is answered by another one.
-    pub fn streaming<M1, M2, F, R, S>(self, settings: Settings, handler: F) -> Serving
+    pub fn streaming<M1, M2, F, R, S>(mut self, settings: Settings, handler: F) -> Serving
     where
         M1: Message + Default + Send + 'static,
         M2: Message + Send + 'static,
@@ -97,60 +88,202 @@ impl Call {
         S: Stream<Item = Result<M2, Status>> + Send + 'static,
     {
         Serving(Box::pin(async move {
-            let DirectCall { headers, extensions, halves, .. } = self.0;
-            let Halves { mut turn, requests, response } = halves;
-            turn.come().await;
-            let metadata = MetadataMap::from_headers(headers);
-            let request = Request::from_parts(metadata, extensions, all_messages(requests, settings));
-            let result = handler(request).await;
-            Answering(response).send_stream(result, settings).await;
+            self.0.halves.turn.come().await;
+            let messages = self.all_messages(settings);
+            let result = handler(self.request(messages)).await;
+            self.send_stream(result, settings).await;
         }))
     }
-}
 
-/// Reads the messages of a request as they come.
-fn all_messages<M>(requests: RequestHalf, settings: Settings) -> Streaming<M>
-where
-    M: Message + Default + Send + 'static,
-{
-    let decoding = Decoding::new(Role::Server, settings.decoding);
-    let (body, decoder) = messages(RequestBody(requests), decoding);
-    Streaming::new_request(decoder, body, None, settings.decoding)
-}
-
-/// Reads the only message of a request. As tonic's server does, it waits for the request's end, and drops
-/// further messages.
-async fn only_message<M: Message + Default>(
-    requests: &mut RequestHalf,
-    settings: Settings,
-) -> Result<M, Status> {
-    let first = match requests.take_all() {
-        Some(bytes) if is_whole(&bytes, settings.decoding) => return decode_whole(bytes),
-        first => first,
-    };
-    let mut decoding = Decoding::new(Role::Server, settings.decoding);
-    if let Some(first) = first {
-        decoding.push(first);
+    /// Makes a request for the handler, of what the call has come with.
+    fn request<M>(&mut self, message: M) -> Request<M> {
+        let metadata = MetadataMap::from_headers(std::mem::take(&mut self.0.headers));
+        Request::from_parts(metadata, std::mem::take(&mut self.0.extensions), message)
     }
-    let mut only = None;
-    loop {
-        if let Some(message) = decoding.next()? {
-            only.get_or_insert(message);
-            continue;
+
+    /// Reads the messages of a request as they come.
+    fn all_messages<M>(&mut self, settings: Settings) -> Streaming<M>
+    where
+        M: Message + Default + Send + 'static,
+    {
+        let requests = self.0.halves.requests.take();
+        let decoding = Decoding::new(Role::Server, settings.decoding);
+        let (body, decoder) = messages(RequestBody(requests), decoding);
+        Streaming::new_request(decoder, body, None, settings.decoding)
+    }
+
+    /// Reads the only message of a request. As tonic's server does, it waits for the request's end, and drops
+    /// further messages.
+    async fn only_message<M: Message + Default>(&mut self, settings: Settings) -> Result<M, Status> {
+        let requests = &mut self.0.halves.requests;
+        let first = match requests.take_all() {
+            Some(bytes) if is_whole(&bytes, settings.decoding) => return decode_whole(bytes),
+            first => first,
+        };
+        let mut decoding = Box::new(Decoding::new(Role::Server, settings.decoding));
+        if let Some(first) = first {
+            decoding.push(first);
         }
-        match poll_fn(|cx| requests.poll_data(cx)).await {
-            Some(Ok(bytes)) => decoding.push(bytes),
-            Some(Err(failure)) => return Err(to_tonic(&failure.into())),
-            None if !decoding.is_between_messages() => {
-                return Err(Status::internal("Unexpected EOF decoding stream."));
+        let mut only = None;
+        loop {
+            if let Some(message) = decoding.next()? {
+                only.get_or_insert(message);
+                continue;
             }
-            None => return only.ok_or_else(|| Status::internal("Missing request message.")),
+            match poll_fn(|cx| requests.poll_data(cx)).await {
+                Some(Ok(bytes)) => decoding.push(bytes),
+                Some(Err(failure)) => return Err(to_tonic(&failure.into())),
+                None if !decoding.is_between_messages() => {
+                    return Err(Status::internal("Unexpected EOF decoding stream."));
+                }
+                None => return only.ok_or_else(|| Status::internal("Missing request message.")),
+            }
+        }
+    }
+
+    /// Answers with a stream.
+    async fn send_stream<S, M>(&mut self, result: Result<Response<S>, Status>, settings: Settings)
+    where
+        S: Stream<Item = Result<M, Status>>,
+        M: Message,
+    {
+        let sent = match result {
+            Ok(response) => try_send_stream(&self.0.halves.response, response, settings).await,
+            Err(status) => {
+                let mut answer = Answer::status(&status);
+                poll_fn(|cx| answer.poll(cx, &self.0.halves.response)).await
+            }
+        };
+        end(&mut self.0.halves.response, sent);
+    }
+}
+
+async fn try_send_stream<S, M>(
+    half: &ResponseHalf,
+    response: Response<S>,
+    settings: Settings,
+) -> Result<Code, Cut>
+where
+    S: Stream<Item = Result<M, Status>>,
+    M: Message,
+{
+    let (metadata, stream, _) = response.into_parts();
+    let headers = metadata.into_headers();
+    let mut batch = Batch::new(stream, settings.encoding);
+    // Messages that are ready go with the head, and so does the end.
+    let mut after = poll_fn(|cx| Poll::Ready(batch.fill(cx))).await;
+    let end = matches!(after, After::End).then_some(Code::OK);
+    let bytes = &mut batch.bytes;
+    let sent = poll_fn(|cx| half.poll_send_head(cx, application_entries(&headers), bytes, end)).await?;
+    if check(sent)? == Sent::All && end.is_some() {
+        return Ok(Code::OK);
+    }
+    loop {
+        while !batch.bytes.is_empty() {
+            check(poll_fn(|cx| half.poll_send(cx, &mut batch.bytes)).await)?;
+        }
+        let (code, headers) = match after {
+            After::Pending | After::Full => {
+                after = poll_fn(|cx| batch.poll_fill(cx)).await;
+                continue;
+            }
+            After::End => (Code::OK, HeaderMap::new()),
+            After::Failed(status) => trailers(&status),
+        };
+        let (sent, code) = poll_fn(|cx| half.poll_finish(cx, || trailer_entries(&headers), code)).await;
+        return check(sent).map(|_| code);
+    }
+}
+
+/// An answer of one message, or of a status.
+struct Answer {
+    head: HeaderMap,
+    message: Option<Encoded>,
+    /// How the call ends, if not well.
+    failure: Option<Box<(Code, HeaderMap)>>,
+    next: Next,
+    /// Bytes of the message that were sent.
+    sent: usize,
+}
+
+/// What is sent next of an answer.
+#[derive(Clone, Copy)]
+enum Next {
+    /// A status, which is all.
+    Status,
+    /// The head, with as much of the rest as fits.
+    Head,
+    /// What is left of the message, then the end.
+    Message,
+}
+
+impl Answer {
+    #[inline]
+    fn new<M: Message>(result: Result<Response<M>, Status>, settings: Settings) -> Self {
+        let response = match result {
+            Ok(response) => response,
+            Err(status) => return Self::status(&status),
+        };
+        let (metadata, message, _) = response.into_parts();
+        let head = metadata.into_headers();
+        match Encoded::new(&message, settings.encoding) {
+            Ok(message) => Self { head, message: Some(message), failure: None, next: Next::Head, sent: 0 },
+            Err(status) => Self { head, next: Next::Head, ..Self::status(&status) },
+        }
+    }
+
+    #[cold]
+    fn status(status: &Status) -> Self {
+        let failure = Some(Box::new(trailers(status)));
+        Self { head: HeaderMap::new(), message: None, failure, next: Next::Status, sent: 0 }
+    }
+
+    /// Sends what is left. Returns the status that went.
+    fn poll(&mut self, cx: &mut Context<'_>, half: &ResponseHalf) -> Poll<Result<Code, Cut>> {
+        let Self { head, message, failure, next, sent: before } = self;
+        let (code, trailers) = match failure.as_deref() {
+            None => (Code::OK, None),
+            Some((code, headers)) => (*code, Some(headers)),
+        };
+        let entries = || trailers.into_iter().flat_map(trailer_entries);
+        loop {
+            let mut rest = match message {
+                Some(message) => message.view(*before),
+                None => (&[][..]).chain(&[][..]),
+            };
+            let len = rest.remaining();
+            let end = trailers.is_none().then_some(Code::OK);
+            let sent = match next {
+                Next::Status => {
+                    let (sent, code) = ready!(half.poll_trailers_only(cx, entries, code));
+                    return Poll::Ready(check(sent).map(|_| code));
+                }
+                Next::Head => half.poll_send_head(cx, application_entries(head), &mut rest, end),
+                Next::Message if len > 0 => half.poll_send(cx, &mut rest).map(Ok),
+                Next::Message => {
+                    let (sent, code) = ready!(half.poll_finish(cx, entries, code));
+                    return Poll::Ready(check(sent).map(|_| code));
+                }
+            };
+            // Also of what has to wait a part may have gone.
+            *before += len - rest.remaining();
+            let sent = check(ready!(sent)?)?;
+            if matches!(next, Next::Head) && sent == Sent::All && end.is_some() {
+                return Poll::Ready(Ok(Code::OK));
+            }
+            *next = Next::Message;
         }
     }
 }
 
-/// The answer to a call, on its way.
-struct Answering(ResponseHalf);
+/// The answer was sent, or nothing more of it can be.
+fn end(half: &mut ResponseHalf, sent: Result<Code, Cut>) {
+    match sent {
+        Ok(code) => half.end(code),
+        Err(Cut::Abandoned) => half.abandoned(),
+        Err(Cut::TooLarge(error)) => half.head_too_large(&error),
+    }
+}
 
 /// Why an answer is not sent to its end.
 enum Cut {
@@ -163,127 +296,6 @@ enum Cut {
 impl From<HeadError> for Cut {
     fn from(error: HeadError) -> Self {
         Self::TooLarge(error)
-    }
-}
-
-impl Answering {
-    /// Answers with one message.
-    async fn send_message<M: Message>(self, result: Result<Response<M>, Status>, settings: Settings) {
-        let sent = match result {
-            Ok(response) => self.try_send_message(response, settings).await,
-            Err(status) => self.send_status(None, status).await,
-        };
-        self.end(sent);
-    }
-
-    async fn try_send_message<M: Message>(
-        &self,
-        response: Response<M>,
-        settings: Settings,
-    ) -> Result<Code, Cut> {
-        let (metadata, message, _) = response.into_parts();
-        let headers = metadata.into_headers();
-        let encoded = match Encoded::new(&message, settings.encoding) {
-            Ok(encoded) => encoded,
-            Err(status) => return self.send_status(Some(&headers), status).await,
-        };
-        drop(message);
-        let mut bytes = encoded.view(0);
-        if self.send_head(&headers, &mut bytes, Some(Code::OK)).await? {
-            return Ok(Code::OK);
-        }
-        self.send(&mut bytes).await?;
-        self.finish(&HeaderMap::new(), Code::OK).await
-    }
-
-    /// Answers with a stream.
-    async fn send_stream<S, M>(self, result: Result<Response<S>, Status>, settings: Settings)
-    where
-        S: Stream<Item = Result<M, Status>>,
-        M: Message,
-    {
-        let sent = match result {
-            Ok(response) => self.try_send_stream(response, settings).await,
-            Err(status) => self.send_status(None, status).await,
-        };
-        self.end(sent);
-    }
-
-    async fn try_send_stream<S, M>(&self, response: Response<S>, settings: Settings) -> Result<Code, Cut>
-    where
-        S: Stream<Item = Result<M, Status>>,
-        M: Message,
-    {
-        let (metadata, stream, _) = response.into_parts();
-        let headers = metadata.into_headers();
-        let mut batch = Batch::new(stream, settings.encoding);
-        // Messages that are ready go with the head, and so does the end.
-        let mut after = poll_fn(|cx| Poll::Ready(batch.fill(cx))).await;
-        let end = matches!(after, After::End).then_some(Code::OK);
-        if self.send_head(&headers, &mut batch.bytes, end).await? {
-            return Ok(Code::OK);
-        }
-        loop {
-            self.send(&mut batch.bytes).await?;
-            match after {
-                After::End => return self.finish(&HeaderMap::new(), Code::OK).await,
-                After::Failed(status) => return self.send_status_after_head(status).await,
-                After::Pending | After::Full => after = poll_fn(|cx| batch.poll_fill(cx)).await,
-            }
-        }
-    }
-
-    /// Answers with a status and no message, behind this head if there is one.
-    async fn send_status(&self, head: Option<&HeaderMap>, status: Status) -> Result<Code, Cut> {
-        if let Some(headers) = head {
-            self.send_head(headers, &mut &[][..], None).await?;
-            return self.send_status_after_head(status).await;
-        }
-        let (code, headers) = trailers(&status);
-        let entries = || trailer_entries(&headers);
-        let (sent, code) = poll_fn(|cx| self.0.poll_trailers_only(cx, entries, code)).await;
-        check(sent).map(|_| code)
-    }
-
-    async fn send_status_after_head(&self, status: Status) -> Result<Code, Cut> {
-        let (code, headers) = trailers(&status);
-        self.finish(&headers, code).await
-    }
-
-    /// Sends the head with as much of the message as fits, and with `end` the end. Returns `true` if the end
-    /// went out as well.
-    async fn send_head(
-        &self,
-        headers: &HeaderMap,
-        bytes: &mut impl Buf,
-        end: Option<Code>,
-    ) -> Result<bool, Cut> {
-        let send = poll_fn(|cx| self.0.poll_send_head(cx, application_entries(headers), bytes, end));
-        let sent = check(send.await?)?;
-        Ok(sent == Sent::All && end.is_some())
-    }
-
-    /// Sends all of this.
-    async fn send(&self, bytes: &mut impl Buf) -> Result<(), Cut> {
-        while bytes.has_remaining() {
-            check(poll_fn(|cx| self.0.poll_send(cx, bytes)).await)?;
-        }
-        Ok(())
-    }
-
-    /// Ends an answer whose head was sent.
-    async fn finish(&self, headers: &HeaderMap, code: Code) -> Result<Code, Cut> {
-        let (sent, code) = poll_fn(|cx| self.0.poll_finish(cx, || trailer_entries(headers), code)).await;
-        check(sent).map(|_| code)
-    }
-
-    /// The answer was sent, or nothing more of it can be.
-    fn end(mut self, sent: Result<Code, Cut>) {
-        match sent {
-            Ok(code) => self.0.end(code),
-            Err(Cut::Abandoned) => self.0.abandoned(),
-            Err(Cut::TooLarge(error)) => self.0.head_too_large(&error),
-        }
     }
 }
 
