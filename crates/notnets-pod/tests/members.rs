@@ -435,3 +435,35 @@ fn a_name_is_found_on_other_hosts_as_soon_as_it_is_served() {
         server.unserve(&service);
     }
 }
+
+#[test]
+fn a_client_whose_entry_cannot_be_read_is_unknown_and_no_stranger() {
+    let pod = Pod::new(Coherence::Hardware, 2);
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (server, client) = (pod.member(0), pod.member(1));
+    let arrivals = serve(&server, "service");
+    let dialling = std::thread::spawn(move || {
+        // Nobody answers, once the name has got around.
+        loop {
+            let until = Instant::now() + Duration::from_millis(300);
+            match try_dial(&client, "service", "", until).unwrap_err() {
+                PodError::NoService { .. } => std::thread::yield_now(),
+                error => return assert!(matches!(error, PodError::TimedOut), "{error}"),
+            }
+        }
+    });
+    let arrival = arrivals.recv_timeout(Duration::from_secs(5)).unwrap();
+    let known = server.client(&arrival).unwrap();
+    assert_eq!(known.pid, Some(std::process::id()));
+    // It leaves the pod, and its entry says so.
+    dialling.join().unwrap();
+    let begin = Instant::now();
+    let rejection = loop {
+        match server.client(&arrival) {
+            Err(rejection) => break rejection,
+            Ok(same) => assert_eq!(same, known),
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "it is still there");
+    };
+    assert_eq!(rejection.refusal(), Refusal::Resources, "which is UNAVAILABLE, and safe to try again");
+}
