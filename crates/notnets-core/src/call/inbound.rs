@@ -6,7 +6,7 @@ use super::control::FENCE;
 use super::fetched::Fetched;
 use super::state::Input;
 use super::stream::{End, Failure, ResponseHead, Stream};
-use super::{Connection, Event, Role, StreamId, Violation};
+use super::{Connection, ENTRY_BYTES, Event, Role, StreamId, Violation};
 use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload};
@@ -16,10 +16,6 @@ use crate::text::shown;
 /// Once this many bytes lay in the blocks of one batch, others get a turn. Descriptors are quickly taken; a block
 /// that is copied takes as long as thousands of them.
 pub(super) const BATCH_BYTES: usize = 512 << 10;
-
-/// What an entry of a head takes in private memory besides its bytes: its place in a list, and a key that is
-/// not known yet.
-const ENTRY_BYTES: usize = 80;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Takes up to `max` of the peer's descriptors, as far as they carry no more than [`BATCH_BYTES`] in blocks,

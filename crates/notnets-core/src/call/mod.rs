@@ -49,6 +49,12 @@ pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
+/// What an entry of a head takes in private memory besides its bytes: its place in a list, and a key that is
+/// not known yet.
+const ENTRY_BYTES: usize = 80;
+/// Entries of each call for which there is always room.
+const ENTRIES: u64 = 16;
+
 /// Which side of a link this is. Only clients open streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -250,7 +256,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             active: 0,
             arrived: VecDeque::new(),
             heads: 0,
-            heads_limit: u64::from(own.streams) * u64::from(own.metadata_bytes),
+            heads_limit: u64::from(own.streams)
+                * (u64::from(own.metadata_bytes) + ENTRIES * ENTRY_BYTES as u64),
             send_credit: peer.link_window.into(),
             receive_credit: own.link_window.into(),
             taken: 0,
