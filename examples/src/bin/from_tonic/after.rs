@@ -11,7 +11,6 @@ use notnets_examples::{MyGreeter, Result};
 /// Serves, calls, and says what came back.
 pub async fn greet() -> Result<String> {
     let address = "notnets:///greeter";
-    // These two hold for a whole call with its streams, and not only until the response's head as tonic's.
     let server = Server::builder()
         .timeout(Duration::from_secs(30))
         .concurrency_limit_per_connection(100)
