@@ -127,6 +127,8 @@ pub struct Daemon {
     region_path: Option<PathBuf>,
     /// When to see next whether socket and region are in place.
     look_around_at: Timestamp,
+    /// The socket was not in place the last time.
+    displaced: bool,
     path: PathBuf,
     _claim: OwnedFd,
     /// Connections that have not sent JOIN yet.
@@ -175,6 +177,7 @@ impl Daemon {
             listener: Some(listener),
             region_path: None,
             look_around_at: Timestamp::ZERO,
+            displaced: false,
             _claim: claim,
             unauthenticated: Lobby::default(),
             processes: HashMap::new(),
@@ -204,14 +207,17 @@ impl Daemon {
             return;
         }
         self.look_around_at = now + LOOK_AROUND;
-        if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.is_in_place()) {
+        let before = self.displaced;
+        self.displaced = self.listener.as_ref().is_some_and(|listener| !listener.is_in_place());
+        // Not at once: whoever cleans the directory up is to be done.
+        if let Some(listener) = self.listener.as_ref().filter(|_| before && self.displaced) {
             match listener.bind_again() {
                 Ok(again) => {
                     let path = self.path.display();
                     tracing::warn!(%path, "the agent's socket was removed, or its directory: it is bound again");
                     self.listener = Some(again);
                 }
-                Err(error) => tracing::warn!(%error, "the agent's socket was removed"),
+                Err(error) => tracing::debug!(%error, "the agent's socket was removed"),
             }
         }
         let other = |path: &PathBuf| match (stat(path), fstat(self.region.descriptor())) {

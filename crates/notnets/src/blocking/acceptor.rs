@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::link::Link;
 use super::pods::PodAcceptor;
 use super::server::new_stats;
-use crate::names_in_place::restore;
+use crate::names_in_place::{self, Place};
 use crate::refusals::Refusals;
 
 /// When a connection can't be accepted, for want of descriptors, it is tried again after this time.
@@ -29,6 +29,8 @@ pub struct Acceptor {
     listener: Option<Listener>,
     /// The listener's directory.
     place: Option<DirectoryWatch>,
+    /// When to look at a name that may be lost, and whether it was before.
+    look: Option<(Timestamp, bool)>,
     pod: Option<PodAcceptor>,
     /// Connections that have not said hello.
     pending: Lobby<Accepting>,
@@ -51,6 +53,7 @@ impl Acceptor {
         Self {
             listener,
             place,
+            look: None,
             pod,
             pending: Lobby::default(),
             paused_until: Timestamp::ZERO,
@@ -82,6 +85,7 @@ impl Acceptor {
     pub fn close(&mut self) {
         self.listener = None;
         self.place = None;
+        self.look = None;
         self.pod = None;
         for accepting in self.pending.drain() {
             accepting.reject(Rejection::ShuttingDown);
@@ -101,7 +105,8 @@ impl Acceptor {
     /// When to look even if nothing is ready.
     pub fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
         let pause = Some(self.paused_until).filter(|until| *until > now);
-        self.pending.iter().map(Accepting::expires).chain(pause).min()
+        let look = self.look.map(|(at, _)| at);
+        self.pending.iter().map(Accepting::expires).chain(pause).chain(look).min()
     }
 
     /// Takes what is ready, in the order of [`watched`](Self::watched), and adds the links that came of it to
@@ -115,7 +120,11 @@ impl Acceptor {
     ) {
         let listener_ready = self.listener.is_some() && ready.next() == Some(true);
         if self.place.is_some() && ready.next() == Some(true) {
-            self.restore_name();
+            self.place.iter().for_each(DirectoryWatch::clear);
+            self.look.get_or_insert((now + names_in_place::PAUSE, true));
+        }
+        if let Some((_, first)) = self.look.take_if(|(at, _)| *at <= now) {
+            self.restore_name(now, first);
         }
         if self.pod.is_some() && ready.next() == Some(true) {
             self.take_from_pod(open, links);
@@ -137,13 +146,15 @@ impl Acceptor {
 
     /// Takes the name again if it was removed from its directory.
     #[cold]
-    fn restore_name(&mut self) {
-        if let Some(place) = &self.place {
-            place.clear();
-        }
-        if let Some(again) = self.listener.as_ref().and_then(restore) {
-            self.place = again.watch().ok();
-            self.listener = Some(again);
+    fn restore_name(&mut self, now: Timestamp, first: bool) {
+        let Some(listener) = &self.listener else { return };
+        match names_in_place::restore(listener, first) {
+            Place::Kept => {}
+            Place::Restored(again) => {
+                self.place = again.watch().ok();
+                self.listener = Some(again);
+            }
+            Place::Lost => self.look = Some((now + names_in_place::PAUSE, false)),
         }
     }
 

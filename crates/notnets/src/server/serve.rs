@@ -17,6 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Settings;
 use super::accept;
@@ -28,7 +29,7 @@ use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
 use crate::error::Cause;
-use crate::names_in_place::restore;
+use crate::names_in_place::{self, Place};
 use crate::refusals::Refusals;
 
 type Watched<T> = AsyncFd<Pollable<T>>;
@@ -149,6 +150,8 @@ impl Bound {
         let watch_error = Error::io("watch a listening socket");
         let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
         let mut place = watch(&watched);
+        // When names are looked at that may be lost, and whether they were before.
+        let mut look: Option<(Instant, bool)> = None;
         let mut signal = pin!(signal);
         loop {
             tokio::select! {
@@ -163,9 +166,12 @@ impl Bound {
                 }
                 Some(_) = connections.join_next() => {}
                 () = changed(place.as_ref()) => {
-                    if restore_names(&mut watched) {
-                        place = watch(&watched);
-                    }
+                    look.get_or_insert((Instant::now() + names_in_place::PAUSE, true));
+                }
+                first = come(look) => {
+                    let lost = restore_names(&mut watched, first);
+                    place = watch(&watched);
+                    look = lost.then(|| (Instant::now() + names_in_place::PAUSE, false));
                 }
             }
         }
@@ -218,17 +224,27 @@ async fn changed(place: Option<&Watched<DirectoryWatch>>) {
     }
 }
 
-/// Takes the names again that were removed. Returns `true` if there were some.
-fn restore_names(listeners: &mut [Watched<Listener>]) -> bool {
-    let mut restored = false;
+/// Waits until names are to be looked at.
+async fn come(look: Option<(Instant, bool)>) -> bool {
+    let Some((at, first)) = look else { return pending().await };
+    tokio::time::sleep_until(at).await;
+    first
+}
+
+/// Takes the names again that were removed. Returns `true` if some could not be.
+fn restore_names(listeners: &mut [Watched<Listener>], first: bool) -> bool {
+    let mut lost = false;
     for listener in listeners {
-        let again = restore(listener.get_ref()).and_then(|again| register(again, Interest::READABLE).ok());
-        if let Some(again) = again {
-            *listener = again;
-            restored = true;
+        match names_in_place::restore(listener.get_ref(), first) {
+            Place::Kept => {}
+            Place::Restored(again) => match register(again, Interest::READABLE) {
+                Ok(again) => *listener = again,
+                Err(_) => lost = true,
+            },
+            Place::Lost => lost = true,
         }
     }
-    restored
+    lost
 }
 
 /// The next connection on any of the listeners.

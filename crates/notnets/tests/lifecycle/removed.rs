@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use notnets::ErrorKind;
 use tempfile::tempdir;
@@ -36,10 +37,13 @@ async fn it_is_bound_again() {
     fs::remove_file(directory.join("lives")).unwrap();
     found_again(&directory).await;
     fs::rename(&directory, parent.path().join("elsewhere")).unwrap();
+    fs::create_dir(&directory).unwrap();
     found_again(&directory).await;
-    fs::remove_file(directory.join("lives")).unwrap();
-    // It may have been bound again before.
-    while fs::remove_dir_all(&directory).is_err() {}
+    fs::remove_dir_all(&directory).unwrap();
+    // Longer than it takes to bind again: who cleaned up has nothing left behind.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!directory.exists());
+    fs::create_dir(&directory).unwrap();
     found_again(&directory).await;
     assert_eq!(within(client.text("echo", "all the while")).await.unwrap(), "all the while");
     server.stop();

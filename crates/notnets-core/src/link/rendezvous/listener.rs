@@ -139,11 +139,14 @@ impl Listener {
         directory && file_at(&self.directory, &self.name).map(|found| found.is(self.file)) == Ok(true)
     }
 
-    /// Takes the name again, with another socket, when this one is not in place any more.
+    /// Takes the name again, with another socket, when this one is not in place any more. A directory that was
+    /// removed is not created.
     ///
     /// # Errors
-    /// When the name is in use, and when the directory doesn't permit it.
+    /// When the name is in use, and when the directory is not there or doesn't permit it.
     pub fn bind_again(&self) -> Result<Self, RendezvousError> {
+        let directory = self.place.path();
+        stat(directory).map_err(|errno| self.place.failed("look at", directory, errno))?;
         Self::bind(&self.place, &self.name)
     }
 
