@@ -16,7 +16,7 @@ use std::time::Duration;
 use notnets_core::call::{Buffered, Failure, Request};
 use notnets_core::clock;
 use notnets_core::session::{Ending, Keepalive};
-use notnets_core::wait::Polled;
+use notnets_core::wait::{self, Polled};
 use tokio::runtime::Handle;
 
 use super::driver_slot::{DriverId, DriverTurn, Found};
@@ -224,8 +224,8 @@ impl<A: Accept> Turns<A> {
     /// One turn. Ready when the link has ended, or this driver was replaced.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Before anything is looked at: what happens from now on wakes this task.
-        let turn = self.shared.link.with(|state| state.driver.begin_turn(self.id, cx.waker()));
-        let Some(DriverTurn { wanted, relief }) = turn.flatten() else { return Poll::Ready(()) };
+        let turn = self.shared.link.lock().and_then(|mut state| state.driver.begin_turn(self.id, cx.waker()));
+        let Some(DriverTurn { wanted, relief }) = turn else { return Poll::Ready(()) };
         if let Some(relief) = relief {
             relief.wake();
         }
@@ -298,7 +298,7 @@ impl<A: Accept> Turns<A> {
                 None => watched.poll(link, cx),
             }
         }
-        link.with(|state| state.session.is_over()).unwrap_or(true)
+        link.lock().is_none_or(|state| state.session.is_over())
     }
 
     /// The lanes: takes what there is, and starts the handlers of requests.
@@ -353,8 +353,8 @@ impl<A: Accept> Turns<A> {
                 Lanes::Busy if stay.on(*others) => {}
                 Lanes::Moment if stay.is_long() && stay.on(*others) => {}
                 Lanes::Yield => {
-                    let alone = link.yield_for_work() <= 1;
-                    if !(stay.is_long() && alone && stay.on(*others)) {
+                    wait::yield_core();
+                    if !(stay.is_long() && link.open_streams() <= 1 && stay.on(*others)) {
                         return Lanes::Moment;
                     }
                 }

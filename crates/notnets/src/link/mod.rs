@@ -224,13 +224,8 @@ impl Link {
         (self.lock_here(), woke)
     }
 
-    /// Lets other processes run while the driver waits for requests. Returns how many calls are open.
-    pub(crate) fn yield_for_work(&self) -> usize {
-        let Some(state) = self.lock() else { return 0 };
-        let (mut state, _) = self.yield_core(state);
-        let open = state.session.calls().open_streams();
-        self.finish_turn(state);
-        open
+    fn open_streams(&self) -> usize {
+        self.lock().map_or(0, |mut state| state.session.calls().open_streams())
     }
 
     /// Ends the link, if it has not ended yet: all its calls fail at once, and the peer sees its end, even if

@@ -10,7 +10,7 @@ use notnets_core::code::Code;
 use tokio::sync::Semaphore;
 
 use super::context::ServerContext;
-use super::methods::{Cost, Method, Methods};
+use super::methods::{Method, Methods};
 use super::services::{LinkServices, Target};
 use crate::link::Link;
 use crate::link::driver::{Accept, Started};
@@ -43,7 +43,7 @@ pub(super) struct LinkCalls {
 pub(super) struct Call {
     request: call::Request,
     buffered: Buffered,
-    method: Method,
+    method: Arc<Method>,
 }
 
 impl Accept for LinkCalls {
@@ -89,32 +89,35 @@ impl Accept for LinkCalls {
 }
 
 impl LinkCalls {
-    fn method(&self, path: &Arc<str>) -> Method {
+    fn method(&self, path: &Arc<str>) -> Arc<Method> {
         self.methods.get(path, &self.server.costs, || self.services.find(path))
     }
 
     /// Runs a call in place. Returns `true` if it goes on as a task.
     fn run_in_place(&self, link: &Arc<Link>, call: Call) -> bool {
-        let Call { request, buffered, method: Method { target, cost } } = call;
+        let Call { request, buffered, method } = call;
         let stream = request.stream;
-        let begin = || self.begin(link, request, buffered, target);
+        let begin = || self.begin(link, request, buffered, &method.target);
         if !stream.get().is_multiple_of(SAMPLED) {
             return rpc::run_in_place(link, stream, begin);
         }
         let from = clock::now();
         let task = rpc::run_in_place(link, stream, begin);
-        cost.record(from, clock::now());
+        method.cost.record(from, clock::now());
         task
     }
 
     fn run_as_task(&self, link: &Arc<Link>, call: Call) {
-        let Call { request, buffered, method: Method { target, cost } } = call;
-        let observe = move |poll: &mut dyn FnMut()| Cost::observe(&cost, poll);
-        rpc::run_as_task(link, request.stream, || self.begin(link, request, buffered, target), observe);
+        let Call { request, buffered, method } = call;
+        let stream = request.stream;
+        let cost = Arc::clone(&method.cost);
+        let observe = move |poll: &mut dyn FnMut()| cost.observe(poll);
+        let begin = || self.begin(link, request, buffered, &method.target);
+        rpc::run_as_task(link, stream, begin, observe);
     }
 
     /// Begins to serve a call, unless it must not run.
-    fn begin(&self, link: &Arc<Link>, request: call::Request, buffered: Buffered, target: Target) -> Serving {
+    fn begin(&self, link: &Arc<Link>, request: call::Request, buffered: Buffered, target: &Target) -> Serving {
         let call::Request { stream, method, metadata, mut deadline, .. } = request;
         let response = ResponseHalf::new(Arc::clone(link), Arc::clone(&self.server.stats), stream);
         if let Some(timeout) = self.timeout {

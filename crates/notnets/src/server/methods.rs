@@ -20,7 +20,6 @@ const MAX: usize = 1024;
 const OUTLIER: u32 = 8;
 
 /// A method, as a server knows it.
-#[derive(Clone)]
 pub(super) struct Method {
     pub(super) target: Target,
     pub(super) cost: Arc<Cost>,
@@ -46,18 +45,18 @@ impl Costs {
 
 /// The methods that one client has called.
 #[derive(Default)]
-pub(super) struct Methods(Mutex<HashMap<Arc<str>, Method>>);
+pub(super) struct Methods(Mutex<HashMap<Arc<str>, Arc<Method>>>);
 
 impl Methods {
     /// The method with that path; its target is found by this when it is called for the first time.
-    pub(super) fn get(&self, path: &Arc<str>, costs: &Costs, find: impl FnOnce() -> Target) -> Method {
+    pub(super) fn get(&self, path: &Arc<str>, costs: &Costs, find: impl FnOnce() -> Target) -> Arc<Method> {
         let mut methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(method) = methods.get(path) {
-            return method.clone();
+            return Arc::clone(method);
         }
-        let method = Method { target: find(), cost: costs.of(path) };
+        let method = Arc::new(Method { target: find(), cost: costs.of(path) });
         if methods.len() < MAX {
-            methods.insert(Arc::clone(path), method.clone());
+            methods.insert(Arc::clone(path), Arc::clone(&method));
         }
         method
     }

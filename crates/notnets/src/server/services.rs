@@ -73,7 +73,6 @@ pub(super) struct LinkServices {
 }
 
 /// What serves the calls of a method.
-#[derive(Clone)]
 pub(super) enum Target {
     Rpc(Arc<dyn AnyHandler>),
     /// Without HTTP, if the call can be.
@@ -107,7 +106,7 @@ impl LinkServices {
     }
 
     /// Begins to serve a call: what is returned is polled at once, or as a task.
-    pub(super) fn serve(&self, call: IncomingCall, target: Target) -> Serving {
+    pub(super) fn serve(&self, call: IncomingCall, target: &Target) -> Serving {
         match target {
             Target::Rpc(handler) => handler.serve(call),
             #[cfg(feature = "stubs")]
@@ -116,7 +115,7 @@ impl LinkServices {
             }
             #[cfg(feature = "stubs")]
             Target::Direct(target) => self.http.serve(call, target.path.clone()),
-            Target::Http(uri) => self.http.serve(call, uri),
+            Target::Http(uri) => self.http.serve(call, uri.clone()),
             Target::Unknown => {
                 let text = format!("{:?} is not a method's path", call.method);
                 Box::pin(call.response.refuse(Code::UNIMPLEMENTED, text.into()))
