@@ -7,6 +7,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use notnets_core::cgroup::{self, Version};
+
 use crate::Result;
 
 /// The time after which a quota begins anew.
@@ -16,45 +18,13 @@ const PERIOD_US: u64 = 100_000;
 const ADVICE: &str = "run it as root, or, on a system of systemd, by `systemd-run --user --scope -p Delegate=yes`; \
                       a container needs its own groups, writable";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
-
-/// The group that this process is in, where processors are shared out.
-#[derive(Debug, PartialEq)]
-struct Own {
-    version: Version,
-    directory: PathBuf,
-}
-
 /// A group of processes that have a CPU quota together. It is there until it is removed.
 #[derive(Debug)]
 pub struct Group {
-    own: Own,
+    own: cgroup::Group,
     directory: PathBuf,
     /// The CPU controller was enabled for this group, and is disabled with it.
     enabled: bool,
-}
-
-/// How often a quota was used up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Throttling {
-    /// Periods in which it was.
-    pub periods: u64,
-    /// The time that processes waited for the next period, in nanoseconds, added up over cores.
-    pub nanos: u64,
-}
-
-impl Throttling {
-    /// Returns what has come since an earlier look.
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            periods: self.periods.saturating_sub(earlier.periods),
-            nanos: self.nanos.saturating_sub(earlier.nanos),
-        }
-    }
 }
 
 impl Group {
@@ -63,9 +33,7 @@ impl Group {
     /// # Errors
     /// When it can't be made, with what a user can do. Nothing is left behind then.
     pub fn create(name: &str, cores: f64) -> Result<Self> {
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let own = own(&groups, &mounts).ok_or_else(|| {
+        let own = cgroup::Group::own().ok_or_else(|| {
             format!(
                 "no CPU quota can be set: /proc/self/cgroup and /proc/self/mountinfo show no group with the CPU \
                  controller; {ADVICE}"
@@ -74,7 +42,7 @@ impl Group {
         Self::create_below(own, name, cores)
     }
 
-    fn create_below(own: Own, name: &str, cores: f64) -> Result<Self> {
+    fn create_below(own: cgroup::Group, name: &str, cores: f64) -> Result<Self> {
         let directory = own.directory.join(name);
         let failed = |error: io::Error, path: &Path| {
             format!("no CPU quota can be set: {}: {error}; {ADVICE}", path.display())
@@ -146,56 +114,6 @@ pub fn add(directory: &Path, pid: u32) -> Result {
         .map_err(|(path, error)| format!("no process can be moved to {}: {error}", path.display()).into())
 }
 
-/// Returns how often the quota of a directory's group was used up so far.
-pub fn throttling(directory: &Path) -> Throttling {
-    parse_throttling(&read(&directory.join("cpu.stat")))
-}
-
-fn parse_throttling(stat: &str) -> Throttling {
-    let mut throttling = Throttling::default();
-    for line in stat.lines() {
-        let Some((name, value)) = line.split_once(' ') else { continue };
-        let value = value.trim().parse().unwrap_or(0);
-        match name {
-            "nr_throttled" => throttling.periods = value,
-            "throttled_time" => throttling.nanos = value,
-            "throttled_usec" => throttling.nanos = value * 1000,
-            _ => {}
-        }
-    }
-    throttling
-}
-
-/// Finds the own group, from the texts of `/proc/self/cgroup` and `/proc/self/mountinfo`.
-fn own(groups: &str, mounts: &str) -> Option<Own> {
-    // A line is "number:controllers:path". Version 2 has the number 0 and names no controllers; it has those
-    // that version 1 does not.
-    let lines = || groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "cpu"));
-    let (version, path) = match first {
-        Some((_, path)) => (Version::V1, path),
-        None => (Version::V2, lines().find(|(controllers, _)| controllers.is_empty())?.1),
-    };
-    let directory = mounts.lines().find_map(|line| directory(line, version, path))?;
-    Some(Own { version, directory })
-}
-
-/// Returns the directory of a group's path, if this line of `mountinfo` mounts its hierarchy.
-fn directory(mount: &str, version: Version, path: &str) -> Option<PathBuf> {
-    // "… root mount-point options [more fields] - type source super-options"
-    let (place, kind) = mount.split_once(" - ")?;
-    let mut place = place.split(' ').skip(3);
-    let root = place.next()?;
-    let point = place.next()?;
-    let mut kind = kind.split(' ');
-    let mounted = match version {
-        Version::V1 => kind.next()? == "cgroup" && kind.nth(1)?.split(',').any(|option| option == "cpu"),
-        Version::V2 => kind.next()? == "cgroup2",
-    };
-    let below = Path::new(path).strip_prefix(root).ok()?;
-    mounted.then(|| Path::new(point).join(below))
-}
-
 /// Returns `true` if there are groups below that of a directory.
 fn has_groups(directory: &Path) -> bool {
     fs::read_dir(directory).into_iter().flatten().flatten().any(|entry| entry.path().is_dir())
@@ -219,55 +137,15 @@ mod tests {
 
     use super::*;
 
-    const TWO: &str = "28 23 0:25 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
-
-    fn found(groups: &str, mounts: &str) -> Option<(Version, String)> {
-        own(groups, mounts).map(|own| (own.version, own.directory.display().to_string()))
-    }
-
-    #[test]
-    fn the_own_group_is_found_in_both_versions() {
-        let one = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
-                   33 31 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
-                   32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
-                   41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let groups = "9:name=systemd:/\n3:cpuset:/\n1:cpu,cpuacct:/a/b\n0::/elsewhere\n";
-        assert_eq!(found(groups, one), Some((Version::V1, "/sys/fs/cgroup/cpu/a/b".into())));
-        let scope = "/sys/fs/cgroup/user.slice/run-1:2.scope";
-        assert_eq!(found("0::/user.slice/run-1:2.scope\n", TWO), Some((Version::V2, scope.into())));
-        // The controllers of version 1 are not those of version 2.
-        assert_eq!(found("4:memory:/\n0::/\n", TWO), Some((Version::V2, "/sys/fs/cgroup/".into())));
-    }
-
-    #[test]
-    fn a_container_sees_a_part_of_the_groups() {
-        let mount = "32 31 0:29 /docker/c1 /sys/fs/cgroup/cpu ro master:9 - cgroup cgroup rw,cpu\n";
-        let below = found("1:cpu:/docker/c1/job\n", mount);
-        assert_eq!(below, Some((Version::V1, "/sys/fs/cgroup/cpu/job".into())));
-        assert_eq!(found("1:cpu:/docker/c2\n", mount), None);
-    }
-
-    #[test]
-    fn without_groups_there_is_no_own_one() {
-        assert_eq!(found("", TWO), None);
-        assert_eq!(found("0::/\n", ""), None);
-        assert_eq!(found("1:cpu:/\nnonsense\n", "nonsense - \n"), None);
-    }
-
-    #[test]
-    fn throttling_is_read_in_both_versions() {
-        let one = "nr_periods 9\nnr_throttled 4\nthrottled_time 81000000\nnr_bursts 0\n";
-        let two = "usage_usec 7\nnr_periods 9\nnr_throttled 4\nthrottled_usec 81000\n";
-        let expected = Throttling { periods: 4, nanos: 81_000_000 };
-        assert_eq!((parse_throttling(one), parse_throttling(two)), (expected, expected));
-        assert_eq!(parse_throttling("usage_usec 7\n"), Throttling::default());
+    fn own(version: Version, directory: &Path) -> cgroup::Group {
+        cgroup::Group { version, directory: directory.to_owned(), mount: directory.to_owned() }
     }
 
     #[test]
     fn a_group_without_quota_is_not_left_behind() {
         let directory = TempDir::new().unwrap();
         for version in [Version::V1, Version::V2] {
-            let own = Own { version, directory: directory.path().to_owned() };
+            let own = own(version, directory.path());
             // The files of a group are missing here.
             let error = Group::create_below(own, "mine", 0.5).unwrap_err().to_string();
             assert!(error.contains("/mine/cpu.cfs") || error.contains("/cgroup.subtree"), "{error}");
@@ -280,7 +158,7 @@ mod tests {
     fn a_name_that_is_taken_is_not_touched() {
         let directory = TempDir::new().unwrap();
         fs::create_dir(directory.path().join("mine")).unwrap();
-        let own = Own { version: Version::V1, directory: directory.path().to_owned() };
+        let own = own(Version::V1, directory.path());
         assert!(Group::create_below(own, "mine", 0.5).is_err());
         assert!(directory.path().join("mine").exists());
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod cgroup;
 pub mod clock;
 pub mod code;
 pub mod frame;

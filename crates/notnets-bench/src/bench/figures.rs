@@ -3,10 +3,11 @@
 use notnets_cli_common::number::median;
 use serde::Serialize;
 
+use notnets_core::cgroup::Throttling;
+
 use super::case::Case;
 use super::factors::Factor;
 use super::recorder::{Sample, merged};
-use crate::cgroup::Throttling;
 use crate::latencies::QUANTILES;
 use crate::usage::Switches;
 

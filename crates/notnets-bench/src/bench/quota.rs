@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use notnets_core::cgroup::Throttling;
+
 use super::control::{Answer, Ask, Limit};
 use super::process::{PATIENCE, Process};
 use crate::Result;
-use crate::cgroup::{self, Group, Throttling};
+use crate::cgroup::{self, Group};
 use crate::orders::{answer, first, wait_for_end};
 
 /// How often it is tried to remove a group whose processes are ending.
@@ -45,7 +47,7 @@ impl Quota {
 
     /// Returns how often it was used up so far.
     pub fn throttling(&self) -> Throttling {
-        cgroup::throttling(&self.directory)
+        Throttling::of(&self.directory)
     }
 
     /// Removes it when the processes under it have ended.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use notnets_core::cgroup::Throttling;
+
 use super::case::{Case, Transport, Work};
 use super::control::{Answer, Ask, Connect, Load, Serve, Setup};
 use super::figures::{Figures, ResourceUsage};
@@ -15,7 +17,6 @@ use super::process::{PATIENCE, Process};
 use super::quota::Quota;
 use super::recorder::Sample;
 use crate::Result;
-use crate::cgroup::Throttling;
 use crate::usage::{self, Switches};
 
 /// All clients begin at one time, which lies this far ahead when the first of them gets its order, plus

@@ -7,11 +7,12 @@
 //! Under contention every round ends with a yield, even a productive one. Otherwise a busy server would
 //! starve the clients it is answering, for milliseconds on schedulers that put a yielding thread last. How
 //! long the core was away shows what else runs there: nothing, others that poll and return it soon, or
-//! unrelated work, among which polling cannot pay off.
+//! unrelated work (`rest.rs`).
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::rest;
 use crate::clock::{self, Timestamp};
 
 /// Others ran on the core if it was away for longer than this, in nanoseconds.
@@ -25,16 +26,6 @@ const CONTENDED_YIELDS: u32 = 16;
 /// A thread that always finds something yields its core at this interval, in nanoseconds: others may wait for
 /// just the answers that it gives. When nobody wants the core, that takes half a microsecond.
 const PROBE: u64 = 100_000;
-
-/// Another thread that kept the core for longer than this, in nanoseconds, runs unrelated work: a scheduler's
-/// slice is 3 to 4 ms. Threads that only poll or answer return the core sooner, even where there are many.
-const OTHER_WORK: u64 = 2_000_000;
-
-/// After the core was lost to other work, nothing is polled on the thread for so long, in nanoseconds: to try
-/// costs a slice each time. Twice as long after each further loss that follows soon, …
-const FIRST_REST: u64 = 20_000_000;
-/// … and at most so long.
-const LONGEST_REST: u64 = 1_000_000_000;
 
 /// Under contention a runtime looks at its sockets after this number of yields.
 const SOCKETS_AFTER: u64 = 4;
@@ -55,9 +46,6 @@ struct Thread {
     yields: Cell<u64>,
     /// When it last did.
     yielded_at: Cell<Timestamp>,
-    /// Until when nothing is polled, since other work has taken the core, and for how long that was to be.
-    rests_until: Cell<Timestamp>,
-    rest: Cell<u64>,
 }
 
 thread_local! {
@@ -70,8 +58,6 @@ thread_local! {
             idle: Cell::new(0),
             yields: Cell::new(0),
             yielded_at: Cell::new(Timestamp::ZERO),
-            rests_until: Cell::new(Timestamp::ZERO),
-            rest: Cell::new(0),
         }
     };
 }
@@ -168,35 +154,13 @@ pub fn sockets_are_due() -> bool {
     THREAD.with(|thread| thread.contended.get() > 0 && thread.yields.get().is_multiple_of(SOCKETS_AFTER))
 }
 
-/// Returns `true` while other work has this thread's core, among which polling does not pay off: the kernel
-/// gives the core to a thread that sleeps as soon as it wakes, and takes it from one that spins for a whole
-/// slice.
-#[inline]
-pub(super) fn rests(now: Timestamp) -> bool {
-    THREAD.with(|thread| now < thread.rests_until.get())
-}
-
-/// Other threads had the core for that long until `now`, while this one polled.
-pub(super) fn lost_core(now: Timestamp, away: u64) {
-    if away <= OTHER_WORK {
-        return;
-    }
-    THREAD.with(|thread| {
-        let rest = thread.rest.get();
-        let soon = now.nanos_since(thread.rests_until.get()) < rest;
-        let rest = if soon { (rest * 2).min(LONGEST_REST) } else { FIRST_REST };
-        thread.rest.set(rest);
-        thread.rests_until.set(now.add_nanos(rest));
-    });
-}
-
 /// Yields this thread's core to others.
 pub fn yield_core() {
     let before = clock::now();
     std::thread::yield_now();
     let after = clock::now();
     let away = after.nanos_since(before);
-    lost_core(after, away);
+    rest::lost_core(after, away);
     let others_ran = away > OTHERS_RAN;
     THREAD.with(|thread| {
         let contended = if others_ran { CONTENDED_YIELDS } else { thread.contended.get().saturating_sub(1) };
@@ -279,26 +243,6 @@ mod tests {
         Scheduler::found();
         assert_eq!(a.next_action(at(0), 0), PollAction::YieldCore, "whatever was found");
         assert_eq!(a.next_action(at(0), 0), PollAction::YieldCore, "only this link looks");
-    }
-
-    #[test]
-    fn after_the_core_was_lost_to_other_work_nothing_is_polled_for_longer_each_time() {
-        lost_core(at(0), OTHER_WORK);
-        assert!(!rests(at(1)), "others that poll return it so soon");
-        let mut now = 3_000_000_000;
-        for rest in [FIRST_REST, 2 * FIRST_REST, 4 * FIRST_REST] {
-            lost_core(at(now), OTHER_WORK + 1);
-            assert!(rests(at(now)) && rests(at(now + rest - 1)) && !rests(at(now + rest)));
-            now += rest + 5_000_000;
-        }
-        for _ in 0..10 {
-            lost_core(at(now), OTHER_WORK + 1);
-            now += LONGEST_REST;
-        }
-        assert!(!rests(at(now)));
-        now += LONGEST_REST;
-        lost_core(at(now), OTHER_WORK + 1);
-        assert!(!rests(at(now + FIRST_REST)), "all went well for long");
     }
 
     #[test]

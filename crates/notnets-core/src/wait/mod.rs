@@ -5,9 +5,12 @@
 //! decides whether the next wait polls at all: after polling without result some waits park at
 //! once, twice as many after each further failure. A wait that takes longer than an answer usually does
 //! yields the core meanwhile (`fairness.rs`), since another process may need it to answer. Where
-//! another process keeps the core for long, polling cannot pay off, and ends.
+//! another process keeps the core for long, polling does not pay off, and rests (`rest.rs`); so it
+//! does where a CPU quota would be used up by it (`quota.rs`).
 
 mod fairness;
+mod quota;
+mod rest;
 
 use std::fmt;
 use std::str::FromStr;
@@ -128,7 +131,7 @@ impl Budget {
         match self.wait {
             Wait::Spin => idle < LINGER,
             Wait::Park => false,
-            Wait::Adaptive if self.parked_waits > 0 || fairness::rests(now) => false,
+            Wait::Adaptive if self.parked_waits > 0 || rest::rests(now) || quota::rests(now) => false,
             Wait::Adaptive if idle < self.limit => true,
             Wait::Adaptive => {
                 self.penalize();
@@ -201,7 +204,7 @@ fn spin(start: Timestamp, mut ready: impl FnMut() -> bool) -> bool {
         }
         let now = clock::now();
         if now >= until {
-            fairness::lost_core(now, now.nanos_since(until));
+            rest::lost_core(now, now.nanos_since(until));
             return false;
         }
     }

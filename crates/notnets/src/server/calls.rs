@@ -117,7 +117,13 @@ impl LinkCalls {
     }
 
     /// Begins to serve a call, unless it must not run.
-    fn begin(&self, link: &Arc<Link>, request: call::Request, buffered: Buffered, target: &Target) -> Serving {
+    fn begin(
+        &self,
+        link: &Arc<Link>,
+        request: call::Request,
+        buffered: Buffered,
+        target: &Target,
+    ) -> Serving {
         let call::Request { stream, method, metadata, mut deadline, .. } = request;
         let response = ResponseHalf::new(Arc::clone(link), Arc::clone(&self.server.stats), stream);
         if let Some(timeout) = self.timeout {
