@@ -5,7 +5,7 @@
 //! decides whether the next wait polls at all: after polling without result some waits park at
 //! once, twice as many after each further failure. A wait that takes longer than an answer usually does
 //! yields the core meanwhile (`fairness.rs`), since another process may need it to answer. Where
-//! another process keeps the core for long, polling does not pay off, and rests (`rest.rs`); so it
+//! another process keeps the core for long, polling may not pay off, and rests (`rest.rs`); so it
 //! does where a CPU quota would be used up by it (`quota.rs`).
 
 mod fairness;
@@ -156,9 +156,10 @@ impl Budget {
         }
     }
 
-    /// Ends the present wait: something came.
+    /// Ends the present wait: that number of frames came.
     #[inline]
-    pub fn arrived(&mut self, now: impl FnOnce() -> Timestamp) {
+    pub fn arrived(&mut self, frames: usize, now: impl FnOnce() -> Timestamp) {
+        rest::found(frames);
         let Some(mut wait) = self.idle.take() else { return Scheduler::found() };
         let in_time = self.parked_waits > 0 || wait.idle_at(now()) < self.limit;
         Scheduler::found();
@@ -172,9 +173,10 @@ impl Budget {
         }
     }
 
-    /// Something was there without a wait.
+    /// That number of frames was there without a wait.
     #[inline]
-    pub fn at_once(&mut self) {
+    pub fn at_once(&mut self, frames: usize) {
+        rest::found(frames);
         Scheduler::found();
     }
 
@@ -229,7 +231,7 @@ mod tests {
                     );
                 }
                 now = now.add_nanos(duration);
-                budget.arrived(|| now);
+                budget.arrived(1, || now);
                 polled
             })
             .count()

@@ -1,14 +1,18 @@
-//! Rests: a thread that has lost its core to other work polls no more for a while.
+//! Rests: a thread that has lost its core to other work may do better if it polls no more for a while.
 //!
 //! The kernel gives a core to a thread that has slept as soon as it wakes, and takes it for a whole slice from
-//! one that has polled.
+//! one that has polled: beside unrelated work a call is fastest if its threads sleep in between. Among
+//! processes that all poll a yield is a switch to the next of them, many times cheaper than a wake-up; but if
+//! there are many, the core is away for long, too. Who else runs is not to be seen, so it is tried: what a
+//! thread finds in the time in which it rests is compared with what it finds while it polls, time without the
+//! core included. Where that is equal it rests: others can use the time.
 
 use std::cell::Cell;
 
 use crate::clock::Timestamp;
 
-/// Another thread that kept the core for longer than this, in nanoseconds, runs unrelated work: a scheduler's
-/// slice is 3 to 4 ms. Threads that only poll or answer return the core sooner, even where there are many.
+/// Others that kept the core for longer than this, in nanoseconds, may be unrelated work: a scheduler's slice
+/// is 3 to 4 ms. Threads that only poll or answer return the core sooner, unless there are very many.
 const OTHER_WORK: u64 = 2_000_000;
 
 /// The length of a rest, in nanoseconds. To poll again costs a slice, so it is twice as long when the core is
@@ -16,27 +20,74 @@ const OTHER_WORK: u64 = 2_000_000;
 const FIRST: u64 = 20_000_000;
 /// … and at most this.
 const LONGEST: u64 = 1_000_000_000;
-/// Soon is within the length of the last rest, or this if it is longer.
-const SOON: u64 = 100_000_000;
+/// Soon is within the length of the last rest, or this if it is longer. What was learned is forgotten then.
+const SOON: u64 = 250_000_000;
+
+/// What was found in more than this time, in nanoseconds, is half forgotten.
+const MEMORY: u64 = 200_000_000;
+
+/// What was found, in a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    frames: u64,
+    nanos: u64,
+}
+
+impl Tally {
+    const NONE: Self = Self { frames: 0, nanos: 0 };
+
+    fn add(self, frames: u64, nanos: u64) -> Self {
+        let part = 1 + self.nanos / MEMORY;
+        Self { frames: self.frames / part + frames, nanos: self.nanos / part + nanos }
+    }
+
+    /// Returns `true` if that is clearly more for the time. Nothing is more than what is not known.
+    fn is_more_than(self, other: Self) -> bool {
+        let own = u128::from(self.frames) * u128::from(other.nanos);
+        let others = u128::from(other.frames) * u128::from(self.nanos);
+        own * 10 > others * 11
+    }
+}
 
 /// The rests of a thread.
 struct Rests {
-    /// The end of the last one.
+    /// What it has found while it polled, and while it rested.
+    polling: Cell<Tally>,
+    resting: Cell<Tally>,
+    /// It rests now, until the end of the last rest.
+    rests: Cell<bool>,
     until: Cell<Timestamp>,
-    /// Its length.
+    /// The length of the last rest.
     length: Cell<u64>,
+    /// What it has found since it began to poll, or to rest.
+    frames: Cell<u64>,
+    since: Cell<Timestamp>,
 }
 
 thread_local! {
     static RESTS: Rests = const {
-        Rests { until: Cell::new(Timestamp::ZERO), length: Cell::new(0) }
+        Rests {
+            polling: Cell::new(Tally::NONE),
+            resting: Cell::new(Tally::NONE),
+            rests: Cell::new(false),
+            until: Cell::new(Timestamp::ZERO),
+            length: Cell::new(0),
+            frames: Cell::new(0),
+            since: Cell::new(Timestamp::ZERO),
+        }
     };
 }
 
 /// Returns `true` while this thread rests.
 #[inline]
 pub(super) fn rests(now: Timestamp) -> bool {
-    RESTS.with(|rests| now < rests.until.get())
+    RESTS.with(|rests| rests.rests.get() && rests.go_on(now))
+}
+
+/// That number of frames was found.
+#[inline]
+pub(super) fn found(frames: usize) {
+    RESTS.with(|rests| rests.frames.set(rests.frames.get() + frames as u64));
 }
 
 /// Other threads had the core for that long until `now`, while this one polled.
@@ -48,13 +99,47 @@ pub(super) fn lost_core(now: Timestamp, away: u64) {
 }
 
 impl Rests {
+    /// Returns `true` if the rest is not over.
+    #[cold]
+    fn go_on(&self, now: Timestamp) -> bool {
+        let until = self.until.get();
+        if now < until {
+            return true;
+        }
+        self.resting.set(self.tally(self.resting.get(), until));
+        self.rests.set(false);
+        self.since.set(now);
+        false
+    }
+
     #[cold]
     fn begin(&self, now: Timestamp) {
-        let length = self.length.get();
-        let soon = now.nanos_since(self.until.get()) < length.max(SOON);
-        let length = if soon { (length * 2).clamp(FIRST, LONGEST) } else { FIRST };
+        // A link that polls in any case.
+        if self.rests.get() {
+            return;
+        }
+        let polling = self.tally(self.polling.get(), now);
+        self.since.set(now);
+        let soon = now.nanos_since(self.until.get()) < self.length.get().max(SOON);
+        if soon {
+            self.polling.set(polling);
+            if polling.is_more_than(self.resting.get()) {
+                self.length.set(0);
+                return;
+            }
+        } else {
+            self.polling.set(Tally::NONE);
+            self.resting.set(Tally::NONE);
+        }
+        let length = if soon { (self.length.get() * 2).clamp(FIRST, LONGEST) } else { FIRST };
         self.length.set(length);
         self.until.set(now.add_nanos(length));
+        self.rests.set(true);
+    }
+
+    /// Adds what was found until `now`.
+    fn tally(&self, tally: Tally, now: Timestamp) -> Tally {
+        tally.add(self.frames.take(), now.nanos_since(self.since.get()))
     }
 }
 
@@ -62,8 +147,15 @@ impl Rests {
 mod tests {
     use super::*;
 
-    fn at(nanos: u64) -> Timestamp {
-        Timestamp::from_nanos(nanos)
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos(millis * 1_000_000)
+    }
+
+    /// Loses the core at this time, in milliseconds. Returns for how many the thread rests then.
+    fn lose(now: u64) -> u64 {
+        lost_core(at(now), OTHER_WORK + 1);
+        let left = |thread: &Rests| thread.until.get().nanos_since(at(now)) / 1_000_000;
+        RESTS.with(|thread| if thread.rests.get() { left(thread) } else { 0 })
     }
 
     #[test]
@@ -73,20 +165,31 @@ mod tests {
     }
 
     #[test]
-    fn after_the_core_was_lost_to_other_work_nothing_is_polled_for_longer_each_time() {
-        let mut now = 3_000_000_000;
-        for rest in [FIRST, 2 * FIRST, 4 * FIRST] {
-            lost_core(at(now), OTHER_WORK + 1);
-            assert!(rests(at(now)) && rests(at(now + rest - 1)) && !rests(at(now + rest)));
-            now += rest + SOON - 1;
+    fn where_polling_brings_no_more_rests_get_longer() {
+        let mut now = 3_000;
+        for length in [20, 40, 80, 160, 320, 640, 1000, 1000] {
+            assert_eq!(lose(now), length);
+            assert!(rests(at(now)) && rests(at(now + length - 1)));
+            found(length as usize);
+            now += length;
+            assert!(!rests(at(now)));
+            found(5);
+            now += 5;
         }
-        for _ in 0..10 {
-            lost_core(at(now), OTHER_WORK + 1);
-            now += LONGEST;
+        now += LONGEST / 1_000_000;
+        assert_eq!(lose(now), 20, "all went well for long");
+    }
+
+    #[test]
+    fn where_polling_brings_more_rests_are_tried_now_and_then() {
+        found(100);
+        assert_eq!(lose(3_000), 20);
+        found(20);
+        assert!(!rests(at(3_020)));
+        for now in [3_030, 3_040, 3_050] {
+            found(50);
+            assert_eq!(lose(now), 0);
         }
-        assert!(!rests(at(now)));
-        now += LONGEST;
-        lost_core(at(now), OTHER_WORK + 1);
-        assert!(!rests(at(now + FIRST)), "all went well for long");
+        assert_eq!(lose(3_020 + SOON / 1_000_000), 20);
     }
 }

@@ -48,10 +48,10 @@ impl Waiting {
     #[inline]
     pub fn arrived(&mut self) -> bool {
         if self.looks >= LOOKS {
-            self.budget.arrived(clock::now);
+            self.budget.arrived(1, clock::now);
             self.sockets_at = None;
         } else {
-            self.budget.at_once();
+            self.budget.at_once(1);
         }
         self.looks = 0;
         self.busy += 1;

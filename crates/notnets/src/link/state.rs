@@ -64,7 +64,7 @@ impl State {
     pub(super) fn receive(&mut self) -> usize {
         let taken = self.session.receive(clock::now);
         if taken > 0 {
-            self.budget.arrived(clock::now);
+            self.budget.arrived(taken, clock::now);
         }
         taken
     }
