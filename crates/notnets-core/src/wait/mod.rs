@@ -161,16 +161,19 @@ impl Budget {
     pub fn arrived(&mut self, frames: usize, now: impl FnOnce() -> Timestamp) {
         rest::found(frames);
         let Some(mut wait) = self.idle.take() else { return Scheduler::found() };
-        let in_time = self.parked_waits > 0 || wait.idle_at(now()) < self.limit;
-        Scheduler::found();
         if self.parked_waits > 0 {
             self.parked_waits -= 1;
-        } else if in_time {
-            self.penalty = (self.penalty / 2).max(1);
         } else {
-            // Polling lost the core in between: others have work for it.
-            self.penalize();
+            let now = now();
+            let idle = wait.idle_at(now);
+            if idle < self.limit {
+                self.penalty = (self.penalty / 2).max(1);
+            } else {
+                // It was not polling that took so long.
+                rest::lost_core(now, idle);
+            }
         }
+        Scheduler::found();
     }
 
     /// That number of frames was there without a wait.
