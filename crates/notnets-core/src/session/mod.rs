@@ -248,13 +248,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// then. From a link that has ended nothing comes. `now` is asked only for a peer that lags behind.
     #[inline]
     pub fn arm(&mut self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.arm_beside(0, now)
+    }
+
+    /// Arms as [`arm`](Self::arm) does, for a side to which the peer has just answered on that number of
+    /// streams: for these it has looked.
+    #[inline]
+    pub fn arm_beside(&mut self, answered: usize, now: impl FnOnce() -> Timestamp) -> bool {
         if self.ended.is_some() {
             return true;
         }
         if self.connection.lanes().arm_frames() {
             return false;
         }
-        if self.connection.open_streams() > 0 && self.connection.lanes().is_unrung() {
+        if self.connection.open_streams() > answered && self.connection.lanes().is_unrung() {
             self.nudge_later(now);
         }
         true

@@ -144,7 +144,7 @@ impl Link {
     pub(crate) fn abandon(&self, stream: StreamId) {
         let Some(mut state) = self.lock() else { return };
         state.close(stream);
-        state.stop_polling(stream);
+        state.stop_polling(stream, 0);
         self.finish_turn(state);
     }
 }

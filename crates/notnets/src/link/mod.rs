@@ -167,7 +167,7 @@ impl Link {
             }
             let now = clock::now();
             if !state.budget.allows(now, WaitFor::Reply) {
-                state.stop_polling(stream);
+                state.stop_polling(stream, 0);
                 if state.session.arm(clock::now) {
                     break;
                 }
@@ -211,7 +211,7 @@ impl Link {
 
     /// The wait on a stream is over.
     fn found<R>(&self, mut state: MutexGuard<'_, State>, stream: StreamId, found: R) -> Poll<R> {
-        state.stop_polling(stream);
+        state.stop_polling(stream, 1);
         self.finish_turn(state);
         Poll::Ready(found)
     }

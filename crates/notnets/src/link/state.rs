@@ -134,13 +134,14 @@ impl State {
         }
     }
 
-    /// The stream's task does not look at the lane any more: then it has to be armed.
-    pub(super) fn stop_polling(&mut self, stream: StreamId) {
+    /// The stream's task does not look at the lane any more: then it has to be armed. `answered` is the number
+    /// of streams on which it has just found something.
+    pub(super) fn stop_polling(&mut self, stream: StreamId, answered: usize) {
         if !self.poller.release(stream) {
             return;
         }
         for _ in 0..MAX_ROUNDS {
-            if self.session.arm(clock::now) {
+            if self.session.arm_beside(answered, clock::now) {
                 return;
             }
             self.receive();
