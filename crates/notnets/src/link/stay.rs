@@ -12,7 +12,7 @@ use notnets_core::clock::{self, Timestamp};
 /// Rounds of a short poll.
 const ROUNDS: u32 = 4;
 /// The length of a long poll. Nobody may look at the runtime's sockets meanwhile, if all its workers do this.
-const LONG: Duration = Duration::from_micros(300);
+const LONG: Duration = Duration::from_micros(700);
 
 /// One poll.
 #[derive(Debug)]
