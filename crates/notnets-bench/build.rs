@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         services.iter().map(|service| format!("proto/shop/{service}.proto")).collect();
     protos.push("proto/bench.proto".to_owned());
     // Otherwise the benchmark would also measure the clone of each call's payload.
-    let settings = notnets_build::tonic_prost_build::configure().bytes(".notnets.bench");
-    notnets_build::compile_with(settings, &protos, &["proto/shop", "proto"])
+    let settings = notnets_build::configure().bytes(".notnets.bench");
+    settings.compile_protos(&protos, &["proto/shop".to_owned(), "proto".to_owned()])?;
+    Ok(())
 }

@@ -33,8 +33,10 @@ pub enum Api {
     Raw,
     /// NotNets' blocking API, for callers that own a core.
     Core,
-    /// The stubs that tonic generates.
+    /// Stubs whose calls go by HTTP, as those do that tonic generates.
     Tonic,
+    /// Stubs that `notnets-build` generates, whose calls go without HTTP.
+    Stubs,
 }
 
 /// The kind of call.
@@ -182,8 +184,8 @@ impl Case {
     /// Returns what carries its calls, in a word or two.
     pub fn way(&self) -> String {
         match (self.api, &self.pod) {
-            (Api::Core, Some(pod)) => format!("{} {pod}", self.api),
-            (Api::Core, None) => self.api.to_string(),
+            (Api::Core | Api::Stubs, Some(pod)) => format!("{} {pod}", self.api),
+            (Api::Core | Api::Stubs, None) => self.api.to_string(),
             (_, Some(pod)) => pod.to_string(),
             _ => self.transport.to_string(),
         }
@@ -226,6 +228,9 @@ impl Case {
                 wrong("only --transport notnets leads through a pod")
             }
             Transport::NotNets if self.api == Api::Core => self.check_core(),
+            _ if self.api == Api::Stubs && self.transport != Transport::NotNets => {
+                wrong("over other transports all stubs are tonic's: --transport notnets")
+            }
             _ if self.api == Api::Core => wrong("the blocking API is NotNets' own: --transport notnets"),
             _ => Ok(()),
         }

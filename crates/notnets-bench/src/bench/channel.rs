@@ -5,6 +5,8 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -13,7 +15,7 @@ use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tower::BoxError;
 
-use super::case::{Transport, Wait};
+use super::case::{Api, Transport, Wait};
 use super::control::Serve;
 use super::process::PATIENCE;
 use crate::Result;
@@ -55,13 +57,79 @@ impl Channel for notnets::Channel {
     }
 }
 
+/// A channel whose stubs don't know what it is: their calls go by HTTP, as those of tonic's stubs do.
+#[derive(Clone)]
+pub struct ByHttp(notnets::Channel);
+
+impl Service<Request<Body>> for ByHttp {
+    type Response = <notnets::Channel as Service<Request<Body>>>::Response;
+    type Error = <notnets::Channel as Service<Request<Body>>>::Error;
+    type Future = <notnets::Channel as Service<Request<Body>>>::Future;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+impl Channel for ByHttp {
+    async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
+        Ok(Self(<notnets::Channel as Channel>::connect(address, directory, wait).await?))
+    }
+}
+
+/// A service that a server does not know to be generated: it is called by HTTP, as those are that tonic
+/// generates.
+#[derive(Clone)]
+struct Unknown<S>(S);
+
+impl<S: NamedService> NamedService for Unknown<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Unknown<S>
+where
+    S: Service<Request<Body>, Future: Unpin>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Answer<S::Future>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Answer(self.0.call(request))
+    }
+}
+
+/// The future of an unknown service.
+struct Answer<F>(F);
+
+impl<F: Future + Unpin> Future for Answer<F> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
 /// Serves for as long as the process lives. `ready` is called with the address once clients can connect to
 /// it.
 pub async fn serve<S>(order: &Serve, service: S, ready: impl FnOnce(String)) -> Result
 where
     S: NamedService + Clone + Send + Sync + 'static,
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
 {
     let listen = match order.setup.transport {
         Transport::Tcp => Listen::Tcp,
@@ -76,5 +144,8 @@ where
             return Err(format!("{transport} serves no stubs").into());
         }
     };
-    serve_over(listen, service, ready).await
+    match order.setup.api {
+        Api::Stubs => serve_over(listen, service, ready).await,
+        _ => serve_over(listen, Unknown(service), ready).await,
+    }
 }

@@ -1,7 +1,7 @@
 //! `notnets bench-client`: a process that makes calls.
 
 use super::case::{Api, Transport, Work};
-use super::channel::Channel;
+use super::channel::{ByHttp, Channel};
 use super::control::{Answer, Ask, Connect, Load, listen};
 use super::load;
 use super::load::handlers;
@@ -29,7 +29,10 @@ pub fn run() -> Result {
         _ if order.setup.api == Api::Core => core::call(&order),
         Transport::Floor => floor::call(&order),
         Transport::Null => runtime(order.setup.workers)?.block_on(call_nobody(&order)),
-        Transport::NotNets => runtime(order.setup.workers)?.block_on(call::<notnets::Channel>(&order)),
+        Transport::NotNets if order.setup.api == Api::Stubs => {
+            runtime(order.setup.workers)?.block_on(call::<notnets::Channel>(&order))
+        }
+        Transport::NotNets => runtime(order.setup.workers)?.block_on(call::<ByHttp>(&order)),
         Transport::Tcp | Transport::Uds => {
             runtime(order.setup.workers)?.block_on(call::<tonic::transport::Channel>(&order))
         }

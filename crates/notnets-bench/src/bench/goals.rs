@@ -63,6 +63,12 @@ const fn at_most(goal: &'static str, what: &'static str, reach: f64, stretch: f6
 }
 
 pub const CORE: Goal = at_most("core", "core API, 32 B round trip ÷ cache line over and back", 3.0, 2.0);
+pub const STUBS_P50: Goal =
+    at_least("stubs-p50", "our stubs, 64 B, 1 open: tonic-UDS p50 ÷ ours", 30.0, 50.0);
+pub const STUBS_THROUGHPUT: Goal =
+    at_least("stubs-throughput", "our stubs, 64 B, 64 open: our calls/s ÷ tonic-UDS", 8.0, 14.0);
+pub const STUBS_CPU: Goal =
+    at_least("stubs-cpu", "our stubs, 64 B, 64 open: tonic-UDS CPU µs per call ÷ ours", 8.0, 14.0);
 pub const P50: Goal = at_least("p50", "64 B, 1 open: tonic-UDS p50 ÷ ours", 12.0, 25.0);
 pub const P99: Goal = at_least("p99", "64 B, 1 open: tonic-UDS p99 ÷ ours", 6.0, 12.0);
 pub const THROUGHPUT: Goal = at_least("throughput", "64 B, 64 open: our calls/s ÷ tonic-UDS", 6.0, 10.0);
@@ -131,12 +137,15 @@ pub const BLOCKED_WORKER: Goal = Goal {
 };
 
 /// All goals, in the order in which they are measured.
-pub const ALL: [Goal; 27] = [
+pub const ALL: [Goal; 30] = [
     CORE,
     P50,
+    STUBS_P50,
     P99,
     THROUGHPUT,
     CPU,
+    STUBS_THROUGHPUT,
+    STUBS_CPU,
     OPEN_LOOP,
     PARK,
     CLIENTS,

@@ -145,6 +145,7 @@ fn label(case: &Case) -> &'static str {
         _ if coherence == Some(Coherence::Software) => "pod, software",
         _ if coherence == Some(Coherence::Hardware) => "pod, hardware",
         _ if case.api == Api::Core => "blocking API",
+        _ if case.api == Api::Stubs => "own stubs",
         (Transport::NotNets, Some(Wait::Spin)) => "Wait::Spin",
         (Transport::NotNets, Some(Wait::Park)) => "Wait::Park",
         (transport, _) => label_of(transport),

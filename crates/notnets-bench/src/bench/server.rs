@@ -1,7 +1,7 @@
 //! `notnets bench-server`: a process that serves.
 
 use super::case::{Api, Transport};
-use super::channel::{self, Channel};
+use super::channel::{self, ByHttp, Channel};
 use super::control::{Answer, Ask, Serve, listen};
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::BenchServer;
@@ -23,7 +23,10 @@ pub fn run() -> Result {
     let served = match order.setup.transport {
         _ if order.setup.api == Api::Core => core::serve(&order),
         Transport::Floor => floor::serve(&order),
-        Transport::NotNets => runtime(order.setup.workers)?.block_on(serve::<notnets::Channel>(order)),
+        Transport::NotNets if order.setup.api == Api::Stubs => {
+            runtime(order.setup.workers)?.block_on(serve::<notnets::Channel>(order))
+        }
+        Transport::NotNets => runtime(order.setup.workers)?.block_on(serve::<ByHttp>(order)),
         _ => runtime(order.setup.workers)?.block_on(serve::<tonic::transport::Channel>(order)),
     };
     if let Err(error) = &served {

@@ -70,7 +70,14 @@ impl Link {
     ) -> Poll<Result<Option<OpenedCall>, HeadError>> {
         let OpenRequest { method, entries, deadline, data, end } = request;
         let Some(mut state) = self.lock() else { return Poll::Ready(Ok(None)) };
-        let Some(calls) = state.session.live() else { return Poll::Ready(Ok(None)) };
+        // The server may have said that it takes no more calls.
+        if state.session.is_ready() {
+            state.receive();
+        }
+        let Some(calls) = state.session.live() else {
+            self.finish_turn(state);
+            return Poll::Ready(Ok(None));
+        };
         let deadline = deadline.map(|at| calls.deadline(at, clock::now));
         let mut wakers = Some(StreamWakers::default());
         let opened = match calls.open(method, entries, deadline, data, end, &mut wakers) {

@@ -16,7 +16,9 @@ use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
 
-use super::driver::{Accept, Driver, NoRequests, Started};
+use tokio::sync::watch;
+
+use super::driver::{Accept, Driver, NoRequests, Started, WindUp};
 use super::*;
 
 /// The stream of the first call on a link.
@@ -119,6 +121,11 @@ fn open(link: &Link, timeout: Option<Duration>) -> StreamId {
     .unwrap()
 }
 
+/// A wish to wind a link up, which nobody waits for.
+fn wish(wish: impl Future<Output = ()> + Send + 'static) -> WindUp {
+    WindUp::new(wish, watch::Sender::new(()).subscribe())
+}
+
 /// Opens a call in the middle of the driver's first poll, as another thread may.
 async fn open_meanwhile(link: Arc<Link>) {
     assert_eq!(open(&link, Some(Duration::from_millis(1))), FIRST);
@@ -128,7 +135,7 @@ async fn open_meanwhile(link: Arc<Link>) {
 #[tokio::test]
 async fn what_happens_during_the_drivers_first_poll_is_not_lost() {
     let (link, _server) = client(Wait::Park);
-    let meanwhile = Box::pin(open_meanwhile(Arc::clone(&link)));
+    let meanwhile = wish(open_meanwhile(Arc::clone(&link)));
     tokio::spawn(Driver::new(Arc::clone(&link), None, NoRequests, Some(meanwhile), None).unwrap());
     while link.with(|state| state.session.calls().open_streams()) == Some(0) {
         tokio::task::yield_now().await;
@@ -171,7 +178,7 @@ async fn a_driver_is_relieved_that_blocks_in_a_turn_in_which_it_had_armed_the_la
     let (release, released) = mpsc::channel();
     let meanwhile = {
         let client = Arc::clone(&client);
-        Box::pin(async move {
+        wish(async move {
             open(&client, None);
             std::future::pending().await
         })

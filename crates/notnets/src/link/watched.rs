@@ -14,6 +14,7 @@ use notnets_core::link::Socket;
 use notnets_core::session::{Ending, earlier};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::Link;
@@ -22,8 +23,19 @@ use crate::async_fd::{Pollable, register};
 /// Packets of one poll before other tasks get a turn.
 const PACKETS: usize = 64;
 
-/// Completes when the link shall be closed, once its calls are over.
-pub(crate) type WindUp = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The local side's wish to close the link, once its calls are over.
+pub(crate) struct WindUp {
+    wish: Pin<Box<dyn Future<Output = ()> + Send>>,
+    #[expect(dead_code, reason = "it is held, and that is all")]
+    untold: watch::Receiver<()>,
+}
+
+impl WindUp {
+    /// A link is wound up when `wish` completes. `untold` is dropped once the peer knows.
+    pub(crate) fn new(wish: impl Future<Output = ()> + Send + 'static, untold: watch::Receiver<()>) -> Self {
+        Self { wish: Box::pin(wish), untold }
+    }
+}
 
 /// What the runtime watches for a link.
 pub(super) struct Watched {
@@ -120,12 +132,9 @@ impl Watched {
 
     /// The local side's wish to wind the link up. One that either side winds up ends with its last stream.
     fn poll_winding_up(&mut self, link: &Link, cx: &mut Context<'_>) {
-        let begins = self.wind_up.as_mut().is_some_and(|wish| wish.as_mut().poll(cx).is_ready());
-        if begins {
-            self.wind_up = None;
-        }
+        let begins = self.wind_up.take_if(|wind_up| wind_up.wish.as_mut().poll(cx).is_ready());
         link.with(|state| {
-            if begins {
+            if begins.is_some() {
                 state.session.go_away(clock::now());
             }
             if state.session.is_wound_up() {

@@ -105,7 +105,7 @@ pub(super) async fn serve_link(
         waiting: Mutex::default(),
     };
     let max_age = settings.max_age_of_link();
-    let wind_up = Some(Box::pin(ending(shared, max_age)) as WindUp);
+    let wind_up = Some(WindUp::new(ending(shared, max_age), shared.untold.subscribe()));
     let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, settings.keepalive())?;
     shared.stats.link_opened();
     let failure = match max_age.zip(settings.max_age_grace) {

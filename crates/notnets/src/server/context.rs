@@ -22,6 +22,8 @@ pub(super) struct ServerContext {
     pub(super) lobby: Lobby,
     pub(super) refusals: Refusals,
     pub(super) shutdown: watch::Receiver<bool>,
+    /// Has a receiver for each link whose client was not told that no more calls are taken.
+    pub(super) untold: watch::Sender<()>,
 }
 
 impl ServerContext {

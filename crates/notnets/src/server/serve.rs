@@ -37,6 +37,9 @@ type Watched<T> = AsyncFd<Pollable<T>>;
 /// Out of descriptors or memory, accepting is tried again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A server that stops gives up its names after this time though not all clients could be told yet.
+const TELLING: Duration = Duration::from_millis(100);
+
 /// A server whose names are taken: clients can connect already.
 ///
 /// ```no_run
@@ -106,7 +109,9 @@ impl Bound {
         let stats = new_stats()?;
         let costs = Costs::default();
         let (lobby, refusals) = (Lobby::default(), Refusals::default());
-        let shared = ServerContext { services, costs, settings, policy, stats, lobby, refusals, shutdown };
+        let untold = watch::Sender::new(());
+        let shared =
+            ServerContext { services, costs, settings, policy, stats, lobby, refusals, shutdown, untold };
         let bound_by = ForkGuard::new().map_err(Error::io("tell forks by a page"))?;
         Ok(Self { listeners, pods, shared, stop, bound_by })
     }
@@ -175,10 +180,22 @@ impl Bound {
                 }
             }
         }
-        // The names first, so that a successor can take them while we finish.
+        stop.send_replace(true);
+        // A call that is made once a successor has the name is the successor's: so clients are told before.
+        let mut all_told = pin!(tokio::time::timeout(TELLING, shared.untold.closed()));
+        loop {
+            tokio::select! {
+                _ = &mut all_told => break,
+                socket = next_connection(&watched) => {
+                    if let Some(served) = accept::begin(&shared, socket) {
+                        connections.spawn(served);
+                    }
+                }
+            }
+        }
+        // The names before the calls end, so that a successor can take them while we finish.
         watched.clear();
         pods.give_up();
-        stop.send_replace(true);
         while connections.join_next().await.is_some() {}
         Ok(())
     }

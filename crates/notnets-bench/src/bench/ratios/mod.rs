@@ -189,6 +189,7 @@ fn describe(row: &Row) -> String {
     match transport {
         Transport::Floor => work.to_string(),
         Transport::NotNets if *api == Api::Core => "blocking API".to_owned(),
+        Transport::NotNets if *api == Api::Stubs => "own stubs".to_owned(),
         Transport::NotNets if *wait == Some(Wait::Park) => "notnets, parked".to_owned(),
         Transport::NotNets if *clients > 1 => format!("{clients} clients"),
         Transport::NotNets if *links > 0 => format!("beside {links} links"),

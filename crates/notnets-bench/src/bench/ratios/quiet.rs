@@ -2,7 +2,7 @@
 
 use notnets_cli_common::number::number;
 
-use super::super::case::{Case, Transport, Wait, Work};
+use super::super::case::{Api, Case, Transport, Wait, Work};
 use super::super::figures::Row;
 use super::super::goals;
 use super::super::links;
@@ -16,10 +16,12 @@ impl Runner<'_> {
         if self.wants(&[goals::CORE]) {
             self.core().await?;
         }
-        if self.wants(&[goals::P50, goals::P99]) {
+        if self.wants(&[goals::P50, goals::P99, goals::STUBS_P50]) {
             self.one_open().await?;
         }
-        if self.wants(&[goals::THROUGHPUT, goals::CPU, goals::OPEN_LOOP]) {
+        let many =
+            [goals::THROUGHPUT, goals::CPU, goals::STUBS_THROUGHPUT, goals::STUBS_CPU, goals::OPEN_LOOP];
+        if self.wants(&many) {
             let best_rate = self.many_open().await?;
             if self.wants(&[goals::OPEN_LOOP]) {
                 self.open_loop(best_rate * 0.2).await?;
@@ -60,11 +62,12 @@ impl Runner<'_> {
 
     async fn one_open(&mut self) -> Result {
         // A second connection would have nothing to carry.
-        let rows = self.measure(&against_uds(&Case::default(), &[1]), 0.8).await?;
-        for (goal, figure) in [(goals::P50, p50 as Of), (goals::P99, p99 as Of)] {
-            let ours = &rows[0];
-            let theirs = least(&rows[1..], figure);
-            self.verdicts.push(judge(goal, theirs, ours, figure, "µs"));
+        let cases = [vec![own_stubs(&Case::default())], against_uds(&Case::default(), &[1])].concat();
+        let rows = self.measure(&cases, 0.8).await?;
+        let goals = [(goals::STUBS_P50, 0, p50 as Of), (goals::P50, 1, p50), (goals::P99, 1, p99)];
+        for (goal, ours, figure) in goals {
+            let theirs = least(&rows[2..], figure);
+            self.verdicts.push(judge(goal, theirs, &rows[ours], figure, "µs"));
         }
         Ok(())
     }
@@ -72,12 +75,15 @@ impl Runner<'_> {
     /// Returns tonic's best rate.
     async fn many_open(&mut self) -> Result<f64> {
         let case = Case { outstanding: 64, ..Case::default() };
-        let rows = self.measure(&against_uds(&case, &[1, 2]), 0.7).await?;
-        let ours = &rows[0];
-        let theirs = most(&rows[1..], calls_per_s);
-        self.verdicts.push(judge(goals::THROUGHPUT, ours, theirs, calls_per_s, "calls/s"));
-        let thrifty = least(&rows[1..], cpu);
-        self.verdicts.push(judge(goals::CPU, thrifty, ours, cpu, "µs"));
+        let cases = [vec![own_stubs(&case)], against_uds(&case, &[1, 2])].concat();
+        let rows = self.measure(&cases, 0.7).await?;
+        let theirs = most(&rows[2..], calls_per_s);
+        let thrifty = least(&rows[2..], cpu);
+        let goals = [(goals::STUBS_THROUGHPUT, goals::STUBS_CPU), (goals::THROUGHPUT, goals::CPU)];
+        for ((rate, time), ours) in goals.into_iter().zip(&rows) {
+            self.verdicts.push(judge(rate, ours, theirs, calls_per_s, "calls/s"));
+            self.verdicts.push(judge(time, thrifty, ours, cpu, "µs"));
+        }
         Ok(calls_per_s(&theirs.figures))
     }
 
@@ -181,4 +187,9 @@ impl Runner<'_> {
         self.verdicts.push(goals::IDLE_CPU.judge(idle.wake_ups as f64, from));
         Ok(())
     }
+}
+
+/// The same case with the stubs that `notnets-build` generates.
+fn own_stubs(case: &Case) -> Case {
+    Case { api: Api::Stubs, ..case.clone() }
 }
