@@ -82,7 +82,8 @@ macro_rules! of_messages {
 
 impl Builder {
     of_messages! {
-        /// Takes the Rust code for a Protobuf package or type from elsewhere: `.google.rpc`, `::my_types::rpc`.
+        /// Takes the Rust code for a Protobuf package or type from elsewhere: `.google.rpc`,
+        /// `::my_types::rpc`.
         extern_path(proto_path, rust_path);
         /// Puts an attribute on the fields that match.
         field_attribute(path, attribute);
@@ -96,8 +97,8 @@ impl Builder {
         boxed(path);
         /// Generates the maps that match as `BTreeMap`.
         btree_map(path);
-        /// Generates the `bytes` fields that match as [`Bytes`](https://docs.rs/bytes), which are cloned without
-        /// a copy.
+        /// Generates the `bytes` fields that match as [`Bytes`](https://docs.rs/bytes), which are cloned
+        /// without a copy.
         bytes(path);
     }
 

@@ -1,8 +1,8 @@
 //! Code generation from `.proto` files without `protoc`.
 //!
-//! [`configure`] and [`compile_protos`] are those of `tonic-prost-build`, and generate clients and servers with
-//! the same names and signatures. Over a `notnets::Channel` and in a `notnets::Server` their calls go without
-//! HTTP; over any other transport they go as ever. A build script changes the crate that it names:
+//! [`configure`] and [`compile_protos`] are those of `tonic-prost-build`, and generate clients and servers
+//! with the same names and signatures. Over a `notnets::Channel` and in a `notnets::Server` their calls go
+//! without HTTP; over any other transport they go as ever. A build script changes the crate that it names:
 //!
 //! ```no_run
 //! // build.rs
@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The files are parsed with `protox`. The file descriptor set for reflection is written beside the code, as
-//! `$OUT_DIR/descriptors.bin`. The crate that has the code needs `notnets`, `prost`, `tonic` and `tonic-prost`.
+//! `$OUT_DIR/descriptors.bin`. The crate that has the code needs `notnets`, `prost`, `tonic` and
+//! `tonic-prost`.
 //!
 //! [`compile`] and [`compile_with`] let `tonic-prost-build` itself generate all of the code, which then needs
 //! no `notnets`. Its clients and servers run over NotNets too, by HTTP's types.

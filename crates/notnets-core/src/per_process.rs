@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use notnets_memory::process::ForkGuard;
 
-/// A value behind a lock. A process that was forked from the one that made it has a value of its own: a thread
-/// of the parent may have held the lock when it forked, and nobody in the child would ever unlock it.
+/// A value behind a lock. A process that was forked from the one that made it has a value of its own: a
+/// thread of the parent may have held the lock when it forked, and nobody in the child would ever unlock it.
 #[derive(Debug)]
 pub struct PerProcess<T> {
     value: Mutex<T>,

@@ -13,7 +13,8 @@ use rustix::net::{
 /// Sends a packet, perhaps with a descriptor.
 ///
 /// # Errors
-/// `WouldBlock` when there is no room now; `BrokenPipe` when the peer is gone, whether or not it had read all.
+/// `WouldBlock` when there is no room now; `BrokenPipe` when the peer is gone, whether or not it had read
+/// all.
 pub fn send(socket: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

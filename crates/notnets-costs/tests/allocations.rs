@@ -18,9 +18,9 @@ fn of_a_unary_call() {
     assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
 }
 
-/// By our stubs. On the client: the payload, the copy of the response out of the peer's memory, and the payload
-/// decoded from that. On the server likewise two, the futures that serve the call and run its handler, and the
-/// request's extensions with the peer's identity (three).
+/// By our stubs. On the client: the payload, the copy of the response out of the peer's memory, and the
+/// payload decoded from that. On the server likewise two, the futures that serve the call and run its
+/// handler, and the request's extensions with the peer's identity (three).
 const BY_OUR_STUBS: f64 = 10.0;
 
 #[test]

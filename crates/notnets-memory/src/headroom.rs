@@ -49,8 +49,8 @@ pub const KEPT_FREE: u64 = 1 << 20;
 /// Checks that there is room for `bytes` more, beside [`KEPT_FREE`].
 ///
 /// # Errors
-/// When a control group above this process, or the host, has less than that left, or a file may not be as large:
-/// the kernel answers that with a signal.
+/// When a control group above this process, or the host, has less than that left, or a file may not be as
+/// large: the kernel answers that with a signal.
 pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
     check_file_size(bytes, getrlimit(Resource::Fsize).current)?;
     View::of_system().check(bytes, KEPT_FREE)

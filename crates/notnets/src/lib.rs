@@ -30,8 +30,8 @@
 //! user, unless its [`Admission`] says otherwise. `notnets://pod0/greeter` is a name in the pod `pod0`:
 //! several hosts that share memory.
 //!
-//! Clients and servers that `notnets-build` generated, in place of `tonic-prost-build`, have the same signatures,
-//! and their calls need no HTTP. Those of `tonic-prost-build` go by HTTP's types.
+//! Clients and servers that `notnets-build` generated, in place of `tonic-prost-build`, have the same
+//! signatures, and their calls need no HTTP. Those of `tonic-prost-build` go by HTTP's types.
 //!
 //! # The other APIs
 //!

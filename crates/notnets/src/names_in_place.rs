@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use notnets_core::link::rendezvous::Listener;
 
-/// A name is taken again so long after it was removed, and then tried for as often: whoever cleans a directory
-/// up is done by then.
+/// A name is taken again so long after it was removed, and then tried for as often: whoever cleans a
+/// directory up is done by then.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// What has become of a name.

@@ -121,8 +121,8 @@ fn remove_dead(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Holds the lock on the directory of `path` until the file is dropped. Whoever can read the directory can lock
-/// it, so it is not waited for longer than those hold it that bind there.
+/// Holds the lock on the directory of `path` until the file is dropped. Whoever can read the directory can
+/// lock it, so it is not waited for longer than those hold it that bind there.
 fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -9,9 +9,9 @@ use crate::frame::{Frame, Kind, PREFIX, Payload};
 use crate::limits::charge;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Copies head and data out of the peer's memory, once, and gives its block back. A payload over a limit is
-    /// not copied, for a block can be much larger than the peer's credit; nor are data that are for nobody, if
-    /// those before them were neither.
+    /// Copies head and data out of the peer's memory, once, and gives its block back. A payload over a limit
+    /// is not copied, for a block can be much larger than the peer's credit; nor are data that are for
+    /// nobody, if those before them were neither.
     #[inline]
     pub(super) fn fetch(&mut self, frame: &Frame) -> Result<Fetched, Violation> {
         let restored = if frame.message { PREFIX } else { 0 };
@@ -45,8 +45,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(Fetched::split(bytes, split))
     }
 
-    /// Bytes of a frame's payload that have to be read: only the head, if no stream takes the data. Strings that
-    /// are sent for later frames are in heads.
+    /// Bytes of a frame's payload that have to be read: only the head, if no stream takes the data. Strings
+    /// that are sent for later frames are in heads.
     #[cold]
     fn wanted_of(&mut self, frame: &Frame, reference: &Reference) -> u32 {
         let for_somebody = match frame.kind {
@@ -60,8 +60,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 }
 
-/// Returns zeroes to copy something over. Allocators are quicker with small memory that need not be zeroed, and
-/// with large memory that may never be.
+/// Returns zeroes to copy something over. Allocators are quicker with small memory that need not be zeroed,
+/// and with large memory that may never be.
 #[inline]
 fn zeroes(length: usize) -> Vec<u8> {
     static ZEROES: [u8; 1024] = [0; 1024];

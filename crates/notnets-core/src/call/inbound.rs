@@ -13,14 +13,15 @@ use crate::frame::{Frame, Kind, Payload};
 use crate::metadata::{self, Metadata};
 use crate::text::shown;
 
-/// Once this many bytes lay in the blocks of one batch, others get a turn. Descriptors are quickly taken; a block
-/// that is copied takes as long as thousands of them.
+/// Once this many bytes lay in the blocks of one batch, others get a turn. Descriptors are quickly taken; a
+/// block that is copied takes as long as thousands of them.
 pub(super) const BATCH_BYTES: usize = 512 << 10;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Takes up to `max` of the peer's descriptors, as far as they carry no more than [`BATCH_BYTES`] in blocks,
-    /// and pushes what waited for room. Returns how many were taken. After a [`violation`](Self::violation) it takes none. `now` is asked only for requests whose
-    /// deadline came as the time that is left.
+    /// Takes up to `max` of the peer's descriptors, as far as they carry no more than [`BATCH_BYTES`] in
+    /// blocks, and pushes what waited for room. Returns how many were taken. After a
+    /// [`violation`](Self::violation) it takes none. `now` is asked only for requests whose deadline came as
+    /// the time that is left.
     #[inline]
     pub fn receive(&mut self, max: usize, now: impl Fn() -> Timestamp) -> usize {
         let mut taken = 0;

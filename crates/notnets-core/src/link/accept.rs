@@ -1,8 +1,8 @@
 //! A server's side of connecting, as a state machine: from an accepted connection to a link, without waiting.
 //!
-//! A connection is admitted or rejected as soon as it is accepted, by what the kernel says of its other end: a
-//! process that is not admitted holds nothing here. One that is closed without a packet is a probe for a live
-//! server. One that asks for the counters gets them. One that sends HELLO gets a link or a rejection.
+//! A connection is admitted or rejected as soon as it is accepted, by what the kernel says of its other end:
+//! a process that is not admitted holds nothing here. One that is closed without a packet is a probe for a
+//! live server. One that asks for the counters gets them. One that sends HELLO gets a link or a rejection.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 /// Connections that wait at most.
 const ROOM: usize = 128;
 
-/// Connections that have not sent their first packet, in the order in which they came. `T` is what their owner
-/// keeps of each.
+/// Connections that have not sent their first packet, in the order in which they came. `T` is what their
+/// owner keeps of each.
 ///
 /// When one more comes than there is room for, the oldest connection of the uid that has most of them leaves:
 /// a process that opens many and says nothing takes their places from its own uid only.

@@ -26,8 +26,8 @@
 //! A server is alive when its socket accepts connections and the process that called `listen` has not ended.
 //! The first condition alone is not enough: a child forked by a server that was killed keeps its socket open,
 //! though nobody accepts there. Pids don't reach into other pid namespaces; there the first condition has to
-//! suffice. So a server that turns itself into a daemon forks before it listens, or [adopts](Listener::adopt) its
-//! listener in the child.
+//! suffice. So a server that turns itself into a daemon forks before it listens, or [adopts](Listener::adopt)
+//! its listener in the child.
 //!
 //! The check connects and closes at once. So **a server must treat a connection that is closed before its
 //! first message as a probe, and neither count nor report it as an error.** [`Directory::names`] does not

@@ -18,8 +18,8 @@ const SHARE: f64 = 0.25;
 const EVERY: u64 = 10_000_000;
 /// Nanoseconds after which the quota itself is looked up again: it can be changed.
 const FIND_EVERY: u64 = 1_000_000_000;
-/// Nanoseconds for which nothing is polled then; twice as long each time that polling turns out too dear again
-/// soon, …
+/// Nanoseconds for which nothing is polled then; twice as long each time that polling turns out too dear
+/// again soon, …
 const FIRST_REST: u64 = 100_000_000;
 /// … and at most this.
 const LONGEST_REST: u64 = 2_000_000_000;

@@ -1,7 +1,7 @@
 //! Rests: a thread that has lost its core to other work may do better if it polls no more for a while.
 //!
-//! The kernel gives a core to a thread that has slept as soon as it wakes, and takes it for a whole slice from
-//! one that has polled: beside unrelated work a call is fastest if its threads sleep in between. Among
+//! The kernel gives a core to a thread that has slept as soon as it wakes, and takes it for a whole slice
+//! from one that has polled: beside unrelated work a call is fastest if its threads sleep in between. Among
 //! processes that all poll a yield is a switch to the next of them, many times cheaper than a wake-up; but if
 //! there are many, the core is away for long, too. Who else runs is not to be seen, so it is tried: what a
 //! thread finds in the time in which it rests is compared with what it finds while it polls, time without the

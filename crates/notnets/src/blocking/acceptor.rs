@@ -185,8 +185,8 @@ impl Acceptor {
         }
     }
 
-    /// Takes a connection's first packet. A client that gets no link has been told why. Returns the connection
-    /// if it has not said anything.
+    /// Takes a connection's first packet. A client that gets no link has been told why. Returns the
+    /// connection if it has not said anything.
     fn advance(&self, accepting: Accepting, open: usize, links: &mut Vec<Link>) -> Option<Accepting> {
         let occupancy = Occupancy { links: open + links.len(), stopping: false };
         match accepting.advance(&self.policy, occupancy, self.stats.descriptor()) {

@@ -135,8 +135,8 @@ impl Server {
     /// Answers calls with `handler` until it is stopped, and then those that were made before their
     /// clients heard of it. One call is answered after the other, on this thread.
     ///
-    /// That may be in a process that was forked from the one that took the name, and in that alone, as long as the
-    /// name is not in a pod.
+    /// That may be in a process that was forked from the one that took the name, and in that alone, as long
+    /// as the name is not in a pod.
     ///
     /// A handler that panics ends all of it: its clients see the end of the server.
     pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
@@ -233,10 +233,14 @@ impl<H: Handler> Loop<H> {
     fn begin_to_stop(&mut self) {
         self.stopping = true;
         let now = clock::now();
-        // The name first, so that a successor can take it while we finish.
-        self.acceptor.close();
+        // A call that is made once a successor has the name is the successor's: so clients are told before.
         for served in &mut self.links {
             served.link.session.go_away(now);
+            served.link.finish_turn();
+        }
+        // The name before the calls end, so that a successor can take it while we finish.
+        self.acceptor.close();
+        for served in &mut self.links {
             self.uncounted += served.work(&mut self.app);
         }
         self.drop_ended();

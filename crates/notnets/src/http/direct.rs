@@ -1,9 +1,9 @@
 //! Services that serve calls without HTTP: those that `notnets-build` generates.
 //!
-//! A service that is added to a server is a tower service of whatever type. If its futures are [`Responding`],
-//! which only generated services return, it is asked what serves its calls directly; and if it is such a
-//! service behind an interceptor, the interceptor gets each call's head as a request, within which the call
-//! itself goes on to the service.
+//! A service that is added to a server is a tower service of whatever type. If its futures are
+//! [`Responding`], which only generated services return, it is asked what serves its calls directly; and if
+//! it is such a service behind an interceptor, the interceptor gets each call's head as a request, within
+//! which the call itself goes on to the service.
 
 use std::any::TypeId;
 use std::convert::Infallible;
@@ -95,8 +95,8 @@ impl Question {
     }
 }
 
-/// For a generated service: answers what it is asked with a request. `None` for a request that is to be served
-/// by HTTP.
+/// For a generated service: answers what it is asked with a request. `None` for a request that is to be
+/// served by HTTP.
 #[inline]
 pub(crate) fn answer<B, S>(request: &mut Request<B>, service: &S) -> Option<Responding>
 where

@@ -134,8 +134,8 @@ impl State {
         }
     }
 
-    /// The stream's task does not look at the lane any more: then it has to be armed. `answered` is the number
-    /// of streams on which it has just found something.
+    /// The stream's task does not look at the lane any more: then it has to be armed. `answered` is the
+    /// number of streams on which it has just found something.
     pub(super) fn stop_polling(&mut self, stream: StreamId, answered: usize) {
         if !self.poller.release(stream) {
             return;

@@ -166,8 +166,8 @@ impl<L> Server<L> {
         self
     }
 
-    /// Calls that may be open at once on a link; a client holds more back. 16,384 unless set, and 1,048,576 at
-    /// most.
+    /// Calls that may be open at once on a link; a client holds more back. 16,384 unless set, and 1,048,576
+    /// at most.
     pub fn max_concurrent_streams(mut self, streams: impl Into<Option<u32>>) -> Self {
         let streams = streams.into().unwrap_or(Limits::default().streams);
         self.config.link.limits.streams = streams.min(MAX_STREAMS);
@@ -175,8 +175,8 @@ impl<L> Server<L> {
     }
 
     /// Sets the age at which a link's client is told to make a new link; the calls that are open on the old
-    /// one finish. Each link may get up to a tenth older, so that clients that came at once don't all come back at
-    /// once.
+    /// one finish. Each link may get up to a tenth older, so that clients that came at once don't all come
+    /// back at once.
     pub fn max_connection_age(mut self, age: Duration) -> Self {
         self.config.max_age = Some(age);
         self
@@ -231,8 +231,8 @@ impl<L> Server<L> {
         self
     }
 
-    /// Wraps all services in a tower layer. As with tower's `ServiceBuilder`, the one added first is the outermost:
-    /// it sees a request first.
+    /// Wraps all services in a tower layer. As with tower's `ServiceBuilder`, the one added first is the
+    /// outermost: it sees a request first.
     pub fn layer<N>(self, layer: N) -> Server<Stack<N, L>> {
         Server { config: self.config, layer: Stack::new(layer, self.layer) }
     }

@@ -20,8 +20,8 @@ use super::streaming::messages;
 use crate::http::{RequestBody, application_entries, to_tonic, trailer_entries};
 use crate::rpc::{FramedMessage, ResponseHalf};
 
-// A future that serves a call is to be small, for it is allocated for each call: what it is made of stays where
-// it was captured, and an answer of one message is polled as a struct.
+// A future that serves a call is to be small, for it is allocated for each call: what it is made of stays
+// where it was captured, and an answer of one message is polled as a struct.
 impl Call {
     /// Serves a call with one message that is answered by one.
     pub fn unary<M1, M2, F, R>(mut self, settings: Settings, handler: F) -> Serving

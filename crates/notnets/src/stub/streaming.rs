@@ -1,8 +1,8 @@
 //! tonic's `Streaming`, fed with messages.
 //!
 //! A `Streaming` reads the bytes of a body into a buffer, looks for messages there, and has a decoder decode
-//! them. What is received here is messages already. So its body yields an empty message for each of them, five
-//! bytes, and its decoder takes the message from where the body has put it.
+//! them. What is received here is messages already. So its body yields an empty message for each of them,
+//! five bytes, and its decoder takes the message from where the body has put it.
 
 use std::marker::PhantomData;
 use std::pin::Pin;

@@ -107,8 +107,9 @@ impl Listener {
         }
     }
 
-    /// Takes the name over from the process that this one was forked from: clients see this process from now on,
-    /// and the name is given back when this is dropped here. Nothing is done in the process that bound it.
+    /// Takes the name over from the process that this one was forked from: clients see this process from now
+    /// on, and the name is given back when this is dropped here. Nothing is done in the process that bound
+    /// it.
     ///
     /// # Errors
     /// When the socket can't listen.
@@ -131,16 +132,16 @@ impl Listener {
         DirectoryWatch::new(self.place.path())
     }
 
-    /// Returns `true` unless clients can't find this listener any more: its file, or the directory, was removed,
-    /// moved or replaced.
+    /// Returns `true` unless clients can't find this listener any more: its file, or the directory, was
+    /// removed, moved or replaced.
     pub fn is_in_place(&self) -> bool {
         // Where that can't be found out, nothing can be done about it either.
         let directory = is_at(&self.directory, &self.place).unwrap_or(true);
         directory && file_at(&self.directory, &self.name).map(|found| found.is(self.file)) == Ok(true)
     }
 
-    /// Takes the name again, with another socket, when this one is not in place any more. A directory that was
-    /// removed is not created.
+    /// Takes the name again, with another socket, when this one is not in place any more. A directory that
+    /// was removed is not created.
     ///
     /// # Errors
     /// When the name is in use, and when the directory is not there or doesn't permit it.

@@ -10,12 +10,13 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::error::RendezvousError;
 
-/// How long to wait for the lock. Servers hold it for some system calls only. One that is held this long belongs to
-/// a process that was stopped within them, or to a stranger: whoever can read the directory can lock it.
+/// How long to wait for the lock. Servers hold it for some system calls only. One that is held this long
+/// belongs to a process that was stopped within them, or to a stranger: whoever can read the directory can
+/// lock it.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The exclusive lock on an open directory, for as long as it lives. It orders the servers that take a name at the
-/// same time, and nothing else: nobody can keep others out with it.
+/// The exclusive lock on an open directory, for as long as it lives. It orders the servers that take a name
+/// at the same time, and nothing else: nobody can keep others out with it.
 pub(super) struct Lock<'fd>(Option<BorrowedFd<'fd>>);
 
 impl<'fd> Lock<'fd> {
