@@ -216,8 +216,11 @@ fn goals_have_their_verdicts() {
     let names: BTreeSet<_> = goals.iter().map(|line| line["goal"].as_str().unwrap()).collect();
     let mut expected = vec![
         "core",
+        "stubs-p50",
         "p50",
         "p99",
+        "stubs-throughput",
+        "stubs-cpu",
         "throughput",
         "cpu",
         "open-loop",

@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Host, call, ok, within};
+use common::{Handler, Host, call, ok, within};
 use http::Request;
-use notnets::Server;
+use notnets::{Endpoint, Server};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -30,6 +32,44 @@ async fn calls_move_from_old_links_to_new_ones() {
     // Across many links, and none fails.
     while begin.elapsed() < Duration::from_millis(500) {
         within("a call", call(&channel, "/x", Body::empty())).await.unwrap();
+    }
+}
+
+/// Serves a name as soon as it is free. Returns what stops it when sent to, and its number of calls.
+async fn serve_once_free(directory: &Path) -> (oneshot::Sender<()>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let calls = Arc::clone(&calls);
+        move |_: Request<Body>| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            async { ok() }
+        }
+    };
+    let bound = loop {
+        let server = Server::builder().directory(directory);
+        match server.bind_service_blocking("notnets:///test", Handler(handler.clone())) {
+            Ok(bound) => break bound,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(bound.serve_with_shutdown(async { drop(stopped.await) }));
+    (stop, calls)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_made_once_a_successor_has_the_name_is_the_successors() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut stop, _) = serve_once_free(directory.path()).await;
+    let endpoint = Endpoint::from_static("notnets:///test").directory(directory.path());
+    let channel = within("connecting", endpoint.connect()).await.unwrap();
+    within("a call", call(&channel, "/x", Body::empty())).await.unwrap();
+    for restart in 0..100 {
+        stop.send(()).unwrap();
+        let (next, calls) = within("a successor", serve_once_free(directory.path())).await;
+        within("a call", call(&channel, "/x", Body::empty())).await.unwrap();
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "restart {restart}");
+        stop = next;
     }
 }
 
