@@ -18,7 +18,7 @@ use crate::text::shown;
 pub(super) const BATCH_BYTES: usize = 512 << 10;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Takes up to `max` of the peer's descriptors, as far as they carry no more than [`BATCH_BYTES`] in
+    /// Takes up to `max` of the peer's descriptors, as far as they carry no more than 512 KiB in
     /// blocks, and pushes what waited for room. Returns how many were taken. After a
     /// [`violation`](Self::violation) it takes none. `now` is asked only for requests whose deadline came as
     /// the time that is left.
