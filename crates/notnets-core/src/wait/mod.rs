@@ -8,6 +8,7 @@
 //! another process keeps the core for long, polling may not pay off, and rests (`rest.rs`); so it
 //! does where a CPU quota would be used up by it (`quota.rs`).
 
+mod backoff;
 mod fairness;
 mod quota;
 mod rest;

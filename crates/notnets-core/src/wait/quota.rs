@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::backoff::{Lengths, Pause};
 use crate::cgroup::{Group, Quota, Throttling};
 use crate::clock::Timestamp;
 
@@ -18,11 +19,8 @@ const SHARE: f64 = 0.25;
 const EVERY: u64 = 10_000_000;
 /// Nanoseconds after which the quota itself is looked up again: it can be changed.
 const FIND_EVERY: u64 = 1_000_000_000;
-/// Nanoseconds for which nothing is polled then; twice as long each time that polling turns out too dear
-/// again soon, …
-const FIRST_REST: u64 = 100_000_000;
-/// … and at most this.
-const LONGEST_REST: u64 = 2_000_000_000;
+/// For how long nothing is polled where that has turned out too dear.
+const RESTS_LAST: Lengths = Lengths { first: 100_000_000, longest: 2_000_000_000, soon: 100_000_000 };
 
 /// When to look next, in nanoseconds of the clock.
 static LOOK_AT: AtomicU64 = AtomicU64::new(0);
@@ -71,9 +69,7 @@ struct Watch {
     at: Timestamp,
     cpu: u64,
     throttled: u64,
-    /// The end and the length of the last rest.
-    until: Timestamp,
-    length: u64,
+    last_rest: Pause,
 }
 
 impl Watch {
@@ -84,8 +80,7 @@ impl Watch {
             at: Timestamp::ZERO,
             cpu: 0,
             throttled: 0,
-            until: Timestamp::ZERO,
-            length: 0,
+            last_rest: Pause::NONE,
         }
     }
 
@@ -110,10 +105,8 @@ impl Watch {
         if is_first || !too_much {
             return None;
         }
-        let soon = now.nanos_since(self.until) < self.length.max(FIRST_REST);
-        self.length = if soon { (self.length * 2).clamp(FIRST_REST, LONGEST_REST) } else { FIRST_REST };
-        self.until = now.add_nanos(self.length);
-        Some(self.until)
+        self.last_rest = self.last_rest.next(now, RESTS_LAST);
+        Some(self.last_rest.until())
     }
 }
 

@@ -9,19 +9,16 @@
 
 use std::cell::Cell;
 
+use super::backoff::{Lengths, Pause};
 use crate::clock::Timestamp;
 
 /// Others that kept the core for longer than this, in nanoseconds, may be unrelated work: a scheduler's slice
 /// is 3 to 4 ms. Threads that only poll or answer return the core sooner, unless there are very many.
 const OTHER_WORK: u64 = 2_000_000;
 
-/// The length of a rest, in nanoseconds. To poll again costs a slice, so it is twice as long when the core is
-/// lost again soon, …
-const FIRST: u64 = 20_000_000;
-/// … and at most this.
-const LONGEST: u64 = 1_000_000_000;
-/// Soon is within the length of the last rest, or this if it is longer. What was learned is forgotten then.
-const SOON: u64 = 250_000_000;
+/// The lengths of rests. To poll again costs a slice each time that the core is lost. What was learned is
+/// forgotten when it is not lost soon.
+const RESTS_LAST: Lengths = Lengths { first: 20_000_000, longest: 1_000_000_000, soon: 250_000_000 };
 
 /// What was found in more than this time, in nanoseconds, is half forgotten.
 const MEMORY: u64 = 200_000_000;
@@ -56,9 +53,7 @@ struct Rests {
     resting: Cell<Tally>,
     /// It rests now, until the end of the last rest.
     rests: Cell<bool>,
-    until: Cell<Timestamp>,
-    /// The length of the last rest.
-    length: Cell<u64>,
+    last: Cell<Pause>,
     /// What it has found since it began to poll, or to rest.
     frames: Cell<u64>,
     since: Cell<Timestamp>,
@@ -70,8 +65,7 @@ thread_local! {
             polling: Cell::new(Tally::NONE),
             resting: Cell::new(Tally::NONE),
             rests: Cell::new(false),
-            until: Cell::new(Timestamp::ZERO),
-            length: Cell::new(0),
+            last: Cell::new(Pause::NONE),
             frames: Cell::new(0),
             since: Cell::new(Timestamp::ZERO),
         }
@@ -102,7 +96,7 @@ impl Rests {
     /// Returns `true` if the rest is not over.
     #[cold]
     fn go_on(&self, now: Timestamp) -> bool {
-        let until = self.until.get();
+        let until = self.last.get().until();
         if now < until {
             return true;
         }
@@ -120,20 +114,18 @@ impl Rests {
         }
         let polling = self.tally(self.polling.get(), now);
         self.since.set(now);
-        let soon = now.nanos_since(self.until.get()) < self.length.get().max(SOON);
-        if soon {
+        let last = self.last.get();
+        if last.is_recent(now, RESTS_LAST) {
             self.polling.set(polling);
             if polling.is_more_than(self.resting.get()) {
-                self.length.set(0);
+                self.last.set(last.forgiven());
                 return;
             }
         } else {
             self.polling.set(Tally::NONE);
             self.resting.set(Tally::NONE);
         }
-        let length = if soon { (self.length.get() * 2).clamp(FIRST, LONGEST) } else { FIRST };
-        self.length.set(length);
-        self.until.set(now.add_nanos(length));
+        self.last.set(last.next(now, RESTS_LAST));
         self.rests.set(true);
     }
 
@@ -154,7 +146,7 @@ mod tests {
     /// Loses the core at this time, in milliseconds. Returns for how many the thread rests then.
     fn lose(now: u64) -> u64 {
         lost_core(at(now), OTHER_WORK + 1);
-        let left = |thread: &Rests| thread.until.get().nanos_since(at(now)) / 1_000_000;
+        let left = |thread: &Rests| thread.last.get().until().nanos_since(at(now)) / 1_000_000;
         RESTS.with(|thread| if thread.rests.get() { left(thread) } else { 0 })
     }
 
@@ -176,7 +168,7 @@ mod tests {
             found(5);
             now += 5;
         }
-        now += LONGEST / 1_000_000;
+        now += RESTS_LAST.longest / 1_000_000;
         assert_eq!(lose(now), 20, "all went well for long");
     }
 
@@ -190,6 +182,6 @@ mod tests {
             found(50);
             assert_eq!(lose(now), 0);
         }
-        assert_eq!(lose(3_020 + SOON / 1_000_000), 20);
+        assert_eq!(lose(3_020 + RESTS_LAST.soon / 1_000_000), 20);
     }
 }
