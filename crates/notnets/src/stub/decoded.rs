@@ -27,9 +27,16 @@ impl Decoding {
         self.assembler.push(bytes);
     }
 
-    /// Returns `true` if nothing of another message has come.
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.assembler.is_between_messages()
+    /// No more bytes come.
+    ///
+    /// # Errors
+    /// tonic's, if a part of another message has come.
+    pub(super) fn end(&self) -> Result<(), Status> {
+        if self.assembler.is_between_messages() {
+            Ok(())
+        } else {
+            Err(Status::internal("Unexpected EOF decoding stream."))
+        }
     }
 
     /// Returns the next message, once all of it is there.

@@ -133,10 +133,10 @@ impl Call {
             match poll_fn(|cx| requests.poll_data(cx)).await {
                 Some(Ok(bytes)) => decoding.push(bytes),
                 Some(Err(failure)) => return Err(to_tonic(&failure.into())),
-                None if !decoding.is_between_messages() => {
-                    return Err(Status::internal("Unexpected EOF decoding stream."));
+                None => {
+                    decoding.end()?;
+                    return only.ok_or_else(|| Status::internal("Missing request message."));
                 }
-                None => return only.ok_or_else(|| Status::internal("Missing request message.")),
             }
         }
     }

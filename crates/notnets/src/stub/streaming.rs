@@ -77,8 +77,7 @@ where
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
                 None => {
                     this.is_over = true;
-                    if !this.decoding.is_between_messages() {
-                        let status = Status::internal("Unexpected EOF decoding stream.");
+                    if let Err(status) = this.decoding.end() {
                         return Poll::Ready(Some(Err(status)));
                     }
                 }
