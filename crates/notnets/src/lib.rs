@@ -70,6 +70,8 @@ mod async_fd;
 pub mod blocking;
 #[cfg(feature = "client")]
 mod client;
+#[cfg(any(feature = "blocking", feature = "server"))]
+mod counters;
 mod error;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod http;

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
 use super::pods::PodAcceptor;
-use super::server::new_stats;
+use crate::counters::new_stats;
 use crate::names_in_place::{self, Place};
 use crate::refusals::Refusals;
 

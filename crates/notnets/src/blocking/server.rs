@@ -1,7 +1,6 @@
 //! The server: all its links on the calling thread.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use notnets_core::call::Role;
 use notnets_core::link::accept::Policy;
@@ -15,15 +14,14 @@ use super::server_link::ServerLink;
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Reply, Request, Status, Stopper};
 use crate::Error;
+use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::options::{LinkOptions, link_setters};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
-use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
 use notnets_core::wait::Wait;
-use notnets_memory::SegmentError;
 use notnets_memory::process::ForkGuard;
 
 /// How a [`Server`] is made.
@@ -99,12 +97,6 @@ impl Builder {
         let acceptor = Acceptor::new(listener, pod, policy, stats, ForkGuard::new().map_err(no_page)?);
         Ok(Server { acceptor, wait: self.options.wait, max_message_size: self.max_message_size, stopper })
     }
-}
-
-/// The counters of a server that begins now.
-pub fn new_stats() -> Result<Stats, SegmentError> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Stats::new(since)
 }
 
 /// A server of unary calls that works on the thread that calls [`serve`](Self::serve).

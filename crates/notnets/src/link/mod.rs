@@ -80,10 +80,7 @@ impl Link {
     /// Takes a turn: locks, acts, finishes. `None` in a forked child.
     #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {
-        let mut state = self.lock()?;
-        let result = act(&mut state);
-        self.finish_turn(state);
-        Some(result)
+        self.with_wakes(act).map(|(result, _woke)| result)
     }
 
     /// Takes a turn. Also returns whether other tasks were woken by it. `None` in a forked child.

@@ -47,24 +47,27 @@ fn client(wait: Wait) -> (Arc<Link>, Established) {
     (link, server)
 }
 
+/// Polls once for what is never there, and does this at each look for it.
+fn poll_in_vain(link: &Link, mut look: impl FnMut()) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let nothing = |_: &mut State| -> Option<()> {
+        look();
+        None
+    };
+    let polled = link.poll_received(&mut cx, FIRST, |failure| panic!("{failure:?}"), nothing);
+    assert!(polled.is_pending());
+}
+
 #[test]
 fn a_poll_ends_even_if_frames_go_on_coming() {
     let (link, mut server) = client(Wait::Adaptive);
     let mut looks = 0;
-    let mut cx = Context::from_waker(Waker::noop());
-    let polled = link.poll_received(
-        &mut cx,
-        FIRST,
-        |failure| panic!("{failure:?}"),
-        |_| {
-            looks += 1;
-            assert!(looks < 10_000, "it goes on for ever");
-            assert!(server.lanes.room().unwrap() > 0);
-            server.lanes.push(Frame::new(Kind::Pong, StreamId::LINK).encode());
-            None::<()>
-        },
-    );
-    assert!(polled.is_pending());
+    poll_in_vain(&link, || {
+        looks += 1;
+        assert!(looks < 10_000, "it goes on for ever");
+        assert!(server.lanes.room().unwrap() > 0);
+        server.lanes.push(Frame::new(Kind::Pong, StreamId::LINK).encode());
+    });
 }
 
 #[tokio::test]
@@ -92,18 +95,10 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
             server.lanes.push([u64::MAX; 7]);
         }
         let mut looks = 0;
-        let mut cx = Context::from_waker(Waker::noop());
-        let polled = link.poll_received(
-            &mut cx,
-            FIRST,
-            |failure| panic!("{failure:?}"),
-            |_| {
-                looks += 1;
-                assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
-                None::<()>
-            },
-        );
-        assert!(polled.is_pending());
+        poll_in_vain(&link, || {
+            looks += 1;
+            assert!(looks < 1_000_000, "it waits for the link to end, and keeps it from ending");
+        });
     }
 }
 

@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use notnets_core::link::accept::Policy;
 use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
-use notnets_core::link::stats::Stats;
 use notnets_core::name::Uri;
 use notnets_memory::process::ForkGuard;
 use tokio::io::Interest;
@@ -28,6 +27,7 @@ use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
+use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::names_in_place::{self, Place};
 use crate::refusals::Refusals;
@@ -106,7 +106,7 @@ impl Bound {
             max_links: settings.max_links,
             config: settings.link.config(),
         };
-        let stats = new_stats()?;
+        let stats = Arc::new(new_stats().map_err(Cause::from)?);
         let costs = Costs::default();
         let (lobby, refusals) = (Lobby::default(), Refusals::default());
         let untold = watch::Sender::new(());
@@ -127,7 +127,7 @@ impl Bound {
         for listener in &mut self.listeners {
             listener.adopt().map_err(Cause::from)?;
         }
-        self.shared.stats = new_stats()?;
+        self.shared.stats = Arc::new(new_stats().map_err(Cause::from)?);
         Ok(())
     }
 
@@ -161,11 +161,7 @@ impl Bound {
         loop {
             tokio::select! {
                 () = &mut signal => break,
-                socket = next_connection(&watched) => {
-                    if let Some(served) = accept::begin(&shared, socket) {
-                        connections.spawn(served);
-                    }
-                }
+                socket = next_connection(&watched) => take(&shared, &mut connections, socket),
                 Some((member, arrival)) = pods.next() => {
                     connections.spawn(serve_arrival(Arc::clone(&shared), member, arrival));
                 }
@@ -186,11 +182,7 @@ impl Bound {
         loop {
             tokio::select! {
                 _ = &mut all_told => break,
-                socket = next_connection(&watched) => {
-                    if let Some(served) = accept::begin(&shared, socket) {
-                        connections.spawn(served);
-                    }
-                }
+                socket = next_connection(&watched) => take(&shared, &mut connections, socket),
             }
         }
         // The names before the calls end, so that a successor can take them while we finish.
@@ -201,10 +193,11 @@ impl Bound {
     }
 }
 
-/// The counters of a server that begins now.
-fn new_stats() -> Result<Arc<Stats>, Error> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(Arc::new(Stats::new(since).map_err(Cause::from)?))
+/// Takes a connection, and begins to serve it.
+fn take(shared: &Arc<ServerContext>, connections: &mut JoinSet<()>, socket: OwnedFd) {
+    if let Some(served) = accept::begin(shared, socket) {
+        connections.spawn(served);
+    }
 }
 
 /// Takes the names of this host. The others are for pods.
