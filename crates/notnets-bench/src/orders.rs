@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::bench;
+
 /// Reads the first order. Returns `None` if the input ends before it.
 pub fn first<A: DeserializeOwned>() -> Option<A> {
     let mut line = String::new();
@@ -21,8 +23,8 @@ pub fn first<A: DeserializeOwned>() -> Option<A> {
 /// Starts a thread that reads orders. `handle` answers those it can answer itself and returns the others,
 /// which are passed on.
 ///
-/// When its input ends, the thread ends the process, whatever that is doing, and removes `directory`: the
-/// parent may have been killed.
+/// When its input ends, the thread ends the process, whatever that is doing, and removes `directory` and
+/// what belongs to it: the parent may have been killed.
 pub fn listen<A, O>(
     directory: PathBuf,
     handle: impl Fn(A) -> Option<O> + Send + 'static,
@@ -42,6 +44,7 @@ where
         // All processes that share the directory remove it at the same time. One that fails leaves it to a
         // faster one.
         let _ = std::fs::remove_dir_all(&directory);
+        bench::remove_remains(&directory);
         std::process::exit(0);
     });
     orders

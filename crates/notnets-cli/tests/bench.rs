@@ -377,6 +377,27 @@ fn a_matrix_between_hosts_has_a_report() {
     assert_eq!(files_in(directory.path()), ["report.html"]);
 }
 
+#[cfg(feature = "iceoryx2")]
+#[test]
+fn iceoryx2_is_measured_beside_our_stubs_and_leaves_nothing_behind() {
+    let directory = TempDir::new().unwrap();
+    for work in ["echo", "ask"] {
+        let mut command = bench(directory.path());
+        command.args(["run", "--transport", "notnets,iceoryx2,iceoryx2-event", "--api", "stubs"]);
+        command.args(["--payload", "fleet", "--outstanding", "9", "--work", work]);
+        let rows = lines(command.args(["--seconds", "0.1", "--repeats", "2", "--json"]));
+        let measured: Vec<_> = rows.iter().map(|row| (&row["transport"], &row["api"])).collect();
+        let [ours, polling, event] = &measured[..] else { panic!("{measured:?}") };
+        assert_eq!(*ours, (&json!("notnets"), &json!("stubs")));
+        assert_eq!(*polling, (&json!("iceoryx2"), &json!("raw")));
+        assert_eq!(*event, (&json!("iceoryx2-event"), &json!("raw")));
+        rows.iter().for_each(check_row);
+    }
+    assert_eq!(files_in(directory.path()), Vec::<String>::new());
+    let remains = files_in(Path::new("/dev/shm"));
+    assert!(!remains.iter().any(|name| name.starts_with("notnets-bench-")), "{remains:?}");
+}
+
 #[test]
 fn what_cannot_be_measured_is_told_at_once() {
     let directory = TempDir::new().unwrap();
@@ -394,6 +415,14 @@ fn what_cannot_be_measured_is_told_at_once() {
         (vec!["run", "--api", "core", "--transport", "uds"], "blocking API"),
         (vec!["run", "--api", "core", "--outstanding", "2"], "one call at a time"),
         (vec!["run", "--api", "core", "--work", "chat"], "echo or ask"),
+        #[cfg(not(feature = "iceoryx2"))]
+        (vec!["run", "--transport", "iceoryx2"], "--features iceoryx2"),
+        #[cfg(feature = "iceoryx2")]
+        (vec!["run", "--transport", "iceoryx2", "--links", "1"], "--links"),
+        #[cfg(feature = "iceoryx2")]
+        (vec!["run", "--transport", "iceoryx2-event", "--work", "chat"], "echo or ask"),
+        #[cfg(feature = "iceoryx2")]
+        (vec!["run", "--transport", "iceoryx2", "--outstanding", "65"], "64 calls"),
         (vec!["run", "--line-latency", "250ns"], "--pod"),
         (vec!["run", "--pod", "--transport", "uds"], "notnets"),
         (vec!["run", "--pod", "--region", "no-such-region"], "no-such-region"),
@@ -467,7 +496,16 @@ impl Drop for Process {
 /// Every tenth reply of this server is to another call.
 #[test]
 fn wrong_replies_fail_a_benchmark() {
-    for (transport, api) in [("uds", "tonic"), ("notnets", "tonic"), ("notnets", "core")] {
+    let transports = [
+        ("uds", "tonic"),
+        ("notnets", "tonic"),
+        ("notnets", "core"),
+        #[cfg(feature = "iceoryx2")]
+        ("iceoryx2", "raw"),
+        #[cfg(feature = "iceoryx2")]
+        ("iceoryx2-event", "raw"),
+    ];
+    for (transport, api) in transports {
         let directory = TempDir::new().unwrap();
         let mut server = Process::start("bench-server");
         let serve = json!({

@@ -5,6 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::iceoryx2;
 use super::pod::Pod;
 use super::sizes::Size;
 
@@ -16,6 +17,11 @@ pub enum Transport {
     Floor,
     /// No transport: calls are answered where they are made, which shows the cost of the generator.
     Null,
+    /// iceoryx2's request-response, both sides polling: messages in shared memory that are no RPCs.
+    Iceoryx2,
+    /// The same, each side asleep until an event.
+    #[serde(rename = "iceoryx2-event")]
+    Iceoryx2Event,
     /// tonic's HTTP/2 over TCP on the loopback interface.
     Tcp,
     /// tonic's HTTP/2 over a Unix socket.
@@ -29,7 +35,7 @@ pub enum Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Api {
-    /// Memory, sockets and descriptors themselves.
+    /// Memory, sockets and descriptors themselves, or messages of bytes.
     Raw,
     /// NotNets' blocking API, for callers that own a core.
     Core,
@@ -181,6 +187,11 @@ impl Case {
         Self { api, wait, size, pinned: true, ..Self::default() }
     }
 
+    /// Creates the case of iceoryx2, which has messages but neither calls nor connections.
+    pub fn iceoryx2(&self, transport: Transport) -> Self {
+        Self { api: Api::Raw, ..self.over(transport) }
+    }
+
     /// Returns what carries its calls, in a word or two.
     pub fn way(&self) -> String {
         match (self.api, &self.pod) {
@@ -212,7 +223,7 @@ impl Case {
             Transport::Null if self.rate.is_none() => {
                 wrong("without a transport only --rate can be measured")
             }
-            Transport::Tcp | Transport::Uds | Transport::NotNets | Transport::Null if floor => {
+            _ if floor && self.transport != Transport::Floor => {
                 wrong("line, ring, socket and eventfd are measured on --transport floor")
             }
             _ if self.rate.is_some_and(|rate| !(rate > 0.0 && rate < 1e9)) => {
@@ -228,12 +239,35 @@ impl Case {
                 wrong("only --transport notnets leads through a pod")
             }
             Transport::NotNets if self.api == Api::Core => self.check_core(),
+            Transport::Iceoryx2 | Transport::Iceoryx2Event => self.check_iceoryx2(),
             _ if self.api == Api::Stubs && self.transport != Transport::NotNets => {
                 wrong("over other transports all stubs are tonic's: --transport notnets")
             }
             _ if self.api == Api::Core => wrong("the blocking API is NotNets' own: --transport notnets"),
             _ => Ok(()),
         }
+    }
+
+    fn check_iceoryx2(&self) -> Result<(), String> {
+        if !iceoryx2::BUILT {
+            return Err(
+                "built without the feature iceoryx2: cargo build --release --features iceoryx2".into()
+            );
+        }
+        if self.api != Api::Raw || !matches!(self.work, Work::Echo | Work::Ask) {
+            return Err("iceoryx2 is measured by echo or ask".to_owned());
+        }
+        if self.rate.is_some() || self.links > 0 || self.connections != 1 || self.workers > 0 {
+            return Err("over iceoryx2 a client has one thread, and no --rate or --links".to_owned());
+        }
+        if self.outstanding > iceoryx2::MAX_OPEN || self.clients > iceoryx2::MAX_CLIENTS {
+            return Err(format!(
+                "over iceoryx2 at most {} clients with {} calls open",
+                iceoryx2::MAX_CLIENTS,
+                iceoryx2::MAX_OPEN
+            ));
+        }
+        Ok(())
     }
 
     fn check_core(&self) -> Result<(), String> {

@@ -140,7 +140,7 @@ where
             ),
             address: order.address(),
         },
-        transport @ (Transport::Floor | Transport::Null) => {
+        transport @ (Transport::Floor | Transport::Iceoryx2 | Transport::Iceoryx2Event | Transport::Null) => {
             return Err(format!("{transport} serves no stubs").into());
         }
     };

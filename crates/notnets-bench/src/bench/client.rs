@@ -12,7 +12,7 @@ use super::load::unary::Unary;
 use super::proto::bench_client::BenchClient;
 use super::recorder::Sample;
 use super::service::MAX_MESSAGE;
-use super::{core, floor};
+use super::{core, floor, iceoryx2};
 use crate::Result;
 use crate::orders::{answer, first};
 use crate::runtime::runtime;
@@ -28,6 +28,7 @@ pub fn run() -> Result {
     let done = match order.setup.transport {
         _ if order.setup.api == Api::Core => core::call(&order),
         Transport::Floor => floor::call(&order),
+        Transport::Iceoryx2 | Transport::Iceoryx2Event => iceoryx2::call(&order),
         Transport::Null => runtime(order.setup.workers)?.block_on(call_nobody(&order)),
         Transport::NotNets if order.setup.api == Api::Stubs => {
             runtime(order.setup.workers)?.block_on(call::<notnets::Channel>(&order))

@@ -14,19 +14,15 @@ use super::control::{Answer, Ask, Connect, Load, Serve, listen};
 use super::floor;
 use super::load::unary::FILLER;
 use super::process::PATIENCE;
+use super::raw::{Requests, wanted, write};
 use super::recorder::Sample;
 use super::service::MAX_MESSAGE;
-use super::sizes::{Size, Sizes};
 use crate::Result;
 use crate::orders::answer;
 use crate::usage;
 
 const ECHO: &str = "/notnets.bench.Bench/Echo";
 const ASK: &str = "/notnets.bench.Bench/Ask";
-/// The number of different sizes that take turns.
-const DRAWN: usize = 1024;
-/// Bytes of a request to `ask`, at least: its marker and the length of the reply that it wants.
-const ASK_BYTES: usize = 8;
 
 /// Answers calls on this thread, forever.
 pub fn serve(order: &Serve) -> Result {
@@ -51,12 +47,11 @@ pub fn serve(order: &Serve) -> Result {
 }
 
 fn handle(request: &Request<'_>, reply: &mut Reply) -> std::result::Result<(), Status> {
-    match (request.method, request.message) {
-        (ECHO, message) => reply.message.extend_from_slice(message),
-        (ASK, [a, b, c, d, e, f, g, h, ..]) => {
-            let bytes = u32::from_le_bytes([*e, *f, *g, *h]) as usize;
-            reply.message.resize(bytes.min(MAX_MESSAGE), FILLER);
-            write(&mut reply.message, &[*a, *b, *c, *d]);
+    match (request.method, wanted(request.message)) {
+        (ECHO, _) => reply.message.extend_from_slice(request.message),
+        (ASK, Some((bytes, first))) => {
+            reply.message.resize(bytes, FILLER);
+            write(&mut reply.message, &first);
         }
         (method, _) => return Err(Status::unknown_method(method)),
     }
@@ -105,44 +100,13 @@ fn connect(order: &Connect) -> Result<Client> {
 }
 
 fn make_calls(client: &mut Client, load: &Load, wait: Wait) -> Result<Sample> {
-    let count = if matches!(load.size, Size::Bytes(_)) { 1 } else { DRAWN };
-    let least = if load.work == Work::Ask { ASK_BYTES } else { 0 };
-    let mut sizes = load.size.draw(count, load.seed);
-    sizes.iter_mut().for_each(|sizes| sizes.request = sizes.request.max(least));
-    let most = sizes.iter().map(|sizes| sizes.request).max().unwrap_or(0);
-    let mut message = vec![FILLER; most];
-    let mut marker = 0u32;
+    let mut requests = Requests::new(load, 0);
+    let method = if load.work == Work::Ask { ASK } else { ECHO };
     let mut response = Response::default();
-    let mut turns = sizes.iter().cycle();
     std::thread::sleep(Duration::from_nanos(load.start.saturating_sub(usage::now())));
     let batch = if wait == Wait::Spin { floor::BATCH } else { 1 };
     floor::measure(load, batch, || {
-        let Sizes { request, reply } = *turns.next().ok_or("no sizes")?;
-        marker = marker.wrapping_add(1);
-        let message = &mut message[..request];
-        write(message, &marker.to_le_bytes());
-        if load.work == Work::Ask {
-            message[4..ASK_BYTES].copy_from_slice(&(reply as u32).to_le_bytes());
-            client.call_into(&Call::new(ASK, message), &mut response)?;
-            check(response.message.len() == reply && begins_alike(&response.message, message))
-        } else {
-            client.call_into(&Call::new(ECHO, message), &mut response)?;
-            check(response.message == message)
-        }
+        client.call_into(&Call::new(method, requests.next()), &mut response)?;
+        requests.check(&response.message)
     })
-}
-
-/// Overwrites the beginning of a message, as far as it goes.
-fn write(message: &mut [u8], first: &[u8]) {
-    for (byte, first) in message.iter_mut().zip(first) {
-        *byte = *first;
-    }
-}
-
-fn begins_alike(reply: &[u8], request: &[u8]) -> bool {
-    reply.iter().zip(&request[..4]).all(|(a, b)| a == b)
-}
-
-fn check(right: bool) -> Result {
-    if right { Ok(()) } else { Err("a wrong reply".into()) }
 }

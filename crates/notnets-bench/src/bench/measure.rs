@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::case::{Case, Wait};
+use super::case::{Case, Transport, Wait};
 use super::figures::{Figures, Row};
 use super::progress::Progress;
 use super::testbed::Testbed;
@@ -45,7 +45,7 @@ pub async fn interleaved(cases: &[Case], effort: Effort, progress: &Progress) ->
                 None => measure_anew(case, effort.seconds, round).await,
             };
             let figures = measured.map_err(|error| describe(case, error))?;
-            if case.wait == Some(Wait::Spin) {
+            if case.wait == Some(Wait::Spin) || case.transport == Transport::Iceoryx2 {
                 tokio::time::sleep(SPINS_ON).await;
             }
             progress.step(round, effort.repeats, case, &figures);

@@ -5,9 +5,9 @@
 //!
 //! From the outside in: a `case` defines what is measured; a `testbed` is its processes, each either a
 //! `server` with the `service`, or a `client` whose `load` is the generator; `floor` is
-//! what the machine can do at all. Figures go into a `table` and a `report`; `ratios` compares them
-//! with the `goals`, and `matrix` varies one factor at a time. `neighbours` are busy processes beside a case,
-//! a `quota` is what its own processes have to share.
+//! what the machine can do at all, `iceoryx2` what a library for messages in shared memory does. Figures go
+//! into a `table` and a `report`; `ratios` compares them with the `goals`, and `matrix` varies one factor at
+//! a time. `neighbours` are busy processes beside a case, a `quota` is what its own processes have to share.
 
 mod case;
 mod channel;
@@ -18,6 +18,8 @@ mod factors;
 mod figures;
 mod floor;
 mod goals;
+#[cfg_attr(not(feature = "iceoryx2"), path = "iceoryx2_missing.rs")]
+mod iceoryx2;
 mod links;
 mod load;
 mod matrix;
@@ -29,6 +31,7 @@ mod progress;
 mod proto;
 mod quota;
 mod ratios;
+mod raw;
 mod recorder;
 mod report;
 mod run;
@@ -43,6 +46,7 @@ use clap::Subcommand;
 use crate::runtime::runtime;
 use crate::{Result, usage};
 pub use client::run as client;
+pub(crate) use iceoryx2::remove_remains;
 pub use neighbours::run as neighbour;
 pub use quota::run as quota;
 pub use server::run as server;

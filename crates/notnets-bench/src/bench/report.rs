@@ -131,7 +131,7 @@ fn class(case: &Case) -> &'static str {
 
 fn class_of(transport: Transport) -> &'static str {
     match transport {
-        Transport::Floor => "t-floor",
+        Transport::Floor | Transport::Iceoryx2 | Transport::Iceoryx2Event => "t-floor",
         Transport::Null => "t-null",
         Transport::Tcp => "t-tcp",
         Transport::Uds => "t-uds",
@@ -155,6 +155,8 @@ fn label(case: &Case) -> &'static str {
 fn label_of(transport: Transport) -> &'static str {
     match transport {
         Transport::Floor => "floor",
+        Transport::Iceoryx2 => "iceoryx2, polling",
+        Transport::Iceoryx2Event => "iceoryx2, event",
         Transport::Null => "generator",
         Transport::Tcp => "TCP",
         Transport::Uds => "Unix socket",

@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     pod: PodArgs,
 
-    /// The level at which the caller sits.
+    /// The level at which the caller sits over NotNets.
     #[arg(long, default_value = "tonic")]
     api: Api,
 
@@ -146,7 +146,11 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
                     let Case { neighbours, quota, .. } = case;
                     cases.push(Case { neighbours, quota, ..Case::floor(args.work) });
                 }
+                Transport::Iceoryx2 | Transport::Iceoryx2Event => cases.push(case.iceoryx2(transport)),
                 Transport::NotNets => cases.extend(ways(args, pods, &case)),
+                other if args.api == Api::Stubs => {
+                    cases.push(Case { api: Api::Tonic, ..case.over(other) });
+                }
                 other => cases.push(case.over(other)),
             }
         }

@@ -6,7 +6,7 @@ use super::control::{Answer, Ask, Serve, listen};
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::BenchServer;
 use super::service::{MAX_MESSAGE, Service};
-use super::{core, floor};
+use super::{core, floor, iceoryx2};
 use crate::Result;
 use crate::orders::{answer, first};
 use crate::runtime::runtime;
@@ -23,6 +23,7 @@ pub fn run() -> Result {
     let served = match order.setup.transport {
         _ if order.setup.api == Api::Core => core::serve(&order),
         Transport::Floor => floor::serve(&order),
+        Transport::Iceoryx2 | Transport::Iceoryx2Event => iceoryx2::serve(&order),
         Transport::NotNets if order.setup.api == Api::Stubs => {
             runtime(order.setup.workers)?.block_on(serve::<notnets::Channel>(order))
         }
