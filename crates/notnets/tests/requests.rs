@@ -3,6 +3,8 @@
 mod common;
 
 use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -171,4 +173,43 @@ async fn an_authority_is_carried() {
         let response = within("the call", call(&channel, uri, Body::empty())).await.unwrap();
         assert_eq!(response.headers()["authority"], expected);
     }
+}
+
+/// Each link has a service of its own, which is dropped with it.
+#[tokio::test]
+async fn a_service_for_each_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let alive = Arc::new(());
+    let counted = Arc::clone(&alive);
+    let make = move |peer: &notnets::PeerInfo| {
+        assert_eq!(peer.pid, Some(std::process::id()));
+        let (link, calls) = (Arc::clone(&counted), Arc::new(AtomicU32::new(0)));
+        let handler = move |_: Request<Body>| {
+            let _its_own = Arc::strong_count(&link);
+            let number = calls.fetch_add(1, Ordering::Relaxed);
+            let mut response = ok();
+            response.headers_mut().insert("number", number.into());
+            async move { response }
+        };
+        common::Handler(handler)
+    };
+    let server = Server::builder().directory(directory.path());
+    let bound = server.bind_make_service("notnets:///each", make).await.unwrap();
+    let task = tokio::spawn(bound.serve());
+    let endpoint = notnets::Endpoint::from_static("notnets:///each").directory(directory.path());
+    let before = Arc::strong_count(&alive);
+    for _ in 0..2 {
+        let channel = endpoint.connect().await.unwrap();
+        for number in 0..3 {
+            let answer = call(&channel, "/a/b", Body::empty()).await.unwrap();
+            assert_eq!(answer.headers()["number"], number.to_string());
+        }
+    }
+    within("the services are dropped", async {
+        while Arc::strong_count(&alive) > before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    task.abort();
 }

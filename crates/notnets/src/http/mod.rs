@@ -73,7 +73,7 @@ pub use routes::{Routes, RoutesBuilder};
 #[cfg(feature = "server")]
 pub(crate) use serve::HttpLink;
 #[cfg(feature = "server")]
-pub(crate) use service::{AnyService, erase};
+pub(crate) use service::{AnyService, erase, erase_made};
 #[cfg(feature = "server")]
 pub use service::{HttpResponse, HttpService};
 #[cfg(all(feature = "client", feature = "stubs"))]

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::respond::respond;
 use super::{BoxError, Routes};
-use crate::rpc::{ResponseHalf, Serving, Turn};
+use crate::rpc::{PeerInfo, ResponseHalf, Serving, Turn};
 
 /// A tower service that a [`Server`](crate::Server) can serve: it takes HTTP requests with tonic's body, and
 /// answers with a body of any type. Services that tonic-prost-build generates are such, and so are tonic's
@@ -63,6 +63,11 @@ pub(crate) trait AnyService: Send + Sync {
 
     /// Calls the service, and answers with its response.
     fn serve(&self, request: Request<Body>, turn: Turn, response: ResponseHalf) -> Serving;
+
+    /// Returns the service of one link, if each has its own.
+    fn for_link(&self, _peer: &PeerInfo) -> Option<Arc<dyn AnyService>> {
+        None
+    }
 }
 
 pub(crate) type BoxResponse = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -74,6 +79,53 @@ pub(crate) fn erase<S: HttpService>(service: S) -> Arc<dyn AnyService> {
         Some(routes) => Arc::new(routes.clone()),
         None => Arc::new(Erased(service)),
     }
+}
+
+/// Forgets the type of the services that `make` makes, one for each link.
+pub(crate) fn erase_made<S: HttpService>(
+    make: impl Fn(&PeerInfo) -> S + Send + Sync + 'static,
+) -> Arc<dyn AnyService> {
+    Arc::new(Made(make))
+}
+
+struct Made<M>(M);
+
+impl<M, S> AnyService for Made<M>
+where
+    M: Fn(&PeerInfo) -> S + Send + Sync + 'static,
+    S: HttpService,
+{
+    fn call(&self, request: Request<Body>) -> BoxResponse {
+        match self.of_caller(&request) {
+            Some(service) => service.call(request),
+            None => Box::pin(async { nobody().into_http() }),
+        }
+    }
+
+    fn serve(&self, request: Request<Body>, turn: Turn, half: ResponseHalf) -> Serving {
+        match self.of_caller(&request) {
+            Some(service) => service.serve(request, turn, half),
+            None => Box::pin(async { respond(nobody().into_http(), half).await }),
+        }
+    }
+
+    fn for_link(&self, peer: &PeerInfo) -> Option<Arc<dyn AnyService>> {
+        Some(erase((self.0)(peer)))
+    }
+}
+
+impl<M, S> Made<M>
+where
+    M: Fn(&PeerInfo) -> S + Send + Sync + 'static,
+    S: HttpService,
+{
+    fn of_caller(&self, request: &Request<Body>) -> Option<Arc<dyn AnyService>> {
+        self.for_link(request.extensions().get::<PeerInfo>()?)
+    }
+}
+
+fn nobody() -> Status {
+    Status::internal("the request does not say who its caller is")
 }
 
 struct Erased<S>(S);

@@ -95,7 +95,7 @@ pub(super) async fn serve_link(
     let info = PeerInfo::from(&peer);
     let calls = LinkCalls {
         server: Arc::clone(shared),
-        services: shared.services.for_link(peer.user_agent, settings.trace.clone(), connect_info),
+        services: shared.services.for_link(&info, peer.user_agent, settings.trace.clone(), connect_info),
         peer: info,
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),

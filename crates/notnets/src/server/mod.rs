@@ -27,9 +27,9 @@ use crate::Error;
 use crate::error::Cause;
 #[cfg(feature = "stubs")]
 use crate::http::DirectServices;
-use crate::http::{HttpService, Routes, TraceFn, erase};
+use crate::http::{HttpService, Routes, TraceFn, erase, erase_made};
 use crate::options::{LinkOptions, link_setters};
-use crate::rpc::Handler;
+use crate::rpc::{Handler, PeerInfo};
 use notnets_core::random;
 use notnets_core::session::Keepalive;
 use services::{RpcServices, Services};
@@ -274,6 +274,24 @@ impl<L> Server<L> {
         L: Layer<S, Service: HttpService>,
     {
         let services = Services::of_http(erase(self.layer.layer(service)));
+        Bound::new(names.uris(), services, self.config).await
+    }
+
+    /// Takes these names as [`bind_service`](Self::bind_service) does, for a service that `make` makes for each
+    /// link. It is dropped when the link ends: what it holds is its client's alone.
+    ///
+    /// # Errors
+    /// When a name is in use, or can't be served.
+    pub async fn bind_make_service<S>(
+        self,
+        names: impl Names,
+        make: impl Fn(&PeerInfo) -> S + Send + Sync + 'static,
+    ) -> Result<Bound, Error>
+    where
+        L: Layer<S, Service: HttpService> + Send + Sync + 'static,
+    {
+        let layer = self.layer;
+        let services = Services::of_http(erase_made(move |peer| layer.layer(make(peer))));
         Bound::new(names.uris(), services, self.config).await
     }
 

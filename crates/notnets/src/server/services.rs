@@ -9,7 +9,7 @@ use notnets_core::code::Code;
 use crate::http::{AnyService, ConnectInfo, HttpLink, TraceFn};
 #[cfg(feature = "stubs")]
 use crate::http::{DirectService, DirectServices};
-use crate::rpc::{self, AnyHandler, Handler, IncomingCall, Serving};
+use crate::rpc::{self, AnyHandler, Handler, IncomingCall, PeerInfo, Serving};
 
 /// Services of the rpc layer, by their names.
 #[derive(Clone, Default)]
@@ -47,14 +47,16 @@ impl Services {
         }
     }
 
-    /// These services, for the calls of a client with that user agent.
+    /// These services, for the calls of a client.
     pub(super) fn for_link(
         &self,
+        peer: &PeerInfo,
         user_agent: String,
         trace: Option<TraceFn>,
         connect_info: ConnectInfo,
     ) -> LinkServices {
-        let http = HttpLink::new(Arc::clone(&self.http), user_agent, trace, connect_info);
+        let service = self.http.for_link(peer).unwrap_or_else(|| Arc::clone(&self.http));
+        let http = HttpLink::new(service, user_agent, trace, connect_info);
         LinkServices {
             rpc: self.rpc.clone(),
             http,
