@@ -5,11 +5,14 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use notnets_cli_common::duration;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::bridge::Bridge;
 use crate::failure::Failure;
-use crate::target::{self, Target, Upstream};
+use crate::http2::client;
+use crate::http2::pings::KeepAlive;
+use crate::target::{self, Target, Upstream, Upstreams};
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -30,6 +33,22 @@ pub struct Args {
     /// How long open calls may go on after the first signal
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     grace: Duration,
+    /// How long a server may take to be connected
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    connect_timeout: Duration,
+    /// How long a server with open calls, or a client, may be silent before it is pinged; 0s never pings
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
+    keepalive_interval: Duration,
+    /// How long a ping may remain unanswered before the connection is given up
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
+    keepalive_timeout: Duration,
+}
+
+impl Args {
+    fn keep_alive(&self) -> KeepAlive {
+        let interval = Some(self.keepalive_interval).filter(|interval| !interval.is_zero());
+        KeepAlive { interval, timeout: self.keepalive_timeout }
+    }
 }
 
 /// Forwards calls until a signal comes.
@@ -37,11 +56,26 @@ pub struct Args {
 /// # Errors
 /// When one of the two addresses cannot be used.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let upstream = Upstream::new(&args.to)?;
+    let keep_alive = args.keep_alive();
+    let options = client::Options { connect_timeout: args.connect_timeout, keep_alive };
+    let upstreams = Upstreams::new(&args.to, options)?;
+    raise_descriptors();
     let signals = Signals::new()
         .map_err(|error| Failure::new(format!("cannot wait for SIGINT and SIGTERM: {error}")))?;
-    tokio::spawn(warn_if_missing(upstream.clone()));
-    target::serve(&args.listen, Bridge::new(upstream), announce, signals.first(), args.grace).await
+    tokio::spawn(warn_if_missing(upstreams.one()));
+    // A client's windows, resets and silence are its own, because its connections to the server are.
+    let bridge = move || Bridge::new(upstreams.one());
+    target::serve(&args.listen, bridge, keep_alive, announce, signals.first(), args.grace).await
+}
+
+/// Each client takes some descriptors, so there may be as many as the system allows.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current < maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::debug!("the number of open files stays at {current:?}: {error}");
+    }
 }
 
 /// A server that starts later than its proxy is fine; one that never does

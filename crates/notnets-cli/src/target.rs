@@ -24,9 +24,10 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use crate::failure::Failure;
-use crate::http2::client::Client;
+use crate::http2::client::{self, Client};
 use crate::http2::listener::Listener;
-use crate::http2::{Address, server};
+use crate::http2::pings::KeepAlive;
+use crate::http2::{self, Address, server};
 
 /// Where a service is reached or served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +97,43 @@ impl fmt::Display for Target {
     }
 }
 
-/// Sends calls to a target; connects when the first call needs it.
+/// Makes upstreams of one target. Each has connections of its own: its windows, its resets and its silence are
+/// felt by those alone who share it.
+#[derive(Clone)]
+pub enum Upstreams {
+    /// Over HTTP/2.
+    Http2(Address, client::Options),
+    /// Through shared memory.
+    NotNets(Box<notnets::Endpoint>),
+}
+
+impl Upstreams {
+    /// # Errors
+    /// When the target cannot be reached by any server, whether it runs or not.
+    pub fn new(target: &Target, options: client::Options) -> Result<Self, Failure> {
+        let uri = match target {
+            Target::Http2(address) => return Ok(Self::Http2(address.clone(), options)),
+            Target::NotNets(uri) => uri,
+        };
+        let endpoint = notnets::Endpoint::new(uri).map_err(|error| Failure::new(error.to_string()))?;
+        let mut endpoint =
+            endpoint.connect_timeout(options.connect_timeout).max_metadata_size(http2::MAX_METADATA);
+        if let Some(interval) = options.keep_alive.interval {
+            endpoint = endpoint.keep_alive_interval(interval).keep_alive_timeout(options.keep_alive.timeout);
+        }
+        Ok(Self::NotNets(Box::new(endpoint)))
+    }
+
+    /// Makes an upstream, which connects when the first call needs it.
+    pub fn one(&self) -> Upstream {
+        match self {
+            Self::Http2(address, options) => Upstream::Http2(Client::new(address.clone(), *options)),
+            Self::NotNets(endpoint) => Upstream::NotNets(endpoint.connect_lazy()),
+        }
+    }
+}
+
+/// Sends calls to a target.
 #[derive(Clone)]
 pub enum Upstream {
     /// Over HTTP/2.
@@ -106,19 +143,6 @@ pub enum Upstream {
 }
 
 impl Upstream {
-    /// # Errors
-    /// When the target cannot be reached by any server, whether it runs or not.
-    pub fn new(target: &Target) -> Result<Self, Failure> {
-        match target {
-            Target::NotNets(uri) => {
-                let endpoint =
-                    notnets::Endpoint::new(uri).map_err(|error| Failure::new(error.to_string()))?;
-                Ok(Self::NotNets(endpoint.connect_lazy()))
-            }
-            Target::Http2(address) => Ok(Self::Http2(Client::new(address.clone()))),
-        }
-    }
-
     /// Connects now, to find out whether there is a server.
     ///
     /// # Errors
@@ -151,14 +175,15 @@ impl Service<Request<Body>> for Upstream {
     }
 }
 
-/// Serves `service` at `target` until `shutdown`, then lets open calls end for
-/// up to `grace`. `ready` is sent the address once clients can connect.
+/// Serves each client at `target` with a service that `make` makes for it, until `shutdown`; then lets open
+/// calls end for up to `grace`. `ready` is sent the address once clients can connect.
 ///
 /// # Errors
 /// When the target cannot be served.
 pub async fn serve<S>(
     target: &Target,
-    service: S,
+    make: impl Fn() -> S + Send + Sync + 'static,
+    keep_alive: KeepAlive,
     ready: impl FnOnce(&str),
     shutdown: impl Future<Output = ()>,
     grace: Duration,
@@ -170,8 +195,11 @@ where
     match target {
         Target::NotNets(uri) => {
             let cannot = |error: notnets::Error| Failure::new(error.to_string());
-            let bound =
-                notnets::Server::builder().bind_service(uri.as_str(), service).await.map_err(cannot)?;
+            let server = notnets::Server::builder()
+                .max_metadata_size(http2::MAX_METADATA)
+                .keepalive_interval(keep_alive.interval)
+                .keepalive_timeout(Some(keep_alive.timeout));
+            let bound = server.bind_make_service(uri.as_str(), move |_| make()).await.map_err(cannot)?;
             ready(uri);
             let stopping = Arc::new(Notify::new());
             let stopped = async {
@@ -194,7 +222,7 @@ where
             let cannot = |error| Failure::new(format!("cannot listen on {target}: {error}"));
             let listener = Listener::bind(address).await.map_err(cannot)?;
             ready(&listener.address().map_err(cannot)?);
-            server::serve(listener, service, shutdown, grace).await;
+            server::serve(listener, make, keep_alive, shutdown, grace).await;
             Ok(())
         }
     }

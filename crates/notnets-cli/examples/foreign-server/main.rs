@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http2::listener::Listener;
+use http2::pings::KeepAlive;
 use http2::{Address, server};
 
 #[tokio::main]
@@ -41,7 +42,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn over_http2(address: &Address) -> Result<(), Box<dyn Error>> {
     let listener = Listener::bind(address).await?;
     println!("READY {}", listener.address()?);
-    server::serve(listener, routes::all().await, pending(), Duration::ZERO).await;
+    let routes = routes::all().await;
+    server::serve(listener, || routes.clone(), KeepAlive::default(), pending(), Duration::ZERO).await;
     Ok(())
 }
 

@@ -26,7 +26,8 @@ use self::codec::DynamicCodec;
 use self::input::Input;
 use self::reflection::Reflection;
 use crate::failure::Failure;
-use crate::target::{Target, Upstream};
+use crate::http2::client;
+use crate::target::{Target, Upstream, Upstreams};
 
 /// gRPC's own default.
 const MAX_MESSAGE_SIZE: &str = "4194304";
@@ -78,7 +79,7 @@ pub struct Args {
 /// # Errors
 /// When no call can be made, and when it ends with a status other than OK.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let upstream = Upstream::new(&args.server)?;
+    let upstream = Upstreams::new(&args.server, client::Options::default())?.one();
     let headers = metadata::collect(&args.headers);
     let client = Grpc::new(upstream).max_decoding_message_size(args.max_message_size);
     let mut reflection = Reflection::new(client.clone(), headers.clone());

@@ -3,45 +3,59 @@
 //! Connections are made when a call needs one and replaced when they end, so a
 //! server may start later than its clients and come back as it likes. A dial is
 //! a task of its own: all calls that wait for it share what comes of it. A call
-//! that the server has surely not seen is sent again on a new connection; no
-//! other is ever repeated. Dropping the response, or the future that waits for
-//! it, resets the call at once.
+//! that the server has surely not processed is made again on a new connection: as
+//! often as it was never sent, once if the server says so in a GOAWAY or by refusing
+//! it; no other is ever repeated. Dropping the response, or the future that waits
+//! for it, resets the call at once.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{fmt, io};
 
 use bytes::Bytes;
-use h2::Reason;
-use http::{HeaderValue, Request, Response, Uri, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{oneshot, watch};
+use h2::client::SendRequest;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::status::status_of;
-use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, host_and_port};
+use super::Address;
+use super::connection::{Connection, OpenCall, connect, refused};
+use super::exchange::{Failed, exchange};
+use super::pings::KeepAlive;
+use super::replay::Replay;
 
-/// How long a connection may take before its calls fail.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How a client deals with its server.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a connection may take before its calls fail.
+    pub connect_timeout: Duration,
+    /// How its liveness is watched.
+    pub keep_alive: KeepAlive,
+}
 
-/// Calls open at once on one connection; further ones get a further connection.
-/// HTTP/2 asks every server to allow at least as many, most allow 100 to 250.
-const CALLS_PER_CONNECTION: usize = 100;
+impl Default for Options {
+    fn default() -> Self {
+        Self { connect_timeout: Duration::from_secs(10), keep_alive: KeepAlive::default() }
+    }
+}
 
-/// How many connections may end under a call before it was sent.
+/// How many connections may end under a call before the server has seen it.
 const ATTEMPTS: u32 = 3;
 
-/// Sends calls to one address; cheap to clone.
+/// Headers that are HTTP/1's own.
+const OF_HTTP1: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Sends calls to one address; cheap to clone. Its connections end with its last clone.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -49,7 +63,7 @@ pub struct Client {
 
 struct Inner {
     address: Address,
-    connect_timeout: Duration,
+    options: Options,
     connections: Mutex<Connections>,
 }
 
@@ -63,27 +77,19 @@ struct Connections {
 /// What has come of a dial: a further connection, or why there is none.
 type Dialled = Result<(), Status>;
 
-#[derive(Clone)]
-struct Connection {
-    sender: SendRequest<RequestBody>,
-    /// Held once here and once by each open call.
-    open: Arc<()>,
-}
+/// A call that may begin.
+type Begun = (SendRequest<Bytes>, OpenCall);
 
-/// A look for room: a connection that has some, or a dial.
+/// A look for room: a call on a connection that has some, or a dial.
 enum Look {
-    Found(Connection),
+    Found(Begun),
     Dialling(watch::Receiver<Option<Dialled>>),
 }
 
 impl Client {
     /// A client of `address`; it connects when the first call needs it.
-    pub fn new(address: Address) -> Self {
-        Self::with_timeout(address, CONNECT_TIMEOUT)
-    }
-
-    fn with_timeout(address: Address, connect_timeout: Duration) -> Self {
-        Self { inner: Arc::new(Inner { address, connect_timeout, connections: Mutex::default() }) }
+    pub fn new(address: Address, options: Options) -> Self {
+        Self { inner: Arc::new(Inner { address, options, connections: Mutex::default() }) }
     }
 
     /// Connects, unless a connection is open.
@@ -91,7 +97,7 @@ impl Client {
     /// # Errors
     /// `UNAVAILABLE` with what was tried.
     pub async fn ready(&self) -> Result<(), Status> {
-        self.inner.connection().await.map(drop)
+        self.inner.begin().await.map(drop)
     }
 }
 
@@ -112,26 +118,34 @@ impl Service<Request<Body>> for Client {
 
 impl Inner {
     async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Status> {
-        let (wanted, unwanted) = oneshot::channel();
-        let mut request = self.address(request)?.map(|body| RequestBody { body, unwanted });
-        let mut attempt = 1;
-        loop {
-            let Connection { mut sender, open } = self.connection().await?;
-            let mut error = match sender.try_send_request(request).await {
-                Ok(response) => {
-                    return Ok(
-                        response.map(|body| Body::new(ResponseBody { body, _open: open, _wanted: wanted }))
-                    );
-                }
-                Err(error) => error,
+        let (head, body) = self.address(request)?.into_parts();
+        let mut body = Replay::new(body);
+        let mut may_be_refused = true;
+        for attempt in 1.. {
+            let (sender, call) = self.begin().await?;
+            let life = Arc::clone(&call.life);
+            let request = Request::from_parts(head.clone(), ());
+            let (failed, request) = match exchange(sender, request, body, call).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
             };
-            // It comes back if the connection ended before it took the call.
-            match error.take_message() {
-                Some(unsent) if attempt < ATTEMPTS => request = unsent,
-                _ => return Err(status_of(error.error())),
+            body = request;
+            let (error, was_sent) = match failed {
+                Failed::Ended(status) => return Err(status),
+                Failed::Unsent(error) => (error, false),
+                Failed::Unprocessed(error) => (error, true),
+            };
+            // A stream may be refused on a connection that goes on.
+            if !error.is_reset() {
+                life.close();
             }
-            attempt += 1;
+            let is_over = attempt == ATTEMPTS || (was_sent && !may_be_refused);
+            if is_over || !body.rewind() {
+                return Err(life.status_of(&error));
+            }
+            may_be_refused &= !was_sent;
         }
+        unreachable!("the last attempt returns")
     }
 
     /// Addresses the call to this server, with the headers gRPC asks for.
@@ -151,16 +165,19 @@ impl Inner {
         *request.version_mut() = http::Version::HTTP_2;
         let headers = request.headers_mut();
         headers.remove(header::HOST);
+        for name in OF_HTTP1 {
+            headers.remove(name);
+        }
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/grpc"));
         Ok(request)
     }
 
-    /// An open connection with room for a call.
-    async fn connection(self: &Arc<Self>) -> Result<Connection, Status> {
+    /// Begins a call on an open connection with room for it.
+    async fn begin(self: &Arc<Self>) -> Result<Begun, Status> {
         loop {
             let mut dial = match self.look() {
-                Look::Found(connection) => return Ok(connection),
+                Look::Found(begun) => return Ok(begun),
                 Look::Dialling(dial) => dial,
             };
             match dial.wait_for(Option::is_some).await.as_deref() {
@@ -175,10 +192,9 @@ impl Inner {
     /// Finds a connection with room, or the dial that makes one; begins one if need be.
     fn look(self: &Arc<Self>) -> Look {
         let mut connections = self.connections();
-        connections.open.retain(|connection| !connection.sender.is_closed());
-        let has_room = |connection: &&Connection| Arc::strong_count(&connection.open) <= CALLS_PER_CONNECTION;
-        if let Some(found) = connections.open.iter().find(has_room) {
-            return Look::Found(found.clone());
+        connections.open.retain(|connection| !connection.is_closed());
+        if let Some(begun) = connections.open.iter().find_map(Connection::begin) {
+            return Look::Found(begun);
         }
         let present = connections.dial.take().filter(|dial| dial.has_changed().is_ok());
         Look::Dialling(connections.dial.insert(present.unwrap_or_else(|| self.dial())).clone())
@@ -188,18 +204,16 @@ impl Inner {
     fn dial(self: &Arc<Self>) -> watch::Receiver<Option<Dialled>> {
         let (sender, dial) = watch::channel(None);
         let inner = Arc::downgrade(self);
-        let (address, timeout) = (self.address.clone(), self.connect_timeout);
+        let (address, options) = (self.address.clone(), self.options);
         tokio::spawn(async move {
             let dialled = tokio::select! {
-                dialled = connect(&address, timeout) => dialled,
+                dialled = connect(&address, options.connect_timeout, options.keep_alive) => dialled,
                 () = sender.closed() => return,
             };
             let Some(inner) = inner.upgrade() else { return };
             let mut connections = inner.connections();
             connections.dial = None;
-            let dialled = dialled.map(|sender| {
-                connections.open.push(Connection { sender, open: Arc::new(()) });
-            });
+            let dialled = dialled.map(|connection| connections.open.push(connection));
             drop(connections);
             sender.send_replace(Some(dialled));
         });
@@ -208,100 +222,6 @@ impl Inner {
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn connect(address: &Address, timeout: Duration) -> Result<SendRequest<RequestBody>, Status> {
-    let stream = match tokio::time::timeout(timeout, dial(address)).await {
-        Ok(dialled) => dialled.map_err(|error| refused(address, &error))?,
-        Err(_) => return Err(refused(address, &format_args!("no answer within {timeout:?}"))),
-    };
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_METADATA)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| refused(address, &error))?;
-    let address = address.clone();
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!("the connection to {address} ended: {error}");
-        }
-    });
-    Ok(sender)
-}
-
-fn refused(address: &Address, why: &dyn fmt::Display) -> Status {
-    Status::unavailable(format!("cannot connect to {address}: {why}; is its server running?"))
-}
-
-async fn dial(address: &Address) -> io::Result<Box<dyn Stream>> {
-    match address {
-        Address::Tcp(authority) => {
-            let stream = TcpStream::connect(host_and_port(authority)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
-        }
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-    }
-}
-
-/// A request's body; an error in it or a response that is no longer wanted
-/// resets the call, whether or not the caller has more to send.
-///
-/// It does not announce its length even if it knows: hyper would add a
-/// `content-length`, which gRPC clients don't send.
-struct RequestBody {
-    body: Body,
-    /// Resolves when the future or the body of the response is dropped.
-    unwanted: oneshot::Receiver<Infallible>,
-}
-
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    /// hyper resets the stream with the reason it finds in here.
-    type Error = h2::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if Pin::new(&mut self.unwanted).poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Reason::CANCEL.into())));
-        }
-        Pin::new(&mut self.body).poll_frame(cx).map_err(|_| Reason::CANCEL.into())
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-}
-
-/// A response's body, which counts as an open call as long as it is there.
-struct ResponseBody {
-    body: Incoming,
-    _open: Arc<()>,
-    _wanted: oneshot::Sender<Infallible>,
-}
-
-impl HttpBody for ResponseBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx).map_err(|error| status_of(&error))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -324,10 +244,14 @@ mod tests {
         (listener, filled, Address::Tcp(address.to_string().parse().unwrap()))
     }
 
+    fn client_of(address: Address) -> Client {
+        Client::new(address, Options { connect_timeout: TIMEOUT, ..Options::default() })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn all_that_wait_for_a_dial_fail_with_it() {
         let (_listener, _filled, address) = full();
-        let (client, start) = (Client::with_timeout(address, TIMEOUT), Instant::now());
+        let (client, start) = (client_of(address), Instant::now());
         let calls: Vec<_> = (0..4)
             .map(|_| {
                 let client = client.clone();
@@ -344,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_polled_once_and_kept_holds_up_no_other() {
         let (_listener, _filled, address) = full();
-        let client = Client::with_timeout(address, TIMEOUT);
+        let client = client_of(address);
         let mut kept = Box::pin(client.ready());
         assert!(std::future::poll_fn(|cx| Poll::Ready(kept.as_mut().poll(cx))).await.is_pending());
         let start = Instant::now();

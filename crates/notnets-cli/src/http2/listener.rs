@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::authority::LocalAuthority;
-use super::{Address, Stream, host_and_port};
+use super::pings::KeepAlive;
+use super::{Address, Stream, host_and_port, liveness};
 
 /// How long the lock on a directory is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -60,11 +61,11 @@ impl Listener {
     ///
     /// # Errors
     /// When the system has no room for it.
-    pub async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    pub async fn accept(&self, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                liveness::set(&stream, keep_alive)?;
                 Ok(Box::new(stream))
             }
             Self::Unix(listener, _) => Ok(Box::new(LocalAuthority::new(listener.accept().await?.0))),

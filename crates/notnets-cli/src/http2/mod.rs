@@ -4,14 +4,23 @@
 //! tonic's own transport is made for applications. It extends the user agent,
 //! turns deadlines into `CANCELLED` and shares one flow-control window of a few
 //! megabytes among all calls of a connection. A bridge must do none of this, so
-//! [`client`] and [`server`] stand on hyper directly. Both speak HTTP/2 with
+//! [`server`] stands on hyper directly, and [`client`] on h2, which tells
+//! what a server has not processed and whether it is still there. Both speak HTTP/2 with
 //! prior knowledge, without TLS, over TCP and over Unix sockets.
 
 mod authority;
 pub mod client;
+mod connection;
+mod exchange;
 pub mod listener;
+mod liveness;
+mod lobby;
+mod observed;
+pub mod pings;
+mod replay;
 pub mod server;
 mod status;
+mod turns;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -19,11 +28,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const STREAM_WINDOW: u32 = 1 << 20;
 
 /// The bytes that all calls of a connection may have in flight. Many times the window of
-/// one call, so that calls whose reader has stopped do not stop the others.
-const CONNECTION_WINDOW: u32 = 256 << 20;
+/// one call, so that calls whose reader has stopped do not stop the client's others.
+const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// The largest metadata block; gRPC's own default is 8 KiB, ours 16 KiB.
-const MAX_METADATA: u32 = 64 << 10;
+pub const MAX_METADATA: u32 = 64 << 10;
 
 /// A connection, whatever it runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -1,4 +1,4 @@
-//! The server's side: what arrives on a listener goes to a `tower` service.
+//! The server's side: what arrives on a listener goes to `tower` services, one for each connection.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -9,7 +9,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -17,6 +17,10 @@ use tower_service::Service;
 
 use super::authority::UNKNOWN;
 use super::listener::Listener;
+use super::lobby::{InLobby, Lobby};
+use super::observed::{Observed, PREFACE};
+use super::pings::KeepAlive;
+use super::turns::Turns;
 use super::{CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream};
 
 /// Calls that one client may have open at once.
@@ -25,22 +29,29 @@ const MAX_CALLS: u32 = 10_000;
 /// How long to leave a listener alone that had no room for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown`, then refuses new clients, asks the connected ones
-/// that no further call is taken, and waits up to `grace` for the open calls.
-pub async fn serve<S>(listener: Listener, service: S, shutdown: impl Future<Output = ()>, grace: Duration)
-where
+/// Serves each connection with a service of its own, which `make` makes, until `shutdown`. Then it refuses new clients,
+/// asks the connected ones that no further call is made, and waits up to `grace` for the open calls.
+pub async fn serve<S>(
+    listener: Listener,
+    make: impl Fn() -> S,
+    keep_alive: KeepAlive,
+    shutdown: impl Future<Output = ()>,
+    grace: Duration,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
+    let lobby = Lobby::default();
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(keep_alive) => match accepted {
                 Ok(stream) => {
-                    connections.spawn(serve_connection(stream, service.clone(), stopping.clone()));
+                    let connection = Connection { stream, waiting: lobby.enter(), keep_alive };
+                    connections.spawn(connection.serve(make(), stopping.clone()));
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}; for too many open files raise RLIMIT_NOFILE");
@@ -58,42 +69,79 @@ where
     }
 }
 
-async fn serve_connection<S>(stream: Box<dyn Stream>, service: S, mut stopping: watch::Receiver<()>)
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut service = service.clone();
-        async move {
-            poll_fn(|cx| service.poll_ready(cx)).await?;
-            let mut request = request.map(Body::new);
-            if request.uri().authority().is_some_and(|authority| authority == UNKNOWN) {
-                let path = request.uri().path_and_query().cloned();
-                *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+/// A connection that a client has made.
+struct Connection {
+    stream: Box<dyn Stream>,
+    waiting: InLobby,
+    keep_alive: KeepAlive,
+}
+
+impl Connection {
+    async fn serve<S>(self, service: S, mut stopping: watch::Receiver<()>)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let turns = Turns::default();
+        let (stream, _, mut beginning) = Observed::new(turns.reading(self.stream), PREFACE);
+        let connection = http2::Builder::new(turns)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(self.keep_alive.interval)
+            .keep_alive_timeout(self.keep_alive.timeout)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_METADATA)
+            .max_concurrent_streams(MAX_CALLS)
+            // A client that gives up on all its calls at once is not an attacker.
+            .max_pending_accept_reset_streams(MAX_CALLS as usize)
+            .auto_date_header(false)
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request| call(service.clone(), request)),
+            );
+        let mut connection = pin!(connection);
+        let mut waiting = Some(self.waiting);
+        let mut is_stopping = false;
+        let ended = loop {
+            let must_leave = async {
+                match &waiting {
+                    Some(waiting) => waiting.must_leave().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                _ = &mut beginning, if waiting.is_some() => waiting = None,
+                () = must_leave => {
+                    tracing::debug!("a client that did not say that it speaks HTTP/2 was disconnected");
+                    return;
+                }
+                // Errs when the sender is dropped, which is the signal.
+                _ = stopping.changed(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
-            service.call(request).await
+        };
+        if let Err(error) = ended {
+            tracing::debug!("a client's connection ended: {error}");
         }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_METADATA)
-        .max_concurrent_streams(MAX_CALLS)
-        // A client that gives up on all its calls at once is not an attacker.
-        .max_pending_accept_reset_streams(MAX_CALLS as usize)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        // Errs when the sender is dropped, which is the signal.
-        _ = stopping.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!("a client's connection ended: {error}");
     }
+}
+
+async fn call<S>(mut service: S, request: Request<Incoming>) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    let mut request = request.map(Body::new);
+    if request.uri().authority().is_some_and(|authority| authority == UNKNOWN) {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+    }
+    service.call(request).await
 }

@@ -5,11 +5,14 @@ mod call;
 #[cfg(feature = "bench")]
 mod demo_pod;
 mod doctor;
+mod frames;
 #[allow(dead_code)]
 #[path = "../../src/http2/mod.rs"]
 mod http2;
 mod ls;
 mod proxy;
 mod proxy_lives;
+mod proxy_strangers;
+mod proxy_upstreams;
 mod region;
 mod support;

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Status};
 use tower_service::Service;
 
 use crate::http2::Address;
-use crate::http2::client::Client;
+use crate::http2::client::{Client, Options};
 use crate::support::probe::pb::probe_client::ProbeClient;
 use crate::support::probe::pb::{Chunk, EchoRequest, FailRequest, SplitRequest};
 use crate::support::{
@@ -152,7 +152,7 @@ async fn a_trailers_only_reply_is_one_block_that_ends_the_stream() {
         ("notnets:///nobody".to_owned(), Code::Unavailable),
     ] {
         let proxy = world.proxy(ANY, &to).await;
-        let mut client = Client::new(tcp(&proxy.address));
+        let mut client = Client::new(tcp(&proxy.address), Options::default());
         let request =
             HttpRequest::post("/shop.Cart/Add").body(tonic::body::Body::empty()).expect("a request");
         let response = in_time(client.call(request)).await.expect("a response");
@@ -209,7 +209,7 @@ async fn a_dropped_response_is_enough_to_cancel() {
             let mut client = world.client(&proxy.address).await;
             drop(in_time(client.chat(request)).await.expect("a stream"));
         } else {
-            let mut client = ProbeClient::new(Client::new(tcp(&proxy.address)));
+            let mut client = ProbeClient::new(Client::new(tcp(&proxy.address), Options::default()));
             drop(in_time(client.chat(request)).await.expect("a stream"));
         }
         dropped(&mut direct, &key).await;
@@ -278,7 +278,7 @@ async fn a_handler_that_does_not_read_stops_only_its_own_caller() {
     let http2 = world.proxy(ANY, &server_of_ours().await).await;
     let notnets = world.proxy(ANY, &world.server().await).await;
     for proxy in [http2, notnets] {
-        let mut client = ProbeClient::new(Client::new(tcp(&proxy.address)));
+        let mut client = ProbeClient::new(Client::new(tcp(&proxy.address), Options::default()));
         let mut open = Vec::new();
         // Together they have far more to send than any default window.
         for _ in 0..8 {

@@ -153,6 +153,11 @@ pub type Probe = ProbeClient<AnyChannel>;
 
 type AnyChannel = BoxCloneService<http::Request<Body>, http::Response<Body>, Status>;
 
+/// Everything that servers here serve.
+pub async fn services() -> trailers::EchoMetadata<tonic::service::Routes> {
+    routes::all().await
+}
+
 /// Serves everything with tonic's own HTTP/2 server; the address.
 pub async fn http2_server() -> String {
     let listener = TcpListener::bind(ANY).await.expect("a free port");
@@ -175,7 +180,15 @@ pub async fn server_of_ours() -> String {
     let address = Address::Tcp(ANY.parse().expect("an address"));
     let listener = Listener::bind(&address).await.expect("a free port");
     let address = listener.address().expect("an address");
-    tokio::spawn(http2::server::serve(listener, routes::all().await, std::future::pending(), Duration::ZERO));
+    let routes = routes::all().await;
+    let serving = http2::server::serve(
+        listener,
+        move || routes.clone(),
+        http2::pings::KeepAlive::default(),
+        std::future::pending(),
+        Duration::ZERO,
+    );
+    tokio::spawn(serving);
     address
 }
 

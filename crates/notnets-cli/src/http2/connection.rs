@@ -1,0 +1,223 @@
+//! A connection to a server: made, watched, and replaced when it dies.
+//!
+//! It is there once the server has said something that HTTP/2 begins with, and not when the kernel has
+//! connected it. While calls are open a silent server is asked whether it is still there ([`Pings`]); a
+//! connection whose server does not answer ends with its calls, and the next call makes another.
+
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Ping, PingPong};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::observed::{FRAME_HEAD, Observed, Received};
+use super::pings::{KeepAlive, Pings, Seen};
+use super::status::status_of;
+use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, host_and_port, liveness};
+
+/// Calls open at once on one connection; further ones get a further connection.
+/// HTTP/2 asks every server to allow at least as many, most allow 100 to 250.
+const CALLS_PER_CONNECTION: usize = 100;
+
+/// A connection that takes calls.
+pub struct Connection {
+    sender: SendRequest<Bytes>,
+    life: Arc<Life>,
+}
+
+/// What a connection, its calls and its watcher share.
+pub struct Life {
+    state: Mutex<State>,
+    /// A call has begun.
+    called: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    open: usize,
+    /// When the youngest call began.
+    called: Option<Instant>,
+    /// When headers or data last came.
+    answered: Option<Instant>,
+    /// It takes no more calls.
+    is_closed: bool,
+    /// Why it was given up.
+    given_up: Option<String>,
+}
+
+/// A call of a connection, as long as it is open.
+pub struct OpenCall {
+    pub(super) life: Arc<Life>,
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.life.state().open -= 1;
+    }
+}
+
+impl Life {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that headers or data have come.
+    pub fn answered(&self) {
+        self.state().answered = Some(Instant::now());
+    }
+
+    /// Takes no more calls.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// The status of a call that ended with `error`.
+    pub fn status_of(&self, error: &h2::Error) -> Status {
+        match &self.state().given_up {
+            Some(why) => Status::unavailable(why.clone()),
+            None => status_of(error),
+        }
+    }
+}
+
+impl Connection {
+    /// Returns `true` if no call can begin on it any more.
+    pub fn is_closed(&self) -> bool {
+        self.life.state().is_closed
+    }
+
+    /// Begins a call, if there is room for one.
+    pub fn begin(&self) -> Option<(SendRequest<Bytes>, OpenCall)> {
+        let room = self.sender.current_max_send_streams().clamp(1, CALLS_PER_CONNECTION);
+        let mut state = self.life.state();
+        if state.is_closed || state.open >= room {
+            return None;
+        }
+        state.open += 1;
+        state.called = Some(Instant::now());
+        self.life.called.notify_one();
+        Some((self.sender.clone(), OpenCall { life: Arc::clone(&self.life) }))
+    }
+}
+
+/// Connects, and waits until the server has answered in HTTP/2.
+///
+/// # Errors
+/// `UNAVAILABLE` with what was tried.
+pub async fn connect(
+    address: &Address,
+    timeout: Duration,
+    keep_alive: KeepAlive,
+) -> Result<Connection, Status> {
+    match tokio::time::timeout(timeout, begin(address, keep_alive)).await {
+        Ok(connected) => connected.map_err(|error| refused(address, &error)),
+        Err(_) => Err(refused(address, &format_args!("no answer within {timeout:?}"))),
+    }
+}
+
+/// The status of calls that get no connection.
+pub fn refused(address: &Address, why: &dyn fmt::Display) -> Status {
+    Status::unavailable(format!("cannot connect to {address}: {why}; is its server running?"))
+}
+
+async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connection> {
+    let stream = dial(address, keep_alive).await?;
+    let (stream, received, mut beginning) = Observed::new(stream, FRAME_HEAD);
+    let (sender, mut connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_METADATA)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .map_err(io::Error::other)?;
+    let begun = tokio::select! {
+        begun = &mut beginning => begun,
+        ended = &mut connection => match beginning.try_recv() {
+            Ok(begun) => Ok(begun),
+            Err(_) => {
+                let lost = || io::Error::other("the connection ended before the server said anything");
+                return Err(ended.err().map_or_else(lost, io::Error::other));
+            }
+        },
+    };
+    if let Ok(begun) = begun {
+        begun.check().map_err(io::Error::other)?;
+    }
+    let pings = connection.ping_pong();
+    let life = Arc::new(Life { state: Mutex::default(), called: Notify::new() });
+    let (address, watched) = (address.clone(), Arc::clone(&life));
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = connection => ended.map_err(|error| error.to_string()),
+            why = watch(pings, &watched, &received, keep_alive) => {
+                watched.state().given_up = Some(format!("the connection to {address} was given up: {why}"));
+                Err(why)
+            }
+        };
+        watched.close();
+        if let Err(error) = ended {
+            tracing::debug!("the connection to {address} ended: {error}");
+        }
+    });
+    Ok(Connection { sender, life })
+}
+
+async fn dial(address: &Address, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {
+    match address {
+        Address::Tcp(authority) => {
+            let stream = TcpStream::connect(host_and_port(authority)).await?;
+            liveness::set(&stream, keep_alive)?;
+            Ok(Box::new(stream))
+        }
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+    }
+}
+
+/// Asks a silent server whether it is there; returns when and why it is given up.
+async fn watch(pings: Option<PingPong>, life: &Life, received: &Received, keep_alive: KeepAlive) -> String {
+    let (Some(mut ping_pong), Some(interval)) = (pings, keep_alive.interval) else {
+        return std::future::pending().await;
+    };
+    let mut pings = Pings::new(interval);
+    loop {
+        let due = {
+            let state = life.state();
+            let called = state.called.filter(|_| state.open > 0);
+            pings.due(Seen { received: received.last(), answered: state.answered, called })
+        };
+        let Some(due) = due else {
+            life.called.notified().await;
+            continue;
+        };
+        if due > Instant::now() {
+            // A call that begins meanwhile may make it due earlier.
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = life.called.notified() => {}
+            }
+            continue;
+        }
+        pings.sent(Instant::now());
+        let mut pong = pin!(ping_pong.ping(Ping::opaque()));
+        let mut heard = Instant::now();
+        loop {
+            match tokio::time::timeout_at(heard + keep_alive.timeout, pong.as_mut()).await {
+                Ok(Ok(_)) => break,
+                // The connection says itself how it ended.
+                Ok(Err(_)) => return std::future::pending().await,
+                // Its answer stands behind what it sends.
+                Err(_) if received.last() > heard => heard = received.last(),
+                Err(_) => return format!("its server did not answer within {:?}", keep_alive.timeout),
+            }
+        }
+    }
+}
