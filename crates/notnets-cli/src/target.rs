@@ -97,8 +97,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Makes upstreams of one target. Each has connections of its own: its windows, its resets and its silence are
-/// felt by those alone who share it.
+/// Makes upstreams of one target. Each has connections of its own: its windows, its resets and its silence
+/// are felt by those alone who share it.
 #[derive(Clone)]
 pub enum Upstreams {
     /// Over HTTP/2.

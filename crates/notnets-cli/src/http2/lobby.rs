@@ -1,6 +1,7 @@
 //! Connections whose client has not yet said that it speaks HTTP/2.
 //!
-//! They are few and do not stay: when more come, the oldest has to leave, so that silent ones keep nobody out.
+//! They are few and do not stay: when more come, the oldest has to leave, so that silent ones keep nobody
+//! out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

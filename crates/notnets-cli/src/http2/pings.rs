@@ -54,7 +54,8 @@ impl Pings {
         Self { interval, last: None, early: 0, answered: None }
     }
 
-    /// Returns when the next ping is due: at once if that is past. Look again then. `None` if no call is open.
+    /// Returns when the next ping is due: at once if that is past. Look again then. `None` if no call is
+    /// open.
     pub fn due(&mut self, seen: Seen) -> Option<Instant> {
         let called = seen.called?;
         if seen.answered > self.answered {

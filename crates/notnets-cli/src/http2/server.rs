@@ -29,7 +29,8 @@ const MAX_CALLS: u32 = 10_000;
 /// How long to leave a listener alone that had no room for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves each connection with a service of its own, which `make` makes, until `shutdown`. Then it refuses new clients,
+/// Serves each connection with a service of its own, which `make` makes, until `shutdown`. Then it refuses
+/// new clients,
 /// asks the connected ones that no further call is made, and waits up to `grace` for the open calls.
 pub async fn serve<S>(
     listener: Listener,

@@ -1,6 +1,7 @@
 //! A client's share of the runtime: it is read from no faster than its calls begin.
 //!
-//! A client can begin calls, and give them up again, with some bytes for each. Whoever reads all that there is
+//! A client can begin calls, and give them up again, with some bytes for each. Whoever reads all that
+//! there is
 //! fills the runtime's queue with the tasks of one client, behind which those of others wait. So a connection
 //! is not read from while many of its calls have not had their first turn, and in small pieces as long as
 //! these bring many.

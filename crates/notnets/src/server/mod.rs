@@ -277,8 +277,8 @@ impl<L> Server<L> {
         Bound::new(names.uris(), services, self.config).await
     }
 
-    /// Takes these names as [`bind_service`](Self::bind_service) does, for a service that `make` makes for each
-    /// link. It is dropped when the link ends: what it holds is its client's alone.
+    /// Takes these names as [`bind_service`](Self::bind_service) does, for a service that `make` makes for
+    /// each link. It is dropped when the link ends: what it holds is its client's alone.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.
