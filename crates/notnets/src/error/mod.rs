@@ -146,8 +146,8 @@ impl From<Infallible> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `main` and `unwrap` print this.
-        write!(f, "Error({:?}: {:?})", self.kind(), self.to_string())
+        // `main` and `unwrap` print this: it is a sentence for people, as the message is.
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -187,9 +187,9 @@ mod tests {
     use notnets_core::link::packet::Refusal;
 
     #[test]
-    fn what_unwrap_prints_is_the_kind_and_the_sentence_in_one_line() {
+    fn what_main_and_unwrap_print_is_the_sentence() {
         let error = Error::from(Cause::NoNames);
-        let expected = "Error(InvalidConfiguration: \"no name to serve is given, as `notnets:///NAME`\")";
+        let expected = "no name to serve is given, as `notnets:///NAME`";
         assert_eq!(format!("{error:?}"), expected);
         assert_eq!(format!("{error:#?}"), expected);
     }
@@ -210,6 +210,8 @@ mod tests {
         let serving = Error::from(Cause::ServePod { uri: uri.clone(), error: no_agent() }).to_string();
         assert!(serving.starts_with("could not serve notnets://localhost/calc: no agent"), "{serving}");
         assert!(serving.ends_with(hint), "{serving}");
+        let late = Error::from(Cause::Pod { uri: uri.clone(), error: PodError::TimedOut }).to_string();
+        assert!(late.starts_with("no link to notnets://localhost/calc: the agent, or the process"), "{late}");
         let full = Error::from(Cause::Pod { uri, error: PodError::Full }).to_string();
         assert!(!full.contains("this host write"), "{full}");
     }
