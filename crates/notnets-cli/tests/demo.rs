@@ -156,3 +156,21 @@ fn a_report_that_cannot_be_written_is_told_at_once() {
     assert!(why.contains("no/such/place.html") && why.contains("--report"), "{why}");
     assert!(!why.contains("round"), "before anything was measured: {why}");
 }
+
+#[test]
+fn lists_may_be_written_as_the_help_shows_their_defaults() {
+    let directory = TempDir::new().unwrap();
+    for lists in [
+        ["--journeys", "browse", "mix", "--transports", "tcp", "notnets"].as_slice(),
+        &["--journeys", "browse,mix", "--transports", "tcp,notnets"],
+    ] {
+        let run = demo(directory.path())
+            .args(["--json", "--seconds", "0.1", "--rounds", "1", "--report", "report.html"])
+            .args(lists)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let outcome: Value = serde_json::from_slice(&run.stdout).unwrap();
+        assert_eq!(outcome["journeys"].as_array().unwrap().len(), 4, "{outcome}");
+    }
+}

@@ -58,11 +58,11 @@ pub struct Args {
     callers: u32,
 
     /// The transports to compare.
-    #[arg(long, value_delimiter = ',', default_values_t = Transport::value_variants().to_vec())]
+    #[arg(long, num_args = 1.., value_delimiter = ',', default_values_t = Transport::value_variants().to_vec())]
     transports: Vec<Transport>,
 
     /// The journeys of the customers.
-    #[arg(long, value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
+    #[arg(long, num_args = 1.., value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
     journeys: Vec<Journey>,
 
     /// Worker threads in each process; 0 for tokio's current-thread runtime.

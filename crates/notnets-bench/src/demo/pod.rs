@@ -60,7 +60,7 @@ pub struct VisitArgs {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     callers: u32,
     /// The journeys of the customers.
-    #[arg(long, value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
+    #[arg(long, num_args = 1.., value_delimiter = ',', default_values_t = Journey::value_variants().to_vec())]
     journeys: Vec<Journey>,
 }
 
