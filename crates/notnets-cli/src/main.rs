@@ -6,12 +6,14 @@ mod bridge;
 mod call;
 mod doctor;
 mod failure;
+mod health;
 mod http2;
 mod ls;
 mod proxy;
 mod region;
 mod target;
 
+use std::fs::File;
 use std::io;
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Call(call::Args),
     /// Find out whether memory can carry a pod, and what to do if not
     Doctor(doctor::Args),
+    /// Ask whether a server is serving, for probes
+    Health(health::Args),
     /// List the names served on this host
     Ls(ls::Args),
     /// Bridge between shared memory and HTTP/2
@@ -51,17 +55,18 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
-    let result = match arguments.command {
+    let result = descriptors().and_then(|()| match arguments.command {
         Command::Agent(args) => run(agent::run(args)),
         Command::Doctor(args) => doctor::run(&args),
         Command::Call(args) => run(call::run(args)),
+        Command::Health(args) => run(health::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
         Command::Region(args) => region::run(args),
         // Its processes choose their own runtimes.
         #[cfg(feature = "bench")]
         Command::Bench(command) => command.run().map_err(Failure::from),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -71,7 +76,18 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    command.await
+/// The files that a process of this command has open at least.
+const DESCRIPTORS: usize = 16;
+
+/// Finds out whether a runtime can be made: it panics where it finds no descriptor.
+fn descriptors() -> Result<(), Failure> {
+    let open = (0..DESCRIPTORS).map(|_| File::open("/dev/null"));
+    open.collect::<io::Result<Vec<_>>>().map(drop).map_err(|error| {
+        Failure::new(format!("cannot open the {DESCRIPTORS} files that it needs: {error}; see `ulimit -n`"))
+    })
+}
+
+fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(format!("cannot make a runtime: {error}")))?.block_on(command)
 }

@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use pb::await_request::State;
 use pb::probe_server::Probe;
-use pb::{AwaitRequest, Chunk, EchoReply, EchoRequest, FailRequest, Handler, SplitRequest, Total};
+use pb::{Anything, AwaitRequest, Chunk, EchoReply, EchoRequest, FailRequest, Handler, SplitRequest, Total};
 
 /// The generated code.
 #[allow(missing_docs)]
@@ -59,6 +59,10 @@ impl Probe for ProbeService {
                 .or_insert_with(|| value.into_owned());
         }
         Ok(Response::new(EchoReply { request: Some(request.into_inner()), metadata }))
+    }
+
+    async fn echo_anything(&self, request: Request<Anything>) -> Result<Response<Anything>, Status> {
+        Ok(Response::new(request.into_inner()))
     }
 
     async fn fail(&self, request: Request<FailRequest>) -> Result<Response<EchoReply>, Status> {

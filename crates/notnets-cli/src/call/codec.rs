@@ -1,5 +1,8 @@
 //! The codec of messages whose type is known only at run time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::Status;
@@ -8,12 +11,13 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 /// Encodes any message and decodes those of one type.
 pub struct DynamicCodec {
     reply: MessageDescriptor,
+    largest: Arc<AtomicUsize>,
 }
 
 impl DynamicCodec {
-    /// A codec whose replies are of type `reply`.
-    pub fn new(reply: MessageDescriptor) -> Self {
-        Self { reply }
+    /// A codec whose replies are of type `reply`; the length of the largest request goes to `largest`.
+    pub fn new(reply: MessageDescriptor, largest: Arc<AtomicUsize>) -> Self {
+        Self { reply, largest }
     }
 }
 
@@ -24,7 +28,7 @@ impl Codec for DynamicCodec {
     type Decoder = DynamicDecoder;
 
     fn encoder(&mut self) -> DynamicEncoder {
-        DynamicEncoder
+        DynamicEncoder { largest: Arc::clone(&self.largest) }
     }
 
     fn decoder(&mut self) -> DynamicDecoder {
@@ -33,13 +37,16 @@ impl Codec for DynamicCodec {
 }
 
 /// Writes a message of any type.
-pub struct DynamicEncoder;
+pub struct DynamicEncoder {
+    largest: Arc<AtomicUsize>,
+}
 
 impl Encoder for DynamicEncoder {
     type Item = DynamicMessage;
     type Error = Status;
 
     fn encode(&mut self, message: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        self.largest.fetch_max(message.encoded_len(), Ordering::Relaxed);
         message.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{
+    EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor,
+};
+use tonic::Code;
 
-use super::reflection::{Error, Reflection};
+use super::reflection::{Error, Listed, Reflection};
 
 /// All services with their methods.
 ///
@@ -13,13 +16,52 @@ use super::reflection::{Error, Reflection};
 /// When the server does not answer.
 pub async fn services(reflection: &mut Reflection) -> Result<String, Error> {
     let mut text = String::new();
-    for service in reflection.services().await? {
-        writeln_to(&mut text, format_args!("{}", service.full_name()));
-        for method in service.methods() {
-            writeln_to(&mut text, format_args!("  {}", signature(&method)));
+    for Listed { name, description } in reflection.services().await? {
+        match description {
+            Ok(found) => service(&mut text, &found, reflection),
+            Err(reason) => writeln_to(&mut text, format_args!("{name}\n  // {reason}")),
         }
     }
     Ok(text)
+}
+
+fn service(text: &mut String, service: &ServiceDescriptor, reflection: &Reflection) {
+    writeln_to(text, format_args!("{}", service.full_name()));
+    for method in service.methods() {
+        writeln_to(text, format_args!("  {}", signature(&method)));
+    }
+    for (method, file) in reflection.undescribed(service.full_name()) {
+        writeln_to(text, format_args!("  // {method}: the server does not send `{file}`"));
+    }
+}
+
+/// A method, a service, a message or an enum.
+///
+/// # Errors
+/// When there is none of that name, and when the server does not answer.
+pub async fn symbol(name: &str, reflection: &mut Reflection) -> Result<String, Error> {
+    let name = name.trim_start_matches('/');
+    let mut text = String::new();
+    if !name.contains('/') {
+        match reflection.service(name).await {
+            Ok(found) => {
+                service(&mut text, &found, reflection);
+                return Ok(text);
+            }
+            Err(Error::Status(status)) if status.code() != Code::NotFound => return Err(status.into()),
+            Err(_) => {}
+        }
+        let mut types = Types::default();
+        if let Some(message) = reflection.message(name).await {
+            types.add_message(&message);
+        } else if let Some(enumeration) = reflection.enumeration(name) {
+            types.add_enum(&enumeration);
+        }
+        if !types.definitions.is_empty() {
+            return Ok(types.definitions.join("\n"));
+        }
+    }
+    reflection.method(name).await.map(|found| method(&found))
 }
 
 /// A method with all messages and enums that it leads to, those with the

@@ -19,6 +19,33 @@ pub type Messages = Pin<Box<dyn Stream<Item = DynamicMessage> + Send>>;
 /// not end: the server would take the half for the whole.
 type Broken = (Failure, mpsc::Sender<DynamicMessage>);
 
+/// The requests as they were given.
+pub enum Body {
+    /// Nothing was.
+    Nothing,
+    /// JSON.
+    Text(String),
+    /// Standard input, read while the call runs.
+    Input,
+}
+
+impl Body {
+    /// Reads standard input to its end if the method takes one message.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn new(argument: Option<&str>, method: &MethodDescriptor) -> Result<Self, Failure> {
+        match argument {
+            None => Ok(Self::Nothing),
+            Some("-") if method.is_client_streaming() => Ok(Self::Input),
+            Some("-") => io::read_to_string(io::stdin().lock())
+                .map(Self::Text)
+                .map_err(|error| Failure::new(format!("cannot read standard input: {error}"))),
+            Some(json) => Ok(Self::Text(json.to_owned())),
+        }
+    }
+}
+
 /// Where a call's requests come from.
 pub struct Input {
     messages: Option<Messages>,
@@ -26,22 +53,20 @@ pub struct Input {
 }
 
 impl Input {
-    /// The requests that `body` stands for. Standard input is read while the
-    /// call runs if the method takes a stream, and to its end first if not.
+    /// The requests that `body` stands for.
     ///
     /// # Errors
     /// When the body is known to be wrong before the call.
-    pub fn new(body: Option<&str>, method: &MethodDescriptor) -> Result<Self, Failure> {
+    pub fn new(body: Body, method: &MethodDescriptor) -> Result<Self, Failure> {
         let request = method.input();
         match body {
-            None if method.is_client_streaming() => Ok(Self::ready(Vec::new())),
-            None => Ok(Self::ready(vec![DynamicMessage::new(request)])),
-            Some("-") if method.is_client_streaming() => Ok(Self::reading(request)),
-            Some("-") => single(parse(io::stdin().lock(), &request), &request),
-            Some(json) if method.is_client_streaming() => {
+            Body::Nothing if method.is_client_streaming() => Ok(Self::ready(Vec::new())),
+            Body::Nothing => Ok(Self::ready(vec![DynamicMessage::new(request)])),
+            Body::Input => Ok(Self::reading(request)),
+            Body::Text(json) if method.is_client_streaming() => {
                 parse(json.as_bytes(), &request).collect::<Result<_, _>>().map(Self::ready)
             }
-            Some(json) => single(parse(json.as_bytes(), &request), &request),
+            Body::Text(json) => single(parse(json.as_bytes(), &request), &request),
         }
     }
 

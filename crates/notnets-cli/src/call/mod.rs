@@ -5,25 +5,29 @@
 //! All four kinds of call are made as a stream of requests and a stream of
 //! replies, which is what they are on the wire.
 
+mod any;
 mod codec;
 mod describe;
 mod input;
 mod metadata;
 mod outcome;
+mod pruned;
 mod reflection;
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use notnets_cli_common::duration;
-use prost_reflect::{DynamicMessage, MethodDescriptor};
+use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status, Streaming};
 
 use self::codec::DynamicCodec;
-use self::input::Input;
+use self::input::{Body, Input};
 use self::reflection::Reflection;
 use crate::failure::Failure;
 use crate::http2::client;
@@ -57,7 +61,7 @@ pub struct Args {
     /// List the services and methods
     #[arg(long, conflicts_with_all = ["method", "describe"])]
     list: bool,
-    /// Describe the method and its messages instead of calling it
+    /// Describe the method with its messages instead of calling it; or a service, message or enum of that name
     #[arg(long)]
     describe: bool,
     /// Metadata to send; the value of a key that ends in -bin is base64
@@ -69,6 +73,9 @@ pub struct Args {
     /// The largest reply that is accepted
     #[arg(long, value_name = "BYTES", default_value = MAX_MESSAGE_SIZE)]
     max_message_size: usize,
+    /// Show fields that have their default values, too: zeros, empty strings and lists
+    #[arg(long)]
+    emit_defaults: bool,
     /// Print the response's metadata too, on standard error
     #[arg(short, long)]
     verbose: bool,
@@ -86,17 +93,24 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let Some(name) = &args.method else {
         return print(&args.in_time(describe::services(&mut reflection)).await?);
     };
-    let method = args.in_time(reflection.method(name)).await?;
     if args.describe {
-        return print(&describe::method(&method));
+        return print(&args.in_time(describe::symbol(name, &mut reflection)).await?);
     }
-    let input = Input::new(args.body.as_deref(), &method)?;
-    let call = Call { client, headers, method, args: &args };
-    match call.make(input).await {
+    let mut method = args.in_time(reflection.method(name)).await?;
+    let body = Body::new(args.body.as_deref(), &method)?;
+    if let Body::Text(json) = &body {
+        any::fetch_for_request(json, &mut reflection).await;
+        // Its messages are of the types that were known when it was looked up.
+        method = args.in_time(reflection.method(name)).await?;
+    }
+    let input = Input::new(body, &method)?;
+    let call = Call { client, headers, method, args: &args, largest: Arc::default() };
+    match call.make(input, &mut reflection).await {
         Ok(()) => Ok(()),
         Err(Ended::Failure(failure)) => Err(failure),
         Err(Ended::Status(status)) => {
-            Err(outcome::failure(&status, &call.method, &args.server, &mut reflection).await)
+            let sent = call.largest.load(Ordering::Relaxed);
+            Err(outcome::failure(&status, &call.method, &args.server, sent, &mut reflection).await)
         }
     }
 }
@@ -139,25 +153,31 @@ struct Call<'a> {
     headers: MetadataMap,
     method: MethodDescriptor,
     args: &'a Args,
+    /// The length of the largest request that was sent.
+    largest: Arc<AtomicUsize>,
 }
 
 impl Call<'_> {
-    async fn make(&self, mut input: Input) -> Result<(), Ended> {
+    async fn make(&self, mut input: Input, reflection: &mut Reflection) -> Result<(), Ended> {
         let messages = input.messages();
         // A fault of the input ends the call, which drops its stream.
         tokio::select! {
             biased;
             (failure, _open) = input.failure() => Err(Ended::Failure(failure)),
-            ended = self.exchange_in_time(messages) => ended,
+            ended = self.exchange_in_time(messages, reflection) => ended,
         }
     }
 
-    async fn exchange_in_time(&self, messages: input::Messages) -> Result<(), Ended> {
+    async fn exchange_in_time(
+        &self,
+        messages: input::Messages,
+        reflection: &mut Reflection,
+    ) -> Result<(), Ended> {
         let Some(timeout) = self.args.timeout else {
-            return self.exchange(messages).await;
+            return self.exchange(messages, reflection).await;
         };
         let began = Instant::now();
-        match tokio::time::timeout(timeout, self.exchange(messages)).await {
+        match tokio::time::timeout(timeout, self.exchange(messages, reflection)).await {
             // The server's clock may have been a little faster than ours, and
             // tonic's servers then answer CANCELLED.
             Ok(Err(Ended::Status(_))) if began.elapsed() >= timeout => {}
@@ -167,7 +187,7 @@ impl Call<'_> {
         Err(Ended::Failure(self.args.too_late(timeout)))
     }
 
-    async fn exchange(&self, messages: input::Messages) -> Result<(), Ended> {
+    async fn exchange(&self, messages: input::Messages, reflection: &mut Reflection) -> Result<(), Ended> {
         let mut request = Request::new(messages);
         *request.metadata_mut() = self.headers.clone();
         if let Some(timeout) = self.args.timeout {
@@ -175,17 +195,31 @@ impl Call<'_> {
         }
         let mut client = self.client.clone();
         client.ready().await?;
-        let codec = DynamicCodec::new(self.method.output());
+        let codec = DynamicCodec::new(self.method.output(), Arc::clone(&self.largest));
         let response = client.streaming(request, path(&self.method), codec).await?;
         self.show("metadata", response.metadata());
         let mut replies: Streaming<DynamicMessage> = response.into_inner();
         while let Some(reply) = replies.message().await? {
-            print_reply(&reply).map_err(Ended::Failure)?;
+            let (reply, unknown) = any::with_known_types(reply, reflection).await;
+            for name in unknown {
+                eprintln!("notnets: the server does not describe {name}: its content is not shown");
+            }
+            self.print_reply(&reply).map_err(Ended::Failure)?;
         }
         if let Some(trailers) = replies.trailers().await? {
             self.show("trailer", &trailers);
         }
         Ok(())
+    }
+
+    fn print_reply(&self, reply: &DynamicMessage) -> Result<(), Failure> {
+        let options = SerializeOptions::new().skip_default_fields(!self.args.emit_defaults);
+        let mut line = Vec::new();
+        reply
+            .serialize_with_options(&mut serde_json::Serializer::new(&mut line), &options)
+            .map_err(|error| Failure::new(format!("a reply cannot be shown as JSON: {error}")))?;
+        line.push(b'\n');
+        print(&String::from_utf8_lossy(&line))
     }
 
     fn show(&self, what: &str, metadata: &MetadataMap) {
@@ -200,13 +234,6 @@ impl Call<'_> {
 fn path(method: &MethodDescriptor) -> PathAndQuery {
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
     path.parse().expect("names in a descriptor are identifiers")
-}
-
-fn print_reply(reply: &DynamicMessage) -> Result<(), Failure> {
-    let mut line = serde_json::to_string(reply)
-        .map_err(|error| Failure::new(format!("a reply cannot be shown as JSON: {error}")))?;
-    line.push('\n');
-    print(&line)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

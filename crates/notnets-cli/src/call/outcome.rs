@@ -28,6 +28,7 @@ pub async fn failure(
     status: &Status,
     method: &MethodDescriptor,
     server: &Target,
+    largest_sent: usize,
     reflection: &mut Reflection,
 ) -> Failure {
     let code = status.code();
@@ -42,8 +43,14 @@ pub async fn failure(
         let lines: Vec<_> = status.message().split('\n').map(shown).collect();
         text += &format!(": {}", lines.join("\n"));
     }
-    if code == Code::OutOfRange && status.message().contains("message length too large") {
-        text += "; --max-message-size raises the limit";
+    if code == Code::OutOfRange
+        && let Some(length) = too_large(status.message())
+    {
+        text += if length == largest_sent {
+            "; that is the request, and the limit is the server's"
+        } else {
+            "; --max-message-size raises the limit"
+        };
     }
     for detail in details(status, reflection).await {
         text += &format!("\n  detail {detail}");
@@ -57,6 +64,12 @@ pub async fn failure(
         text += &format!("\n  metadata {key}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
     Failure::of_call(code, text)
+}
+
+/// The length of the message that was too large, in tonic's words.
+fn too_large(message: &str) -> Option<usize> {
+    let (_, length) = message.split_once("message length too large: found ")?;
+    length.split_once(' ')?.0.parse().ok()
 }
 
 async fn details(status: &Status, reflection: &mut Reflection) -> Vec<String> {

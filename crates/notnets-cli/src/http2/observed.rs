@@ -76,6 +76,21 @@ impl<S> Observed<S> {
         (observed, received, beginning)
     }
 
+    /// Observes what came before a connection was found closed. Bytes that were received can still be read.
+    fn observe_last(&mut self, cx: &mut Context<'_>)
+    where
+        S: AsyncRead + Unpin,
+    {
+        while self.begun.is_some() {
+            let mut bytes = [0; PREFACE];
+            let mut buf = ReadBuf::new(&mut bytes);
+            if Pin::new(&mut self.stream).poll_read(cx, &mut buf).is_pending() {
+                return;
+            }
+            self.observe(buf.filled());
+        }
+    }
+
     fn observe(&mut self, bytes: &[u8]) {
         self.received.touch();
         if self.begun.is_none() {
@@ -100,15 +115,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         self.observe(&buf.filled()[before..]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        if written.is_err() {
+            self.observe_last(cx);
+        }
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
@@ -116,7 +135,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        if written.is_err() {
+            self.observe_last(cx);
+        }
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {

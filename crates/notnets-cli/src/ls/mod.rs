@@ -3,10 +3,11 @@
 mod pods;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use notnets_core::link::inspect::{self, look};
-use notnets_core::link::rendezvous::Directory;
+use notnets_core::link::rendezvous::{Directory, Origin};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -41,6 +42,8 @@ pub struct Served {
 /// Everything that is listed.
 #[derive(Debug, Serialize)]
 struct Listed {
+    /// The directory that was looked into.
+    directory: PathBuf,
     names: Vec<Served>,
     pods: Vec<pods::Pod>,
 }
@@ -54,10 +57,41 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// When the rendezvous directory cannot be read.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let directory = Directory::from_env();
-    let listed = Listed { names: served(&directory)?, pods: pods::look(&directory)? };
-    let text = if args.json { json(&listed) } else { tables(&listed, SystemTime::now()) };
+    let listed = Listed {
+        directory: directory.path().to_owned(),
+        names: served(&directory)?,
+        pods: pods::look(&directory)?,
+    };
+    if args.json {
+        print(&json(&listed));
+    }
+    if listed.names.is_empty() && listed.pods.is_empty() {
+        nothing(&directory)?;
+    }
+    if !args.json {
+        print(&tables(&listed, SystemTime::now()));
+    }
+    Ok(())
+}
+
+fn print(text: &str) {
     // A reader that has seen enough (`| head`) is not a failure.
     let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Says where nothing was found.
+///
+/// # Errors
+/// When there is no such directory, although it was asked for.
+fn nothing(directory: &Directory) -> Result<(), Failure> {
+    let advice = "set NOTNETS_DIR to the directory that the servers use";
+    if directory.path().exists() {
+        eprintln!("notnets: nothing is served in {directory}; if that is the wrong place, {advice}");
+    } else if directory.origin() == Origin::Variable {
+        return Err(Failure::new(format!("there is no directory {directory}: {advice}")));
+    } else {
+        eprintln!("notnets: nothing is served in {directory}, which does not exist; perhaps {advice}");
+    }
     Ok(())
 }
 
@@ -163,8 +197,9 @@ cart          ?  1000  1m01s      2       ?
 
     #[test]
     fn json_is_one_object() {
-        let listed = Listed { names: two(), pods: Vec::new() };
+        let listed = Listed { directory: "/run/notnets".into(), names: two(), pods: Vec::new() };
         let parsed: serde_json::Value = serde_json::from_str(&json(&listed)).expect("valid JSON");
+        assert_eq!(parsed["directory"], "/run/notnets");
         assert_eq!(parsed["names"][0]["name"], "inventory");
         assert_eq!(parsed["names"][0]["calls"], 123_456);
         assert!(parsed["names"][1]["calls"].is_null());

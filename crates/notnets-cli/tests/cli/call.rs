@@ -5,7 +5,9 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tonic::Code;
 
-use crate::support::{Reflection, World, dropped, in_time, key, server_of, started, unbound, unix_server};
+use crate::support::{
+    Reflection, World, dropped, in_time, key, server_described, server_of, started, unbound, unix_server,
+};
 
 const PROBE: &str = "notnets.probe.Probe";
 
@@ -313,6 +315,174 @@ async fn a_name_that_nobody_serves_is_looked_for_in_a_place_that_is_told() {
     assert!(elsewhere.contains("start one with `notnets agent"), "{elsewhere}");
     let wrong = no_call("notnets:///no/such", 1).await;
     assert!(wrong.contains("no/such"), "{wrong}");
+}
+
+#[tokio::test]
+async fn the_health_service_needs_no_reflection() {
+    let world = World::new();
+    let server = server_of(Reflection::Neither).await;
+    let reply = world.run(["call", &server, "grpc.health.v1.Health/Check"]).await.json();
+    assert_eq!(reply, serde_json::json!({"status": "SERVING"}));
+}
+
+#[tokio::test]
+async fn messages_within_messages_are_described_and_shown() {
+    let world = World::new();
+    for server in world.servers().await {
+        // A type of another file, within one that is known by its name only.
+        let body = r#"{"any":{"@type":"type.googleapis.com/grpc.health.v1.HealthCheckRequest","service":"shop"},"at":"2026-01-02T03:04:05Z"}"#;
+        let reply = world.run(["call", &server, &method("EchoAnything"), body]).await.json();
+        assert_eq!(reply, serde_json::from_str::<serde_json::Value>(body).expect("JSON"));
+        let unknown = r#"{"any":{"@type":"type.googleapis.com/shop.Unknown"}}"#;
+        let ended = world.run(["call", &server, &method("EchoAnything"), unknown]).await;
+        assert_eq!(ended.code(), Some(1));
+        assert!(ended.err().contains("shop.Unknown"), "{}", ended.err());
+    }
+}
+
+/// The descriptions of the probe's file, with one more service that uses a file which is not sent.
+fn with_a_missing_file() -> prost_types::FileDescriptorSet {
+    use prost::Message;
+    use prost_types::{MethodDescriptorProto, ServiceDescriptorProto};
+
+    let mut set = prost_types::FileDescriptorSet::decode(crate::support::probe::DESCRIPTORS).expect("valid");
+    set.file.retain(|file| !file.name().starts_with("google/"));
+    let file = set.file.iter_mut().find(|file| file.name().ends_with("probe.proto")).expect("it is there");
+    file.dependency.push("gone.proto".to_owned());
+    let of = |name: &str, output: &str| MethodDescriptorProto {
+        name: Some(name.to_owned()),
+        input_type: Some(".notnets.probe.Chunk".to_owned()),
+        output_type: Some(output.to_owned()),
+        ..MethodDescriptorProto::default()
+    };
+    file.service.push(ServiceDescriptorProto {
+        name: Some("Half".to_owned()),
+        method: vec![of("Known", ".notnets.probe.Chunk"), of("Unknown", ".gone.Type")],
+        ..ServiceDescriptorProto::default()
+    });
+    set
+}
+
+#[tokio::test]
+async fn what_a_server_does_not_describe_hides_nothing_else() {
+    let world = World::new();
+    let listed = [PROBE, "notnets.probe.Half", "shop.Secret"];
+    let server = server_described(&listed, with_a_missing_file()).await;
+    let list = world.run(["call", &server, "--list"]).await;
+    assert_eq!(list.code(), Some(0), "{}", list.err());
+    for line in [
+        "notnets.probe.Half",
+        "  rpc Known(notnets.probe.Chunk) returns (notnets.probe.Chunk)",
+        "  // Unknown: the server does not send `gone.proto`",
+        "  rpc EchoAnything(notnets.probe.Anything) returns (notnets.probe.Anything)",
+        "shop.Secret",
+        "  // the server does not describe it",
+    ] {
+        assert!(list.out().lines().any(|listed| listed == line), "{line} is not in\n{}", list.out());
+    }
+    let reply = world.run(["call", &server, &method("Echo"), r#"{"text":"x"}"#]).await.json();
+    assert_eq!(reply["request"]["text"], "x");
+    for (name, words) in [
+        ("notnets.probe.Half/Unknown", "does not send `gone.proto`"),
+        ("shop.Secret/Tell", "the server lists `shop.Secret`, but does not describe it"),
+    ] {
+        let ended = world.run(["call", &server, name]).await;
+        assert_eq!(ended.code(), Some(1));
+        assert!(ended.err().contains(words), "{}", ended.err());
+    }
+}
+
+#[tokio::test]
+async fn services_messages_and_enums_are_described_by_their_names() {
+    let world = World::new();
+    for server in world.servers().await {
+        for (name, words) in [
+            (PROBE, "  rpc Echo(notnets.probe.EchoRequest) returns (notnets.probe.EchoReply)\n"),
+            ("notnets.probe.EchoRequest", "message notnets.probe.EchoRequest {\n  bytes payload = 1;"),
+            ("notnets.probe.Colour", "enum notnets.probe.Colour {\n"),
+            ("notnets.probe.Probe.Echo", "notnets.probe.Probe/Echo\n"),
+        ] {
+            let described = world.run(["call", &server, name, "--describe"]).await;
+            assert_eq!(described.code(), Some(0), "{name}: {}", described.err());
+            assert!(described.out().contains(words), "{name}: {}", described.out());
+        }
+        let none = world.run(["call", &server, "notnets.probe.Nothing", "--describe"]).await;
+        assert_eq!((none.code(), none.out()), (Some(1), ""));
+    }
+}
+
+#[tokio::test]
+async fn fields_with_their_defaults_are_shown_on_request() {
+    let world = World::new();
+    let server = world.server().await;
+    let reply = world.run(["call", &server, &method("Collect"), "--emit-defaults"]).await.json();
+    assert_eq!(reply, serde_json::json!({"chunks": "0", "bytes": "0"}));
+}
+
+#[tokio::test]
+async fn a_request_over_the_servers_limit_is_not_the_options() {
+    let world = World::new();
+    for server in world.servers().await {
+        let mut command = world.notnets(["call", &server, &method("Echo"), "-"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(5_000_000));
+        stdin.write_all(body.as_bytes()).await.expect("it reads");
+        drop(stdin);
+        let ended = in_time(child.wait_with_output()).await.expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(64 + 11), "{said}");
+        assert!(said.contains("the limit is the server's") && !said.contains("--max-message-size"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn much_metadata_passes() {
+    let world = World::new();
+    let server = world.roomy_server().await;
+    let long = "m".repeat(20_000);
+    let header = format!("x-grpc-test-echo-initial: {long}");
+    let proxy = world.proxy(crate::support::ANY, &server).await;
+    let through_both = world.proxy("notnets:///both", &proxy.address).await;
+    for address in [&server, &proxy.address, &through_both.address] {
+        let ended = world.run(["call", address, &method("Echo"), "-v", "-H", &header]).await;
+        let reply = ended.json();
+        assert_eq!(reply["metadata"]["x-grpc-test-echo-initial"], long.as_str(), "{address}");
+        assert!(ended.err().contains(&format!("metadata x-grpc-test-echo-initial: {long}")), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_something_else_is_named() {
+    use tokio::io::AsyncReadExt;
+
+    let world = World::new();
+    for (answer, words) in [
+        (&b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"[..], "it speaks HTTP/1 and not HTTP/2"),
+        (&[0x15, 3, 1, 0, 2, 2, 70][..], "it speaks TLS"),
+        (b"220 mail.example ESMTP\r\n", "what it speaks is not HTTP/2"),
+        (b"", "said nothing: does it want TLS?"),
+    ] {
+        let server = crate::frames::Server::new().await;
+        let address = server.address.clone();
+        let serving = tokio::spawn(async move {
+            loop {
+                let mut stream = server.silent().await;
+                let mut asked = [0; 24];
+                let _ = stream.read_exact(&mut asked).await;
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        let ended = world.run(["call", &address, "--list"]).await;
+        assert_eq!(ended.code(), Some(64 + 14));
+        assert!(ended.err().contains(words), "{}", ended.err());
+        serving.abort();
+    }
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -117,12 +117,19 @@ async fn a_server_that_hangs_is_listed_without_its_counters() {
 #[tokio::test]
 async fn where_nothing_is_served_there_is_nothing_to_list() {
     let world = World::new();
-    let nowhere = world.path("no/such/directory");
-    for directory in [world.names(), nowhere] {
+    // A default directory need not be there before the first server.
+    for (variable, directory) in [("NOTNETS_DIR", world.names()), ("XDG_RUNTIME_DIR", world.path("no/such"))]
+    {
         let mut command = world.notnets(["ls", "--json"]);
-        let output = in_time(command.env("NOTNETS_DIR", &directory).output()).await.expect("it starts");
+        command.env_remove("NOTNETS_DIR").env(variable, &directory);
+        let output = in_time(command.output()).await.expect("it starts");
         assert!(output.status.success(), "{}", directory.display());
-        assert_eq!(output.stdout, b"{\"names\":[],\"pods\":[]}\n");
+        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((&said["names"], &said["pods"]), (&json!([]), &json!([])));
+        let looked_in = said["directory"].as_str().expect("it is named");
+        assert!(looked_in.starts_with(directory.to_str().expect("UTF-8")), "{looked_in}");
+        let told = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(told.contains(looked_in), "{told}");
     }
     let mut command = world.notnets(["ls"]);
     std::fs::write(world.path("file"), "").expect("writable");
@@ -201,4 +208,17 @@ async fn the_hosts_of_a_pod_are_listed_with_their_processes_and_names() {
     let left = world.notnets(["ls"]).env("NOTNETS_DIR", directory("0")).output().await.expect("it starts");
     let said = String::from_utf8(left.stderr).expect("UTF-8");
     assert!(left.status.success() && said.contains("the pod pod0 can't be listed: no agent"), "{said}");
+}
+
+#[tokio::test]
+async fn where_nothing_is_found_is_said() {
+    let world = World::new();
+    let empty = world.run(["ls"]).await;
+    assert_eq!(empty.code(), Some(0));
+    let place = format!("{} (from NOTNETS_DIR)", world.names().display());
+    assert!(empty.err().contains(&format!("nothing is served in {place}")), "{}", empty.err());
+    std::fs::remove_dir(world.names()).expect("it is empty");
+    let missing = world.run(["ls"]).await;
+    assert_eq!((missing.code(), missing.out()), (Some(1), ""));
+    assert!(missing.err().contains(&format!("there is no directory {place}")), "{}", missing.err());
 }

@@ -4,8 +4,10 @@ mod agent;
 mod call;
 #[cfg(feature = "bench")]
 mod demo_pod;
+mod descriptors;
 mod doctor;
 mod frames;
+mod health;
 #[allow(dead_code)]
 #[path = "../../src/http2/mod.rs"]
 mod http2;

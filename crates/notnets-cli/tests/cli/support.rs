@@ -89,6 +89,15 @@ impl World {
         [http2_server().await, self.server().await]
     }
 
+    /// A server like [`server`](Self::server) that takes as much metadata as the proxy.
+    pub async fn roomy_server(&self) -> String {
+        let uri = format!("notnets:///{}", key("roomy"));
+        let server = notnets::Server::builder().directory(self.names()).max_metadata_size(64 << 10);
+        let bound = server.bind_service(uri.as_str(), routes::all().await).await.expect("a free name");
+        tokio::spawn(bound.serve());
+        uri
+    }
+
     /// All ways through a proxy that shared memory can be on, and one without it.
     pub async fn ways(&self) -> Vec<Way> {
         let [http2, notnets] = self.servers().await;
@@ -199,6 +208,20 @@ pub async fn server_of(reflection: Reflection) -> String {
     tokio::spawn(
         Server::builder().serve_with_incoming(routes::some(reflection).await, TcpIncoming::from(listener)),
     );
+    address
+}
+
+/// A server whose reflection lists these services besides its own, and has these descriptions.
+pub async fn server_described(listed: &[&str], descriptions: prost_types::FileDescriptorSet) -> String {
+    let listener = TcpListener::bind(ANY).await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let builder = tonic_reflection::server::Builder::configure().register_file_descriptor_set(descriptions);
+    let builder = listed.iter().fold(builder, |builder, name| builder.with_service_name(*name));
+    let reflection = builder.build_v1().expect("it does not look at what is missing");
+    let mut routes = tonic::service::RoutesBuilder::default();
+    routes.add_service(reflection);
+    routes.add_service(probe::pb::probe_server::ProbeServer::new(probe::ProbeService::default()));
+    tokio::spawn(Server::builder().serve_with_incoming(routes.routes(), TcpIncoming::from(listener)));
     address
 }
 
