@@ -61,7 +61,8 @@ pub struct Args {
     /// List the services and methods
     #[arg(long, conflicts_with_all = ["method", "describe"])]
     list: bool,
-    /// Describe the method with its messages instead of calling it; or a service, message or enum of that name
+    /// Describe the method with its messages instead of calling it; or a service, message or enum of that
+    /// name
     #[arg(long)]
     describe: bool,
     /// Metadata to send; the value of a key that ends in -bin is base64

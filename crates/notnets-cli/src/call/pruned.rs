@@ -1,6 +1,7 @@
 //! Descriptions without what their server does not describe.
 //!
-//! A file that a server does not send takes with it what uses its types, and nothing else: methods and fields.
+//! A file that a server does not send takes with it what uses its types, and nothing else: methods and
+//! fields.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -228,8 +228,8 @@ impl Reflection {
         name == HEALTH && self.pool.decode_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET).is_ok()
     }
 
-    /// Lets a type be known that the server does not describe, without its fields. Returns `false` if that is no
-    /// type's name.
+    /// Lets a type be known that the server does not describe, without its fields. Returns `false` if that
+    /// is no type's name.
     pub fn stand_in(&mut self, name: &str) -> bool {
         let (package, message) = name.rsplit_once('.').unwrap_or(("", name));
         let message = DescriptorProto { name: Some(message.to_owned()), ..DescriptorProto::default() };

@@ -15,10 +15,11 @@ use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::observed::{FRAME_HEAD, Observed, Received};
+use super::observed::{Beginning, FRAME_HEAD, Observed, Received};
 use super::pings::{KeepAlive, Pings, Seen};
 use super::status::status_of;
 use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, host_and_port, liveness};
@@ -139,18 +140,19 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connectio
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(io::Error::other)?;
-    let begun = tokio::select! {
-        begun = &mut beginning => begun,
-        ended = &mut connection => match beginning.try_recv() {
-            Ok(begun) => Ok(begun),
-            Err(_) => {
-                let lost = || io::Error::other("the connection ended before the server said anything");
-                return Err(ended.err().map_or_else(lost, io::Error::other));
-            }
-        },
+    let ended = tokio::select! {
+        begun = &mut beginning => {
+            check(begun)?;
+            None
+        }
+        ended = &mut connection => Some(ended),
     };
-    if let Ok(begun) = begun {
-        begun.check().map_err(io::Error::other)?;
+    if let Some(ended) = ended {
+        // What came before says more than how HTTP/2 failed.
+        drop(connection);
+        check(beginning.await)?;
+        let lost = || io::Error::other("the connection ended before the server said anything");
+        return Err(ended.err().map_or_else(lost, io::Error::other));
     }
     let pings = connection.ping_pong();
     let life = Arc::new(Life { state: Mutex::default(), called: Notify::new() });
@@ -169,6 +171,10 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connectio
         }
     });
     Ok(Connection { sender, life })
+}
+
+fn check(begun: Result<Beginning, RecvError>) -> io::Result<()> {
+    begun.map_or(Ok(()), |begun| begun.check().map_err(io::Error::other))
 }
 
 async fn dial(address: &Address, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {

@@ -108,6 +108,15 @@ impl<S> Observed<S> {
     }
 }
 
+/// It begins with what came until it was dropped.
+impl<S> Drop for Observed<S> {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            let _ = begun.send(Beginning(std::mem::take(&mut self.beginning)));
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
