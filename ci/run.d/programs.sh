@@ -31,3 +31,9 @@ step_demo() {
 step_two_hosts() {
     ci/two-hosts --short
 }
+
+# Peers that do anything, beside some whose calls never fail. With the whole workspace, as its tests are built.
+step_hostile() {
+    cargo build --quiet --workspace --locked --bin notnets-hostile
+    "${CARGO_TARGET_DIR:-target}/debug/notnets-hostile" --descriptors 10000000
+}

@@ -1,0 +1,66 @@
+//! Those who mean well: a service, and calls of it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use notnets::rpc::{Handler, Method, Request, ServerCall, Status};
+use notnets::{Bound, Channel, Endpoint, Server};
+
+use crate::latencies::Latencies;
+
+/// The service's method.
+pub const ECHO: Method = Method::from_static(crate::attacks::ECHO);
+/// How long a call may take: longer means that it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Echo;
+
+impl Handler for Echo {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        let message = call.requests.only_message().await?;
+        call.responses.send_last(message.into_bytes()).await
+    }
+}
+
+/// Takes a name.
+///
+/// # Errors
+/// When it can't be had.
+pub async fn bind(directory: &Path, name: &str) -> Result<Bound, notnets::Error> {
+    let server = Server::builder().directory(directory).add_rpc_service("hostile.Test", Echo);
+    server.bind(format!("notnets:///{name}").as_str()).await
+}
+
+/// An endpoint of a name in the directory.
+///
+/// # Errors
+/// When it is none.
+pub fn endpoint(directory: &Path, name: &str) -> Result<Endpoint, notnets::Error> {
+    Ok(Endpoint::new(format!("notnets:///{name}").as_str())?.directory(directory))
+}
+
+/// Calls one after the other until it is told to stop, and checks each answer.
+pub async fn calls(channel: Channel, stop: &AtomicBool) -> Latencies {
+    let mut latencies = Latencies::default();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let message = number.to_le_bytes().repeat(8);
+        let begin = Instant::now();
+        let call = channel.unary_call(Request::new(ECHO), message.clone());
+        match tokio::time::timeout(PATIENCE, call).await {
+            Ok(Ok(reply)) => {
+                latencies.add(begin.elapsed());
+                if reply.message.into_bytes()[..] != message[..] {
+                    latencies.fail(format!("call {number} got another's answer"));
+                }
+            }
+            Ok(Err(status)) => latencies.fail(format!("call {number} failed: {status}")),
+            Err(_) => latencies.fail(format!("call {number} was not answered within {PATIENCE:?}")),
+        }
+        // Others' turn, as in a real process.
+        tokio::task::yield_now().await;
+    }
+    latencies
+}

@@ -1,0 +1,179 @@
+//! Attacks in great numbers, by seed.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use notnets_core::link::rendezvous::Directory;
+use notnets_core::name::Name;
+
+use crate::attacks::{self, ATTACKS};
+use crate::greetings::{disturb, greet_client, greet_server};
+use crate::ground::{Met, accept, dial, meet_client, meet_server};
+use crate::latencies::Latencies;
+use crate::peers::{bind, calls, endpoint};
+use crate::random::Random;
+use crate::victims::{Error, Victim};
+
+/// Hostile threads at once.
+const VILLAINS: u64 = 2;
+/// Descriptors on one link at most.
+const ON_A_LINK: u64 = 20_000;
+/// How long the peers that mean well are measured without others.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Done {
+    descriptors: AtomicU64,
+    links: AtomicU64,
+    greetings: AtomicU64,
+}
+
+impl Done {
+    /// Descriptors that victims have taken.
+    pub fn descriptors(&self) -> u64 {
+        self.descriptors.load(Ordering::Relaxed)
+    }
+
+    fn line(&self) -> String {
+        let [links, greetings] = [&self.links, &self.greetings].map(|count| count.load(Ordering::Relaxed));
+        format!("{} descriptors on {links} links, {greetings} greetings", self.descriptors())
+    }
+}
+
+/// Attacks servers, async and blocking, until they have taken this number of descriptors.
+///
+/// # Errors
+/// When a victim ends, or a call of the well-behaved client fails.
+pub fn attack_servers(program: &Path, seed: u64, descriptors: u64) -> Result<(), Error> {
+    let directory = tempfile::tempdir()?;
+    let mut victim = Victim::start(program, "serve", directory.path())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let channel = runtime.block_on(endpoint(directory.path(), "victim")?.connect())?;
+    let measure = |work: &mut dyn FnMut() -> Result<(), Error>| -> Result<Latencies, Error> {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let calling = scope.spawn(|| runtime.block_on(calls(channel.clone(), &stop)));
+            let worked = work();
+            stop.store(true, Ordering::Relaxed);
+            let latencies = calling.join().map_err(|_| "the well-behaved client panicked")?;
+            worked.map(|()| latencies)
+        })
+    };
+    let quiet = measure(&mut || {
+        thread::sleep(QUIET);
+        Ok(())
+    })?;
+    let (done, begin) = (Done::default(), Instant::now());
+    let beside = measure(&mut || {
+        let names = Directory::at(directory.path());
+        villains(seed, &done, descriptors, |random| {
+            let name = random.one_of(&["victim", "victim", "blocking-victim"]);
+            against_server(&names, &name.parse().expect("a name"), random, &done)
+        })
+    })?;
+    report("a client of the attacked server", begin, &done, quiet, beside)?;
+    victim.tell()?;
+    println!("  the server holds {} at its end", victim.line()?);
+    victim.end()
+}
+
+/// Attacks clients, async and blocking, until they have taken this number of descriptors.
+///
+/// # Errors
+/// When a victim ends, or one of its calls of a well-behaved server fails.
+pub fn attack_clients(program: &Path, seed: u64, descriptors: u64) -> Result<(), Error> {
+    let directory = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let good = runtime.block_on(bind(directory.path(), "good"))?;
+    runtime.spawn(good.serve());
+    let listener = Directory::at(directory.path()).listen(&"bad".parse()?)?;
+    let mut victim = Victim::start(program, "call", directory.path())?;
+    thread::sleep(QUIET);
+    victim.tell()?;
+    println!("  the client's calls elsewhere, quiet: {}", victim.line()?);
+    let (done, begin) = (Done::default(), Instant::now());
+    villains(seed, &done, descriptors, |random| against_client(accept(&listener)?, random, &done))?;
+    victim.tell()?;
+    println!("  and beside {} in {:.1?}: {}", done.line(), begin.elapsed(), victim.line()?);
+    println!("  the client holds {} at its end", victim.line()?);
+    victim.end()
+}
+
+fn report(
+    whose: &str,
+    begin: Instant,
+    done: &Done,
+    mut quiet: Latencies,
+    mut beside: Latencies,
+) -> Result<(), Error> {
+    println!("  {whose}, quiet: {}", quiet.line());
+    println!("  and beside {} in {:.1?}: {}", done.line(), begin.elapsed(), beside.line());
+    quiet.check()?;
+    Ok(beside.check()?)
+}
+
+/// Lets hostile threads attack again and again, each with its own random numbers.
+fn villains(
+    seed: u64,
+    done: &Done,
+    descriptors: u64,
+    attack: impl Fn(&mut Random) -> io::Result<()> + Sync,
+) -> Result<(), Error> {
+    thread::scope(|scope| {
+        let threads = (0..VILLAINS).map(|number| {
+            let attack = &attack;
+            scope.spawn(move || -> Result<(), Error> {
+                let mut random = Random::new(seed ^ number << 56);
+                let mut fruitless = Instant::now();
+                while done.descriptors() < descriptors {
+                    let before = done.descriptors();
+                    // A victim may refuse, or be slow to accept; that nothing at all goes on is a fault.
+                    let attacked = attack(&mut random);
+                    if done.descriptors() > before {
+                        fruitless = Instant::now();
+                    } else if fruitless.elapsed() > Duration::from_secs(60) {
+                        return Err(format!("no descriptor was taken for a minute: {attacked:?}").into());
+                    }
+                }
+                Ok(())
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().try_for_each(|villain| villain.join().map_err(|_| "a villain panicked")?)
+    })
+}
+
+fn against_server(names: &Directory, name: &Name, random: &mut Random, done: &Done) -> io::Result<()> {
+    if random.once_in(8) {
+        done.greetings.fetch_add(1, Ordering::Relaxed);
+        greet_server(&dial(names, name)?, name.as_str(), random);
+        return Ok(());
+    }
+    on_link(&meet_server(names, name)?, random, done)
+}
+
+fn against_client(socket: notnets_core::link::Socket, random: &mut Random, done: &Done) -> io::Result<()> {
+    if random.once_in(8) {
+        done.greetings.fetch_add(1, Ordering::Relaxed);
+        crate::ground::take_hello(&socket)?;
+        greet_client(&socket, random);
+        return Ok(());
+    }
+    on_link(&meet_client(socket)?, random, done)
+}
+
+fn on_link(met: &Met, random: &mut Random, done: &Done) -> io::Result<()> {
+    let mut ground = met.ground()?;
+    if random.once_in(16) {
+        disturb(&met.socket, random);
+    }
+    let most = random.one_of(&[100, 1000, ON_A_LINK]);
+    attacks::run(random.one_of(&ATTACKS), &mut ground, random, most);
+    done.descriptors.fetch_add(ground.taken(), Ordering::Relaxed);
+    done.links.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
