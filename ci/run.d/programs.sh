@@ -37,3 +37,8 @@ step_hostile() {
     cargo build --quiet --workspace --locked --bin notnets-hostile
     "${CARGO_TARGET_DIR:-target}/debug/notnets-hostile" --descriptors 10000000
 }
+
+# Calls of all kinds while processes are killed, stopped and replaced; built as the demo is.
+step_soak() {
+    cargo run --release --locked -- soak --for 30s
+}

@@ -20,6 +20,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod soak;
 
 mod cgroup;
 mod child;
@@ -63,6 +64,14 @@ pub enum Command {
     /// The demo's customers
     #[command(hide = true)]
     DemoCustomers(demo::ProcessArgs),
+    /// Let calls go on while processes are killed, stopped and replaced, and check each
+    Soak(soak::Args),
+    /// One of the soak's servers
+    #[command(hide = true)]
+    SoakServer(soak::ServerArgs),
+    /// One of the soak's clients
+    #[command(hide = true)]
+    SoakClient(soak::ClientArgs),
 }
 
 impl Command {
@@ -80,6 +89,9 @@ impl Command {
             Self::Demo(args) => demo::run(&args),
             Self::DemoService(args) => demo::service(args),
             Self::DemoCustomers(args) => demo::customers(args),
+            Self::Soak(args) => soak::run(&args),
+            Self::SoakServer(args) => soak::serve(&args),
+            Self::SoakClient(args) => soak::call(args),
         }
     }
 }

@@ -87,7 +87,8 @@ pub fn run(attack: Attack, ground: &mut Ground<'_>, random: &mut Random, most: u
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         let word = other.bits() as usize % notnets_memory::ReadMemory::words(memory);
-                        // The header, and the ring's sequence numbers now and then, stay: else nothing is read.
+                        // The header, and the ring's sequence numbers now and then, stay: else nothing is
+                        // read.
                         if word >= 24 && (!word.is_multiple_of(8) || other.once_in(64)) {
                             memory.store(word, other.word());
                         }

@@ -207,8 +207,8 @@ impl Ground<'_> {
         self.is_over
     }
 
-    /// Puts a descriptor into the ring, and waits until there is room. Returns `false` if the link is over, or
-    /// nothing is taken any more.
+    /// Puts a descriptor into the ring, and waits until there is room. Returns `false` if the link is
+    /// over, or nothing is taken any more.
     pub fn push(&mut self, descriptor: Descriptor) -> bool {
         if !self.wait_until(|ground| ground.connection.lanes().room().unwrap_or(0) > 0) {
             return false;

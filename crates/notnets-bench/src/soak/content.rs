@@ -1,0 +1,102 @@
+//! What calls carry: bytes that follow from the call's id, so that any other call's are noticed.
+
+/// Numbers that decide what happens, the same for the same seed (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Begins with a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any word.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is not 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.bits() % end
+    }
+
+    /// One of these.
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize]
+    }
+}
+
+/// The head of each message: the call's id, the message's number, how many answers are asked for, their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Of the call: no other has it.
+    pub id: u64,
+    /// Of the message in its direction.
+    pub number: u64,
+    /// The answers that a stream has.
+    pub answers: u64,
+    /// The bytes of each of them after the head.
+    pub size: u64,
+}
+
+/// Bytes of a head.
+const HEAD: usize = 32;
+
+/// A message with that head and `size` bytes that follow from it.
+pub fn message(head: Head, size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + size);
+    for word in [head.id, head.number, head.answers, head.size] {
+        bytes.extend(word.to_le_bytes());
+    }
+    let mut random = Random::new(head.id ^ head.number << 32);
+    while bytes.len() < HEAD + size {
+        bytes.extend(random.bits().to_le_bytes());
+    }
+    bytes.truncate(HEAD + size);
+    bytes
+}
+
+/// The head of a message whose bytes follow from it.
+///
+/// # Errors
+/// When they don't, with what is wrong.
+pub fn check(bytes: &[u8]) -> Result<Head, String> {
+    let word =
+        |at: usize| bytes.get(at..at + 8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")));
+    let [Some(id), Some(number), Some(answers), Some(size)] = [word(0), word(8), word(16), word(24)] else {
+        return Err(format!("a message of {} bytes has no head", bytes.len()));
+    };
+    let head = Head { id, number, answers, size };
+    if bytes == message(head, bytes.len() - HEAD) {
+        Ok(head)
+    } else {
+        Err(format!("the {} bytes of {head:?} are not what was sent", bytes.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_change_is_noticed() {
+        let head = Head { id: 7, number: 1, answers: 2, size: 3 };
+        for size in [0, 1, 7, 8, 1000] {
+            let bytes = message(head, size);
+            assert_eq!(check(&bytes), Ok(head));
+            for at in [0, 9, bytes.len() - 1] {
+                // Two fields are for the server only.
+                if size > 0 || at < 16 {
+                    let mut changed = bytes.clone();
+                    changed[at] ^= 1;
+                    assert!(check(&changed) != Ok(head), "{at} of {size}");
+                }
+            }
+        }
+        assert!(check(&[0; 31]).is_err());
+    }
+}

@@ -1,0 +1,327 @@
+//! `notnets soak`: calls of all kinds while processes are killed, stopped and replaced.
+//!
+//! Servers and clients are processes. Some are killed, stopped for a while, and replaced, at random; one
+//! server
+//! and one client live as long as the soak. Clients check each call: it has one outcome, its answers are its
+//! own, and its status is one that a death explains. Servers note each call that they execute, and clients
+//! each
+//! that was surely not executed: in the end no call was executed twice, and none of which the opposite was
+//! said. What the two that live hold has to stay flat.
+
+mod client;
+mod content;
+mod footprint;
+mod server;
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use notnets_cli_common::agent_thread::AgentThread;
+use notnets_cli_common::duration;
+use notnets_core::random;
+use notnets_memory::region::file::RegionFile;
+use notnets_memory::region::format::{Plan, format};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::process::{Pid, Signal, kill_process};
+
+pub use client::{ClientArgs, call};
+pub use server::{ServerArgs, serve};
+
+use crate::Result;
+use crate::child::{Child, PATIENCE};
+use crate::runtime::runtime;
+use client::Tally;
+use content::Random;
+use footprint::Footprint;
+
+/// Let calls go on while processes are killed, stopped and replaced, and check each
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+It fails with the first call that has a wrong outcome or another's answer, and in the end if a call was
+executed twice or although it was said that it was not, and if a process grows. The seed decides what is done
+to which process; when exactly it happens depends on the machine.")]
+pub struct Args {
+    /// How long
+    #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    duration: Duration,
+    /// What decides all that is done; random if left out
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Without a pod of two hosts
+    #[arg(long)]
+    no_pod: bool,
+}
+
+/// How often the processes that live are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Servers that may end their calls at once; the oldest is killed.
+const LEAVING: usize = 8;
+/// The pod, whose second host has a server.
+const POD: &str = "soak";
+/// Memory of the pod's region.
+const REGION: u64 = 256 << 20;
+
+/// Runs the soak.
+///
+/// # Errors
+/// When anything was wrong.
+pub fn run(args: &Args) -> Result {
+    let seed = args.seed.unwrap_or_else(random::word);
+    println!("--seed {seed} --for {:?}", args.duration);
+    runtime(0)?.block_on(async {
+        let mut soak = Soak::start(args, seed).await?;
+        soak.go_on(args.duration).await?;
+        soak.end().await
+    })
+}
+
+/// A process that may be killed, and how to start another.
+struct Place {
+    child: Child,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Serves a name in a directory.
+    Server {
+        uri: String,
+        directory: PathBuf,
+    },
+    Client,
+}
+
+struct Soak {
+    random: Random,
+    work: tempfile::TempDir,
+    /// The names that clients call.
+    uris: Vec<String>,
+    clients: u64,
+    mortal: Vec<Place>,
+    /// Servers that end their calls while others have taken their names.
+    leaving: VecDeque<Child>,
+    steady: [Child; 2],
+    samples: [Vec<Footprint>; 2],
+    done: Done,
+    _agents: Vec<AgentThread>,
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    kills: u64,
+    stops: u64,
+    replacements: u64,
+}
+
+impl Soak {
+    async fn start(args: &Args, seed: u64) -> Result<Self> {
+        let work = tempfile::tempdir()?;
+        for directory in ["notes", "host-a", "host-b"] {
+            fs::create_dir(work.path().join(directory))?;
+        }
+        let agents = if args.no_pod { Vec::new() } else { pod(work.path())? };
+        let mut servers =
+            vec![("notnets:///first".to_owned(), "host-a"), ("notnets:///second".to_owned(), "host-a")];
+        if !args.no_pod {
+            servers.push((format!("notnets://{POD}/third"), "host-b"));
+        }
+        let steady = "notnets:///steady".to_owned();
+        let uris: Vec<_> = servers.iter().map(|(uri, _)| uri.clone()).chain([steady.clone()]).collect();
+        let mut starting = Starting { work: work.path().to_owned(), uris: uris.clone(), clients: 0, seed };
+        let steady_server = Kind::Server { uri: steady, directory: work.path().join("host-a") };
+        let steady_server = starting.start(&steady_server).await?;
+        let mut mortal = Vec::new();
+        for (uri, directory) in servers {
+            let kind = Kind::Server { uri, directory: work.path().join(directory) };
+            mortal.push(Place { child: starting.start(&kind).await?, kind });
+        }
+        let steady = [steady_server, starting.start(&Kind::Client).await?];
+        mortal.push(Place { child: starting.start(&Kind::Client).await?, kind: Kind::Client });
+        Ok(Self {
+            random: Random::new(seed),
+            clients: starting.clients,
+            work,
+            uris,
+            mortal,
+            leaving: VecDeque::new(),
+            steady,
+            samples: Default::default(),
+            done: Done::default(),
+            _agents: agents,
+        })
+    }
+
+    async fn go_on(&mut self, duration: Duration) -> Result {
+        let begin = Instant::now();
+        let mut looked = begin;
+        while begin.elapsed() < duration {
+            let pause = self.random.one_of(&[5, 20, 50, 150]);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let index = self.random.below(self.mortal.len() as u64) as usize;
+            match self.random.below(4) {
+                0 | 1 => self.kill(index).await?,
+                2 => self.stop(index).await?,
+                _ => self.replace(index).await?,
+            }
+            // Those of the first fifth are of processes that still grow up.
+            if looked.elapsed() > LOOK {
+                looked = Instant::now();
+                self.look(begin.elapsed() > duration / 5)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills a process, and starts another at once or after a while.
+    async fn kill(&mut self, index: usize) -> Result {
+        self.done.kills += 1;
+        signal(&self.mortal[index].child, Signal::KILL)?;
+        let pause = self.random.one_of(&[0, 0, 10, 100]);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        self.start_again(index).await.map(drop)
+    }
+
+    /// Stops a process for a while.
+    async fn stop(&mut self, index: usize) -> Result {
+        self.done.stops += 1;
+        signal(&self.mortal[index].child, Signal::STOP)?;
+        let pause = self.random.one_of(&[1, 10, 50, 200]);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        signal(&self.mortal[index].child, Signal::CONT)
+    }
+
+    /// Lets a server end its calls, and another take its name. A client is killed.
+    async fn replace(&mut self, index: usize) -> Result {
+        if let Kind::Client = self.mortal[index].kind {
+            return self.kill(index).await;
+        }
+        self.done.replacements += 1;
+        signal(&self.mortal[index].child, Signal::TERM)?;
+        let old = self.start_again(index).await?;
+        self.leaving.push_back(old);
+        if self.leaving.len() > LEAVING {
+            self.leaving.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Starts a process in the place of another, which is returned.
+    async fn start_again(&mut self, index: usize) -> Result<Child> {
+        let seed = self.random.bits();
+        let mut starting = Starting {
+            work: self.work.path().to_owned(),
+            uris: self.uris.clone(),
+            clients: self.clients,
+            seed,
+        };
+        let kind = self.mortal[index].kind.clone();
+        let started = starting.start(&kind).await;
+        self.clients = starting.clients;
+        Ok(std::mem::replace(&mut self.mortal[index].child, started?))
+    }
+
+    fn look(&mut self, counts: bool) -> Result {
+        for (child, samples) in self.steady.iter().zip(&mut self.samples) {
+            let held = child.id().and_then(Footprint::of).ok_or("a process that was left alone has ended")?;
+            if counts {
+                samples.push(held);
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result {
+        let client = &mut self.steady[1];
+        client.tell(&()).await?;
+        let tally: Tally =
+            client.answer(PATIENCE).await.map_err(|error| format!("the client that lives: {error}"))?;
+        let Done { kills, stops, replacements } = self.done;
+        println!(
+            "{kills} kills, {stops} stops, {replacements} replacements; the client that lived: {tally:?}"
+        );
+        for (child, samples) in ["server", "client"].into_iter().zip(&self.samples) {
+            let halves = footprint::halves(samples);
+            println!("the {child} that lived: at first {:?}, then {:?}", halves[0], halves[1]);
+            footprint::check(halves).map_err(|error| format!("the {child}: {error}"))?;
+        }
+        if tally.ok == 0 {
+            return Err("no call has ended well".into());
+        }
+        drop(self.mortal);
+        for child in self.steady {
+            child.end().await?;
+        }
+        executions(&self.work.path().join("notes"))
+    }
+}
+
+/// What a process is started with.
+struct Starting {
+    work: PathBuf,
+    uris: Vec<String>,
+    clients: u64,
+    seed: u64,
+}
+
+impl Starting {
+    async fn start(&mut self, kind: &Kind) -> Result<Child> {
+        let notes = self.work.join("notes");
+        let mut child = Child::start(|command| match kind {
+            Kind::Server { uri, directory } => {
+                command.arg("soak-server").arg(uri).arg(&notes).env("NOTNETS_DIR", directory);
+            }
+            Kind::Client => {
+                self.clients += 1;
+                let numbers = [self.clients, self.seed].map(|number| number.to_string());
+                command.arg("soak-client").args(numbers).arg(&notes).args(&self.uris);
+                command.env("NOTNETS_DIR", self.work.join("host-a"));
+            }
+        })?;
+        let ready: Result<String> = child.answer(PATIENCE).await;
+        ready.map_err(|error| format!("{kind:?} does not become ready: {error}"))?;
+        Ok(child)
+    }
+}
+
+fn signal(child: &Child, signal: Signal) -> Result {
+    let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    // A client ends by itself when it has found something wrong, and has said so.
+    kill_process(pid.ok_or("a process has ended by itself: see above")?, signal)?;
+    Ok(())
+}
+
+/// A pod of two hosts, whose agents run until they are dropped.
+fn pod(work: &Path) -> Result<Vec<AgentThread>> {
+    let memory = memfd_create("notnets-soak-region", MemfdFlags::CLOEXEC)?;
+    fallocate(&memory, FallocateFlags::empty(), 0, REGION)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
+    let plan = Plan { processes: 64, heartbeat_ms: 20, lease_ms: 10_000, ..Plan::new(POD, 2) };
+    format(&RegionFile::open(&path)?, &plan)?;
+    let start = |(host, directory)| Ok(AgentThread::start(&path, host, &work.join(directory))?);
+    [(0, "host-a"), (1, "host-b")].into_iter().map(start).collect()
+}
+
+/// # Errors
+/// When a call was executed twice, or although its client was told the opposite.
+fn executions(notes: &Path) -> Result {
+    let (mut executed, mut unseen) = (Vec::new(), Vec::new());
+    for file in fs::read_dir(notes)? {
+        let file = file?;
+        let is_executed = file.file_name().to_string_lossy().starts_with("executed");
+        let ids = if is_executed { &mut executed } else { &mut unseen };
+        let bytes = fs::read(file.path())?;
+        ids.extend(bytes.chunks_exact(8).map(|id| u64::from_le_bytes(id.try_into().expect("8 bytes"))));
+    }
+    let once: HashSet<_> = executed.iter().copied().collect();
+    println!("{} calls executed, {} surely not", executed.len(), unseen.len());
+    if once.len() < executed.len() {
+        return Err(format!("{} calls were executed twice", executed.len() - once.len()).into());
+    }
+    match unseen.iter().find(|id| once.contains(id)) {
+        Some(id) => Err(format!("call {id:#x} was executed, though it was retry safe").into()),
+        None => Ok(()),
+    }
+}

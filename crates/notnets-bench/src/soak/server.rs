@@ -1,0 +1,137 @@
+//! A server of the soak: it answers with what it was sent, and notes each call that it executes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use notnets::rpc::{Code, Handler, ServerCall, Status};
+use notnets::{ErrorKind, Server};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::content::{Head, check, message};
+use crate::Result;
+use crate::child::PATIENCE;
+use crate::runtime::runtime;
+
+/// The arguments of the process.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServerArgs {
+    /// The name to serve.
+    uri: String,
+    /// Where executed calls are noted.
+    notes: PathBuf,
+}
+
+/// Serves until SIGTERM, or until the input ends.
+///
+/// # Errors
+/// When the name can't be served.
+pub fn serve(args: &ServerArgs) -> Result {
+    end_with_input();
+    runtime(2)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let echo = Echo { executed: Arc::new(notes(&args.notes, "executed")?) };
+        let router = Server::builder().add_rpc_service("soak.Soak", echo);
+        let until = Instant::now() + PATIENCE;
+        let bound = loop {
+            match router.clone().bind(args.uri.as_str()).await {
+                // Whoever ends its calls has the name a little longer.
+                Err(error) if error.kind() == ErrorKind::NameInUse && Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                bound => break bound?,
+            }
+        };
+        println!("\"ready\"");
+        let stop = async {
+            terminate.recv().await;
+        };
+        Ok(bound.serve_with_shutdown(stop).await?)
+    })
+}
+
+/// However the parent ends, no process outlives it.
+pub fn end_with_input() {
+    std::thread::spawn(|| {
+        let _ = io::stdin().lock().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
+/// A file of this process's own for ids of calls.
+///
+/// # Errors
+/// When it can't be made.
+pub fn notes(directory: &Path, kind: &str) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.join(format!("{kind}-{}", std::process::id())))
+}
+
+/// Notes a call. What was written is there even if the process is killed.
+///
+/// # Errors
+/// When there is no room for it.
+pub fn note(file: &File, id: u64) -> io::Result<()> {
+    let mut file = file;
+    file.write_all(&id.to_le_bytes())
+}
+
+type Answered<T = ()> = std::result::Result<T, Status>;
+
+struct Echo {
+    executed: Arc<File>,
+}
+
+impl Handler for Echo {
+    async fn call(&self, call: &mut ServerCall) -> Answered {
+        let Some(first) = call.requests.message().await? else {
+            return Err(wrong("a call without a request"));
+        };
+        let first = first.into_bytes();
+        let head = check(&first).map_err(wrong)?;
+        note(&self.executed, head.id).map_err(|error| wrong(error.to_string()))?;
+        match call.method.name() {
+            "Unary" => call.responses.send_last(first).await,
+            "Download" => {
+                for number in 0..head.answers {
+                    let answer = Head { number, ..head };
+                    call.responses.send(message(answer, head.size as usize)).await?;
+                }
+                Ok(())
+            }
+            "Upload" => {
+                let count = 1 + upload(call, head).await?;
+                call.responses.send_last(message(Head { number: count, ..head }, 0)).await
+            }
+            "Chat" => {
+                call.responses.send(first).await?;
+                while let Some(next) = call.requests.message().await? {
+                    call.responses.send(next.into_bytes()).await?;
+                }
+                Ok(())
+            }
+            _ => Err(Status::unknown_method(&call.method)),
+        }
+    }
+}
+
+async fn upload(call: &mut ServerCall, first: Head) -> Answered<u64> {
+    let mut count = 0;
+    while let Some(next) = call.requests.message().await? {
+        count += 1;
+        let head = check(&next.into_bytes()).map_err(wrong)?;
+        if (head.id, head.number) != (first.id, count) {
+            return Err(wrong(format!("{head:?} is message {count} of {first:?}")));
+        }
+    }
+    Ok(count)
+}
+
+/// A fault that no death explains.
+fn wrong(what: impl Into<String>) -> Status {
+    Status::new(Code::DATA_LOSS, what.into())
+}

@@ -1,0 +1,14 @@
+//! `notnets soak` for a moment: no call has a wrong outcome, and the seed is printed.
+
+use std::process::Command;
+
+#[test]
+fn calls_stay_right_while_processes_die() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    let run = command.env("TMPDIR", directory.path()).args(["soak", "--for", "4s"]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{out}\n{err}");
+    assert!(out.starts_with("--seed ") && out.contains(" calls executed"), "{out}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
