@@ -112,6 +112,7 @@ fn prints_a_table_that_says_what_it_was_measured_on() {
         "browse    Unix socket",
         "haggle    Unix socket",
         "          NotNets ",
+        "the stubs that notnets-build generates",
         "How many times better NotNets is",
         " 0 wrong",
     ] {

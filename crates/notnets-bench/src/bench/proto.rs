@@ -1,3 +1,3 @@
-//! The messages, client and server that tonic generated from `proto/bench.proto`.
+//! The messages, client and server that `notnets-build` generated from `proto/bench.proto`.
 
 tonic::include_proto!("notnets.bench");

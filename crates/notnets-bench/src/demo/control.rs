@@ -12,7 +12,7 @@ use super::load;
 use super::load::{Order, Sample};
 use super::proto::storefront_client::StorefrontClient;
 use super::services::Name;
-use super::transport::{Place, connect};
+use super::transport::{Connect, Place, Transport};
 use crate::orders::answer;
 use crate::runtime::runtime;
 use crate::{Result, orders, usage};
@@ -71,29 +71,43 @@ pub fn service(args: ServiceArgs) -> Result {
     let ServiceArgs { name, process } = args;
     listen(process.place.directory.clone());
     runtime(process.workers)?.block_on(async {
-        let mut peers = HashMap::new();
-        for (name, address) in &process.peers {
-            peers.insert(*name, connect(address).await?);
+        match process.place.transport {
+            Transport::NotNets => serve::<notnets::Channel>(name, process).await,
+            Transport::Tcp | Transport::Uds => serve::<tonic::transport::Channel>(name, process).await,
         }
-        let ready = |address| answer(&Answer::Ready(address));
-        // On a task of its own, so that a worker of the runtime (if it has any) runs it.
-        let serving = async move { name.serve(&process.place, &peers, ready).await };
-        tokio::spawn(serving).await?
     })
+}
+
+async fn serve<C: Connect>(name: Name, process: ProcessArgs) -> Result {
+    let mut peers = HashMap::new();
+    for (name, address) in &process.peers {
+        peers.insert(*name, C::connect(address).await?);
+    }
+    let ready = |address| answer(&Answer::Ready(address));
+    // On a task of its own, so that a worker of the runtime (if it has any) runs it.
+    let serving = async move { name.serve(&process.place, &peers, ready).await };
+    tokio::spawn(serving).await?
 }
 
 /// Runs the shop's customers until the demo ends.
 pub fn customers(args: ProcessArgs) -> Result {
-    let mut orders = listen(args.place.directory);
+    let orders = listen(args.place.directory.clone());
     runtime(args.workers)?.block_on(async {
-        let (_, address) = args.peers.first().ok_or("wants --peer storefront=ADDRESS")?;
-        let shop = StorefrontClient::new(connect(address).await?);
-        answer(&Answer::Ready(String::new()));
-        while let Some(order) = orders.recv().await {
-            answer(&Answer::Loaded(load::run(&shop, order).await?));
+        match args.place.transport {
+            Transport::NotNets => visit::<notnets::Channel>(&args, orders).await,
+            Transport::Tcp | Transport::Uds => visit::<tonic::transport::Channel>(&args, orders).await,
         }
-        Ok(())
     })
+}
+
+async fn visit<C: Connect>(args: &ProcessArgs, mut orders: UnboundedReceiver<Order>) -> Result {
+    let (_, address) = args.peers.first().ok_or("wants --peer storefront=ADDRESS")?;
+    let shop = StorefrontClient::new(C::connect(address).await?);
+    answer(&Answer::Ready(String::new()));
+    while let Some(order) = orders.recv().await {
+        answer(&Answer::Loaded(load::run(&shop, order).await?));
+    }
+    Ok(())
 }
 
 /// Starts to read what the process is asked, and passes orders on.

@@ -17,7 +17,7 @@ use super::services::TRACE;
 use super::transport::Channel;
 
 /// The customer's way into the shop.
-pub type Shop = StorefrontClient<Channel>;
+pub type Shop<C> = StorefrontClient<C>;
 
 /// One thing that a customer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -83,7 +83,12 @@ impl Journey {
 
     /// Goes through the journey that `seed` stands for, checks what came back, and returns
     /// the time until the last reply was there. `None`: the call failed (which is counted).
-    pub async fn walk(self, shop: &mut Shop, seed: u64, checks: &mut Checks) -> Option<Duration> {
+    pub async fn walk<C: Channel>(
+        self,
+        shop: &mut Shop<C>,
+        seed: u64,
+        checks: &mut Checks,
+    ) -> Option<Duration> {
         let journey = self.pick(seed);
         let walked = match journey {
             Self::Browse => browse(shop, seed, checks).await,
@@ -120,7 +125,7 @@ impl fmt::Display for Journey {
     }
 }
 
-async fn browse(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn browse<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
     let product_id = mix(seed, 2);
     let customer_id = mix(seed, 3);
     let start = Instant::now();
@@ -130,7 +135,11 @@ async fn browse(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Durat
     Ok(took)
 }
 
-async fn checkout(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn checkout<C: Channel>(
+    shop: &mut Shop<C>,
+    seed: u64,
+    checks: &mut Checks,
+) -> Result<Duration, Status> {
     let order_id = mix(seed, 4);
     let line = |nth| cart_line(order_id, seed, nth);
     let order = Order {
@@ -147,7 +156,7 @@ async fn checkout(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Dur
     Ok(took)
 }
 
-async fn picture(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn picture<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
     let product_id = mix(seed, 2);
     let start = Instant::now();
     let reply = shop.picture(request(seed, PictureRequest { product_id })).await?.into_inner();
@@ -157,7 +166,7 @@ async fn picture(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Dura
     Ok(took)
 }
 
-async fn export(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn export<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
     let quarter = (mix(seed, 2) % u64::from(QUARTERS)) as u32;
     let start = Instant::now();
     let reply = shop.export(request(seed, ExportRequest { quarter })).await?.into_inner();
@@ -167,7 +176,7 @@ async fn export(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Durat
     Ok(took)
 }
 
-async fn watch(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn watch<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
     let product_id = mix(seed, 2);
     let start = Instant::now();
     let ask = WatchRequest { product_id, updates: UPDATES };
@@ -182,7 +191,11 @@ async fn watch(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Durati
     Ok(took)
 }
 
-async fn fill_cart(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn fill_cart<C: Channel>(
+    shop: &mut Shop<C>,
+    seed: u64,
+    checks: &mut Checks,
+) -> Result<Duration, Status> {
     let cart_id = mix(seed, 5);
     let lines: Vec<_> = (0..LINES).map(|nth| cart_line(cart_id, seed, nth)).collect();
     let mut wanted = CartSummary::default();
@@ -194,7 +207,7 @@ async fn fill_cart(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Du
     Ok(took)
 }
 
-async fn haggle(shop: &mut Shop, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
+async fn haggle<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks) -> Result<Duration, Status> {
     let product_id = mix(seed, 2);
     let (say, said) = mpsc::unbounded_channel();
     let start = Instant::now();
@@ -252,11 +265,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::demo::services::testing;
-    use crate::demo::transport::boxed;
+    use crate::demo::services::testing::{self, Boxed, boxed};
 
     /// Walks each journey a few times and returns what was found.
-    async fn walk_all(shop: Channel) -> Vec<(Journey, Checks)> {
+    async fn walk_all(shop: Boxed) -> Vec<(Journey, Checks)> {
         let mut found = Vec::new();
         for journey in Journey::value_variants() {
             let mut checks = Checks::default();

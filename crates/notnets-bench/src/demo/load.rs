@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::checks::Checks;
 use super::data::{self, mix};
 use super::journeys::{Journey, Shop};
+use super::transport::Channel;
 use crate::Result;
 use crate::latencies::{QUANTILES, histogram};
 
@@ -39,7 +40,7 @@ pub struct Sample {
 }
 
 /// Carries out an order.
-pub async fn run(shop: &Shop, order: Order) -> Result<Sample> {
+pub async fn run<C: Channel>(shop: &Shop<C>, order: Order) -> Result<Sample> {
     data::prepare();
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(order.seconds);
@@ -65,7 +66,12 @@ pub async fn run(shop: &Shop, order: Order) -> Result<Sample> {
 }
 
 /// One customer after the other, until `end`. A failed call ends it: further calls would be pointless.
-async fn walk_until(end: Instant, mut shop: Shop, journey: Journey, seed: u64) -> (Histogram<u64>, Checks) {
+async fn walk_until<C: Channel>(
+    end: Instant,
+    mut shop: Shop<C>,
+    journey: Journey,
+    seed: u64,
+) -> (Histogram<u64>, Checks) {
     let mut times = histogram();
     let mut checks = Checks::default();
     for nth in 0.. {

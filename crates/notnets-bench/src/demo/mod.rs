@@ -2,7 +2,8 @@
 //!
 //! Eight services are a process each, and one more process has the customers: they walk through the
 //! shop, time each journey, and check each reply's contents. The services are
-//! ordinary tonic services; only `transport` knows what carries their calls.
+//! ordinary tonic services, with the stubs of `notnets-build` for all transports; only `transport` knows what
+//! carries their calls.
 //!
 //! From the outside in: `measure` runs the rounds, a `shop` is a set of processes that are
 //! given orders through `control`, which are `services` or customers, which put `load` on

@@ -16,7 +16,7 @@ use super::positive;
 use super::proto::storefront_client::StorefrontClient;
 use super::services::Name;
 use super::shop::ready;
-use super::transport::{Transport, connect, notnets_address};
+use super::transport::{Connect, Transport, notnets_address};
 use crate::Result;
 use crate::child::Child;
 use crate::latencies::QUANTILES;
@@ -108,7 +108,7 @@ async fn serve(args: &ServeArgs) -> Result {
 /// Walks the journeys one after the other. A wrong reply is an error.
 async fn visit(args: &VisitArgs) -> Result {
     let address = notnets_address(&args.pod, Name::Storefront.as_str());
-    let shop = StorefrontClient::new(connect(&address).await?);
+    let shop = StorefrontClient::new(<notnets::Channel as Connect>::connect(&address).await?);
     let mut checks = Checks::default();
     say(&format!("{:<9}{:>11}{:>11}{:>11}", "journey", "walked", "p50 µs", "p99 µs"))?;
     for &journey in &args.journeys {

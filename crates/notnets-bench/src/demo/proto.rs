@@ -1,3 +1,3 @@
-//! The messages, clients and servers that tonic generated from `proto/shop`.
+//! The messages, clients and servers that `notnets-build` generated from `proto/shop`.
 
 tonic::include_proto!("shop");

@@ -52,6 +52,9 @@ pub fn about(args: &Args) -> Vec<String> {
         "CPU is the processor time of all nine processes, making and checking the replies included."
             .to_owned(),
         format!("Each process uses {runtime}, and keeps memory that it has freed."),
+        "All transports have the same clients and services, with the stubs that notnets-build generates: over \
+         NotNets their calls go without HTTP."
+            .to_owned(),
         "HTTP/2 is tonic's at its best here: windows of 4 MiB, frames of 256 KiB, no Nagle.".to_owned(),
     ]
 }

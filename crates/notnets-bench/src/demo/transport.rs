@@ -9,12 +9,10 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceExt};
+use tower::BoxError;
 
 use crate::Result;
 use crate::serving::{Listen, http2_endpoint, serve_over};
@@ -91,26 +89,43 @@ pub fn notnets_address(pod: &str, name: &str) -> String {
     format!("notnets://{pod}/{name}")
 }
 
-/// A way to a service, whatever carries it.
-pub type Channel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
-
-/// Wraps what a transport calls its channel.
-pub fn boxed<S>(channel: S) -> Channel
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
+/// A way to a service that generated clients can be made with, whatever carries it. Their calls know its
+/// type: over [`notnets::Channel`] they go without HTTP.
+pub trait Channel:
+    Service<http::Request<Body>, Response = http::Response<Body>, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
-    BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(error.into())))
 }
 
-/// Connects to the address that a server's process reported. Over NotNets the first call does so:
-/// in a pod the services of another host may come later.
-pub async fn connect(address: &str) -> Result<Channel> {
-    if address.starts_with("notnets:") {
-        return Ok(boxed(notnets::Endpoint::new(address)?.connect_lazy()));
+impl<S> Channel for S where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// A way to a service in another process.
+pub trait Connect: Channel {
+    /// Connects to the address that a server's process reported.
+    fn connect(address: &str) -> impl Future<Output = Result<Self>> + Send;
+}
+
+impl Connect for tonic::transport::Channel {
+    async fn connect(address: &str) -> Result<Self> {
+        Ok(http2_endpoint(address)?.connect().await?)
     }
-    Ok(boxed(http2_endpoint(address)?.connect().await?))
+}
+
+impl Connect for notnets::Channel {
+    /// The first call connects: in a pod the services of another host may come later.
+    async fn connect(address: &str) -> Result<Self> {
+        Ok(notnets::Endpoint::new(address)?.connect_lazy())
+    }
 }
 
 /// Serves `service` under `name` for as long as the process lives. `ready` is called with the address once

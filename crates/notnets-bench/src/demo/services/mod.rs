@@ -89,10 +89,10 @@ impl Name {
     }
 
     /// Serves for as long as the process lives. `peers` leads to [`Name::peers`].
-    pub async fn serve(
+    pub async fn serve<C: Channel>(
         self,
         place: &Place,
-        peers: &HashMap<Name, Channel>,
+        peers: &HashMap<Name, C>,
         ready: impl FnOnce(String),
     ) -> Result {
         let name = self.as_str();

@@ -11,20 +11,20 @@ use crate::demo::proto::{
 use crate::demo::transport::Channel;
 
 /// Serves `shop.Orders`.
-pub struct Orders {
-    inventory: InventoryClient<Channel>,
-    payments: PaymentsClient<Channel>,
+pub struct Orders<C> {
+    inventory: InventoryClient<C>,
+    payments: PaymentsClient<C>,
 }
 
-impl Orders {
+impl<C: Channel> Orders<C> {
     /// Orders that ask `inventory` and `payments`.
-    pub fn new(inventory: Channel, payments: Channel) -> Self {
+    pub fn new(inventory: C, payments: C) -> Self {
         Self { inventory: InventoryClient::new(inventory), payments: PaymentsClient::new(payments) }
     }
 }
 
 #[tonic::async_trait]
-impl orders_server::Orders for Orders {
+impl<C: Channel> orders_server::Orders for Orders<C> {
     /// Reserves, then charges, so that a customer does not pay for what is not in stock.
     async fn place(&self, request: Request<Order>) -> Result<Response<Receipt>, Status> {
         let order = request.get_ref();

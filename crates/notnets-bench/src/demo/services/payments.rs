@@ -8,19 +8,19 @@ use crate::demo::proto::{ChargeRequest, JudgeRequest, Payment, payments_server};
 use crate::demo::transport::Channel;
 
 /// Serves `shop.Payments`.
-pub struct Payments {
-    fraud: FraudClient<Channel>,
+pub struct Payments<C> {
+    fraud: FraudClient<C>,
 }
 
-impl Payments {
+impl<C: Channel> Payments<C> {
     /// Payments that ask `fraud`.
-    pub fn new(fraud: Channel) -> Self {
+    pub fn new(fraud: C) -> Self {
         Self { fraud: FraudClient::new(fraud) }
     }
 }
 
 #[tonic::async_trait]
-impl payments_server::Payments for Payments {
+impl<C: Channel> payments_server::Payments for Payments<C> {
     async fn charge(&self, request: Request<ChargeRequest>) -> Result<Response<Payment>, Status> {
         let &ChargeRequest { order_id, customer_id, cents } = request.get_ref();
         let ask = onward(request.metadata(), JudgeRequest { customer_id, cents });

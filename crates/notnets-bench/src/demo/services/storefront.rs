@@ -13,17 +13,17 @@ use crate::demo::proto::*;
 use crate::demo::transport::Channel;
 
 /// Serves `shop.Storefront`.
-pub struct Storefront {
-    catalogue: CatalogueClient<Channel>,
-    pricing: PricingClient<Channel>,
-    inventory: InventoryClient<Channel>,
-    reviews: ReviewsClient<Channel>,
-    orders: OrdersClient<Channel>,
+pub struct Storefront<C> {
+    catalogue: CatalogueClient<C>,
+    pricing: PricingClient<C>,
+    inventory: InventoryClient<C>,
+    reviews: ReviewsClient<C>,
+    orders: OrdersClient<C>,
 }
 
-impl Storefront {
+impl<C: Channel> Storefront<C> {
     /// A storefront that asks those that `peer` leads to.
-    pub fn new(peer: impl Fn(Name) -> Channel) -> Self {
+    pub fn new(peer: impl Fn(Name) -> C) -> Self {
         // The default limit of 4 MiB for a reply is more than the shop's largest.
         Self {
             catalogue: CatalogueClient::new(peer(Name::Catalogue)),
@@ -36,7 +36,7 @@ impl Storefront {
 }
 
 #[tonic::async_trait]
-impl storefront_server::Storefront for Storefront {
+impl<C: Channel> storefront_server::Storefront for Storefront<C> {
     type WatchPriceStream = Streaming<PriceUpdate>;
     type HaggleStream = Streaming<CounterOffer>;
 
