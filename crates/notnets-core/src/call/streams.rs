@@ -2,7 +2,9 @@
 //!
 //! Slots are reused: a stream has a few hundred bytes, and moving it would cost more than most operations
 //! on it. The first stream has a slot of its own: where calls come one after the other it is the only one,
-//! and finding it takes no hashing.
+//! and finding it takes no hashing. Nor does finding one of many: ids are consecutive, so that each of them
+//! has a place of its own among the last ones. Only a stream that stays open while that many others are opened
+//! and whose place is taken, and those of a peer that leaves out ids, are looked up in a map.
 
 use foldhash::{HashMap, HashMapExt};
 
@@ -11,15 +13,31 @@ use super::stream::Stream;
 
 /// More slots than this are given back when they are not used.
 const KEPT: usize = 64;
+/// Places for streams with consecutive ids.
+const PLACES: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Streams<T> {
     /// The stream in the first slot, or the link if that is empty.
     first: StreamId,
     slots: Vec<Stream<T>>,
-    /// The slots of the others.
-    others: HashMap<StreamId, u32>,
+    /// The slots of the others: in a place, unless that was taken. Empty until there are others.
+    places: Vec<Place>,
+    crowded: HashMap<StreamId, u32>,
+    /// The number of others.
+    others: usize,
     free: Vec<u32>,
+}
+
+/// A place: a stream, or the link if it is empty, and its slot.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: StreamId,
+    slot: u32,
+}
+
+impl Place {
+    const EMPTY: Self = Self { id: StreamId::LINK, slot: 0 };
 }
 
 impl<T> Streams<T> {
@@ -27,7 +45,9 @@ impl<T> Streams<T> {
         Self {
             first: StreamId::LINK,
             slots: vec![Stream::vacant()],
-            others: HashMap::new(),
+            places: Vec::new(),
+            crowded: HashMap::new(),
+            others: 0,
             free: Vec::new(),
         }
     }
@@ -52,7 +72,16 @@ impl<T> Streams<T> {
         if slot as usize == self.slots.len() {
             self.slots.push(Stream::vacant());
         }
-        self.others.insert(id, slot);
+        if self.places.is_empty() {
+            self.places = vec![Place::EMPTY; PLACES];
+        }
+        self.others += 1;
+        let place = &mut self.places[place(id)];
+        if place.id == StreamId::LINK {
+            *place = Place { id, slot };
+        } else {
+            self.crowded.insert(id, slot);
+        }
         slot as usize
     }
 
@@ -66,9 +95,16 @@ impl<T> Streams<T> {
             self.first = StreamId::LINK;
             return self.slots[0].end();
         }
-        let Some(slot) = self.others.remove(&id) else { return };
+        let slot = match self.places.get_mut(place(id)) {
+            Some(place) if place.id == id => std::mem::replace(place, Place::EMPTY).slot,
+            _ => match self.crowded.remove(&id) {
+                Some(slot) => slot,
+                None => return,
+            },
+        };
+        self.others -= 1;
         self.slots[slot as usize].end();
-        if self.others.is_empty() && self.slots.len() > KEPT {
+        if self.others == 0 && self.slots.len() > KEPT {
             self.slots.truncate(1);
             self.slots.shrink_to(KEPT);
             self.free = Vec::new();
@@ -79,10 +115,15 @@ impl<T> Streams<T> {
 
     #[inline]
     fn slot(&self, id: StreamId) -> Option<usize> {
-        match id {
-            StreamId::LINK => None,
-            _ if self.first == id => Some(0),
-            _ => self.others.get(&id).map(|slot| *slot as usize),
+        if id == StreamId::LINK {
+            return None;
+        }
+        if self.first == id {
+            return Some(0);
+        }
+        match self.places.get(place(id)) {
+            Some(place) if place.id == id => Some(place.slot as usize),
+            _ => self.crowded.get(&id).map(|slot| *slot as usize),
         }
     }
 
@@ -103,7 +144,7 @@ impl<T> Streams<T> {
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.others.len() + usize::from(self.first != StreamId::LINK)
+        self.others + usize::from(self.first != StreamId::LINK)
     }
 
     pub fn values(&self) -> impl Iterator<Item = &Stream<T>> {
@@ -111,9 +152,15 @@ impl<T> Streams<T> {
     }
 
     pub fn ids(&self) -> impl Iterator<Item = StreamId> {
-        let first = Some(self.first).filter(|id| *id != StreamId::LINK);
-        first.into_iter().chain(self.others.keys().copied())
+        let placed = self.places.iter().map(|place| place.id);
+        let in_place = [self.first].into_iter().chain(placed).filter(|id| *id != StreamId::LINK);
+        in_place.chain(self.crowded.keys().copied())
     }
+}
+
+#[inline]
+fn place(id: StreamId) -> usize {
+    id.get() as usize % PLACES
 }
 
 #[cfg(test)]
@@ -159,6 +206,32 @@ mod tests {
             assert!(ids.iter().eq(model.keys()));
             assert_eq!(streams.values().count(), ids.len());
             assert!(streams.get(StreamId::LINK).is_none());
+        }
+    }
+
+    #[test]
+    fn streams_whose_places_are_taken_are_found() {
+        let mut streams = Streams::<u64>::new();
+        let ids = |step: usize| (1..40_u64).map(move |nth| StreamId::new(nth * step as u64 + 1));
+        // All of them want one place, then two others of them are in each place.
+        for step in [PLACES, PLACES / 2, 1] {
+            for id in ids(step) {
+                streams.insert(id, 0, 0).user = Some(id.get());
+            }
+            assert_eq!(streams.len(), 39);
+            assert_eq!(streams.values().count(), 39);
+            // Those that came later find their places free then.
+            for id in ids(step).filter(|id| id.get() % 3 == 0) {
+                streams.remove(id);
+                assert!(!streams.contains(id));
+            }
+            for id in ids(step).filter(|id| id.get() % 3 != 0) {
+                assert_eq!(streams.get(id).and_then(|stream| stream.user), Some(id.get()));
+                streams.remove(id);
+                streams.remove(id);
+                assert!(!streams.contains(id));
+            }
+            assert_eq!((streams.len(), streams.ids().count()), (0, 0));
         }
     }
 

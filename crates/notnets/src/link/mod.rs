@@ -110,6 +110,17 @@ impl Link {
     #[inline]
     fn finish_turn(&self, mut state: MutexGuard<'_, State>) -> bool {
         let ring = state.finish_turn();
+        if state.wakes.is_empty() && state.replaced.is_empty() {
+            drop(state);
+            if ring {
+                self.socket.ring();
+            }
+            return false;
+        }
+        self.unlock_and_wake(state, ring)
+    }
+
+    fn unlock_and_wake(&self, mut state: MutexGuard<'_, State>, ring: bool) -> bool {
         let wakes = std::mem::take(&mut state.wakes);
         let _replaced = std::mem::take(&mut state.replaced);
         drop(state);

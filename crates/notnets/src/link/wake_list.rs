@@ -21,6 +21,11 @@ impl WakeList {
         wakers.into_iter().for_each(|waker| self.push(waker));
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Wakes them all. Returns `true` if there were any.
     #[inline]
     pub(super) fn wake(self) -> bool {
