@@ -79,6 +79,17 @@ fn unary_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed
 }
 
+fn stubs_over_an_awake_link() -> StubsBed {
+    notnets_costs::stubs_over_an_awake_link(64)
+}
+
+// The same with both sides awake: nobody rings or sleeps, and what is polled in vain counts.
+#[library_benchmark(config = limit(CALLS, 28_000), setup = stubs_over_an_awake_link)]
+fn unary_by_our_stubs_awake(bed: StubsBed) -> StubsBed {
+    bed.calls_in_turns(CALLS);
+    bed
+}
+
 /// Calls of a batch, as many as are often open at once.
 const AT_ONCE: usize = 50;
 /// So many batches are counted.
@@ -176,6 +187,7 @@ library_benchmark_group!(
         unary_over_a_link,
         unary_in_rpc_terms,
         unary_by_our_stubs,
+        unary_by_our_stubs_awake,
         batch_over_a_link,
         batch_by_our_stubs,
         unary_over_nothing,

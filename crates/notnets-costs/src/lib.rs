@@ -2,9 +2,11 @@
 //!
 //! Time is too noisy to catch a regression of a few per cent; these counts hardly vary. Client and
 //! server are in one thread here, so that a count is of both sides together, and parked while they
-//! wait, so that none depends on how long that takes.
+//! wait, so that none depends on how long that takes. (Where they poll, each turn polls in vain for as long as
+//! Callgrind lets a microsecond take, which is always one look at the clock.)
 #![forbid(unsafe_code)]
 
+use notnets::Wait;
 use notnets::rpc::{self, Method, Request};
 use pb::Message;
 use pb::echo_client::EchoClient;
@@ -40,14 +42,14 @@ pub struct Bed<C> {
 /// When there can be no link on this machine.
 pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
     Bed::new(payload, |runtime, directory| {
-        let server = notnets::Server::builder().directory(directory).wait(notnets::Wait::Park);
+        let server = notnets::Server::builder().directory(directory).wait(Wait::Park);
         // Whatever slows them down that counts them.
         let server = server.in_place_limit(std::time::Duration::MAX);
         let server = server.add_service(EchoServer::new(Same));
         let bound = runtime.block_on(server.bind("notnets:///costs"));
         runtime.spawn(bound.expect("a free name").serve());
         let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory);
-        runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link")
+        runtime.block_on(endpoint.wait(Wait::Park).connect()).expect("a link")
     })
 }
 
@@ -58,13 +60,13 @@ pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
 pub fn rpc_over_a_link(payload: usize) -> RpcBed {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let server = notnets::Server::builder().directory(directory.path()).wait(notnets::Wait::Park);
+    let server = notnets::Server::builder().directory(directory.path()).wait(Wait::Park);
     let server = server.in_place_limit(std::time::Duration::MAX);
     let server = server.add_rpc_service("notnets.costs.Echo", Same);
     let bound = runtime.block_on(server.bind("notnets:///costs"));
     runtime.spawn(bound.expect("a free name").serve());
     let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
-    let channel = runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link");
+    let channel = runtime.block_on(endpoint.wait(Wait::Park).connect()).expect("a link");
     let bed = RpcBed { runtime, channel, message: vec![7; payload].into(), _directory: directory };
     // All is in place then that later calls find there; and the message's bytes are shared.
     bed.calls(300);
@@ -76,20 +78,15 @@ pub fn rpc_over_a_link(payload: usize) -> RpcBed {
 /// # Panics
 /// When there can be no link on this machine.
 pub fn stubs_over_a_link(payload: usize) -> StubsBed {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let server = notnets::Server::builder().directory(directory.path()).wait(notnets::Wait::Park);
-    let server = server.in_place_limit(std::time::Duration::MAX);
-    let server = server.add_service(stubs::echo_server::EchoServer::new(Same));
-    let bound = runtime.block_on(server.bind("notnets:///costs"));
-    runtime.spawn(bound.expect("a free name").serve());
-    let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
-    let channel = runtime.block_on(endpoint.wait(notnets::Wait::Park).connect()).expect("a link");
-    let client = stubs::echo_client::EchoClient::new(channel);
-    let bed = StubsBed { runtime, client, payload, _directory: directory };
-    // All is in place then that later calls find there.
-    bed.calls(300);
-    bed
+    StubsBed::new(payload, Wait::Park)
+}
+
+/// Calls by our stubs over a link whose sides are both awake and poll.
+///
+/// # Panics
+/// When there can be no link on this machine.
+pub fn stubs_over_an_awake_link(payload: usize) -> StubsBed {
+    StubsBed::new(payload, Wait::Spin)
 }
 
 /// A client of our stubs, and a server for it in the same thread.
@@ -102,12 +99,37 @@ pub struct StubsBed {
 }
 
 impl StubsBed {
+    fn new(payload: usize, wait: Wait) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let server = notnets::Server::builder().directory(directory.path()).wait(wait);
+        let server = server.in_place_limit(std::time::Duration::MAX);
+        let server = server.add_service(stubs::echo_server::EchoServer::new(Same));
+        let bound = runtime.block_on(server.bind("notnets:///costs"));
+        runtime.spawn(bound.expect("a free name").serve());
+        let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
+        let channel = runtime.block_on(endpoint.wait(wait).connect()).expect("a link");
+        let client = stubs::echo_client::EchoClient::new(channel);
+        let bed = Self { runtime, client, payload, _directory: directory };
+        // All is in place then that later calls find there.
+        bed.calls(300);
+        bed
+    }
+
     /// Makes so many calls, one after the other.
     ///
     /// # Panics
     /// When one fails, or gives back something else.
     pub fn calls(&self, n: usize) {
         self.runtime.block_on(make_calls(self.client.clone(), self.payload, n));
+    }
+
+    /// Makes so many calls, one after the other, in a task that takes turns with the server's.
+    ///
+    /// # Panics
+    /// When one fails, or gives back something else.
+    pub fn calls_in_turns(&self, n: usize) {
+        self.calls_at_once(1, n);
     }
 
     /// Makes so many calls at once, so often.

@@ -203,12 +203,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// left.
     #[inline]
     pub fn receive(&mut self, now: impl Fn() -> Timestamp) -> usize {
-        if self.ended.is_some() {
+        if self.ended.is_some() || self.has_nothing_to_take() {
             return 0;
         }
         let taken = self.connection.receive(BATCH, now);
         self.check_violation();
         taken
+    }
+
+    /// Returns `true` if nothing has come, and nothing waits for room that the peer may have made. Between hosts
+    /// each look costs as much as taking what is there.
+    #[inline]
+    fn has_nothing_to_take(&mut self) -> bool {
+        let lanes = self.connection.lanes();
+        !lanes.is_silent() && !lanes.is_ready() && !self.connection.waits_for_space()
     }
 
     /// Returns `true` if the peer has pushed a frame that is not taken yet. Looks at nothing but the line

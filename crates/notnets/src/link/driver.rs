@@ -258,9 +258,15 @@ impl<A: Accept> Turns<A> {
                 }
             }
             Pass::LanesOnly(_) | Pass::LanesFirst if self.shared.link.is_ready() => {
-                self.next = Pass::Everything;
-                cx.waker().wake_by_ref();
-                return if self.poll_lanes() == Lanes::Ended { Poll::Ready(()) } else { Poll::Pending };
+                if self.look() == Lanes::Ended {
+                    return Poll::Ready(());
+                }
+                // Those that wait for what has come go before the socket.
+                if std::mem::take(&mut self.others) {
+                    self.next = Pass::Everything;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
             _ => {}
         }
@@ -301,66 +307,69 @@ impl<A: Accept> Turns<A> {
         link.lock().is_none_or(|state| state.session.is_over())
     }
 
-    /// The lanes: takes what there is, and starts the handlers of requests.
+    /// The lanes, until nothing is there or others should have their turn.
     fn poll_lanes(&mut self) -> Lanes {
         let mut stay = Stay::new(self.shared.has_others());
         loop {
-            let Self { shared, requests, id, more, others, .. } = self;
-            let Shared { link, accept, .. } = &**shared;
-            let looked = link.with_wakes(|state| {
-                if state.session.is_ready() {
-                    // Before the look: should a handler keep this side from coming again, the peer sees that
-                    // it was awake, and rings.
-                    state.session.disarm();
-                }
-                let taken = state.receive();
-                if taken > 0 {
-                    state.expire();
-                }
-                let calls = state.session.calls();
-                requests.extend(std::iter::from_fn(|| {
-                    let request = calls.accept()?;
-                    // At once: tasks that the handler starts may wait before the handler itself does.
-                    calls.set_user(request.stream, StreamWakers::default());
-                    let buffered = calls.take_buffered(request.stream);
-                    Some((request, buffered))
-                }));
-                if state.session.is_over() {
-                    Lanes::Ended
-                } else if state.driver.is_called(*id) {
-                    Lanes::Called
-                } else if taken > 0 || !requests.is_empty() || *more {
-                    Lanes::Busy
-                } else {
-                    rest(state)
-                }
-            });
-            let Some((lanes, woke)) = looked else { return Lanes::Ended };
-            *others |= woke;
-            if !requests.is_empty() || *more {
-                // Those behind one that blocks have been taken: no peer rings for them.
-                if requests.len() > 1 && shared.has_others() && link.lock_here().driver.watch() {
-                    shared.watch();
-                }
-                let started = accept.accept(link, requests, shared.has_others());
-                *others |= started.tasks;
-                *more = started.left;
-                if started.left {
-                    return Lanes::Busy;
-                }
-            }
-            match lanes {
-                Lanes::Busy if stay.on(*others) => {}
-                Lanes::Moment if stay.is_long() && stay.on(*others) => {}
+            match self.look() {
+                Lanes::Busy if !self.more && stay.on(self.others) => {}
+                Lanes::Moment if stay.is_long() && stay.on(self.others) => {}
                 Lanes::Yield => {
                     wait::yield_core();
-                    if !(stay.is_long() && link.open_streams() <= 1 && stay.on(*others)) {
+                    if !(stay.is_long() && self.shared.link.open_streams() <= 1 && stay.on(self.others)) {
                         return Lanes::Moment;
                     }
                 }
                 lanes => return lanes,
             }
         }
+    }
+
+    /// One look at the lanes: takes what there is, and starts the handlers of requests.
+    fn look(&mut self) -> Lanes {
+        let Self { shared, requests, id, more, others, .. } = self;
+        let Shared { link, accept, .. } = &**shared;
+        let looked = link.with_wakes(|state| {
+            if state.session.is_ready() {
+                // Before the look: should a handler keep this side from coming again, the peer sees that
+                // it was awake, and rings.
+                state.session.disarm();
+            }
+            let taken = state.receive();
+            if taken > 0 {
+                state.expire();
+            }
+            let calls = state.session.calls();
+            requests.extend(std::iter::from_fn(|| {
+                let request = calls.accept()?;
+                // At once: tasks that the handler starts may wait before the handler itself does.
+                calls.set_user(request.stream, StreamWakers::default());
+                let buffered = calls.take_buffered(request.stream);
+                Some((request, buffered))
+            }));
+            if state.session.is_over() {
+                Lanes::Ended
+            } else if state.driver.is_called(*id) {
+                Lanes::Called
+            } else if taken > 0 || !requests.is_empty() || *more {
+                Lanes::Busy
+            } else {
+                rest(state)
+            }
+        });
+        let Some((lanes, woke)) = looked else { return Lanes::Ended };
+        *others |= woke;
+        if requests.is_empty() && !*more {
+            return lanes;
+        }
+        // Those behind one that blocks have been taken: no peer rings for them.
+        if requests.len() > 1 && shared.has_others() && link.lock_here().driver.watch() {
+            shared.watch();
+        }
+        let started = accept.accept(link, requests, shared.has_others());
+        *others |= started.tasks;
+        *more = started.left;
+        if started.left { Lanes::Busy } else { lanes }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::Socket;
 use notnets_core::session::{Ending, earlier};
 use tokio::io::Interest;
@@ -48,7 +48,7 @@ pub(super) struct Watched {
     pidfd: Option<AsyncFd<Pollable<OwnedFd>>>,
     /// The local side's wish to wind the link up, until it has it.
     wind_up: Option<WindUp>,
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
 }
 
 impl Watched {
@@ -68,17 +68,43 @@ impl Watched {
             full: None,
             pidfd: pidfd.map(|pidfd| register(pidfd, Interest::READABLE)).transpose()?,
             wind_up,
-            timer: Box::pin(tokio::time::sleep(Duration::MAX)),
+            timer: Timer::new(),
         })
     }
 
     /// Looks at everything, in the order of its weight.
     pub(super) fn poll(&mut self, link: &Link, cx: &mut Context<'_>) {
         self.poll_socket(link, cx);
-        self.poll_process(link, cx);
-        self.poll_winding_up(link, cx);
-        self.poll_timers(link, cx);
-        self.poll_segments(link, cx);
+        let is_gone = self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_read_ready(cx).is_ready());
+        let wish = self.wind_up.take_if(|wind_up| wind_up.wish.as_mut().poll(cx).is_ready());
+        loop {
+            let now = clock::now();
+            let looked = link.with(|state| {
+                if is_gone {
+                    state.session.handle_peer_gone(clock::now);
+                }
+                if wish.is_some() {
+                    state.session.go_away(now);
+                }
+                // A link that either side winds up ends with its last stream.
+                if state.session.is_wound_up() {
+                    state.session.end(Ending::Closed, clock::now);
+                }
+                state.session.handle_timeout(now);
+                let lane = state.poller.expire(now);
+                let timer = self.timer.next(earlier(state.session.poll_timeout(), lane), now);
+                state.set_timer(timer);
+                if let Err(error) = state.session.offer_segment() {
+                    tracing::warn!(%error, "the link goes on with the memory it has");
+                }
+                (timer, state.session.flush(&link.socket))
+            });
+            let Some((timer, all_sent)) = looked else { return };
+            self.poll_full(link, cx, all_sent);
+            if timer.is_none_or(|timer| self.timer.poll(cx, timer).is_pending()) {
+                return;
+            }
+        }
     }
 
     /// Has this woken when more comes, and leaves what is there for the next poll.
@@ -121,55 +147,9 @@ impl Watched {
         }
     }
 
-    /// The end of the peer's process.
-    fn poll_process(&mut self, link: &Link, cx: &mut Context<'_>) {
-        if let Some(pidfd) = &self.pidfd
-            && pidfd.poll_read_ready(cx).is_ready()
-        {
-            link.with(|state| state.session.handle_peer_gone(clock::now));
-        }
-    }
-
-    /// The local side's wish to wind the link up. One that either side winds up ends with its last stream.
-    fn poll_winding_up(&mut self, link: &Link, cx: &mut Context<'_>) {
-        let begins = self.wind_up.take_if(|wind_up| wind_up.wish.as_mut().poll(cx).is_ready());
-        link.with(|state| {
-            if begins.is_some() {
-                state.session.go_away(clock::now());
-            }
-            if state.session.is_wound_up() {
-                state.session.end(Ending::Closed, clock::now);
-            }
-        });
-    }
-
-    fn poll_timers(&mut self, link: &Link, cx: &mut Context<'_>) {
-        loop {
-            let now = clock::now();
-            let wake_at = link.with(|state| {
-                state.session.handle_timeout(now);
-                let lane = state.poller.expire(now);
-                let wake_at = earlier(state.session.poll_timeout(), lane);
-                state.set_timer(wake_at);
-                wake_at
-            });
-            let Some(wake_at) = wake_at.flatten() else { return };
-            self.timer.as_mut().reset(Instant::now() + clock::until(wake_at));
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return;
-            }
-        }
-    }
-
-    /// Offers a segment when one would help, and sends what waits for the socket.
-    fn poll_segments(&mut self, link: &Link, cx: &mut Context<'_>) {
-        let all_sent = link.with(|state| {
-            if let Err(error) = state.session.offer_segment() {
-                tracing::warn!(%error, "the link goes on with the memory it has");
-            }
-            state.session.flush(&link.socket)
-        });
-        if all_sent != Some(false) {
+    /// Waits until the socket takes what is left to send, if anything is.
+    fn poll_full(&mut self, link: &Link, cx: &mut Context<'_>, all_sent: bool) {
+        if all_sent {
             self.full = None;
             return;
         }
@@ -185,5 +165,33 @@ impl Watched {
             }
             guard.clear_ready();
         }
+    }
+}
+
+/// A timer of the runtime, which is seldom set: what is due later than the time that it was set for waits for
+/// that, and is looked at again then.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// What it was set for, until that has come.
+    set: Option<Timestamp>,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::MAX)), set: None }
+    }
+
+    /// When it has to wake its task for what is due at `due`.
+    fn next(&self, due: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        earlier(due, self.set.filter(|set| *set > now))
+    }
+
+    /// Ready once `at`, which [`next`](Self::next) has returned, has come.
+    fn poll(&mut self, cx: &mut Context<'_>, at: Timestamp) -> Poll<()> {
+        if self.set != Some(at) {
+            self.set = Some(at);
+            self.sleep.as_mut().reset(Instant::now() + clock::until(at));
+        }
+        self.sleep.as_mut().poll(cx).map(|()| self.set = None)
     }
 }
