@@ -78,6 +78,6 @@ pub(crate) fn service_name(service: &Service) -> String {
     }
 }
 
-fn path(service: &Service, method: &Method) -> String {
+pub(crate) fn path(service: &Service, method: &Method) -> String {
     format!("/{}/{}", service_name(service), method.identifier())
 }

@@ -6,6 +6,7 @@ use quote::{format_ident, quote};
 use syn::{Block, FnArg, ImplItem, ImplItemFn, Item, ItemImpl, Pat, Type, parse_quote};
 use tonic_build::{Method as _, Service as _};
 
+use crate::client::path;
 use crate::generator::Services;
 use crate::service::{Method, Service};
 
@@ -60,7 +61,7 @@ fn change_call(function: &mut ImplItemFn) {
 fn direct(service: &Service, settings: &Services) -> Item {
     let server = format_ident!("{}Server", service.name());
     let of = format_ident!("{}", service.name());
-    let arms = service.methods().iter().map(|method| arm(method, &of, settings));
+    let arms = service.methods().iter().map(|method| arm(service, method, &of, settings));
     parse_quote! {
         impl<T: #of> ::notnets::stub::Service for #server<T> {
             fn serve(&self, call: ::notnets::stub::Call) -> ::notnets::stub::Serving {
@@ -68,7 +69,7 @@ fn direct(service: &Service, settings: &Services) -> Item {
                     self.max_decoding_message_size,
                     self.max_encoding_message_size,
                 );
-                match call.method() {
+                match call.path() {
                     #(#arms)*
                     _ => call.unimplemented(),
                 }
@@ -78,8 +79,9 @@ fn direct(service: &Service, settings: &Services) -> Item {
 }
 
 /// Serves the calls of one method.
-fn arm(method: &Method, of: &syn::Ident, settings: &Services) -> TokenStream {
-    let (name, function) = (method.identifier(), format_ident!("{}", method.name()));
+fn arm(service: &Service, method: &Method, of: &syn::Ident, settings: &Services) -> TokenStream {
+    let path = path(service, method);
+    let function = format_ident!("{}", method.name());
     let kind = match (method.client_streaming(), method.server_streaming()) {
         (false, false) => quote!(unary),
         (false, true) => quote!(server_streaming),
@@ -98,7 +100,7 @@ fn arm(method: &Method, of: &syn::Ident, settings: &Services) -> TokenStream {
     };
     let inner = if settings.use_arc_self { quote!(inner) } else { quote!(&inner) };
     quote! {
-        #name => {
+        #path => {
             let inner = Arc::clone(&self.inner);
             call.#kind(settings, move |request: tonic::Request<#request>| async move {
                 <T as #of>::#function(#inner, request).await

@@ -322,6 +322,21 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.get_mut(stream)?.user.as_mut()
     }
 
+    /// Returns the value that is attached to a stream which is not over, and attaches one to an accepted stream
+    /// that has none.
+    #[inline]
+    pub fn user_or_default(&mut self, stream: StreamId) -> Option<&mut T>
+    where
+        T: Default,
+    {
+        let attaches = self.role == Role::Server;
+        let entry = self.streams.get_mut(stream)?;
+        if attaches && entry.user.is_none() && !entry.state.is_reset() {
+            entry.user = Some(T::default());
+        }
+        entry.user.as_mut()
+    }
+
     /// Attaches a value to an accepted stream. Returns `false` when the stream is gone already.
     pub fn set_user(&mut self, stream: StreamId, user: T) -> bool {
         match self.streams.get_mut(stream) {

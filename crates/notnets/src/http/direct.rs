@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::service::interceptor;
 
+use super::head::boxed;
 use super::respond::respond;
 use super::service::{HttpService, call as call_service};
 use crate::rpc::{RequestHalf, ResponseHalf, Serving, Turn};
@@ -25,7 +26,8 @@ use crate::rpc::{RequestHalf, ResponseHalf, Serving, Turn};
 pub(crate) struct DirectCall {
     /// The path of its method.
     pub(crate) path: Arc<str>,
-    pub(crate) headers: HeaderMap,
+    /// `None` if there are none. Boxed, for a call is moved about, and most have none.
+    pub(crate) headers: Option<Box<HeaderMap>>,
     pub(crate) extensions: Extensions,
     pub(crate) halves: Halves,
 }
@@ -117,7 +119,7 @@ where
         }
         Some(Asked::Call(halves)) => {
             let path = request.uri().path().into();
-            let headers = std::mem::take(request.headers_mut());
+            let headers = boxed(std::mem::take(request.headers_mut()));
             let extensions = std::mem::take(request.extensions_mut());
             let serving = service.serve(DirectCall { path, headers, extensions, halves: *halves });
             Responding::new(Box::pin(async {
@@ -149,7 +151,7 @@ impl<S: HttpService> DirectService for Intercepted<S> {
             *request.method_mut() = http::Method::POST;
             *request.uri_mut() = Uri::try_from(&*path).unwrap_or_default();
             *request.version_mut() = http::Version::HTTP_2;
-            *request.headers_mut() = headers;
+            *request.headers_mut() = headers.map_or_else(HeaderMap::new, |headers| *headers);
             request.extensions_mut().extend(extensions);
             let response = call_service(service, request).await;
             // The interceptor has not let it pass.

@@ -70,6 +70,18 @@ fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
+/// Returns headers in a box, if there are any.
+#[cfg(feature = "stubs")]
+#[inline]
+pub(crate) fn boxed(headers: HeaderMap) -> Option<Box<HeaderMap>> {
+    if headers.capacity() == 0 {
+        // There is nothing to free, and to find that out takes longer.
+        std::mem::forget(headers);
+        return None;
+    }
+    (!headers.is_empty()).then(|| Box::new(headers))
+}
+
 /// The entries of an application's metadata: gRPC's own have places of their own. tonic sends the same.
 #[cfg(feature = "stubs")]
 pub(crate) fn application_entries(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {

@@ -55,10 +55,10 @@ pub(crate) use connect_info::ConnectInfo;
 pub use direct::Responding;
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use direct::{DirectCall, DirectService, Halves, answer, takes};
-#[cfg(feature = "stubs")]
-pub(crate) use head::application_entries;
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use head::trailer_entries;
+#[cfg(feature = "stubs")]
+pub(crate) use head::{application_entries, boxed};
 #[cfg(all(feature = "client", feature = "stubs"))]
 pub(crate) use head::{response_head, timeout, trailers};
 #[cfg(all(feature = "server", feature = "stubs"))]

@@ -96,15 +96,15 @@ impl HttpLink {
     #[cfg(feature = "stubs")]
     pub(crate) fn serve_directly(&self, call: IncomingCall, service: &dyn DirectService) -> Serving {
         let IncomingCall { method, metadata, deadline, peer, turn, requests, response } = call;
-        let mut headers = HeaderMap::new();
+        let mut headers = None::<Box<HeaderMap>>;
         if let Some(agent) = &self.own_agent {
-            headers.insert(USER_AGENT, agent.clone());
+            headers.get_or_insert_default().insert(USER_AGENT, agent.clone());
         }
         if !metadata.is_empty() {
-            head::extend(&mut headers, metadata);
+            head::extend(headers.get_or_insert_default(), metadata);
         }
         if let Some(deadline) = deadline {
-            head::set_timeout(&mut headers, clock::until(deadline));
+            head::set_timeout(headers.get_or_insert_default(), clock::until(deadline));
         }
         let mut extensions = Extensions::new();
         self.insert_peer(&mut extensions, peer);

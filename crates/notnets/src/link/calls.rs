@@ -219,7 +219,7 @@ impl Link {
             let Some(calls) = state.session.live().filter(|calls| calls.is_open(stream)) else {
                 return Poll::Ready(());
             };
-            if let Some(wakers) = calls.user(stream) {
+            if let Some(wakers) = calls.user_or_default(stream) {
                 wakers.wait_cancelled(cx.waker());
             }
             Poll::Pending
@@ -308,7 +308,7 @@ impl State {
     }
 
     fn wait_writable(&mut self, stream: StreamId, cx: &Context<'_>) {
-        if let Some(wakers) = self.session.calls().user(stream) {
+        if let Some(wakers) = self.session.calls().user_or_default(stream) {
             wakers.wait_writable(cx.waker());
         }
     }

@@ -22,7 +22,6 @@ use tokio::runtime::Handle;
 use super::driver_slot::{DriverId, DriverTurn, Found};
 use super::state::State;
 use super::stay::Stay;
-use super::stream_wakers::StreamWakers;
 use super::watched::Watched;
 use super::{Link, has_workers, poll_again};
 
@@ -342,8 +341,6 @@ impl<A: Accept> Turns<A> {
             let calls = state.session.calls();
             requests.extend(std::iter::from_fn(|| {
                 let request = calls.accept()?;
-                // At once: tasks that the handler starts may wait before the handler itself does.
-                calls.set_user(request.stream, StreamWakers::default());
                 let buffered = calls.take_buffered(request.stream);
                 Some((request, buffered))
             }));

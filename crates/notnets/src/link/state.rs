@@ -53,9 +53,10 @@ impl State {
     /// The application is done with a client's call; so is the task that sends its requests.
     pub(super) fn close(&mut self, stream: StreamId) {
         if let Some(calls) = self.session.live() {
-            let wakers = calls.user(stream).map(std::mem::take);
+            if let Some(wakers) = calls.user(stream) {
+                wakers.wake_all(&mut self.wakes);
+            }
             calls.close(stream);
-            wakers.unwrap_or_default().wake_all(&mut self.wakes);
         }
     }
 
@@ -92,7 +93,7 @@ impl State {
 
     /// Leaves a waker for what is received on a stream.
     pub(super) fn wait_received(&mut self, stream: StreamId, waker: &Waker) {
-        let wakers = self.session.calls().user(stream);
+        let wakers = self.session.calls().user_or_default(stream);
         self.replaced.extend(wakers.and_then(|wakers| wakers.wait_readable(waker)));
     }
 
@@ -199,7 +200,7 @@ impl State {
                 }
             }
             Event::Cancelled(_, wakers) => {
-                if let Some(wakers) = wakers {
+                if let Some(mut wakers) = wakers {
                     wakers.wake_all(&mut self.wakes);
                 }
             }
@@ -220,7 +221,7 @@ impl State {
         self.session.end(ending, clock::now);
         self.all_told = true;
         let mut wakes = std::mem::take(&mut self.wakes);
-        for wakers in self.session.calls().take_users() {
+        for mut wakers in self.session.calls().take_users() {
             wakers.wake_all(&mut wakes);
         }
         self.open_queue.wake_all(&mut wakes);

@@ -42,8 +42,11 @@ impl StreamWakers {
         self.writable.take()
     }
 
-    pub(super) fn wake_all(self, wakes: &mut WakeList) {
-        wakes.extend([self.readable, self.writable, self.cancelled].into_iter().flatten());
+    #[inline]
+    pub(super) fn wake_all(&mut self, wakes: &mut WakeList) {
+        for waker in [&mut self.readable, &mut self.writable, &mut self.cancelled] {
+            wakes.extend(waker.take());
+        }
     }
 }
 

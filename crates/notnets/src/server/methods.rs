@@ -45,18 +45,30 @@ impl Costs {
 
 /// The methods that one client has called.
 #[derive(Default)]
-pub(super) struct Methods(Mutex<HashMap<Arc<str>, Arc<Method>>>);
+pub(super) struct Methods(Mutex<Called>);
+
+#[derive(Default)]
+struct Called {
+    /// The one that was called last. A link has one text for all calls of a method.
+    last: Option<(Arc<str>, Arc<Method>)>,
+    all: HashMap<Arc<str>, Arc<Method>>,
+}
 
 impl Methods {
     /// The method with that path; its target is found by this when it is called for the first time.
     pub(super) fn get(&self, path: &Arc<str>, costs: &Costs, find: impl FnOnce() -> Target) -> Arc<Method> {
         let mut methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(method) = methods.get(path) {
-            return Arc::clone(method);
+        match &methods.last {
+            Some((last, method)) if Arc::ptr_eq(last, path) => return Arc::clone(method),
+            _ => {}
+        }
+        if let Some(method) = methods.all.get(path).map(Arc::clone) {
+            methods.last = Some((Arc::clone(path), Arc::clone(&method)));
+            return method;
         }
         let method = Arc::new(Method { target: find(), cost: costs.of(path) });
-        if methods.len() < MAX {
-            methods.insert(Arc::clone(path), Arc::clone(&method));
+        if methods.all.len() < MAX {
+            methods.all.insert(Arc::clone(path), Arc::clone(&method));
         }
         method
     }
@@ -177,7 +189,7 @@ mod tests {
             let path = Arc::from(format!("/made.up/Method{n}"));
             methods.get(&path, &costs, || Target::Unknown);
         }
-        assert_eq!(methods.0.lock().unwrap().len(), MAX);
+        assert_eq!(methods.0.lock().unwrap().all.len(), MAX);
         assert_eq!(costs.0.lock().unwrap().len(), MAX);
     }
 }

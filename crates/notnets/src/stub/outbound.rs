@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::codegen::tokio_stream::Stream;
 
 use super::batch::{After, Batch};
-use crate::http::{application_entries, from_tonic};
+use crate::http::{application_entries, boxed, from_tonic};
 use crate::rpc::{self, Call, Outbound, RequestHead, SendHalf};
 
 /// The beginning of a call.
@@ -24,7 +24,7 @@ pub(super) struct Head {
 impl Head {
     #[inline]
     pub(super) fn new(path: &'static str, headers: HeaderMap) -> Self {
-        Self { path, headers: (!headers.is_empty()).then(|| Box::new(headers)) }
+        Self { path, headers: boxed(headers) }
     }
 
     /// The application's headers, if there are any.

@@ -57,9 +57,10 @@ impl Settings {
 }
 
 impl Call {
-    /// The name of the method within its service.
-    pub fn method(&self) -> &str {
-        self.0.path.rsplit_once('/').map_or("", |(_, method)| method)
+    /// The path of the method.
+    #[inline]
+    pub fn path(&self) -> &str {
+        &self.0.path
     }
 
     /// Answers that there is no such method.

@@ -17,7 +17,7 @@ use super::decoded::{Decoding, decode_whole, is_whole};
 use super::encoded::Encoded;
 use super::service::{Call, Serving, Settings};
 use super::streaming::messages;
-use crate::http::{RequestBody, application_entries, to_tonic, trailer_entries};
+use crate::http::{RequestBody, application_entries, boxed, to_tonic, trailer_entries};
 use crate::rpc::{FramedMessage, ResponseHalf};
 
 // A future that serves a call is to be small, for it is allocated for each call: what it is made of stays
@@ -97,7 +97,8 @@ impl Call {
 
     /// Makes a request for the handler, of what the call has come with.
     fn request<M>(&mut self, message: M) -> Request<M> {
-        let metadata = MetadataMap::from_headers(std::mem::take(&mut self.0.headers));
+        let headers = self.0.headers.take().map_or_else(HeaderMap::new, |headers| *headers);
+        let metadata = MetadataMap::from_headers(headers);
         Request::from_parts(metadata, std::mem::take(&mut self.0.extensions), message)
     }
 
@@ -197,7 +198,8 @@ where
 
 /// An answer of one message, or of a status.
 struct Answer {
-    head: HeaderMap,
+    /// `None` if it has no metadata.
+    head: Option<Box<HeaderMap>>,
     message: Option<Encoded>,
     /// How the call ends, if not well.
     failure: Option<Box<(Code, HeaderMap)>>,
@@ -225,7 +227,7 @@ impl Answer {
             Err(status) => return Self::status(&status),
         };
         let (metadata, message, _) = response.into_parts();
-        let head = metadata.into_headers();
+        let head = boxed(metadata.into_headers());
         match Encoded::new(&message, settings.encoding) {
             Ok(message) => Self { head, message: Some(message), failure: None, next: Next::Head, sent: 0 },
             Err(status) => Self { head, next: Next::Head, ..Self::status(&status) },
@@ -235,7 +237,7 @@ impl Answer {
     #[cold]
     fn status(status: &Status) -> Self {
         let failure = Some(Box::new(trailers(status)));
-        Self { head: HeaderMap::new(), message: None, failure, next: Next::Status, sent: 0 }
+        Self { head: None, message: None, failure, next: Next::Status, sent: 0 }
     }
 
     /// Sends what is left. Returns the status that went.
@@ -258,7 +260,10 @@ impl Answer {
                     let (sent, code) = ready!(half.poll_trailers_only(cx, entries, code));
                     return Poll::Ready(check(sent).map(|_| code));
                 }
-                Next::Head => half.poll_send_head(cx, application_entries(head), &mut rest, end),
+                Next::Head => {
+                    let entries = head.iter().flat_map(|headers| application_entries(headers));
+                    half.poll_send_head(cx, entries, &mut rest, end)
+                }
                 Next::Message if len > 0 => half.poll_send(cx, &mut rest).map(Ok),
                 Next::Message => {
                     let (sent, code) = ready!(half.poll_finish(cx, entries, code));

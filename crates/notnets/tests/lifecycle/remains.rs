@@ -80,6 +80,14 @@ fn descriptors_and_memory_of_ended_links_are_given_back() {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
         (descriptors, shared(server).len())
     };
+    // Its name is served a moment before the directory is watched.
+    let is_watched = |server: &Helper| {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().flatten();
+        descriptors
+            .filter_map(|one| fs::read_link(one.path()).ok())
+            .any(|of| of.ends_with("anon_inode:inotify"))
+    };
+    crate::support::eventually("the directory is watched", || is_watched(&server));
     let before = held(&server);
     for ended_by in ["kill", "finish"] {
         for _ in 0..10 {
