@@ -44,7 +44,7 @@ fn over_nothing() -> Bed<EchoServer<Same>> {
 }
 
 // tonic's stubs on both sides, and a link between them.
-#[library_benchmark(config = limit(CALLS, 49_000), setup = over_a_link)]
+#[library_benchmark(config = limit(CALLS, 45_600), setup = over_a_link)]
 fn unary_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls(CALLS);
     bed
@@ -62,7 +62,7 @@ fn rpc_over_a_link() -> RpcBed {
 }
 
 // In gRPC's own terms, without stubs and HTTP.
-#[library_benchmark(config = limit(CALLS, 25_700), setup = rpc_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 22_800), setup = rpc_over_a_link)]
 fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
@@ -73,7 +73,7 @@ fn stubs_over_a_link() -> StubsBed {
 }
 
 // Our stubs on both sides.
-#[library_benchmark(config = limit(CALLS, 28_000), setup = stubs_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 23_700), setup = stubs_over_a_link)]
 fn unary_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls(CALLS);
     bed
@@ -84,7 +84,7 @@ fn stubs_over_an_awake_link() -> StubsBed {
 }
 
 // The same with both sides awake: nobody rings or sleeps, and what is polled in vain counts.
-#[library_benchmark(config = limit(CALLS, 28_000), setup = stubs_over_an_awake_link)]
+#[library_benchmark(config = limit(CALLS, 16_800), setup = stubs_over_an_awake_link)]
 fn unary_by_our_stubs_awake(bed: StubsBed) -> StubsBed {
     bed.calls_in_turns(CALLS);
     bed
@@ -102,7 +102,7 @@ fn over_a_busy_link() -> Bed<notnets::Channel> {
 }
 
 // The same as over a link, but many at once: what waiting costs is shared.
-#[library_benchmark(config = limit(AT_ONCE * BATCHES, 40_000), setup = over_a_busy_link)]
+#[library_benchmark(config = limit(AT_ONCE * BATCHES, 37_500), setup = over_a_busy_link)]
 fn batch_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls_at_once(AT_ONCE, BATCHES);
     bed
@@ -115,7 +115,7 @@ fn stubs_over_a_busy_link() -> StubsBed {
 }
 
 // The same with our stubs.
-#[library_benchmark(config = limit(AT_ONCE * BATCHES, 15_300), setup = stubs_over_a_busy_link)]
+#[library_benchmark(config = limit(AT_ONCE * BATCHES, 14_000), setup = stubs_over_a_busy_link)]
 fn batch_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls_at_once(AT_ONCE, BATCHES);
     bed
@@ -155,7 +155,7 @@ fn joined() -> Result<(Established, Established), Box<dyn std::error::Error>> {
 }
 
 // Without runtime, HTTP and protobuf.
-#[library_benchmark(config = limit(CALLS, 5_300), setup = layers)]
+#[library_benchmark(config = limit(CALLS, 4_900), setup = layers)]
 fn unary_of_the_call_layer(mut layers: Layers) -> Layers {
     layers.calls(CALLS);
     layers

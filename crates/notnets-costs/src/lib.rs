@@ -2,8 +2,8 @@
 //!
 //! Time is too noisy to catch a regression of a few per cent; these counts hardly vary. Client and
 //! server are in one thread here, so that a count is of both sides together, and parked while they
-//! wait, so that none depends on how long that takes. (Where they poll, each turn polls in vain for as long as
-//! Callgrind lets a microsecond take, which is always one look at the clock.)
+//! wait, so that none depends on how long that takes. (Where they poll, they do so in vain for as long as
+//! Callgrind lets a microsecond take, which is one look at the clock.)
 #![forbid(unsafe_code)]
 
 use notnets::Wait;

@@ -1,6 +1,14 @@
 //! Allocations of a unary call, on both sides together.
 
+use std::convert::Infallible;
+
 use allocation_counter::measure;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use notnets::{Endpoint, Server, Wait};
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderValue, Method, Request, Response, Uri};
+use tower::ServiceExt as _;
 
 /// What a link adds to tonic's own. On the client: the response's head and its trailers (two maps, of two
 /// allocations each), its body, and the copy of its message out of the peer's memory. On the server: the
@@ -16,6 +24,51 @@ fn of_a_unary_call() {
     let notnets = measure(|| link.calls(CALLS)).count_total as f64 / CALLS as f64;
     println!("{tonic} by tonic itself, {notnets} over a link");
     assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
+}
+
+/// Of the bodies of HTTP requests and responses, which tonic's stubs have. A link copies each byte of them twice
+/// in each direction: into a block of the sender's, which is there already, and out of it. So what is allocated
+/// is the payload, once in each direction.
+#[test]
+fn of_a_large_body() {
+    const PAYLOAD: usize = 1 << 20;
+    const FEW: usize = 50;
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let channel = runtime.block_on(async {
+        let gives_back = tower::service_fn(|request: Request<Body>| async {
+            let mut response = Response::new(request.into_body());
+            let grpc = HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert("content-type", grpc);
+            Ok::<_, Infallible>(response)
+        });
+        let server = Server::builder().directory(directory.path()).wait(Wait::Park);
+        let bound = server.bind_service("notnets:///costs", gives_back).await.unwrap();
+        tokio::spawn(bound.serve());
+        let endpoint = Endpoint::from_static("notnets:///costs").directory(directory.path());
+        endpoint.wait(Wait::Park).connect().await.unwrap()
+    });
+    let body = Bytes::from(vec![7; PAYLOAD]);
+    let calls = |n: usize| {
+        for _ in 0..n {
+            let mut request = Request::new(Body::new(Full::new(body.clone())));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = Uri::from_static("/costs/Body");
+            runtime.block_on(async {
+                let mut response = channel.clone().oneshot(request).await.unwrap().into_body();
+                let mut received = 0;
+                while let Some(frame) = response.frame().await {
+                    received += frame.unwrap().data_ref().map_or(0, Bytes::len);
+                }
+                assert_eq!(received, PAYLOAD);
+            });
+        }
+    };
+    // The blocks are there then.
+    calls(FEW);
+    let allocated = measure(|| calls(FEW)).bytes_total as f64 / (FEW * PAYLOAD) as f64;
+    println!("{allocated} payloads for a body and its echo");
+    assert!((1.9..=2.0 + 0.05).contains(&allocated), "{allocated} payloads");
 }
 
 /// By our stubs. On the client: the payload, the copy of the response out of the peer's memory, and the

@@ -211,8 +211,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         taken
     }
 
-    /// Returns `true` if nothing has come, and nothing waits for room that the peer may have made. Between hosts
-    /// each look costs as much as taking what is there.
+    /// Returns `true` if nothing has come, and nothing waits for room that the peer may have made. Between
+    /// hosts a look costs as much as taking what is there.
     #[inline]
     fn has_nothing_to_take(&mut self) -> bool {
         let lanes = self.connection.lanes();
