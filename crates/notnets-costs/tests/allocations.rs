@@ -26,9 +26,9 @@ fn of_a_unary_call() {
     assert!(notnets - tonic <= BY_THE_LINK, "a link adds {} allocations", notnets - tonic);
 }
 
-/// Of the bodies of HTTP requests and responses, which tonic's stubs have. A link copies each byte of them twice
-/// in each direction: into a block of the sender's, which is there already, and out of it. So what is allocated
-/// is the payload, once in each direction.
+/// Of the bodies of HTTP requests and responses, which tonic's stubs have. A link copies each byte of them
+/// twice in each direction: into a block of the sender's, which is there already, and out of it. So what is
+/// allocated is the payload, once in each direction.
 #[test]
 fn of_a_large_body() {
     const PAYLOAD: usize = 1 << 20;

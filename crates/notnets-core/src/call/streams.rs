@@ -3,8 +3,8 @@
 //! Slots are reused: a stream has a few hundred bytes, and moving it would cost more than most operations
 //! on it. The first stream has a slot of its own: where calls come one after the other it is the only one,
 //! and finding it takes no hashing. Nor does finding one of many: ids are consecutive, so that each of them
-//! has a place of its own among the last ones. Only a stream that stays open while that many others are opened
-//! and whose place is taken, and those of a peer that leaves out ids, are looked up in a map.
+//! has a place of its own among the last ones. Only those are looked up in a map that found their place
+//! taken: by a stream that has stayed open for long, or because the peer leaves out ids.
 
 use foldhash::{HashMap, HashMapExt};
 
