@@ -42,3 +42,9 @@ step_hostile() {
 step_soak() {
     cargo run --release --locked -- soak --for 30s
 }
+
+# Processes die at steps of the protocol. With the whole workspace, whose debug builds have failpoints.
+step_kills() {
+    cargo build --quiet --workspace --locked --bin notnets
+    "${CARGO_TARGET_DIR:-target}/debug/notnets" soak --at-failpoints 500
+}

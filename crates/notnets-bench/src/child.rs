@@ -2,7 +2,7 @@
 //! answers with lines of JSON on its standard output, and ends when its input does. [`crate::orders`] is its
 //! own side.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,11 @@ impl Child {
     /// Returns its process id, unless it has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Returns how it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// Sends it a line.

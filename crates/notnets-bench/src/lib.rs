@@ -69,6 +69,9 @@ pub enum Command {
     /// One of the soak's servers
     #[command(hide = true)]
     SoakServer(soak::ServerArgs),
+    /// One of the soak's agents
+    #[command(hide = true)]
+    SoakAgent(soak::AgentArgs),
     /// One of the soak's clients
     #[command(hide = true)]
     SoakClient(soak::ClientArgs),
@@ -91,6 +94,7 @@ impl Command {
             Self::DemoCustomers(args) => demo::customers(args),
             Self::Soak(args) => soak::run(&args),
             Self::SoakServer(args) => soak::serve(&args),
+            Self::SoakAgent(args) => soak::agent(&args),
             Self::SoakClient(args) => soak::call(args),
         }
     }

@@ -12,3 +12,15 @@ fn calls_stay_right_while_processes_die() {
     assert!(out.starts_with("--seed ") && out.contains(" calls executed"), "{out}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
+
+/// The command's tests are built with failpoints.
+#[test]
+fn processes_die_at_steps_of_the_protocol() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    command.env("TMPDIR", directory.path()).args(["soak", "--at-failpoints", "40"]);
+    let run = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{out}\n{err}");
+    assert!(out.contains(" processes died at "), "{out}");
+}

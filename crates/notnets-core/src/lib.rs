@@ -9,6 +9,7 @@ pub mod call;
 pub mod cgroup;
 pub mod clock;
 pub mod code;
+pub mod failpoint;
 pub mod frame;
 pub mod limits;
 pub mod link;

@@ -10,12 +10,12 @@
 
 mod client;
 mod content;
+mod failpoints;
 mod footprint;
 mod server;
 
 use std::collections::{HashSet, VecDeque};
-use std::fs;
-use std::os::fd::AsRawFd;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use notnets_cli_common::duration;
 use notnets_core::random;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub use client::{ClientArgs, call};
@@ -50,6 +50,10 @@ pub struct Args {
     /// What decides all that is done; random if left out
     #[arg(long)]
     seed: Option<u64>,
+    /// Let processes die at steps of the protocol, until this number has: only in debug builds with the
+    /// feature `failpoints`
+    #[arg(long, value_name = "KILLS", conflicts_with = "duration")]
+    at_failpoints: Option<u64>,
     /// Without a pod of two hosts
     #[arg(long)]
     no_pod: bool,
@@ -70,6 +74,10 @@ const REGION: u64 = 256 << 20;
 /// When anything was wrong.
 pub fn run(args: &Args) -> Result {
     let seed = args.seed.unwrap_or_else(random::word);
+    if let Some(kills) = args.at_failpoints {
+        println!("--seed {seed} --at-failpoints {kills}");
+        return runtime(0)?.block_on(failpoints::run(args, seed, kills));
+    }
     println!("--seed {seed} --for {:?}", args.duration);
     runtime(0)?.block_on(async {
         let mut soak = Soak::start(args, seed).await?;
@@ -92,6 +100,12 @@ enum Kind {
         directory: PathBuf,
     },
     Client,
+    /// The agent of a host.
+    Agent {
+        host: u16,
+        region: PathBuf,
+        directory: PathBuf,
+    },
 }
 
 struct Soak {
@@ -122,7 +136,9 @@ impl Soak {
         for directory in ["notes", "host-a", "host-b"] {
             fs::create_dir(work.path().join(directory))?;
         }
-        let agents = if args.no_pod { Vec::new() } else { pod(work.path())? };
+        let region = work.path().join("region");
+        let has_mortal_agents = args.at_failpoints.is_some() && !args.no_pod;
+        let agents = if args.no_pod { Vec::new() } else { pod(&region, work.path(), !has_mortal_agents)? };
         let mut servers =
             vec![("notnets:///first".to_owned(), "host-a"), ("notnets:///second".to_owned(), "host-a")];
         if !args.no_pod {
@@ -130,10 +146,15 @@ impl Soak {
         }
         let steady = "notnets:///steady".to_owned();
         let uris: Vec<_> = servers.iter().map(|(uri, _)| uri.clone()).chain([steady.clone()]).collect();
-        let mut starting = Starting { work: work.path().to_owned(), uris: uris.clone(), clients: 0, seed };
+        let mut starting =
+            Starting { work: work.path().to_owned(), uris: uris.clone(), clients: 0, seed, dies: None };
+        let mut mortal = Vec::new();
+        for (host, directory) in [(0, "host-a"), (1, "host-b")].into_iter().filter(|_| has_mortal_agents) {
+            let kind = Kind::Agent { host, region: region.clone(), directory: work.path().join(directory) };
+            mortal.push(Place { child: starting.start(&kind).await?, kind });
+        }
         let steady_server = Kind::Server { uri: steady, directory: work.path().join("host-a") };
         let steady_server = starting.start(&steady_server).await?;
-        let mut mortal = Vec::new();
         for (uri, directory) in servers {
             let kind = Kind::Server { uri, directory: work.path().join(directory) };
             mortal.push(Place { child: starting.start(&kind).await?, kind });
@@ -216,6 +237,7 @@ impl Soak {
             uris: self.uris.clone(),
             clients: self.clients,
             seed,
+            dies: None,
         };
         let kind = self.mortal[index].kind.clone();
         let started = starting.start(&kind).await;
@@ -264,25 +286,39 @@ struct Starting {
     uris: Vec<String>,
     clients: u64,
     seed: u64,
+    /// Where it is to die.
+    dies: Option<String>,
 }
 
 impl Starting {
     async fn start(&mut self, kind: &Kind) -> Result<Child> {
-        let notes = self.work.join("notes");
-        let mut child = Child::start(|command| match kind {
-            Kind::Server { uri, directory } => {
-                command.arg("soak-server").arg(uri).arg(&notes).env("NOTNETS_DIR", directory);
-            }
-            Kind::Client => {
-                self.clients += 1;
-                let numbers = [self.clients, self.seed].map(|number| number.to_string());
-                command.arg("soak-client").args(numbers).arg(&notes).args(&self.uris);
-                command.env("NOTNETS_DIR", self.work.join("host-a"));
-            }
-        })?;
+        let mut child = self.spawn(kind)?;
         let ready: Result<String> = child.answer(PATIENCE).await;
         ready.map_err(|error| format!("{kind:?} does not become ready: {error}"))?;
         Ok(child)
+    }
+
+    fn spawn(&mut self, kind: &Kind) -> Result<Child> {
+        let notes = self.work.join("notes");
+        Child::start(|command| {
+            if let Some(point) = &self.dies {
+                command.env("NOTNETS_FAILPOINT", point);
+            }
+            match kind {
+                Kind::Server { uri, directory } => {
+                    command.arg("soak-server").arg(uri).arg(&notes).env("NOTNETS_DIR", directory);
+                }
+                Kind::Client => {
+                    self.clients += 1;
+                    let numbers = [self.clients, self.seed].map(|number| number.to_string());
+                    command.arg("soak-client").args(numbers).arg(&notes).args(&self.uris);
+                    command.env("NOTNETS_DIR", self.work.join("host-a"));
+                }
+                Kind::Agent { host, region, directory } => {
+                    command.arg("soak-agent").arg(host.to_string()).arg(region).arg(directory);
+                }
+            }
+        })
     }
 }
 
@@ -293,15 +329,44 @@ fn signal(child: &Child, signal: Signal) -> Result {
     Ok(())
 }
 
-/// A pod of two hosts, whose agents run until they are dropped.
-fn pod(work: &Path) -> Result<Vec<AgentThread>> {
-    let memory = memfd_create("notnets-soak-region", MemfdFlags::CLOEXEC)?;
+/// A pod of two hosts in a new region. Its agents run until they are dropped, if they are to `live` in here.
+fn pod(region: &Path, work: &Path, live: bool) -> Result<Vec<AgentThread>> {
+    let memory = File::create_new(region)?;
     fallocate(&memory, FallocateFlags::empty(), 0, REGION)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-    let plan = Plan { processes: 64, heartbeat_ms: 20, lease_ms: 10_000, ..Plan::new(POD, 2) };
-    format(&RegionFile::open(&path)?, &plan)?;
-    let start = |(host, directory)| Ok(AgentThread::start(&path, host, &work.join(directory))?);
-    [(0, "host-a"), (1, "host-b")].into_iter().map(start).collect()
+    // Those that die at failpoints are to be missed soon.
+    let lease_ms = if live { 10_000 } else { 1000 };
+    let plan = Plan { processes: 64, heartbeat_ms: 20, lease_ms, ..Plan::new(POD, 2) };
+    format(&RegionFile::open(region)?, &plan)?;
+    let start = |(host, directory)| Ok(AgentThread::start(region, host, &work.join(directory))?);
+    [(0, "host-a"), (1, "host-b")].into_iter().filter(|_| live).map(start).collect()
+}
+
+/// The arguments of an agent's process.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AgentArgs {
+    host: u16,
+    region: PathBuf,
+    directory: PathBuf,
+}
+
+/// Is a host of the pod until the input ends.
+///
+/// # Errors
+/// When it can't be.
+pub fn agent(args: &AgentArgs) -> Result {
+    server::end_with_input();
+    let until = Instant::now() + PATIENCE;
+    let _agent = loop {
+        match AgentThread::start(&args.region, args.host, &args.directory) {
+            // The one that was killed is still being cleared away.
+            Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            started => break started?,
+        }
+    };
+    println!("\"ready\"");
+    loop {
+        std::thread::park();
+    }
 }
 
 /// # Errors

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use notnets::rpc::{Code, Handler, ServerCall, Status};
 use notnets::{ErrorKind, Server};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +15,9 @@ use super::content::{Head, check, message};
 use crate::Result;
 use crate::child::PATIENCE;
 use crate::runtime::runtime;
+
+/// What names in a pod begin with.
+const IN_POD: &str = "notnets://soak/";
 
 /// The arguments of the process.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,8 +41,11 @@ pub fn serve(args: &ServerArgs) -> Result {
         let until = Instant::now() + PATIENCE;
         let bound = loop {
             match router.clone().bind(args.uri.as_str()).await {
-                // Whoever ends its calls has the name a little longer.
-                Err(error) if error.kind() == ErrorKind::NameInUse && Instant::now() < until => {
+                // Whoever ends its calls has the name a little longer, and an agent may just have died.
+                Err(error)
+                    if Instant::now() < until
+                        && (error.kind() == ErrorKind::NameInUse || args.uri.starts_with(IN_POD)) =>
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 bound => break bound?,
@@ -94,6 +101,15 @@ impl Handler for Echo {
         let first = first.into_bytes();
         let head = check(&first).map_err(wrong)?;
         note(&self.executed, head.id).map_err(|error| wrong(error.to_string()))?;
+        notnets_core::failpoint!("handler begun");
+        let answered = answer(call, head, first).await;
+        notnets_core::failpoint!("handler ended");
+        answered
+    }
+}
+
+async fn answer(call: &mut ServerCall, head: Head, first: Bytes) -> Answered {
+    {
         match call.method.name() {
             "Unary" => call.responses.send_last(first).await,
             "Download" => {

@@ -36,6 +36,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 let mut copy = zeroes(length as usize);
                 self.lanes.read(reference, &mut copy)?;
                 self.lanes.release(reference);
+                crate::failpoint!("block released");
                 if length < reference.length {
                     return Ok(Fetched { head: copy.into(), data: Data::Unwanted, cost: charge(data) });
                 }

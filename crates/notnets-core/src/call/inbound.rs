@@ -44,6 +44,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     #[inline]
     fn handle(&mut self, frame: &Frame, now: &impl Fn() -> Timestamp) -> Result<(), Violation> {
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Taken, frame.kind));
         match (frame.kind, self.role) {
             (Kind::Request, Role::Server) => self.on_request(frame, now),
             (Kind::Response, Role::Client) => self.on_response(frame),

@@ -246,7 +246,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Plan::Block { bytes } => self.write_block(frame, skip, data, bytes)?,
         };
         frame.end = end && !data.has_remaining();
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
         self.lanes.push(frame.encode());
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
         let cost = if sent == 0 { 0 } else { charge(sent) };
         self.send_credit -= cost;
         Some(cost)
@@ -331,7 +333,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn push_control(&mut self) {
         while !self.control.is_empty() && self.has_room() {
             let Some(frame) = self.control.pop() else { break };
+            crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
             self.lanes.push(frame.encode());
+            crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
         }
     }
 

@@ -184,6 +184,7 @@ impl Dialing {
     pub fn start(socket: Socket, config: Config, name: &str, user_agent: &str) -> Result<Self, LinkError> {
         let own = FirstSegment::create(config.geometry)?;
         let hello = Packet::Hello(hello(config, name, user_agent));
+        crate::failpoint!("hello written");
         // A server that rejects before it reads has sent its reason: read that.
         match socket.send(&hello, Some(own.descriptor())) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -191,6 +192,7 @@ impl Dialing {
             }
             _ => {}
         }
+        crate::failpoint!("hello sent");
         Ok(Self { socket, own })
     }
 
@@ -206,6 +208,7 @@ impl Dialing {
     pub fn finish(self, answer: Incoming) -> Result<Established, LinkError> {
         match answer {
             Incoming::Packet(Packet::Welcome(terms), descriptor) => {
+                crate::failpoint!("welcome read");
                 if !is_spoken(terms.version) {
                     return Err(LinkError::Unexpected);
                 }
@@ -254,13 +257,16 @@ fn try_answer(
     descriptor: Option<OwnedFd>,
     config: Config,
 ) -> Result<Parts, LinkError> {
+    crate::failpoint!("hello read");
     let version = negotiate(&hello)?;
     let own = FirstSegment::create(config.geometry)?;
+    crate::failpoint!("own segment made");
     let offered = own.descriptor().try_clone_to_owned();
     let offered = offered.map_err(failed("share a segment"))?;
     let parts = establish(socket, own, hello.terms, descriptor, hello.user_agent)?;
     let welcome = Packet::Welcome(terms(version, config));
     socket.send(&welcome, Some(offered.as_fd())).map_err(failed("welcome the client"))?;
+    crate::failpoint!("welcome sent");
     Ok(parts)
 }
 
@@ -307,6 +313,7 @@ fn establish(
     let descriptor = descriptor.ok_or_else(|| no_segment(socket))?;
     let segment = PeerSegment::map(descriptor.as_fd(), geometry.segment_bytes() as u64)?;
     let lanes = Lanes::open(own, &segment, geometry)?;
+    crate::failpoint!("peer segment joined");
     let credentials = peer_credentials(socket).map_err(failed("ask who the peer is"))?;
     let pidfd = match peer_pidfd(socket).map_err(failed("watch the other process")) {
         Err(error @ LinkError::NoDescriptors { .. }) => return Err(error),

@@ -101,6 +101,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
             Ok((blocks, memory)) => {
                 self.ledger.count_offered(blocks);
                 self.offered.insert(segment, (blocks, memory));
+                crate::failpoint!("segment offered");
                 Ok(())
             }
             Err(NoMemory::Pending) => {
@@ -180,6 +181,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         blocks: Blocks,
         location: PeerLocation,
     ) -> Result<(), SegmentViolation> {
+        crate::failpoint!("segment offer read");
         self.ledger.check(segment, blocks)?;
         let unread = self.outbox.len() + self.waiting.len();
         if unread >= MAX_UNREAD {
@@ -204,6 +206,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
                 Ok(table) => {
                     let block_bytes = offer.blocks.bytes as usize;
                     lanes.add_peer(offer.segment, block_bytes, offer.memory, Releases::new(table));
+                    crate::failpoint!("segment accepted");
                 }
                 Err(NoMemory::Pending) => return self.waiting.push_front(offer),
                 Err(NoMemory::Failed(_)) => self.decline(&offer),
@@ -222,6 +225,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         location: PeerLocation,
         lanes: &mut Lanes<W, R>,
     ) -> Result<(), SegmentViolation> {
+        crate::failpoint!("segment answer read");
         let offered = self.offered.remove(&segment);
         let (blocks, memory) = offered.ok_or(SegmentViolation::NotOffered(segment))?;
         if let Some(table) = self.source.map(location, table_bytes(blocks))? {
@@ -241,6 +245,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
 
     /// The socket has taken the next packet, or never will.
     pub fn packet_sent(&mut self) {
+        crate::failpoint!("segment packet sent");
         self.outbox.pop_front();
     }
 }

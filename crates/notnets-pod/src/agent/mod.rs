@@ -140,6 +140,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         };
         let same_boot = before.boot == start.boot;
         agent.recover(resumes, |entry| same_boot && is_alive(entry));
+        notnets_core::failpoint!("agent claimed");
         agent
     }
 

@@ -134,6 +134,7 @@ impl<W: WriteMemory> OwnHost<W> {
             extent,
             ExtentEntry { state: granted, process, generation, ..ExtentEntry::default() },
         );
+        notnets_core::failpoint!("agent granted");
         Some(extent as u32)
     }
 
@@ -146,6 +147,7 @@ impl<W: WriteMemory> OwnHost<W> {
         };
         if self.extents.get(index).filter(granted).is_some() {
             self.set_extent(index, ExtentEntry::default());
+            notnets_core::failpoint!("agent took back");
         }
     }
 
@@ -157,6 +159,7 @@ impl<W: WriteMemory> OwnHost<W> {
                 // Of an earlier generation nothing is known.
                 let exposed = if extent.generation == generation { exposed } else { self.others() };
                 self.keep_extent(index, exposed);
+                notnets_core::failpoint!("agent released");
             }
         }
     }

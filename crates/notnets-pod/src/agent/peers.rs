@@ -353,6 +353,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let slots = layout.mailbox(host.into());
         let taken = part(peer.control.memory(), layout.taken(self.own.number.into()), LINE);
         writer.flush(&part(self.own.control.memory(), slots.start, slots.len()), &taken);
+        notnets_core::failpoint!("agent wrote mail");
     }
 
     fn read_mail(&mut self, host: u16) {
@@ -364,6 +365,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let slots = part(peer.control.memory(), slots.start, slots.len());
             let taken = part(self.own.control.memory(), layout.taken(host.into()), LINE);
             let Some(mail) = reader.receive(&slots, &taken) else { return };
+            notnets_core::failpoint!("agent read mail");
             self.on_mail(host, &mail);
         }
     }

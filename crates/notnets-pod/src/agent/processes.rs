@@ -103,6 +103,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             exposed: Hosts::default(),
         };
         self.own.control.set_process(process, &known.entry);
+        notnets_core::failpoint!("agent admitted");
         Ok(process as u16)
     }
 

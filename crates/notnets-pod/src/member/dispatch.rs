@@ -45,6 +45,7 @@ fn grant(state: &mut State, extent: u32) {
         Ok(part) => {
             state.pool.add(part);
             state.granted += 1;
+            notnets_core::failpoint!("pod extent granted");
             state.tell_of_memory(true);
         }
         Err(_) => state.full = true,

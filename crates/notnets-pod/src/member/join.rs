@@ -58,6 +58,7 @@ pub(super) fn join(
     match ask(path, &FromProcess::Join { token, before }, deadline)? {
         (socket, ToProcess::Joined { incarnation, id, wake_us }, region) => {
             let wake_latency = Duration::from_micros(wake_us.into());
+            notnets_core::failpoint!("pod joined");
             Ok(Joined { socket, region, incarnation, id, wake_latency })
         }
         (_, ToProcess::Refused(text), _) => Err(Failed::Refused(text)),
@@ -97,6 +98,7 @@ fn ask(
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(Failed::Io(error)),
         _ => {}
     }
+    notnets_core::failpoint!("pod asked to join");
     loop {
         match wire::receive(&socket) {
             Received::Packet(bytes, descriptor) => {

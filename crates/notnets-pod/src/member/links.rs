@@ -58,6 +58,7 @@ impl Member {
         let offset = own.range().start();
         let message = PeerMessage::Hello { link, nonce, offset, packet: hello.encode() };
         self.send(FromProcess::Send { to, body: message.encode() });
+        notnets_core::failpoint!("pod hello posted");
         let answer = self.wait(deadline, |state| state.answer(link));
         let Answer { link: peer_link, nonce: peer_nonce, offset, packet } =
             match answer.and_then(|answer| answer) {
@@ -147,6 +148,7 @@ impl Member {
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.send(FromProcess::Send { to: from, body: message.encode() });
+        notnets_core::failpoint!("pod welcome posted");
         Ok(established)
     }
 

@@ -49,11 +49,13 @@ impl Listener {
             // It was replaced before we had the lock, so our lock is useless.
             return Self::bind(directory, name);
         }
+        crate::failpoint!("name locked");
         make_room(directory, &opened, name, &path)?;
         if name.is_hidden() {
             sweep(&opened, directory.path());
         }
         let socket = bind_socket(directory, name, &path)?;
+        crate::failpoint!("name bound");
         let file = finish(&opened, name, &socket).map_err(|errno| {
             let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
             directory.failed("listen on", &path, errno)
@@ -63,6 +65,7 @@ impl Listener {
             drop(lock);
             return Self::bind(directory, name);
         }
+        crate::failpoint!("name served");
         drop(lock);
         Ok(Listener {
             socket,
@@ -168,8 +171,9 @@ impl Listener {
         if file_at(&self.directory, &self.name).map(|found| found.is(self.file)) != Ok(true) {
             return Ok(());
         }
-        unlinkat(&self.directory, self.name.as_str(), AtFlags::empty())
-            .map_err(|errno| self.failed("remove", errno))
+        let removed = unlinkat(&self.directory, self.name.as_str(), AtFlags::empty());
+        crate::failpoint!("name removed");
+        removed.map_err(|errno| self.failed("remove", errno))
     }
 
     fn failed(&self, action: &'static str, errno: Errno) -> RendezvousError {

@@ -1,0 +1,139 @@
+//! Failpoints: the steps of the protocol at which a test can let a process die or stop.
+//!
+//! With the feature `failpoints`, and in debug builds only, `NOTNETS_FAILPOINT=POINT:COUNT` kills the process
+//! when it reaches the point for the COUNTth time; `POINT:COUNT:stop` stops it there. In all other builds a
+//! failpoint is nothing at all.
+
+/// A step at which the process may be made to end: a name, or an expression of which the type is `&str`.
+#[cfg(all(feature = "failpoints", debug_assertions))]
+#[macro_export]
+macro_rules! failpoint {
+    ($name:expr) => {
+        $crate::failpoint::reach($name)
+    };
+}
+
+/// A step at which the process may be made to end: nothing, in this build.
+#[cfg(not(all(feature = "failpoints", debug_assertions)))]
+#[macro_export]
+macro_rules! failpoint {
+    ($name:expr) => {};
+}
+
+/// Whether this build has failpoints.
+pub const IS_ON: bool = cfg!(all(feature = "failpoints", debug_assertions));
+
+/// All failpoints, but for the `sending`, `sent` and `taken` of each kind of frame: see [`FRAMES`].
+pub const STEPS: &[&str] = &[
+    "name locked",
+    "name bound",
+    "name served",
+    "name removed",
+    "hello written",
+    "hello sent",
+    "welcome read",
+    "hello read",
+    "own segment made",
+    "peer segment joined",
+    "welcome sent",
+    "segment offered",
+    "segment packet sent",
+    "segment offer read",
+    "segment accepted",
+    "segment answer read",
+    "block released",
+    "handler begun",
+    "handler ended",
+    "pod asked to join",
+    "pod joined",
+    "pod extent granted",
+    "pod hello posted",
+    "pod welcome posted",
+    "agent claimed",
+    "agent admitted",
+    "agent granted",
+    "agent took back",
+    "agent released",
+    "agent wrote mail",
+    "agent read mail",
+];
+
+/// The kinds of frames, each with three failpoints: `sending request`, `sent request`, `taken request`.
+pub const FRAMES: &[&str] =
+    &["request", "response", "data", "trailers", "reset", "window", "closed", "goaway", "ping", "pong"];
+
+/// The name of every failpoint.
+pub fn all() -> impl Iterator<Item = String> {
+    let of_frames = FRAMES
+        .iter()
+        .flat_map(|kind| ["sending", "sent", "taken"].iter().map(move |step| format!("{step} {kind}")));
+    STEPS.iter().map(|name| (*name).to_owned()).chain(of_frames)
+}
+
+#[cfg(all(feature = "failpoints", debug_assertions))]
+pub use active::{frame, reach};
+
+#[cfg(all(feature = "failpoints", debug_assertions))]
+mod active {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use crate::frame::Kind;
+
+    struct Point {
+        name: String,
+        left: AtomicU64,
+        signal: Signal,
+    }
+
+    /// Ends or stops the process, if that is what it was told for this point.
+    pub fn reach(name: &str) {
+        static POINT: OnceLock<Option<Point>> = OnceLock::new();
+        let Some(point) = POINT.get_or_init(told) else { return };
+        if point.name == name && point.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let _ = kill_process(getpid(), point.signal);
+        }
+    }
+
+    fn told() -> Option<Point> {
+        let text = std::env::var("NOTNETS_FAILPOINT").ok()?;
+        let mut parts = text.split(':');
+        let name = parts.next()?.to_owned();
+        let left = parts.next()?.parse().ok().filter(|count| *count > 0)?;
+        let signal = if parts.next() == Some("stop") { Signal::STOP } else { Signal::KILL };
+        Some(Point { name, left: AtomicU64::new(left), signal })
+    }
+
+    /// The failpoint of a frame of that kind.
+    pub fn frame(step: Step, kind: Kind) -> &'static str {
+        let names = match kind {
+            Kind::Request => ["sending request", "sent request", "taken request"],
+            Kind::Response => ["sending response", "sent response", "taken response"],
+            Kind::Data => ["sending data", "sent data", "taken data"],
+            Kind::Trailers => ["sending trailers", "sent trailers", "taken trailers"],
+            Kind::Reset => ["sending reset", "sent reset", "taken reset"],
+            Kind::Window => ["sending window", "sent window", "taken window"],
+            Kind::Closed => ["sending closed", "sent closed", "taken closed"],
+            Kind::GoAway => ["sending goaway", "sent goaway", "taken goaway"],
+            Kind::Ping => ["sending ping", "sent ping", "taken ping"],
+            Kind::Pong => ["sending pong", "sent pong", "taken pong"],
+        };
+        names[step as usize]
+    }
+
+    /// What is done with a frame.
+    #[derive(Clone, Copy, Debug)]
+    pub enum Step {
+        /// It is about to go into the ring.
+        Sending,
+        /// It is there.
+        Sent,
+        /// It was taken, and nothing has come of it yet.
+        Taken,
+    }
+}
+
+#[cfg(all(feature = "failpoints", debug_assertions))]
+pub use active::Step;
