@@ -96,7 +96,7 @@ pub async fn run(args: &Args, seed: u64, kills: u64) -> Result {
                 if status.signal() == Some(Signal::KILL.as_raw()) {
                     *died.entry(life.point.clone()).or_default() += 1;
                     count += 1;
-                } else if !(life.was_asked && status.success()) && !is_in_pod(&place.kind) {
+                } else if !(is_in_pod(&place.kind) || life.was_asked && status.success()) {
                     return Err(format!("{:?} ended with {status}: see above", place.kind).into());
                 }
             }
