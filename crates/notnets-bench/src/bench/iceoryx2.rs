@@ -3,8 +3,8 @@
 //!
 //! Each process has one thread. A request is written into a loan and sent, and read where it lies, and so is
 //! its reply. With [`Transport::Iceoryx2`] both sides poll, as long as there is something to do now and then.
-//! With [`Transport::Iceoryx2Event`] they sleep until an event of iceoryx2's; whatever is there is taken in one
-//! go, and the other side notified once for it.
+//! With [`Transport::Iceoryx2Event`] they sleep until an event of iceoryx2's; whatever is there is taken in
+//! one go, and the other side notified once for it.
 
 use std::collections::VecDeque;
 use std::hint::spin_loop;

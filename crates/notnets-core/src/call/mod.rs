@@ -322,8 +322,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.streams.get_mut(stream)?.user.as_mut()
     }
 
-    /// Returns the value that is attached to a stream. Attaches one to an accepted stream that has none, unless
-    /// it is over.
+    /// Returns the value that is attached to a stream. Attaches one to an accepted stream that has none,
+    /// unless it is over.
     #[inline]
     pub fn user_or_default(&mut self, stream: StreamId) -> Option<&mut T>
     where
