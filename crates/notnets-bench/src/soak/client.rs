@@ -57,7 +57,7 @@ struct Client {
     counts: [AtomicU64; 5],
 }
 
-/// Calls until the input ends; answers each line of it with a [`Tally`].
+/// Calls until the input ends; answers each line of it with a `Tally`.
 ///
 /// # Errors
 /// With the first call whose outcome is wrong.
