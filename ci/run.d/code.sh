@@ -4,6 +4,7 @@
 step_format() {
     cargo fmt --all --check
     long_comments
+    ci/atomics
 }
 
 # rustfmt leaves comments as they are.

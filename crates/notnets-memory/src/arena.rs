@@ -311,6 +311,8 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
     #[inline]
     fn is_released(&self, block: u32) -> bool {
         self.releases.observe(block as usize, 1);
+        // Pairs with the store of the generation in `PeerArena::release`: the reader has copied the
+        // block out.
         self.releases.load_acquire(block as usize) == self.generations[block as usize]
     }
 }
@@ -411,6 +413,7 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     #[inline]
     pub fn release(&self, reference: &Reference) {
         if let Ok(pool) = self.pool(reference) {
+            // Pairs with the load of the generation by the block's owner, in `Pool::is_released`.
             pool.releases.0.store_release(reference.block as usize, reference.generation);
             pool.releases.0.publish(reference.block as usize, 1);
         }

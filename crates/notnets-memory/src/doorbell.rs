@@ -35,6 +35,8 @@ impl ArmedFlag {
             own.store(self.word, self.epoch);
             own.publish(self.word, 1);
         }
+        // Pairs with the fence in `Lanes::bell_is_due`: the ringer sees that we are armed, or we see
+        // what it stored.
         own.fence();
     }
 
@@ -46,6 +48,7 @@ impl ArmedFlag {
             self.armed = false;
             own.store(self.word, 0);
             own.publish(self.word, 1);
+            // Pairs with the fence in `Lanes::bell_is_due`.
             own.fence();
         }
     }
@@ -56,6 +59,7 @@ impl ArmedFlag {
         if !self.armed {
             self.armed = true;
             self.epoch += 1;
+            // Pairs with the load in `LaneMonitor::is_due`.
             own.store_release(self.word, self.epoch);
         }
     }
@@ -65,6 +69,7 @@ impl ArmedFlag {
     pub fn disarm_local(&mut self, own: &impl WriteMemory) {
         if self.armed {
             self.armed = false;
+            // Pairs with the load in `LaneMonitor::is_due`.
             own.store_release(self.word, 0);
         }
     }

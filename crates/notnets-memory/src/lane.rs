@@ -299,6 +299,7 @@ impl FirstSegment {
 /// Marks a first segment as one, in its first line.
 pub fn stamp(header: &impl WriteMemory) {
     header.store(1, LAYOUT_VERSION);
+    // Pairs with the load of the magic in `Lanes::join`: the version is there.
     header.store_release(0, MAGIC);
     header.publish(0, 2);
 }
@@ -315,6 +316,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         peer_geometry: Geometry,
     ) -> Result<Self, LaneError> {
         peer.header.observe(0, 2);
+        // Pairs with the store of the magic in `stamp`.
         let magic = peer.header.load_acquire(0);
         let version = peer.header.load(1);
         if magic != MAGIC || version != LAYOUT_VERSION {
@@ -513,6 +515,8 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             self.freed = false;
             return false;
         }
+        // Pairs with the fence in `ArmedFlag::arm`: the waiter sees what was stored, or we see that it
+        // is armed.
         self.own_armed.fence();
         let frames = self.pushed && self.peer_frames.is_due(&self.peer_armed);
         let space = self.freed && self.peer_space.is_due(&self.peer_armed);

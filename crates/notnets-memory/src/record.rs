@@ -15,6 +15,7 @@ pub fn publish<const N: usize>(memory: &impl WriteMemory, word: usize, seal: Sea
     for (i, field) in fields.into_iter().enumerate() {
         memory.store(word + i, field);
     }
+    // Pairs with the load of the checksum in `read`.
     memory.store_release(word + N, check);
     memory.publish(word, N + 1);
 }
@@ -28,6 +29,7 @@ pub fn observe<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal
 
 /// Reads a record that this host writes itself. `None` when its checksum is wrong.
 pub fn read<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal) -> Option<[u64; N]> {
+    // Pairs with the store of the checksum in `publish`.
     let said = memory.load_acquire(word + N);
     let fields = std::array::from_fn(|i| memory.load(word + i));
     (said == check(seal, fields)).then_some(fields)

@@ -142,7 +142,9 @@ impl LaneMonitor {
     /// room now and then again. Also if it is awake and does not come to what is there: its thread may be
     /// stuck, and another is woken.
     pub fn is_due(&mut self) -> bool {
+        // Pairs with the store in `ArmedFlag::arm_local`: what the side looked at before it parked.
         let frames = self.own.load_acquire(ARMED_FRAMES);
+        // Pairs with the store in `ArmedFlag::arm_local`.
         let space = self.own.load_acquire(ARMED_SPACE);
         let mut due = false;
         if frames != 0 && frames != self.rung_frames && self.has_frame() {
@@ -154,6 +156,7 @@ impl LaneMonitor {
         if space != 0 {
             self.looks += 1;
             self.peer_taken.observe(0, 1);
+            // Pairs with the store of `taken` in `RingReader::pop`, on the other host.
             let taken = self.peer_taken.load_acquire(0);
             if space != self.rung_space || taken != self.seen_taken || self.looks.is_multiple_of(SPACE_LOOKS)
             {
@@ -177,6 +180,7 @@ impl LaneMonitor {
         if now < self.lag.next_look {
             return false;
         }
+        // Pairs with the store of `taken` in `RingReader::pop`, by another thread of this process.
         let taken = self.own.load_acquire(TAKEN);
         let waiting = self.has_frame().then_some(taken);
         let lags = waiting.is_some() && self.lag.taken == waiting;
@@ -187,6 +191,7 @@ impl LaneMonitor {
 
     /// Each time that our side parks anew without having taken anything, it has looked.
     fn count_vain(&mut self) {
+        // Pairs with the store of `taken` in `RingReader::pop`, by another thread of this process.
         let taken = self.own.load_acquire(TAKEN);
         if taken != self.rung_at {
             self.rung_at = taken;
@@ -200,10 +205,12 @@ impl LaneMonitor {
     /// Returns `true` if the slot after the last that was taken is filled. Its reader finds out whether it is
     /// whole.
     fn has_frame(&self) -> bool {
+        // Pairs with the store of `taken` in `RingReader::pop`, by another thread of this process.
         let next = self.own.load_acquire(TAKEN) + 1;
         let slots = self.slots.words() / LINE_WORDS;
         let slot = (next - 1) as usize % slots * LINE_WORDS;
         self.slots.observe(slot, 1);
+        // Pairs with the store of the sequence in `RingWriter::push`, on the other host.
         self.slots.load_acquire(slot) as u32 == next as u32
     }
 }

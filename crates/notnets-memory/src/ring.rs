@@ -89,6 +89,8 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
     /// When the reader's word can't be true.
     pub fn look(&mut self) -> Result<u64, BadTaken> {
         self.taken.observe(0, 1);
+        // Pairs with the store in `RingReader::pop`: the slots up to it have been read, and may be
+        // written.
         let mut said = self.taken.load_acquire(0);
         if self.taken.coherence() == Coherence::Software {
             // An older word is a stale one.
@@ -120,6 +122,8 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
         for (i, word) in descriptor.into_iter().enumerate() {
             self.slots.store(slot + 1 + i, word);
         }
+        // Pairs with the load of the sequence in `RingReader`: the slot's other words, and the block,
+        // are there.
         self.slots.store_release(slot, first);
         self.slots.publish(slot, LINE_WORDS);
     }
@@ -181,6 +185,7 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
             Some(seal) => self.found.take().or_else(|| self.unsealed(seal, self.look()))?,
         };
         self.popped += 1;
+        // Pairs with the load in `RingWriter::look`.
         self.taken.store_release(0, self.popped);
         self.taken.publish(0, 1);
         Some(descriptor)
@@ -198,6 +203,7 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     fn look(&self) -> u64 {
         let slot = self.slot();
         self.slots.observe(slot, LINE_WORDS);
+        // Pairs with the store of the sequence in `RingWriter::push`.
         self.slots.load_acquire(slot)
     }
 

@@ -60,11 +60,13 @@ pub(crate) fn guard(start: usize, guarded: Guarded) -> SigbusGuard {
     let Guarded { len, unit, writable, offset, first, part, lost } = guarded;
     let range = Range { start: start.into(), len, unit, writable, offset, first, part, lost, next: None };
     let range: *mut Range = Box::leak(Box::new(range));
+    // Pairs with the exchange below, by which another thread has put its range there.
     let mut head = RANGES.load(Ordering::Acquire);
     loop {
         // SAFETY: it is ours alone until it is in the list; what is in the list was leaked, so it lives
         // for ever and is only shared.
         unsafe { (*range).next = head.cast_const().as_ref() };
+        // Pairs with the load in `contain`: the range is complete.
         match RANGES.compare_exchange(head, range, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => break,
             Err(other) => head = other,
@@ -76,6 +78,7 @@ pub(crate) fn guard(start: usize, guarded: Guarded) -> SigbusGuard {
 
 impl Drop for SigbusGuard {
     fn drop(&mut self) {
+        // Pairs with the load of `start` in `contain`.
         self.0.start.store(0, Ordering::Release);
     }
 }
@@ -85,7 +88,9 @@ fn install() {
     unsafe {
         let mut before: libc::sigaction = std::mem::zeroed();
         if libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) == 0 {
+            // Pairs with the loads in `chain`: both are stored before our handler is there.
             BEFORE.0.store(before.sa_sigaction, Ordering::Release);
+            // Pairs with the loads in `chain`.
             BEFORE.1.store(before.sa_flags as u64, Ordering::Release);
         }
         let mut ours: libc::sigaction = std::mem::zeroed();
@@ -109,9 +114,11 @@ extern "C" fn on_bus_error(signal: i32, info: *mut libc::siginfo_t, context: *mu
 
 /// Replaces the page if the address is within a guarded range.
 fn contain(address: usize) -> bool {
+    // Pairs with the exchange in `guard`.
     // SAFETY: what is in the list was leaked, so it lives for ever and is only shared.
     let mut next = unsafe { RANGES.load(Ordering::Acquire).cast_const().as_ref() };
     while let Some(range) = next {
+        // Pairs with the store in `SigbusGuard::drop`.
         let start = range.start.load(Ordering::Acquire);
         if start != 0 && (start..start + range.len).contains(&address) {
             return replace(range, start, address);
@@ -135,6 +142,7 @@ fn replace(range: &Range, start: usize, address: usize) -> bool {
     };
     let part = (range.offset + at).checked_sub(range.first).map_or(0, |at| 1 + at / range.part);
     if let Some(lost) = range.lost.get(part) {
+        // Pairs with the load in `Region::is_lost`.
         lost.store(true, Ordering::Release);
     }
     mapped != libc::MAP_FAILED
@@ -142,7 +150,9 @@ fn replace(range: &Range, start: usize, address: usize) -> bool {
 
 /// Acts as the disposition before ours would have.
 fn chain(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // Pairs with the stores in `install`.
     let handler = BEFORE.0.load(Ordering::Acquire);
+    // Pairs with the stores in `install`.
     let flags = BEFORE.1.load(Ordering::Acquire) as i32;
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
         // The access is made again after the return, and then ends the process as it should.

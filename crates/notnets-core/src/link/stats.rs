@@ -60,6 +60,7 @@ impl Stats {
         let mut segment = OwnSegment::create(PAGE)?;
         let words = segment.carve(PAGE);
         words.store(word::SINCE, since);
+        // Pairs with the load of the magic in `Snapshot::read`: what was stored before is there.
         words.store_release(word::MAGIC, MAGIC);
         let zero = || AtomicU64::new(0);
         Ok(Self {
@@ -118,6 +119,7 @@ impl Snapshot {
     /// Reads the counters behind a descriptor that a server gave. `None` if it holds no counters.
     pub fn read(descriptor: &OwnedFd) -> Option<Self> {
         let memory = PeerSegment::map(descriptor.as_fd(), PAGE as u64).ok()?.part(0, PAGE)?;
+        // Pairs with the store of the magic in `Stats::new`.
         (memory.load_acquire(word::MAGIC) == MAGIC).then(|| Self {
             since: memory.load(word::SINCE),
             links_open: memory.load(word::LINKS_OPEN),

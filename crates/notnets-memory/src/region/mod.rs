@@ -199,6 +199,7 @@ impl Region {
 
     /// Returns `true` if a part of this host's partition was lost: a page is poisoned, or the device is gone.
     pub fn is_lost(&self, host: usize) -> bool {
+        // Pairs with the store in `sigbus::replace`: the page has been replaced.
         self.shared.lost.get(host + 1).is_some_and(|lost| lost.load(Ordering::Acquire))
     }
 }

@@ -39,12 +39,14 @@ impl Inbox {
     pub(super) fn push(&self, event: SegmentEvent) -> bool {
         let mut all = lock(&self.events);
         all.push_back(event);
+        // Pairs with the swap in `take`.
         self.any.store(true, Ordering::Release);
         all.len() <= MAX_EVENTS
     }
 
     fn take(&self) -> VecDeque<SegmentEvent> {
         // Whatever rings us has put its events there before.
+        // Pairs with the store in `push`.
         if self.any.swap(false, Ordering::Acquire) {
             std::mem::take(&mut *lock(&self.events))
         } else {

@@ -25,6 +25,7 @@ impl Stopper {
 
     /// Tells the server to stop: it gives its name up, finishes the calls that it has, and returns.
     pub fn stop(&self) {
+        // Pairs with the load in `is_stopped`.
         self.0.stop.store(true, Ordering::Release);
         // It fails only if it was told many times already.
         let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
@@ -32,6 +33,7 @@ impl Stopper {
 
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {
+        // Pairs with the store in `stop`.
         self.0.stop.load(Ordering::Acquire)
     }
 
