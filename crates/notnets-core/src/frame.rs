@@ -21,7 +21,9 @@ const TRAILERS_ONLY: u8 = 4;
 const REFUSED: u8 = 8;
 /// The data are one whole message, and what gRPC puts in front of it is left out.
 const MESSAGE: u8 = 16;
-const KNOWN_FLAGS: u8 = END | REFERENCE | TRAILERS_ONLY | REFUSED | MESSAGE;
+/// The data lie in a payload that was shared.
+const SHARED: u8 = 32;
+const KNOWN_FLAGS: u8 = END | REFERENCE | TRAILERS_ONLY | REFUSED | MESSAGE | SHARED;
 
 /// Bytes that gRPC puts in front of a message: whether it is compressed, and its length in network order.
 pub const PREFIX: usize = 5;
@@ -57,6 +59,12 @@ pub enum Kind {
     Ping = 9,
     /// Answers a ping.
     Pong = 10,
+    /// A payload was shared: its packet is to be read from the socket.
+    Share = 11,
+    /// Answers that: whether the payload was taken.
+    Shared = 12,
+    /// A payload is referred to no more.
+    Unshare = 13,
 }
 
 /// A parsed descriptor.
@@ -96,6 +104,19 @@ pub enum Payload {
     },
     /// In the sender's arena.
     Reference(Reference),
+    /// In a payload that the sender has shared; there is no head.
+    Shared(SharedReference),
+}
+
+/// A part of a payload that was shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedReference {
+    /// Its sender's number for the payload.
+    pub payload: u32,
+    /// The first byte within the payload.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
 }
 
 /// A descriptor that is not a valid frame.
@@ -126,14 +147,17 @@ impl Payload {
         match self {
             Self::Inline { head, .. } => *head as usize,
             Self::Reference(reference) => reference.head as usize,
+            Self::Shared(_) => 0,
         }
     }
 
-    /// How many bytes of data, without the head.
+    /// How many bytes of data that have to be copied, without the head.
     pub fn data_len(&self) -> usize {
         match self {
             Self::Inline { len, head, .. } => (len - head) as usize,
             Self::Reference(reference) => reference.length.saturating_sub(reference.head) as usize,
+            // They are not copied, whatever their length.
+            Self::Shared(_) => 0,
         }
     }
 }
@@ -172,6 +196,10 @@ impl Frame {
                 flags |= REFERENCE;
                 (0, 0, reference.to_words())
             }
+            Payload::Shared(SharedReference { payload, offset, length }) => {
+                flags |= SHARED;
+                (0, 0, [u64::from(*payload), *offset, *length, 0])
+            }
         };
         let code = self.code.to_le_bytes();
         let first = [self.kind as u8, flags, len, head, code[0], code[1], code[2], code[3]];
@@ -190,7 +218,15 @@ impl Frame {
         if flags & !KNOWN_FLAGS != 0 {
             return Err(BadFrame::Flags(flags));
         }
-        let payload = if flags & REFERENCE != 0 {
+        let payload = if flags & SHARED != 0 {
+            let [payload, offset, length, _] = words;
+            if kind != Kind::Data as u8 || flags & (REFERENCE | MESSAGE) != 0 {
+                return Err(BadFrame::Flags(flags));
+            }
+            // Numbers have 32 bits; what is beyond is the number of no payload.
+            let payload = u32::try_from(payload).unwrap_or_default();
+            Payload::Shared(SharedReference { payload, offset, length })
+        } else if flags & REFERENCE != 0 {
             Payload::Reference(Reference::from_words(words))
         } else {
             if len as usize > INLINE || head > len {
@@ -229,6 +265,9 @@ impl Kind {
             8 => Self::GoAway,
             9 => Self::Ping,
             10 => Self::Pong,
+            11 => Self::Share,
+            12 => Self::Shared,
+            13 => Self::Unshare,
             _ => return None,
         })
     }

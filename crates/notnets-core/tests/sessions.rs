@@ -53,7 +53,7 @@ impl Link {
 /// anything.
 fn turn(this: &mut HeapSession, other: &mut HeapSession) -> bool {
     let mut worked = this.receive(frozen_clock) > 0;
-    this.offer_segment().unwrap();
+    this.offer_memory().unwrap();
     while let Some((packet, _)) = this.poll_packet() {
         let packet = packet.clone();
         other.handle_incoming(Ok(Incoming::Packet(packet, None)), frozen_clock);
@@ -147,7 +147,7 @@ fn a_side_that_runs_out_of_blocks_gets_more() {
     let mut data = &large[..];
     let opened = link.client.calls().open("/a.B/C", none, None, &mut data, true, &mut Some(())).unwrap();
     let OpenOutcome::Opened(stream, Sent::Part) = opened else { panic!("{opened:?}") };
-    assert!(link.client.wants_segment());
+    assert!(link.client.wants_to_offer());
     while !data.is_empty() {
         link.drive();
         link.server.calls().accept();

@@ -9,6 +9,8 @@
 //! | [`memory`] | the traits [`ReadMemory`] and [`WriteMemory`], over which everything above is generic |
 //! | `mapping` | mapped bytes, the accesses to them, and fences: [`OwnMemory`] and [`PeerMemory`] |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
+//! | [`sealed`] | bytes that nobody can change any more, read in place by any process |
+//! | `gather` | encoded messages as pieces: [`Gather`] |
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | `sigbus` | contains bus errors in regions whose memory is lost |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
@@ -47,6 +49,7 @@ pub mod doorbell;
 mod far_memory;
 #[cfg(any(test, loom, feature = "testing"))]
 pub mod far_memory_model;
+mod gather;
 pub mod headroom;
 #[cfg(any(test, loom, feature = "testing"))]
 pub mod heap;
@@ -63,13 +66,16 @@ pub mod region;
 pub mod remote_lanes;
 pub mod ring;
 pub mod seal;
+pub mod sealed;
 pub mod segment;
 mod sigbus;
 
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;
+pub use gather::Gather;
 pub use mapping::{OwnMemory, PeerMemory, SegmentError};
 pub use memory::{Part, ReadMemory, WriteMemory};
+pub use sealed::{Sealed, SealedError, WeakSealed};
 pub use segment::{OwnSegment, PeerSegment};
 
 /// Bytes of a cache line: what moves between cores at once.

@@ -17,7 +17,7 @@ use crate::mapping::{Mapping, OwnMemory, PeerMemory, SegmentError, View, os};
 use crate::{Coherence, PAGE, WORD, headroom};
 
 /// The type that `fstatfs` reports for memory made of reserved huge pages.
-const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+pub(crate) const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// A segment that this process writes.
 ///

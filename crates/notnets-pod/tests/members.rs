@@ -423,6 +423,7 @@ fn a_name_is_found_on_other_hosts_as_soon_as_it_is_served() {
             directory: pod.directory(1),
             pod: name("pod0"),
             name: service.clone(),
+            shared_bytes: 0,
             limits: Limits::default(),
             geometry: Geometry::default(),
             geometry_between_hosts: Geometry::default(),

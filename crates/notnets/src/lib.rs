@@ -88,6 +88,7 @@ mod refusals;
 pub mod rpc;
 #[cfg(feature = "server")]
 mod server;
+mod shared_bytes;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod short_status;
 mod status_message;
@@ -105,5 +106,6 @@ pub use http::{ResponseFuture, RetrySafe};
 pub use http::{Routes, RoutesBuilder};
 pub use notnets_core::Wait;
 pub use peer::PeerInfo;
-#[cfg(feature = "server")]
 pub use server::{Bound, Names, Router, Server};
+#[cfg(feature = "server")]
+pub use shared_bytes::SharedBytes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use notnets_core::clock;
 use notnets_core::limits::Limits;
 use notnets_core::link::connect::Connecting;
-use notnets_core::link::handshake::Config;
+use notnets_core::link::handshake::{Config, SHARED_BYTES};
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
 use notnets_core::wait::Wait;
@@ -21,6 +21,8 @@ pub(crate) struct LinkOptions {
     pub(crate) wait: Wait,
     /// The sizes of the first segment, if they don't follow from the limits.
     pub(crate) geometry: Option<Geometry>,
+    /// Bytes of the peer's sealed payloads that are mapped at a time.
+    pub(crate) shared_bytes: u64,
     #[cfg(feature = "pod")]
     pub(crate) wake_latency: Option<Duration>,
 }
@@ -32,6 +34,7 @@ impl Default for LinkOptions {
             limits: Limits::default(),
             wait: Wait::default(),
             geometry: None,
+            shared_bytes: SHARED_BYTES,
             #[cfg(feature = "pod")]
             wake_latency: None,
         }
@@ -41,14 +44,16 @@ impl Default for LinkOptions {
 impl LinkOptions {
     /// What is said in the handshake with a process of this host.
     pub(crate) fn config(&self) -> Config {
-        Config { limits: self.limits, geometry: self.geometry.unwrap_or_else(|| geometry(self.limits)) }
+        let Self { limits, shared_bytes, .. } = *self;
+        Config { limits, geometry: self.geometry.unwrap_or_else(|| geometry(limits)), shared_bytes }
     }
 
     /// What is said in the handshake with a process of another host of a pod.
     #[cfg(feature = "pod")]
     pub(crate) fn config_between_hosts(&self) -> Config {
         let between_hosts = || notnets_pod::member::between_hosts(geometry(self.limits));
-        Config { limits: self.limits, geometry: self.geometry.unwrap_or_else(between_hosts) }
+        let geometry = self.geometry.unwrap_or_else(between_hosts);
+        Config { limits: self.limits, geometry, shared_bytes: 0 }
     }
 
     /// An attempt to connect to a name of this host from now on.
@@ -65,6 +70,7 @@ impl LinkOptions {
             pod: pod.clone(),
             name: name.clone(),
             limits: self.limits,
+            shared_bytes: self.shared_bytes,
             geometry: self.config().geometry,
             geometry_between_hosts: self.config_between_hosts().geometry,
             user_agent: user_agent.to_owned(),
@@ -130,6 +136,13 @@ macro_rules! link_setters {
         #[doc(alias = "http2_max_header_list_size")]
         pub fn max_metadata_size(mut self, bytes: u32) -> Self {
             self.$($options).+.limits.metadata_bytes = bytes;
+            self
+        }
+
+        /// Sets the bytes of the peer's [`SharedBytes`](crate::SharedBytes) that this side maps at a time, for
+        /// each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
+        pub fn max_shared_bytes(mut self, bytes: u64) -> Self {
+            self.$($options).+.shared_bytes = bytes;
             self
         }
 

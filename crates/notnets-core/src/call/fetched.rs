@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, Reference, WriteMemory};
 
-use super::queue::{Queue, with_prefix};
+use super::queue::{Piece, Queue, with_prefix};
 use super::{Connection, Violation};
-use crate::frame::{Frame, Kind, PREFIX, Payload};
-use crate::limits::charge;
+use crate::frame::{Frame, Kind, PREFIX, Payload, SharedReference};
+use crate::limits::{MIN_CHARGE, charge};
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Copies head and data out of the peer's memory, once, and gives its block back. A payload over a limit
@@ -42,8 +42,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 }
                 if frame.message { with_prefix(&copy, split) } else { copy }
             }
+            Payload::Shared(reference) => return self.fetch_shared(reference),
         };
         Ok(Fetched::split(bytes, split))
+    }
+
+    /// Data that are read where they are take no memory of this side's, and so hardly any credit.
+    fn fetch_shared(&mut self, reference: &SharedReference) -> Result<Fetched, Violation> {
+        let data = Piece { bytes: self.sharing.resolve(reference)?, cost: MIN_CHARGE };
+        Ok(Fetched { head: Bytes::new(), data: Data::Piece(data), cost: MIN_CHARGE })
     }
 
     /// Bytes of a frame's payload that have to be read: only the head, if no stream takes the data. Strings
@@ -89,7 +96,11 @@ impl Fetched {
         };
         match rest.len() {
             0 => Self { head, data: Data::None, cost: 0 },
-            len => Self { head, data: Data::Bytes(rest), cost: charge(len) },
+            _ => {
+                let piece = Piece::copied(rest);
+                let cost = piece.cost;
+                Self { head, data: Data::Piece(piece), cost }
+            }
         }
     }
 }
@@ -99,7 +110,7 @@ pub(super) enum Data {
     None,
     /// A whole message that came in the descriptor: it is copied from there to where it waits.
     InFrame,
-    Bytes(Bytes),
+    Piece(Piece),
     /// Data that no stream takes: they were not copied.
     Unwanted,
 }
@@ -115,7 +126,7 @@ impl Data {
             (Self::InFrame, Payload::Inline { bytes, len, head }) => {
                 queue.push_message(bytes, (*head).into(), (*len).into());
             }
-            (Self::Bytes(bytes), _) => queue.push(bytes),
+            (Self::Piece(piece), _) => queue.push(piece),
             (Self::None | Self::Unwanted | Self::InFrame, _) => {}
         }
     }

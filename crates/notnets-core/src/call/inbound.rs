@@ -74,6 +74,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.events.push_back(Event::Pong(frame.argument));
                 Ok(())
             }
+            (Kind::Share | Kind::Shared | Kind::Unshare, _) => self.on_sharing(frame),
             (kind @ (Kind::Request | Kind::Response | Kind::Trailers | Kind::GoAway), _) => {
                 Err(Violation::State(frame.stream, kind))
             }
@@ -267,6 +268,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         stream.send.credit = sum.ok_or(Violation::Window(frame.stream))?;
         if std::mem::take(&mut stream.send.starved) {
             self.events.push_back(Event::Writable(frame.stream));
+        }
+        Ok(())
+    }
+
+    fn on_sharing(&mut self, frame: &Frame) -> Result<(), Violation> {
+        if !self.sharing.is_on() {
+            return Err(Violation::State(frame.stream, frame.kind));
+        }
+        let payload = u32::try_from(frame.argument).unwrap_or_default();
+        match frame.kind {
+            Kind::Share => self.sharing.on_share(payload),
+            Kind::Shared => {
+                let answered = self.sharing.on_answer(payload, frame.code != 0)?;
+                self.events.extend(answered.into_iter().map(Event::Writable));
+            }
+            _ => self.sharing.on_unshare(payload)?,
         }
         Ok(())
     }

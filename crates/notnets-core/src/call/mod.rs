@@ -25,6 +25,7 @@ mod outbound;
 mod plan;
 mod queue;
 mod reading;
+mod sharing;
 mod state;
 mod stream;
 mod streams;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use notnets_memory::arena::BadReference;
 use notnets_memory::lane::{Blocks, Lanes};
 use notnets_memory::ring::BadTaken;
-use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, WriteMemory};
+use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, Sealed, WriteMemory};
 
 use crate::clock::Timestamp;
 use crate::frame::{BadFrame, Kind};
@@ -43,6 +44,7 @@ use crate::limits::ValidLimits;
 use crate::metadata::{BadHead, KeyTooLong, Metadata};
 use crate::strings::{StringReader, StringWriter};
 use control::Control;
+use sharing::Sharing;
 use streams::Streams;
 
 pub use crate::stream_id::StreamId;
@@ -187,6 +189,9 @@ pub enum Violation {
     /// More streams that it does not read the end of than it may have open.
     #[error("the peer leaves the ends of {0} streams unread and goes on opening more")]
     Unread(usize),
+    /// A payload that was not shared, or bytes that are not in it.
+    #[error("the peer refers to the payload {0}, or to bytes of it, that it has not shared")]
+    Payload(u32),
     /// A frame that has no place there.
     #[error("the peer sent a {1:?} frame on stream {0}, where it has no place")]
     State(StreamId, Kind),
@@ -240,6 +245,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     unwanted: bool,
     /// The lanes are out of reach.
     detached: bool,
+    /// Payloads in sealed memory.
+    sharing: Sharing,
     scratch: Vec<u8>,
 }
 
@@ -278,6 +285,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             bytes_left: 0,
             unwanted: false,
             detached: false,
+            sharing: Sharing::new(),
             scratch: Vec::new(),
         }
     }
@@ -381,7 +389,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Returns `true` if something waits for the peer to take descriptors or release blocks.
     pub fn waits_for_space(&self) -> bool {
-        !self.control.is_empty() || !self.queued.is_empty() || self.wants_open
+        self.has_control() || !self.queued.is_empty() || self.wants_open
     }
 
     /// Takes out the blocks that a further segment should have, if one would help. No other is wanted until
@@ -446,6 +454,53 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Returns `true` if no new streams are opened or taken any more.
     pub fn is_draining(&self) -> bool {
         self.draining
+    }
+
+    /// Both sides can share payloads in sealed memory. The peer's may have so many bytes together.
+    pub fn begin_sharing(&mut self, bytes: u64) {
+        self.sharing.begin(bytes);
+    }
+
+    /// Returns `true` if a payload is to be sent in a packet.
+    #[inline]
+    pub fn has_payload_to_send(&self) -> bool {
+        self.sharing.has_to_send()
+    }
+
+    /// Takes the next payload, and its number, for a packet to the peer.
+    pub fn take_payload_to_send(&mut self) -> Option<(u32, Sealed)> {
+        self.sharing.take_to_send()
+    }
+
+    /// The socket has taken a payload's packet.
+    pub fn on_payload_sent(&mut self, payload: u32) {
+        self.sharing.on_sent(payload);
+        self.flush();
+    }
+
+    /// Returns `true` if the peer has sent a packet that was not read yet.
+    #[inline]
+    pub fn wants_packets(&self) -> bool {
+        self.sharing.wants_packets()
+    }
+
+    /// Returns whether the socket is to be read now, once.
+    pub fn take_wants_packets(&mut self) -> bool {
+        self.sharing.take_wants_packets()
+    }
+
+    /// The peer's packet announces a payload of so many bytes. Returns whether there is room for it.
+    ///
+    /// # Errors
+    /// When it must not.
+    pub fn check_payload(&mut self, payload: u32, bytes: u64) -> Result<bool, Violation> {
+        self.sharing.check(payload, bytes)
+    }
+
+    /// Answers the peer's packet: its payload was taken, or is declined.
+    pub fn on_payload(&mut self, payload: u32, sealed: Option<Sealed>) {
+        self.sharing.on_packet(payload, sealed);
+        self.flush();
     }
 
     /// Asks whether the peer is there; the echo comes back in [`Event::Pong`].

@@ -8,10 +8,11 @@ use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::plan::{Plan, write_inline};
+use super::sharing::{Beginning, LEAST_SHARED};
 use super::state::Input;
 use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
 use crate::code::Code;
-use crate::frame::{Frame, Kind, Payload};
+use crate::frame::{Frame, Kind, Payload, SharedReference};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
@@ -57,7 +58,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let argument = deadline.map_or(0, |deadline| deadline.on_wire);
         let frame = Frame { code: tag.into(), argument, ..Frame::new(Kind::Request, stream) };
         let window = self.peer.stream_window.into();
-        let Some(cost) = self.push(frame, 2, data, window, end) else {
+        let limit = self.private_bytes(data);
+        let Some(cost) = self.push(frame, 2, data, limit, window, end) else {
             self.wants_open = true;
             return Ok(OpenOutcome::Blocked);
         };
@@ -143,8 +145,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.wake_queued();
                 return Sent::Nothing;
             }
+            let beginning = self.look(data);
+            if beginning == Beginning::Unanswered {
+                self.sharing.wait(stream);
+                self.wake_queued();
+                return Sent::Nothing;
+            }
             self.begin_head();
-            let Some(cost) = self.push(Frame::new(Kind::Data, stream), 0, data, credit, end) else {
+            let frame = Frame::new(Kind::Data, stream);
+            let pushed = match beginning {
+                Beginning::Shared(reference) => self.push_shared(frame, reference, data, end),
+                Beginning::Private(bytes) => self.push(frame, 0, data, bytes, credit, end),
+                Beginning::Unanswered => None,
+            };
+            let Some(cost) = pushed else {
                 self.queue(stream);
                 return Sent::Nothing;
             };
@@ -177,7 +191,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let written = metadata::write(&mut self.scratch, &mut self.send_strings, entries);
         self.check_head(written)?;
         let frame = Frame { code: status.map_or(0, |status| status.0), ..frame };
-        let Some(cost) = self.push(frame, 0, data, credit, status.is_some()) else {
+        let limit = self.private_bytes(data);
+        let Some(cost) = self.push(frame, 0, data, limit, credit, status.is_some()) else {
             self.queue(stream);
             return Ok(Sent::Nothing);
         };
@@ -203,8 +218,47 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Pushes one frame with the head that is in the scratch from `skip` on and as much of `data` as
-    /// there is credit and room in one block for. It carries END when all of `data` went.
+    /// How data that are to be sent begin.
+    #[inline]
+    fn look(&mut self, data: &impl Buf) -> Beginning {
+        if data.remaining() >= LEAST_SHARED && self.sharing.is_on() {
+            self.sharing.look(data)
+        } else {
+            Beginning::Private(usize::MAX)
+        }
+    }
+
+    /// Bytes of these data that can go into a frame with a head.
+    #[inline]
+    fn private_bytes(&mut self, data: &impl Buf) -> usize {
+        match self.look(data) {
+            Beginning::Private(bytes) => bytes,
+            Beginning::Shared(_) | Beginning::Unanswered => 0,
+        }
+    }
+
+    /// Pushes a reference to the beginning of the data. Returns what it cost, or `None` if there is no room.
+    fn push_shared(
+        &mut self,
+        mut frame: Frame,
+        reference: SharedReference,
+        data: &mut impl Buf,
+        end: bool,
+    ) -> Option<u64> {
+        self.flush();
+        if self.has_control() || !self.has_room() {
+            return None;
+        }
+        data.advance(reference.length as usize);
+        frame.payload = Payload::Shared(reference);
+        frame.end = end && !data.has_remaining();
+        self.lanes.push(frame.encode());
+        self.send_credit -= MIN_CHARGE;
+        Some(MIN_CHARGE)
+    }
+
+    /// Pushes one frame with the head that is in the scratch from `skip` on and as much of the first `limit`
+    /// bytes of `data` as there is credit and room in one block for. It carries END when all of `data` went.
     /// Returns what it cost, or `None` when nothing was pushed.
     #[inline]
     fn push(
@@ -212,10 +266,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         mut frame: Frame,
         skip: usize,
         data: &mut impl Buf,
+        limit: usize,
         stream_credit: u64,
         end: bool,
     ) -> Option<u64> {
-        let pushed = self.try_push(&mut frame, skip, data, stream_credit, end);
+        let pushed = self.try_push(&mut frame, skip, data, limit, stream_credit, end);
         match pushed {
             Some(_) => self.send_strings.commit(),
             None => self.send_strings.roll_back(),
@@ -229,15 +284,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         frame: &mut Frame,
         skip: usize,
         data: &mut impl Buf,
+        limit: usize,
         stream_credit: u64,
         end: bool,
     ) -> Option<u64> {
         self.flush();
-        if !self.control.is_empty() || !self.has_room() {
+        if self.has_control() || !self.has_room() {
             return None;
         }
         let head = &self.scratch[skip..];
-        let sent = match Plan::new(frame.kind, head.len(), data, self.send_credit.min(stream_credit)) {
+        let sent = match Plan::new(frame.kind, head.len(), data, self.send_credit.min(stream_credit), limit) {
             Plan::Blocked => return None,
             Plan::Inline { bytes, message } => {
                 write_inline(frame, head, data, bytes, message);
@@ -325,14 +381,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Pushes control frames while there is room.
     #[inline]
     pub(super) fn flush(&mut self) {
-        if !self.control.is_empty() {
+        self.sharing.forget();
+        if self.has_control() {
             self.push_control();
         }
     }
 
+    /// Returns `true` if there are control frames to be pushed.
+    #[inline]
+    pub(super) fn has_control(&self) -> bool {
+        !self.control.is_empty() || self.sharing.has_frames()
+    }
+
     fn push_control(&mut self) {
-        while !self.control.is_empty() && self.has_room() {
-            let Some(frame) = self.control.pop() else { break };
+        while self.has_control() && self.has_room() {
+            let frame = self.sharing.pop_frame().or_else(|| self.control.pop());
+            let Some(frame) = frame else { break };
             crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
             self.lanes.push(frame.encode());
             crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
@@ -359,7 +423,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn wake_those_queued(&mut self) {
-        if !self.control.is_empty() || !self.has_room() || !self.lanes.arena().has_free() {
+        if self.has_control() || !self.has_room() || !self.lanes.arena().has_free() {
             return;
         }
         let room = self.lanes.room().unwrap_or(0);

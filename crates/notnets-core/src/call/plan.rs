@@ -27,11 +27,11 @@ pub(super) enum Plan {
 
 impl Plan {
     /// The plan for a frame of this kind, with a head of this many bytes and as much of `data` as there is
-    /// credit for.
+    /// credit for, but at most `limit` bytes of it.
     #[inline]
-    pub fn new(kind: Kind, head: usize, data: &impl Buf, credit: u64) -> Self {
+    pub fn new(kind: Kind, head: usize, data: &impl Buf, credit: u64, limit: usize) -> Self {
         let wanted = data.remaining();
-        let bytes = if credit < MIN_CHARGE { 0 } else { wanted.min(credit as usize) };
+        let bytes = if credit < MIN_CHARGE { 0 } else { wanted.min(credit as usize).min(limit) };
         if wanted > 0 && bytes == 0 && kind == Kind::Data {
             return Self::Blocked;
         }
@@ -87,7 +87,7 @@ mod tests {
     const ENOUGH: u64 = 1 << 20;
 
     fn plan(kind: Kind, head: usize, data: &[u8], credit: u64) -> Plan {
-        Plan::new(kind, head, &data, credit)
+        Plan::new(kind, head, &data, credit, usize::MAX)
     }
 
     fn framed(message: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::frame::{INLINE, PREFIX, prefix};
+use crate::limits::charge;
 
 /// Data in the order they came. Most streams never hold more than one piece of them: that one needs no
 /// allocation, and if it is a message that came in a descriptor, it stays as small as it came until it is
@@ -12,11 +13,19 @@ use crate::frame::{INLINE, PREFIX, prefix};
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     small: Option<Small>,
-    first: Option<Bytes>,
+    first: Option<Piece>,
     /// `None` for most: there is nothing to drop then.
-    rest: Option<VecDeque<Bytes>>,
+    rest: Option<VecDeque<Piece>>,
     /// The small message, without its prefix. It is never moved.
     bytes: Words,
+}
+
+/// Data that came in one frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub bytes: Bytes,
+    /// What it took of the peer's credit.
+    pub cost: u64,
 }
 
 /// Where it is in the queue's own bytes.
@@ -31,10 +40,19 @@ struct Small {
 #[repr(align(8))]
 struct Words([u8; INLINE]);
 
+impl Piece {
+    /// Data that were copied out of the peer's memory.
+    #[inline]
+    pub fn copied(bytes: Bytes) -> Self {
+        let cost = charge(bytes.len());
+        Self { bytes, cost }
+    }
+}
+
 impl Queue {
     /// Appends data.
     #[inline]
-    pub fn push(&mut self, data: Bytes) {
+    pub fn push(&mut self, data: Piece) {
         if self.is_empty() {
             self.first = Some(data);
         } else {
@@ -49,18 +67,18 @@ impl Queue {
             self.bytes.0 = *payload;
             self.small = Some(Small { from: head as u8, to: len as u8 });
         } else {
-            self.push(with_prefix(&payload[head..len], 0).into());
+            self.push(Piece::copied(with_prefix(&payload[head..len], 0).into()));
         }
     }
 
     /// The next data.
     #[inline]
-    pub fn pop(&mut self) -> Option<Bytes> {
+    pub fn pop(&mut self) -> Option<Piece> {
         if self.first.is_some() {
             return self.first.take();
         }
         if let Some(message) = self.message() {
-            let whole = with_prefix(message, 0).into();
+            let whole = Piece::copied(with_prefix(message, 0).into());
             self.small = None;
             return Some(whole);
         }
@@ -84,7 +102,13 @@ impl Queue {
 
     pub fn bytes(&self) -> usize {
         let small = self.small.map_or(0, |Small { from, to }| usize::from(to - from) + PREFIX);
-        small + self.first.iter().chain(self.rest.iter().flatten()).map(Bytes::len).sum::<usize>()
+        small
+            + self
+                .first
+                .iter()
+                .chain(self.rest.iter().flatten())
+                .map(|piece| piece.bytes.len())
+                .sum::<usize>()
     }
 
     #[inline]
@@ -133,10 +157,10 @@ mod tests {
                         model.push_back(with_prefix(&bytes[head..len], 0));
                     }
                     1 => {
-                        queue.push(Bytes::copy_from_slice(&bytes[..len]));
+                        queue.push(Piece::copied(Bytes::copy_from_slice(&bytes[..len])));
                         model.push_back(bytes[..len].to_vec());
                     }
-                    2 => prop_assert_eq!(queue.pop(), model.pop_front().map(Bytes::from)),
+                    2 => prop_assert_eq!(queue.pop().map(|piece| piece.bytes), model.pop_front().map(Bytes::from)),
                     _ => {
                         if let Some(message) = queue.message() {
                             let whole = with_prefix(message, 0);

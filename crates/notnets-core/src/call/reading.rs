@@ -90,8 +90,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     fn take_data(&mut self, stream: StreamId) -> Option<Bytes> {
         let data = self.streams.get_mut(stream)?.receive.queue.pop()?;
-        self.on_data_taken(stream, charge(data.len()));
-        Some(data)
+        self.on_data_taken(stream, data.cost);
+        Some(data.bytes)
     }
 }
 

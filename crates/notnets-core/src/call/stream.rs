@@ -8,7 +8,6 @@ use super::queue::Queue;
 use super::state::{Input, State};
 use crate::clock::Timestamp;
 use crate::code::Code;
-use crate::limits::charge;
 use crate::metadata::Metadata;
 
 /// Why a call ended before its time.
@@ -121,7 +120,7 @@ impl Receive {
         if self.queue.is_empty() {
             return 0;
         }
-        std::iter::from_fn(|| self.queue.pop()).map(|data| charge(data.len())).sum()
+        std::iter::from_fn(|| self.queue.pop()).map(|data| data.cost).sum()
     }
 }
 

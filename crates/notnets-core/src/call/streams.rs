@@ -191,7 +191,10 @@ mod tests {
             assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
             stream.user = Some(random);
             stream.deadline = Some(Timestamp::from_nanos(id.get()));
-            stream.receive.queue.push(bytes::Bytes::from_static(b"unread"));
+            stream
+                .receive
+                .queue
+                .push(crate::call::queue::Piece::copied(bytes::Bytes::from_static(b"unread")));
             stream.receive.end = Some(End::Requests);
             model.insert(id, random);
             assert_eq!(streams.len(), model.len());

@@ -14,7 +14,7 @@ use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
 use notnets_memory::{PeerSegment, SegmentError};
 use rustix::io::Errno;
 
-use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, Terms, VERSIONS};
+use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, SHARING, Terms, VERSIONS};
 use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits, ValidLimits};
@@ -22,12 +22,29 @@ use crate::random;
 use crate::text::shown;
 
 /// The configuration of one side of a link.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// The limits on what it receives.
     pub limits: Limits,
     /// The sizes of its first segment.
     pub geometry: Geometry,
+    /// Bytes of the peer's sealed payloads that it maps at a time. With 0 all payloads are copied.
+    pub shared_bytes: u64,
+}
+
+/// What [`Config::shared_bytes`] is unless set.
+pub const SHARED_BYTES: u64 = 1 << 30;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { limits: Limits::default(), geometry: Geometry::default(), shared_bytes: SHARED_BYTES }
+    }
+}
+
+impl Config {
+    fn features(self) -> u64 {
+        if self.shared_bytes > 0 { SHARING } else { 0 }
+    }
 }
 
 /// Something that is held for as long as a link is used, and is nothing but that to the link.
@@ -50,6 +67,8 @@ pub struct Established {
     pub guard: Option<LinkGuard>,
     /// Where more memory for the link comes from.
     pub source: Box<dyn SegmentSource>,
+    /// Bytes of the peer's sealed payloads that are mapped at a time. 0 unless both sides share payloads.
+    pub shared_bytes: u64,
 }
 
 /// The identity of a peer.
@@ -174,6 +193,7 @@ pub fn incarnation() -> Incarnation {
 pub struct Dialing {
     socket: Socket,
     own: FirstSegment,
+    config: Config,
 }
 
 impl Dialing {
@@ -193,7 +213,7 @@ impl Dialing {
             _ => {}
         }
         crate::failpoint!("hello sent");
-        Ok(Self { socket, own })
+        Ok(Self { socket, own, config })
     }
 
     /// The socket, to wait until it is readable.
@@ -212,7 +232,7 @@ impl Dialing {
                 if !is_spoken(terms.version) {
                     return Err(LinkError::Unexpected);
                 }
-                let parts = establish(&self.socket, self.own, terms, descriptor, String::new())?;
+                let parts = establish(&self.socket, self.own, self.config, terms, descriptor, String::new())?;
                 Ok(parts.join(self.socket))
             }
             Incoming::Packet(Packet::Refused { reason, text }, _) => {
@@ -263,7 +283,7 @@ fn try_answer(
     crate::failpoint!("own segment made");
     let offered = own.descriptor().try_clone_to_owned();
     let offered = offered.map_err(failed("share a segment"))?;
-    let parts = establish(socket, own, hello.terms, descriptor, hello.user_agent)?;
+    let parts = establish(socket, own, config, hello.terms, descriptor, hello.user_agent)?;
     let welcome = Packet::Welcome(terms(version, config));
     socket.send(&welcome, Some(offered.as_fd())).map_err(failed("welcome the client"))?;
     crate::failpoint!("welcome sent");
@@ -276,12 +296,14 @@ struct Parts {
     lanes: Lanes,
     peer_limits: ValidLimits,
     peer: PeerIdentity,
+    shared_bytes: u64,
 }
 
 impl Parts {
     fn join(self, socket: Socket) -> Established {
-        let Self { pidfd, lanes, peer_limits, peer } = self;
-        Established { socket, pidfd, lanes, peer_limits, peer, guard: None, source: Box::new(Memfds) }
+        let Self { pidfd, lanes, peer_limits, peer, shared_bytes } = self;
+        let source = Box::new(Memfds);
+        Established { socket, pidfd, lanes, peer_limits, peer, guard: None, source, shared_bytes }
     }
 }
 
@@ -304,6 +326,7 @@ fn no_segment(socket: &Socket) -> LinkError {
 fn establish(
     socket: &Socket,
     own: FirstSegment,
+    config: Config,
     peer: Terms,
     descriptor: Option<OwnedFd>,
     user_agent: String,
@@ -330,6 +353,7 @@ fn establish(
             user_agent,
             identity_source: IdentitySource::Kernel,
         },
+        shared_bytes: if config.features() & peer.features & SHARING != 0 { config.shared_bytes } else { 0 },
     })
 }
 
@@ -364,7 +388,7 @@ pub fn is_spoken(version: u16) -> bool {
 pub fn terms(version: u16, config: Config) -> Terms {
     Terms {
         version,
-        features: 0,
+        features: config.features(),
         incarnation: incarnation(),
         limits: config.limits,
         geometry: config.geometry,

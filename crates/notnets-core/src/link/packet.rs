@@ -20,6 +20,9 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"NOTN");
 /// The versions of the protocol that this code speaks, from and to.
 pub const VERSIONS: (u16, u16) = (1, 1);
 
+/// A bit of [`Terms::features`]: payloads in sealed memory are shared.
+pub const SHARING: u64 = 1;
+
 /// A random number for each life of a process.
 pub type Incarnation = [u8; 16];
 
@@ -60,6 +63,13 @@ pub enum Packet {
     Inspect,
     /// Here they are. Comes with the descriptor of the stats segment.
     Stats,
+    /// A payload that frames will refer to. Comes with the descriptor of its sealed memory.
+    Share {
+        /// Its number, never used again on this link.
+        payload: u32,
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 /// Why a server refuses a link.
@@ -96,7 +106,7 @@ pub struct Hello {
 pub struct Terms {
     /// The version that is spoken from now on; in a hello the newest.
     pub version: u16,
-    /// Bits for what may be used beyond the version. None so far; unknown ones are ignored.
+    /// Bits for what may be used beyond the version, if both sides announce it. Unknown ones are ignored.
     pub features: u64,
     /// Of the process.
     pub incarnation: Incarnation,
@@ -171,6 +181,11 @@ impl Packet {
                 out.put_u32_le(MAGIC);
             }
             Self::Stats => out.put_u8(8),
+            Self::Share { payload, bytes } => {
+                out.put_u8(9);
+                out.put_u32_le(*payload);
+                out.put_u64_le(*bytes);
+            }
         }
         debug_assert!(out.len() <= MAX_PACKET);
         out
@@ -206,6 +221,7 @@ impl Packet {
                 Self::Inspect
             }
             8 => Self::Stats,
+            9 => Self::Share { payload: fields.try_get_u32_le()?, bytes: fields.try_get_u64_le()? },
             kind => return Err(BadPacket::Kind(kind)),
         };
         if fields.is_empty() { Ok(packet) } else { Err(BadPacket::Length) }
@@ -347,6 +363,7 @@ mod tests {
             Packet::Decline { segment: 2 },
             Packet::Inspect,
             Packet::Stats,
+            Packet::Share { payload: 7, bytes: 1 << 40 },
         ] {
             assert_eq!(Packet::decode(&packet.encode()), Ok(packet));
         }

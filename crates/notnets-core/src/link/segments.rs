@@ -243,10 +243,15 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         Some((packet, descriptor.as_ref().map(AsFd::as_fd)))
     }
 
-    /// The socket has taken the next packet, or never will.
-    pub fn packet_sent(&mut self) {
+    /// The socket has taken the next packet, or never will. Returns that packet.
+    pub fn packet_sent(&mut self) -> Option<Packet> {
         crate::failpoint!("segment packet sent");
-        self.outbox.pop_front();
+        self.outbox.pop_front().map(|(packet, _)| packet)
+    }
+
+    /// Sends a packet behind those that wait.
+    pub fn send(&mut self, packet: Packet, descriptor: Option<OwnedFd>) {
+        self.outbox.push_back((packet, descriptor));
     }
 }
 

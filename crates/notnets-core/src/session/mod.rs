@@ -37,12 +37,12 @@ mod keepalive;
 mod nudge;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use notnets_memory::lane::Lanes;
 use notnets_memory::process::ForkGuard;
-use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, SegmentError, WriteMemory};
+use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, Sealed, SegmentError, WriteMemory};
 
 use crate::call::{Connection, Event, Failure, Role, StreamId};
 use crate::clock::Timestamp;
@@ -107,10 +107,14 @@ impl<T> Session<T> {
     /// # Errors
     /// When the limits are impossible, or the kernel cannot mark a page to detect forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source } = established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source, shared_bytes } =
+            established;
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
-        let session = Self { guard, ..Self::over(role, ends)? };
+        let mut session = Self { guard, ..Self::over(role, ends)? };
+        if shared_bytes > 0 {
+            session.connection.begin_sharing(shared_bytes);
+        }
         Ok((session, Descriptors { socket, pidfd }))
     }
 }
@@ -331,8 +335,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                 self.on_doorbell();
                 let lanes = self.connection.lanes();
                 let answered = match packet {
-                    Packet::Doorbell => self.segments.poll(lanes),
-                    packet => self.segments.receive(packet, descriptor, lanes),
+                    Packet::Doorbell => self.segments.poll(lanes).map_err(|error| error.to_string()),
+                    Packet::Share { payload, bytes } => self.on_payload(payload, bytes, descriptor),
+                    packet => {
+                        let answered = self.segments.receive(packet, descriptor, lanes);
+                        answered.map_err(|error| error.to_string())
+                    }
                 };
                 match answered {
                     Ok(false) => {}
@@ -340,7 +348,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                         self.connection.on_segment_answer(true);
                         self.connection.wake_queued();
                     }
-                    Err(violation) => self.end(Ending::Violation(violation.to_string()), now),
+                    Err(violation) => self.end(Ending::Violation(violation), now),
                 }
             }
             Ok(Incoming::Closed) => self.handle_peer_gone(now),
@@ -351,19 +359,55 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.ended.is_none()
     }
 
-    /// Returns `true` if [`offer_segment`](Self::offer_segment) has something to do.
-    #[inline]
-    pub fn wants_segment(&self) -> bool {
-        self.ended.is_none() && self.connection.wants_segment()
+    /// The peer has shared a payload, in memory that nobody can change any more. That answers no offer of ours.
+    fn on_payload(&mut self, payload: u32, bytes: u64, descriptor: Option<OwnedFd>) -> Result<bool, String> {
+        let has_room = self.connection.check_payload(payload, bytes).map_err(|error| error.to_string())?;
+        // Without a descriptor either side has none left, and the payload is copied.
+        let sealed = match descriptor.filter(|_| has_room).map(Sealed::from_descriptor) {
+            Some(Ok(sealed)) if sealed.as_slice().len() as u64 == bytes => Some(sealed),
+            Some(Ok(sealed)) => {
+                let actual = sealed.as_slice().len();
+                return Err(format!("the peer announced a payload of {bytes} bytes, but it has {actual}"));
+            }
+            Some(Err(error)) if !error.is_of_this_process() => return Err(error.to_string()),
+            Some(Err(_)) | None => None,
+        };
+        self.connection.on_payload(payload, sealed);
+        Ok(false)
     }
 
-    /// Offers the peer more memory, if that would help and is within what the peer accepts.
+    /// Returns `true` if the peer has sent a packet that has to be read before its data can be.
+    #[inline]
+    pub fn wants_packets(&self) -> bool {
+        self.ended.is_none() && self.connection.wants_packets()
+    }
+
+    /// As [`wants_packets`](Self::wants_packets), for who reads them now: they are there already.
+    #[inline]
+    pub fn take_wants_packets(&mut self) -> bool {
+        self.connection.take_wants_packets()
+    }
+
+    /// Returns `true` if [`offer_memory`](Self::offer_memory) has something to do.
+    #[inline]
+    pub fn wants_to_offer(&self) -> bool {
+        self.ended.is_none() && (self.connection.wants_segment() || self.connection.has_payload_to_send())
+    }
+
+    /// Offers the peer payloads that it can read in place, and more memory, if that would help and is within
+    /// what the peer accepts.
     ///
     /// # Errors
     /// When there is no memory for it. The link goes on with the memory it has.
-    pub fn offer_segment(&mut self) -> Result<(), SegmentError> {
+    pub fn offer_memory(&mut self) -> Result<(), SegmentError> {
         if self.ended.is_some() {
             return Ok(());
+        }
+        while let Some((payload, sealed)) = self.connection.take_payload_to_send() {
+            let bytes = sealed.as_slice().len() as u64;
+            // Where no descriptor is left the peer gets none, and declines.
+            let descriptor = sealed.as_fd().try_clone_to_owned().ok();
+            self.segments.send(Packet::Share { payload, bytes }, descriptor);
         }
         let Some(blocks) = self.connection.take_wanted_segment() else { return Ok(()) };
         let offered = self.segments.may_offer(blocks).then(|| self.segments.offer(blocks));
@@ -381,7 +425,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 
     /// The socket has taken the last packet, or never will.
     pub fn packet_sent(&mut self) {
-        self.segments.packet_sent();
+        if let Some(Packet::Share { payload, .. }) = self.segments.packet_sent() {
+            self.connection.on_payload_sent(payload);
+        }
     }
 
     /// Sends packets until none is left or the socket takes no more. Returns `true` if none is left;

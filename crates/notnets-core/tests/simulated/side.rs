@@ -46,7 +46,7 @@ impl Side {
     /// Offers more memory if that would help, and sends one packet. Returns the packet.
     pub fn send_packet(&mut self) -> Option<Packet> {
         self.in_turn = true;
-        self.session.offer_segment().expect("there is always memory");
+        self.session.offer_memory().expect("there is always memory");
         let (packet, _) = self.session.poll_packet()?;
         let packet = packet.clone();
         self.session.packet_sent();

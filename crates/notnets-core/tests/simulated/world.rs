@@ -138,7 +138,7 @@ impl World {
             if side.session.next_deadline().is_some_and(|deadline| deadline <= self.now) {
                 steps.push(Step::Expire(id));
             }
-            if side.session.wants_segment() || side.session.poll_packet().is_some() {
+            if side.session.wants_to_offer() || side.session.poll_packet().is_some() {
                 steps.push(Step::SendPacket(id));
             }
         }

@@ -43,6 +43,8 @@ pub struct Dial {
     pub geometry: Geometry,
     /// … between hosts.
     pub geometry_between_hosts: Geometry,
+    /// Bytes of a server's sealed payloads that it maps at a time, on this host.
+    pub shared_bytes: u64,
     /// Its user agent.
     pub user_agent: String,
     /// For how long a message may wait while this process is parked, unless that is left to the agent.
@@ -89,7 +91,8 @@ impl Dial {
     fn process(&self, member: &Member, process: ProcessId, until: Instant) -> Result<Established, PodError> {
         if let Some(address) = member.local_socket_of(process, &self.name) {
             let deadline = clock::after(until.saturating_duration_since(Instant::now()));
-            let config = Config { limits: self.limits, geometry: self.geometry };
+            let config =
+                Config { limits: self.limits, geometry: self.geometry, shared_bytes: self.shared_bytes };
             let connecting = Connecting::new(
                 self.directory.clone(),
                 self.name.clone(),
@@ -106,7 +109,7 @@ impl Dial {
                 Err(_) => return Err(PodError::TimedOut),
             }
         }
-        let config = Config { limits: self.limits, geometry: self.geometry_between_hosts };
+        let config = Config { limits: self.limits, geometry: self.geometry_between_hosts, shared_bytes: 0 };
         member.dial_at(process, &self.name, config, &self.user_agent, until)
     }
 }

@@ -197,6 +197,8 @@ impl Member {
             peer: identity,
             guard: Some(self.guard()),
             source: Box::new(source),
+            // No descriptor goes to another host.
+            shared_bytes: 0,
         })
     }
 

@@ -37,6 +37,9 @@ impl Link {
     pub fn receive(&mut self) {
         self.session.check_fork();
         self.session.receive(clock::now);
+        if self.session.take_wants_packets() {
+            self.read_socket();
+        }
         if self.session.is_over() {
             self.shut_down();
         }
@@ -51,7 +54,7 @@ impl Link {
     /// that would help.
     #[inline]
     pub fn finish_turn(&mut self) {
-        if self.unsent || self.session.wants_segment() {
+        if self.unsent || self.session.wants_to_offer() {
             self.offer();
         }
         if self.session.finish_turn(clock::now) {
@@ -72,7 +75,7 @@ impl Link {
     #[cold]
     fn offer(&mut self) {
         // Without memory for it the link goes on with what it has.
-        let _ = self.session.offer_segment();
+        let _ = self.session.offer_memory();
         self.unsent = !self.session.flush(&self.descriptors.socket);
     }
 

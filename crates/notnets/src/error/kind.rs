@@ -4,7 +4,7 @@ use notnets_core::code::Code;
 use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
 use notnets_core::link::rendezvous::RendezvousError;
-use notnets_memory::SegmentError;
+use notnets_memory::{SealedError, SegmentError};
 #[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
 
@@ -66,7 +66,9 @@ impl ErrorKind {
             #[cfg(feature = "client")]
             Cause::DialLost => Self::Unavailable,
             Cause::Io { .. } => Self::Io,
-            Cause::Memory(error) => of_segment(error),
+            Cause::Memory(error) | Cause::Sealed(SealedError::Segment(error)) => of_segment(error),
+            // A file that is not as it must be.
+            Cause::Sealed(_) => Self::InvalidConfiguration,
         }
     }
 }

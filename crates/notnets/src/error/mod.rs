@@ -17,7 +17,7 @@ use notnets_core::link::rendezvous::RendezvousError;
 #[cfg(feature = "pod")]
 use notnets_core::name::Uri;
 use notnets_core::name::{Name, UriError};
-use notnets_memory::SegmentError;
+use notnets_memory::{SealedError, SegmentError};
 #[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
 
@@ -91,6 +91,8 @@ pub(crate) enum Cause {
     #[error(transparent)]
     Memory(#[from] SegmentError),
     #[error(transparent)]
+    Sealed(#[from] SealedError),
+    #[error(transparent)]
     Limits(#[from] BadLimits),
 }
 
@@ -135,6 +137,12 @@ impl Error {
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
         Self(Arc::new(cause))
+    }
+}
+
+impl From<SealedError> for Error {
+    fn from(error: SealedError) -> Self {
+        Cause::from(error).into()
     }
 }
 

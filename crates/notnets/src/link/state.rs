@@ -179,7 +179,10 @@ impl State {
         }
         let next = self.session.next_timeout_of_turns();
         let timer = next.is_some_and(|next| self.timer.is_none_or(|timer| next < timer));
-        if timer || self.session.is_wound_up() || self.session.is_over() || self.session.wants_segment() {
+        let session = &self.session;
+        let calls =
+            session.is_wound_up() || session.is_over() || session.wants_to_offer() || session.wants_packets();
+        if timer || calls {
             if timer {
                 self.timer = next;
             }

@@ -94,13 +94,19 @@ impl Watched {
                 let lane = state.poller.expire(now);
                 let timer = self.timer.next(earlier(state.session.poll_timeout(), lane), now);
                 state.set_timer(timer);
-                if let Err(error) = state.session.offer_segment() {
+                if let Err(error) = state.session.offer_memory() {
                     tracing::warn!(%error, "the link goes on with the memory it has");
                 }
-                (timer, state.session.flush(&link.socket))
+                (timer, state.session.flush(&link.socket), state.session.take_wants_packets())
             });
-            let Some((timer, all_sent)) = looked else { return };
+            let Some((timer, all_sent, wants_packets)) = looked else { return };
             self.poll_full(link, cx, all_sent);
+            if wants_packets {
+                // They are there, whether or not that shows yet.
+                self.unread = true;
+                self.poll_socket(link, cx);
+                continue;
+            }
             if timer.is_none_or(|timer| self.timer.poll(cx, timer).is_pending()) {
                 return;
             }

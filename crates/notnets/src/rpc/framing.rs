@@ -1,12 +1,11 @@
 //! Between messages and the bytes of a call: gRPC puts five bytes in front of each message, whether it is
 //! compressed and its length, and whoever carries them may cut the whole anywhere.
 
-use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use notnets_core::frame::PREFIX;
 
 use super::payload::Pieces;
-use super::{Code, Payload, Status};
+use super::{Code, Payload, Status, View};
 use crate::message_prefix::{self, BadLength, Limit};
 
 /// A message as it is sent.
@@ -15,14 +14,14 @@ pub(crate) trait FramedMessage {
     fn len(&self) -> usize;
 
     /// Returns the rest of them after the first `sent` bytes.
-    fn view(&self, sent: usize) -> Chain<&[u8], &[u8]>;
+    fn view(&self, sent: usize) -> View<'_>;
 }
 
 /// A message's bytes as they are sent.
 #[derive(Debug)]
 pub(crate) struct Framed {
     prefix: [u8; PREFIX],
-    message: Bytes,
+    message: Payload,
 }
 
 impl Framed {
@@ -33,7 +32,7 @@ impl Framed {
     pub fn new(payload: Payload) -> Result<Self, Status> {
         let prefix = message_prefix::encode(payload.len(), payload.is_compressed())
             .map_err(|error| Status::from(BadMessage::Length(error)))?;
-        Ok(Self { prefix, message: payload.into_bytes() })
+        Ok(Self { prefix, message: payload })
     }
 }
 
@@ -42,10 +41,8 @@ impl FramedMessage for Framed {
         PREFIX + self.message.len()
     }
 
-    fn view(&self, sent: usize) -> Chain<&[u8], &[u8]> {
-        let prefix = self.prefix.get(sent..).unwrap_or_default();
-        let message = self.message.get(sent.saturating_sub(PREFIX)..).unwrap_or_default();
-        prefix.chain(message)
+    fn view(&self, sent: usize) -> View<'_> {
+        self.message.view(&self.prefix, sent)
     }
 }
 

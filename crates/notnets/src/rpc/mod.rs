@@ -53,6 +53,7 @@ mod request;
 #[cfg(feature = "server")]
 mod server;
 mod status;
+mod view;
 
 pub use crate::peer::PeerInfo;
 #[cfg(feature = "client")]
@@ -76,3 +77,4 @@ pub(crate) use server::{
 #[cfg(feature = "server")]
 pub use server::{Handler, Requests, Responses, ServerCall, Unary, unary};
 pub use status::Status;
+pub(crate) use view::View;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Buf;
 use notnets_core::call::Sent;
 
+use super::View;
 use super::framing::{Framed, FramedMessage};
 
 /// The message that is being sent, if there is one. It survives the future that sends it, so that a message
@@ -37,9 +38,9 @@ impl<M: FramedMessage> Outgoing<M> {
     }
 
     /// Offers what is left to `send`, and counts what it took.
-    pub(crate) fn offer<R>(&mut self, send: impl FnOnce(&mut OutgoingBuf<'_>) -> R) -> R {
+    pub(crate) fn offer<R>(&mut self, send: impl FnOnce(&mut View<'_>) -> R) -> R {
         let Self { message, sent } = self;
-        let Some(framed) = message else { return send(&mut (&[][..]).chain(&[][..])) };
+        let Some(framed) = message else { return send(&mut View::default()) };
         let mut rest = framed.view(*sent);
         let result = send(&mut rest);
         *sent = framed.len() - rest.remaining();
@@ -53,7 +54,7 @@ impl<M: FramedMessage> Outgoing<M> {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut send: impl FnMut(&mut Context<'_>, &mut OutgoingBuf<'_>) -> Poll<Sent>,
+        mut send: impl FnMut(&mut Context<'_>, &mut View<'_>) -> Poll<Sent>,
     ) -> Poll<Sent> {
         if self.is_empty() {
             return Poll::Ready(Sent::All);
@@ -61,6 +62,3 @@ impl<M: FramedMessage> Outgoing<M> {
         self.offer(|rest| send(cx, rest))
     }
 }
-
-/// The rest of prefix and message.
-pub(crate) type OutgoingBuf<'a> = bytes::buf::Chain<&'a [u8], &'a [u8]>;

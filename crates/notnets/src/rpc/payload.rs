@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::View;
 use crate::message_prefix::MAX_RESERVED;
 
 /// Pieces of a message that are smaller are put together: each takes memory of its own beside its bytes.
@@ -110,6 +111,21 @@ impl Payload {
     #[cold]
     fn join(mut self) -> Bytes {
         self.copy_to_bytes(self.len())
+    }
+
+    /// The rest of a prefix and the message after the first `sent` bytes of both.
+    #[inline]
+    pub(super) fn view<'a>(&'a self, prefix: &'a [u8], sent: usize) -> View<'a> {
+        match &self.more {
+            None => {
+                let message = self.bytes.get(sent.saturating_sub(prefix.len())..).unwrap_or_default();
+                View::of_two(prefix.get(sent..).unwrap_or_default(), message)
+            }
+            Some(more) => {
+                let (pieces, others) = more.pieces.as_slices();
+                View::of_pieces([prefix, &self.bytes], [pieces, others], &more.tail).from(sent)
+            }
+        }
     }
 
     pub(super) fn received(bytes: Bytes, compressed: bool) -> Self {

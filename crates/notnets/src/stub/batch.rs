@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use notnets_memory::Gather;
 use prost::Message;
 use tonic::Status;
 use tonic::codegen::tokio_stream::Stream;
@@ -17,7 +17,7 @@ const FULL: usize = 32 * 1024;
 pub(super) struct Batch<S> {
     stream: Pin<Box<S>>,
     /// Messages that were taken, and are not sent.
-    pub(super) bytes: BytesMut,
+    pub(super) bytes: Gather,
     limit: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ where
 {
     /// Refuses messages of more bytes than `limit`.
     pub(super) fn new(stream: S, limit: Option<usize>) -> Self {
-        Self { stream: Box::pin(stream), bytes: BytesMut::new(), limit }
+        Self { stream: Box::pin(stream), bytes: Gather::default(), limit }
     }
 
     /// Takes the messages that are ready. The task is woken for more if there are none.

@@ -3,14 +3,16 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use http::HeaderMap;
 use notnets_core::call::Sent;
+use notnets_memory::Gather;
 use prost::Message;
 use tonic::Status;
 use tonic::codegen::tokio_stream::Stream;
 
 use super::batch::{After, Batch};
+use super::encoded;
 use crate::http::{application_entries, boxed, from_tonic};
 use crate::rpc::{self, Call, Outbound, RequestHead, SendHalf};
 
@@ -84,7 +86,7 @@ where
     }
 
     fn data(&self) -> impl Buf + '_ {
-        self.batch.as_ref().map_or(&[][..], |batch| &batch.bytes)
+        self.batch.as_ref().map(|batch| encoded::view(&batch.bytes)).unwrap_or_default()
     }
 
     fn is_whole(&self) -> bool {
@@ -130,6 +132,6 @@ where
     }
 }
 
-async fn send(half: &mut SendHalf, bytes: &mut BytesMut, end: bool) -> Sent {
+async fn send(half: &mut SendHalf, bytes: &mut Gather, end: bool) -> Sent {
     poll_fn(|cx| half.poll_send(cx, bytes, end)).await
 }

@@ -18,7 +18,7 @@ use super::encoded::Encoded;
 use super::service::{Call, Serving, Settings};
 use super::streaming::messages;
 use crate::http::{RequestBody, application_entries, boxed, to_tonic, trailer_entries};
-use crate::rpc::{FramedMessage, ResponseHalf};
+use crate::rpc::{FramedMessage, ResponseHalf, View};
 
 // A future that serves a call is to be small, for it is allocated for each call: what it is made of stays
 // where it was captured, and an answer of one message is polled as a struct.
@@ -251,7 +251,7 @@ impl Answer {
         loop {
             let mut rest = match message {
                 Some(message) => message.view(*before),
-                None => (&[][..]).chain(&[][..]),
+                None => View::default(),
             };
             let len = rest.remaining();
             let end = trailers.is_none().then_some(Code::OK);

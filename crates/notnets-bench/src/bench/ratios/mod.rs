@@ -49,6 +49,11 @@ pub struct Args {
     #[arg(long)]
     pinned: bool,
 
+    /// Over NotNets, make the calls of all goals by the stubs that notnets-build generates, instead of by
+    /// tonic's.
+    #[arg(long)]
+    own_stubs: bool,
+
     /// See in seconds that all works. The figures mean nothing.
     #[arg(long)]
     smoke: bool,
@@ -119,11 +124,13 @@ impl Runner<'_> {
         };
         let several = [Work::Chain, Work::Burn, Work::Blocked, Work::BlockedWorker];
         let one_of_each = |case: &Case| case.clients == 1 && !several.contains(&case.work);
-        let place = |case: &Case| Case {
+        let by_tonic = |case: &Case| case.transport == Transport::NotNets && case.api == Api::Tonic;
+        let adapt = |case: &Case| Case {
             pinned: case.pinned || self.args.pinned && one_of_each(case),
+            api: if self.args.own_stubs && by_tonic(case) { Api::Stubs } else { case.api },
             ..case.clone()
         };
-        let cases: Vec<_> = cases.iter().map(place).collect();
+        let cases: Vec<_> = cases.iter().map(adapt).collect();
         let rows = interleaved(&cases, effort, self.progress).await?;
         self.rows.extend(rows.iter().cloned());
         Ok(rows)

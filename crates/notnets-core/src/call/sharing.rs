@@ -1,0 +1,288 @@
+//! Payloads in sealed memory, which go by reference.
+//!
+//! A payload is *shared* with a peer once: its descriptor goes over the link's socket in a packet, a SHARE
+//! frame tells a peer that polls its lanes to look there, and the peer answers whether it takes it. From then
+//! on data that lie in it travel as a reference. What a peer has not taken is copied as everything else is. When
+//! this process refers to a payload no more, UNSHARE lets the peer forget it.
+//!
+//! A payload that the peer has taken lives on at the peer for as long as something there refers to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+use notnets_memory::sealed::endings;
+use notnets_memory::{Sealed, WeakSealed};
+
+use super::{StreamId, Violation};
+use crate::frame::{Frame, Kind, SharedReference};
+
+/// Pieces of a message that are smaller are copied: to look for them costs more.
+pub const LEAST_SHARED: usize = 16 << 10;
+/// Data of this size wait for the peer's answer about their payload, which takes less time than to copy them.
+const WORTH_WAITING: usize = 128 << 10;
+/// Payloads of which the peer has not said whether it takes them.
+const MAX_UNANSWERED: usize = 8;
+/// Payloads that are shared over one link at a time, in each direction. Each takes a descriptor and a mapping.
+pub const MAX_PAYLOADS: usize = 256;
+/// A look at the pieces of a message sees so many.
+const PIECES: usize = 8;
+
+/// The payloads that both sides of a link have shared.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    /// Both sides know how.
+    is_on: bool,
+    /// Our own, by their serial numbers.
+    own: HashMap<u64, Own>,
+    /// The number of the next one.
+    next: u32,
+    unanswered: usize,
+    /// To be sent in a packet each.
+    to_send: VecDeque<(u32, Sealed)>,
+    /// Frames about payloads, in order.
+    frames: VecDeque<Frame>,
+    /// Streams whose data wait for an answer.
+    waiting: Vec<StreamId>,
+    /// What was let go of anywhere in this process when the own ones were looked through.
+    endings: u64,
+    /// The peer's, by its numbers.
+    peer: HashMap<u32, Peer>,
+    /// The last number of the peer's.
+    last: u32,
+    /// Bytes of the peer's payloads that may still be taken.
+    bytes_left: u64,
+    /// The peer has sent a packet that was not read yet.
+    wants_packets: bool,
+}
+
+#[derive(Debug)]
+struct Own {
+    number: u32,
+    sealed: WeakSealed,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Outstanding,
+    Taken,
+    Declined,
+}
+
+#[derive(Debug)]
+struct Peer {
+    bytes: Bytes,
+}
+
+/// How data that are to be sent begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// With so many bytes that have to be copied, or more.
+    Private(usize),
+    /// With bytes that can be referred to.
+    Shared(SharedReference),
+    /// With bytes that it is not yet known about.
+    Unanswered,
+}
+
+impl Sharing {
+    pub fn new() -> Self {
+        Self {
+            is_on: false,
+            own: HashMap::new(),
+            next: 0,
+            unanswered: 0,
+            to_send: VecDeque::new(),
+            frames: VecDeque::new(),
+            waiting: Vec::new(),
+            endings: 0,
+            peer: HashMap::new(),
+            last: 0,
+            bytes_left: 0,
+            wants_packets: false,
+        }
+    }
+
+    /// Both sides know how. The peer's payloads may have so many bytes together.
+    pub fn begin(&mut self, bytes: u64) {
+        self.is_on = true;
+        self.bytes_left = bytes;
+    }
+
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    #[inline]
+    pub fn has_frames(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    pub fn pop_frame(&mut self) -> Option<Frame> {
+        self.frames.pop_front()
+    }
+
+    /// Looks at the beginning of data, and begins to share what lies in sealed memory.
+    pub fn look(&mut self, data: &impl Buf) -> Beginning {
+        let mut slices = [IoSlice::new(&[]); PIECES];
+        let count = data.chunks_vectored(&mut slices);
+        let mut private = 0;
+        for slice in &slices[..count] {
+            if slice.len() >= LEAST_SHARED
+                && let Some((sealed, offset)) = Sealed::find(slice)
+            {
+                match self.answer(&sealed) {
+                    Some((_, Answer::Outstanding)) if slice.len() < WORTH_WAITING => {}
+                    Some((_, Answer::Declined)) | None => {}
+                    Some(_) if private > 0 => return Beginning::Private(private),
+                    Some((_, Answer::Outstanding)) => return Beginning::Unanswered,
+                    Some((payload, Answer::Taken)) => {
+                        return Beginning::Shared(SharedReference {
+                            payload,
+                            offset: offset as u64,
+                            length: slice.len() as u64,
+                        });
+                    }
+                }
+            }
+            private += slice.len();
+        }
+        Beginning::Private(if count < PIECES { usize::MAX } else { private })
+    }
+
+    /// The number of a payload, and what the peer has said to it. `None` if it can't be shared now.
+    fn answer(&mut self, sealed: &Sealed) -> Option<(u32, Answer)> {
+        if let Some(own) = self.own.get(&sealed.serial()) {
+            return Some((own.number, own.answer));
+        }
+        if self.own.len() >= MAX_PAYLOADS {
+            self.forget_ended();
+        }
+        if self.own.len() >= MAX_PAYLOADS || self.unanswered >= MAX_UNANSWERED {
+            return None;
+        }
+        self.next = self.next.checked_add(1)?;
+        let own = Own { number: self.next, sealed: sealed.downgrade(), answer: Answer::Outstanding };
+        self.own.insert(sealed.serial(), own);
+        self.unanswered += 1;
+        self.to_send.push_back((self.next, sealed.clone()));
+        Some((self.next, Answer::Outstanding))
+    }
+
+    /// The next payload for a packet to the peer.
+    pub fn take_to_send(&mut self) -> Option<(u32, Sealed)> {
+        self.to_send.pop_front()
+    }
+
+    #[inline]
+    pub fn has_to_send(&self) -> bool {
+        !self.to_send.is_empty()
+    }
+
+    /// The packet has gone: the peer finds it when it is told by a frame, too.
+    pub fn on_sent(&mut self, payload: u32) {
+        self.frames.push_back(link_frame(Kind::Share, payload, 0));
+    }
+
+    pub fn wait(&mut self, stream: StreamId) {
+        if !self.waiting.contains(&stream) {
+            self.waiting.push(stream);
+        }
+    }
+
+    /// The peer's answer. Returns the streams whose data waited for one.
+    pub fn on_answer(&mut self, payload: u32, taken: bool) -> Result<Vec<StreamId>, Violation> {
+        let own = self.own.values_mut().find(|own| own.number == payload);
+        let own = own.filter(|own| own.answer == Answer::Outstanding).ok_or(Violation::Payload(payload))?;
+        own.answer = if taken { Answer::Taken } else { Answer::Declined };
+        self.unanswered -= 1;
+        Ok(std::mem::take(&mut self.waiting))
+    }
+
+    /// Tells the peer which payloads this process refers to no more.
+    #[inline]
+    pub fn forget(&mut self) {
+        if !self.own.is_empty() && self.endings != endings() {
+            self.forget_ended();
+        }
+    }
+
+    #[cold]
+    fn forget_ended(&mut self) {
+        self.endings = endings();
+        let Self { own, frames, .. } = self;
+        let before = own.len();
+        own.retain(|_, own| {
+            let ends = own.sealed.is_gone() && own.answer != Answer::Outstanding;
+            if ends && own.answer == Answer::Taken {
+                frames.push_back(link_frame(Kind::Unshare, own.number, 0));
+            }
+            !ends
+        });
+        if own.len() < before {
+            // There may be room for them now.
+            own.retain(|_, own| own.answer != Answer::Declined);
+        }
+    }
+
+    /// The peer has shared a payload and sent it in a packet.
+    pub fn on_share(&mut self, payload: u32) {
+        self.wants_packets |= payload > self.last;
+    }
+
+    #[inline]
+    pub fn wants_packets(&self) -> bool {
+        self.wants_packets
+    }
+
+    /// The packet was sent before the frame, so that one look is enough.
+    pub fn take_wants_packets(&mut self) -> bool {
+        std::mem::take(&mut self.wants_packets)
+    }
+
+    /// A payload of the peer's that is expected to have so many bytes.
+    pub fn check(&mut self, payload: u32, bytes: u64) -> Result<bool, Violation> {
+        // Its answers are to be read before it goes on.
+        if !self.is_on || payload <= self.last || self.frames.len() > 2 * MAX_PAYLOADS {
+            return Err(Violation::Payload(payload));
+        }
+        self.last = payload;
+        Ok(bytes <= self.bytes_left && self.peer.len() < MAX_PAYLOADS)
+    }
+
+    /// A payload of the peer's was taken, or declined.
+    pub fn on_packet(&mut self, payload: u32, sealed: Option<Sealed>) {
+        let taken = sealed.is_some();
+        if let Some(sealed) = sealed {
+            let bytes = Bytes::from_owner(sealed);
+            self.bytes_left = self.bytes_left.saturating_sub(bytes.len() as u64);
+            self.peer.insert(payload, Peer { bytes });
+        }
+        self.frames.push_back(link_frame(Kind::Shared, payload, taken.into()));
+    }
+
+    /// The peer refers to a payload no more.
+    pub fn on_unshare(&mut self, payload: u32) -> Result<(), Violation> {
+        let peer = self.peer.remove(&payload).ok_or(Violation::Payload(payload))?;
+        self.bytes_left += peer.bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The bytes that a reference of the peer's refers to.
+    pub fn resolve(&self, reference: &SharedReference) -> Result<Bytes, Violation> {
+        let SharedReference { payload, offset, length } = *reference;
+        let bad = || Violation::Payload(payload);
+        let peer = self.peer.get(&payload).ok_or_else(bad)?;
+        let end = offset.checked_add(length).filter(|end| *end <= peer.bytes.len() as u64).ok_or_else(bad)?;
+        if length == 0 {
+            return Err(bad());
+        }
+        Ok(peer.bytes.slice(offset as usize..end as usize))
+    }
+}
+
+fn link_frame(kind: Kind, payload: u32, code: u32) -> Frame {
+    Frame { argument: payload.into(), code, ..Frame::new(kind, StreamId::LINK) }
+}

@@ -1,0 +1,107 @@
+//! Where this process has mapped sealed memory.
+//!
+//! | atomic | pairs with |
+//! | --- | --- |
+//! | `ENDINGS`: `fetch_add` once nothing refers to some memory | `endings`: only that it has changed counts |
+//! | `SERIALS`: `fetch_add` | none: each number is taken once |
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+
+use super::{FileId, Mapped};
+use crate::process::ForkGuard;
+
+static ENDINGS: AtomicU64 = AtomicU64::new(0);
+static SERIALS: AtomicU64 = AtomicU64::new(0);
+static RANGES: LazyLock<Option<Ranges>> = LazyLock::new(|| {
+    let fork = ForkGuard::new().ok()?;
+    Some(Ranges { fork, tables: RwLock::default() })
+});
+
+struct Ranges {
+    fork: ForkGuard,
+    tables: RwLock<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    by_start: BTreeMap<usize, Weak<Mapped>>,
+    by_file: HashMap<FileId, Weak<Mapped>>,
+}
+
+/// How often this process has let go of sealed memory: whoever keeps a table of such memory looks through it
+/// when that changes.
+#[inline]
+pub fn endings() -> u64 {
+    ENDINGS.load(Ordering::Relaxed)
+}
+
+/// A number that was not given before.
+pub(super) fn next_serial() -> u64 {
+    SERIALS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Makes it known. If another thread has mapped the same file meanwhile, that one's is returned.
+pub(super) fn register(mapped: Mapped) -> Arc<Mapped> {
+    let mapped = Arc::new(mapped);
+    let Some(mut tables) = write() else { return mapped };
+    let Tables { by_start, by_file } = &mut *tables;
+    if let Some(other) = by_file.get(&mapped.id).and_then(Weak::upgrade) {
+        // The lock is free again before `mapped`, which is nobody else's, is dropped.
+        drop(tables);
+        return other;
+    }
+    by_file.insert(mapped.id, Arc::downgrade(&mapped));
+    by_start.insert(mapped.start.as_ptr() as usize, Arc::downgrade(&mapped));
+    drop(tables);
+    mapped
+}
+
+/// Forgets it, before it is unmapped.
+pub(super) fn unregister(mapped: &Mapped) {
+    if let Some(mut tables) = write() {
+        let Tables { by_start, by_file } = &mut *tables;
+        let is_gone = |weak: &Weak<Mapped>| weak.strong_count() == 0;
+        // One that was never registered must not take out another's entry.
+        let start = mapped.start.as_ptr() as usize;
+        if by_start.get(&start).is_some_and(is_gone) {
+            by_start.remove(&start);
+        }
+        if by_file.get(&mapped.id).is_some_and(is_gone) {
+            by_file.remove(&mapped.id);
+        }
+    }
+    ENDINGS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What is mapped of this file.
+pub(super) fn of_file(id: FileId) -> Option<Arc<Mapped>> {
+    read()?.by_file.get(&id)?.upgrade()
+}
+
+/// What all of these bytes lie in, and where.
+pub(super) fn find(bytes: &[u8]) -> Option<(Arc<Mapped>, usize)> {
+    let first = bytes.as_ptr() as usize;
+    if bytes.is_empty() {
+        return None;
+    }
+    let tables = read()?;
+    let (start, mapped) = tables.by_start.range(..=first).next_back()?;
+    let offset = first - start;
+    let mapped = mapped.upgrade()?;
+    drop(tables);
+    (offset + bytes.len() <= mapped.len).then_some((mapped, offset))
+}
+
+/// `None` in a forked child: a thread of the parent may have held the lock.
+fn read() -> Option<RwLockReadGuard<'static, Tables>> {
+    let ranges = RANGES.as_ref().filter(|ranges| !ranges.fork.is_forked_child())?;
+    Some(ranges.tables.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// As [`read`].
+fn write() -> Option<RwLockWriteGuard<'static, Tables>> {
+    let ranges = RANGES.as_ref().filter(|ranges| !ranges.fork.is_forked_child())?;
+    Some(ranges.tables.write().unwrap_or_else(PoisonError::into_inner))
+}

@@ -1,0 +1,122 @@
+//! Bytes that are published once and read by many processes in place.
+
+use std::fmt;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use bytes::Bytes;
+use notnets_memory::Sealed;
+
+use crate::Error;
+
+/// Bytes that are sent without being copied, as often as you like and to any number of peers.
+///
+/// They lie in memory of their own that the kernel keeps everybody from changing, also the process that made
+/// them (a memfd with all seals). So a peer can read them in place, in safe code and without trust. A peer is
+/// given that memory once; from then on a message with these bytes takes as long as a message of a few bytes,
+/// however many there are. For what is sent again and again, or passed on: catalogues, pictures, tensors,
+/// weights.
+///
+/// As [`Bytes`], all of them or a [slice](Bytes::slice), they can be a field of any message whose type has
+/// `bytes` fields of `Bytes` (`prost_build::Config::bytes(["."])`), and the message of a
+/// [`rpc`](crate::rpc) call. What is received in this way is such `Bytes` as well: put into another message it
+/// goes on by reference, to any peer.
+///
+/// It works where stubs of `notnets-build`, the blocking API or [`rpc`](crate::rpc) send the message. tonic's
+/// own stubs copy what they send. Data below 16 KiB, those that go to another host, and what is beyond a
+/// peer's limit ([`max_shared_bytes`](crate::Endpoint::max_shared_bytes), 256 at a time) are copied as always:
+/// the peer sees no difference.
+///
+/// Each takes a file descriptor and a mapping, on either side, for as long as anything refers to it: share few
+/// large ones, and slices of them, rather than many small ones.
+///
+/// ```
+/// use bytes::Bytes;
+/// use notnets::SharedBytes;
+///
+/// let pictures: Bytes = SharedBytes::copy_from(&[7; 1 << 20])?.into();
+/// let one = pictures.slice(100_000..200_000); // a field of a message
+/// assert!(SharedBytes::holds(&one));
+/// assert!(!SharedBytes::holds(&Bytes::from(vec![7; 1 << 20])));
+/// # Ok::<(), notnets::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedBytes(Sealed);
+
+impl SharedBytes {
+    /// Shares a copy of these bytes.
+    ///
+    /// # Errors
+    /// When there are none of them, or no memory or file descriptor for them.
+    pub fn copy_from(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self(Sealed::copy_of(bytes)?))
+    }
+
+    /// Shares `len` bytes that `fill` writes: it gets zeroes. For what is made, read or decoded in place.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use notnets::SharedBytes;
+    ///
+    /// let mut file: &[u8] = b"as if it were a file";
+    /// let mut read = Ok(());
+    /// let shared = SharedBytes::build(file.len(), |bytes| read = file.read_exact(bytes))?;
+    /// read?;
+    /// assert_eq!(&*shared, b"as if it were a file");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When `len` is 0, or there is no memory or file descriptor for them.
+    pub fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Error> {
+        Ok(Self(Sealed::filled_by(len, fill)?))
+    }
+
+    /// Shares a memfd that another library or process has filled and sealed: with `F_SEAL_WRITE`,
+    /// `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`, all of its pages written.
+    ///
+    /// # Errors
+    /// When it is not such a file, or can't be mapped.
+    pub fn from_memfd(file: OwnedFd) -> Result<Self, Error> {
+        Ok(Self(Sealed::from_descriptor(file)?))
+    }
+
+    /// Returns `true` if these bytes are all in memory that is shared, made here or received: they are sent by
+    /// reference if there are enough of them.
+    pub fn holds(bytes: &[u8]) -> bool {
+        Sealed::find(bytes).is_some()
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<SharedBytes> for Bytes {
+    fn from(shared: SharedBytes) -> Self {
+        Self::from_owner(shared.0)
+    }
+}
+
+impl AsFd for SharedBytes {
+    /// The memfd, for other means of passing it on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl fmt::Debug for SharedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBytes").field("len", &self.len()).finish()
+    }
+}
