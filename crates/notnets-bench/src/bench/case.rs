@@ -131,6 +131,10 @@ pub struct Case {
     pub workers: usize,
     /// Whether servers and clients are kept on cores of their own.
     pub pinned: bool,
+    /// Whether payloads are made once in memory that is shared with servers, and only referred to.
+    pub shared: bool,
+    /// Whether the last server reads each byte of a payload.
+    pub read: bool,
     /// Calls per second to begin, whatever comes back (open loop). `None`: each ends before the next.
     pub rate: Option<f64>,
 }
@@ -154,6 +158,8 @@ impl Default for Case {
             connections: 1,
             workers: 0,
             pinned: false,
+            shared: false,
+            read: false,
             rate: None,
         }
     }

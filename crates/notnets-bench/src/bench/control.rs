@@ -152,6 +152,11 @@ pub struct Load {
     /// The processor time that handlers of `burn` take, in nanoseconds.
     #[serde(default)]
     pub burn_ns: u64,
+    /// Whether payloads are shared, and whether servers read them.
+    #[serde(default)]
+    pub shared: bool,
+    #[serde(default)]
+    pub read: bool,
     /// Calls per second to begin, whatever comes back.
     pub rate: Option<f64>,
     /// When to begin, on the host's monotonic clock in nanoseconds: all clients at the same time.

@@ -69,6 +69,19 @@ pub const STUBS_THROUGHPUT: Goal =
     at_least("stubs-throughput", "our stubs, 64 B, 64 open: our calls/s ÷ tonic-UDS", 8.0, 14.0);
 pub const STUBS_CPU: Goal =
     at_least("stubs-cpu", "our stubs, 64 B, 64 open: tonic-UDS CPU µs per call ÷ ours", 8.0, 14.0);
+pub const LARGE: Goal = at_least("large", "our stubs, 1 MiB, read whole: tonic-UDS p50 ÷ ours", 4.0, 6.0);
+pub const LARGE_SHARED: Goal =
+    at_least("large-shared", "our stubs, 1 MiB shared, read whole: tonic-UDS p50 ÷ ours", 6.0, 10.0);
+pub const LARGE_UNREAD: Goal =
+    at_least("large-unread", "our stubs, 1 MiB shared, not read: tonic-UDS p50 ÷ ours", 80.0, 200.0);
+pub const LARGE_SMALL: Goal =
+    at_most("large-small", "our stubs, 1 MiB shared, not read: p50 ÷ that of 64 B", 3.0, 1.5);
+pub const LARGE_CHAIN: Goal = at_least(
+    "large-chain",
+    "our stubs, 3 hops, 1 MiB shared, read at the end: tonic-UDS p50 ÷ ours",
+    15.0,
+    30.0,
+);
 pub const P50: Goal = at_least("p50", "64 B, 1 open: tonic-UDS p50 ÷ ours", 12.0, 25.0);
 pub const P99: Goal = at_least("p99", "64 B, 1 open: tonic-UDS p99 ÷ ours", 6.0, 12.0);
 pub const THROUGHPUT: Goal = at_least("throughput", "64 B, 64 open: our calls/s ÷ tonic-UDS", 6.0, 10.0);
@@ -137,7 +150,7 @@ pub const BLOCKED_WORKER: Goal = Goal {
 };
 
 /// All goals, in the order in which they are measured.
-pub const ALL: [Goal; 30] = [
+pub const ALL: [Goal; 35] = [
     CORE,
     P50,
     STUBS_P50,
@@ -151,6 +164,11 @@ pub const ALL: [Goal; 30] = [
     CLIENTS,
     CLIENTS_UDS,
     CHAIN,
+    LARGE,
+    LARGE_SHARED,
+    LARGE_UNREAD,
+    LARGE_SMALL,
+    LARGE_CHAIN,
     IDLE_LINKS,
     CONNECT,
     CANCEL,

@@ -88,7 +88,18 @@ mod tests {
 
     fn load(work: Work, bytes: usize) -> Load {
         let size = Size::Bytes(bytes);
-        Load { work, size, outstanding: 1, burn_ns: 0, rate: None, start: 0, seconds: 1.0, seed: 1 }
+        Load {
+            work,
+            size,
+            outstanding: 1,
+            burn_ns: 0,
+            shared: false,
+            read: false,
+            rate: None,
+            start: 0,
+            seconds: 1.0,
+            seed: 1,
+        }
     }
 
     #[test]

@@ -75,6 +75,15 @@ pub struct Args {
     #[arg(long)]
     pinned: bool,
 
+    /// Make each payload once, in memory that is shared with the servers: calls only refer to it. By stubs of
+    /// notnets-build.
+    #[arg(long, requires = "api")]
+    shared: bool,
+
+    /// Let the server read each byte of a payload (of echo, ask and chain).
+    #[arg(long)]
+    read: bool,
+
     /// Begin this number of calls per second, whatever comes back, and time them from when they were due.
     #[arg(long)]
     rate: Option<f64>,
@@ -137,6 +146,8 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
             connections: args.connections,
             workers: args.workers,
             pinned: args.pinned,
+            shared: args.shared,
+            read: args.read,
             rate: args.rate,
             ..Case::default()
         };

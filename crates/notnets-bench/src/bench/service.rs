@@ -13,6 +13,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::channel::Channel;
+use super::load::unary::FILLER;
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::Bench;
 use super::proto::{Handler, Message, Moment, Question, Span, Total};
@@ -45,7 +46,7 @@ impl<C: Channel> Service<C> {
 
     /// Makes a reply of a length, for which nothing is allocated.
     fn reply(&self, bytes: u32, marker: u32) -> Message {
-        Message { payload: self.filler.slice(..(bytes as usize).min(self.filler.len())), marker }
+        Message { payload: self.filler.slice(..(bytes as usize).min(self.filler.len())), marker, read: false }
     }
 
     async fn ask_all(&self, message: &Message) -> Result<(), Status> {
@@ -68,6 +69,18 @@ impl<C: Channel> Service<C> {
     }
 }
 
+/// Reads a payload to its last byte.
+fn read(payload: &[u8]) -> Result<(), Status> {
+    let (words, rest) = payload.as_chunks::<8>();
+    let expected = u64::from_le_bytes([FILLER; 8]);
+    let differ = words.iter().fold(0, |differ, word| differ | (u64::from_le_bytes(*word) ^ expected));
+    if differ == 0 && rest.iter().all(|byte| *byte == FILLER) {
+        Ok(())
+    } else {
+        Err(Status::data_loss("the payload is not what the client sends"))
+    }
+}
+
 type Messages = Pin<Box<dyn Stream<Item = Result<Message, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -75,6 +88,9 @@ impl<C: Channel> Bench for Service<C> {
     async fn echo(&self, request: Request<Message>) -> Result<Response<Message>, Status> {
         let mut message = request.into_inner();
         self.ask_all(&message).await?;
+        if message.read && self.upstream.is_empty() {
+            read(&message.payload)?;
+        }
         if let Some(every) = self.spoil
             && self.served.fetch_add(1, Ordering::Relaxed) % every == every - 1
         {
@@ -85,6 +101,9 @@ impl<C: Channel> Bench for Service<C> {
 
     async fn ask(&self, request: Request<Question>) -> Result<Response<Message>, Status> {
         let question = request.into_inner();
+        if question.read {
+            read(&question.payload)?;
+        }
         Ok(Response::new(self.reply(question.reply_bytes, question.marker)))
     }
 

@@ -240,14 +240,14 @@ impl Testbed {
     }
 
     async fn load(&mut self, seconds: f64, seed: u64) -> Result<Vec<Sample>> {
-        let Case { work, size, outstanding, burn_ms, rate, clients, .. } = self.case;
+        let Case { work, size, outstanding, burn_ms, rate, clients, shared, read, .. } = self.case;
         let burn_ns = (burn_ms.unwrap_or_default() * 1e6) as u64;
         let head_start = HEAD_START + HEAD_START_EACH * clients;
         let start = usage::now() + head_start.as_nanos() as u64;
         let rate = rate.map(|rate| rate / f64::from(clients));
         for (nth, client) in self.clients.iter_mut().enumerate() {
             let seed = seed << 16 | nth as u64;
-            let load = Load { work, size, outstanding, burn_ns, rate, start, seconds, seed };
+            let load = Load { work, size, outstanding, burn_ns, shared, read, rate, start, seconds, seed };
             client.tell(&Ask::Load(load)).await?;
         }
         let patience = PATIENCE + Duration::from_secs_f64(seconds);

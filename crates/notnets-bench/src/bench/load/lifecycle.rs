@@ -38,7 +38,7 @@ where
 /// A small call, as the first on a connection.
 pub async fn first_call<C: Channel>(client: &mut BenchClient<C>) -> Result {
     let payload = bytes::Bytes::from_static(&[FILLER; 8]);
-    let reply = client.echo(Message { payload, marker: 1 }).await?;
+    let reply = client.echo(Message { payload, marker: 1, read: false }).await?;
     check(reply.get_ref(), 1, 8)
 }
 

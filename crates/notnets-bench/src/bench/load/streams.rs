@@ -29,7 +29,7 @@ impl<C: Channel> Caller for Upload<C> {
     async fn call(&mut self) -> Result {
         let Self(client, payloads) = self;
         let (payload, marker, sizes) = payloads.next();
-        let message = Message { payload, marker };
+        let message = Message { payload, marker, read: false };
         let messages = (0..MESSAGES).map(move |_| message.clone());
         let total = client.upload(tokio_stream::iter(messages)).await?.into_inner();
         let bytes = (MESSAGES * sizes.request) as u64;
@@ -58,7 +58,7 @@ impl<C: Channel> Caller for Download<C> {
         let (_, marker, sizes) = payloads.next();
         let reply_bytes = sizes.request as u32;
         let count = MESSAGES as u32;
-        let question = Question { payload: bytes::Bytes::new(), marker, reply_bytes, count };
+        let question = Question { payload: bytes::Bytes::new(), marker, reply_bytes, count, read: false };
         let mut messages = client.download(question).await?.into_inner();
         let mut came = 0;
         while let Some(message) = messages.message().await? {
@@ -92,7 +92,7 @@ impl<C: Channel> Caller for Chat<C> {
         }
         let Some((say, heard)) = &mut self.stream else { return Err("no stream".into()) };
         let (payload, marker, sizes) = self.payloads.next();
-        say.send(Message { payload, marker }).await.map_err(|_| "the stream has ended")?;
+        say.send(Message { payload, marker, read: false }).await.map_err(|_| "the stream has ended")?;
         let reply = heard.message().await?.ok_or("the stream has ended")?;
         check(&reply, marker, sizes.request)
     }

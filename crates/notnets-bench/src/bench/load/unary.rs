@@ -1,6 +1,7 @@
 //! Unary calls.
 
 use bytes::Bytes;
+use notnets::SharedBytes;
 
 use super::super::case::Work;
 use super::super::channel::Channel;
@@ -31,7 +32,11 @@ impl Payloads {
         let count = if matches!(load.size, super::super::sizes::Size::Bytes(_)) { 1 } else { DRAWN };
         let sizes = load.size.draw(count, seed);
         let most = sizes.iter().map(|sizes| sizes.request).max().unwrap_or(0);
-        let bytes = vec![FILLER; most].into();
+        let bytes = if load.shared && most > 0 {
+            SharedBytes::build(most, |bytes| bytes.fill(FILLER)).expect("memory for the payload").into()
+        } else {
+            vec![FILLER; most].into()
+        };
         Self { bytes, sizes, next: 0, marker: (task as u32) << 20 }
     }
 
@@ -49,7 +54,7 @@ impl Payloads {
 /// expected bytes at both ends.
 #[inline]
 pub fn check(reply: &Message, marker: u32, bytes: usize) -> Result {
-    let Message { payload, marker: got } = reply;
+    let Message { payload, marker: got, .. } = reply;
     let ends = [payload.first(), payload.last()];
     let right =
         *got == marker && payload.len() == bytes && ends.into_iter().flatten().all(|byte| *byte == FILLER);
@@ -68,23 +73,26 @@ pub struct Unary<C> {
     client: BenchClient<C>,
     payloads: Payloads,
     ask: bool,
+    read: bool,
 }
 
 impl<C: Channel> Unary<C> {
     /// Of the kind and sizes in the order.
     pub fn new(client: BenchClient<C>, load: &Load, task: usize) -> Self {
-        Self { client, payloads: Payloads::new(load, task), ask: load.work == Work::Ask }
+        Self { client, payloads: Payloads::new(load, task), ask: load.work == Work::Ask, read: load.read }
     }
 }
 
 impl<C: Channel> Caller for Unary<C> {
     async fn call(&mut self) -> Result {
         let (payload, marker, sizes) = self.payloads.next();
+        let read = self.read;
         if self.ask {
-            let question = Question { payload, marker, reply_bytes: sizes.reply as u32, count: 1 };
+            let reply_bytes = sizes.reply as u32;
+            let question = Question { payload, marker, reply_bytes, count: 1, read };
             check(self.client.ask(question).await?.get_ref(), marker, sizes.reply)
         } else {
-            let message = Message { payload, marker };
+            let message = Message { payload, marker, read };
             check(self.client.echo(message).await?.get_ref(), marker, sizes.request)
         }
     }
@@ -96,7 +104,11 @@ mod tests {
 
     #[test]
     fn wrong_replies_are_noticed() {
-        let reply = |bytes: &'static [u8], marker| Message { payload: Bytes::from_static(bytes), marker };
+        let reply = |bytes: &'static [u8], marker| Message {
+            payload: Bytes::from_static(bytes),
+            marker,
+            read: false,
+        };
         assert!(check(&reply(b"ZZZ", 7), 7, 3).is_ok());
         assert!(check(&reply(b"", 7), 7, 0).is_ok());
         for (wrong, bytes) in [

@@ -8,9 +8,11 @@
 //! | module | the goals |
 //! | --- | --- |
 //! | `quiet` | of a machine with nothing else to do |
+//! | `large` | of large payloads, copied and shared |
 //! | `scarce` | beside busy loops, and under a CPU quota |
 //! | `runtimes` | of runtimes with several workers |
 
+mod large;
 mod quiet;
 mod runtimes;
 mod scarce;
@@ -105,6 +107,7 @@ struct Runner<'a> {
 impl Runner<'_> {
     async fn run(&mut self) -> Result {
         self.quiet().await?;
+        self.large().await?;
         self.scarce().await?;
         self.runtimes().await?;
         let args = self.args;
