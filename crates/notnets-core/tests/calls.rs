@@ -529,3 +529,74 @@ fn between_clocks_deadlines_travel_as_the_time_that_is_left() {
     }
     pair.assert_no_violation();
 }
+
+/// A message of `total` bytes that is sent in pieces of these sizes, and what comes out of it when the rest
+/// behind `taken` bytes is put together.
+#[test]
+fn a_large_message_is_put_together_in_one_piece() {
+    let geometry = Geometry {
+        slots: 128,
+        small: Blocks { bytes: 1024, count: 16 },
+        large: Blocks { bytes: 16 << 10, count: 2 },
+    };
+    let message: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+    for behind in [0usize, 1, 40, 5000] {
+        let mut pair: Pair = Pair::new(geometry, Limits::default(), Limits::default());
+        let all = [&message[..], &vec![9; behind][..]].concat();
+        let mut data = &all[..];
+        let opened = pair.client.open("/a/b", [], None, &mut data, true, &mut Some(())).unwrap();
+        let OpenOutcome::Opened(stream, _) = opened else { panic!("{opened:?}") };
+        pair.drive();
+        let request = pair.server.accept().unwrap().stream;
+        let Received::Data(first) = pair.server.take(request) else { panic!() };
+        assert!(first.len() < message.len());
+        pair.server.gather(request, first, message.len()).unwrap();
+        let mut came = Vec::new();
+        while came.is_empty() {
+            assert_eq!(
+                pair.server.take(request),
+                Received::Pending,
+                "nothing of it before all of it is there"
+            );
+            while pair.server.poll_event().is_some() {}
+            pair.client.send(stream, &mut data, true);
+            pair.drive();
+            came.extend(std::iter::from_fn(|| match pair.server.poll_event() {
+                Some(Event::Readable(id)) if id == request => Some(()),
+                _ => None,
+            }));
+        }
+        while !data.is_empty() {
+            pair.client.send(stream, &mut data, true);
+            pair.drive();
+        }
+        assert_eq!(pair.server.take(request), Received::Data(message.clone().into()), "in one piece");
+        let mut rest = Vec::new();
+        while let Received::Data(data) = pair.server.take(request) {
+            rest.extend_from_slice(&data);
+        }
+        assert_eq!(rest, vec![9; behind]);
+        assert_eq!(pair.server.take(request), Received::End(End::Requests));
+    }
+}
+
+#[test]
+fn a_message_that_is_cut_short_is_what_has_come_of_it() {
+    let mut pair: Pair = Pair::default();
+    let mut data = &[7; 3000][..];
+    let opened = pair.client.open("/a/b", [], None, &mut &[1; 100][..], false, &mut Some(())).unwrap();
+    let OpenOutcome::Opened(stream, Sent::All) = opened else { panic!("{opened:?}") };
+    pair.drive();
+    let request = pair.server.accept().unwrap().stream;
+    let Received::Data(first) = pair.server.take(request) else { panic!() };
+    pair.server.gather(request, first, 100_000).unwrap();
+    while !data.is_empty() {
+        pair.client.send(stream, &mut data, true);
+        pair.drive();
+    }
+    let expected = [&[1; 100][..], &[7; 3000]].concat();
+    assert_eq!(pair.server.take(request), Received::Data(expected.into()));
+    assert_eq!(pair.server.take(request), Received::End(End::Requests));
+    let late = pair.server.gather(request, bytes::Bytes::from_static(b"x"), 100);
+    assert_eq!(late, Err(bytes::Bytes::from_static(b"x")), "nothing more comes");
+}

@@ -400,6 +400,28 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         Err(BadReference::Damaged(*reference))
     }
 
+    /// Appends a copy of what a reference refers to.
+    ///
+    /// # Errors
+    /// When it is not within a block of a segment that was offered, or did not arrive whole.
+    pub fn read_into(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
+        let pool = self.pool(reference)?;
+        let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
+        let length = reference.length as usize;
+        let words = start / WORD..(start + length).div_ceil(WORD);
+        let before = bytes.len();
+        for _ in 0..LOOKS {
+            pool.memory.observe_written(words.start, words.len());
+            pool.memory.append_to(start, length, bytes);
+            let is_hardware = pool.memory.coherence() == Coherence::Hardware;
+            if is_hardware || crc32c::crc32c(&bytes[before..]) == reference.check {
+                return Ok(());
+            }
+            bytes.truncate(before);
+        }
+        Err(BadReference::Damaged(*reference))
+    }
+
     /// Checks a reference before anything is allocated for it.
     ///
     /// # Errors

@@ -440,6 +440,14 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.peer_arena.read(reference, into)
     }
 
+    /// Appends a payload of the peer's to these bytes.
+    ///
+    /// # Errors
+    /// When it is not within what the peer has offered, or did not arrive whole.
+    pub fn read_into(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
+        self.peer_arena.read_into(reference, bytes)
+    }
+
     /// Gives a block back to the peer.
     #[inline]
     pub fn release(&mut self, reference: &Reference) {

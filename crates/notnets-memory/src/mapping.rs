@@ -303,6 +303,23 @@ impl View {
         }
     }
 
+    fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
+        let from = self.bytes(byte, len);
+        if len > STRING_COPY && cfg!(all(target_arch = "x86_64", not(miri))) {
+            bytes.reserve(len);
+            let into = bytes.spare_capacity_mut().as_mut_ptr().cast();
+            // SAFETY: both ranges are valid for their whole length, and distinct since `into` is
+            // private memory.
+            unsafe { string_copy(from, into, len) };
+            // SAFETY: that many bytes behind the present ones are initialised now.
+            unsafe { bytes.set_len(bytes.len() + len) };
+            return;
+        }
+        let before = bytes.len();
+        bytes.resize(before + len, 0);
+        self.copy_out(byte, &mut bytes[before..]);
+    }
+
     #[inline]
     fn copy_in(&self, byte: usize, from: &[u8]) {
         let to = self.bytes(byte, from.len());
@@ -388,6 +405,9 @@ macro_rules! read_through_view {
             #[inline]
             fn copy_out(&self, byte: usize, into: &mut [u8]) {
                 self.0.copy_out(byte, into);
+            }
+            fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
+                self.0.append_to(byte, len, bytes);
             }
             #[inline]
             fn fence(&self) {

@@ -44,6 +44,13 @@ pub trait ReadMemory {
     /// arrives then is arbitrary but nothing else happens.
     fn copy_out(&self, byte: usize, into: &mut [u8]);
 
+    /// Appends a copy of `len` bytes, as [`copy_out`](Self::copy_out) makes it.
+    fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
+        let before = bytes.len();
+        bytes.resize(before + len, 0);
+        self.copy_out(byte, &mut bytes[before..]);
+    }
+
     /// A sequentially consistent fence, as [`std::sync::atomic::fence`].
     fn fence(&self);
 }
@@ -118,6 +125,11 @@ impl<M: ReadMemory> ReadMemory for Part<'_, M> {
     fn copy_out(&self, byte: usize, into: &mut [u8]) {
         self.at(byte / WORD, (byte % WORD + into.len()).div_ceil(WORD));
         self.memory.copy_out(self.first * WORD + byte, into);
+    }
+
+    fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
+        self.at(byte / WORD, (byte % WORD + len).div_ceil(WORD));
+        self.memory.append_to(self.first * WORD + byte, len, bytes);
     }
 
     fn fence(&self) {

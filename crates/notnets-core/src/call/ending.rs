@@ -128,6 +128,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let Some(next) = entry.state.next(Input::ResponseEnded) else { return };
         entry.state = next;
+        entry.receive.finish_gathering();
         entry.receive.end = Some(end);
         if let Some(deadline) = entry.deadline.take() {
             self.deadlines.remove(&(deadline, stream));

@@ -170,6 +170,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn on_data(&mut self, frame: &Frame) -> Result<(), Violation> {
         let id = frame.stream;
         let client = self.role == Role::Client;
+        if let Some(reference) = self.gathered_block(frame).filter(|_| !client || !frame.end) {
+            return self.on_gathered(frame, reference);
+        }
         let Fetched { head, data, cost } = self.fetch(frame)?;
         // A client ends its direction by END here, a server by its trailers.
         let pointless = data.is_none() && !frame.end;
@@ -185,6 +188,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.accept(charge, id)?;
+        if stream.receive.gathering.is_some() {
+            self.gather_data(frame, data);
+            return Ok(());
+        }
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
             stream.end_received();

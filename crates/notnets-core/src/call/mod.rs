@@ -20,6 +20,7 @@ mod control;
 mod credit;
 mod ending;
 mod fetched;
+mod gathering;
 mod inbound;
 mod outbound;
 mod plan;

@@ -47,6 +47,11 @@ impl Piece {
         let cost = charge(bytes.len());
         Self { bytes, cost }
     }
+
+    /// Returns `true` unless the bytes are where the peer has put them.
+    pub fn is_copied(&self) -> bool {
+        self.cost >= self.bytes.len() as u64
+    }
 }
 
 impl Queue {
@@ -98,6 +103,11 @@ impl Queue {
     #[inline]
     pub fn pop_message(&mut self) {
         self.small = None;
+    }
+
+    /// Returns `true` if none of the data is where the peer has put it.
+    pub fn is_copied(&self) -> bool {
+        self.first.iter().chain(self.rest.iter().flatten()).all(Piece::is_copied)
     }
 
     pub fn bytes(&self) -> usize {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::gathering::Gathering;
 use super::queue::Queue;
 use super::state::{Input, State};
 use crate::clock::Timestamp;
@@ -95,6 +96,8 @@ pub(super) struct Receive {
     pub head: Option<ResponseHead>,
     pub head_seen: bool,
     pub queue: Queue,
+    /// A message that is put together; it is behind what is in the queue.
+    pub gathering: Option<Box<Gathering>>,
     /// The end behind the last data.
     pub end: Option<End>,
     /// Bytes that the peer may still send.
@@ -117,6 +120,7 @@ impl Receive {
     /// Forgets the data that were not taken. Returns what they cost.
     #[inline]
     pub fn discard(&mut self) -> u64 {
+        self.gathering = None;
         if self.queue.is_empty() {
             return 0;
         }
@@ -134,6 +138,7 @@ impl<T> Stream<T> {
                 head: None,
                 head_seen: false,
                 queue: Queue::default(),
+                gathering: None,
                 end: None,
                 credit: 0,
                 taken: 0,
@@ -180,6 +185,7 @@ impl<T> Stream<T> {
         receive.head = None;
         receive.end = None;
         receive.queue.clear();
+        receive.gathering = None;
         self.state = State::Vacant;
         self.user = None;
         self.deadline = None;

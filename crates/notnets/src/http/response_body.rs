@@ -23,6 +23,14 @@ impl ResponseBody {
     pub(crate) fn new(call: Call, buffered: Buffered) -> Self {
         Self { call, buffered, over: false }
     }
+
+    /// Has a message put together in one piece; see [`Assembler::gather`](crate::rpc::Assembler::gather).
+    #[cfg(feature = "stubs")]
+    pub(crate) fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        let Self { call, buffered, over } = self;
+        let is_next = !over && buffered.data.is_none() && buffered.end.is_none();
+        if is_next { call.gather(first, total) } else { Err(first) }
+    }
 }
 
 impl Body for ResponseBody {

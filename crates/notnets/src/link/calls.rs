@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use notnets_core::call::{
     Buffered, Connection, End, Failure, HeadError, OpenOutcome, Received, ResponseHead, Sent, StreamId,
 };
@@ -114,6 +114,20 @@ impl Link {
     /// place.
     pub(crate) fn poll_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
         self.poll_received(cx, stream, failed, |state| state.take(stream))
+    }
+
+    /// Has the rest of a message put together in one piece behind its `first` bytes, which were taken.
+    ///
+    /// # Errors
+    /// `first`, when the rest comes as all data do.
+    pub(crate) fn gather(&self, stream: StreamId, first: Bytes, total: usize) -> Result<(), Bytes> {
+        let mut first = Some(first);
+        self.with(|state| {
+            let (calls, taken) = (state.session.live()?, first.take()?);
+            first = calls.gather(stream, taken, total).err();
+            Some(())
+        });
+        first.map_or(Ok(()), Err)
     }
 
     /// Waits until a call takes no more data: it is over, in whichever way.

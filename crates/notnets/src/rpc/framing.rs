@@ -8,6 +8,9 @@ use super::payload::Pieces;
 use super::{Code, Payload, Status, View};
 use crate::message_prefix::{self, BadLength, Limit};
 
+/// A message of which more bytes are to come is put together in one piece.
+const WORTH_GATHERING: usize = 32 << 10;
+
 /// A message as it is sent.
 pub(crate) trait FramedMessage {
     /// Prefix and message.
@@ -115,6 +118,29 @@ impl Assembler {
         };
         pieces.push(end, left);
         Ok(Some(pieces.into_payload(compressed)))
+    }
+
+    /// Has the rest of a large message, of which a part has come, put together in one piece by `gather`: its
+    /// arguments are that part, and the bytes of the whole. It returns the part if it does not.
+    #[inline]
+    pub fn gather(&mut self, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+        if self.known == PREFIX && self.piece.is_empty() {
+            self.gather_rest(gather);
+        }
+    }
+
+    fn gather_rest(&mut self, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+        let (_, len) = message_prefix::decode(self.prefix);
+        let come = self.partial.as_ref().map_or(0, |partial| partial.len());
+        if len - come < WORTH_GATHERING {
+            return;
+        }
+        let first = self.partial.take().map(|pieces| pieces.into_payload(false).into_bytes());
+        if let Err(first) = gather(first.unwrap_or_default(), len)
+            && !first.is_empty()
+        {
+            self.partial.get_or_insert_default().push(first, len - come);
+        }
     }
 
     fn check_prefix(&self) -> Result<(bool, usize), BadMessage> {

@@ -27,6 +27,13 @@ impl Decoding {
         self.assembler.push(bytes);
     }
 
+    /// Has the rest of a large message, of which a part has come, put together in one piece by `gather`: its
+    /// arguments are that part, and the bytes of the whole. It returns the part if it does not.
+    #[inline]
+    pub(super) fn gather(&mut self, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+        self.assembler.gather(gather);
+    }
+
     /// No more bytes come.
     ///
     /// # Errors

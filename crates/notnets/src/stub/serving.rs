@@ -131,6 +131,7 @@ impl Call {
                 only.get_or_insert(message);
                 continue;
             }
+            decoding.gather(|first, total| requests.gather(first, total));
             match poll_fn(|cx| requests.poll_data(cx)).await {
                 Some(Ok(bytes)) => decoding.push(bytes),
                 Some(Err(failure)) => return Err(to_tonic(&failure.into())),

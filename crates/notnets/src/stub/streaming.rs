@@ -17,6 +17,31 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 
 use super::decoded::Decoding;
+use crate::http::{RequestBody, ResponseBody};
+
+/// A body that can put messages together.
+pub(super) trait MessageBody: Body<Data = Bytes, Error = Status> {
+    /// Puts one together, as [`Assembler::gather`](crate::rpc::Assembler::gather) describes it.
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes>;
+}
+
+impl MessageBody for RequestBody {
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        self.0.gather(first, total)
+    }
+}
+
+impl MessageBody for ResponseBody {
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        Self::gather(self, first, total)
+    }
+}
+
+impl MessageBody for tonic::body::Body {
+    fn gather(&self, first: Bytes, _total: usize) -> Result<(), Bytes> {
+        Err(first)
+    }
+}
 
 /// What stands for a message.
 const EMPTY: &[u8] = &[0; PREFIX];
@@ -52,7 +77,7 @@ pub(super) struct Messages<B, M> {
 
 impl<B, M> Body for Messages<B, M>
 where
-    B: Body<Data = Bytes, Error = Status> + Unpin,
+    B: MessageBody + Unpin,
     M: Message + Default,
 {
     type Data = Bytes;
@@ -69,7 +94,9 @@ where
                 this.place.put(message);
                 return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(EMPTY)))));
             }
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            let Self { body, decoding, .. } = this;
+            decoding.gather(|first, total| body.gather(first, total));
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => this.decoding.push(data),
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),

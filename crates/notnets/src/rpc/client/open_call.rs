@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use notnets_core::call::{Received, Sent, StreamId};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -52,6 +52,11 @@ impl Call {
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         self.check_deadline(cx);
         self.link.poll_data(cx, self.stream)
+    }
+
+    /// Has a message put together in one piece; see [`Assembler::gather`](crate::rpc::Assembler::gather).
+    pub(crate) fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        if self.over { Err(first) } else { self.link.gather(self.stream, first, total) }
     }
 
     /// Looks at the call's deadline. The waits do it; so does the call that waits from its opening on.

@@ -98,7 +98,11 @@ impl Receiver {
             }
             let end = match self.buffered.end.take() {
                 Some(end) => end,
-                None => match ready!(self.call.poll_data(cx)) {
+                None => match {
+                    let call = &self.call;
+                    self.assembler.gather(|first, total| call.gather(first, total));
+                    ready!(self.call.poll_data(cx))
+                } {
                     Received::Data(data) => {
                         self.assembler.push(data);
                         continue;

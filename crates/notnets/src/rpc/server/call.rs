@@ -73,7 +73,9 @@ impl Requests {
             if let Some(message) = self.assembler.next()? {
                 return Ok(Some(message));
             }
-            match poll_fn(|cx| self.half.poll_data(cx)).await {
+            let Self { half, assembler } = self;
+            assembler.gather(|first, total| half.gather(first, total));
+            match poll_fn(|cx| half.poll_data(cx)).await {
                 Some(Ok(data)) => self.assembler.push(data),
                 Some(Err(failure)) => return Err(failure.into()),
                 None if self.assembler.is_between_messages() => return Ok(None),

@@ -98,6 +98,15 @@ impl RequestHalf {
         })
     }
 
+    /// Has a message put together in one piece; see [`Assembler::gather`](crate::rpc::Assembler::gather).
+    pub(crate) fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        if self.ended || self.first.is_some() {
+            Err(first)
+        } else {
+            self.link.gather(self.stream, first, total)
+        }
+    }
+
     /// Takes what there is to read, and leaves nothing.
     #[cfg(feature = "stubs")]
     pub(crate) fn take(&mut self) -> Self {
