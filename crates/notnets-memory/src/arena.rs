@@ -1,7 +1,6 @@
 //! The arena: blocks for what does not fit in a descriptor.
 //!
-//! A segment's blocks have one size. The owner's free lists are private; the most recently freed
-//! block is loaned first, for its pages and lines are warm. A loan that was committed is a
+//! A segment's blocks have one size. The owner's free lists are private. A loan that was committed is a
 //! [`Reference`], which travels in a descriptor. The reader releases it by storing its generation in
 //! a table of its own: **only a release with the right generation frees a block.**
 //!
@@ -16,8 +15,11 @@ use std::collections::VecDeque;
 
 use crate::{Coherence, ReadMemory, WORD, WriteMemory};
 
-/// The size from which on a block that was just released is preferred to one that is colder.
-const WARM_FIRST: usize = 4096;
+/// Blocks from this size on are used in turns, for as long as there are free ones. One that was just released
+/// has its lines in the reader's own cache, and to take them back from there costs four times what it costs to
+/// take them from the cache that the cores share (measured: 150 against 40 µs for 1 MiB), where they are once
+/// a mebibyte of others has been used. Smaller blocks are used again at once: there are too many of them.
+const IN_TURNS: usize = 16 << 10;
 
 /// How often a payload that does not agree with its checksum is looked at.
 const LOOKS: usize = 1000;
@@ -126,7 +128,8 @@ struct Pool<W, R> {
     memory: W,
     releases: R,
     generations: Vec<u64>,
-    free: Vec<u32>,
+    /// Those that were used last are at the back.
+    free: VecDeque<u32>,
     lent: VecDeque<u32>,
 }
 
@@ -155,7 +158,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
             memory,
             releases,
             generations: vec![0; blocks],
-            free: (0..blocks as u32).rev().collect(),
+            free: (0..blocks as u32).collect(),
             lent: VecDeque::new(),
         };
         let at = self.pools.partition_point(|other| other.block_bytes <= block_bytes);
@@ -247,7 +250,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
 
     /// Gives back a loan that was not committed.
     pub fn cancel(&mut self, loan: Loan) {
-        self.pools[loan.pool].free.push(loan.block);
+        self.pools[loan.pool].free.push_back(loan.block);
     }
 
     /// How many blocks are lent to the reader and not yet released.
@@ -267,17 +270,22 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
     fn take(&mut self) -> Option<u32> {
         self.take_quickly().or_else(|| {
             self.reclaim_all();
-            self.free.pop()
+            self.take_free()
         })
     }
 
     /// A block that is free, or that can be seen to be by a look at the one lent first.
     #[inline]
     fn take_quickly(&mut self) -> Option<u32> {
-        if self.block_bytes >= WARM_FIRST || self.free.is_empty() {
+        if self.free.is_empty() {
             self.reclaim_oldest();
         }
-        self.free.pop()
+        self.take_free()
+    }
+
+    #[inline]
+    fn take_free(&mut self) -> Option<u32> {
+        if self.block_bytes >= IN_TURNS { self.free.pop_front() } else { self.free.pop_back() }
     }
 
     fn has_free(&mut self) -> bool {
@@ -293,7 +301,7 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
             && self.is_released(block)
         {
             self.lent.pop_front();
-            self.free.push(block);
+            self.free.push_back(block);
         }
     }
 
@@ -301,7 +309,7 @@ impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
         for _ in 0..self.lent.len() {
             let Some(block) = self.lent.pop_front() else { break };
             if self.is_released(block) {
-                self.free.push(block);
+                self.free.push_back(block);
             } else {
                 self.lent.push_back(block);
             }

@@ -50,6 +50,7 @@ use streams::Streams;
 
 pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
+pub use sharing::SharedPayloads;
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
 /// What an entry of a head takes in private memory besides its bytes: its place in a list, and a key that is
@@ -477,6 +478,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn on_payload_sent(&mut self, payload: u32) {
         self.sharing.on_sent(payload);
         self.flush();
+    }
+
+    /// The payloads that are shared over the link.
+    pub fn shared(&self) -> SharedPayloads {
+        self.sharing.payloads()
     }
 
     /// Returns `true` if the peer has sent a packet that was not read yet.

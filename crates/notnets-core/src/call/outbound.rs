@@ -17,11 +17,11 @@ use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
 
 /// Segments that are added on demand, by the size of their blocks. Large blocks hold a quarter of a
-/// stream's default window, so that some are filled while others are read, and stay within the inner
-/// caches.
+/// stream's default window, so that some are filled while others are read. Blocks that are used in turns are
+/// a mebibyte or more together.
 const GROWTH: [Blocks; 3] = [
     Blocks { bytes: 1024, count: 256 },
-    Blocks { bytes: 16 * 1024, count: 32 },
+    Blocks { bytes: 16 * 1024, count: 64 },
     Blocks { bytes: 64 * 1024, count: 32 },
 ];
 

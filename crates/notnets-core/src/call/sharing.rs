@@ -24,7 +24,7 @@ const WORTH_WAITING: usize = 128 << 10;
 /// Payloads of which the peer has not said whether it takes them.
 const MAX_UNANSWERED: usize = 8;
 /// Payloads that are shared over one link at a time, in each direction. Each takes a descriptor and a mapping.
-pub const MAX_PAYLOADS: usize = 256;
+const MAX_PAYLOADS: usize = 256;
 /// A look at the pieces of a message sees so many.
 const PIECES: usize = 8;
 
@@ -47,7 +47,7 @@ pub(super) struct Sharing {
     /// What was let go of anywhere in this process when the own ones were looked through.
     endings: u64,
     /// The peer's, by its numbers.
-    peer: HashMap<u32, Peer>,
+    peer: HashMap<u32, Bytes>,
     /// The last number of the peer's.
     last: u32,
     /// Bytes of the peer's payloads that may still be taken.
@@ -70,9 +70,15 @@ enum Answer {
     Declined,
 }
 
-#[derive(Debug)]
-struct Peer {
-    bytes: Bytes,
+/// Payloads that are shared over a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedPayloads {
+    /// Own ones that the peer has taken.
+    pub own: usize,
+    /// The peer's that were taken.
+    pub peer: usize,
+    /// Bytes of the peer's.
+    pub peer_bytes: u64,
 }
 
 /// How data that are to be sent begin.
@@ -258,28 +264,36 @@ impl Sharing {
         if let Some(sealed) = sealed {
             let bytes = Bytes::from_owner(sealed);
             self.bytes_left = self.bytes_left.saturating_sub(bytes.len() as u64);
-            self.peer.insert(payload, Peer { bytes });
+            self.peer.insert(payload, bytes);
         }
         self.frames.push_back(link_frame(Kind::Shared, payload, taken.into()));
     }
 
     /// The peer refers to a payload no more.
     pub fn on_unshare(&mut self, payload: u32) -> Result<(), Violation> {
-        let peer = self.peer.remove(&payload).ok_or(Violation::Payload(payload))?;
-        self.bytes_left += peer.bytes.len() as u64;
+        let bytes = self.peer.remove(&payload).ok_or(Violation::Payload(payload))?;
+        self.bytes_left += bytes.len() as u64;
         Ok(())
+    }
+
+    pub fn payloads(&self) -> SharedPayloads {
+        SharedPayloads {
+            own: self.own.values().filter(|own| own.answer == Answer::Taken).count(),
+            peer: self.peer.len(),
+            peer_bytes: self.peer.values().map(|bytes| bytes.len() as u64).sum(),
+        }
     }
 
     /// The bytes that a reference of the peer's refers to.
     pub fn resolve(&self, reference: &SharedReference) -> Result<Bytes, Violation> {
         let SharedReference { payload, offset, length } = *reference;
         let bad = || Violation::Payload(payload);
-        let peer = self.peer.get(&payload).ok_or_else(bad)?;
-        let end = offset.checked_add(length).filter(|end| *end <= peer.bytes.len() as u64).ok_or_else(bad)?;
+        let bytes = self.peer.get(&payload).ok_or_else(bad)?;
+        let end = offset.checked_add(length).filter(|end| *end <= bytes.len() as u64).ok_or_else(bad)?;
         if length == 0 {
             return Err(bad());
         }
-        Ok(peer.bytes.slice(offset as usize..end as usize))
+        Ok(bytes.slice(offset as usize..end as usize))
     }
 }
 
