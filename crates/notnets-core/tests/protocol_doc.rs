@@ -1,10 +1,10 @@
 //! `docs/protocol.md` says what the code does: its constants and its examples in hexadecimal digits
 //! are compared with what is compiled. A failure prints what has to stand there.
 
-use notnets_core::call::{OpenOutcome, Sent, StreamId};
+use notnets_core::call::{MAX_PAYLOADS, OpenOutcome, Sent, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
-use notnets_core::frame::{Frame, INLINE};
+use notnets_core::frame::{Frame, INLINE, Kind, Payload, SharedReference};
 use notnets_core::limits::{Limits, MAX_METADATA, MAX_STREAMS, MIN_CHARGE, MIN_WINDOW};
 use notnets_core::link::packet::{self, Hello, Packet, Refusal, Terms};
 use notnets_core::link::segments::MAX_OFFERED;
@@ -42,7 +42,7 @@ fn hex(bytes: &[u8]) -> String {
 fn constants() {
     let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes, .. } = Limits::default();
     let Geometry { slots, small, large } = Geometry::default();
-    let constants: [(&str, u64); 23] = [
+    let constants: [(&str, u64); 24] = [
         ("LINE", LINE as u64),
         ("PAGE", PAGE as u64),
         ("LAYOUT_VERSION", lane::LAYOUT_VERSION),
@@ -57,6 +57,7 @@ fn constants() {
         ("MIN_WINDOW", MIN_WINDOW.into()),
         ("MAX_METADATA", MAX_METADATA.into()),
         ("MAX_STREAMS", MAX_STREAMS.into()),
+        ("MAX_PAYLOADS", MAX_PAYLOADS as u64),
         ("MAX_OFFERED", MAX_OFFERED as u64),
         ("MAX_NAME_LENGTH", MAX_NAME_LENGTH as u64),
         ("metadata_bytes", metadata_bytes.into()),
@@ -113,6 +114,7 @@ fn packets() {
         ("DECLINE", Packet::Decline { segment: 2 }),
         ("INSPECT", Packet::Inspect),
         ("STATS", Packet::Stats),
+        ("SHARE", Packet::Share { payload: 7, bytes: 1 << 20 }),
     ];
     let lines = examples.map(|(name, packet)| {
         let bytes = packet.encode();
@@ -185,6 +187,25 @@ fn frames_of_a_call() {
     pushed_to(&mut pair.client, 1);
     is("TRAILERS", pushed_to(&mut pair.client, 2));
 
+    assert_stands_there(&lines);
+}
+
+#[test]
+fn frames_of_shared_payloads() {
+    let link = |kind, code| Frame { argument: 1, code, ..Frame::new(kind, StreamId::LINK) };
+    let reference = SharedReference { payload: 1, offset: 5, length: 65536 };
+    let data = Frame { end: true, payload: Payload::Shared(reference), ..Frame::new(Kind::Data, FIRST) };
+    let frames = [
+        ("SHARE", 1, link(Kind::Share, 0)),
+        ("SHARED", 1, link(Kind::Shared, 1)),
+        ("DATA, shared", 2, data),
+        ("UNSHARE", 3, link(Kind::Unshare, 0)),
+    ];
+    let lines = frames.map(|(name, sequence, frame)| {
+        assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+        let words: Vec<u64> = std::iter::once(sequence).chain(frame.encode()).collect();
+        format!("{name}: {}", hex(&words.into_iter().flat_map(u64::to_le_bytes).collect::<Vec<_>>()))
+    });
     assert_stands_there(&lines);
 }
 

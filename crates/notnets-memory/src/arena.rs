@@ -158,7 +158,11 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
             memory,
             releases,
             generations: vec![0; blocks],
-            free: (0..blocks as u32).collect(),
+            free: if block_bytes >= IN_TURNS {
+                (0..blocks as u32).collect()
+            } else {
+                (0..blocks as u32).rev().collect()
+            },
             lent: VecDeque::new(),
         };
         let at = self.pools.partition_point(|other| other.block_bytes <= block_bytes);

@@ -50,7 +50,7 @@ use streams::Streams;
 
 pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
-pub use sharing::SharedPayloads;
+pub use sharing::{MAX_PAYLOADS, SharedPayloads};
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
 /// What an entry of a head takes in private memory besides its bytes: its place in a list, and a key that is

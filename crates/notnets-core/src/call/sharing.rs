@@ -24,7 +24,7 @@ const WORTH_WAITING: usize = 128 << 10;
 /// Payloads of which the peer has not said whether it takes them.
 const MAX_UNANSWERED: usize = 8;
 /// Payloads that are shared over one link at a time, in each direction. Each takes a descriptor and a mapping.
-const MAX_PAYLOADS: usize = 256;
+pub const MAX_PAYLOADS: usize = 256;
 /// A look at the pieces of a message sees so many.
 const PIECES: usize = 8;
 
