@@ -6,8 +6,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut protos: Vec<String> =
         services.iter().map(|service| format!("proto/shop/{service}.proto")).collect();
     protos.push("proto/bench.proto".to_owned());
-    // Otherwise the benchmark would also measure the clone of each call's payload.
-    let settings = notnets_build::configure().bytes(".notnets.bench");
+    // Otherwise the benchmark would also measure the clone of each call's payload, and the demo that of each
+    // picture.
+    let settings = notnets_build::configure().bytes(".");
     settings.compile_protos(&protos, &["proto/shop".to_owned(), "proto".to_owned()])?;
     Ok(())
 }

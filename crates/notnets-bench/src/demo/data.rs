@@ -7,6 +7,9 @@
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
+use bytes::Bytes;
+use notnets::SharedBytes;
+
 use super::proto::*;
 
 /// The size of a product's picture.
@@ -166,21 +169,22 @@ pub fn add_to_cart(cart: &mut CartSummary, line: &CartLine) {
     cart.fingerprint = mix(cart.fingerprint ^ line.product_id, note);
 }
 
-/// The pixels of a product's picture.
-pub fn picture(product_id: u64) -> &'static [u8] {
-    static PIXELS: [OnceLock<Vec<u8>>; PICTURES] = [const { OnceLock::new() }; PICTURES];
+/// The pixels of a product's picture, in memory that is shared with those who are sent it.
+pub fn picture(product_id: u64) -> Bytes {
+    static PIXELS: [OnceLock<Bytes>; PICTURES] = [const { OnceLock::new() }; PICTURES];
     let which = (product_id % PICTURES as u64) as usize;
-    PIXELS[which].get_or_init(|| {
+    let pixels = PIXELS[which].get_or_init(|| {
         let words = (0..PICTURE_BYTES as u64 / 8).map(|nth| mix(nth, 60 + which as u64));
-        words.flat_map(u64::to_le_bytes).collect()
-    })
+        share(words.flat_map(u64::to_le_bytes).collect())
+    });
+    pixels.clone()
 }
 
-/// One quarter of the catalogue, a line for each product.
-pub fn table(quarter: u32) -> &'static [u8] {
-    static TABLES: [OnceLock<Vec<u8>>; QUARTERS as usize] = [const { OnceLock::new() }; QUARTERS as usize];
+/// One quarter of the catalogue, a line for each product, in memory that is shared with those who are sent it.
+pub fn table(quarter: u32) -> Bytes {
+    static TABLES: [OnceLock<Bytes>; QUARTERS as usize] = [const { OnceLock::new() }; QUARTERS as usize];
     let which = quarter % QUARTERS;
-    TABLES[which as usize].get_or_init(|| {
+    let table = TABLES[which as usize].get_or_init(|| {
         let mut table = String::with_capacity(TABLE_BYTES + 64);
         for product_id in (u64::from(which)..).step_by(QUARTERS as usize) {
             if table.len() >= TABLE_BYTES {
@@ -190,8 +194,14 @@ pub fn table(quarter: u32) -> &'static [u8] {
             writeln!(table, "{product_id},{name},{}", list_price(product_id)).expect("a String takes it all");
         }
         table.truncate(TABLE_BYTES);
-        table.into_bytes()
-    })
+        share(table.into_bytes())
+    });
+    table.clone()
+}
+
+/// Where there is no memory to be shared, they are sent as all else is.
+fn share(bytes: Vec<u8>) -> Bytes {
+    SharedBytes::copy_from(&bytes).map_or_else(|_| bytes.into(), Bytes::from)
 }
 
 /// Computes the large replies ahead, so that no call waits for them.

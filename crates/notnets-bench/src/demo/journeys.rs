@@ -162,7 +162,7 @@ async fn picture<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks)
     let reply = shop.picture(request(seed, PictureRequest { product_id })).await?.into_inner();
     let took = start.elapsed();
     checks.expect(&(reply.product_id, reply.media_type.as_str()), &(product_id, "image/x-rgb"));
-    checks.expect_bytes(&reply.pixels, data::picture(product_id));
+    checks.expect_bytes(&reply.pixels, &data::picture(product_id));
     Ok(took)
 }
 
@@ -172,7 +172,7 @@ async fn export<C: Channel>(shop: &mut Shop<C>, seed: u64, checks: &mut Checks) 
     let reply = shop.export(request(seed, ExportRequest { quarter })).await?.into_inner();
     let took = start.elapsed();
     checks.expect(&reply.quarter, &quarter);
-    checks.expect_bytes(&reply.table, data::table(quarter));
+    checks.expect_bytes(&reply.table, &data::table(quarter));
     Ok(took)
 }
 

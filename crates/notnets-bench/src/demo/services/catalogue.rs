@@ -18,12 +18,12 @@ impl catalogue_server::Catalogue for Catalogue {
 
     async fn picture(&self, request: Request<PictureRequest>) -> Result<Response<PictureReply>, Status> {
         let product_id = request.get_ref().product_id;
-        let pixels = data::picture(product_id).to_vec();
+        let pixels = data::picture(product_id);
         Ok(Response::new(PictureReply { product_id, media_type: "image/x-rgb".into(), pixels }))
     }
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<ExportReply>, Status> {
         let quarter = request.get_ref().quarter;
-        Ok(Response::new(ExportReply { quarter, table: data::table(quarter).to_vec() }))
+        Ok(Response::new(ExportReply { quarter, table: data::table(quarter) }))
     }
 }
