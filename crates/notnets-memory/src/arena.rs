@@ -16,9 +16,10 @@ use std::collections::VecDeque;
 use crate::{Coherence, ReadMemory, WORD, WriteMemory};
 
 /// Blocks from this size on are used in turns, for as long as there are free ones. One that was just released
-/// has its lines in the reader's own cache, and to take them back from there costs four times what it costs to
-/// take them from the cache that the cores share (measured: 150 against 40 µs for 1 MiB), where they are once
-/// a mebibyte of others has been used. Smaller blocks are used again at once: there are too many of them.
+/// has its lines in the reader's own cache, and to take them back from there costs four times what it costs
+/// to take them from the cache that the cores share (measured: 150 against 40 µs for 1 MiB), where they are
+/// once a mebibyte of others has been used. Smaller blocks are used again at once: there are too many of
+/// them.
 const IN_TURNS: usize = 16 << 10;
 
 /// How often a payload that does not agree with its checksum is looked at.

@@ -1,9 +1,9 @@
 //! Bytes that nobody can change any more, and that any process may read in place.
 //!
 //! [`Sealed`] memory is a memfd that was filled and then sealed against all writing and resizing
-//! (`F_SEAL_WRITE`, `F_SEAL_SHRINK`, `F_SEAL_GROW`, `F_SEAL_SEAL`). The kernel grants the first of these seals
-//! only when nobody has a writable mapping, and no mapping or write after it. So whoever has checked the
-//! seals can refer to the bytes as `&[u8]`, without trust in the process that wrote them.
+//! (`F_SEAL_WRITE`, `F_SEAL_SHRINK`, `F_SEAL_GROW`, `F_SEAL_SEAL`). The kernel grants the first of these
+//! seals only when nobody has a writable mapping, and no mapping or write after it. So whoever has checked
+//! the seals can refer to the bytes as `&[u8]`, without trust in the process that wrote them.
 //!
 //! A receiver also checks that the file has no holes: to read one would take memory of its own.
 //!
@@ -204,9 +204,9 @@ impl Mapped {
     /// Maps a file that is sealed and has this length. It stays mapped in forked children: what can't change
     /// can be read there, too.
     fn new(file: OwnedFd, len: usize, id: FileId) -> Result<Self, SegmentError> {
-        // Private, for kernels before 6.7 refuse any shared mapping of what is sealed against writing. Without
-        // the right to write it shows the file's own pages.
-        // SAFETY: a new mapping where the kernel finds room touches no other memory.
+        // Private, for kernels before 6.7 refuse any shared mapping of what is sealed against writing.
+        // Without the right to write it shows the file's own pages. SAFETY: a new mapping where the kernel
+        // finds room touches no other memory.
         let start = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }
             .map_err(os("map", len))?;
         let start = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
@@ -323,7 +323,7 @@ mod tests {
             let error = refusal(file);
             assert!(matches!(error, SealedError::Segment(SegmentError::NotSealed(_))), "{left:?}: {error}");
         }
-        let future = memfd(b"abc", required_seals() - SealFlags::WRITE | SealFlags::FUTURE_WRITE);
+        let future = memfd(b"abc", (required_seals() - SealFlags::WRITE) | SealFlags::FUTURE_WRITE);
         assert!(matches!(refusal(future), SealedError::Segment(SegmentError::NotSealed(_))));
         let (pipe, _) = rustix::pipe::pipe().unwrap();
         assert!(matches!(refusal(pipe), SealedError::Segment(SegmentError::NotSealed(0))));

@@ -139,8 +139,8 @@ macro_rules! link_setters {
             self
         }
 
-        /// Sets the bytes of the peer's [`SharedBytes`](crate::SharedBytes) that this side maps at a time, for
-        /// each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
+        /// Sets the bytes of the peer's [`SharedBytes`](crate::SharedBytes) that this side maps at a time,
+        /// for each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
         pub fn max_shared_bytes(mut self, bytes: u64) -> Self {
             self.$($options).+.shared_bytes = bytes;
             self

@@ -19,16 +19,16 @@ use crate::Error;
 ///
 /// As [`Bytes`], all of them or a [slice](Bytes::slice), they can be a field of any message whose type has
 /// `bytes` fields of `Bytes` (`prost_build::Config::bytes(["."])`), and the message of a
-/// [`rpc`](crate::rpc) call. What is received in this way is such `Bytes` as well: put into another message it
-/// goes on by reference, to any peer.
+/// [`rpc`](crate::rpc) call. What is received in this way is such `Bytes` as well: put into another message
+/// it goes on by reference, to any peer.
 ///
 /// It works where stubs of `notnets-build`, the blocking API or [`rpc`](crate::rpc) send the message. tonic's
 /// own stubs copy what they send. Data below 16 KiB, those that go to another host, and what is beyond a
-/// peer's limit ([`max_shared_bytes`](crate::Endpoint::max_shared_bytes), 256 at a time) are copied as always:
-/// the peer sees no difference.
+/// peer's limit ([`max_shared_bytes`](crate::Endpoint::max_shared_bytes), 256 at a time) are copied as
+/// always: the peer sees no difference.
 ///
-/// Each takes a file descriptor and a mapping, on either side, for as long as anything refers to it: share few
-/// large ones, and slices of them, rather than many small ones.
+/// Each takes a file descriptor and a mapping, on either side, for as long as anything refers to it: share
+/// few large ones, and slices of them, rather than many small ones.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -81,8 +81,8 @@ impl SharedBytes {
         Ok(Self(Sealed::from_descriptor(file)?))
     }
 
-    /// Returns `true` if these bytes are all in memory that is shared, made here or received: they are sent by
-    /// reference if there are enough of them.
+    /// Returns `true` if these bytes are all in memory that is shared, made here or received: they are sent
+    /// by reference if there are enough of them.
     pub fn holds(bytes: &[u8]) -> bool {
         Sealed::find(bytes).is_some()
     }

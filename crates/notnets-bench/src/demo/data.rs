@@ -180,7 +180,8 @@ pub fn picture(product_id: u64) -> Bytes {
     pixels.clone()
 }
 
-/// One quarter of the catalogue, a line for each product, in memory that is shared with those who are sent it.
+/// One quarter of the catalogue, a line for each product, in memory that is shared with those who are sent
+/// it.
 pub fn table(quarter: u32) -> Bytes {
     static TABLES: [OnceLock<Bytes>; QUARTERS as usize] = [const { OnceLock::new() }; QUARTERS as usize];
     let which = quarter % QUARTERS;

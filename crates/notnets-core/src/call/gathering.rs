@@ -1,7 +1,7 @@
 //! A message that is put together in one piece as its data come, for who waits for all of it.
 //!
-//! Each byte is copied once, out of the peer's memory to where it stays, and nobody is woken before the message is
-//! whole. It is the application's memory: the peer gets its credit back at once.
+//! Each byte is copied once, out of the peer's memory to where it stays, and nobody is woken before the
+//! message is whole. It is the application's memory: the peer gets its credit back at once.
 
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, Reference, WriteMemory};
@@ -63,8 +63,8 @@ impl Receive {
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Puts a message of `total` bytes together in one piece, of which the application has taken the `first`
-    /// ones, and nothing else since. It is [taken](Self::take) as all data are, once it is whole or no more of
-    /// it comes.
+    /// ones, and nothing else since. It is [taken](Self::take) as all data are, once it is whole or no more
+    /// of it comes.
     ///
     /// # Errors
     /// `first`, when the rest comes otherwise.

@@ -2,8 +2,8 @@
 //!
 //! A payload is *shared* with a peer once: its descriptor goes over the link's socket in a packet, a SHARE
 //! frame tells a peer that polls its lanes to look there, and the peer answers whether it takes it. From then
-//! on data that lie in it travel as a reference. What a peer has not taken is copied as everything else is. When
-//! this process refers to a payload no more, UNSHARE lets the peer forget it.
+//! on data that lie in it travel as a reference. What a peer has not taken is copied as everything else is.
+//! When this process refers to a payload no more, UNSHARE lets the peer forget it.
 //!
 //! A payload that the peer has taken lives on at the peer for as long as something there refers to it.
 
@@ -23,7 +23,8 @@ pub const LEAST_SHARED: usize = 16 << 10;
 const WORTH_WAITING: usize = 128 << 10;
 /// Payloads of which the peer has not said whether it takes them.
 const MAX_UNANSWERED: usize = 8;
-/// Payloads that are shared over one link at a time, in each direction. Each takes a descriptor and a mapping.
+/// Payloads that are shared over one link at a time, in each direction. Each takes a descriptor and a
+/// mapping.
 pub const MAX_PAYLOADS: usize = 256;
 /// A look at the pieces of a message sees so many.
 const PIECES: usize = 8;

@@ -359,7 +359,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.ended.is_none()
     }
 
-    /// The peer has shared a payload, in memory that nobody can change any more. That answers no offer of ours.
+    /// The peer has shared a payload, in memory that nobody can change any more. That answers no offer of
+    /// ours.
     fn on_payload(&mut self, payload: u32, bytes: u64, descriptor: Option<OwnedFd>) -> Result<bool, String> {
         let has_room = self.connection.check_payload(payload, bytes).map_err(|error| error.to_string())?;
         // Without a descriptor either side has none left, and the payload is copied.
