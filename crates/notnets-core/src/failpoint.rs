@@ -119,6 +119,9 @@ mod active {
             Kind::GoAway => ["sending goaway", "sent goaway", "taken goaway"],
             Kind::Ping => ["sending ping", "sent ping", "taken ping"],
             Kind::Pong => ["sending pong", "sent pong", "taken pong"],
+            Kind::Share => ["sending share", "sent share", "taken share"],
+            Kind::Shared => ["sending shared", "sent shared", "taken shared"],
+            Kind::Unshare => ["sending unshare", "sent unshare", "taken unshare"],
         };
         names[step as usize]
     }

@@ -252,7 +252,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         data.advance(reference.length as usize);
         frame.payload = Payload::Shared(reference);
         frame.end = end && !data.has_remaining();
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
         self.lanes.push(frame.encode());
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
         self.send_credit -= MIN_CHARGE;
         Some(MIN_CHARGE)
     }
