@@ -144,5 +144,6 @@ pub async fn run(args: &Args, seed: u64, kills: u64) -> Result {
         let _ = signal(&soak.mortal[index].child, Signal::KILL);
         drop(soak.start_again(index).await?);
     }
+    soak.reach_all().await?;
     soak.end().await
 }

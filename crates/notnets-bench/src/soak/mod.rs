@@ -19,6 +19,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use notnets::Endpoint;
+use notnets::rpc::{Method, Request};
 use notnets_cli_common::agent_thread::AgentThread;
 use notnets_cli_common::duration;
 use notnets_core::random;
@@ -34,7 +36,7 @@ use crate::Result;
 use crate::child::{Child, PATIENCE};
 use crate::runtime::runtime;
 use client::Tally;
-use content::Random;
+use content::{Head, Random, message};
 use footprint::Footprint;
 
 /// Let calls go on while processes are killed, stopped and replaced, and check each
@@ -251,6 +253,29 @@ impl Soak {
             if counts {
                 samples.push(held);
             }
+        }
+        Ok(())
+    }
+
+    /// Calls each name of this host until it is answered. Where agents have died again and again, a pod's
+    /// region may have become full: that is told by whoever finds it so, and is no reason to fail yet.
+    async fn reach_all(&self) -> Result {
+        let of_this_host = self.uris.iter().filter(|uri| uri.starts_with("notnets:///"));
+        for (number, uri) in of_this_host.enumerate() {
+            let endpoint = Endpoint::new(uri.as_str())?.directory(self.work.path().join("host-a"));
+            let begin = Instant::now();
+            loop {
+                let head = Head { id: u64::MAX - number as u64, number: 0, answers: 0, size: 0 };
+                let request = Request::new(Method::from_static("/soak.Soak/Unary")).timeout(PATIENCE);
+                match endpoint.connect_lazy().unary_call(request, message(head, 10)).await {
+                    Ok(_) => break,
+                    Err(_) if begin.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+                    Err(status) => {
+                        return Err(format!("{uri} can't be called after {PATIENCE:?}: {status}").into());
+                    }
+                }
+            }
+            println!("{uri} is reached after {:.1?}", begin.elapsed());
         }
         Ok(())
     }
