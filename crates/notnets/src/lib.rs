@@ -106,6 +106,6 @@ pub use http::{ResponseFuture, RetrySafe};
 pub use http::{Routes, RoutesBuilder};
 pub use notnets_core::Wait;
 pub use peer::PeerInfo;
-pub use server::{Bound, Names, Router, Server};
 #[cfg(feature = "server")]
+pub use server::{Bound, Names, Router, Server};
 pub use shared_bytes::SharedBytes;
