@@ -28,7 +28,7 @@ use crate::mapping::os;
 use crate::segment::HUGETLBFS_MAGIC;
 use crate::{PAGE, SegmentError, headroom};
 
-pub use ranges::endings;
+pub use ranges::{endings, has_room};
 
 /// Why bytes can't be sealed, or what a peer has sealed is not accepted.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,9 @@
 //! A forked child inherits no segment, only the values that once stood for one. To drop those must
-//! not unmap what has come to lie at the same place since.
+//! not unmap what has come to lie at the same place since. What is sealed it inherits.
 
 use std::process::Command;
 
-use notnets_memory::{OwnSegment, PAGE, PeerSegment, ReadMemory, WriteMemory};
+use notnets_memory::{OwnSegment, PAGE, PeerSegment, ReadMemory, Sealed, WriteMemory};
 
 const ROLE: &str = "NOTNETS_TEST_ROLE";
 
@@ -23,13 +23,18 @@ fn helper_process() {
     }
     let mut parents: Vec<_> = (0..8).map(|_| OwnSegment::create(16 * PAGE).unwrap()).collect();
     let seen = PeerSegment::map(parents[0].descriptor(), 16 * PAGE as u64).unwrap();
+    let sealed = Sealed::copy_of(&[5; 3 * PAGE]).unwrap();
     let (written, read) = (parents[0].carve(PAGE), seen.part(0, PAGE).unwrap());
     match fork::fork().unwrap() {
         fork::Fork::Child => {
             // The kernel puts these where the parent's were: there is just the room.
             let mut own: Vec<_> = (0..8).map(|_| OwnSegment::create(16 * PAGE).unwrap()).collect();
             let words: Vec<_> = own.iter_mut().map(|own| own.carve(PAGE)).collect();
-            drop((parents, seen, written, read));
+            assert_eq!(sealed.as_slice(), [5; 3 * PAGE]);
+            assert!(Sealed::find(sealed.as_slice()).is_none(), "a lock of the parent's is not waited for");
+            let again = Sealed::copy_of(sealed.as_slice()).unwrap();
+            drop((parents, seen, written, read, sealed));
+            assert_eq!(again.as_slice(), [5; 3 * PAGE]);
             for words in &words {
                 words.store(0, 7);
                 assert_eq!(words.load(0), 7);
@@ -38,6 +43,7 @@ fn helper_process() {
         }
         fork::Fork::Parent(child) => {
             assert_eq!(fork::waitpid(child).unwrap(), 0, "the child's wait status");
+            assert_eq!(sealed.as_slice(), [5; 3 * PAGE], "the child's is its own");
             written.store(0, 8);
             assert_eq!(read.load(0), 8);
         }

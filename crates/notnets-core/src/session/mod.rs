@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use notnets_memory::lane::Lanes;
 use notnets_memory::process::ForkGuard;
-use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, Sealed, SegmentError, WriteMemory};
+use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, Sealed, SegmentError, WriteMemory, sealed};
 
 use crate::call::{Connection, Event, Failure, Role, StreamId};
 use crate::clock::Timestamp;
@@ -363,6 +363,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// ours.
     fn on_payload(&mut self, payload: u32, bytes: u64, descriptor: Option<OwnedFd>) -> Result<bool, String> {
         let has_room = self.connection.check_payload(payload, bytes).map_err(|error| error.to_string())?;
+        let has_room = has_room && sealed::has_room();
         // Without a descriptor either side has none left, and the payload is copied.
         let sealed = match descriptor.filter(|_| has_room).map(Sealed::from_descriptor) {
             Some(Ok(sealed)) if sealed.as_slice().len() as u64 == bytes => Some(sealed),

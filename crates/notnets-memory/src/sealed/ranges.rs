@@ -10,7 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use super::{FileId, Mapped};
+use rustix::process::{Resource, getrlimit};
+
 use crate::process::ForkGuard;
+
+/// Sealed memory that a process maps at most if it is its peers'.
+const MAX_MAPPED: u64 = 8192;
+/// And not more than this part of its descriptors.
+const SHARE: u64 = 4;
 
 static ENDINGS: AtomicU64 = AtomicU64::new(0);
 static SERIALS: AtomicU64 = AtomicU64::new(0);
@@ -35,6 +42,14 @@ struct Tables {
 #[inline]
 pub fn endings() -> u64 {
     ENDINGS.load(Ordering::Relaxed)
+}
+
+/// Returns `true` if this process can well map more sealed memory of its peers: each takes one of its
+/// descriptors and one of its some 65,000 mappings, of which others must find some, too.
+pub fn has_room() -> bool {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = (descriptors / SHARE).min(MAX_MAPPED);
+    read().is_some_and(|tables| (tables.by_start.len() as u64) < most)
 }
 
 /// A number that was not given before.
