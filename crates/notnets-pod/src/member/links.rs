@@ -288,9 +288,10 @@ struct Peer {
 }
 
 /// A first segment as large as one between hosts should be, where a further segment takes a while to come:
-/// some 256 KiB unless blocks are larger than usual, so that one side fills them while the other reads.
+/// some 256 KiB, so that one side fills blocks while the other reads. Of blocks that are larger than usual it
+/// has fewer, but two: a segment has to fit into an extent.
 pub fn between_hosts(first: Geometry) -> Geometry {
-    let [small, large] =
-        [(first.small, SMALL), (first.large, LARGE)].map(|(blocks, count)| Blocks { count, ..blocks });
-    Geometry { small, large, ..first }
+    let usual = LARGE * Geometry::default().large.bytes;
+    let large = Blocks { count: (usual / first.large.bytes).clamp(2, LARGE), ..first.large };
+    Geometry { small: Blocks { count: SMALL, ..first.small }, large, ..first }
 }
