@@ -1,4 +1,5 @@
-//! Sealed memory of peers leaves a process most of its descriptors. Alone in its process, whose limit it lowers.
+//! Sealed memory of peers leaves a process most of its descriptors. Alone in its process, whose limit it
+//! lowers.
 
 use notnets_memory::{Sealed, sealed};
 use rustix::process::{Resource, getrlimit, setrlimit};
