@@ -38,7 +38,7 @@ pub enum Attack {
 }
 
 /// All attacks, those most often that end no link: they are taken in great numbers.
-pub const ATTACKS: [Attack; 20] = [
+pub const ATTACKS: [Attack; 21] = [
     Attack::OneField,
     Attack::Shaped,
     Attack::Random,
@@ -52,6 +52,7 @@ pub const ATTACKS: [Attack; 20] = [
     Attack::Flood(Kind::Response),
     Attack::Flood(Kind::Trailers),
     Attack::Flood(Kind::GoAway),
+    Attack::Flood(Kind::Share),
     Attack::RapidReset,
     Attack::RapidReset,
     Attack::References,
@@ -59,19 +60,6 @@ pub const ATTACKS: [Attack; 20] = [
     Attack::Racing,
     Attack::Deaf,
     Attack::Steering,
-];
-
-const KINDS: [Kind; 10] = [
-    Kind::Request,
-    Kind::Response,
-    Kind::Data,
-    Kind::Trailers,
-    Kind::Reset,
-    Kind::Window,
-    Kind::Closed,
-    Kind::GoAway,
-    Kind::Ping,
-    Kind::Pong,
 ];
 
 /// The path of calls that the victim answers.
@@ -154,7 +142,7 @@ fn step(attack: Attack, ground: &mut Ground<'_>, random: &mut Random) -> bool {
             ground.push(descriptor)
         }
         Attack::References => {
-            let mut frame = Frame::new(random.one_of(&KINDS), StreamId::new(random.below(8)));
+            let mut frame = Frame::new(random.one_of(&Kind::ALL), StreamId::new(random.below(8)));
             frame.payload = Payload::Reference(reference(random));
             frame.message = random.once_in(2);
             ground.push(frame.encode())
@@ -224,7 +212,7 @@ fn honest(ground: &mut Ground<'_>, random: &mut Random) {
 /// A frame that a link can take many times, or none at all.
 fn flooding(kind: Kind, random: &mut Random) -> Descriptor {
     let stream = match kind {
-        Kind::Ping | Kind::Pong | Kind::GoAway => 0,
+        Kind::Ping | Kind::Pong | Kind::GoAway | Kind::Share | Kind::Shared | Kind::Unshare => 0,
         _ => random.one_of(&[0, 1, 2, 1000]),
     };
     let mut frame = Frame::new(kind, StreamId::new(stream));
@@ -258,7 +246,7 @@ fn reference(random: &mut Random) -> Reference {
 
 /// A frame as it should be, with one field that is anything.
 fn one_field(random: &mut Random) -> Descriptor {
-    let mut frame = Frame::new(random.one_of(&KINDS), StreamId::new(random.below(6)));
+    let mut frame = Frame::new(random.one_of(&Kind::ALL), StreamId::new(random.below(6)));
     let mut bytes = [0; INLINE];
     bytes[..4].copy_from_slice(b"data");
     frame.payload = Payload::Inline { bytes, len: random.below(5) as u8, head: 0 };
@@ -281,10 +269,10 @@ fn one_field(random: &mut Random) -> Descriptor {
 
 /// Mostly with the shape of a frame.
 fn shaped(random: &mut Random) -> Descriptor {
-    let kind = random.one_of(&KINDS) as u8;
+    let kind = random.one_of(&Kind::ALL) as u8;
     let head = if random.once_in(2) { 0 } else { random.below(34) as u8 };
     let code = (random.word() as u32).to_le_bytes();
-    let [flags, len] = [random.below(32) as u8, random.below(34) as u8];
+    let [flags, len] = [random.below(64) as u8, random.below(34) as u8];
     let first = [kind, flags, len, head, code[0], code[1], code[2], code[3]];
     let mut descriptor = [u64::from_le_bytes(first), 0, 0, 0, 0, 0, 0];
     for word in &mut descriptor[1..] {

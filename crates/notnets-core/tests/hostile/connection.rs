@@ -98,7 +98,8 @@ impl Scene {
         let side = |role, own, other| -> Side {
             let lanes = Lanes::join(cut(own), GEOMETRY, cut(other), GEOMETRY).expect("stamped");
             let limits = LIMITS.check().expect("limits that work");
-            let connection: HeapConnection = Connection::new(role, lanes, limits, limits);
+            let mut connection: HeapConnection = Connection::new(role, lanes, limits, limits);
+            connection.begin_sharing(1 << 20);
             Side::new(role, connection)
         };
         Self {
@@ -161,23 +162,11 @@ impl Scene {
 
 /// Mostly with the shape of a frame.
 fn descriptor(input: &mut Input<'_>) -> Descriptor {
-    const KINDS: [Kind; 10] = [
-        Kind::Request,
-        Kind::Response,
-        Kind::Data,
-        Kind::Trailers,
-        Kind::Reset,
-        Kind::Window,
-        Kind::Closed,
-        Kind::GoAway,
-        Kind::Ping,
-        Kind::Pong,
-    ];
     if input.byte() == 0 {
         return std::array::from_fn(|_| input.word());
     }
-    let kind = KINDS[input.below(KINDS.len())] as u8;
-    let (flags, len) = (input.byte() % 32, input.byte() % 34);
+    let kind = Kind::ALL[input.below(Kind::ALL.len())] as u8;
+    let (flags, len) = (input.byte() % 64, input.byte() % 34);
     let head = if input.flag() { 0 } else { input.byte() % 34 };
     let code = (input.word() as u32).to_le_bytes();
     let first = [kind, flags, len, head, code[0], code[1], code[2], code[3]];
