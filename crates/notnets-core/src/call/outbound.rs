@@ -145,18 +145,18 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.wake_queued();
                 return Sent::Nothing;
             }
-            let beginning = self.look(data);
-            if beginning == Beginning::Unanswered {
-                self.sharing.wait(stream);
-                self.wake_queued();
-                return Sent::Nothing;
-            }
-            self.begin_head();
             let frame = Frame::new(Kind::Data, stream);
-            let pushed = match beginning {
+            let pushed = match self.look(data) {
+                Beginning::Private(bytes) => {
+                    self.begin_head();
+                    self.push(frame, 0, data, bytes, credit, end)
+                }
                 Beginning::Shared(reference) => self.push_shared(frame, reference, data, end),
-                Beginning::Private(bytes) => self.push(frame, 0, data, bytes, credit, end),
-                Beginning::Unanswered => None,
+                Beginning::Unanswered => {
+                    self.sharing.wait(stream);
+                    self.wake_queued();
+                    return Sent::Nothing;
+                }
             };
             let Some(cost) = pushed else {
                 self.queue(stream);
@@ -245,16 +245,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         data: &mut impl Buf,
         end: bool,
     ) -> Option<u64> {
-        self.flush();
-        if self.has_control() || !self.has_room() {
+        if !self.is_next() {
             return None;
         }
         data.advance(reference.length as usize);
         frame.payload = Payload::Shared(reference);
         frame.end = end && !data.has_remaining();
-        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
-        self.lanes.push(frame.encode());
-        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
+        self.publish(&frame);
         self.send_credit -= MIN_CHARGE;
         Some(MIN_CHARGE)
     }
@@ -290,8 +287,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         stream_credit: u64,
         end: bool,
     ) -> Option<u64> {
-        self.flush();
-        if self.has_control() || !self.has_room() {
+        if !self.is_next() {
             return None;
         }
         let head = &self.scratch[skip..];
@@ -304,12 +300,24 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Plan::Block { bytes } => self.write_block(frame, skip, data, bytes)?,
         };
         frame.end = end && !data.has_remaining();
-        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
-        self.lanes.push(frame.encode());
-        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
+        self.publish(frame);
         let cost = if sent == 0 { 0 } else { charge(sent) };
         self.send_credit -= cost;
         Some(cost)
+    }
+
+    /// Returns `true` if data can be pushed: control frames go before them.
+    #[inline]
+    fn is_next(&mut self) -> bool {
+        self.flush();
+        !self.has_control() && self.has_room()
+    }
+
+    #[inline]
+    fn publish(&mut self, frame: &Frame) {
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
+        self.lanes.push(frame.encode());
+        crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
     }
 
     /// Puts the head and up to `bytes` of the data into a block. Returns how many of the data went; `None`
@@ -399,9 +407,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         while self.has_control() && self.has_room() {
             let frame = self.sharing.pop_frame().or_else(|| self.control.pop());
             let Some(frame) = frame else { break };
-            crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sending, frame.kind));
-            self.lanes.push(frame.encode());
-            crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
+            self.publish(&frame);
         }
     }
 

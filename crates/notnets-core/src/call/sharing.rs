@@ -38,7 +38,6 @@ pub(super) struct Sharing {
     own: HashMap<u64, Own>,
     /// The number of the next one.
     next: u32,
-    unanswered: usize,
     /// To be sent in a packet each.
     to_send: VecDeque<(u32, Sealed)>,
     /// Frames about payloads, in order.
@@ -99,7 +98,6 @@ impl Sharing {
             is_on: false,
             own: HashMap::new(),
             next: 0,
-            unanswered: 0,
             to_send: VecDeque::new(),
             frames: VecDeque::new(),
             waiting: Vec::new(),
@@ -167,13 +165,13 @@ impl Sharing {
         if self.own.len() >= MAX_PAYLOADS {
             self.forget_ended();
         }
-        if self.own.len() >= MAX_PAYLOADS || self.unanswered >= MAX_UNANSWERED {
+        let unanswered = self.own.values().filter(|own| own.answer == Answer::Outstanding);
+        if self.own.len() >= MAX_PAYLOADS || unanswered.count() >= MAX_UNANSWERED {
             return None;
         }
         self.next = self.next.checked_add(1)?;
         let own = Own { number: self.next, sealed: sealed.downgrade(), answer: Answer::Outstanding };
         self.own.insert(sealed.serial(), own);
-        self.unanswered += 1;
         self.to_send.push_back((self.next, sealed.clone()));
         Some((self.next, Answer::Outstanding))
     }
@@ -204,7 +202,6 @@ impl Sharing {
         let own = self.own.values_mut().find(|own| own.number == payload);
         let own = own.filter(|own| own.answer == Answer::Outstanding).ok_or(Violation::Payload(payload))?;
         own.answer = if taken { Answer::Taken } else { Answer::Declined };
-        self.unanswered -= 1;
         Ok(std::mem::take(&mut self.waiting))
     }
 
