@@ -17,18 +17,18 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::{Arc, Weak};
 
-use rustix::fs::{
-    MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate,
-    memfd_create, seek,
-};
+use rustix::fs::{SealFlags, SeekFrom, fcntl_add_seals, fstat, seek};
 use rustix::io::{Errno, pwrite};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::mapping::os;
-use crate::segment::HUGETLBFS_MAGIC;
-use crate::{PAGE, SegmentError, headroom};
+use crate::segment::{check_pages, check_seals, sealable};
+use crate::{PAGE, SegmentError};
 
 pub use ranges::{endings, has_room};
+
+/// Whole pages of more bytes would be more than a slice can have.
+const MAX_LEN: usize = isize::MAX as usize - PAGE;
 
 /// Why bytes can't be sealed, or what a peer has sealed is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -110,19 +110,14 @@ impl Sealed {
     /// When it is not a memfd, is not sealed against all writing and resizing, is empty or has holes, or when
     /// the kernel refuses to map it.
     pub fn from_descriptor(file: OwnedFd) -> Result<Self, SealedError> {
-        let seals = fcntl_get_seals(&file).map_err(|_| SegmentError::NotSealed(0))?;
-        if !seals.contains(required_seals()) {
-            return Err(SegmentError::NotSealed(seals.bits()).into());
-        }
+        check_seals(file.as_fd(), required_seals())?;
         let stat = fstat(&file).map_err(os("look at", 0))?;
         let bytes = u64::try_from(stat.st_size).unwrap_or_default();
         let len = usize::try_from(bytes).unwrap_or(usize::MAX);
-        if len == 0 || len > isize::MAX as usize - PAGE {
+        if len == 0 || len > MAX_LEN {
             return Err(SegmentError::Size(bytes).into());
         }
-        if fstatfs(&file).map_err(os("look at", len))?.f_type as u64 == HUGETLBFS_MAGIC {
-            return Err(SegmentError::HugePages.into());
-        }
+        check_pages(file.as_fd(), len)?;
         let id = FileId { device: stat.st_dev, inode: stat.st_ino };
         if let Some(mapped) = ranges::of_file(id) {
             return Ok(Self(mapped));
@@ -267,17 +262,10 @@ impl Drop for Writable {
 
 /// A new file of `len` bytes that can be sealed.
 fn create(len: usize) -> Result<OwnedFd, SegmentError> {
-    if len == 0 || len > isize::MAX as usize - PAGE {
+    if len == 0 || len > MAX_LEN {
         return Err(SegmentError::Size(len as u64));
     }
-    headroom::check(len as u64)?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("notnets-sealed", flags | MemfdFlags::NOEXEC_SEAL)
-        // Kernels before 6.3 don't know that flag.
-        .or_else(|_| memfd_create("notnets-sealed", flags))
-        .map_err(os("create", len))?;
-    ftruncate(&file, len as u64).map_err(os("size", len))?;
-    Ok(file)
+    sealable("notnets-sealed", len)
 }
 
 fn required_seals() -> SealFlags {
@@ -286,6 +274,8 @@ fn required_seals() -> SealFlags {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
     use super::*;
 
     fn memfd(bytes: &[u8], seals: SealFlags) -> OwnedFd {

@@ -17,7 +17,7 @@ use crate::mapping::{Mapping, OwnMemory, PeerMemory, SegmentError, View, os};
 use crate::{Coherence, PAGE, WORD, headroom};
 
 /// The type that `fstatfs` reports for memory made of reserved huge pages.
-pub(crate) const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// A segment that this process writes.
 ///
@@ -47,13 +47,7 @@ impl OwnSegment {
         if bytes == 0 || !bytes.is_multiple_of(PAGE) {
             return Err(SegmentError::Size(bytes as u64));
         }
-        headroom::check(bytes as u64)?;
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = memfd_create("notnets", flags | MemfdFlags::NOEXEC_SEAL)
-            // Kernels before 6.3 don't know that flag.
-            .or_else(|_| memfd_create("notnets", flags))
-            .map_err(os("create", bytes))?;
-        ftruncate(&file, bytes as u64).map_err(os("size", bytes))?;
+        let file = sealable("notnets", bytes)?;
         let map = Mapping::new(file.as_fd(), bytes, ProtFlags::READ | ProtFlags::WRITE)?;
         fcntl_add_seals(&file, required_seals()).map_err(os("seal", bytes))?;
         Ok(Self { file, map: Arc::new(map), carved: 0 })
@@ -98,19 +92,12 @@ impl PeerSegment {
             return Err(SegmentError::Size(bytes));
         }
         let len = bytes as usize;
-        let seals = fcntl_get_seals(file).map_err(|_| SegmentError::NotSealed(0))?;
-        if !seals.contains(required_seals()) {
-            return Err(SegmentError::NotSealed(seals.bits()));
-        }
+        check_seals(file, required_seals())?;
         let stat = fstat(file).map_err(os("look at", len))?;
         if stat.st_size as u64 != bytes {
             return Err(SegmentError::WrongSize { announced: bytes, actual: stat.st_size as u64 });
         }
-        // Not by its block size: where shared memory is made of transparent huge pages, that is a huge
-        // page's for any memfd.
-        if fstatfs(file).map_err(os("look at", len))?.f_type as u64 == HUGETLBFS_MAGIC {
-            return Err(SegmentError::HugePages);
-        }
+        check_pages(file, len)?;
         Ok(Self { map: Arc::new(Mapping::new(file, len, ProtFlags::READ)?) })
     }
 
@@ -120,6 +107,31 @@ impl PeerSegment {
         let within = byte.checked_add(bytes)? <= self.map.len();
         (whole && within).then(|| PeerMemory(View::new(&self.map, byte, bytes, Coherence::Hardware)))
     }
+}
+
+/// A new file of `bytes` in memory, which can be sealed.
+pub(crate) fn sealable(name: &str, bytes: usize) -> Result<OwnedFd, SegmentError> {
+    headroom::check(bytes as u64)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
+        // Kernels before 6.3 don't know that flag.
+        .or_else(|_| memfd_create(name, flags))
+        .map_err(os("create", bytes))?;
+    ftruncate(&file, bytes as u64).map_err(os("size", bytes))?;
+    Ok(file)
+}
+
+/// Checks that a file has all these seals.
+pub(crate) fn check_seals(file: BorrowedFd<'_>, required: SealFlags) -> Result<(), SegmentError> {
+    let seals = fcntl_get_seals(file).map_err(|_| SegmentError::NotSealed(0))?;
+    if seals.contains(required) { Ok(()) } else { Err(SegmentError::NotSealed(seals.bits())) }
+}
+
+/// Checks that a file is not made of huge pages, which may not be there when they are read. Not by its block
+/// size: where shared memory is made of transparent huge pages, that is a huge page's for any memfd.
+pub(crate) fn check_pages(file: BorrowedFd<'_>, bytes: usize) -> Result<(), SegmentError> {
+    let kind = fstatfs(file).map_err(os("look at", bytes))?.f_type as u64;
+    if kind == HUGETLBFS_MAGIC { Err(SegmentError::HugePages) } else { Ok(()) }
 }
 
 fn required_seals() -> SealFlags {
