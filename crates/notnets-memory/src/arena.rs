@@ -110,9 +110,9 @@ impl Loan {
 /// let mut loan = arena.loan(5, 5).unwrap();
 /// arena.write(&mut loan, b"hello");
 /// let reference = arena.commit(loan, 0);
-/// let mut read = [0; 5];
+/// let mut read = Vec::new();
 /// peer.read(&reference, &mut read)?;
-/// assert_eq!(&read, b"hello");
+/// assert_eq!(read, b"hello");
 /// peer.release(&reference);
 /// # Ok::<(), notnets_memory::arena::BadReference>(())
 /// ```
@@ -394,30 +394,12 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         }
     }
 
-    /// Copies out what a reference refers to. `into` has the reference's length.
-    ///
-    /// # Errors
-    /// When it is not within a block of a segment that was offered, or did not arrive whole.
-    #[inline]
-    pub fn read(&self, reference: &Reference, into: &mut [u8]) -> Result<(), BadReference> {
-        let pool = self.pool(reference)?;
-        let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
-        let words = start / WORD..(start + into.len()).div_ceil(WORD);
-        for _ in 0..LOOKS {
-            pool.memory.observe_written(words.start, words.len());
-            pool.memory.copy_out(start, into);
-            if pool.memory.coherence() == Coherence::Hardware || crc32c::crc32c(into) == reference.check {
-                return Ok(());
-            }
-        }
-        Err(BadReference::Damaged(*reference))
-    }
-
     /// Appends a copy of what a reference refers to.
     ///
     /// # Errors
     /// When it is not within a block of a segment that was offered, or did not arrive whole.
-    pub fn read_into(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
+    #[inline]
+    pub fn read(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
         let pool = self.pool(reference)?;
         let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
         let length = reference.length as usize;
@@ -502,7 +484,7 @@ mod tests {
                     prop_assert_eq!(held.len(), 5, "a free block was not found");
                 }
                 for (reference, bytes) in &held {
-                    let mut read = vec![0; reference.length as usize];
+                    let mut read = Vec::new();
                     peer.read(reference, &mut read).unwrap();
                     prop_assert_eq!(&read, bytes);
                 }

@@ -431,21 +431,13 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.peer_arena.check(reference)
     }
 
-    /// Copies out a payload of the peer's; `into` has the reference's length.
-    ///
-    /// # Errors
-    /// When it is not within what the peer has offered.
-    #[inline]
-    pub fn read(&self, reference: &Reference, into: &mut [u8]) -> Result<(), BadReference> {
-        self.peer_arena.read(reference, into)
-    }
-
     /// Appends a payload of the peer's to these bytes.
     ///
     /// # Errors
     /// When it is not within what the peer has offered, or did not arrive whole.
-    pub fn read_into(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
-        self.peer_arena.read_into(reference, bytes)
+    #[inline]
+    pub fn read(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
+        self.peer_arena.read(reference, bytes)
     }
 
     /// Gives a block back to the peer.
@@ -601,7 +593,7 @@ mod tests {
             let got = b.pop().unwrap();
             assert_eq!(got[0], round);
             let reference = Reference::from_words([got[3], got[4], got[5], got[6]]);
-            let mut read = vec![0; reference.length as usize];
+            let mut read = Vec::new();
             b.read(&reference, &mut read).unwrap();
             assert_eq!(read, bytes);
             b.release(&reference);

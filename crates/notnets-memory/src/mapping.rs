@@ -275,49 +275,53 @@ impl View {
 
     #[inline]
     fn copy_out(&self, byte: usize, into: &mut [u8]) {
-        let from = self.bytes(byte, into.len());
-        if into.len() > STRING_COPY && cfg!(all(target_arch = "x86_64", not(miri))) {
-            // SAFETY: both ranges are valid for their whole length, and distinct since `into` is
-            // private memory.
-            unsafe { string_copy(from, into.as_mut_ptr(), into.len()) };
-            return;
-        }
-        let word = |at: usize| self.at(at).load(Ordering::Relaxed).to_le_bytes();
-        let mut at = byte / WORD;
-        let skip = byte % WORD;
-        let mut into = into;
-        if skip > 0 {
-            let (first, rest) = into.split_at_mut(into.len().min(WORD - skip));
-            first.copy_from_slice(&word(at)[skip..skip + first.len()]);
-            at += 1;
-            into = rest;
-        }
-        let mut words = into.chunks_exact_mut(WORD);
-        for whole in &mut words {
-            whole.copy_from_slice(&word(at));
-            at += 1;
-        }
-        let last = words.into_remainder();
-        if !last.is_empty() {
-            last.copy_from_slice(&word(at)[..last.len()]);
-        }
+        // SAFETY: it is private memory of that length.
+        unsafe { self.copy_to(byte, into.as_mut_ptr(), into.len()) }
     }
 
+    #[inline]
     fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
+        bytes.reserve(len);
+        let into = bytes.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: there is room for that many bytes now.
+        unsafe { self.copy_to(byte, into, len) };
+        // SAFETY: they are initialised.
+        unsafe { bytes.set_len(bytes.len() + len) };
+    }
+
+    /// Copies bytes out, each read once.
+    ///
+    /// # Safety
+    /// `to` must be writable for `len` bytes of private memory.
+    #[inline]
+    unsafe fn copy_to(&self, byte: usize, to: *mut u8, len: usize) {
         let from = self.bytes(byte, len);
         if len > STRING_COPY && cfg!(all(target_arch = "x86_64", not(miri))) {
-            bytes.reserve(len);
-            let into = bytes.spare_capacity_mut().as_mut_ptr().cast();
-            // SAFETY: both ranges are valid for their whole length, and distinct since `into` is
-            // private memory.
-            unsafe { string_copy(from, into, len) };
-            // SAFETY: that many bytes behind the present ones are initialised now.
-            unsafe { bytes.set_len(bytes.len() + len) };
-            return;
+            // SAFETY: both ranges are valid for their whole length, and distinct since `to` is private
+            // memory.
+            return unsafe { string_copy(from, to, len) };
         }
-        let before = bytes.len();
-        bytes.resize(before + len, 0);
-        self.copy_out(byte, &mut bytes[before..]);
+        let mut done = 0;
+        let mut put = |bytes: &[u8]| {
+            // SAFETY: what is put are `len` bytes in all.
+            unsafe { to.add(done).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            done += bytes.len();
+        };
+        let word = |at: usize| self.at(at).load(Ordering::Relaxed).to_le_bytes();
+        let (mut at, mut left) = (byte / WORD, len);
+        let skip = byte % WORD;
+        if skip > 0 {
+            let first = left.min(WORD - skip);
+            put(&word(at)[skip..skip + first]);
+            at += 1;
+            left -= first;
+        }
+        for at in at..at + left / WORD {
+            put(&word(at));
+        }
+        if !left.is_multiple_of(WORD) {
+            put(&word(at + left / WORD)[..left % WORD]);
+        }
     }
 
     #[inline]
@@ -406,6 +410,7 @@ macro_rules! read_through_view {
             fn copy_out(&self, byte: usize, into: &mut [u8]) {
                 self.0.copy_out(byte, into);
             }
+            #[inline]
             fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
                 self.0.append_to(byte, len, bytes);
             }

@@ -32,14 +32,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Payload::Reference(reference) => {
                 self.lanes.check(reference)?;
                 self.bytes_left = self.bytes_left.saturating_sub(reference.length as usize);
-                let length = if self.unwanted { self.wanted_of(frame, reference) } else { reference.length };
-                let mut copy = zeroes(length as usize);
+                if self.unwanted && self.are_unwanted(frame) && reference.head < reference.length {
+                    return self.fetch_head(reference, data);
+                }
+                let mut copy = Vec::with_capacity(reference.length as usize);
                 self.lanes.read(reference, &mut copy)?;
                 self.lanes.release(reference);
                 crate::failpoint!("block released");
-                if length < reference.length {
-                    return Ok(Fetched { head: copy.into(), data: Data::Unwanted, cost: charge(data) });
-                }
                 if frame.message { with_prefix(&copy, split) } else { copy }
             }
             Payload::Shared(reference) => return self.fetch_shared(reference),
@@ -53,10 +52,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(Fetched { head: Bytes::new(), data: Data::Piece(data), cost: MIN_CHARGE })
     }
 
-    /// Bytes of a frame's payload that have to be read: only the head, if no stream takes the data. Strings
-    /// that are sent for later frames are in heads.
+    /// Reads the head alone: strings that are sent for later frames are in heads.
     #[cold]
-    fn wanted_of(&mut self, frame: &Frame, reference: &Reference) -> u32 {
+    fn fetch_head(&mut self, reference: &Reference, data: usize) -> Result<Fetched, Violation> {
+        let mut copy = Vec::with_capacity(reference.head as usize);
+        self.lanes.read(&Reference { length: reference.head, ..*reference }, &mut copy)?;
+        self.lanes.release(reference);
+        crate::failpoint!("block released");
+        Ok(Fetched { head: copy.into(), data: Data::Unwanted, cost: charge(data) })
+    }
+
+    /// Returns `true` if no stream takes the data of this frame.
+    #[cold]
+    fn are_unwanted(&mut self, frame: &Frame) -> bool {
         let for_somebody = match frame.kind {
             Kind::Request => !self.refuses_requests(),
             Kind::Data | Kind::Response => self.is_open(frame.stream),
@@ -64,16 +72,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         };
         self.unwanted = !for_somebody;
         // Between hosts a checksum may cover head and data.
-        if for_somebody || self.lanes.is_silent() { reference.length } else { reference.head }
+        !for_somebody && !self.lanes.is_silent()
     }
-}
-
-/// Returns zeroes to copy something over. Allocators are quicker with small memory that need not be zeroed,
-/// and with large memory that may never be.
-#[inline]
-fn zeroes(length: usize) -> Vec<u8> {
-    static ZEROES: [u8; 1024] = [0; 1024];
-    ZEROES.get(..length).map_or_else(|| vec![0; length], <[u8]>::to_vec)
 }
 
 /// A frame's payload, copied out of the peer's memory.

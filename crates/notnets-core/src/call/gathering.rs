@@ -119,7 +119,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         entry.receive.accept(charge, id)?;
         if let Some(gathering) = &mut entry.receive.gathering {
             gathering.begin();
-            self.lanes.read_into(reference, &mut gathering.bytes)?;
+            self.lanes.read(reference, &mut gathering.bytes)?;
         }
         self.lanes.release(reference);
         self.after_gathering(frame, cost);
