@@ -62,7 +62,8 @@ impl Gather {
         self.len() == 0
     }
 
-    fn push(&mut self, piece: Bytes) {
+    /// Adds a piece as it is, whatever its size.
+    pub fn push(&mut self, piece: Bytes) {
         if !self.tail.is_empty() {
             let before = mem::take(&mut self.tail).freeze();
             self.in_pieces += before.len();
@@ -70,6 +71,18 @@ impl Gather {
         }
         self.in_pieces += piece.len();
         self.pieces.push(piece);
+    }
+
+    /// Takes the next piece, or the bytes behind the last of them.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let Some(piece) = self.pieces.get_mut(self.next).map(mem::take) else {
+            self.pieces.clear();
+            self.next = 0;
+            return (!self.tail.is_empty()).then(|| mem::take(&mut self.tail).freeze());
+        };
+        self.next += 1;
+        self.in_pieces -= piece.len();
+        Some(piece)
     }
 
     fn make_room(&mut self, bytes: usize) {
@@ -128,6 +141,17 @@ unsafe impl BufMut for Gather {
 impl Buf for Gather {
     fn remaining(&self) -> usize {
         self.len()
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let is_whole =
+            self.pieces().first().is_none_or(|first| first.len() == len) && self.chunk().len() == len;
+        if is_whole && len > 0 {
+            return self.pop().unwrap_or_default();
+        }
+        let mut copy = BytesMut::with_capacity(len);
+        copy.put(self.take(len));
+        copy.freeze()
     }
 
     fn chunk(&self) -> &[u8] {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use notnets_memory::Sealed;
 
 use crate::Error;
+use crate::error::Cause;
 
 /// Bytes that are sent without being copied, as often as you like and to any number of peers.
 ///
@@ -49,7 +50,7 @@ impl SharedBytes {
     /// # Errors
     /// When there are none of them, or no memory or file descriptor for them.
     pub fn copy_from(bytes: &[u8]) -> Result<Self, Error> {
-        Ok(Self(Sealed::copy_of(bytes)?))
+        Ok(Self(Sealed::copy_of(bytes).map_err(Cause::from)?))
     }
 
     /// Shares `len` bytes that `fill` writes: it gets zeroes. For what is made, read or decoded in place.
@@ -69,7 +70,7 @@ impl SharedBytes {
     /// # Errors
     /// When `len` is 0, or there is no memory or file descriptor for them.
     pub fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Error> {
-        Ok(Self(Sealed::filled_by(len, fill)?))
+        Ok(Self(Sealed::filled_by(len, fill).map_err(Cause::from)?))
     }
 
     /// Shares a memfd that another library or process has filled and sealed: with `F_SEAL_WRITE`,
@@ -78,7 +79,7 @@ impl SharedBytes {
     /// # Errors
     /// When it is not such a file, or can't be mapped.
     pub fn from_memfd(file: OwnedFd) -> Result<Self, Error> {
-        Ok(Self(Sealed::from_descriptor(file)?))
+        Ok(Self(Sealed::from_descriptor(file).map_err(Cause::from)?))
     }
 
     /// Returns `true` if these bytes are all in memory that is shared, made here or received: they are sent

@@ -140,12 +140,6 @@ impl From<Cause> for Error {
     }
 }
 
-impl From<SealedError> for Error {
-    fn from(error: SealedError) -> Self {
-        Cause::from(error).into()
-    }
-}
-
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}

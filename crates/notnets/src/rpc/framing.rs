@@ -3,8 +3,9 @@
 
 use bytes::{Buf, Bytes};
 use notnets_core::frame::PREFIX;
+use notnets_memory::Gather;
 
-use super::payload::Pieces;
+use super::payload::add;
 use super::{Code, Payload, Status, View};
 use crate::message_prefix::{self, BadLength, Limit};
 
@@ -60,7 +61,7 @@ pub(crate) struct Assembler {
     /// Bytes of the prefix that have come.
     known: usize,
     /// The first pieces of a message that is not whole. Boxed, for most messages come in one.
-    partial: Option<Box<Pieces>>,
+    partial: Option<Box<Gather>>,
 }
 
 impl Assembler {
@@ -104,7 +105,7 @@ impl Assembler {
         let left = len - self.partial.as_ref().map_or(0, |partial| partial.len());
         if self.piece.len() < left {
             let piece = std::mem::take(&mut self.piece);
-            self.partial.get_or_insert_default().push(piece, left);
+            add(self.partial.get_or_insert_default(), piece, left);
             return Ok(None);
         }
         self.known = 0;
@@ -116,8 +117,8 @@ impl Assembler {
         let Some(mut pieces) = self.partial.take() else {
             return Ok(Some(Payload::received(end, compressed)));
         };
-        pieces.push(end, left);
-        Ok(Some(pieces.into_payload(compressed)))
+        add(&mut pieces, end, left);
+        Ok(Some(Payload::of_pieces(pieces, compressed)))
     }
 
     /// Has the rest of a large message, of which a part has come, put together in one piece by `gather`: its
@@ -135,11 +136,11 @@ impl Assembler {
         if len - come < WORTH_GATHERING {
             return;
         }
-        let first = self.partial.take().map(|pieces| pieces.into_payload(false).into_bytes());
+        let first = self.partial.take().map(|mut part| part.copy_to_bytes(come));
         if let Err(first) = gather(first.unwrap_or_default(), len)
             && !first.is_empty()
         {
-            self.partial.get_or_insert_default().push(first, len - come);
+            add(self.partial.get_or_insert_default(), first, len - come);
         }
     }
 

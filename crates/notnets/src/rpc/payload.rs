@@ -1,9 +1,9 @@
 //! Messages as their bytes.
 
-use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use notnets_memory::Gather;
 
 use super::View;
 use crate::message_prefix::MAX_RESERVED;
@@ -27,51 +27,17 @@ pub struct Payload {
     /// The first piece. It is empty only if all is.
     bytes: Bytes,
     /// Those after it. Boxed, for most messages have none.
-    more: Option<Box<Pieces>>,
+    more: Option<Box<Gather>>,
     compressed: bool,
 }
 
-/// Pieces of a message.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pieces {
-    pieces: VecDeque<Bytes>,
-    /// The bytes behind them, of pieces that were small.
-    tail: BytesMut,
-    /// Bytes of all together.
-    len: usize,
-}
-
-impl Pieces {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Adds a piece. With it, `to_come` bytes are still to come.
-    pub(super) fn push(&mut self, piece: Bytes, to_come: usize) {
-        self.len += piece.len();
-        if piece.len() < SMALLEST_PIECE {
-            if self.tail.is_empty() {
-                self.tail.reserve(to_come.min(MAX_RESERVED));
-            }
-            self.tail.extend_from_slice(&piece);
-        } else {
-            self.end_tail();
-            self.pieces.push_back(piece);
-        }
-    }
-
-    /// The message that they are.
-    pub(super) fn into_payload(mut self: Box<Self>, compressed: bool) -> Payload {
-        self.end_tail();
-        let mut payload = Payload { bytes: Bytes::new(), more: Some(self), compressed };
-        payload.next_piece();
-        payload
-    }
-
-    fn end_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.pieces.push_back(std::mem::take(&mut self.tail).freeze());
-        }
+/// Adds a piece to the part of a message that has come. With it, `to_come` bytes are still to come.
+pub(super) fn add(part: &mut Gather, piece: Bytes, to_come: usize) {
+    if piece.len() < SMALLEST_PIECE {
+        part.expect(to_come.min(MAX_RESERVED));
+        part.put_slice(&piece);
+    } else {
+        part.push(piece);
     }
 }
 
@@ -94,7 +60,7 @@ impl Payload {
 
     /// How many bytes are left to read.
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.more.as_ref().map_or(0, |more| more.len)
+        self.bytes.len() + self.more.as_ref().map_or(0, |more| more.len())
     }
 
     /// Returns `true` if no bytes are left to read.
@@ -121,11 +87,15 @@ impl Payload {
                 let message = self.bytes.get(sent.saturating_sub(prefix.len())..).unwrap_or_default();
                 View::of_two(prefix.get(sent..).unwrap_or_default(), message)
             }
-            Some(more) => {
-                let (pieces, others) = more.pieces.as_slices();
-                View::of_pieces([prefix, &self.bytes], [pieces, others], &more.tail).from(sent)
-            }
+            Some(more) => View::of_pieces([prefix, &self.bytes], more.pieces(), more.tail()).from(sent),
         }
+    }
+
+    /// A message that has come in pieces.
+    pub(super) fn of_pieces(pieces: Box<Gather>, compressed: bool) -> Self {
+        let mut payload = Self { bytes: Bytes::new(), more: Some(pieces), compressed };
+        payload.next_piece();
+        payload
     }
 
     pub(super) fn received(bytes: Bytes, compressed: bool) -> Self {
@@ -134,12 +104,8 @@ impl Payload {
 
     /// Goes on to the next piece, if there is one.
     fn next_piece(&mut self) {
-        let Some(more) = &mut self.more else { return };
-        match more.pieces.pop_front() {
-            Some(next) => {
-                more.len -= next.len();
-                self.bytes = next;
-            }
+        match self.more.as_mut().and_then(|more| more.pop()) {
+            Some(next) => self.bytes = next,
             None => self.more = None,
         }
     }
@@ -217,17 +183,15 @@ impl From<&'static str> for Payload {
 
 impl PartialEq<[u8]> for Payload {
     fn eq(&self, other: &[u8]) -> bool {
-        let Some((first, mut rest)) = other.split_at_checked(self.bytes.len()) else { return false };
-        let pieces = self.more.iter().flat_map(|more| &more.pieces);
-        let is_same = self.bytes == first
-            && pieces.into_iter().all(|piece| match rest.split_at_checked(piece.len()) {
-                Some((same, after)) => {
-                    rest = after;
-                    piece == same
-                }
-                None => false,
-            });
-        is_same && rest.is_empty()
+        let (mut view, mut rest) = (self.view(&[], 0), other);
+        while let Some((first, after)) = rest.split_at_checked(view.chunk().len())
+            && first == view.chunk()
+            && view.has_remaining()
+        {
+            view.advance(first.len());
+            rest = after;
+        }
+        rest.is_empty() && !view.has_remaining()
     }
 }
 
@@ -244,12 +208,13 @@ mod tests {
     use super::*;
 
     fn payload(pieces: &[Vec<u8>]) -> Payload {
-        let mut all = Box::<Pieces>::default();
+        let mut all = Box::<Gather>::default();
         let len: usize = pieces.iter().map(Vec::len).sum();
         for piece in pieces {
-            all.push(piece.clone().into(), len - all.len());
+            let to_come = len - all.len();
+            add(&mut all, piece.clone().into(), to_come);
         }
-        all.into_payload(false)
+        Payload::of_pieces(all, false)
     }
 
     proptest! {

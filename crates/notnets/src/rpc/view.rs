@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 pub(crate) struct View<'a> {
     first: &'a [u8],
     second: &'a [u8],
-    pieces: [&'a [Bytes]; 2],
+    pieces: &'a [Bytes],
     last: &'a [u8],
     /// Bytes of all but the first.
     behind: usize,
@@ -19,16 +19,12 @@ impl<'a> View<'a> {
     /// Two slices.
     #[inline]
     pub(crate) fn of_two(first: &'a [u8], second: &'a [u8]) -> Self {
-        Self { first, second, pieces: [&[], &[]], last: &[], behind: second.len() }.ready()
+        Self { first, second, pieces: &[], last: &[], behind: second.len() }.ready()
     }
 
-    /// Two slices, pieces in two parts, and another slice.
-    pub(crate) fn of_pieces(
-        [first, second]: [&'a [u8]; 2],
-        pieces: [&'a [Bytes]; 2],
-        last: &'a [u8],
-    ) -> Self {
-        let in_pieces: usize = pieces.iter().copied().flatten().map(Bytes::len).sum();
+    /// Two slices, pieces, and another slice.
+    pub(crate) fn of_pieces([first, second]: [&'a [u8]; 2], pieces: &'a [Bytes], last: &'a [u8]) -> Self {
+        let in_pieces: usize = pieces.iter().map(Bytes::len).sum();
         Self { first, second, pieces, last, behind: second.len() + in_pieces + last.len() }.ready()
     }
 
@@ -50,12 +46,9 @@ impl<'a> View<'a> {
         while self.first.is_empty() && self.behind > 0 {
             self.first = if !self.second.is_empty() {
                 std::mem::take(&mut self.second)
-            } else if let Some((piece, pieces)) = self.pieces[0].split_first() {
-                self.pieces[0] = pieces;
+            } else if let Some((piece, pieces)) = self.pieces.split_first() {
+                self.pieces = pieces;
                 piece
-            } else if !self.pieces[1].is_empty() {
-                self.pieces.swap(0, 1);
-                continue;
             } else {
                 std::mem::take(&mut self.last)
             };
@@ -76,7 +69,7 @@ impl Buf for View<'_> {
     }
 
     fn chunks_vectored<'b>(&'b self, into: &mut [IoSlice<'b>]) -> usize {
-        let pieces = self.pieces.into_iter().flatten().map(|piece| &**piece);
+        let pieces = self.pieces.iter().map(|piece| &**piece);
         let slices = [self.first, self.second].into_iter().chain(pieces).chain([self.last]);
         let slices = slices.filter(|slice| !slice.is_empty());
         into.iter_mut().zip(slices).map(|(into, slice)| *into = IoSlice::new(slice)).count()
@@ -105,15 +98,13 @@ mod tests {
         fn parts_are_read_as_one(
             slices in prop::array::uniform3(prop::collection::vec(any::<u8>(), 0..5)),
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..5), 0..4),
-            cut in 0usize..4,
             reads in prop::collection::vec(0usize..6, 0..9),
         ) {
             let pieces: Vec<Bytes> = pieces.into_iter().map(Bytes::from).collect();
-            let (before, after) = pieces.split_at(cut.min(pieces.len()));
             let [a, b, c] = &slices;
             let views = [
                 (View::of_two(a, b), [&a[..], b].concat()),
-                (View::of_pieces([a, b], [before, after], c), [a, b, &pieces.concat()[..], c].concat()),
+                (View::of_pieces([a, b], &pieces, c), [a, b, &pieces.concat()[..], c].concat()),
             ];
             for (mut view, whole) in views {
                 let mut rest = &whole[..];

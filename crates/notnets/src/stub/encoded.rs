@@ -101,7 +101,7 @@ fn put(gather: &mut Gather, message: &impl Message, len: usize, prefix: [u8; PRE
 
 /// Returns what is in it.
 pub(super) fn view(gather: &Gather) -> View<'_> {
-    View::of_pieces([&[], &[]], [gather.pieces(), &[]], gather.tail())
+    View::of_pieces([&[], &[]], gather.pieces(), gather.tail())
 }
 
 /// Returns a message's length and prefix.

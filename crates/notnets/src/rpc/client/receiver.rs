@@ -98,11 +98,7 @@ impl Receiver {
             }
             let end = match self.buffered.end.take() {
                 Some(end) => end,
-                None => match {
-                    let call = &self.call;
-                    self.assembler.gather(|first, total| call.gather(first, total));
-                    ready!(self.call.poll_data(cx))
-                } {
+                None => match ready!(self.poll_data(cx)) {
                     Received::Data(data) => {
                         self.assembler.push(data);
                         continue;
@@ -114,6 +110,12 @@ impl Receiver {
             self.end();
             return Poll::Ready(self.on_end(end).map(|()| None));
         }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        let Self { call, assembler, .. } = self;
+        assembler.gather(|first, total| call.gather(first, total));
+        call.poll_data(cx)
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
