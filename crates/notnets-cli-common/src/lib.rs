@@ -9,9 +9,11 @@
 //! | [`coherence`] | the coherence of a region as an argument and in JSON |
 //! | [`duration`] | durations as users write them |
 //! | [`number`] | medians, and figures as people read them |
+//! | [`random`] | numbers that are the same for the same seed |
 #![forbid(unsafe_code)]
 
 pub mod agent_thread;
 pub mod coherence;
 pub mod duration;
 pub mod number;
+pub mod random;

@@ -10,7 +10,7 @@ use notnets_memory::ring::Descriptor;
 use notnets_memory::{Reference, WriteMemory};
 
 use crate::ground::Ground;
-use crate::random::Random;
+use crate::random::{Random, Values};
 
 /// A kind of attack on an established link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use rustix::net::{
 };
 
 use crate::ground::{honest_hello, honest_terms, next};
-use crate::random::Random;
+use crate::random::{Random, Values};
 
 /// How long a silent connection is kept.
 const SILENCE: Duration = Duration::from_millis(30);

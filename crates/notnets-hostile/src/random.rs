@@ -1,41 +1,18 @@
-//! Numbers that decide what happens, the same for the same seed (SplitMix64).
+//! Values that a hostile peer sends.
 
-/// A stream of random numbers.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
+pub use notnets_cli_common::random::Random;
 
-impl Random {
-    /// Begins with a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Any word.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.bits() % end
-    }
-
-    /// Returns `true` once in `of` times.
-    pub fn once_in(&mut self, of: u64) -> bool {
-        self.below(of) == 0
-    }
-
-    /// One of these.
-    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
+/// Values of which some are nearly right.
+pub trait Values {
     /// A word: mostly one that could be true, or is just beside it.
-    pub fn word(&mut self) -> u64 {
+    fn word(&mut self) -> u64;
+
+    /// These many bytes.
+    fn bytes(&mut self, length: usize) -> Vec<u8>;
+}
+
+impl Values for Random {
+    fn word(&mut self) -> u64 {
         match self.below(8) {
             0..=3 => self.below(16),
             4 => self.below(1 << 16),
@@ -45,8 +22,7 @@ impl Random {
         }
     }
 
-    /// These many bytes.
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.bits() as u8).collect()
     }
 }

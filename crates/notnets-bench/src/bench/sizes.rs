@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use notnets_cli_common::random::Random;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes of the reply to a call that is not an echo, if the size is fixed.
@@ -65,7 +66,7 @@ const FLEET_REPLIES: &Quantiles = &[
 impl Size {
     /// The sizes of `count` calls in a row, always the same for the same seed.
     pub fn draw(self, count: usize, seed: u64) -> Vec<Sizes> {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         match self {
             Self::Bytes(request) => vec![Sizes { request, reply: SMALL_REPLY }; count],
             Self::Profile(profile) => (0..count).map(|_| profile.draw(&mut random)).collect(),
@@ -75,8 +76,8 @@ impl Size {
 
 impl Profile {
     fn draw(self, random: &mut Random) -> Sizes {
-        let request = random.next();
-        let reply = random.next();
+        let request = random.part();
+        let reply = random.part();
         let linear = |part: f64, least: f64, most: f64| (least + part * (most - least)).round() as usize;
         match self {
             Self::Tiny => Sizes { request: linear(request, 0.0, 50.0), reply: linear(reply, 0.0, 239.0) },
@@ -97,20 +98,6 @@ fn at(quantiles: &Quantiles, part: f64) -> usize {
     let ((low, least), (high, most)) = (quantiles[above - 1], quantiles[above]);
     let along = (part - low) / (high - low);
     (least.ln() + along * (most.ln() - least.ln())).exp().round() as usize
-}
-
-/// Numbers from 0 to below 1 that look random (splitmix64).
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next one.
-    pub fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 impl fmt::Display for Size {

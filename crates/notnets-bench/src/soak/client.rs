@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use notnets::rpc::{Code, Method, Request, Status};
 use notnets::{Channel, Endpoint};
+use notnets_cli_common::random::Random;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::content::{Head, Random, check, message};
+use super::content::{Head, check, message};
 use super::server::{note, notes};
 use crate::Result;
 use crate::runtime::runtime;

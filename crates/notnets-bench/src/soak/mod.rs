@@ -23,6 +23,7 @@ use notnets::Endpoint;
 use notnets::rpc::{Method, Request};
 use notnets_cli_common::agent_thread::AgentThread;
 use notnets_cli_common::duration;
+use notnets_cli_common::random::Random;
 use notnets_core::random;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
@@ -36,7 +37,7 @@ use crate::Result;
 use crate::child::{Child, PATIENCE};
 use crate::runtime::runtime;
 use client::Tally;
-use content::{Head, Random, message};
+use content::{Head, message};
 use footprint::Footprint;
 
 /// Let calls go on while processes are killed, stopped and replaced, and check each

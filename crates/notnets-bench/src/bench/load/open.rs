@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use notnets_cli_common::random::Random;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
@@ -17,7 +18,6 @@ use tokio::sync::mpsc;
 
 use super::super::control::Load;
 use super::super::recorder::{Recorder, Sample};
-use super::super::sizes::Random;
 use super::{Caller, Clock};
 use crate::{Result, usage};
 
@@ -34,14 +34,14 @@ pub async fn run<K: Caller>(
     let recorder = Arc::new(Recorder::new(workers));
     let (give_back, mut free) = mpsc::unbounded_channel();
     let timer = Timer::new()?;
-    let mut random = Random(load.seed);
+    let mut random = Random::new(load.seed);
     let mut made = 0;
     let mut calls = 0;
     let clock = Clock::start(load).await;
     let start = usage::now();
     let mut due = 0.0;
     loop {
-        due -= (1.0 - random.next()).ln() / rate;
+        due -= (1.0 - random.part()).ln() / rate;
         if due >= load.seconds {
             break;
         }
