@@ -3,8 +3,17 @@
 
 step_format() {
     cargo fmt --all --check
+    locked
     long_comments
     ci/atomics
+}
+
+# Both lock files name what the manifests ask for.
+locked() {
+    local manifest
+    for manifest in Cargo.toml fuzz/Cargo.toml; do
+        cargo metadata --format-version 1 --locked --quiet --manifest-path "$manifest" >/dev/null
+    done
 }
 
 # rustfmt leaves comments as they are.
