@@ -9,12 +9,12 @@ step_foreign_clients() {
     ci/foreign-clients
 }
 
-# Whether the README's first command does what it says; too short to measure anything.
+# Whether the README's first command does what it says, built as the workspace's tests are; too short to measure
+# anything.
 step_demo() {
     local json transport rows work
     work=$(mktemp -d)
-    json=$(cargo run --release --locked -- \
-        demo --seconds 0.2 --rounds 1 --json --report "$work/report.html")
+    json=$(built notnets demo --seconds 0.2 --rounds 1 --json --report "$work/report.html")
     test -s "$work/report.html"
     rm -r "$work"
     printf '%s\n' "$json"
@@ -32,19 +32,23 @@ step_two_hosts() {
     ci/two-hosts --short
 }
 
-# Peers that do anything, beside some whose calls never fail. With the whole workspace, as its tests are built.
+# Peers that do anything, beside some whose calls never fail.
 step_hostile() {
-    cargo build --quiet --workspace --locked --bin notnets-hostile
-    "${CARGO_TARGET_DIR:-target}/debug/notnets-hostile" --descriptors 10000000
+    built notnets-hostile --descriptors 10000000
 }
 
-# Calls of all kinds while processes are killed, stopped and replaced; built as the demo is.
+# Calls of all kinds while processes are killed, stopped and replaced.
 step_soak() {
-    cargo run --release --locked -- soak --for 30s
+    built notnets soak --for 30s
 }
 
-# Processes die at steps of the protocol. With the whole workspace, whose debug builds have failpoints.
+# Processes die at steps of the protocol.
 step_kills() {
-    cargo build --quiet --workspace --locked --bin notnets
-    "${CARGO_TARGET_DIR:-target}/debug/notnets" soak --at-failpoints 500
+    built notnets soak --at-failpoints 500
+}
+
+# built PROGRAM ARGUMENT...: runs a program of the workspace as it is built for the tests, with failpoints.
+built() {
+    cargo build --quiet --workspace --locked --bin "$1"
+    "${CARGO_TARGET_DIR:-target}/debug/$1" "${@:2}"
 }
