@@ -137,6 +137,9 @@ pub struct Name(Box<str>);
 /// The beginning of names that cannot be asked for.
 pub(crate) const HIDDEN: &str = ".at-";
 
+/// Separates a service's name from a replica's number.
+const REPLICA: char = '@';
+
 impl Name {
     /// A name that no text is parsed as, for what is not looked for by its name.
     pub fn hidden(number: u64) -> Self {
@@ -147,6 +150,31 @@ impl Name {
     /// name's text.
     pub fn private(label: &str, name: &Name) -> Self {
         Name(format!(".{label}-{name}").into())
+    }
+
+    /// The address of one of several servers of this name: the name, `@` and the number in hexadecimal, which
+    /// no text is parsed as.
+    pub fn replica(&self, number: u32) -> Self {
+        Name(format!("{}{REPLICA}{number:08x}", self.0).into())
+    }
+
+    /// The number of the replica whose address this is, as text; `None` for every other name.
+    pub fn replica_number(&self) -> Option<&str> {
+        self.0.split_once(REPLICA).map(|(_, number)| number)
+    }
+
+    /// The name of the service that is served at this address: itself, unless this is a replica's address.
+    pub fn service(&self) -> Self {
+        let service = self.0.split_once(REPLICA).map_or(&*self.0, |(service, _)| service);
+        Name(service.into())
+    }
+
+    /// The address of a service's socket with this file name, if it is one: a name, or that of a replica.
+    pub fn from_file_name(text: &str) -> Option<Self> {
+        let Some((service, number)) = text.split_once(REPLICA) else { return text.parse().ok() };
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_number = number.len() == 8 && number.bytes().all(is_digit);
+        (is_number && service.parse::<Name>().is_ok()).then(|| Name(text.into()))
     }
 
     /// Returns `true` if it is [hidden](Self::hidden).
@@ -371,6 +399,21 @@ mod tests {
 
     fn name() -> impl Strategy<Value = Name> {
         "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}".prop_map(|text| text.parse().expect("is a name"))
+    }
+
+    #[test]
+    fn addresses_of_replicas_are_no_names() {
+        let inventory: Name = "inventory".parse().expect("is a name");
+        let replica = inventory.replica(0x1f3a);
+        assert_eq!(replica.as_str(), "inventory@00001f3a");
+        assert!(replica.as_str().parse::<Name>().is_err());
+        assert_eq!(Name::from_file_name("inventory@00001f3a"), Some(replica.clone()));
+        assert_eq!((replica.service(), replica.replica_number()), (inventory.clone(), Some("00001f3a")));
+        assert_eq!((inventory.service(), inventory.replica_number()), (inventory.clone(), None));
+        assert_eq!(Name::from_file_name("inventory"), Some(inventory));
+        for other in ["", "@00001f3a", ".x@00001f3a", "x@1f3a", "x@00001F3A", "x@0000@f3a", "x@", ".at-0"] {
+            assert_eq!(Name::from_file_name(other), None, "{other}");
+        }
     }
 
     proptest! {

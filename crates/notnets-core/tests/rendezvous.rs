@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use notnets_core::link::rendezvous::{Absence, Directory, Listener, RendezvousError};
 use notnets_core::name::Name;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, recv, socket_with,
@@ -292,6 +293,92 @@ fn names_that_come_and_go_are_never_taken_from_who_has_them() {
         scope.spawn(churn);
     });
     assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 0, "something stays behind");
+}
+
+#[test]
+fn replicas_share_a_name_and_clients_get_to_each() {
+    let (temporary, directory) = temporary();
+    let first = directory.listen_as_replica(&inventory()).expect("listens");
+    let second = directory.listen_as_replica(&inventory()).expect("listens beside it");
+    let _cart = directory.listen(&name("cart")).expect("listens");
+    assert_eq!((first.name(), second.name()), (&inventory(), &inventory()));
+    let mut addresses = vec![first.address().clone(), second.address().clone()];
+    addresses.sort();
+    assert_eq!(directory.addresses(&inventory()).expect("is readable"), addresses);
+    assert_eq!(directory.addresses(&name("cart")).expect("is readable"), [name("cart")]);
+    assert_eq!(directory.names().expect("is readable"), [name("cart"), inventory()]);
+
+    let mut reached = [false; 2];
+    for _ in 0..1000 {
+        let _client = directory.connect(&inventory()).expect("there are two");
+        for (listener, reached) in [&first, &second].into_iter().zip(&mut reached) {
+            *reached |= listener.accept().expect("nothing is wrong").is_some();
+        }
+    }
+    assert_eq!(reached, [true; 2], "all of 1,000 clients got to one of them");
+
+    for listener in [&first, &second] {
+        let client = directory.connect(listener.address());
+        assert!(client.is_ok() && matches!(listener.accept(), Ok(Some(_))), "by its address");
+    }
+    drop(first);
+    assert!(is_reached(&directory, &second), "the other one is left");
+    drop(second);
+    assert!(directory.connect(&inventory()).is_err());
+    assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 1, "something stays behind");
+}
+
+#[test]
+fn who_has_a_name_for_itself_has_no_replicas() {
+    let (_temporary, directory) = temporary();
+    let alone = directory.listen(&inventory()).expect("listens");
+    let error = directory.listen_as_replica(&inventory()).expect_err("is in use");
+    assert!(matches!(&error, RendezvousError::NameInUse { path, .. } if path == alone.path()), "{error}");
+    assert!(error.to_string().ends_with("or make each server of this name a replica"), "{error}");
+    drop(alone);
+    let replica = directory.listen_as_replica(&inventory()).expect("listens");
+    let error = directory.listen(&inventory()).expect_err("is in use");
+    assert!(matches!(&error, RendezvousError::NameInUse { path, .. } if path == replica.path()), "{error}");
+}
+
+#[test]
+fn what_dead_replicas_leave_hinders_nobody_and_does_not_pile_up() {
+    let (temporary, directory) = temporary();
+    let count = || fs::read_dir(temporary.path()).expect("is readable").count();
+    for number in 0..5 {
+        leave_dead_socket(&temporary.path().join(inventory().replica(number).as_str()));
+    }
+    leave_dead_socket(&temporary.path().join("cart@00000000"));
+    let error = directory.connect(&inventory()).expect_err("all are dead");
+    assert!(matches!(error, RendezvousError::NoSuchName { absence: Absence::NoSocket, .. }), "{error}");
+    let replica = directory.listen_as_replica(&inventory()).expect("listens");
+    assert_eq!(count(), 2, "those of other names are left");
+    assert!(is_reached(&directory, &replica));
+    drop(replica);
+    leave_dead_socket(&temporary.path().join("inventory@00000001"));
+    let alone = directory.listen(&inventory()).expect("the dead are not in the way");
+    assert_eq!(count(), 2);
+    assert!(is_reached(&directory, &alone));
+}
+
+#[test]
+fn a_watch_tells_when_servers_have_come_and_gone() {
+    let (_temporary, directory) = temporary();
+    let watch = directory.watch().expect("there is a directory");
+    let is_told = || {
+        let mut readable = [PollFd::new(&watch, PollFlags::IN)];
+        poll(&mut readable, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })) == Ok(1)
+    };
+    // The last event of a server that comes is there once it listens.
+    let alone = directory.listen(&name("cart")).expect("listens");
+    let replica = directory.listen_as_replica(&inventory()).expect("listens");
+    assert!(is_told());
+    watch.clear();
+    for listener in [alone, replica] {
+        drop(listener);
+        assert!(is_told());
+        watch.clear();
+    }
 }
 
 /// Whoever can read the directory can lock it, and a process that was stopped may hold the lock.

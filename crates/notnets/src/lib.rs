@@ -68,9 +68,10 @@ pub mod admission;
 mod async_fd;
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(any(feature = "blocking", feature = "server"))]
+mod claim;
 #[cfg(feature = "client")]
 mod client;
-#[cfg(any(feature = "blocking", feature = "server"))]
 mod counters;
 mod error;
 #[cfg(any(feature = "client", feature = "server"))]

@@ -468,3 +468,21 @@ fn a_name_that_is_removed_from_its_directory_is_bound_again() {
         assert_eq!(client.call(ECHO, b"x").unwrap(), b"x");
     }
 }
+
+#[test]
+fn a_client_moves_to_another_replica() {
+    let directory = tempfile::tempdir().unwrap();
+    let servers: Vec<_> = (0..2)
+        .map(|_| Server::builder().replica(true).directory(directory.path()).bind("notnets:///test").unwrap())
+        .collect();
+    let stoppers: Vec<_> = servers.iter().map(Server::stopper).collect();
+    let threads: Vec<_> =
+        servers.into_iter().map(|server| std::thread::spawn(move || server.serve(answer))).collect();
+    let mut client = endpoint(directory.path()).wait(Wait::Park).connect().unwrap();
+    for (stopper, thread) in stoppers.into_iter().zip(threads) {
+        assert_eq!(client.call(ECHO, b"x").unwrap(), b"x");
+        stopper.stop();
+        thread.join().unwrap();
+    }
+    assert_eq!(client.call(ECHO, b"x").unwrap_err().code, Code::UNAVAILABLE);
+}

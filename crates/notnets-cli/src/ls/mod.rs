@@ -25,6 +25,8 @@ pub struct Args {
 pub struct Served {
     /// The name, without `notnets:///`.
     pub name: String,
+    /// The replica that this server is of the name, if it is one of several.
+    pub replica: Option<String>,
     /// The server's process.
     /// `None` when it is in a pid namespace that can't be seen from here.
     pub pid: Option<u32>,
@@ -37,6 +39,13 @@ pub struct Served {
     pub links: Option<u64>,
     /// Calls so far, the open ones too.
     pub calls: Option<u64>,
+}
+
+impl Served {
+    /// The name, with the replica's number if there may be several.
+    fn address(&self) -> String {
+        self.replica.as_ref().map_or_else(|| self.name.clone(), |replica| format!("{}@{replica}", self.name))
+    }
 }
 
 /// Everything that is listed.
@@ -98,10 +107,12 @@ fn nothing(directory: &Directory) -> Result<(), Failure> {
 fn served(directory: &Directory) -> Result<Vec<Served>, Failure> {
     let seen = look(directory, PATIENCE).map_err(|error| Failure::new(error.to_string()))?;
     let row = |seen: inspect::Served| {
-        let unknown = |reason| eprintln!("notnets: {} is served, but gives no counters: {reason}", seen.name);
+        let unknown =
+            |reason| eprintln!("notnets: {} is served, but gives no counters: {reason}", seen.address);
         let counters = seen.counters.map_err(unknown).ok();
         Served {
             name: seen.name.to_string(),
+            replica: seen.address.replica_number().map(str::to_owned),
             pid: seen.server.pid,
             uid: seen.server.uid,
             since: counters.map(|counters| counters.since),
@@ -127,7 +138,7 @@ const HEADINGS: [&str; 6] = ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"];
 fn table(served: &[Served], now: SystemTime) -> String {
     let rows = served.iter().map(|row| {
         [
-            row.name.clone(),
+            row.address(),
             known(row.pid),
             row.uid.to_string(),
             row.since.map_or_else(|| known(None::<u64>), |since| age(since, now)),
@@ -173,24 +184,26 @@ mod tests {
     use super::*;
 
     fn two() -> Vec<Served> {
-        let served = |name: &str, pid, since, calls| Served {
+        let served = |name: &str, replica: Option<&str>, pid, since, calls| Served {
             name: name.to_owned(),
+            replica: replica.map(str::to_owned),
             pid,
             uid: 1000,
             since: Some(since),
             links: Some(2),
             calls,
         };
-        vec![served("inventory", Some(4711), 0, Some(123_456)), served("cart", None, 93_600, None)]
+        let inventory = served("inventory", None, Some(4711), 0, Some(123_456));
+        vec![inventory, served("cart", Some("00001f3a"), None, 93_600, None)]
     }
 
     #[test]
     fn columns_line_up() {
         let now = UNIX_EPOCH + Duration::from_secs(93_661);
         let expected = "\
-NAME        PID   UID  SINCE  LINKS   CALLS
-inventory  4711  1000  1d02h      2  123456
-cart          ?  1000  1m01s      2       ?
+NAME            PID   UID  SINCE  LINKS   CALLS
+inventory      4711  1000  1d02h      2  123456
+cart@00001f3a     ?  1000  1m01s      2       ?
 ";
         assert_eq!(table(&two(), now), expected);
     }
@@ -202,6 +215,11 @@ cart          ?  1000  1m01s      2       ?
         assert_eq!(parsed["directory"], "/run/notnets");
         assert_eq!(parsed["names"][0]["name"], "inventory");
         assert_eq!(parsed["names"][0]["calls"], 123_456);
+        assert!(parsed["names"][0]["replica"].is_null());
+        assert_eq!(
+            (&parsed["names"][1]["name"], &parsed["names"][1]["replica"]),
+            (&"cart".into(), &"00001f3a".into())
+        );
         assert!(parsed["names"][1]["calls"].is_null());
         assert_eq!(parsed["pods"], serde_json::json!([]));
     }

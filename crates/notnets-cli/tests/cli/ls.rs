@@ -34,7 +34,8 @@ async fn a_name_is_listed_with_its_server_and_what_it_does() {
     let uid = rustix::process::getuid().as_raw();
     let since = new[0]["since"].as_u64().expect("it says");
     let expected = json!([{
-        "name": "inventory", "pid": proxy.pid(), "uid": uid, "since": since, "links": 0, "calls": 0,
+        "name": "inventory", "replica": null, "pid": proxy.pid(), "uid": uid, "since": since, "links": 0,
+        "calls": 0,
     }]);
     assert_eq!(Value::Array(new), expected);
     assert!((before..=seconds_now()).contains(&since), "{since}");
@@ -83,6 +84,25 @@ async fn names_are_a_table_in_alphabetical_order() {
     assert_eq!(without_age[1], ["cart", &cart_pid, &uid, "0", "0"]);
     assert_eq!(without_age[2], ["fraud-check", &fraud_pid, &uid, "0", "0"]);
     assert_eq!((rows.len(), ended.code(), ended.err()), (3, Some(0), ""));
+}
+
+#[tokio::test]
+async fn each_replica_of_a_name_is_listed() {
+    let world = World::new();
+    let server = notnets::Server::builder().directory(world.names()).replica(true);
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let server = server.add_service(health);
+    for _ in 0..2 {
+        let bound = server.clone().bind("notnets:///inventory").await.expect("binds");
+        tokio::spawn(bound.serve());
+    }
+    let listed = listed(&world).await;
+    let replicas: Vec<_> = listed.iter().map(|row| row["replica"].as_str().expect("it is one")).collect();
+    assert!(listed.iter().all(|row| row["name"] == "inventory" && row["calls"] == 0), "{listed:?}");
+    let table = world.run(["ls"]).await;
+    let rows: Vec<_> = table.out().lines().skip(1).map(|row| row.split(' ').next().unwrap_or("")).collect();
+    let [first, second] = replicas[..] else { panic!("{listed:?}") };
+    assert_eq!(rows, [format!("inventory@{first}"), format!("inventory@{second}")]);
 }
 
 #[tokio::test]

@@ -46,13 +46,15 @@ pub struct Connecting {
     directory: Directory,
     /// Where the server listens.
     address: Name,
+    /// The address that was dialled last: `address`, or that of one of its replicas.
+    dialled: Name,
     /// The name to connect to.
     service: Name,
     config: Config,
     user_agent: String,
     deadline: Timestamp,
-    /// How often a server ended while it was dialled.
-    endings: usize,
+    /// The servers that ended while they were dialled, by their addresses.
+    ending: Vec<Name>,
     state: State,
 }
 
@@ -89,11 +91,12 @@ impl Connecting {
         Self {
             directory,
             address: name.clone(),
+            dialled: name.clone(),
             service: name,
             config,
             user_agent: user_agent.to_owned(),
             deadline,
-            endings: 0,
+            ending: Vec::new(),
             state: State::Dial(Timestamp::ZERO),
         }
     }
@@ -136,15 +139,20 @@ impl Connecting {
                 Step::Failed(ConnectError::Link(error)) if is_ending(&error) => error,
                 Step::Failed(error) => return Progress::Done(Err(error)),
             };
-            let Some(pause) = ENDING.get(self.endings) else { return Progress::Done(Err(failed.into())) };
-            self.endings += 1;
+            let Some(pause) = ENDING.get(self.ending.len()) else {
+                return Progress::Done(Err(failed.into()));
+            };
+            self.ending.push(self.dialled.clone());
             self.state = State::Dial(now + *pause);
         }
     }
 
-    fn dial(&self, now: Timestamp) -> Step {
-        let socket = match self.directory.connect(&self.address) {
-            Ok(socket) => socket,
+    fn dial(&mut self, now: Timestamp) -> Step {
+        let socket = match self.directory.connect_except(&self.address, &self.ending) {
+            Ok((socket, address)) => {
+                self.dialled = address;
+                socket
+            }
             Err(RendezvousError::Busy { .. }) => return Step::Go(State::Dial(now + BUSY)),
             Err(error) => return Step::Failed(error.into()),
         };

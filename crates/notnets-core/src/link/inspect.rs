@@ -18,6 +18,8 @@ use crate::text::shown;
 pub struct Served {
     /// The name.
     pub name: Name,
+    /// Where it is served: the name itself, or the address of one of its replicas.
+    pub address: Name,
     /// The process that serves it.
     pub server: PeerCredentials,
     /// Its counters, or why they could not be read.
@@ -32,9 +34,11 @@ pub struct Served {
 pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, RendezvousError> {
     let mut served = Vec::new();
     for name in directory.names()? {
-        let Ok(socket) = directory.connect(&name).map(Socket::from) else { continue };
-        let Ok(server) = peer_credentials(&socket) else { continue };
-        served.push(Served { name, server, counters: ask(&socket, patience) });
+        for address in directory.addresses(&name)? {
+            let Ok(socket) = directory.connect(&address).map(Socket::from) else { continue };
+            let Ok(server) = peer_credentials(&socket) else { continue };
+            served.push(Served { name: name.clone(), address, server, counters: ask(&socket, patience) });
+        }
     }
     Ok(served)
 }

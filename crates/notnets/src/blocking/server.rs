@@ -14,6 +14,7 @@ use super::server_link::ServerLink;
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Reply, Request, Status, Stopper};
 use crate::Error;
+use crate::claim::Claim;
 use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
@@ -30,6 +31,7 @@ pub struct Builder {
     max_message_size: usize,
     max_connections: usize,
     admission: Admission,
+    claim: Claim,
 }
 
 impl Default for Builder {
@@ -39,6 +41,7 @@ impl Default for Builder {
             max_message_size: MAX_MESSAGE_SIZE,
             max_connections: 1024,
             admission: Admission::default(),
+            claim: Claim::default(),
         }
     }
 }
@@ -70,6 +73,14 @@ impl Builder {
         self
     }
 
+    /// Sets whether the server takes its name beside other servers that are replicas, too: each
+    /// client gets to one of them. Off unless set: a second server of a name is an error. In a pod several
+    /// servers may have one name in any case.
+    pub fn replica(mut self, replica: bool) -> Self {
+        self.claim = if replica { Claim::Replica } else { Claim::Alone };
+        self
+    }
+
     /// Takes the name of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`.
     /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered
     /// once [`Server::serve`] runs.
@@ -85,7 +96,7 @@ impl Builder {
         let directory = &self.options.directory;
         let (listener, pod, config) = match uri.pod() {
             None => {
-                let listener = directory.listen(uri.name()).map_err(Cause::from)?;
+                let listener = self.claim.take(directory, uri.name()).map_err(Cause::from)?;
                 (Some(listener), None, self.options.config())
             }
             Some(pod) => {

@@ -24,6 +24,7 @@ use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
 
 use crate::Error;
+use crate::claim::Claim;
 use crate::error::Cause;
 #[cfg(feature = "stubs")]
 use crate::http::DirectServices;
@@ -78,6 +79,7 @@ pub(crate) struct Settings {
     keepalive_timeout: Duration,
     admission: Admission,
     max_links: usize,
+    claim: Claim,
 }
 
 impl Settings {
@@ -120,6 +122,7 @@ impl Server {
             keepalive_timeout: Duration::from_secs(20),
             admission: Admission::default(),
             max_links: usize::MAX,
+            claim: Claim::default(),
         };
         Self { config, layer: Identity::new() }
     }
@@ -213,6 +216,21 @@ impl<L> Server<L> {
     /// Links that may be open at once; more are refused. Unlimited unless set.
     pub fn max_connections(mut self, links: usize) -> Self {
         self.config.max_links = links;
+        self
+    }
+
+    /// Sets whether the server takes its names of this host beside other servers that are replicas, too: each
+    /// client gets to one of them. Off unless set: a second server of a name is an error. In a pod several
+    /// servers may have one name in any case.
+    ///
+    /// ```no_run
+    /// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
+    /// let server = notnets::Server::builder().replica(true).add_routes(routes);
+    /// server.serve("notnets:///inventory").await // beside others that are started like this
+    /// # }
+    /// ```
+    pub fn replica(mut self, replica: bool) -> Self {
+        self.config.claim = if replica { Claim::Replica } else { Claim::Alone };
         self
     }
 

@@ -211,7 +211,7 @@ fn take_names(
         return Err(Cause::NoNames.into());
     }
     let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
-    let listen = |uri: &Uri| settings.link.directory.listen(uri.name());
+    let listen = |uri: &Uri| settings.claim.take(&settings.link.directory, uri.name());
     Ok((here.iter().map(listen).collect::<Result<_, _>>().map_err(Cause::from)?, pods))
 }
 

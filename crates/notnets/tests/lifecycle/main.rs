@@ -18,6 +18,7 @@ mod memory;
 mod pods;
 mod remains;
 mod removed;
+mod replicas;
 mod runtimes;
 mod settings;
 mod sizes;

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use super::error::{Absence, RendezvousError};
 use super::listener::Listener;
 use super::socket::{Found, Peephole, dial};
+use super::watch::DirectoryWatch;
 use crate::name::Name;
+use crate::random;
 
 /// The variable that names the directory.
 const VARIABLE: &str = "NOTNETS_DIR";
@@ -53,6 +55,12 @@ impl Origin {
             }
         }
     }
+}
+
+/// The outcome of dialling an address.
+enum Dialled {
+    Server(OwnedFd),
+    Absent(Absence),
 }
 
 impl Directory {
@@ -99,19 +107,70 @@ impl Directory {
         Listener::bind(self, name)
     }
 
-    /// Connects to the server of a name, without waiting. The socket doesn't block and isn't inherited.
+    /// Serves a name as [`listen`](Self::listen) does, beside other processes that do so, too. Each has a
+    /// socket of its own; clients of the name get to any of them.
+    ///
+    /// # Errors
+    /// When the name is in use by a server that has it for itself, and when the directory doesn't permit it.
+    pub fn listen_as_replica(&self, name: &Name) -> Result<Listener, RendezvousError> {
+        Listener::bind_replica(self, name)
+    }
+
+    /// Connects to the server of a name, or to any of its replicas, or to the one at an
+    /// [address](Self::addresses), without waiting. The socket doesn't block and isn't inherited.
     ///
     /// # Errors
     /// [`RendezvousError::NoSuchName`] when nobody serves it, [`RendezvousError::Busy`] when its server has
     /// no room for another client just now, or what else [`RendezvousError`] knows.
     pub fn connect(&self, name: &Name) -> Result<OwnedFd, RendezvousError> {
-        let path = self.socket_path(name)?;
+        self.connect_except(name, &[]).map(|(socket, _)| socket)
+    }
+
+    /// Connects as [`connect`](Self::connect) does, and returns the address that it connected to: one of
+    /// `avoided` only if there is no other.
+    pub(crate) fn connect_except(
+        &self,
+        name: &Name,
+        avoided: &[Name],
+    ) -> Result<(OwnedFd, Name), RendezvousError> {
+        let mut absence = match self.dial(name)? {
+            Dialled::Server(socket) => return Ok((socket, name.clone())),
+            Dialled::Absent(absence) => absence,
+        };
+        let mut failed = None;
+        for address in self.replicas_in_turn(name, absence, avoided) {
+            match self.dial(&address) {
+                Ok(Dialled::Server(socket)) => return Ok((socket, address)),
+                Ok(Dialled::Absent(_)) => absence = Absence::Ended,
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.no_such_name(name, absence)))
+    }
+
+    /// The replicas of a name from any of them on, those to avoid last.
+    fn replicas_in_turn(&self, name: &Name, absence: Absence, avoided: &[Name]) -> Vec<Name> {
+        if absence == Absence::NoDirectory || name.replica_number().is_some() {
+            return Vec::new();
+        }
+        // A directory that can't be read has no replicas that can be found.
+        let mut replicas = self.addresses(name).unwrap_or_default();
+        if !replicas.is_empty() {
+            let first = random::word() as usize % replicas.len();
+            replicas.rotate_left(first);
+        }
+        replicas.sort_by_key(|address| avoided.contains(address));
+        replicas
+    }
+
+    fn dial(&self, address: &Name) -> Result<Dialled, RendezvousError> {
+        let path = self.socket_path(address)?;
         match dial(&path).map_err(|errno| self.failed("connect to", &path, errno))? {
-            Found::Server(socket, _) => Ok(socket),
-            Found::Nothing if self.path.exists() => Err(self.no_such_name(name, Absence::NoSocket)),
-            Found::Nothing => Err(self.no_such_name(name, Absence::NoDirectory)),
-            Found::Dead | Found::Orphaned => Err(self.no_such_name(name, Absence::Ended)),
-            Found::Busy => Err(RendezvousError::Busy { name: name.clone(), path }),
+            Found::Server(socket, _) => Ok(Dialled::Server(socket)),
+            Found::Nothing if self.path.exists() => Ok(Dialled::Absent(Absence::NoSocket)),
+            Found::Nothing => Ok(Dialled::Absent(Absence::NoDirectory)),
+            Found::Dead | Found::Orphaned => Ok(Dialled::Absent(Absence::Ended)),
+            Found::Busy => Err(RendezvousError::Busy { name: address.service(), path }),
             Found::OtherType => Err(RendezvousError::NotOurs { path }),
         }
     }
@@ -125,6 +184,32 @@ impl Directory {
     /// # Errors
     /// When the directory can't be read. One that doesn't exist has no names.
     pub fn names(&self) -> Result<Vec<Name>, RendezvousError> {
+        let addresses = self.open_sockets(|_| true)?;
+        let mut names: Vec<_> = addresses.iter().map(Name::service).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// The addresses at which a name is served now, sorted: the name itself, or one for each replica. Their
+    /// servers don't notice. What is listed is what [`names`](Self::names) would list.
+    ///
+    /// # Errors
+    /// When the directory can't be read. In one that doesn't exist nothing is served.
+    pub fn addresses(&self, name: &Name) -> Result<Vec<Name>, RendezvousError> {
+        self.open_sockets(|address| address.service() == *name)
+    }
+
+    /// Watches for servers that come and go: whenever it is readable, look at the
+    /// [addresses](Self::addresses) again.
+    ///
+    /// # Errors
+    /// When there is no such directory, and when the kernel has no more watches for this user.
+    pub fn watch(&self) -> io::Result<DirectoryWatch> {
+        DirectoryWatch::of_comings_and_goings(&self.path)
+    }
+
+    /// The addresses of the wanted sockets that are open, sorted.
+    fn open_sockets(&self, is_wanted: impl Fn(&Name) -> bool) -> Result<Vec<Name>, RendezvousError> {
         let failed = |error: io::Error| RendezvousError::from_io(self.origin, "read", &self.path, error);
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
@@ -132,16 +217,16 @@ impl Directory {
             Err(error) => return Err(failed(error)),
         };
         let peephole = Peephole::new().map_err(|errno| self.failed("look into", &self.path, errno))?;
-        let mut names = Vec::new();
+        let mut addresses = Vec::new();
         for entry in entries {
             let file_name = entry.map_err(failed)?.file_name();
-            let Some(Ok(name)) = file_name.to_str().map(str::parse::<Name>) else { continue };
-            if peephole.is_open(&self.socket_path(&name)?) {
-                names.push(name);
+            let Some(address) = file_name.to_str().and_then(Name::from_file_name) else { continue };
+            if is_wanted(&address) && peephole.is_open(&self.socket_path(&address)?) {
+                addresses.push(address);
             }
         }
-        names.sort_unstable();
-        Ok(names)
+        addresses.sort_unstable_by(|a, b| (a.service(), a).cmp(&(b.service(), b)));
+        Ok(addresses)
     }
 
     pub(super) fn socket_path(&self, name: &Name) -> Result<PathBuf, RendezvousError> {

@@ -7,7 +7,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, chmod, fstat, open, openat, stat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, chmod, fstat, open, openat, stat,
+    statat, unlinkat, utimensat,
+};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
 
@@ -17,6 +20,7 @@ use super::lock::Lock;
 use super::socket::{Found, dial, seqpacket};
 use super::watch::DirectoryWatch;
 use crate::name::{HIDDEN, Name};
+use crate::random;
 
 /// How many clients may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -30,6 +34,8 @@ pub struct Listener {
     /// Stays open, so that the name can be given back even when descriptors have run out.
     directory: OwnedFd,
     name: Name,
+    /// The name of the socket's file: the name itself, or a replica's.
+    address: Name,
     path: PathBuf,
     /// Where `directory` is, for errors.
     place: Directory,
@@ -41,29 +47,42 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Takes the name for itself.
     pub(super) fn bind(directory: &Directory, name: &Name) -> Result<Self, RendezvousError> {
-        let path = directory.socket_path(name)?;
+        Self::bind_at(directory, name, name.clone())
+    }
+
+    /// Takes the name beside other replicas.
+    pub(super) fn bind_replica(directory: &Directory, name: &Name) -> Result<Self, RendezvousError> {
+        // With four billion numbers, two that are the same have to be sought.
+        Self::bind_at(directory, name, name.replica(random::word() as u32))
+    }
+
+    fn bind_at(directory: &Directory, name: &Name, address: Name) -> Result<Self, RendezvousError> {
+        let path = directory.socket_path(&address)?;
         let opened = open_current(directory)?;
         let lock = Lock::take(&opened, directory)?;
         if !is_at(&opened, directory)? {
             // It was replaced before we had the lock, so our lock is useless.
-            return Self::bind(directory, name);
+            return Self::bind_at(directory, name, address);
         }
         crate::failpoint!("name locked");
-        make_room(directory, &opened, name, &path)?;
+        make_room(directory, &opened, name, &directory.socket_path(name)?)?;
         if name.is_hidden() {
-            sweep(&opened, directory.path());
+            sweep(&opened, directory.path(), |file| file.starts_with(HIDDEN));
+        } else {
+            clear_replicas(directory, &opened, name, address == *name)?;
         }
         let socket = bind_socket(directory, name, &path)?;
         crate::failpoint!("name bound");
-        let file = finish(&opened, name, &socket).map_err(|errno| {
-            let _ = unlinkat(&opened, name.as_str(), AtFlags::empty());
+        let file = finish(&opened, &address, &socket).map_err(|errno| {
+            let _ = unlinkat(&opened, address.as_str(), AtFlags::empty());
             directory.failed("listen on", &path, errno)
         })?;
-        if file_at(&opened, name).map(|found| found.is(file)) != Ok(true) {
+        if file_at(&opened, &address).map(|found| found.is(file)) != Ok(true) {
             // One that did not wait for the lock took it for a dead server's, before it listened.
             drop(lock);
-            return Self::bind(directory, name);
+            return Self::bind_at(directory, name, address);
         }
         crate::failpoint!("name served");
         drop(lock);
@@ -71,6 +90,7 @@ impl Listener {
             socket,
             directory: opened,
             name: name.clone(),
+            address,
             path,
             place: directory.clone(),
             file,
@@ -82,6 +102,11 @@ impl Listener {
     /// The name that is served.
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Where it is served: the name itself, or, beside other replicas, an address of its own.
+    pub fn address(&self) -> &Name {
+        &self.address
     }
 
     /// The path of the socket.
@@ -132,7 +157,7 @@ impl Listener {
     /// # Errors
     /// When the kernel has no more watches for this user.
     pub fn watch(&self) -> io::Result<DirectoryWatch> {
-        DirectoryWatch::new(self.place.path())
+        DirectoryWatch::of_goings(self.place.path())
     }
 
     /// Returns `true` unless clients can't find this listener any more: its file, or the directory, was
@@ -140,7 +165,7 @@ impl Listener {
     pub fn is_in_place(&self) -> bool {
         // Where that can't be found out, nothing can be done about it either.
         let directory = is_at(&self.directory, &self.place).unwrap_or(true);
-        directory && file_at(&self.directory, &self.name).map(|found| found.is(self.file)) == Ok(true)
+        directory && file_at(&self.directory, &self.address).map(|found| found.is(self.file)) == Ok(true)
     }
 
     /// Takes the name again, with another socket, when this one is not in place any more. A directory that
@@ -151,7 +176,7 @@ impl Listener {
     pub fn bind_again(&self) -> Result<Self, RendezvousError> {
         let directory = self.place.path();
         stat(directory).map_err(|errno| self.place.failed("look at", directory, errno))?;
-        Self::bind(&self.place, &self.name)
+        Self::bind_at(&self.place, &self.name, self.address.clone())
     }
 
     /// Gives the name back. Clients that wait to be accepted see the end of the connection.
@@ -168,10 +193,10 @@ impl Listener {
             return Ok(());
         }
         let _lock = Lock::take(&self.directory, &self.place)?;
-        if file_at(&self.directory, &self.name).map(|found| found.is(self.file)) != Ok(true) {
+        if file_at(&self.directory, &self.address).map(|found| found.is(self.file)) != Ok(true) {
             return Ok(());
         }
-        let removed = unlinkat(&self.directory, self.name.as_str(), AtFlags::empty());
+        let removed = unlinkat(&self.directory, self.address.as_str(), AtFlags::empty());
         crate::failpoint!("name removed");
         removed.map_err(|errno| self.failed("remove", errno))
     }
@@ -260,15 +285,42 @@ fn make_room(
     }
 }
 
-/// Removes what dead servers left at hidden names, for nobody takes such a name again. Servers that begin
-/// meanwhile wait for the lock.
-fn sweep(directory: &OwnedFd, path: &Path) {
+/// Removes what dead replicas of a name left. Where the name is to be had `alone`, live ones are in the way.
+fn clear_replicas(
+    directory: &Directory,
+    opened: &OwnedFd,
+    name: &Name,
+    alone: bool,
+) -> Result<(), RendezvousError> {
+    let is_replica = |file: &str| {
+        Name::from_file_name(file)
+            .is_some_and(|address| address.replica_number().is_some() && address.service() == *name)
+    };
+    let living = sweep(opened, directory.path(), is_replica);
+    match living.into_iter().next() {
+        Some((path, pid)) if alone => Err(RendezvousError::in_use(name, &path, pid)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what dead servers left at those names that nobody takes again. Servers that begin meanwhile wait for
+/// the lock. Returns the others, with their pids where they are known.
+fn sweep(directory: &OwnedFd, path: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<(PathBuf, Option<u32>)> {
+    let mut living = Vec::new();
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        let is_hidden = entry.file_name().to_str().is_some_and(|name| name.starts_with(HIDDEN));
-        if is_hidden && matches!(dial(&entry.path()), Ok(Found::Dead | Found::Orphaned)) {
-            let _ = unlinkat(directory, entry.file_name(), AtFlags::empty());
+        if !entry.file_name().to_str().is_some_and(&is_meant) {
+            continue;
+        }
+        match dial(&entry.path()) {
+            Ok(Found::Dead | Found::Orphaned) => {
+                let _ = unlinkat(directory, entry.file_name(), AtFlags::empty());
+            }
+            Ok(Found::Server(_, peer)) => living.push((entry.path(), peer.pid)),
+            Ok(Found::Busy) => living.push((entry.path(), None)),
+            Ok(Found::Nothing | Found::OtherType) | Err(_) => {}
         }
     }
+    living
 }
 
 fn bind_socket(directory: &Directory, name: &Name, path: &Path) -> Result<OwnedFd, RendezvousError> {
@@ -282,11 +334,15 @@ fn bind_socket(directory: &Directory, name: &Name, path: &Path) -> Result<OwnedF
 }
 
 /// Opens the bound socket to clients, and returns which file it is.
-fn finish(directory: &OwnedFd, name: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
-    let file =
-        openat(directory, name.as_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+fn finish(directory: &OwnedFd, address: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, address.as_str(), flags, Mode::empty())?;
     open_to_all(&file)?;
     listen(socket, BACKLOG)?;
+    // Nothing in the directory shows that it listens from now on: watchers look when this is done.
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    let _ = utimensat(directory, address.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW);
     Ok(fstat(&file)?.into())
 }
 
@@ -327,8 +383,8 @@ impl FileAt {
     }
 }
 
-fn file_at(directory: &OwnedFd, name: &Name) -> Result<FileAt, Errno> {
-    let stat = statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+fn file_at(directory: &OwnedFd, address: &Name) -> Result<FileAt, Errno> {
+    let stat = statat(directory, address.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileAt { is_socket: FileType::from_raw_mode(stat.st_mode) == FileType::Socket, id: stat.into() })
 }
 

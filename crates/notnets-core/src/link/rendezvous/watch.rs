@@ -1,4 +1,4 @@
-//! Noticing that a name is gone from its directory, though its server runs.
+//! Noticing what happens in a directory: that a name is gone though its server runs, that servers come and go.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,16 +6,28 @@ use std::path::Path;
 
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
-/// Gets readable when something in a directory, or the directory itself, was removed or moved away.
+/// Gets readable when something in a directory, or the directory itself, was removed or moved away; one for
+/// comings and goings also when a server has come.
 #[derive(Debug)]
 pub struct DirectoryWatch(OwnedFd);
 
 impl DirectoryWatch {
-    pub(super) fn new(directory: &Path) -> io::Result<Self> {
+    /// Notices what goes.
+    pub(super) fn of_goings(directory: &Path) -> io::Result<Self> {
+        Self::new(directory, WatchFlags::DELETE | WatchFlags::MOVED_FROM)
+    }
+
+    /// Notices what comes and goes.
+    pub(super) fn of_comings_and_goings(directory: &Path) -> io::Result<Self> {
+        // A server that listens touches its socket's file, or moves it to its place.
+        let come = WatchFlags::ATTRIB | WatchFlags::MOVED_TO;
+        Self::new(directory, come | WatchFlags::DELETE | WatchFlags::MOVED_FROM)
+    }
+
+    fn new(directory: &Path, inside: WatchFlags) -> io::Result<Self> {
         let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let gone = WatchFlags::DELETE | WatchFlags::MOVED_FROM;
         let all_gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-        add_watch(&events, directory, gone | all_gone | WatchFlags::ONLYDIR)?;
+        add_watch(&events, directory, inside | all_gone | WatchFlags::ONLYDIR)?;
         Ok(Self(events))
     }
 

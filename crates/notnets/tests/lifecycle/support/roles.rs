@@ -159,6 +159,7 @@ fn configure(directory: &Path, options: &Options) -> Server {
         .keepalive_interval(options.millis("keepalive"))
         .keepalive_timeout(options.millis("keepalive_timeout"))
         .load_shed(options.has("load_shed"))
+        .replica(options.has("replica"))
         .admission(match options.get::<String>("admit").as_deref() {
             Some("anyone") => Admission::Anyone,
             Some(uid) => Admission::Listed { uids: vec![uid.parse().expect("is a uid")], gids: vec![] },
