@@ -107,7 +107,10 @@ pub fn sessions<T>(geometry: Geometry, client: Limits, server: Limits) -> [HeapS
             user_agent: String::new(),
             identity_source: IdentitySource::Kernel,
         };
-        Session::over(role, Ends { lanes, source, own, peer_limits, peer }).expect("a page to tell forks by")
+        let ends = Ends { lanes, source, own, peer_limits, peer };
+        let mut session = Session::over(role, ends).expect("a page to tell forks by");
+        session.begin_retiring();
+        session
     })
 }
 
@@ -133,6 +136,11 @@ impl HeapSegments {
         shared.insert((self.side, number), heap.clone());
         heap
     }
+
+    fn forget(&self, number: u64) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.remove(&(self.side, number));
+    }
 }
 
 impl SegmentSource<Heap, Heap> for HeapSegments {
@@ -147,7 +155,18 @@ impl SegmentSource<Heap, Heap> for HeapSegments {
         Ok((blocks, self.make(Self::number(segment, false), blocks.total())))
     }
 
-    fn withdraw(&mut self, _segment: u32) {}
+    fn withdraw(&mut self, segment: u32) {
+        self.forget(Self::number(segment, false));
+    }
+
+    fn retire(&mut self, segment: u32, outbox: &mut Outbox) {
+        outbox.push_back((Packet::Retire { segment }, None));
+    }
+
+    fn release(&mut self, segment: u32, outbox: &mut Outbox) {
+        self.forget(Self::number(segment, true));
+        outbox.push_back((Packet::Retired { segment }, None));
+    }
 
     fn map(&self, location: PeerLocation, _bytes: usize) -> Result<Option<Heap>, SegmentViolation> {
         let PeerLocation::Offset(RegionOffset(number)) = location else {
@@ -174,6 +193,8 @@ impl SegmentSource<Heap, Heap> for HeapSegments {
             }
             Packet::Accept { segment } => Ok(SegmentEvent::Accepted { segment, location: at(segment, true) }),
             Packet::Decline { segment } => Ok(SegmentEvent::Declined { segment }),
+            Packet::Retire { segment } => Ok(SegmentEvent::Retiring { segment }),
+            Packet::Retired { segment } => Ok(SegmentEvent::Retired { segment }),
             _ => Err(SegmentViolation::Unexpected),
         }
     }

@@ -115,6 +115,8 @@ fn packets() {
         ("INSPECT", Packet::Inspect),
         ("STATS", Packet::Stats),
         ("SHARE", Packet::Share { payload: 7, bytes: 1 << 20 }),
+        ("RETIRE", Packet::Retire { segment: 2 }),
+        ("RETIRED", Packet::Retired { segment: 2 }),
     ];
     let lines = examples.map(|(name, packet)| {
         let bytes = packet.encode();

@@ -88,6 +88,9 @@ fn what_is_over_the_budget_is_declined() {
     assert!(matches!(decline, Packet::Decline { .. }));
     assert!(clients.receive(decline, None, &mut client.lanes).unwrap());
     assert!(!clients.may_offer(TINY), "it would be declined as well");
+    assert!(clients.wants_look(), "for a while");
+    assert!(clients.look(&mut client.lanes), "there may be room now");
+    assert!(clients.may_offer(TINY));
 }
 
 #[test]
@@ -122,6 +125,167 @@ fn offers_whose_answers_are_not_read_break_the_link() {
     });
     let (after, violation) = broken.expect("it goes on for ever");
     assert!(after < 20 && matches!(violation, SegmentViolation::Unread(_)), "{after}: {violation}");
+}
+
+/// The packets that wait on one side, taken by the other.
+fn carry(
+    from: (&mut Segments, &Socket),
+    to: (&mut Segments, &mut Established),
+) -> Result<bool, SegmentViolation> {
+    let mut any = false;
+    assert!(flush(from.0, from.1));
+    while let Ok(Incoming::Packet(packet, descriptor)) = to.1.socket.receive() {
+        to.0.receive(packet, descriptor, &mut to.1.lanes)?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// A link on which the client has offered segments, and the server has accepted them.
+struct Grown {
+    client: Established,
+    server: Established,
+    clients: Segments,
+    servers: Segments,
+}
+
+impl Grown {
+    fn new(count: usize, blocks: Blocks) -> Self {
+        let (client, server) = link();
+        assert!(client.retires && server.retires, "both sides know how");
+        let (mut clients, mut servers) = (memfds(BUDGET, BUDGET), memfds(BUDGET, BUDGET));
+        clients.begin_retiring();
+        servers.begin_retiring();
+        let mut grown = Self { client, server, clients, servers };
+        for _ in 0..count {
+            grown.clients.offer(blocks).unwrap();
+            grown.drive();
+        }
+        grown
+    }
+
+    fn drive(&mut self) {
+        let Self { client, server, clients, servers } = self;
+        while carry((clients, &client.socket), (servers, server)).unwrap()
+            | carry((servers, &server.socket), (clients, client)).unwrap()
+        {}
+    }
+
+    /// The client looks what it has not used. Returns whether it wants to look again.
+    fn look(&mut self) -> bool {
+        self.clients.look(&mut self.client.lanes);
+        self.drive();
+        self.clients.wants_look()
+    }
+
+    fn bytes(&self) -> [usize; 2] {
+        [self.clients.bytes().offered, self.servers.bytes().mapped]
+    }
+}
+
+const LARGE: Blocks = Blocks { bytes: 64 << 10, count: 4 };
+
+#[test]
+fn a_segment_that_is_not_used_is_retired() {
+    let mut grown = Grown::new(4, LARGE);
+    assert_eq!(grown.bytes(), [BUDGET as usize; 2]);
+    assert!(!grown.clients.may_offer(LARGE) && grown.clients.wants_look());
+    let mut loan = grown.client.lanes.loan(60_000, 60_000).unwrap();
+    grown.client.lanes.arena().write(&mut loan, &[7; 60_000]);
+    let lent = grown.client.lanes.arena().commit(loan, 0);
+    assert!(grown.look(), "one was used since it was offered");
+    assert_eq!(grown.bytes(), [LARGE.segment_bytes(); 2], "the others were not");
+    assert!(grown.look());
+    assert_eq!(grown.bytes(), [LARGE.segment_bytes(); 2], "the server has a block of it");
+    let mut read = Vec::new();
+    grown.server.lanes.read(&lent, &mut read).unwrap();
+    assert_eq!(read, [7; 60_000]);
+    grown.server.lanes.release(&lent);
+    assert!(!grown.look());
+    assert_eq!(grown.bytes(), [0, 0]);
+    assert!(grown.server.lanes.check(&lent).is_err(), "it is not mapped any more");
+    assert!(grown.clients.may_offer(LARGE), "there is room again");
+    for _ in 0..100 {
+        grown.clients.offer(LARGE).unwrap();
+        grown.drive();
+        assert_eq!(grown.bytes(), [LARGE.segment_bytes(); 2]);
+        grown.look();
+    }
+    assert_eq!(grown.bytes(), [0, 0]);
+}
+
+#[test]
+fn many_are_retired_a_few_at_a_time() {
+    let mut grown = Grown::new(100, TINY);
+    let Grown { client, server, clients, servers } = &mut grown;
+    clients.look(&mut client.lanes);
+    let mut most = 0;
+    while clients.bytes().offered > 0 {
+        let waiting = std::iter::from_fn(|| clients.packet_sent()).collect::<Vec<_>>();
+        most = most.max(waiting.len());
+        for packet in waiting {
+            servers.receive(packet, None, &mut server.lanes).unwrap();
+        }
+        for packet in std::iter::from_fn(|| servers.packet_sent()).collect::<Vec<_>>() {
+            clients.receive(packet, None, &mut client.lanes).unwrap();
+        }
+    }
+    assert!(most <= 16, "{most} at a time");
+    assert_eq!(servers.bytes().mapped, 0);
+}
+
+#[test]
+fn a_peer_that_does_not_unmap_gets_no_more() {
+    let mut grown = Grown::new(4, LARGE);
+    for _ in 0..10 {
+        grown.clients.look(&mut grown.client.lanes);
+    }
+    let told: Vec<_> = std::iter::from_fn(|| grown.clients.packet_sent()).collect();
+    assert_eq!(told, [2, 3, 4, 5].map(|segment| Packet::Retire { segment }));
+    assert!(!grown.clients.may_offer(TINY), "it has all that it may have");
+    assert!(!grown.clients.wants_look(), "nobody has to wake up for that");
+}
+
+#[test]
+fn retirements_are_right_or_break_the_link() {
+    let retire = |segment| Packet::Retire { segment };
+    let retired = |segment| Packet::Retired { segment };
+    let mut grown = Grown::new(1, LARGE);
+    let Grown { client, server, clients, servers } = &mut grown;
+    let mut receive = |packet| servers.receive(packet, None, &mut server.lanes);
+    let never = receive(retire(3));
+    assert!(matches!(never, Err(SegmentViolation::NotAccepted(3))), "{never:?}");
+    for part_of_the_first in [0, 1] {
+        let first = receive(retire(part_of_the_first));
+        assert!(matches!(first, Err(SegmentViolation::NotAccepted(_))), "{first:?}");
+    }
+    assert!(matches!(receive(retire(2)), Ok(false)));
+    let twice = receive(retire(2));
+    assert!(matches!(twice, Err(SegmentViolation::NotAccepted(2))), "{twice:?}");
+    let nothing = receive(retired(2));
+    assert!(matches!(nothing, Err(SegmentViolation::NotRetired(2))), "{nothing:?}");
+    let in_use = clients.receive(retired(2), None, &mut client.lanes);
+    assert!(matches!(in_use, Err(SegmentViolation::NotRetired(2))), "{in_use:?}");
+    let mut before = memfds(BUDGET, BUDGET);
+    for packet in [retire(2), retired(2)] {
+        let unknown = before.receive(packet, None, &mut client.lanes);
+        assert!(unknown.is_err(), "that was not agreed on");
+    }
+}
+
+#[test]
+fn without_an_agreement_nothing_is_retired() {
+    let (mut client, mut server) = link();
+    let (mut clients, mut servers) = (memfds(BUDGET, BUDGET), memfds(BUDGET, BUDGET));
+    clients.offer(LARGE).unwrap();
+    carry((&mut clients, &client.socket), (&mut servers, &mut server)).unwrap();
+    carry((&mut servers, &server.socket), (&mut clients, &mut client)).unwrap();
+    assert!(!clients.wants_look());
+    for _ in 0..3 {
+        clients.look(&mut client.lanes);
+    }
+    assert!(clients.next_packet().is_none());
+    assert!(client.lanes.loan(60_000, 60_000).is_some());
 }
 
 /// Each segment is two mappings, of which a process has 65,530.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use notnets_core::call::{Event, OpenOutcome, Sent, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
+use notnets_core::frame::{Frame, Kind, Payload};
 use notnets_core::limits::Limits;
 use notnets_core::link::packet::{BadPacket, Packet};
 use notnets_core::link::socket::Incoming;
@@ -156,6 +157,71 @@ fn a_side_that_runs_out_of_blocks_gets_more() {
         link.client.calls().send(stream, &mut data, true);
     }
     assert!(link.client.ended().is_none() && link.server.ended().is_none());
+}
+
+/// A call whose request is large, and read. Returns when its client takes more than it had at first.
+fn burst(link: &mut Link) {
+    let none = std::iter::empty::<(&str, &[u8])>();
+    let large = vec![7; 300_000];
+    let mut data = &large[..];
+    let opened = link.client.calls().open("/a.B/C", none, None, &mut data, true, &mut Some(())).unwrap();
+    let OpenOutcome::Opened(stream, _) = opened else { panic!("{opened:?}") };
+    while !data.is_empty() {
+        link.drive();
+        while link.server.calls().accept().is_some() {}
+        while let notnets_core::call::Received::Data(_) = link.server.calls().take(stream) {}
+        link.drive();
+        link.client.calls().send(stream, &mut data, true);
+    }
+    link.drive();
+    while let notnets_core::call::Received::Data(_) = link.server.calls().take(stream) {}
+    link.client.calls().close(stream);
+    link.drive();
+    assert!(link.client.ended().is_none() && link.server.ended().is_none());
+    let bytes = [link.client.segment_bytes().offered, link.server.segment_bytes().mapped];
+    assert!(bytes[0] > 0 && bytes[0] == bytes[1], "{bytes:?}");
+}
+
+#[test]
+fn what_a_burst_took_is_given_back_when_it_was_not_used_for_a_while() {
+    let mut link = Link::new();
+    let mut now = at(100);
+    for _ in 0..3 {
+        assert_eq!(link.client.poll_timeout(), None, "nobody wakes up");
+        burst(&mut link);
+        link.client.handle_timeout(now);
+        let mut looks = 0;
+        while let Some(next) = link.client.poll_timeout() {
+            looks += 1;
+            assert!(next > now && next <= now + SECOND * 5 && looks < 9, "{next:?}");
+            now = next;
+            link.client.handle_timeout(now);
+            link.drive();
+        }
+        assert!(looks <= 2, "{looks} looks");
+        assert_eq!(link.client.segment_bytes().offered, 0);
+        assert_eq!(link.server.segment_bytes().mapped, 0);
+        assert_eq!(link.server.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn data_in_a_segment_that_was_retired_end_the_link() {
+    let mut link = Link::new();
+    burst(&mut link);
+    let lanes = link.client.calls().lanes();
+    let mut loan = lanes.loan(60_000, 60_000).expect("a further segment has a block");
+    lanes.arena().write(&mut loan, &[7; 100]);
+    let reference = lanes.arena().commit(loan, 0);
+    let retire = Packet::Retire { segment: reference.segment };
+    assert!(link.server.handle_incoming(Ok(Incoming::Packet(retire, None)), frozen_clock));
+    let payload = Payload::Reference(reference);
+    let stream = StreamId::new(9);
+    let frame = Frame { payload, code: 0x4000, ..Frame::new(Kind::Request, stream) };
+    link.client.calls().lanes().push(frame.encode());
+    link.server.receive(frozen_clock);
+    let failure = link.server.ended().expect("a violation");
+    assert!(failure.message.contains("outside of its segments"), "{failure:?}");
 }
 
 #[test]

@@ -258,6 +258,25 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         self.pools[loan.pool].free.push_back(loan.block);
     }
 
+    /// How often blocks of a segment were lent so far.
+    pub fn uses(&self, segment: u32) -> u64 {
+        let pools = self.pools.iter().filter(|pool| pool.segment == segment);
+        pools.flat_map(|pool| &pool.generations).sum()
+    }
+
+    /// Takes a segment out, with the reader's table, unless one of its blocks is loaned or lent: the reader
+    /// has released all of them, so nothing that it was sent and has not taken refers to one.
+    pub fn remove(&mut self, segment: u32) -> Option<(W, R)> {
+        let at = self.pools.iter().position(|pool| pool.segment == segment)?;
+        let pool = &mut self.pools[at];
+        pool.reclaim_all();
+        if pool.free.len() < pool.generations.len() {
+            return None;
+        }
+        let Pool { memory, releases, .. } = self.pools.remove(at);
+        Some((memory, releases))
+    }
+
     /// How many blocks are lent to the reader and not yet released.
     pub fn lent(&mut self) -> usize {
         self.pools
@@ -392,6 +411,11 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
             Ok(at) => self.segments[at] = (segment, pool),
             Err(at) => self.segments.insert(at, (segment, pool)),
         }
+    }
+
+    /// Forgets a segment, which its owner uses no more.
+    pub fn remove(&mut self, segment: u32) {
+        self.segments.retain(|(number, _)| *number != segment);
     }
 
     /// Appends a copy of what a reference refers to.
@@ -529,6 +553,25 @@ mod tests {
         assert!(arena.loan(1, 1).is_none());
         peer.release(&second);
         assert!(arena.loan(1, 1).is_some());
+    }
+
+    #[test]
+    fn a_segment_is_taken_out_once_nobody_has_a_block_of_it() {
+        let (mut arena, mut peer) = pair(&[(64, 2), (1024, 2)]);
+        let loan = arena.loan(1000, 1000).unwrap();
+        assert!(arena.remove(1).is_none(), "a block is loaned");
+        let reference = arena.commit(loan, 0);
+        assert!(arena.remove(1).is_none(), "a block is lent");
+        assert_eq!((arena.uses(0), arena.uses(1)), (0, 1));
+        peer.release(&reference);
+        assert!(arena.remove(1).is_some() && arena.remove(1).is_none());
+        peer.remove(1);
+        assert_eq!(peer.check(&reference), Err(BadReference::Outside(reference)));
+        assert!(arena.loan(1000, 1000).is_none());
+        let loan = arena.loan(1000, 1).unwrap();
+        assert_eq!(loan.room(), 64, "the others are used on");
+        arena.cancel(loan);
+        assert!(arena.remove(0).is_some() && !arena.has_free());
     }
 
     #[test]

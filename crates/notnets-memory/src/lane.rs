@@ -374,6 +374,11 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.peer_arena.add(segment, block_bytes, memory, releases);
     }
 
+    /// Forgets a segment of the peer's blocks, and this side's table of releases for it.
+    pub fn remove_peer(&mut self, segment: u32) {
+        self.peer_arena.remove(segment);
+    }
+
     /// This side's arena.
     pub fn arena(&mut self) -> &mut Arena<W, R> {
         &mut self.arena

@@ -14,7 +14,7 @@ use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
 use notnets_memory::{PeerSegment, SegmentError};
 use rustix::io::Errno;
 
-use super::packet::{BadPacket, Hello, Incarnation, Packet, Refusal, SHARING, Terms, VERSIONS};
+use super::packet::{BadPacket, Hello, Incarnation, Packet, RETIRING, Refusal, SHARING, Terms, VERSIONS};
 use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
 use crate::limits::{BadLimits, Limits, ValidLimits};
@@ -43,7 +43,13 @@ impl Default for Config {
 
 impl Config {
     fn features(self) -> u64 {
-        if self.shared_bytes > 0 { SHARING } else { 0 }
+        let sharing = if self.shared_bytes > 0 { SHARING } else { 0 };
+        sharing | RETIRING
+    }
+
+    /// Returns `true` if both sides retire segments that they use no more. `peer` is what the peer announced.
+    pub fn retires(self, peer: &Terms) -> bool {
+        self.features() & peer.features & RETIRING != 0
     }
 }
 
@@ -69,6 +75,8 @@ pub struct Established {
     pub source: Box<dyn SegmentSource>,
     /// Bytes of the peer's sealed payloads that are mapped at a time. 0 unless both sides share payloads.
     pub shared_bytes: u64,
+    /// Both sides retire further segments that they use no more.
+    pub retires: bool,
 }
 
 /// The identity of a peer.
@@ -297,13 +305,14 @@ struct Parts {
     peer_limits: ValidLimits,
     peer: PeerIdentity,
     shared_bytes: u64,
+    retires: bool,
 }
 
 impl Parts {
     fn join(self, socket: Socket) -> Established {
-        let Self { pidfd, lanes, peer_limits, peer, shared_bytes } = self;
+        let Self { pidfd, lanes, peer_limits, peer, shared_bytes, retires } = self;
         let source = Box::new(Memfds);
-        Established { socket, pidfd, lanes, peer_limits, peer, guard: None, source, shared_bytes }
+        Established { socket, pidfd, lanes, peer_limits, peer, guard: None, source, shared_bytes, retires }
     }
 }
 
@@ -353,6 +362,7 @@ fn establish(
             user_agent,
             identity_source: IdentitySource::Kernel,
         },
+        retires: config.retires(&peer),
         shared_bytes: if config.features() & peer.features & SHARING != 0 { config.shared_bytes } else { 0 },
     })
 }

@@ -22,6 +22,8 @@ pub const VERSIONS: (u16, u16) = (1, 1);
 
 /// A bit of [`Terms::features`]: payloads in sealed memory are shared.
 pub const SHARING: u64 = 1;
+/// A bit of [`Terms::features`]: further segments are retired when they are not used any more.
+pub const RETIRING: u64 = 2;
 
 /// A random number for each life of a process.
 pub type Incarnation = [u8; 16];
@@ -69,6 +71,16 @@ pub enum Packet {
         payload: u32,
         /// Its size.
         bytes: u64,
+    },
+    /// Blocks that their owner uses no more.
+    Retire {
+        /// Their segment, which was accepted.
+        segment: u32,
+    },
+    /// They are not mapped any more, and their table of releases is not either.
+    Retired {
+        /// The segment that was retired.
+        segment: u32,
     },
 }
 
@@ -186,6 +198,14 @@ impl Packet {
                 out.put_u32_le(*payload);
                 out.put_u64_le(*bytes);
             }
+            Self::Retire { segment } => {
+                out.put_u8(10);
+                out.put_u32_le(*segment);
+            }
+            Self::Retired { segment } => {
+                out.put_u8(11);
+                out.put_u32_le(*segment);
+            }
         }
         debug_assert!(out.len() <= MAX_PACKET);
         out
@@ -222,6 +242,8 @@ impl Packet {
             }
             8 => Self::Stats,
             9 => Self::Share { payload: fields.try_get_u32_le()?, bytes: fields.try_get_u64_le()? },
+            10 => Self::Retire { segment: fields.try_get_u32_le()? },
+            11 => Self::Retired { segment: fields.try_get_u32_le()? },
             kind => return Err(BadPacket::Kind(kind)),
         };
         if fields.is_empty() { Ok(packet) } else { Err(BadPacket::Length) }
@@ -364,6 +386,8 @@ mod tests {
             Packet::Inspect,
             Packet::Stats,
             Packet::Share { payload: 7, bytes: 1 << 40 },
+            Packet::Retire { segment: 2 },
+            Packet::Retired { segment: 2 },
         ] {
             assert_eq!(Packet::decode(&packet.encode()), Ok(packet));
         }

@@ -1,11 +1,13 @@
 //! More segments on demand: the first of a link is small, and a busy link asks for more.
 //!
 //! The owner makes a segment, offers it, and uses it once the peer has accepted it with a table of
-//! releases. The peer accepts up to the bytes that it announced. Where the memory lies, and how the two
-//! sides exchange it, is up to a [`SegmentSource`].
+//! releases. The peer accepts up to the bytes that it announced. Once the owner has not used it for a while,
+//! and no block of it is lent, it retires it: the peer unmaps it, and says so. Where the memory lies, and how
+//! the two sides exchange it, is up to a [`SegmentSource`].
 
 mod ledger;
 mod memfd;
+mod retirement;
 mod source;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +18,8 @@ use notnets_memory::{OwnMemory, PAGE, PeerMemory, ReadMemory, Releases, SegmentE
 
 use super::packet::Packet;
 use ledger::Ledger;
+
+use retirement::Retirement;
 
 pub use ledger::MAX_OFFERED;
 pub use memfd::Memfds;
@@ -31,6 +35,12 @@ pub enum SegmentViolation {
     /// It answered what was not offered.
     #[error("the peer answered segment {0}, which was not offered")]
     NotOffered(u32),
+    /// It retires what it has not offered, or has retired before.
+    #[error("the peer retired segment {0}, which was not accepted")]
+    NotAccepted(u32),
+    /// It has unmapped what was not retired.
+    #[error("the peer unmapped segment {0}, which was not retired")]
+    NotRetired(u32),
     /// It offered an id twice, or one that is part of the first segment.
     #[error("the peer offered segment {0} once more")]
     Again(u32),
@@ -58,11 +68,22 @@ pub struct Segments<W = OwnMemory, R = PeerMemory> {
     source: Box<dyn SegmentSource<W, R>>,
     /// Our segments that the peer has not answered.
     offered: HashMap<u32, (Blocks, W)>,
+    /// Our segments that the peer has accepted.
+    retirement: Retirement<W, R>,
     /// Blocks to be offered once there is memory for them.
     wanted: Option<Blocks>,
     /// The peer's segments, to be accepted once there is memory for their tables of releases.
     waiting: VecDeque<PeerSegment<R>>,
     outbox: Outbox,
+}
+
+/// Bytes of further segments of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentBytes {
+    /// Of this side's segments, those that the peer may have mapped.
+    pub offered: usize,
+    /// Of the peer's, those that this side has mapped.
+    pub mapped: usize,
 }
 
 /// A segment that the peer has offered.
@@ -80,10 +101,40 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
             ledger: Ledger::new(own_budget, peer_budget),
             source,
             offered: HashMap::new(),
+            retirement: Retirement::new(),
             wanted: None,
             waiting: VecDeque::new(),
             outbox: Outbox::new(),
         }
+    }
+
+    /// Both sides can retire segments.
+    pub fn begin_retiring(&mut self) {
+        self.retirement.begin();
+    }
+
+    /// Bytes of further segments: those of this side that the peer may have mapped, and those of the peer that
+    /// this side has.
+    pub fn bytes(&self) -> SegmentBytes {
+        SegmentBytes { offered: self.ledger.offered_bytes(), mapped: self.ledger.accepted_bytes() }
+    }
+
+    /// Returns `true` if [`look`](Self::look) will have something to do after a while.
+    pub fn wants_look(&self) -> bool {
+        self.retirement.wants_look() || self.ledger.is_stopped()
+    }
+
+    /// Retires what has not been used since the last look, and offers again if that had stopped. Returns
+    /// whether more may be offered than before.
+    pub fn look(&mut self, lanes: &mut Lanes<W, R>) -> bool {
+        let Self { retirement, source, outbox, .. } = self;
+        retirement.look(lanes, |segment| source.retire(segment, outbox));
+        self.ledger.resume_offering() && self.has_no_offer()
+    }
+
+    /// Returns `true` if no offer waits for memory or an answer: offers are made one at a time.
+    fn has_no_offer(&self) -> bool {
+        self.offered.is_empty() && self.wanted.is_none()
     }
 
     /// Returns `true` if a segment of such blocks can be offered within the budget.
@@ -112,7 +163,8 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         }
     }
 
-    /// Takes a packet about segments from the link's socket. Returns whether an offer of ours was answered.
+    /// Takes a packet about segments from the link's socket. Returns whether a segment may be offered that
+    /// could not be before: an offer was answered, or there is room again.
     ///
     /// # Errors
     /// When the peer does what it must not.
@@ -127,7 +179,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
     }
 
     /// Takes what has come elsewhere than on the link's socket: call it whenever the link was rung. Returns
-    /// whether an offer of ours was answered.
+    /// what [`receive`](Self::receive) does.
     ///
     /// # Errors
     /// When the peer does what it must not.
@@ -139,7 +191,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         Ok(answered)
     }
 
-    /// Returns whether an offer of ours was answered.
+    /// Returns what [`receive`](Self::receive) does.
     fn on_event(&mut self, event: SegmentEvent, lanes: &mut Lanes<W, R>) -> Result<bool, SegmentViolation> {
         match event {
             SegmentEvent::Offered { segment, blocks, location } => {
@@ -152,10 +204,24 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
                 Ok(true)
             }
             SegmentEvent::Declined { segment } => {
-                self.offered.remove(&segment).ok_or(SegmentViolation::NotOffered(segment))?;
+                let offered = self.offered.remove(&segment);
+                let (blocks, _) = offered.ok_or(SegmentViolation::NotOffered(segment))?;
                 self.source.withdraw(segment);
+                self.ledger.uncount_offered(blocks);
                 self.ledger.stop_offering();
                 Ok(true)
+            }
+            SegmentEvent::Retiring { segment } => {
+                self.on_retiring(segment, lanes)?;
+                Ok(false)
+            }
+            SegmentEvent::Retired { segment } => {
+                let blocks = self.retirement.on_retired(segment);
+                self.ledger.uncount_offered(blocks.ok_or(SegmentViolation::NotRetired(segment))?);
+                self.source.withdraw(segment);
+                let Self { retirement, source, outbox, .. } = self;
+                retirement.go_on(lanes, |segment| source.retire(segment, outbox));
+                Ok(self.has_no_offer())
             }
             SegmentEvent::Granted => {
                 let failed = self.wanted.take().is_some_and(|blocks| self.offer(blocks).is_err());
@@ -183,14 +249,16 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
     ) -> Result<(), SegmentViolation> {
         crate::failpoint!("segment offer read");
         self.ledger.check(segment, blocks)?;
-        let unread = self.outbox.len() + self.waiting.len();
+        // Of answers to retirements there are no more than segments that were accepted.
+        let answers = self.outbox.iter().filter(|(packet, _)| !matches!(packet, Packet::Retired { .. }));
+        let unread = answers.count() + self.waiting.len();
         if unread >= MAX_UNREAD {
             return Err(SegmentViolation::Unread(unread));
         }
         let has_room = self.ledger.has_room(blocks);
         let memory = if has_room { self.source.map(location, blocks.total())? } else { None };
         if let Some(memory) = memory {
-            self.ledger.count_accepted(blocks);
+            self.ledger.count_accepted(segment, blocks);
             self.waiting.push_back(PeerSegment { segment, blocks, memory });
         } else {
             self.source.decline(segment, &mut self.outbox);
@@ -215,8 +283,25 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
     }
 
     fn decline(&mut self, offer: &PeerSegment<R>) {
-        self.ledger.uncount_accepted(offer.blocks);
+        self.ledger.uncount_accepted(offer.segment);
         self.source.decline(offer.segment, &mut self.outbox);
+    }
+
+    /// The peer has not lent a block of it, as it has no release to wait for: whatever refers to it after this
+    /// is a violation.
+    fn on_retiring(&mut self, segment: u32, lanes: &mut Lanes<W, R>) -> Result<(), SegmentViolation> {
+        crate::failpoint!("segment retirement read");
+        if !self.retirement.is_on() {
+            return Err(SegmentViolation::Unexpected);
+        }
+        let is_waiting = self.waiting.iter().any(|offer| offer.segment == segment);
+        if is_waiting || !self.ledger.uncount_accepted(segment) {
+            return Err(SegmentViolation::NotAccepted(segment));
+        }
+        lanes.remove_peer(segment);
+        crate::failpoint!("segment unmapped");
+        self.source.release(segment, &mut self.outbox);
+        Ok(())
     }
 
     fn on_accepted(
@@ -230,9 +315,13 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         let (blocks, memory) = offered.ok_or(SegmentViolation::NotOffered(segment))?;
         if let Some(table) = self.source.map(location, table_bytes(blocks))? {
             lanes.add_own(segment, blocks.bytes as usize, memory, table);
+            self.retirement.add(segment, blocks);
         } else {
             // Either side may be out of descriptors; the link goes on with the memory it has.
             self.ledger.stop_offering();
+            if self.retirement.retire_unused(segment, blocks, memory) {
+                self.source.retire(segment, &mut self.outbox);
+            }
         }
         Ok(())
     }

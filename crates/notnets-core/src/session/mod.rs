@@ -48,7 +48,7 @@ use crate::call::{Connection, Event, Failure, Role, StreamId};
 use crate::clock::Timestamp;
 use crate::limits::{Limits, ValidLimits};
 use crate::link::packet::Packet;
-use crate::link::segments::{SegmentSource, Segments};
+use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
 use crate::link::socket::Incoming;
 use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
 
@@ -62,6 +62,8 @@ use nudge::Nudge;
 const BATCH: usize = 128;
 /// Descriptors taken at most when the link ends: more than the largest ring holds.
 const LAST: usize = 2048 * BATCH;
+/// Further segments that are not used for so long, and not for twice as long at most, are retired.
+const UNUSED: Duration = Duration::from_secs(5);
 /// A client that is sent GOAWAY has this long to answer. Until then the server takes what it sends; a
 /// client that hangs must not keep a server from stopping.
 const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,6 +82,8 @@ pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     space_armed: bool,
     /// A look at whether the peer has come to what was pushed.
     nudge: Option<Nudge>,
+    /// When to look which further segments are not used any more, while there are any.
+    look_at: Option<Timestamp>,
     /// It has not: it is to be rung, though it has not asked for that.
     nudges: bool,
     ended: Option<Failure>,
@@ -107,13 +111,16 @@ impl<T> Session<T> {
     /// # Errors
     /// When the limits are impossible, or the kernel cannot mark a page to detect forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source, shared_bytes } =
+        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source, shared_bytes, retires } =
             established;
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
         let mut session = Self { guard, ..Self::over(role, ends)? };
         if shared_bytes > 0 {
             session.connection.begin_sharing(shared_bytes);
+        }
+        if retires {
+            session.begin_retiring();
         }
         Ok((session, Descriptors { socket, pidfd }))
     }
@@ -153,6 +160,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             pings: None,
             refuse_at: None,
             space_armed: false,
+            look_at: None,
             nudge: None,
             nudges: false,
             ended: None,
@@ -165,6 +173,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Asks the peer from `now` on whether it is there.
     pub fn keep_alive(&mut self, keepalive: Keepalive, now: Timestamp) {
         self.pings = Some(Pings::new(keepalive, now));
+    }
+
+    /// Both sides can retire further segments that they use no more.
+    pub fn begin_retiring(&mut self) {
+        self.segments.begin_retiring();
+    }
+
+    /// Bytes of further segments.
+    pub fn segment_bytes(&self) -> SegmentBytes {
+        self.segments.bytes()
     }
 
     /// The identity of the peer.
@@ -449,7 +467,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 /// Time.
 impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Performs what is due at `now`: ends calls whose deadline has passed, pings the peer or gives it up,
-    /// refuses late calls of a link that is wound up.
+    /// refuses late calls of a link that is wound up, retires further segments that are not used any more.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if self.ended.is_some() {
             return;
@@ -465,6 +483,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.nudge(now);
         if self.refuse_at.take_if(|at| *at <= now).is_some() {
             self.connection.refuse();
+        }
+        if self.look_at.take_if(|at| *at <= now).is_some() {
+            self.retire_unused();
+        }
+        if self.look_at.is_none() && self.segments.wants_look() {
+            self.look_at = Some(now + UNUSED);
+        }
+    }
+
+    /// Retires further segments that were not used since the last time that this was called. That is done
+    /// from time to time by [`handle_timeout`](Self::handle_timeout).
+    #[cold]
+    pub fn retire_unused(&mut self) {
+        if self.ended.is_none() && self.segments.look(self.connection.lanes()) {
+            self.connection.on_segment_answer(true);
+            self.connection.wake_queued();
         }
     }
 
@@ -494,7 +528,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             return None;
         }
         let ping = self.pings.as_ref().map(Pings::next);
-        earlier(earlier(self.next_timeout_of_turns(), ping), self.refuse_at)
+        let seldom = earlier(self.refuse_at, self.look_at);
+        earlier(earlier(self.next_timeout_of_turns(), ping), seldom)
     }
 }
 

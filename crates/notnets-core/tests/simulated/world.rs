@@ -236,7 +236,7 @@ impl World {
     fn disturb(&mut self) {
         let Self { random, sides, .. } = self;
         let cuts = self.mischief.cuts();
-        match random.below(6) {
+        match random.below(7) {
             0 if cuts && !self.calls.is_empty() && !sides[CLIENT].in_turn => {
                 let key = random.below(self.calls.len());
                 self.calls[key].cut(&mut sides[CLIENT], &mut self.scripts[key], random);
@@ -256,6 +256,14 @@ impl World {
                 self.pings += 1;
                 sides[CLIENT].session.calls().ping(self.pings);
                 sides[CLIENT].in_turn = true;
+            }
+            // As if so much time had passed that what was not used since the last time is unused.
+            5 => {
+                let side = &mut sides[random.below(2)];
+                if !side.in_turn {
+                    side.session.retire_unused();
+                    side.in_turn = true;
+                }
             }
             4 if self.mischief.goes_away() && !sides[SERVER].in_turn && random.once_in(4) => {
                 self.gone = true;

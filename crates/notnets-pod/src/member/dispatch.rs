@@ -89,6 +89,8 @@ fn on_message(state: &mut State, from: ProcessId, message: PeerMessage) -> Optio
             state.tell(from, to, SegmentEvent::Accepted { segment, location });
         }
         PeerMessage::Decline { to, segment } => state.tell(from, to, SegmentEvent::Declined { segment }),
+        PeerMessage::Retire { to, segment } => state.tell(from, to, SegmentEvent::Retiring { segment }),
+        PeerMessage::Retired { to, segment } => state.tell(from, to, SegmentEvent::Retired { segment }),
     }
     None
 }

@@ -76,7 +76,7 @@ impl Member {
             Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
                 let peer = Peer { id: to, link: peer_link, offset, user_agent: String::new() };
-                self.establish(link, own, peer, terms, seals)
+                self.establish(link, own, peer, terms, config.retires(&terms), seals)
             }
             Ok(_) => Err(PodError::Unexpected),
             Err(bad) => Err(PodError::Packet(bad)),
@@ -144,7 +144,8 @@ impl Member {
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
-        let established = self.establish(link, own, peer, hello.terms, (server, client))?;
+        let retires = config.retires(&hello.terms);
+        let established = self.establish(link, own, peer, hello.terms, retires, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.send(FromProcess::Send { to: from, body: message.encode() });
@@ -158,6 +159,7 @@ impl Member {
         own: PodSegment,
         peer: Peer,
         terms: Terms,
+        retires: bool,
         seals: (Seal, Seal),
     ) -> Result<Established, PodError> {
         let region = self.region();
@@ -199,6 +201,7 @@ impl Member {
             source: Box::new(source),
             // No descriptor goes to another host.
             shared_bytes: 0,
+            retires,
         })
     }
 

@@ -68,6 +68,20 @@ pub(super) enum PeerMessage {
         /// The segment that was offered.
         segment: u32,
     },
+    /// Blocks that their owner uses no more.
+    Retire {
+        /// The receiver's number for the link.
+        to: u32,
+        /// Their segment, which was accepted.
+        segment: u32,
+    },
+    /// They are read no more, and their table of releases is not used any more either.
+    Retired {
+        /// The receiver's number for the link.
+        to: u32,
+        /// The segment that was retired.
+        segment: u32,
+    },
 }
 
 impl PeerMessage {
@@ -112,6 +126,16 @@ impl PeerMessage {
                 out.put_u32_le(*to);
                 out.put_u32_le(*segment);
             }
+            Self::Retire { to, segment } => {
+                out.put_u8(7);
+                out.put_u32_le(*to);
+                out.put_u32_le(*segment);
+            }
+            Self::Retired { to, segment } => {
+                out.put_u8(8);
+                out.put_u32_le(*to);
+                out.put_u32_le(*segment);
+            }
         }
         out
     }
@@ -149,6 +173,8 @@ impl PeerMessage {
                 offset: offset(&mut fields)?,
             },
             6 => Self::Decline { to: fields.try_get_u32_le()?, segment: fields.try_get_u32_le()? },
+            7 => Self::Retire { to: fields.try_get_u32_le()?, segment: fields.try_get_u32_le()? },
+            8 => Self::Retired { to: fields.try_get_u32_le()?, segment: fields.try_get_u32_le()? },
             _ => return Err(BadPodPacket),
         };
         if fields.is_empty() { Ok(message) } else { Err(BadPodPacket) }
@@ -176,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..8, any::<u8>()], 0..60)) {
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..10, any::<u8>()], 0..60)) {
             if let Ok(message) = PeerMessage::decode(&bytes) {
                 prop_assert_eq!(message.encode(), bytes);
             }
@@ -195,6 +221,8 @@ mod tests {
             PeerMessage::Offer { to: 1, segment: 2, offset: RegionOffset(3), blocks },
             PeerMessage::Accept { to: 1, segment: 2, offset: RegionOffset(3) },
             PeerMessage::Decline { to: 1, segment: 2 },
+            PeerMessage::Retire { to: 1, segment: 2 },
+            PeerMessage::Retired { to: 1, segment: 2 },
         ] {
             assert_eq!(PeerMessage::decode(&message.encode()), Ok(message));
         }

@@ -5,7 +5,7 @@
 //! rung when there is an answer. The peer's messages about segments lie in the link's [`Inbox`] until its
 //! user reads it, when it is rung.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -64,13 +64,16 @@ pub(super) struct PodSegments {
     inbox: Arc<Inbox>,
     /// Taken from the inbox, and not yet from here.
     events: VecDeque<SegmentEvent>,
-    /// Of the segment that was offered last, in case that it is declined.
-    offered: Option<(u32, Arc<Lease>)>,
+    /// Of the segments that were offered, until the peer reads them no more.
+    offered: HashMap<u32, Arc<Lease>>,
+    /// Of the tables of releases for the peer's segments, until it has retired these.
+    tables: HashMap<u32, Arc<Lease>>,
 }
 
 impl PodSegments {
     pub(super) fn new(member: Member, link: u32, peer: (ProcessId, u32), inbox: Arc<Inbox>) -> Self {
-        Self { member, link, peer, inbox, events: VecDeque::new(), offered: None }
+        let (offered, tables) = (HashMap::new(), HashMap::new());
+        Self { member, link, peer, inbox, events: VecDeque::new(), offered, tables }
     }
 
     /// As many of these blocks as an extent has room for.
@@ -95,6 +98,14 @@ impl PodSegments {
         Err(NoMemory::Pending)
     }
 
+    /// The peer does not read this memory any more.
+    fn give_back(&self, lease: Option<Arc<Lease>>) {
+        let Some(lease) = lease else { return };
+        if let Some(link) = self.member.state().links.get_mut(&self.link) {
+            link.release(&lease);
+        }
+    }
+
     fn write(&self, message: PeerMessage) {
         self.member.send(FromProcess::Send { to: self.peer.0, body: message.encode() });
     }
@@ -111,15 +122,24 @@ impl SegmentSource for PodSegments {
         let mut own = self.allocate(blocks.segment_bytes())?;
         let offset = own.range().start();
         self.write(PeerMessage::Offer { to: self.peer.1, segment, offset, blocks });
-        self.offered = Some((segment, own.lease()));
+        self.offered.insert(segment, own.lease());
         Ok((blocks, own.carve(blocks.total())))
     }
 
     fn withdraw(&mut self, segment: u32) {
-        let Some((_, lease)) = self.offered.take_if(|(offered, _)| *offered == segment) else { return };
-        if let Some(link) = self.member.state().links.get_mut(&self.link) {
-            link.release(&lease);
-        }
+        let lease = self.offered.remove(&segment);
+        self.give_back(lease);
+    }
+
+    fn retire(&mut self, segment: u32, _outbox: &mut Outbox) {
+        self.write(PeerMessage::Retire { to: self.peer.1, segment });
+    }
+
+    fn release(&mut self, segment: u32, _outbox: &mut Outbox) {
+        // The peer has looked into the table for the last time before it retired the segment.
+        let lease = self.tables.remove(&segment);
+        self.give_back(lease);
+        self.write(PeerMessage::Retired { to: self.peer.1, segment });
     }
 
     fn map(&self, location: PeerLocation, bytes: usize) -> Result<Option<PeerMemory>, SegmentViolation> {
@@ -135,6 +155,7 @@ impl SegmentSource for PodSegments {
         let mut table = self.allocate(bytes)?;
         table.zero();
         let offset = table.range().start();
+        self.tables.insert(segment, table.lease());
         self.write(PeerMessage::Accept { to: self.peer.1, segment, offset });
         Ok(table.carve(bytes))
     }

@@ -29,6 +29,14 @@ impl SegmentSource for Memfds {
 
     fn withdraw(&mut self, _segment: u32) {}
 
+    fn retire(&mut self, segment: u32, outbox: &mut Outbox) {
+        outbox.push_back((Packet::Retire { segment }, None));
+    }
+
+    fn release(&mut self, segment: u32, outbox: &mut Outbox) {
+        outbox.push_back((Packet::Retired { segment }, None));
+    }
+
     fn map(&self, location: PeerLocation, bytes: usize) -> Result<Option<PeerMemory>, SegmentViolation> {
         let descriptor = match location {
             PeerLocation::Descriptor(Some(descriptor)) => descriptor,
@@ -60,6 +68,8 @@ impl SegmentSource for Memfds {
             Packet::Offer { segment, blocks } => Ok(SegmentEvent::Offered { segment, blocks, location }),
             Packet::Accept { segment } => Ok(SegmentEvent::Accepted { segment, location }),
             Packet::Decline { segment } => Ok(SegmentEvent::Declined { segment }),
+            Packet::Retire { segment } => Ok(SegmentEvent::Retiring { segment }),
+            Packet::Retired { segment } => Ok(SegmentEvent::Retired { segment }),
             _ => Err(SegmentViolation::Unexpected),
         }
     }

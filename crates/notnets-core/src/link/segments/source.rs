@@ -27,8 +27,14 @@ pub trait SegmentSource<W = OwnMemory, R = PeerMemory>: fmt::Debug + Send {
     /// When there is no memory, now or at all.
     fn offer(&mut self, segment: u32, blocks: Blocks, outbox: &mut Outbox) -> Result<(Blocks, W), NoMemory>;
 
-    /// Takes back a segment that the peer has declined, and of which it reads nothing.
+    /// Takes back a segment that the peer has declined, or has unmapped, and of which it reads nothing.
     fn withdraw(&mut self, segment: u32);
+
+    /// Tells the peer that a segment of this side's is used no more.
+    fn retire(&mut self, segment: u32, outbox: &mut Outbox);
+
+    /// Takes back the table of releases of a segment of the peer's that was unmapped, and tells the peer.
+    fn release(&mut self, segment: u32, outbox: &mut Outbox);
 
     /// Maps `bytes` that the peer offered. `None` when they did not arrive, which is no violation.
     ///
@@ -77,6 +83,16 @@ pub enum SegmentEvent {
     },
     /// The peer declines a segment of ours.
     Declined {
+        /// The segment's id.
+        segment: u32,
+    },
+    /// The peer retires a segment of its own.
+    Retiring {
+        /// The segment's id.
+        segment: u32,
+    },
+    /// The peer has unmapped a segment of ours that was retired.
+    Retired {
         /// The segment's id.
         segment: u32,
     },
