@@ -105,13 +105,16 @@ fn answered(socket: &Socket) {
 
 fn any_packet(random: &mut Random) -> Packet {
     let segment = random.word() as u32;
-    match random.below(8) {
+    match random.below(11) {
         0 => Packet::Doorbell,
         1 => Packet::Hello(honest_hello(&text(random))),
         2 => Packet::Welcome(honest_terms()),
         3 | 4 => Packet::Offer { segment, blocks: blocks(random) },
         5 => Packet::Accept { segment },
         6 => Packet::Decline { segment },
+        7 => Packet::Retire { segment: random.one_of(&[segment, 2, 3]) },
+        8 => Packet::Retired { segment: random.one_of(&[segment, 2, 3]) },
+        9 => Packet::Share { payload: random.one_of(&[segment, 1]), bytes: random.word() },
         _ if random.once_in(2) => Packet::Inspect,
         _ => Packet::Stats,
     }
