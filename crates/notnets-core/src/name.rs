@@ -137,6 +137,9 @@ pub struct Name(Box<str>);
 /// The beginning of names that cannot be asked for.
 pub(crate) const HIDDEN: &str = ".at-";
 
+/// The beginning of names of sockets that are about to take another's place.
+pub(crate) const COMING: &str = ".new-";
+
 /// Separates a service's name from a replica's number.
 const REPLICA: char = '@';
 
@@ -175,6 +178,11 @@ impl Name {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_number = number.len() == 8 && number.bytes().all(is_digit);
         (is_number && service.parse::<Name>().is_ok()).then(|| Name(text.into()))
+    }
+
+    /// The name of a socket that is about to take another's place.
+    pub(crate) fn coming(number: u32) -> Self {
+        Name(format!("{COMING}{number:08x}").into())
     }
 
     /// Returns `true` if it is [hidden](Self::hidden).

@@ -117,6 +117,7 @@ fn packets() {
         ("SHARE", Packet::Share { payload: 7, bytes: 1 << 20 }),
         ("RETIRE", Packet::Retire { segment: 2 }),
         ("RETIRED", Packet::Retired { segment: 2 }),
+        ("TAKEN OVER", Packet::TakenOver),
     ];
     let lines = examples.map(|(name, packet)| {
         let bytes = packet.encode();

@@ -6,10 +6,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::{Absence, Directory, Listener, RendezvousError};
+use notnets_core::link::socket::{Incoming, Socket};
 use notnets_core::name::Name;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
@@ -379,6 +382,84 @@ fn a_watch_tells_when_servers_have_come_and_gone() {
         assert!(is_told());
         watch.clear();
     }
+}
+
+#[test]
+fn a_successor_takes_the_place_of_a_server_and_tells_it() {
+    let (temporary, directory) = temporary();
+    let count = || fs::read_dir(temporary.path()).expect("is readable").count();
+    let old = directory.listen(&inventory()).expect("listens");
+    assert!(!old.is_taken_over());
+    let names = [inventory(), name("cart")];
+    let new = directory.take_over(&names).expect("takes over");
+    assert_eq!(count(), 2);
+    assert!(old.is_taken_over() && !old.is_in_place());
+    let told = Socket::from(old.accept().expect("nothing is wrong").expect("it is told"));
+    assert!(matches!(told.receive(), Ok(Incoming::Packet(Packet::TakenOver, None))));
+    for listener in &new {
+        assert!(is_reached(&directory, listener) && listener.is_in_place() && !listener.is_taken_over());
+    }
+    let mode = fs::metadata(new[0].path()).expect("exists").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o666);
+    drop(old);
+    assert_eq!(count(), 2, "the old listener has nothing to remove");
+    drop(new);
+    assert_eq!(count(), 0);
+}
+
+#[test]
+fn a_take_over_that_is_not_possible_leaves_all_as_it_was() {
+    let (temporary, directory) = temporary();
+    let old = directory.listen(&inventory()).expect("listens");
+    fs::write(temporary.path().join("file"), "precious").expect("writes");
+    let replica = directory.listen_as_replica(&name("cart")).expect("listens");
+    for other in ["file", "cart"] {
+        let error = directory.take_over(&[inventory(), name(other)]).expect_err("is in the way");
+        let is_meant = match other {
+            "file" => matches!(error, RendezvousError::NotOurs { .. }),
+            _ => matches!(error, RendezvousError::NameInUse { .. }),
+        };
+        assert!(is_meant, "{error}");
+        assert!(old.is_in_place() && !old.is_taken_over());
+        while old.accept().expect("nothing is wrong").is_some() {}
+        assert!(is_reached(&directory, &old) && is_reached(&directory, &replica));
+    }
+    assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 3);
+}
+
+#[test]
+fn what_a_dead_successor_leaves_is_cleared_away_by_the_next_server() {
+    let (temporary, directory) = temporary();
+    leave_dead_socket(&temporary.path().join(".new-00000001"));
+    let _listener = directory.listen(&inventory()).expect("listens");
+    assert_eq!(fs::read_dir(temporary.path()).expect("is readable").count(), 1);
+}
+
+#[test]
+fn a_name_is_reached_at_any_time_while_it_is_taken_over() {
+    let (_temporary, directory) = temporary();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut holders = vec![directory.take_over(&[inventory()]).expect("is free")];
+        let reach = scope.spawn(|| {
+            let mut reached = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                match directory.connect(&inventory()) {
+                    Ok(_) => reached += 1,
+                    Err(RendezvousError::Busy { .. }) => thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            reached
+        });
+        for _ in 0..500 {
+            holders.push(directory.take_over(&[inventory()]).expect("is taken over"));
+            while let Ok(Some(_)) = holders[1][0].accept() {}
+            drop(holders.remove(0));
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(reach.join().expect("no connection failed") > 0);
+    });
 }
 
 /// Whoever can read the directory can lock it, and a process that was stopped may hold the lock.

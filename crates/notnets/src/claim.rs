@@ -1,7 +1,10 @@
 //! How a server takes its names of this host.
 
 use notnets_core::link::rendezvous::{Directory, Listener, RendezvousError};
-use notnets_core::name::Name;
+use notnets_core::name::{Name, Uri};
+
+use crate::Error;
+use crate::error::Cause;
 
 /// How a server takes its names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,14 +14,33 @@ pub(crate) enum Claim {
     Alone,
     /// Beside other replicas.
     Replica,
+    /// From the server that has it, if there is one.
+    TakeOver,
 }
 
 impl Claim {
-    /// Takes a name.
-    pub(crate) fn take(self, directory: &Directory, name: &Name) -> Result<Listener, RendezvousError> {
+    /// Takes names.
+    pub(crate) fn take<'n>(
+        self,
+        directory: &Directory,
+        mut names: impl Iterator<Item = &'n Name>,
+    ) -> Result<Vec<Listener>, RendezvousError> {
         match self {
-            Self::Alone => directory.listen(name),
-            Self::Replica => directory.listen_as_replica(name),
+            Self::Alone => names.map(|name| directory.listen(name)).collect(),
+            Self::Replica => names.map(|name| directory.listen_as_replica(name)).collect(),
+            Self::TakeOver => {
+                let names: Vec<_> = names.by_ref().cloned().collect();
+                directory.take_over(&names)
+            }
+        }
+    }
+
+    /// # Errors
+    /// When a name of a pod can't be taken like this.
+    pub(crate) fn check_in_pod(self, uri: &Uri) -> Result<(), Error> {
+        match self {
+            Self::TakeOver => Err(Cause::TakeOverInPod(uri.clone()).into()),
+            Self::Alone | Self::Replica => Ok(()),
         }
     }
 }

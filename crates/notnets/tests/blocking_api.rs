@@ -486,3 +486,30 @@ fn a_client_moves_to_another_replica() {
     }
     assert_eq!(client.call(ECHO, b"x").unwrap_err().code, Code::UNAVAILABLE);
 }
+
+#[test]
+fn a_successor_takes_the_name_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let server = Server::builder().take_over(true).drain_timeout(Duration::from_secs(20));
+        let server = server.directory(directory.path()).bind("notnets:///test").unwrap();
+        let stopper = server.stopper();
+        (stopper, std::thread::spawn(move || server.serve(answer)))
+    };
+    for wait in WAITS {
+        let (_, mut old) = start();
+        let mut client = endpoint(directory.path()).wait(wait).connect().unwrap();
+        for _ in 0..20 {
+            assert_eq!(client.call(ECHO, b"x").unwrap(), b"x");
+            let (_, new) = start();
+            while !old.is_finished() {
+                assert_eq!(client.call(ECHO, b"y").unwrap(), b"y", "no call fails meanwhile");
+            }
+            std::mem::replace(&mut old, new).join().unwrap();
+        }
+        let (stopper, last) = start();
+        old.join().unwrap();
+        stopper.stop();
+        last.join().unwrap();
+    }
+}

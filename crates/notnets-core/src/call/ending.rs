@@ -72,6 +72,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// Server: ends all calls that are open, on this side and with a reset on the other.
+    pub fn fail_all(&mut self, code: Code, reason: &'static str) {
+        let open: Vec<_> = self.streams.ids().collect();
+        for stream in open {
+            self.fail(stream, Failure::new(code, reason), reason);
+        }
+    }
+
     /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's,
     /// which need not look at its calls, gets an event, and is done with the call.
     fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {

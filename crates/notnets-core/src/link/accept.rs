@@ -2,7 +2,8 @@
 //!
 //! A connection is admitted or rejected as soon as it is accepted, by what the kernel says of its other end:
 //! a process that is not admitted holds nothing here. One that is closed without a packet is a probe for a
-//! live server. One that asks for the counters gets them. One that sends HELLO gets a link or a rejection.
+//! live server. One that asks for the counters gets them. One that has taken the name over says so. One that
+//! sends HELLO gets a link or a rejection.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub enum Accepted {
     Rejected(Rejection),
     /// The handshake failed.
     Failed(LinkError),
+    /// A process says that it has taken the name over: look whether [it has](super::rendezvous::Listener::is_taken_over).
+    TakenOver,
     /// A link.
     Link(Box<Established>),
 }
@@ -137,6 +140,7 @@ impl Accepting {
                 let _ = self.socket.send(&Packet::Stats, Some(stats));
                 Accepted::Over
             }
+            Ok(Incoming::Packet(Packet::TakenOver, _)) => Accepted::TakenOver,
             Ok(Incoming::Packet(..)) => self.reject(Rejection::NoHello),
             // A probe, or a packet that cannot be answered.
             Ok(Incoming::Closed | Incoming::Bad(_)) | Err(_) => Accepted::Over,
@@ -235,6 +239,13 @@ mod tests {
         client.ring();
         assert!(matches!(advance(accepting, IDLE), Accepted::Rejected(Rejection::NoHello)));
         assert_eq!(refusal(&client), Refusal::Protocol);
+    }
+
+    #[test]
+    fn a_successor_says_that_it_has_the_name() {
+        let (client, accepting) = connection();
+        client.send(&Packet::TakenOver, None).unwrap();
+        assert!(matches!(advance(accepting, IDLE), Accepted::TakenOver));
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub enum Packet {
         /// The segment that was retired.
         segment: u32,
     },
+    /// Another process has taken the server's name over.
+    TakenOver,
 }
 
 /// Why a server refuses a link.
@@ -206,6 +208,10 @@ impl Packet {
                 out.put_u8(11);
                 out.put_u32_le(*segment);
             }
+            Self::TakenOver => {
+                out.put_u8(12);
+                out.put_u32_le(MAGIC);
+            }
         }
         debug_assert!(out.len() <= MAX_PACKET);
         out
@@ -244,6 +250,10 @@ impl Packet {
             9 => Self::Share { payload: fields.try_get_u32_le()?, bytes: fields.try_get_u64_le()? },
             10 => Self::Retire { segment: fields.try_get_u32_le()? },
             11 => Self::Retired { segment: fields.try_get_u32_le()? },
+            12 => {
+                check_magic(&mut fields)?;
+                Self::TakenOver
+            }
             kind => return Err(BadPacket::Kind(kind)),
         };
         if fields.is_empty() { Ok(packet) } else { Err(BadPacket::Length) }
@@ -384,6 +394,7 @@ mod tests {
             Packet::Accept { segment: 2 },
             Packet::Decline { segment: 2 },
             Packet::Inspect,
+            Packet::TakenOver,
             Packet::Stats,
             Packet::Share { payload: 7, bytes: 1 << 40 },
             Packet::Retire { segment: 2 },

@@ -49,6 +49,7 @@ mod listener;
 mod lock;
 mod peer;
 mod socket;
+mod successor;
 mod watch;
 
 pub use directory::{Directory, Origin};

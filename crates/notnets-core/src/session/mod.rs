@@ -46,6 +46,7 @@ use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, Sealed, SegmentError, Wr
 
 use crate::call::{Connection, Event, Failure, Role, StreamId};
 use crate::clock::Timestamp;
+use crate::code::Code;
 use crate::limits::{Limits, ValidLimits};
 use crate::link::packet::Packet;
 use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
@@ -541,6 +542,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.ended.is_none() && self.refuse_at.is_none() && !self.connection.is_draining() {
             self.refuse_at = Some(now + GO_AWAY_TIMEOUT);
             self.connection.go_away();
+        }
+    }
+
+    /// Server: ends the calls that are open on a link that is wound up, as there is no more time for them.
+    pub fn end_calls_in_overtime(&mut self) {
+        if self.ended.is_none() {
+            self.connection.refuse();
+            self.connection.fail_all(Code::UNAVAILABLE, "server stops: out of time");
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Acceptor {
     /// Connections that have not said hello.
     pending: Lobby<Accepting>,
     paused_until: Timestamp,
+    /// Another process has taken the name over.
+    taken_over: bool,
     policy: Policy,
     refusals: Refusals,
     pub stats: Stats,
@@ -57,6 +59,7 @@ impl Acceptor {
             pod,
             pending: Lobby::default(),
             paused_until: Timestamp::ZERO,
+            taken_over: false,
             policy,
             refusals: Refusals::default(),
             stats,
@@ -79,6 +82,11 @@ impl Acceptor {
             Ok(stats) => self.stats = stats,
             Err(error) => tracing::warn!(%error, "there is no memory for a server's counters"),
         }
+    }
+
+    /// Returns `true` if another process has taken the name over.
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// Gives the name up.
@@ -187,13 +195,18 @@ impl Acceptor {
 
     /// Takes a connection's first packet. A client that gets no link has been told why. Returns the
     /// connection if it has not said anything.
-    fn advance(&self, accepting: Accepting, open: usize, links: &mut Vec<Link>) -> Option<Accepting> {
+    fn advance(&mut self, accepting: Accepting, open: usize, links: &mut Vec<Link>) -> Option<Accepting> {
         let occupancy = Occupancy { links: open + links.len(), stopping: false };
         match accepting.advance(&self.policy, occupancy, self.stats.descriptor()) {
             Accepted::Pending(accepting) => return Some(accepting),
             Accepted::Link(established) => links.extend(self.begin(*established)),
             Accepted::Rejected(rejection) => self.refusals.log(&rejection),
             Accepted::Failed(error) => tracing::warn!(%error, "a client got no link"),
+            // One that is in a pod, too, goes on there.
+            Accepted::TakenOver => {
+                let is_so = self.listener.as_ref().is_some_and(Listener::is_taken_over);
+                self.taken_over |= is_so && self.pod.is_none();
+            }
             Accepted::Over => {}
         }
         None

@@ -1,6 +1,7 @@
 //! The server: all its links on the calling thread.
 
 use std::fmt;
+use std::time::Duration;
 
 use notnets_core::call::Role;
 use notnets_core::link::accept::Policy;
@@ -22,6 +23,7 @@ use crate::options::{LinkOptions, link_setters};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::name::Uri;
+use notnets_core::session::Ending;
 use notnets_core::wait::Wait;
 use notnets_memory::process::ForkGuard;
 
@@ -32,6 +34,7 @@ pub struct Builder {
     max_connections: usize,
     admission: Admission,
     claim: Claim,
+    drain_timeout: Option<Duration>,
 }
 
 impl Default for Builder {
@@ -42,6 +45,7 @@ impl Default for Builder {
             max_connections: 1024,
             admission: Admission::default(),
             claim: Claim::default(),
+            drain_timeout: None,
         }
     }
 }
@@ -81,6 +85,22 @@ impl Builder {
         self
     }
 
+    /// Sets whether the server takes its name over from the server that has it, without a moment
+    /// in which nobody serves. Off unless set. Bind when all is ready: from then on new calls wait for this
+    /// server. The old server stops as with a [`Stopper`]. A name
+    /// that nobody serves is simply taken. Replicas need no take-over: start the new one and stop the old.
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        self.claim = if take_over { Claim::TakeOver } else { Claim::Alone };
+        self
+    }
+
+    /// Sets how long calls may still take once the server is stopped or another process has taken its names
+    /// over. Those that are open then end with `UNAVAILABLE`, "server stops: out of time". For ever unless set.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = Some(timeout);
+        self
+    }
+
     /// Takes the name of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`.
     /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered
     /// once [`Server::serve`] runs.
@@ -96,17 +116,19 @@ impl Builder {
         let directory = &self.options.directory;
         let (listener, pod, config) = match uri.pod() {
             None => {
-                let listener = self.claim.take(directory, uri.name()).map_err(Cause::from)?;
-                (Some(listener), None, self.options.config())
+                let mut taken = self.claim.take(directory, [uri.name()].into_iter()).map_err(Cause::from)?;
+                (taken.pop(), None, self.options.config())
             }
             Some(pod) => {
+                self.claim.check_in_pod(&uri)?;
                 let acceptor = PodAcceptor::open(&self.options, pod, uri.name())?;
                 (acceptor.listen_local(directory), Some(acceptor), PodAcceptor::config(&self.options))
             }
         };
         let policy = Policy { admission: self.admission, max_links: self.max_connections, config };
         let acceptor = Acceptor::new(listener, pod, policy, stats, ForkGuard::new().map_err(no_page)?);
-        Ok(Server { acceptor, wait: self.options.wait, max_message_size: self.max_message_size, stopper })
+        let Self { options, max_message_size, drain_timeout, .. } = self;
+        Ok(Server { acceptor, wait: options.wait, max_message_size, drain_timeout, stopper })
     }
 }
 
@@ -115,6 +137,7 @@ pub struct Server {
     acceptor: Acceptor,
     wait: Wait,
     max_message_size: usize,
+    drain_timeout: Option<Duration>,
     stopper: Stopper,
 }
 
@@ -143,12 +166,14 @@ impl Server {
     ///
     /// A handler that panics ends all of it: its clients see the end of the server.
     pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
-        let Self { mut acceptor, wait, max_message_size, stopper } = self;
+        let Self { mut acceptor, wait, max_message_size, drain_timeout, stopper } = self;
         acceptor.adopt();
         let limit = Limit { receiver: Role::Server, bytes: max_message_size };
         let app = App { handler, reply: Reply::default(), limit };
         let waiting = Waiting::new(wait);
-        Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, uncounted: 0 }.run();
+        let drain = Drain { limit: drain_timeout, over_at: None };
+        Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, drain, uncounted: 0 }
+            .run();
     }
 }
 
@@ -160,14 +185,21 @@ struct Loop<H> {
     stopper: Stopper,
     links: Vec<ServerLink>,
     stopping: bool,
+    drain: Drain,
     /// Calls that the counters don't know yet.
     uncounted: u64,
+}
+
+/// The time that calls are given once the server stops.
+struct Drain {
+    limit: Option<Duration>,
+    over_at: Option<Timestamp>,
 }
 
 impl<H: Handler> Loop<H> {
     fn run(mut self) {
         while !(self.stopping && self.links.is_empty()) {
-            if self.stopper.is_stopped() && !self.stopping {
+            if (self.stopper.is_stopped() || self.acceptor.is_taken_over()) && !self.stopping {
                 self.begin_to_stop();
             }
             if self.take_turns() {
@@ -216,7 +248,20 @@ impl<H: Handler> Loop<H> {
             // Also to send what was said just now.
             self.uncounted += served.work(&mut self.app);
         }
+        if self.drain.over_at.is_some_and(|over_at| over_at <= now) {
+            self.end_in_overtime();
+        }
         self.drop_ended();
+    }
+
+    /// Ends the calls that are still open, and their links.
+    #[cold]
+    fn end_in_overtime(&mut self) {
+        for served in &mut self.links {
+            served.link.session.end_calls_in_overtime();
+            self.uncounted += served.work(&mut self.app);
+            served.link.session.end(Ending::Closed, clock::now);
+        }
     }
 
     fn drop_ended(&mut self) {
@@ -236,6 +281,7 @@ impl<H: Handler> Loop<H> {
     fn begin_to_stop(&mut self) {
         self.stopping = true;
         let now = clock::now();
+        self.drain.over_at = self.drain.limit.map(|limit| now + limit);
         // A call that is made once a successor has the name is the successor's: so clients are told before.
         for served in &mut self.links {
             served.link.session.go_away(now);
@@ -254,7 +300,8 @@ impl<H: Handler> Loop<H> {
         if self.stopping && self.links.is_empty() {
             return;
         }
-        let mut may_sleep = !self.stopper.is_stopped() || self.stopping;
+        let is_told = self.stopper.is_stopped() || self.acceptor.is_taken_over();
+        let mut may_sleep = !is_told || self.stopping;
         for served in &mut self.links {
             may_sleep &= served.link.arm();
         }
@@ -271,6 +318,7 @@ impl<H: Handler> Loop<H> {
         // Not the clock's start, which would not sleep at all.
         of_links
             .chain(self.acceptor.wakes_at(clock::now()))
+            .chain(self.drain.over_at)
             .min()
             .map(|soonest| soonest.max(Timestamp::from_nanos(1)))
     }

@@ -47,9 +47,11 @@ impl ErrorKind {
     pub(super) fn of(cause: &Cause) -> Self {
         match cause {
             Cause::Uri(_) | Cause::UnusualUri(_) => Self::InvalidUri,
-            Cause::UserAgent(_) | Cause::NoNames | Cause::NoCalls(_) | Cause::Limits(_) => {
-                Self::InvalidConfiguration
-            }
+            Cause::UserAgent(_)
+            | Cause::NoNames
+            | Cause::NoCalls(_)
+            | Cause::Limits(_)
+            | Cause::TakeOverInPod(_) => Self::InvalidConfiguration,
             #[cfg(feature = "server")]
             Cause::ServiceName(_) | Cause::ServiceTwice(_) | Cause::ForkedMember => {
                 Self::InvalidConfiguration
@@ -144,6 +146,7 @@ pub(super) fn code(cause: &Cause) -> Code {
         _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
         Cause::Uri(_) | Cause::UnusualUri(_) => Code::INVALID_ARGUMENT,
         Cause::UserAgent(_) | Cause::NoNames | Cause::NoCalls(_) | Cause::Limits(_) => Code::INVALID_ARGUMENT,
+        Cause::TakeOverInPod(_) => Code::INVALID_ARGUMENT,
         _ => Code::UNAVAILABLE,
     }
 }

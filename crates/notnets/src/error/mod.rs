@@ -59,6 +59,11 @@ pub(crate) enum Cause {
         "can't serve a name in a pod in a process that was forked from the one that took it; bind after the fork"
     )]
     ForkedMember,
+    #[error(
+        "{0} can't be taken over, for it is in a pod, where several servers may have one name: serve it beside \
+         the old server, which is stopped then (Server::take_over)"
+    )]
+    TakeOverInPod(Uri),
     #[error("no name to serve is given, as `notnets:///NAME`")]
     NoNames,
     #[error(transparent)]

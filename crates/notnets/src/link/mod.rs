@@ -249,6 +249,15 @@ impl Link {
         failure
     }
 
+    /// A server's link that is wound up has no more time for the calls that are open.
+    #[cfg(feature = "server")]
+    pub(crate) fn end_calls_in_overtime(&self) {
+        self.with(|state| {
+            state.session.end_calls_in_overtime();
+            state.wake_driver();
+        });
+    }
+
     /// The local side needs the link no more.
     pub(crate) fn close(&self) {
         self.with(|state| {

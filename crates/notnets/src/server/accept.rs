@@ -72,6 +72,7 @@ async fn serve_connection(shared: Arc<ServerContext>, mut accepting: Accepting, 
             serve_link(&shared, *established, connect_info).await
         }
         Accepted::Rejected(rejection) => return shared.refusals.log(&rejection),
+        Accepted::TakenOver => return shared.taken_over.notify_one(),
         Accepted::Failed(error) => Err(std::io::Error::other(error)),
         Accepted::Over | Accepted::Pending(_) => return,
     };
@@ -108,6 +109,7 @@ pub(super) async fn serve_link(
     let wind_up = Some(WindUp::new(ending(shared, max_age), shared.untold.subscribe()));
     let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, settings.keepalive())?;
     shared.stats.link_opened();
+    shared.links.add(&link);
     let failure = match max_age.zip(settings.max_age_grace) {
         None => (&mut driver).await,
         Some((age, grace)) => {
@@ -116,6 +118,7 @@ pub(super) async fn serve_link(
             ended.unwrap_or_else(|_too_late| link.end(Ending::TooOld))
         }
     };
+    shared.links.remove(&link);
     tracing::debug!(pid = peer.credentials.pid, reason = %failure.message, "link closed");
     let broken = failure.code == notnets_core::Code::INTERNAL;
     if broken {

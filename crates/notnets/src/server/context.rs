@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use notnets_core::link::accept::{Occupancy, Policy};
 use notnets_core::link::stats::Stats;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::Settings;
+use super::links::OpenLinks;
 use super::lobby::Lobby;
 use super::methods::Costs;
 use super::services::Services;
@@ -24,6 +25,9 @@ pub(super) struct ServerContext {
     pub(super) shutdown: watch::Receiver<bool>,
     /// Has a receiver for each link whose client was not told that no more calls are taken.
     pub(super) untold: watch::Sender<()>,
+    /// Another process says that it has taken a name over.
+    pub(super) taken_over: Notify,
+    pub(super) links: OpenLinks,
 }
 
 impl ServerContext {

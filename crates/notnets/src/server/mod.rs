@@ -3,6 +3,7 @@
 mod accept;
 mod calls;
 mod context;
+mod links;
 mod lobby;
 mod methods;
 mod names;
@@ -80,6 +81,7 @@ pub(crate) struct Settings {
     admission: Admission,
     max_links: usize,
     claim: Claim,
+    drain_timeout: Option<Duration>,
 }
 
 impl Settings {
@@ -123,6 +125,7 @@ impl Server {
             admission: Admission::default(),
             max_links: usize::MAX,
             claim: Claim::default(),
+            drain_timeout: None,
         };
         Self { config, layer: Identity::new() }
     }
@@ -231,6 +234,31 @@ impl<L> Server<L> {
     /// ```
     pub fn replica(mut self, replica: bool) -> Self {
         self.config.claim = if replica { Claim::Replica } else { Claim::Alone };
+        self
+    }
+
+    /// Sets whether the server takes its names of this host over from servers that have them, without a moment
+    /// in which nobody serves. Off unless set. Bind when all is ready: from then on new calls wait for this
+    /// server. An old server of which all names are taken over stops as [`serve_with_shutdown`](Router::serve_with_shutdown) says. A name
+    /// that nobody serves is simply taken. Replicas need no take-over: start the new one and stop the old.
+    ///
+    /// # Example
+    /// ```no_run
+    /// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
+    /// let server = notnets::Server::builder().take_over(true).drain_timeout(std::time::Duration::from_secs(30));
+    /// // Ends when the next version of this program has taken the name over, and its own calls are over.
+    /// server.add_routes(routes).serve("notnets:///inventory").await
+    /// # }
+    /// ```
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        self.config.claim = if take_over { Claim::TakeOver } else { Claim::Alone };
+        self
+    }
+
+    /// Sets how long calls may still take once the server is stopped or another process has taken its names
+    /// over. Those that are open then end with `UNAVAILABLE`, "server stops: out of time". For ever unless set.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = Some(timeout);
         self
     }
 
@@ -432,7 +460,7 @@ impl<L> Router<L> {
         Bound::block(names.uris(), services, config)
     }
 
-    /// Serves under these names, until it fails.
+    /// Serves under these names, until it fails, or another process has taken them over.
     ///
     /// # Errors
     /// When a name is in use, or can't be served.

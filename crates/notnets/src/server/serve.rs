@@ -11,16 +11,18 @@ use std::time::Duration;
 use notnets_core::link::accept::Policy;
 use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
 use notnets_core::name::Uri;
+use notnets_core::session::Ending;
 use notnets_memory::process::ForkGuard;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Settings;
 use super::accept;
 use super::context::ServerContext;
+use super::links::OpenLinks;
 use super::lobby::Lobby;
 use super::methods::Costs;
 use super::pods::{PodNames, serve_arrival};
@@ -39,6 +41,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A server that stops gives up its names after this time though not all clients could be told yet.
 const TELLING: Duration = Duration::from_millis(100);
+
+/// How long clients are given to hear that there is no more time for their calls.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A server whose names are taken: clients can connect already.
 ///
@@ -110,8 +115,21 @@ impl Bound {
         let costs = Costs::default();
         let (lobby, refusals) = (Lobby::default(), Refusals::default());
         let untold = watch::Sender::new(());
-        let shared =
-            ServerContext { services, costs, settings, policy, stats, lobby, refusals, shutdown, untold };
+        let taken_over = Notify::new();
+        let links = OpenLinks::default();
+        let shared = ServerContext {
+            services,
+            costs,
+            settings,
+            policy,
+            stats,
+            lobby,
+            refusals,
+            shutdown,
+            untold,
+            taken_over,
+            links,
+        };
         let bound_by = ForkGuard::new().map_err(Error::io("tell forks by a page"))?;
         Ok(Self { listeners, pods, shared, stop, bound_by })
     }
@@ -131,7 +149,7 @@ impl Bound {
         Ok(())
     }
 
-    /// Serves, until it fails. That may be in a process that was forked from the one that took the names, and
+    /// Serves, until it fails or another process has taken all names over. That may be in a process that was forked from the one that took the names, and
     /// that alone, as long as none of them is in a pod.
     ///
     /// # Errors
@@ -140,8 +158,8 @@ impl Bound {
         self.serve_with_shutdown(pending()).await
     }
 
-    /// Serves until `signal` completes, then gracefully stops: the names are given up, calls in
-    /// flight end, new ones are refused with `UNAVAILABLE`. When this is dropped instead, all ends at
+    /// Serves until `signal` completes, or another process has taken all names over, then gracefully stops: the
+    /// names are given up, calls in flight end, new ones are refused with `UNAVAILABLE`. When this is dropped instead, all ends at
     /// once.
     ///
     /// # Errors
@@ -166,6 +184,16 @@ impl Bound {
                     connections.spawn(serve_arrival(Arc::clone(&shared), member, arrival));
                 }
                 Some(_) = connections.join_next() => {}
+                () = shared.taken_over.notified() => {
+                    // One of several names is given up, and the clients that came by it stay.
+                    let is_last = pods.is_empty() && watched.iter().all(|name| name.get_ref().is_taken_over());
+                    if is_last {
+                        tracing::info!("another process has taken over: this server ends its calls and stops");
+                        break;
+                    }
+                    watched.retain(|name| !name.get_ref().is_taken_over());
+                    place = watch(&watched);
+                }
                 () = changed(place.as_ref()) => {
                     look.get_or_insert((Instant::now() + names_in_place::PAUSE, true));
                 }
@@ -188,7 +216,22 @@ impl Bound {
         // The names before the calls end, so that a successor can take them while we finish.
         watched.clear();
         pods.give_up();
-        while connections.join_next().await.is_some() {}
+        let drain = async |connections: &mut JoinSet<()>| while connections.join_next().await.is_some() {};
+        let Some(limit) = shared.settings.drain_timeout else {
+            drain(&mut connections).await;
+            return Ok(());
+        };
+        if tokio::time::timeout(limit, drain(&mut connections)).await.is_err() {
+            for link in shared.links.all() {
+                link.end_calls_in_overtime();
+            }
+            if tokio::time::timeout(LAST_WORDS, drain(&mut connections)).await.is_err() {
+                for link in shared.links.all() {
+                    link.end(Ending::Closed);
+                }
+                drain(&mut connections).await;
+            }
+        }
         Ok(())
     }
 }
@@ -211,8 +254,9 @@ fn take_names(
         return Err(Cause::NoNames.into());
     }
     let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
-    let listen = |uri: &Uri| settings.claim.take(&settings.link.directory, uri.name());
-    Ok((here.iter().map(listen).collect::<Result<_, _>>().map_err(Cause::from)?, pods))
+    pods.iter().try_for_each(|uri| settings.claim.check_in_pod(uri))?;
+    let taken = settings.claim.take(&settings.link.directory, here.iter().map(Uri::name));
+    Ok((taken.map_err(Cause::from)?, pods))
 }
 
 /// Watches the directory of the names. Without, nobody notices when they are removed from there.

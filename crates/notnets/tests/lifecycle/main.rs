@@ -23,6 +23,7 @@ mod runtimes;
 mod settings;
 mod sizes;
 mod stopped;
+mod take_over;
 
 /// Not a test by itself: the other process of the tests.
 #[test]

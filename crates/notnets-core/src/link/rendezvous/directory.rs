@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::error::{Absence, RendezvousError};
 use super::listener::Listener;
 use super::socket::{Found, Peephole, dial};
+use super::successor::Successor;
 use super::watch::DirectoryWatch;
 use crate::name::Name;
 use crate::random;
@@ -114,6 +115,26 @@ impl Directory {
     /// When the name is in use by a server that has it for itself, and when the directory doesn't permit it.
     pub fn listen_as_replica(&self, name: &Name) -> Result<Listener, RendezvousError> {
         Listener::bind_replica(self, name)
+    }
+
+    /// Takes names over from their servers: a socket that listens already takes the place of each one's, so that
+    /// there is a server at any time. Each old server is told, as soon as all names are taken. A name that
+    /// nobody serves is taken, too.
+    ///
+    /// # Errors
+    /// When one of the names has replicas, and when the directory doesn't permit it. Then all names are where
+    /// they were, unless the file system itself fails meanwhile.
+    pub fn take_over(&self, names: &[Name]) -> Result<Vec<Listener>, RendezvousError> {
+        let successors = names.iter().map(|name| Successor::prepare(self, name));
+        let successors = successors.collect::<Result<Vec<_>, _>>()?;
+        let taken = successors.into_iter().map(Successor::take).collect::<Result<Vec<_>, _>>()?;
+        Ok(taken
+            .into_iter()
+            .map(|(listener, old)| {
+                old.tell();
+                listener
+            })
+            .collect())
     }
 
     /// Connects to the server of a name, or to any of its replicas, or to the one at an

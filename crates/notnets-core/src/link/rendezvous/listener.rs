@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, chmod, fstat, open, openat, stat,
-    statat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, chmod, fstat, open, openat,
+    renameat, stat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
@@ -17,9 +17,9 @@ use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
 use super::directory::Directory;
 use super::error::RendezvousError;
 use super::lock::Lock;
-use super::socket::{Found, dial, seqpacket};
+use super::socket::{Found, Peephole, dial, seqpacket};
 use super::watch::DirectoryWatch;
-use crate::name::{HIDDEN, Name};
+use crate::name::{COMING, HIDDEN, Name};
 use crate::random;
 
 /// How many clients may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
@@ -86,17 +86,31 @@ impl Listener {
         }
         crate::failpoint!("name served");
         drop(lock);
-        Ok(Listener {
-            socket,
-            directory: opened,
-            name: name.clone(),
-            address,
-            path,
-            place: directory.clone(),
-            file,
-            owner: process::id(),
-            closed: false,
-        })
+        Self::new(socket, opened, name, address, directory, file)
+    }
+
+    pub(super) fn new(
+        socket: OwnedFd,
+        directory: OwnedFd,
+        name: &Name,
+        address: Name,
+        place: &Directory,
+        file: FileId,
+    ) -> Result<Self, RendezvousError> {
+        let path = place.socket_path(&address)?;
+        let (name, place, owner) = (name.clone(), place.clone(), process::id());
+        Ok(Listener { socket, directory, name, address, path, place, file, owner, closed: false })
+    }
+
+    /// Moves the socket to the place of its name, whatever socket is there.
+    pub(super) fn move_to_its_name(&mut self) -> Result<(), RendezvousError> {
+        let path = self.place.socket_path(&self.name)?;
+        let _lock = Lock::take(&self.directory, &self.place)?;
+        let moved = renameat(&self.directory, self.address.as_str(), &self.directory, self.name.as_str());
+        moved.map_err(|errno| self.place.failed("take over", &path, errno))?;
+        self.address = self.name.clone();
+        self.path = path;
+        Ok(())
     }
 
     /// The name that is served.
@@ -168,6 +182,12 @@ impl Listener {
         directory && file_at(&self.directory, &self.address).map(|found| found.is(self.file)) == Ok(true)
     }
 
+    /// Returns `true` if another process has taken the name over: it listens in the place of this listener.
+    pub fn is_taken_over(&self) -> bool {
+        let is_another = file_at(&self.directory, &self.address).is_ok_and(|found| !found.is(self.file));
+        is_another && Peephole::new().is_ok_and(|peephole| peephole.is_open(&self.path))
+    }
+
     /// Takes the name again, with another socket, when this one is not in place any more. A directory that
     /// was removed is not created.
     ///
@@ -220,7 +240,7 @@ impl AsFd for Listener {
 }
 
 /// Opens the directory, having created it for its owner alone when it was missing.
-fn open_current(directory: &Directory) -> Result<OwnedFd, RendezvousError> {
+pub(super) fn open_current(directory: &Directory) -> Result<OwnedFd, RendezvousError> {
     // It is unlikely to be removed in between twice. A dangling link is missing every time.
     const ATTEMPTS: usize = 5;
     let mut opened = Err(Errno::NOENT);
@@ -246,7 +266,7 @@ fn create(directory: &Directory) -> Result<(), RendezvousError> {
 }
 
 /// Returns `true` if the path still leads to the open directory.
-fn is_at(opened: &OwnedFd, directory: &Directory) -> Result<bool, RendezvousError> {
+pub(super) fn is_at(opened: &OwnedFd, directory: &Directory) -> Result<bool, RendezvousError> {
     let failed = |errno| directory.failed("look at", directory.path(), errno);
     match stat(directory.path()) {
         Ok(there) => Ok(FileId::from(fstat(opened).map_err(failed)?) == FileId::from(there)),
@@ -285,8 +305,8 @@ fn make_room(
     }
 }
 
-/// Removes what dead replicas of a name left. Where the name is to be had `alone`, live ones are in the way.
-fn clear_replicas(
+/// Removes what dead replicas of a name left, and servers that died when they were to take a name over. Where the name is to be had `alone`, live ones are in the way.
+pub(super) fn clear_replicas(
     directory: &Directory,
     opened: &OwnedFd,
     name: &Name,
@@ -296,6 +316,7 @@ fn clear_replicas(
         Name::from_file_name(file)
             .is_some_and(|address| address.replica_number().is_some() && address.service() == *name)
     };
+    sweep(opened, directory.path(), |file| file.starts_with(COMING));
     let living = sweep(opened, directory.path(), is_replica);
     match living.into_iter().next() {
         Some((path, pid)) if alone => Err(RendezvousError::in_use(name, &path, pid)),
@@ -323,7 +344,11 @@ fn sweep(directory: &OwnedFd, path: &Path, is_meant: impl Fn(&str) -> bool) -> V
     living
 }
 
-fn bind_socket(directory: &Directory, name: &Name, path: &Path) -> Result<OwnedFd, RendezvousError> {
+pub(super) fn bind_socket(
+    directory: &Directory,
+    name: &Name,
+    path: &Path,
+) -> Result<OwnedFd, RendezvousError> {
     let failed = |errno| match errno {
         Errno::ADDRINUSE => RendezvousError::in_use(name, path, None),
         errno => directory.failed("create a socket in", directory.path(), errno),
@@ -334,7 +359,7 @@ fn bind_socket(directory: &Directory, name: &Name, path: &Path) -> Result<OwnedF
 }
 
 /// Opens the bound socket to clients, and returns which file it is.
-fn finish(directory: &OwnedFd, address: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
+pub(super) fn finish(directory: &OwnedFd, address: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, address.as_str(), flags, Mode::empty())?;
     open_to_all(&file)?;
@@ -360,7 +385,7 @@ fn open_to_all(file: &OwnedFd) -> Result<(), Errno> {
 
 /// Which file it is, on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
+pub(super) struct FileId {
     device: u64,
     inode: u64,
 }
@@ -372,9 +397,9 @@ impl From<Stat> for FileId {
 }
 
 /// The file at a name. Symbolic links are not followed.
-struct FileAt {
+pub(super) struct FileAt {
     id: FileId,
-    is_socket: bool,
+    pub(super) is_socket: bool,
 }
 
 impl FileAt {
@@ -383,7 +408,7 @@ impl FileAt {
     }
 }
 
-fn file_at(directory: &OwnedFd, address: &Name) -> Result<FileAt, Errno> {
+pub(super) fn file_at(directory: &OwnedFd, address: &Name) -> Result<FileAt, Errno> {
     let stat = statat(directory, address.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileAt { is_socket: FileType::from_raw_mode(stat.st_mode) == FileType::Socket, id: stat.into() })
 }

@@ -159,7 +159,7 @@ fn configure(directory: &Path, options: &Options) -> Server {
         .keepalive_interval(options.millis("keepalive"))
         .keepalive_timeout(options.millis("keepalive_timeout"))
         .load_shed(options.has("load_shed"))
-        .replica(options.has("replica"))
+        .take_over(options.has("take_over"))
         .admission(match options.get::<String>("admit").as_deref() {
             Some("anyone") => Admission::Anyone,
             Some(uid) => Admission::Listed { uids: vec![uid.parse().expect("is a uid")], gids: vec![] },
@@ -167,6 +167,12 @@ fn configure(directory: &Path, options: &Options) -> Server {
         });
     if let Some(timeout) = options.millis("timeout") {
         server = server.timeout(timeout);
+    }
+    if options.has("replica") {
+        server = server.replica(true);
+    }
+    if let Some(limit) = options.millis("drain") {
+        server = server.drain_timeout(limit);
     }
     if let Some(links) = options.get("max_links") {
         server = server.max_connections(links);
