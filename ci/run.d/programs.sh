@@ -40,6 +40,7 @@ step_hostile() {
 # Calls of all kinds while processes are killed, stopped and replaced.
 step_soak() {
     built notnets soak --for 30s
+    built notnets soak --replace 50
 }
 
 # Processes die at steps of the protocol.

@@ -24,3 +24,14 @@ fn processes_die_at_steps_of_the_protocol() {
     assert!(run.status.success(), "{out}\n{err}");
     assert!(out.contains(" processes died at "), "{out}");
 }
+
+#[test]
+fn no_call_fails_while_servers_take_a_name_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    let run = command.env("TMPDIR", directory.path()).args(["soak", "--replace", "50"]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{out}\n{err}");
+    assert!(out.contains("50 replacements in ") && out.contains("no unary call failed"), "{out}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}

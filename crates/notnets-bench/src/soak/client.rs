@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead};
+use std::ops::AddAssign;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,10 @@ pub struct ClientArgs {
     seed: u64,
     /// Where calls are noted that were surely not executed.
     notes: PathBuf,
+    /// Servers are replaced only: no unary call may fail, and no other call without the status that it may be
+    /// made again.
+    #[arg(long)]
+    strict: bool,
     /// The names to call.
     uris: Vec<String>,
 }
@@ -44,6 +49,16 @@ pub struct Tally {
     pub late: u64,
     /// Given up by the caller.
     pub cancelled: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.ok += other.ok;
+        self.unavailable += other.unavailable;
+        self.retry_safe += other.retry_safe;
+        self.late += other.late;
+        self.cancelled += other.cancelled;
+    }
 }
 
 /// Calls at once to each name.
@@ -110,7 +125,7 @@ impl Client {
     async fn calls(self: Arc<Self>, channel: Channel, mut random: Random) -> String {
         loop {
             let id = self.args.number << 40 | self.next.fetch_add(1, Ordering::Relaxed);
-            let has_deadline = random.below(8) == 0;
+            let has_deadline = random.below(8) == 0 && !self.args.strict;
             let outcome =
                 tokio::time::timeout(HANGS, self.call(&channel, id, has_deadline, &mut random)).await;
             let status = match outcome {
@@ -127,6 +142,9 @@ impl Client {
                 Ok(Err(Outcome::Status(status))) => status,
             };
             match status.code() {
+                Code::UNAVAILABLE if self.args.strict && !status.is_retry_safe() => {
+                    return format!("call {id:#x} failed though its server was replaced in order: {status}");
+                }
                 Code::UNAVAILABLE => {
                     self.count(1);
                     if status.is_retry_safe() {
@@ -172,7 +190,14 @@ impl Client {
                 if gives_up {
                     return Ok(tokio::time::timeout(Duration::from_micros(id % 300), call).await.is_ok());
                 }
-                expect(&call.await?.message.into_bytes(), head, Some(&sent))?;
+                let answered = call.await;
+                if let Err(status) = &answered
+                    && self.args.strict
+                    && status.code() == Code::UNAVAILABLE
+                {
+                    return Err(Outcome::Wrong(format!("a unary call failed: {status}")));
+                }
+                expect(&answered?.message.into_bytes(), head, Some(&sent))?;
             }
             5 => {
                 let call = channel.server_streaming_call(request("/soak.Soak/Download"), message(head, size));

@@ -12,6 +12,7 @@ mod client;
 mod content;
 mod failpoints;
 mod footprint;
+mod replacements;
 mod server;
 
 use std::collections::{HashSet, VecDeque};
@@ -57,6 +58,10 @@ pub struct Args {
     /// feature `failpoints`
     #[arg(long, value_name = "KILLS", conflicts_with = "duration")]
     at_failpoints: Option<u64>,
+    /// Replace a server this often under the load of 8 clients, by a process that takes its name over each
+    /// time: no call may fail
+    #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints"])]
+    replace: Option<u64>,
     /// Without a pod of two hosts
     #[arg(long)]
     no_pod: bool,
@@ -80,6 +85,10 @@ pub fn run(args: &Args) -> Result {
     if let Some(kills) = args.at_failpoints {
         println!("--seed {seed} --at-failpoints {kills}");
         return runtime(0)?.block_on(failpoints::run(args, seed, kills));
+    }
+    if let Some(times) = args.replace {
+        println!("--seed {seed} --replace {times}");
+        return runtime(0)?.block_on(replacements::run(seed, times));
     }
     println!("--seed {seed} --for {:?}", args.duration);
     runtime(0)?.block_on(async {

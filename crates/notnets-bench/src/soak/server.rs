@@ -26,9 +26,12 @@ pub struct ServerArgs {
     uri: String,
     /// Where executed calls are noted.
     notes: PathBuf,
+    /// Take the name over from the server that has it.
+    #[arg(long)]
+    take_over: bool,
 }
 
-/// Serves until SIGTERM, or until the input ends.
+/// Serves until SIGTERM, until another process takes the name over, or until the input ends.
 ///
 /// # Errors
 /// When the name can't be served.
@@ -37,7 +40,7 @@ pub fn serve(args: &ServerArgs) -> Result {
     runtime(2)?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let echo = Echo { executed: Arc::new(notes(&args.notes, "executed")?) };
-        let router = Server::builder().add_rpc_service("soak.Soak", echo);
+        let router = Server::builder().take_over(args.take_over).add_rpc_service("soak.Soak", echo);
         let until = Instant::now() + PATIENCE;
         let bound = loop {
             match router.clone().bind(args.uri.as_str()).await {

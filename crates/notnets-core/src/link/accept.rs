@@ -81,7 +81,8 @@ pub enum Accepted {
     Rejected(Rejection),
     /// The handshake failed.
     Failed(LinkError),
-    /// A process says that it has taken the name over: look whether [it has](super::rendezvous::Listener::is_taken_over).
+    /// A process says that it has taken the name over: look whether
+    /// [it has](super::rendezvous::Listener::is_taken_over).
     TakenOver,
     /// A link.
     Link(Box<Established>),

@@ -95,7 +95,8 @@ impl Builder {
     }
 
     /// Sets how long calls may still take once the server is stopped or another process has taken its names
-    /// over. Those that are open then end with `UNAVAILABLE`, "server stops: out of time". For ever unless set.
+    /// over. Those that are open then end with `UNAVAILABLE`, "server stops: out of time". For ever unless
+    /// set.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = Some(timeout);
         self

@@ -237,16 +237,18 @@ impl<L> Server<L> {
         self
     }
 
-    /// Sets whether the server takes its names of this host over from servers that have them, without a moment
-    /// in which nobody serves. Off unless set. Bind when all is ready: from then on new calls wait for this
-    /// server. An old server of which all names are taken over stops as [`serve_with_shutdown`](Router::serve_with_shutdown) says. A name
-    /// that nobody serves is simply taken. Replicas need no take-over: start the new one and stop the old.
+    /// Sets whether the server takes its names of this host over from servers that have them, without a
+    /// moment in which nobody serves. Off unless set. Bind when all is ready: from then on new calls wait
+    /// for this server. An old server of which all names are taken over stops as
+    /// [`serve_with_shutdown`](Router::serve_with_shutdown) says. A name that nobody serves is simply taken.
+    /// Replicas need no take-over: start the new one and stop the old.
     ///
     /// # Example
     /// ```no_run
     /// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
-    /// let server = notnets::Server::builder().take_over(true).drain_timeout(std::time::Duration::from_secs(30));
-    /// // Ends when the next version of this program has taken the name over, and its own calls are over.
+    /// let server =
+    /// notnets::Server::builder().take_over(true).drain_timeout(std::time::Duration::from_secs(30)); //
+    /// Ends when the next version of this program has taken the name over, and its own calls are over.
     /// server.add_routes(routes).serve("notnets:///inventory").await
     /// # }
     /// ```
@@ -256,7 +258,8 @@ impl<L> Server<L> {
     }
 
     /// Sets how long calls may still take once the server is stopped or another process has taken its names
-    /// over. Those that are open then end with `UNAVAILABLE`, "server stops: out of time". For ever unless set.
+    /// over. Those that are open then end with `UNAVAILABLE`, "server stops: out of time". For ever unless
+    /// set.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.config.drain_timeout = Some(timeout);
         self

@@ -149,8 +149,8 @@ impl Bound {
         Ok(())
     }
 
-    /// Serves, until it fails or another process has taken all names over. That may be in a process that was forked from the one that took the names, and
-    /// that alone, as long as none of them is in a pod.
+    /// Serves, until it fails or another process has taken all names over. That may be in a process that was
+    /// forked from the one that took the names, and that alone, as long as none of them is in a pod.
     ///
     /// # Errors
     /// When the runtime can't watch a socket.
@@ -158,9 +158,9 @@ impl Bound {
         self.serve_with_shutdown(pending()).await
     }
 
-    /// Serves until `signal` completes, or another process has taken all names over, then gracefully stops: the
-    /// names are given up, calls in flight end, new ones are refused with `UNAVAILABLE`. When this is dropped instead, all ends at
-    /// once.
+    /// Serves until `signal` completes, or another process has taken all names over, then gracefully
+    /// stops: the names are given up, calls in flight end, new ones are refused with `UNAVAILABLE`. When
+    /// this is dropped instead, all ends at once.
     ///
     /// # Errors
     /// When the runtime can't watch a socket.

@@ -120,8 +120,7 @@ fn names_in_pods_are_not_taken_over() {
     assert!(refused.contains("notnets://pod0/lives can't be taken over, for it is in a pod"), "{refused}");
 }
 
-/// A process that may not connect to the server can't make it stop, and neither can one that has not taken the
-/// name.
+/// A process that has not taken the name can't make the server stop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_stops_only_if_its_name_is_taken() {
     use notnets_core::link::packet::Packet;

@@ -117,9 +117,9 @@ impl Directory {
         Listener::bind_replica(self, name)
     }
 
-    /// Takes names over from their servers: a socket that listens already takes the place of each one's, so that
-    /// there is a server at any time. Each old server is told, as soon as all names are taken. A name that
-    /// nobody serves is taken, too.
+    /// Takes names over from their servers: a socket that listens already takes the place of each one's, so
+    /// that there is a server at any time. Each old server is told, as soon as all names are taken. A name
+    /// that nobody serves is taken, too.
     ///
     /// # Errors
     /// When one of the names has replicas, and when the directory doesn't permit it. Then all names are where

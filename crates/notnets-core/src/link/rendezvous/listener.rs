@@ -305,7 +305,8 @@ fn make_room(
     }
 }
 
-/// Removes what dead replicas of a name left, and servers that died when they were to take a name over. Where the name is to be had `alone`, live ones are in the way.
+/// Removes what dead replicas of a name left, and servers that died when they were to take a name over. Where
+/// the name is to be had `alone`, live replicas are in the way.
 pub(super) fn clear_replicas(
     directory: &Directory,
     opened: &OwnedFd,
@@ -324,8 +325,8 @@ pub(super) fn clear_replicas(
     }
 }
 
-/// Removes what dead servers left at those names that nobody takes again. Servers that begin meanwhile wait for
-/// the lock. Returns the others, with their pids where they are known.
+/// Removes what dead servers left at those names that nobody takes again. Servers that begin meanwhile wait
+/// for the lock. Returns the others, with their pids where they are known.
 fn sweep(directory: &OwnedFd, path: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<(PathBuf, Option<u32>)> {
     let mut living = Vec::new();
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {

@@ -1,4 +1,5 @@
-//! Noticing what happens in a directory: that a name is gone though its server runs, that servers come and go.
+//! Noticing what happens in a directory: that a name is gone though its server runs, that servers come and
+//! go.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
