@@ -246,9 +246,10 @@ impl<L> Server<L> {
     /// # Example
     /// ```no_run
     /// # async fn example(routes: notnets::Routes) -> Result<(), notnets::Error> {
-    /// let server =
-    /// notnets::Server::builder().take_over(true).drain_timeout(std::time::Duration::from_secs(30)); //
-    /// Ends when the next version of this program has taken the name over, and its own calls are over.
+    /// use std::time::Duration;
+    ///
+    /// let server = notnets::Server::builder().take_over(true).drain_timeout(Duration::from_secs(30));
+    /// // Ends when the next version of this program has taken the name over, and its own calls are over.
     /// server.add_routes(routes).serve("notnets:///inventory").await
     /// # }
     /// ```
