@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use notnets_memory::PAGE;
+use notnets_memory::lane::Geometry;
 use tempfile::tempdir;
 
-use crate::support::LIMIT;
+use crate::support::held::Held;
 use crate::support::helper::Helper;
+use crate::support::{LIMIT, eventually};
 
 /// How long nothing may happen.
 const WATCHED: Duration = Duration::from_secs(5);
@@ -63,6 +66,13 @@ fn idle_pairs_use_no_cpu() {
     let used = || -> Vec<[Used; 2]> {
         pairs.iter().map(|pair| pair.each_ref().map(|helper| Used::by(helper.pid()))).collect()
     };
+    // A timer looks whether further segments are used, for as long as there are any.
+    for ((links, _), pair) in kinds.iter().zip(&pairs) {
+        let first_segments = (2 * links * Geometry::default().segment_bytes() + PAGE) as u64;
+        eventually("further segments are retired", || {
+            pair.iter().all(|process| Held::by(process).mapped <= first_segments)
+        });
+    }
     let begin = Instant::now();
     let quiet = loop {
         let before = used();

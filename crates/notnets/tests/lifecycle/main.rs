@@ -5,6 +5,7 @@
 
 mod support;
 
+mod burst;
 mod containers;
 mod death;
 mod descriptors;

@@ -1,6 +1,7 @@
 //! What the tests share: the other process, its roles, the service that it serves, and clients of it.
 
 pub mod client;
+pub mod held;
 pub mod helper;
 #[path = "../../common/outside.rs"]
 pub mod outside;

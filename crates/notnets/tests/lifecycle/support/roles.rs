@@ -208,7 +208,13 @@ async fn client(directory: &Path, options: &Options) {
             continue;
         }
         match endpoint.connect().await {
-            Ok(channel) => clients.push(Client::new(channel)),
+            Ok(channel) => {
+                let client = Client::new(channel);
+                clients.push(match options.get("max_message") {
+                    Some(bytes) => client.max_message(bytes),
+                    None => client,
+                });
+            }
             Err(error) => return say(format_args!("refused: {error}")),
         }
     }
@@ -294,6 +300,8 @@ async fn call(client: Client, method: String, request: String) {
         },
         // A large reply, of which only the length is told.
         "size" => client.text("bytes", request).await.map(|reply| reply.len().to_string()),
+        // A large request, of which the server tells the length.
+        "upload" => client.text("length", vec![b'x'; request.parse().expect("is a number")]).await,
         method => client.text(method, request).await,
     };
     say(outcome.unwrap_or_else(text));
