@@ -37,7 +37,7 @@ pub enum RendezvousError {
 
     /// Another listener has the name.
     #[error(
-        "the name `{name}` is in use by {} ({}); stop it, serve another name, or make each server of this \
+        "the name `{name}` is in use by {} ({}); stop it or serve another name, or make each server of this \
          name a replica",
         holder(*pid),
         path.display()
