@@ -12,8 +12,12 @@
 //! | reader: `store_release(table[block], generation)` | owner: `load_acquire`: the reader's loads are over |
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::{Coherence, ReadMemory, WORD, WriteMemory};
+use bytes::Bytes;
+
+use crate::lent::{Held, Run};
+use crate::{Coherence, Lent, ReadMemory, Returns, TrustPeerMemory, WORD, WriteMemory};
 
 /// Blocks from this size on are used in turns, for as long as there are free ones. One that was just released
 /// has its lines in the reader's own cache, and to take them back from there costs four times what it costs
@@ -21,6 +25,9 @@ use crate::{Coherence, ReadMemory, WORD, WriteMemory};
 /// once a mebibyte of others has been used. Smaller blocks are used again at once: there are too many of
 /// them.
 const IN_TURNS: usize = 16 << 10;
+
+/// The part of a segment's blocks that may be held is one of this number.
+const SHARE: usize = 2;
 
 /// How often a payload that does not agree with its checksum is looked at.
 const LOOKS: usize = 1000;
@@ -383,6 +390,8 @@ pub struct PeerArena<W, R> {
 struct PeerPool<W, R> {
     block_bytes: usize,
     blocks: usize,
+    /// Blocks whose payloads are read where they are.
+    held: usize,
     memory: R,
     releases: Releases<W>,
 }
@@ -406,7 +415,7 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     pub fn add(&mut self, segment: u32, block_bytes: usize, memory: R, releases: Releases<W>) {
         let blocks = memory.words() * WORD / block_bytes;
         assert!(releases.0.words() >= blocks);
-        let pool = PeerPool { block_bytes, blocks, memory, releases };
+        let pool = PeerPool { block_bytes, blocks, held: 0, memory, releases };
         match self.segments.binary_search_by_key(&segment, |(number, _)| *number) {
             Ok(at) => self.segments[at] = (segment, pool),
             Err(at) => self.segments.insert(at, (segment, pool)),
@@ -460,6 +469,78 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         }
     }
 
+    /// The bytes behind the head of a payload, where they are: its block is held until the last of them is
+    /// dropped, and goes to `returns` then. `None` where they have to be copied: in memory that can't be read
+    /// in place, and when enough blocks of the kind are held.
+    pub fn lend(
+        &mut self,
+        trust: TrustPeerMemory,
+        reference: &Reference,
+        returns: &Arc<Returns>,
+    ) -> Option<Bytes> {
+        let pool = self.pool_mut(reference)?;
+        if pool.held >= pool.may_hold() {
+            return None;
+        }
+        let start =
+            reference.block as usize * pool.block_bytes + (reference.offset + reference.head) as usize;
+        let lent = pool.memory.lend(trust, start, (reference.length - reference.head) as usize)?;
+        pool.held += 1;
+        Some(Held { lent, reference: *reference, returns: Arc::clone(returns) }.into_bytes())
+    }
+
+    /// Gives a block back whose payload was read where it was.
+    pub fn take_back(&mut self, reference: &Reference) {
+        if let Some(pool) = self.pool_mut(reference) {
+            pool.held = pool.held.saturating_sub(1);
+        }
+        self.release(reference);
+    }
+
+    /// Bytes of payloads that can be held besides those that are, in blocks of this size and more.
+    pub fn may_hold(&self, block_bytes: usize) -> usize {
+        let large = self.segments.iter().filter(|(_, pool)| pool.block_bytes >= block_bytes);
+        large.map(|(_, pool)| pool.may_hold().saturating_sub(pool.held) * pool.block_bytes).sum()
+    }
+
+    /// Puts those of these views together that lie one behind the other. Views of anything but what was lent
+    /// stay as they are.
+    pub fn join(&self, trust: TrustPeerMemory, pieces: &mut Vec<Bytes>) {
+        let mut joined: Vec<Vec<Bytes>> = Vec::new();
+        for piece in pieces.drain(..) {
+            match joined.last_mut() {
+                Some(run) if run.last().is_some_and(|last| last.as_ptr_range().end == piece.as_ptr()) => {
+                    run.push(piece);
+                }
+                _ => joined.push(vec![piece]),
+            }
+        }
+        for run in joined {
+            match self.lend_run(trust, &run) {
+                Some(lent) => pieces.push(Bytes::from_owner(Run { lent, parts: run })),
+                None => pieces.extend(run),
+            }
+        }
+    }
+
+    /// All of these views, if they are views of one pool: bytes that lie there are never anything else.
+    fn lend_run(&self, trust: TrustPeerMemory, run: &[Bytes]) -> Option<Lent> {
+        let [first, .., last] = run else { return None };
+        let (start, end) = (first.as_ptr() as usize, last.as_ptr_range().end as usize);
+        self.segments.iter().find_map(|(_, pool)| {
+            let base = pool.memory.lend(trust, 0, 0)?.as_slice().as_ptr() as usize;
+            let bytes = base..=base + pool.memory.words() * WORD;
+            let within = bytes.contains(&start) && bytes.contains(&end);
+            if within { pool.memory.lend(trust, start - base, end - start) } else { None }
+        })
+    }
+
+    fn pool_mut(&mut self, reference: &Reference) -> Option<&mut PeerPool<W, R>> {
+        self.pool(reference).ok()?;
+        let at = self.segments.binary_search_by_key(&reference.segment, |(number, _)| *number).ok()?;
+        Some(&mut self.segments[at].1)
+    }
+
     #[inline]
     fn pool(&self, reference: &Reference) -> Result<&PeerPool<W, R>, BadReference> {
         let bad = BadReference::Outside(*reference);
@@ -468,6 +549,13 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         let end = reference.offset as usize + reference.length as usize;
         let within = (reference.block as usize) < pool.blocks && end <= pool.block_bytes;
         if within && reference.head <= reference.length { Ok(pool) } else { Err(bad) }
+    }
+}
+
+impl<W, R> PeerPool<W, R> {
+    /// Blocks that may be held: the others suffice for a writer that goes on.
+    fn may_hold(&self) -> usize {
+        self.blocks / SHARE
     }
 }
 

@@ -17,13 +17,19 @@
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
 use crate::doorbell::{ArmedFlag, Doorbell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
 use crate::seal::Seal;
 use crate::segment::{OwnSegment, PeerSegment};
-use crate::{LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory, SegmentError, WORD, WriteMemory};
+use crate::{
+    LINE, LINE_WORDS, OwnMemory, PAGE, PeerMemory, ReadMemory, Returns, SegmentError, TrustPeerMemory, WORD,
+    WriteMemory,
+};
 
 /// The first eight bytes of a first segment: `NOTNETS1`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"NOTNETS1");
@@ -450,6 +456,27 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn release(&mut self, reference: &Reference) {
         self.peer_arena.release(reference);
         self.freed = true;
+    }
+
+    /// The bytes behind a payload's head, where they are; see [`PeerArena::lend`].
+    pub fn lend(
+        &mut self,
+        trust: TrustPeerMemory,
+        reference: &Reference,
+        returns: &Arc<Returns>,
+    ) -> Option<Bytes> {
+        self.peer_arena.lend(trust, reference, returns)
+    }
+
+    /// Gives a block back to the peer whose payload was read where it was.
+    pub fn take_back(&mut self, reference: &Reference) {
+        self.peer_arena.take_back(reference);
+        self.freed = true;
+    }
+
+    /// What the peer has offered.
+    pub fn peer_arena(&self) -> &PeerArena<W, R> {
+        &self.peer_arena
     }
 
     /// Loans a block to fill; see [`Arena::loan`].

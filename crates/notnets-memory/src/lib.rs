@@ -10,6 +10,7 @@
 //! | `mapping` | mapped bytes, the accesses to them, and fences: [`OwnMemory`] and [`PeerMemory`] |
 //! | [`segment`] | sealed memfds: [`OwnSegment`] is written here, [`PeerSegment`] can only be read |
 //! | [`sealed`] | bytes that nobody can change any more, read in place by any process |
+//! | `lent` | what a trusted peer has lent, read in place: [`TrustPeerMemory`], [`Returns`] |
 //! | `gather` | encoded messages as pieces: [`Gather`] |
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
 //! | `sigbus` | contains bus errors in regions whose memory is lost |
@@ -56,6 +57,7 @@ pub mod heap;
 #[cfg(any(test, loom, feature = "testing"))]
 pub mod incoherent;
 pub mod lane;
+mod lent;
 #[cfg(any(test, loom, feature = "testing"))]
 pub mod litmus;
 mod mapping;
@@ -73,7 +75,8 @@ mod sigbus;
 pub use arena::{Arena, Loan, Reference, Releases};
 pub use coherence::Coherence;
 pub use gather::Gather;
-pub use mapping::{OwnMemory, PeerMemory, SegmentError};
+pub use lent::{Returns, TrustPeerMemory};
+pub use mapping::{Lent, OwnMemory, PeerMemory, SegmentError};
 pub use memory::{Part, ReadMemory, WriteMemory};
 pub use sealed::{Sealed, SealedError, WeakSealed};
 pub use segment::{OwnSegment, PeerSegment};

@@ -20,7 +20,7 @@ use crate::far_memory;
 use crate::headroom::NoHeadroom;
 use crate::process::ForkGuard;
 use crate::sigbus::SigbusGuard;
-use crate::{ReadMemory, WORD, WriteMemory};
+use crate::{ReadMemory, TrustPeerMemory, WORD, WriteMemory};
 
 /// Above this many bytes a copy out of a peer's memory is one string instruction.
 const STRING_COPY: usize = 96;
@@ -191,6 +191,8 @@ pub(crate) struct View {
     is_far: bool,
     /// Nothing has to be done to observe.
     plain: bool,
+    /// Its bytes may be replaced when they are lost.
+    guarded: bool,
     /// Keeps the bytes mapped, and from being handed out again.
     _held: Arc<dyn Held>,
 }
@@ -217,7 +219,8 @@ impl View {
         let is_far = map.is_far;
         let plain = coherence == Coherence::Hardware && !is_far;
         let held = Arc::clone(map) as Arc<dyn Held>;
-        Self { start, words: bytes / WORD, coherence, is_far, plain, _held: held }
+        let guarded = map.sigbus.is_some();
+        Self { start, words: bytes / WORD, coherence, is_far, plain, guarded, _held: held }
     }
 
     /// Makes the view hold something else than its mapping: that must hold the mapping.
@@ -242,6 +245,15 @@ impl View {
         assert!(byte <= self.words * WORD && len <= self.words * WORD - byte);
         // SAFETY: within the view.
         unsafe { self.start.as_ptr().cast::<u8>().add(byte) }
+    }
+
+    /// Bytes to be read in place, where they stay as they are once they are seen.
+    fn lend(&self, _trust: TrustPeerMemory, byte: usize, len: usize) -> Option<Lent> {
+        if !self.plain || self.guarded {
+            return None;
+        }
+        let start = NonNull::new(self.bytes(byte, len))?;
+        Some(Lent { start, len, _view: self.clone() })
     }
 
     #[inline]
@@ -334,6 +346,31 @@ impl View {
     }
 }
 
+/// Bytes of a peer that this process reads in place, since the peer is trusted not to change them.
+#[derive(Debug)]
+pub struct Lent {
+    start: NonNull<u8>,
+    len: usize,
+    /// Keeps them mapped.
+    _view: View,
+}
+
+// SAFETY: the bytes are only read, and stay mapped for as long as this lives, on whatever thread.
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    /// The bytes.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: within a view (`View::lend`), which is held and so stays mapped. Its bytes have been written:
+        // they are referred to by what was read with acquire order. That nobody changes them for as long as
+        // they are lent has been promised where the `TrustPeerMemory` was made that `View::lend` took.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
 /// Copies bytes that another process may change at any time. To the compiler the source does not
 /// exist, so there is no data race in the language's sense.
 ///
@@ -413,6 +450,9 @@ macro_rules! read_through_view {
             #[inline]
             fn append_to(&self, byte: usize, len: usize, bytes: &mut Vec<u8>) {
                 self.0.append_to(byte, len, bytes);
+            }
+            fn lend(&self, trust: TrustPeerMemory, byte: usize, len: usize) -> Option<Lent> {
+                self.0.lend(trust, byte, len)
             }
             #[inline]
             fn fence(&self) {

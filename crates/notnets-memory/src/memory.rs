@@ -8,7 +8,8 @@
 //! All offsets come from code on this side, already checked, so one out of bounds is a bug here and
 //! panics. Offsets that a peer sent are checked by [`crate::arena`] before they get here.
 
-use crate::{Coherence, WORD};
+use crate::mapping::Lent;
+use crate::{Coherence, TrustPeerMemory, WORD};
 
 /// Memory that can be read here, whoever writes it.
 pub trait ReadMemory {
@@ -49,6 +50,12 @@ pub trait ReadMemory {
         let before = bytes.len();
         bytes.resize(before + len, 0);
         self.copy_out(byte, &mut bytes[before..]);
+    }
+
+    /// Bytes to be read where they are, without a copy, from a writer who is trusted not to change them. `None`
+    /// for memory of a kind that can't be read in this way.
+    fn lend(&self, _trust: TrustPeerMemory, _byte: usize, _len: usize) -> Option<Lent> {
+        None
     }
 
     /// A sequentially consistent fence, as [`std::sync::atomic::fence`].

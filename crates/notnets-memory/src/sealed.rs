@@ -12,10 +12,11 @@
 
 mod ranges;
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{SealFlags, SeekFrom, fcntl_add_seals, fstat, seek};
 use rustix::io::{Errno, pwrite};
@@ -23,7 +24,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::mapping::os;
 use crate::segment::{check_pages, check_seals, sealable};
-use crate::{PAGE, SegmentError};
+use crate::{PAGE, Returns, SegmentError};
 
 pub use ranges::{endings, has_room};
 
@@ -147,6 +148,14 @@ impl Sealed {
         self.0.serial
     }
 
+    /// Has a link's driver woken when nothing in this process refers to the memory any more.
+    pub fn tell(&self, returns: &Arc<Returns>) {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of links that have ended make room.
+        told.retain(|other| other.strong_count() > 0);
+        told.push(Arc::downgrade(returns));
+    }
+
     /// Refers to it without keeping it.
     pub fn downgrade(&self) -> WeakSealed {
         WeakSealed(Arc::downgrade(&self.0))
@@ -188,6 +197,8 @@ struct Mapped {
     start: NonNull<u8>,
     len: usize,
     serial: u64,
+    /// Links to be told when nothing refers to it any more.
+    told: Mutex<Vec<Weak<Returns>>>,
 }
 
 // SAFETY: the bytes are never written, and the kernel doesn't care which thread unmaps.
@@ -205,7 +216,8 @@ impl Mapped {
         let start = unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }
             .map_err(os("map", len))?;
         let start = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
-        let mapped = Self { file, id, start, len, serial: ranges::next_serial() };
+        let serial = ranges::next_serial();
+        let mapped = Self { file, id, start, len, serial, told: Mutex::default() };
         // What processes say to each other is not for those who look at a crash.
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontDump) }
@@ -224,6 +236,10 @@ impl Mapped {
 impl Drop for Mapped {
     fn drop(&mut self) {
         ranges::unregister(self);
+        let told = mem::take(self.told.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for returns in told.iter().filter_map(Weak::upgrade) {
+            returns.notify(None);
+        }
         // SAFETY: mapped in `new`, and nothing refers to it any more.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }

@@ -106,6 +106,7 @@ pub use http::{ResponseFuture, RetrySafe};
 #[cfg(feature = "server")]
 pub use http::{Routes, RoutesBuilder};
 pub use notnets_core::Wait;
+pub use notnets_memory::TrustPeerMemory;
 pub use peer::PeerInfo;
 #[cfg(feature = "server")]
 pub use server::{Bound, Names, Router, Server};

@@ -9,6 +9,7 @@ use notnets_core::link::handshake::{Config, SHARED_BYTES};
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
 use notnets_core::wait::Wait;
+use notnets_memory::TrustPeerMemory;
 use notnets_memory::lane::{Blocks, Geometry};
 #[cfg(feature = "pod")]
 use notnets_pod::member::Dial;
@@ -23,6 +24,8 @@ pub(crate) struct LinkOptions {
     pub(crate) geometry: Option<Geometry>,
     /// Bytes of the peer's sealed payloads that are mapped at a time.
     pub(crate) shared_bytes: u64,
+    /// Payloads are read where the peer has put them.
+    pub(crate) trust: Option<TrustPeerMemory>,
     #[cfg(feature = "pod")]
     pub(crate) wake_latency: Option<Duration>,
 }
@@ -35,6 +38,7 @@ impl Default for LinkOptions {
             wait: Wait::default(),
             geometry: None,
             shared_bytes: SHARED_BYTES,
+            trust: None,
             #[cfg(feature = "pod")]
             wake_latency: None,
         }
@@ -143,6 +147,15 @@ macro_rules! link_setters {
         /// for each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
         pub fn max_shared_bytes(mut self, bytes: u64) -> Self {
             self.$($options).+.shared_bytes = bytes;
+            self
+        }
+
+        /// Reads large payloads where the peer has put them, without a copy, on the word of whoever has
+        /// [made the token](crate::TrustPeerMemory::new). They are `Bytes` that hold their blocks of the
+        /// peer's memory. Of each of its segments up to half the blocks are held, and what comes in the
+        /// others is copied. From other hosts of a pod all is copied.
+        pub fn trust_peer_memory(mut self, trust: crate::TrustPeerMemory) -> Self {
+            self.$($options).+.trust = Some(trust);
             self
         }
 

@@ -35,6 +35,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 if self.unwanted && self.are_unwanted(frame) && reference.head < reference.length {
                     return self.fetch_head(reference, data);
                 }
+                if !frame.message
+                    && let Some(lent) = self.lend(reference)
+                {
+                    return self.fetch_lent(reference, lent);
+                }
                 let mut copy = Vec::with_capacity(reference.length as usize);
                 self.lanes.read(reference, &mut copy)?;
                 self.lanes.release(reference);
@@ -46,8 +51,20 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Ok(Fetched::split(bytes, split))
     }
 
+    /// The head is copied, also out of a block that is held: it is kept for longer than the data.
+    fn fetch_lent(&mut self, reference: &Reference, lent: Bytes) -> Result<Fetched, Violation> {
+        let mut head = Vec::with_capacity(reference.head as usize);
+        if reference.head > 0 {
+            self.lanes.read(&Reference { length: reference.head, ..*reference }, &mut head)?;
+        }
+        let data = Piece::copied(lent);
+        let cost = data.cost;
+        Ok(Fetched { head: head.into(), data: Data::Piece(data), cost })
+    }
+
     /// Data that are read where they are take no memory of this side's, and so hardly any credit.
     fn fetch_shared(&mut self, reference: &SharedReference) -> Result<Fetched, Violation> {
+        self.received.shared += 1;
         let data = Piece { bytes: self.sharing.resolve(reference)?, cost: MIN_CHARGE };
         Ok(Fetched { head: Bytes::new(), data: Data::Piece(data), cost: MIN_CHARGE })
     }

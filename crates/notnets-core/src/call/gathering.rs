@@ -7,6 +7,7 @@ use bytes::Bytes;
 use notnets_memory::{ReadMemory, Reference, WriteMemory};
 
 use super::fetched::Data;
+use super::lending::LEAST_LENT;
 use super::queue::Piece;
 use super::stream::Receive;
 use super::{Connection, Event, StreamId, Violation};
@@ -19,41 +20,74 @@ const MAX_RESERVED: usize = 4 << 20;
 /// A message of which a part has come.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    /// What the application has taken before, until it is at the beginning of `bytes`.
-    first: Bytes,
-    bytes: Vec<u8>,
     /// Bytes of the whole message.
     total: usize,
+    parts: Parts,
+}
+
+/// The part of a message that has come.
+#[derive(Debug)]
+enum Parts {
+    /// In one piece of private memory. What the application has taken before is `first`, until it is at the
+    /// beginning of `bytes`.
+    Copied { first: Bytes, bytes: Vec<u8> },
+    /// Where they are.
+    Held(Vec<Bytes>),
 }
 
 impl Gathering {
-    fn begin(&mut self) {
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve_exact(self.total.min(MAX_RESERVED));
-            self.bytes.extend_from_slice(&std::mem::take(&mut self.first));
+    fn new(first: Bytes, total: usize, holds: bool) -> Box<Self> {
+        let parts = if holds {
+            Parts::Held(if first.is_empty() { Vec::new() } else { vec![first] })
+        } else {
+            Parts::Copied { first, bytes: Vec::new() }
+        };
+        Box::new(Self { total, parts })
+    }
+
+    /// The memory that the parts are copied to.
+    fn memory(&mut self) -> Option<&mut Vec<u8>> {
+        let Parts::Copied { first, bytes } = &mut self.parts else { return None };
+        if bytes.capacity() == 0 {
+            bytes.reserve_exact(self.total.min(MAX_RESERVED));
+            bytes.extend_from_slice(&std::mem::take(first));
+        }
+        Some(bytes)
+    }
+
+    fn append(&mut self, part: Bytes) {
+        match &mut self.parts {
+            Parts::Held(parts) => parts.push(part),
+            Parts::Copied { .. } => {
+                self.memory().into_iter().for_each(|bytes| bytes.extend_from_slice(&part))
+            }
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) {
-        self.begin();
-        self.bytes.extend_from_slice(bytes);
+    fn is_whole(&self) -> bool {
+        let come = match &self.parts {
+            Parts::Copied { bytes, .. } => bytes.len(),
+            Parts::Held(parts) => parts.iter().map(Bytes::len).sum(),
+        };
+        come >= self.total
     }
 
-    fn is_whole(&self) -> bool {
-        self.bytes.len() >= self.total
+    fn into_pieces(self) -> Vec<Bytes> {
+        let (first, bytes) = match self.parts {
+            Parts::Held(parts) => return parts,
+            Parts::Copied { first, bytes } => (first, bytes),
+        };
+        let mut message = if bytes.is_empty() { first } else { Bytes::from(bytes) };
+        let behind = message.split_off(self.total.min(message.len()));
+        vec![message, behind]
     }
 }
 
 impl Receive {
     /// No more of a message is put together: what there is of it can be taken.
     pub fn finish_gathering(&mut self) {
-        let Some(Gathering { first, bytes, total }) = self.gathering.take().map(|gathering| *gathering)
-        else {
-            return;
-        };
-        let mut message = if bytes.is_empty() { first } else { Bytes::from(bytes) };
-        let behind = message.split_off(total.min(message.len()));
-        for bytes in [message, behind] {
+        let Some(gathering) = self.gathering.take() else { return };
+        for bytes in gathering.into_pieces() {
             if !bytes.is_empty() {
                 self.queue.push(Piece { bytes, cost: 0 });
             }
@@ -63,12 +97,14 @@ impl Receive {
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Puts a message of `total` bytes together in one piece, of which the application has taken the `first`
-    /// ones, and nothing else since. It is [taken](Self::take) as all data are, once it is whole or no more
-    /// of it comes.
+    /// ones, and nothing else since. Where it can stay in the peer's blocks, those that don't lie one behind
+    /// the other are pieces of their own. It is [taken](Self::take) as all data are, once it is whole or no
+    /// more of it comes.
     ///
     /// # Errors
     /// `first`, when the rest comes otherwise.
     pub fn gather(&mut self, stream: StreamId, first: Bytes, total: usize) -> Result<(), Bytes> {
+        let holds = self.may_hold(total);
         let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.may_receive()) else {
             return Err(first);
         };
@@ -76,21 +112,34 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if receive.gathering.is_some() || !receive.queue.is_copied() {
             return Err(first);
         }
-        let mut gathering = Box::new(Gathering { first, bytes: Vec::new(), total });
+        let mut gathering = Gathering::new(first, total, holds);
         let mut cost = 0;
         while let Some(piece) = receive.queue.pop() {
-            gathering.append(&piece.bytes);
+            gathering.append(piece.bytes);
             cost += piece.cost;
         }
-        let whole = gathering.is_whole();
         receive.gathering = Some(gathering);
-        if whole {
-            receive.finish_gathering();
-        }
+        self.finish_whole(stream);
         if cost > 0 {
             self.on_data_taken(stream, cost);
         }
         Ok(())
+    }
+
+    /// A message that is whole can be taken. Returns `false` if more of one has to come.
+    fn finish_whole(&mut self, stream: StreamId) -> bool {
+        let Some(entry) = self.streams.get_mut(stream) else { return true };
+        let Some(mut gathering) = entry.receive.gathering.take_if(|gathering| gathering.is_whole()) else {
+            return entry.receive.gathering.is_none();
+        };
+        if let Parts::Held(parts) = &mut gathering.parts {
+            self.join(parts);
+        }
+        if let Some(entry) = self.streams.get_mut(stream) {
+            entry.receive.gathering = Some(gathering);
+            entry.receive.finish_gathering();
+        }
+        true
     }
 
     /// The block of these data, if they belong to a message that is put together.
@@ -117,12 +166,32 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let charge = self.charge(id, cost)?;
         let Some(entry) = self.streams.get_mut(id) else { return Err(Violation::State(id, frame.kind)) };
         entry.receive.accept(charge, id)?;
-        if let Some(gathering) = &mut entry.receive.gathering {
-            gathering.begin();
-            self.lanes.read(reference, &mut gathering.bytes)?;
+        if let Some(bytes) = entry.receive.gathering.as_mut().and_then(|gathering| gathering.memory()) {
+            self.received.copied += u64::from(length >= LEAST_LENT);
+            self.lanes.read(reference, bytes)?;
+            self.lanes.release(reference);
+        } else {
+            self.hold(id, reference)?;
         }
-        self.lanes.release(reference);
         self.after_gathering(frame, cost);
+        Ok(())
+    }
+
+    /// A part of a message that stays where it is, if it can.
+    fn hold(&mut self, stream: StreamId, reference: &Reference) -> Result<(), Violation> {
+        let part = match self.lend(reference) {
+            Some(lent) => lent,
+            None => {
+                let mut copy = Vec::with_capacity(reference.length as usize);
+                self.lanes.read(reference, &mut copy)?;
+                self.lanes.release(reference);
+                copy.into()
+            }
+        };
+        let entry = self.streams.get_mut(stream);
+        if let Some(gathering) = entry.and_then(|entry| entry.receive.gathering.as_mut()) {
+            gathering.append(part);
+        }
         Ok(())
     }
 
@@ -133,7 +202,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let receive = &mut entry.receive;
         let cost = match (data, &mut receive.gathering) {
             (Data::Piece(piece), Some(gathering)) if piece.is_copied() => {
-                gathering.append(&piece.bytes);
+                gathering.append(piece.bytes);
                 piece.cost
             }
             (data, _) => {
@@ -147,8 +216,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     fn after_gathering(&mut self, frame: &Frame, cost: u64) {
         let id = frame.stream;
+        let whole = self.finish_whole(id);
         let Some(entry) = self.streams.get_mut(id) else { return };
-        let whole = entry.receive.gathering.as_ref().is_none_or(|gathering| gathering.is_whole());
         if whole || frame.end {
             entry.receive.finish_gathering();
             self.events.push_back(Event::Readable(id));

@@ -37,6 +37,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.violation = Some(violation);
             }
         }
+        self.tell_returns();
         self.flush();
         self.wake_queued();
         taken

@@ -22,6 +22,7 @@ mod ending;
 mod fetched;
 mod gathering;
 mod inbound;
+mod lending;
 mod outbound;
 mod plan;
 mod queue;
@@ -45,11 +46,13 @@ use crate::limits::ValidLimits;
 use crate::metadata::{BadHead, KeyTooLong, Metadata};
 use crate::strings::{StringReader, StringWriter};
 use control::Control;
+use lending::Lending;
 use sharing::Sharing;
 use streams::Streams;
 
 pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
+pub use lending::{LEAST_LENT, ReceivedPayloads};
 pub use sharing::{MAX_PAYLOADS, SharedPayloads};
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
@@ -249,6 +252,9 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     detached: bool,
     /// Payloads in sealed memory.
     sharing: Sharing,
+    /// Payloads that are read where they are.
+    lending: Lending,
+    received: ReceivedPayloads,
     scratch: Vec<u8>,
 }
 
@@ -288,6 +294,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             unwanted: false,
             detached: false,
             sharing: Sharing::new(),
+            lending: Lending::default(),
+            received: ReceivedPayloads::default(),
             scratch: Vec::new(),
         }
     }

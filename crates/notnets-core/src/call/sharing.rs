@@ -9,10 +9,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::sync::{Arc, Weak};
 
 use bytes::{Buf, Bytes};
 use notnets_memory::sealed::endings;
-use notnets_memory::{Sealed, WeakSealed};
+use notnets_memory::{Returns, Sealed, WeakSealed};
 
 use super::{StreamId, Violation};
 use crate::frame::{Frame, Kind, SharedReference};
@@ -54,6 +55,8 @@ pub(super) struct Sharing {
     bytes_left: u64,
     /// The peer has sent a packet that was not read yet.
     wants_packets: bool,
+    /// Wakes the link's driver when a payload is let go of.
+    returns: Option<Weak<Returns>>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,13 @@ impl Sharing {
             last: 0,
             bytes_left: 0,
             wants_packets: false,
+            returns: None,
         }
+    }
+
+    /// The driver of the link is woken by this for payloads that are let go of.
+    pub fn notice(&mut self, returns: &Arc<Returns>) {
+        self.returns = Some(Arc::downgrade(returns));
     }
 
     /// Both sides know how. The peer's payloads may have so many bytes together.
@@ -172,6 +181,9 @@ impl Sharing {
         self.next = self.next.checked_add(1)?;
         let own = Own { number: self.next, sealed: sealed.downgrade(), answer: Answer::Outstanding };
         self.own.insert(sealed.serial(), own);
+        if let Some(returns) = self.returns.as_ref().and_then(Weak::upgrade) {
+            sealed.tell(&returns);
+        }
         self.to_send.push_back((self.next, sealed.clone()));
         Some((self.next, Answer::Outstanding))
     }

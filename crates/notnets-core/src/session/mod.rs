@@ -38,11 +38,14 @@ mod nudge;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::Waker;
 use std::time::Duration;
 
 use notnets_memory::lane::Lanes;
 use notnets_memory::process::ForkGuard;
-use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, Sealed, SegmentError, WriteMemory, sealed};
+use notnets_memory::{
+    OwnMemory, PeerMemory, ReadMemory, Returns, Sealed, SegmentError, TrustPeerMemory, WriteMemory, sealed,
+};
 
 use crate::call::{Connection, Event, Failure, Role, StreamId};
 use crate::clock::Timestamp;
@@ -117,6 +120,7 @@ impl<T> Session<T> {
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
         let mut session = Self { guard, ..Self::over(role, ends)? };
+        session.connection.notice_returns(Returns::new()?);
         if shared_bytes > 0 {
             session.connection.begin_sharing(shared_bytes);
         }
@@ -184,6 +188,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Bytes of further segments.
     pub fn segment_bytes(&self) -> SegmentBytes {
         self.segments.bytes()
+    }
+
+    /// Reads the peer's payloads where they are.
+    pub fn trust_peer_memory(&mut self, trust: TrustPeerMemory) {
+        self.connection.trust_peer_memory(trust);
+    }
+
+    /// Tells the peer what was let go of on this side. With a waker, more of it wakes that from now on.
+    pub fn tell_returns(&mut self, waker: Option<&Waker>) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(waker) = waker {
+            self.connection.wake_for_returns(waker);
+        }
+        self.connection.tell_returns();
     }
 
     /// The identity of the peer.

@@ -10,6 +10,7 @@ use notnets_core::link::admission::Rejection;
 use notnets_core::link::lobby::Lobby;
 use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
 use notnets_core::link::stats::Stats;
+use notnets_memory::TrustPeerMemory;
 use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
 
@@ -40,6 +41,8 @@ pub struct Acceptor {
     policy: Policy,
     refusals: Refusals,
     pub stats: Stats,
+    /// Requests are read where the clients have put them.
+    pub trust: Option<TrustPeerMemory>,
     bound_by: ForkGuard,
 }
 
@@ -63,6 +66,7 @@ impl Acceptor {
             policy,
             refusals: Refusals::default(),
             stats,
+            trust: None,
             bound_by,
         }
     }
@@ -220,7 +224,7 @@ impl Acceptor {
     }
 
     fn begin(&self, established: Established) -> Option<Link> {
-        let link = Link::new(Role::Server, self.policy.config.limits, established).ok()?;
+        let link = Link::new(Role::Server, self.policy.config.limits, self.trust, established).ok()?;
         self.stats.link_opened();
         Some(link)
     }

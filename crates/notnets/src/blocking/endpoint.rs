@@ -74,7 +74,8 @@ impl Endpoint {
             Some(pod) => pods::dial(self, pod)?,
             None => self.dial_on_host()?,
         };
-        Link::new(Role::Client, self.options.limits, established).map_err(Error::io("tell forks by a page"))
+        let LinkOptions { limits, trust, .. } = self.options;
+        Link::new(Role::Client, limits, trust, established).map_err(Error::io("tell forks by a page"))
     }
 
     fn dial_on_host(&self) -> Result<Established, Error> {

@@ -7,6 +7,7 @@ use notnets_core::clock;
 use notnets_core::limits::Limits;
 use notnets_core::link::Established;
 use notnets_core::session::{Descriptors, Session};
+use notnets_memory::TrustPeerMemory;
 use rustix::event::{PollFd, PollFlags};
 
 /// Packets read in one go, so that a peer that floods the socket does not keep its thread.
@@ -27,8 +28,16 @@ impl Link {
     ///
     /// # Errors
     /// When the kernel has no page to tell forks by.
-    pub fn new(role: Role, own: Limits, established: Established) -> io::Result<Self> {
-        let (session, descriptors) = Session::new(role, own, established)?;
+    pub fn new(
+        role: Role,
+        own: Limits,
+        trust: Option<TrustPeerMemory>,
+        established: Established,
+    ) -> io::Result<Self> {
+        let (mut session, descriptors) = Session::new(role, own, established)?;
+        if let Some(trust) = trust {
+            session.trust_peer_memory(trust);
+        }
         Ok(Self { session, descriptors, unsent: false })
     }
 
@@ -47,6 +56,7 @@ impl Link {
 
     /// Asks to be rung. Returns `false` if there is something to do: don't sleep then.
     pub fn arm(&mut self) -> bool {
+        self.session.tell_returns(None);
         !self.session.is_over() && self.session.arm(clock::now)
     }
 

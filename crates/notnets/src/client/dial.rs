@@ -55,7 +55,7 @@ impl Endpoint {
     }
 
     fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
-        let (link, pidfd) = Link::new(Role::Client, self.link.limits, self.link.wait, established)?;
+        let (link, pidfd) = Link::new(Role::Client, &self.link, established)?;
         let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, None, self.keepalive())?;
         tokio::spawn(async move {
             let failure = driver.await;

@@ -299,8 +299,11 @@ impl<A: Accept> Turns<A> {
         let link = &self.shared.link;
         if let Some(watched) = &mut *self.shared.watched() {
             match &self.ready {
-                Some(ready) => watched.poll(link, &mut Context::from_waker(ready)),
-                None => watched.poll(link, cx),
+                Some(ready) => watched.poll(link, &mut Context::from_waker(ready), cx.waker()),
+                None => {
+                    let driver = cx.waker().clone();
+                    watched.poll(link, cx, &driver);
+                }
             }
         }
         link.lock().is_none_or(|state| state.session.is_over())

@@ -38,16 +38,17 @@ use std::task::{Context, Poll};
 
 use notnets_core::call::{Failure, Role, StreamId};
 use notnets_core::clock;
-use notnets_core::limits::Limits;
 use notnets_core::link::{Established, Socket};
 use notnets_core::session::{Descriptors, Ending, Session};
-use notnets_core::wait::{self, Polled, Wait, WaitFor};
+use notnets_core::wait::{self, Polled, WaitFor};
 use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use state::State;
 use stay::Stay;
 use stream_wakers::StreamWakers;
+
+use crate::options::LinkOptions;
 
 pub(crate) use calls::{Answer, OpenRequest, OpenTicket, OpenedCall};
 
@@ -68,12 +69,14 @@ impl Link {
     /// A link over what the handshake established. The driver still has to be started.
     pub(crate) fn new(
         role: Role,
-        own: Limits,
-        wait: Wait,
+        options: &LinkOptions,
         established: Established,
     ) -> std::io::Result<(Arc<Self>, Option<OwnedFd>)> {
-        let (session, Descriptors { socket, pidfd }) = Session::new(role, own, established)?;
-        let state = Mutex::new(State::new(session, wait));
+        let (mut session, Descriptors { socket, pidfd }) = Session::new(role, options.limits, established)?;
+        if let Some(trust) = options.trust {
+            session.trust_peer_memory(trust);
+        }
+        let state = Mutex::new(State::new(session, options.wait));
         Ok((Arc::new(Self { state, socket: Arc::new(socket), fork: ForkGuard::new()? }), pidfd))
     }
 

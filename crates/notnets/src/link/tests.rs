@@ -9,12 +9,12 @@ use std::time::Duration;
 use notnets_core::Code;
 use notnets_core::call::{Buffered, Failure, OpenOutcome, Request, Sent};
 use notnets_core::frame::{Frame, Kind};
-use notnets_core::limits::Limits;
 use notnets_core::link::handshake::{Config, Dialing, answer};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::socket::Incoming;
 use notnets_core::link::{Established, Socket};
+use notnets_core::wait::Wait;
 
 use tokio::sync::watch;
 
@@ -41,9 +41,13 @@ fn ends() -> (Established, Established) {
     (dialing.finish(welcome).unwrap(), server)
 }
 
+fn options(wait: Wait) -> LinkOptions {
+    LinkOptions { wait, ..LinkOptions::default() }
+}
+
 fn client(wait: Wait) -> (Arc<Link>, Established) {
     let (client, server) = ends();
-    let (link, _) = Link::new(Role::Client, Limits::default(), wait, client).unwrap();
+    let (link, _) = Link::new(Role::Client, &options(wait), client).unwrap();
     (link, server)
 }
 
@@ -165,8 +169,8 @@ impl Accept for SecondBlocks {
 async fn a_driver_is_relieved_that_blocks_in_a_turn_in_which_it_had_armed_the_lane() {
     let limit = Duration::from_secs(20);
     let (client, server) = ends();
-    let (client, _) = Link::new(Role::Client, Limits::default(), Wait::Park, client).unwrap();
-    let (server, _) = Link::new(Role::Server, Limits::default(), Wait::Park, server).unwrap();
+    let (client, _) = Link::new(Role::Client, &options(Wait::Park), client).unwrap();
+    let (server, _) = Link::new(Role::Server, &options(Wait::Park), server).unwrap();
     open(&client, None);
     let (begun, accepted) = mpsc::channel();
     // Dropped by a test that fails: then the thread goes on, too.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
@@ -73,7 +73,8 @@ impl Watched {
     }
 
     /// Looks at everything, in the order of its weight.
-    pub(super) fn poll(&mut self, link: &Link, cx: &mut Context<'_>) {
+    /// `driver` is woken, instead of the context's task, for what is let go of: perhaps under the link's lock.
+    pub(super) fn poll(&mut self, link: &Link, cx: &mut Context<'_>, driver: &Waker) {
         self.poll_socket(link, cx);
         let is_gone = self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_read_ready(cx).is_ready());
         let wish = self.wind_up.take_if(|wind_up| wind_up.wish.as_mut().poll(cx).is_ready());
@@ -90,6 +91,7 @@ impl Watched {
                 if state.session.is_wound_up() {
                     state.session.end(Ending::Closed, clock::now);
                 }
+                state.session.tell_returns(Some(driver));
                 state.session.handle_timeout(now);
                 let lane = state.poller.expire(now);
                 let timer = self.timer.next(earlier(state.session.poll_timeout(), lane), now);

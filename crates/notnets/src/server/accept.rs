@@ -92,7 +92,7 @@ pub(super) async fn serve_link(
 ) -> std::io::Result<()> {
     let settings = &shared.settings;
     let peer = established.peer.clone();
-    let (link, pidfd) = Link::new(Role::Server, settings.link.limits, settings.link.wait, established)?;
+    let (link, pidfd) = Link::new(Role::Server, &settings.link, established)?;
     let info = PeerInfo::from(&peer);
     let calls = LinkCalls {
         server: Arc::clone(shared),
