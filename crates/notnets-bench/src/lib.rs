@@ -9,6 +9,7 @@
 //! | [`demo`] | a small web shop over TCP, Unix sockets and NotNets |
 //! | `child`, `orders` | the lines of JSON between parent and child process: the parent's side, the child's |
 //! | `serving` | a service over each transport |
+//! | `trust` | the one promise that is not checked: that the processes here don't change what they lend |
 //! | `runtime` | the runtime of a process |
 //! | `latencies` | how latencies are recorded |
 //! | `usage` | what a process uses: clocks and counters of the kernel |
@@ -16,7 +17,7 @@
 //! | `machine` | the machine that figures were measured on |
 //! | `plot` | SVG plots for reports |
 //! | `status_line` | progress on standard error |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod bench;
 pub mod demo;
@@ -31,6 +32,7 @@ mod plot;
 mod runtime;
 mod serving;
 mod status_line;
+mod trust;
 mod usage;
 
 /// An error of the demo or a benchmark: one sentence for the user.

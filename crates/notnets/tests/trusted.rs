@@ -163,7 +163,7 @@ async fn with_the_token_what_is_large_is_read_where_it_is() {
             };
             let (at_server, at_client) = (lent(&kept), lent(&reply));
             // What is left at the end of a message may be little, and is copied.
-            let least = if len < 16 * KIB { 0 } else { len - 16 * KIB };
+            let least = len.saturating_sub(16 * KIB);
             assert!(
                 at_server >= if server { least } else { 0 } && at_client >= if client { least } else { 0 }
             );

@@ -133,6 +133,8 @@ pub struct Case {
     pub pinned: bool,
     /// Whether payloads are made once in memory that is shared with servers, and only referred to.
     pub shared: bool,
+    /// Whether servers trust clients not to change what they lend, and read it where it is.
+    pub trusted: bool,
     /// Whether the last server reads each byte of a payload.
     pub read: bool,
     /// Calls per second to begin, whatever comes back (open loop). `None`: each ends before the next.
@@ -159,6 +161,7 @@ impl Default for Case {
             workers: 0,
             pinned: false,
             shared: false,
+            trusted: false,
             read: false,
             rate: None,
         }

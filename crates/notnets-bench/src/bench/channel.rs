@@ -20,6 +20,7 @@ use super::control::Serve;
 use super::process::PATIENCE;
 use crate::Result;
 use crate::serving::{Listen, http2_endpoint, serve_over};
+use crate::trust::trust_peer_memory;
 
 /// How often a name that is not there yet is looked up again: in a pod it takes a while to spread.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -134,12 +135,13 @@ where
     let listen = match order.setup.transport {
         Transport::Tcp => Listen::Tcp,
         Transport::Uds => Listen::Uds(order.setup.directory.join(&order.name)),
-        Transport::NotNets => Listen::NotNets {
-            server: Box::new(
-                notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into()),
-            ),
-            address: order.address(),
-        },
+        Transport::NotNets => {
+            let server =
+                notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into());
+            let server =
+                if order.setup.trusted { server.trust_peer_memory(trust_peer_memory()) } else { server };
+            Listen::NotNets { server: Box::new(server), address: order.address() }
+        }
         transport @ (Transport::Floor | Transport::Iceoryx2 | Transport::Iceoryx2Event | Transport::Null) => {
             return Err(format!("{transport} serves no stubs").into());
         }

@@ -69,6 +69,9 @@ pub struct Setup {
     pub core: Option<usize>,
     /// The directory for sockets.
     pub directory: PathBuf,
+    /// Whether servers read payloads where clients have put them.
+    #[serde(default)]
+    pub trusted: bool,
 }
 
 impl Setup {

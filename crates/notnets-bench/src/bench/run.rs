@@ -80,6 +80,10 @@ pub struct Args {
     #[arg(long, requires = "api")]
     shared: bool,
 
+    /// Let servers trust clients not to change what they lend, and read large payloads where they are.
+    #[arg(long)]
+    trusted: bool,
+
     /// Let the server read each byte of a payload (of echo, ask and chain).
     #[arg(long)]
     read: bool,
@@ -147,6 +151,7 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
             workers: args.workers,
             pinned: args.pinned,
             shared: args.shared,
+            trusted: args.trusted,
             read: args.read,
             rate: args.rate,
             ..Case::default()

@@ -155,6 +155,7 @@ impl Testbed {
             workers: self.case.workers,
             core,
             directory: self.directory.path().to_owned(),
+            trusted: self.case.trusted,
         }
     }
 
