@@ -364,9 +364,10 @@ impl Lent {
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: within a view (`View::lend`), which is held and so stays mapped. Its bytes have been written:
-        // they are referred to by what was read with acquire order. That nobody changes them for as long as
-        // they are lent has been promised where the `TrustPeerMemory` was made that `View::lend` took.
+        // SAFETY: within a view (`View::lend`), which is held and so stays mapped. Its bytes have been
+        // written: they are referred to by what was read with acquire order. That nobody changes them for as
+        // long as they are lent has been promised where the `TrustPeerMemory` was made that `View::lend`
+        // took.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

@@ -52,8 +52,8 @@ pub trait ReadMemory {
         self.copy_out(byte, &mut bytes[before..]);
     }
 
-    /// Bytes to be read where they are, without a copy, from a writer who is trusted not to change them. `None`
-    /// for memory of a kind that can't be read in this way.
+    /// Bytes to be read where they are, without a copy, from a writer that is trusted not to change them.
+    /// `None` for memory of a kind that can't be read in this way.
     fn lend(&self, _trust: TrustPeerMemory, _byte: usize, _len: usize) -> Option<Lent> {
         None
     }

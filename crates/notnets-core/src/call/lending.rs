@@ -1,9 +1,9 @@
 //! Payloads of a trusted peer, which are read where they are.
 //!
 //! Without trust each payload is copied out of its block when its descriptor is taken. With
-//! [`TrustPeerMemory`] those of 16 KiB and more are views of their blocks, until half of a segment's blocks are
-//! held by them: the other half keeps the peer going, and what comes in it is copied. What is let go of, on
-//! any thread, goes back to the peer with the link's next turn, for which the driver of the link is woken.
+//! [`TrustPeerMemory`] those of 16 KiB and more are views of their blocks, until half of a segment's blocks
+//! are held by them: the other half keeps the peer going, and what comes in it is copied. What is let go of,
+//! on any thread, goes back to the peer with the link's next turn, for which the driver of the link is woken.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -49,7 +49,8 @@ impl Lending {
 }
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// What is let go of in this process from now on wakes whoever has [asked for that](Self::wake_for_returns).
+    /// What is let go of in this process from now on wakes whoever has
+    /// [asked for that](Self::wake_for_returns).
     pub fn notice_returns(&mut self, returns: Arc<Returns>) {
         self.sharing.notice(&returns);
         self.lending.returns = Some(returns);

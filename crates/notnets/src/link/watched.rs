@@ -72,8 +72,8 @@ impl Watched {
         })
     }
 
-    /// Looks at everything, in the order of its weight.
-    /// `driver` is woken, instead of the context's task, for what is let go of: perhaps under the link's lock.
+    /// Looks at everything, in the order of its weight. `driver` is woken, instead of the context's task, for
+    /// what is let go of: perhaps under the link's lock.
     pub(super) fn poll(&mut self, link: &Link, cx: &mut Context<'_>, driver: &Waker) {
         self.poll_socket(link, cx);
         let is_gone = self.pidfd.as_ref().is_some_and(|pidfd| pidfd.poll_read_ready(cx).is_ready());
