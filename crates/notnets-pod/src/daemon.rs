@@ -479,12 +479,17 @@ fn boot() -> u32 {
     id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }
 
-/// When a process started, in the kernel's ticks since boot.
+/// When a process started, in the kernel's ticks since boot. `None` if it has ended, also while its parent has
+/// not taken note.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, can hold anything.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let fields: Vec<_> = rest.split_whitespace().collect();
+    let [state, threads, start_time] = [0, 17, 19].map(|field| fields.get(field).copied());
+    // Its first thread may end before others do.
+    let has_ended = matches!(state?, "Z" | "X") && threads? == "1";
+    if has_ended { None } else { start_time?.parse().ok() }
 }
 
 /// Returns `true` if this process of the present boot still runs.

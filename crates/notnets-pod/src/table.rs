@@ -237,6 +237,20 @@ impl ProcessEntry {
     }
 }
 
+impl ProcessEntry {
+    /// Returns `true` if it is that of the process with this id, which goes by this random number.
+    pub fn is_of(&self, pid: u32, token: [u64; 2]) -> bool {
+        (self.pid, self.token) == (pid, token)
+    }
+}
+
+impl ExtentEntry {
+    /// Returns the process and its generation to which it is granted, if it is.
+    pub fn owner(&self) -> Option<(u16, u32)> {
+        (self.state == ExtentState::Granted).then_some((self.process, self.generation))
+    }
+}
+
 impl ServiceEntry {
     fn encode(entry: Option<&Self>) -> [u64; ENTRY_FIELDS] {
         let mut fields = [0; ENTRY_FIELDS];
@@ -357,6 +371,11 @@ impl<M: ReadMemory> Control<M> {
     #[track_caller]
     pub fn peer(&self, host: u16) -> Option<PeerRecord> {
         self.observe(self.layout.peer(host.into())).map(PeerRecord::decode)
+    }
+
+    /// Reads the host's record about another.
+    pub fn peer_entry(&self, host: u16) -> Entry<PeerRecord> {
+        self.entry(self.layout.peer(host.into()), |fields| Some(PeerRecord::decode(fields)))
     }
 
     /// All process entries, by their numbers. Each is read when it is asked for.

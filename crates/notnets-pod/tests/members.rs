@@ -21,6 +21,8 @@ use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::{Daemon, DaemonError};
 use notnets_pod::member::{Arrival, Dial, Member, PodError};
+use notnets_pod::survey::survey;
+use notnets_pod::table::{Control, ExtentEntry, ExtentState};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -467,4 +469,73 @@ fn a_client_whose_entry_cannot_be_read_is_unknown_and_no_stranger() {
         assert!(begin.elapsed() < Duration::from_secs(5), "it is still there");
     };
     assert_eq!(rejection.refusal(), Refusal::Resources, "which is UNAVAILABLE, and safe to try again");
+}
+
+/// Waits until of a host's memory nothing is granted or kept back.
+fn assert_all_comes_back(pod: &Pod, host: usize) {
+    let region = Region::open(&pod.path()).unwrap();
+    let begin = Instant::now();
+    loop {
+        let found = survey(&region).hosts.swap_remove(host);
+        if (found.granted, found.kept) == (0, 0) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "host {host}: {found:?}");
+    }
+}
+
+#[test]
+fn memory_of_a_process_that_leaves_while_no_agent_runs_comes_back() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let (first, _second) = (pod.agent(0), pod.agent(1));
+    let (a, b) = (pod.member(0), pod.member(1));
+    let (client, server) = link(&a, &b, "inventory");
+    drop(first);
+    drop((client, a));
+    // It runs on, but does not come back.
+    let _first = pod.agent(0);
+    assert_hung_up(&server);
+    assert_all_comes_back(&pod, 0);
+    drop(server);
+    assert_all_comes_back(&pod, 1);
+    drop(b);
+}
+
+#[test]
+fn an_extent_that_a_process_was_not_told_of_comes_back() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let first = pod.agent(0);
+    let member = pod.member(0);
+    drop(first);
+    // As an agent leaves it that is killed before it answers.
+    let region = Region::open(&pod.path()).unwrap();
+    let (layout, id) = (*region.layout(), member.id());
+    let control = region.own(layout.control(0)).unwrap().carve(layout.control(0).len());
+    let control = Control::of_own(control, layout, region.superblock().uuid, 0);
+    let (process, generation) = (id.process, id.generation);
+    let granted = ExtentEntry { state: ExtentState::Granted, process, generation, ..ExtentEntry::default() };
+    control.set_extent(0, &granted);
+    drop(control);
+    let _first = pod.agent(0);
+    assert_all_comes_back(&pod, 0);
+    assert_eq!(member.id(), id, "it is who it was");
+}
+
+#[test]
+fn memory_of_a_process_that_lives_on_comes_back_when_its_host_or_the_other_begins_anew() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let (first, second) = (pod.agent(0), pod.agent(1));
+    let (a, b) = (pod.member(0), pod.member(1));
+    let (client, server) = link(&a, &b, "inventory");
+    drop(second);
+    assert_hung_up(&client);
+    assert_hung_up(&server);
+    drop((client, server));
+    let _second = pod.agent(1);
+    // One has had its memory under another number; the other has kept it for the silent host.
+    assert_all_comes_back(&pod, 1);
+    assert_all_comes_back(&pod, 0);
+    let (mut client, mut server) = link(&a, &b, "inventory");
+    exchange(&mut client, &mut server, 8);
+    drop(first);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use notnets_core::failpoint;
@@ -22,6 +23,11 @@ struct Life {
     point: String,
     began: Instant,
     was_asked: bool,
+}
+
+/// Returns `true` if a process that was asked to end has: it may have been asked before it listens for that.
+fn is_end(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(Signal::TERM.as_raw())
 }
 
 /// A server in a pod ends when its agent is away for longer than the lease.
@@ -96,7 +102,7 @@ pub async fn run(args: &Args, seed: u64, kills: u64) -> Result {
                 if status.signal() == Some(Signal::KILL.as_raw()) {
                     *died.entry(life.point.clone()).or_default() += 1;
                     count += 1;
-                } else if !(is_in_pod(&place.kind) || life.was_asked && status.success()) {
+                } else if !(is_in_pod(&place.kind) || life.was_asked && is_end(status)) {
                     return Err(format!("{:?} ended with {status}: see above", place.kind).into());
                 }
             }

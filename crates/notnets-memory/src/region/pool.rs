@@ -84,6 +84,16 @@ impl Pool {
         self.lock().iter().all(Granted::is_unused)
     }
 
+    /// Returns `true` if there is no part to take blocks from.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Returns `true` if one of the parts begins there.
+    pub fn has_part_at(&self, start: RegionOffset) -> bool {
+        self.lock().iter().any(|granted| granted.part.range().start() == start)
+    }
+
     /// Takes out the parts of which nothing has been in use for `time`.
     pub fn take_unused(&self, time: Duration) -> Vec<OwnPart> {
         let mut granted = self.lock();

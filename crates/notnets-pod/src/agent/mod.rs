@@ -93,7 +93,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// The agent of a host, with the control areas of all hosts (at its own place nothing). If the last
     /// one stopped just now it goes on where that was; else it begins a new incarnation.
     ///
-    /// `is_alive` returns whether a process of this boot still runs.
+    /// `is_alive` returns whether a process of this boot still runs. The caller has seen to it that no other
+    /// agent of this boot has the host.
     pub fn start(
         superblock: &Superblock,
         layout: Layout,
@@ -115,8 +116,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             (before, Phase::Running)
         } else {
             // A host that is there overwrites the claim with its next heartbeat. One that may only be asleep
-            // is waited for.
-            let nobody = before.state == HostState::Left;
+            // is waited for; an agent of this boot has ended.
+            let nobody = before.state == HostState::Left || before.boot == start.boot;
             let wait = if nobody { heartbeat * CLAIM_HEARTBEATS } else { lease };
             (claim(before, start), Phase::Claiming { until: start.now.saturating_add(wait) })
         };

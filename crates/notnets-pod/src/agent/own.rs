@@ -2,10 +2,14 @@
 //!
 //! Each change is written to the control area before it takes effect.
 
+use std::collections::BTreeSet;
+
 use notnets_core::name::Name;
 use notnets_memory::WriteMemory;
 
-use crate::table::{Control, Entry, ExtentEntry, ExtentState, HostRecord, HostState, Hosts, ServiceEntry};
+use crate::table::{
+    Control, Entry, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, ServiceEntry,
+};
 
 /// One extent in this many is kept for links to begin with.
 const RESERVED: usize = 4;
@@ -138,17 +142,27 @@ impl<W: WriteMemory> OwnHost<W> {
         Some(extent as u32)
     }
 
-    /// Frees an extent on the process's word. The process, not the agent, tracks which peers it was offered
-    /// to.
-    pub(super) fn take_back(&mut self, process: u16, generation: u32, extent: u32) {
-        let index = extent as usize;
-        let granted = |entry: &&ExtentEntry| {
-            entry.state == ExtentState::Granted && (entry.process, entry.generation) == (process, generation)
-        };
-        if self.extents.get(index).filter(granted).is_some() {
-            self.set_extent(index, ExtentEntry::default());
-            notnets_core::failpoint!("agent took back");
-        }
+    /// Returns the process and its generation to which an extent is granted.
+    pub(super) fn granted_to(&self, extent: u32) -> Option<(u16, u32)> {
+        self.extents.get(extent as usize)?.owner()
+    }
+
+    /// Returns `true` if a process has been granted any extent.
+    pub(super) fn is_granted_any(&self, process: u16, generation: u32) -> bool {
+        self.extents.iter().any(|extent| extent.owner() == Some((process, generation)))
+    }
+
+    /// Frees a granted extent on its process's word. The process, not the agent, tracks which peers it was
+    /// offered to.
+    pub(super) fn take_back(&mut self, extent: u32) {
+        self.set_extent(extent as usize, ExtentEntry::default());
+        notnets_core::failpoint!("agent took back");
+    }
+
+    /// Keeps one extent that a process wrote until no host that it is `exposed` to reads it any more.
+    pub(super) fn release_extent(&mut self, extent: u32, exposed: Hosts) {
+        self.keep_extent(extent as usize, exposed);
+        notnets_core::failpoint!("agent released");
     }
 
     /// Keeps what a process wrote until no host that it is `exposed` to reads it any more.
@@ -177,13 +191,23 @@ impl<W: WriteMemory> OwnHost<W> {
         }
     }
 
+    /// Reads which processes have extents, when the agent begins.
+    pub(super) fn holders(&self) -> BTreeSet<(u16, u32)> {
+        self.control.extents().filter_map(|extent| extent.valid()?.owner()).collect()
+    }
+
     /// Reads the table of extents when the agent begins. `owner` finds the process that may still write one,
     /// or the hosts that it was exposed to.
     pub(super) fn recover_extents(&mut self, owner: impl Fn(&ExtentEntry) -> Owner) {
         let found: Vec<_> = self.control.extents().collect();
         for (index, found) in found.into_iter().enumerate() {
             let found = match found {
-                Entry::Valid(entry) => entry,
+                // The count has begun anew if the host's record was lost. Whoever has seen this incarnation
+                // has seen the end of all before.
+                Entry::Valid(entry) => ExtentEntry {
+                    released_at_epoch: entry.released_at_epoch.min(self.record.process_epoch),
+                    ..entry
+                },
                 Entry::Blank => ExtentEntry::default(),
                 // Its writer may still be alive.
                 Entry::Damaged => {
@@ -213,11 +237,18 @@ impl<W: WriteMemory> OwnHost<W> {
         self.control.set_extent(index, &entry);
     }
 
-    /// All hosts but this one.
+    /// All hosts that this one has ever accepted. No other one was sent anything.
     fn others(&self) -> Hosts {
         let mut hosts = Hosts::default();
         for host in (0..self.hosts).filter(|host| *host != self.number) {
-            hosts.insert(host);
+            let was_there = match self.control.peer_entry(host) {
+                Entry::Blank => false,
+                Entry::Valid(record) => record.known != HostIncarnation::default(),
+                Entry::Damaged => true,
+            };
+            if was_there {
+                hosts.insert(host);
+            }
         }
         hosts
     }

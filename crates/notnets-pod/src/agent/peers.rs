@@ -229,12 +229,17 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// A local process has ended: it reads nothing at all.
     pub(super) fn on_done_all(&mut self, process: u16) {
+        self.forget_pending(process);
+        self.publish_all_acks();
+    }
+
+    /// No answers of a local process are waited for.
+    pub(super) fn forget_pending(&mut self, process: u16) {
         for host in 0..self.peers.hosts() {
             if let Some(peer) = self.peers.get_mut(host) {
                 peer.pending.retain(|(waiting, _)| *waiting != process);
             }
         }
-        self.publish_all_acks();
     }
 
     pub(super) fn publish_all_acks(&mut self) {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::own::Owner;
+use super::peers::Peer;
 use super::{Agent, Phase};
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::{Entry, HostIncarnation, Hosts, ProcessEntry, ProcessId, ServiceEntry};
@@ -20,7 +21,7 @@ pub(super) struct Process {
     joined: bool,
     /// Whether it has listed the processes it knows. Only those that come back have any.
     told_all: bool,
-    /// It does not count any more, but still runs: what it writes must not be given to others.
+    /// It does not count any more, but still runs and has extents: they must not be given to others.
     lingers: bool,
     /// Processes elsewhere with which it has exchanged anything.
     pub(super) contacts: BTreeSet<ProcessId>,
@@ -41,7 +42,8 @@ pub struct Identity {
 }
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
-    /// Handles a process that connects, and answers it.
+    /// Handles a process that connects, and answers it. One that was here before is who it was, also if its
+    /// connection before has not been seen to end.
     ///
     /// # Errors
     /// With a sentence when it can't be in the pod now.
@@ -58,14 +60,16 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let known = self.processes.get(usize::from(id.process));
             *incarnation == self.own.record().incarnation
                 && self.is_alive(*id)
-                && known.is_some_and(|known| {
-                    !known.joined && known.entry.token == token && known.entry.pid == identity.pid
-                })
+                && known.is_some_and(|known| known.entry.is_of(identity.pid, token))
         });
+        self.end_former(returns.map(|(_, id)| id.process), identity.pid, token);
         let process = match returns {
             Some((_, id)) => id.process,
             None => self.admit(identity, token)?,
         };
+        // What its connection before had not taken is lost. Until it is ready, nothing is acknowledged.
+        self.outbox.retain(|(to, _)| *to != process);
+        self.forget_pending(process);
         let known = &mut self.processes[usize::from(process)];
         known.joined = true;
         known.told_all = returns.is_none();
@@ -77,6 +81,17 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         ));
         self.outbox.extend(waiting.into_iter().map(|packet| (process, packet)));
         Ok(process)
+    }
+
+    /// A process has one number at a time. Others that it was given will not be claimed: an agent stopped, or
+    /// an answer came too late.
+    fn end_former(&mut self, present: Option<u16>, pid: u32, token: [u64; 2]) {
+        for process in 0..self.processes.len() as u16 {
+            let entry = self.processes[usize::from(process)].entry;
+            if entry.alive && entry.is_of(pid, token) && Some(process) != present {
+                self.end(process, true);
+            }
+        }
     }
 
     fn admit(&mut self, identity: Identity, token: [u64; 2]) -> Result<u16, String> {
@@ -116,15 +131,16 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         known.entry.alive = false;
         known.joined = false;
-        known.lingers = runs;
         known.contacts.clear();
         known.waiting.clear();
         let entry = known.entry;
+        known.lingers = runs && self.own.is_granted_any(process, entry.generation);
+        let lingers = known.lingers;
         self.own.control.set_process(process.into(), &entry);
         self.own.drop_services(process);
         self.own.count_ended();
         self.own.publish();
-        if !runs {
+        if !lingers {
             self.release_extents(process);
         }
         self.on_done_all(process);
@@ -183,10 +199,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 let answer = granted.map_or(ToProcess::NoExtent { more }, ToProcess::Granted);
                 self.tell(process, answer);
             }
-            FromProcess::Return(extent) => {
-                let generation = self.id_of(process).generation;
-                self.own.take_back(process, generation, extent);
-            }
+            FromProcess::Return(extent) => self.take_back(process, extent),
             FromProcess::Serve(name) => {
                 let ProcessId { generation, .. } = self.id_of(process);
                 let answer = match self.own.serve(ServiceEntry { process, generation, name: name.clone() }) {
@@ -203,6 +216,23 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             FromProcess::Send { to, body } => self.send(process, to, &body),
             FromProcess::Done(id) => self.on_done(process, id),
             FromProcess::Leave => self.end(process, false),
+        }
+    }
+
+    /// A process has no use for an extent that was granted to it, or to it when it had another number.
+    fn take_back(&mut self, process: u16, extent: u32) {
+        let ProcessEntry { generation, pid, token, .. } = self.processes[usize::from(process)].entry;
+        let Some((owner, of)) = self.own.granted_to(extent) else { return };
+        if (owner, of) == (process, generation) {
+            self.own.take_back(extent);
+            return;
+        }
+        let Some(former) = self.processes.get(usize::from(owner)) else { return };
+        if former.lingers && former.entry.generation == of && former.entry.is_of(pid, token) {
+            // Peers that it had under that number may still read it.
+            self.own.release_extent(extent, former.entry.exposed);
+            let lingers = self.own.is_granted_any(owner, of);
+            self.processes[usize::from(owner)].lingers = lingers;
         }
     }
 
@@ -229,7 +259,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         // In the table before anything that it writes can be read.
         let known = &mut self.processes[usize::from(process)];
-        if to.host < self.peers.hosts() && known.entry.exposed.insert(to.host) {
+        let is_up = self.peers.get(to.host).is_some_and(Peer::is_up);
+        if is_up && known.entry.exposed.insert(to.host) {
             self.own.control.set_process(process.into(), &known.entry);
         }
         if self.post(from, to, body) {
@@ -248,9 +279,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     pub(super) fn tell(&mut self, process: u16, packet: ToProcess) {
         let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
+        // What has to be acknowledged is no more than it has contacts.
+        let must_arrive = matches!(packet, ToProcess::Gone { .. });
         if known.joined {
             self.outbox.push_back((process, packet));
-        } else if known.entry.alive && known.waiting.len() < MAX_WAITING {
+        } else if known.entry.alive && (must_arrive || known.waiting.len() < MAX_WAITING) {
             known.waiting.push(packet);
         }
     }
@@ -264,6 +297,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
     /// incarnation nobody of the old one counts.
     pub(super) fn recover(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
+        let holders = self.own.holders();
         let processes: Vec<_> = self.own.control.processes().collect();
         for (process, found) in processes.into_iter().enumerate() {
             let mut known = Process::default();
@@ -272,11 +306,13 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             let ends = known.entry.alive && !resumes;
             if ends || found == Entry::Damaged {
-                known.lingers = ends && runs(&known.entry);
                 known.entry.alive = false;
                 self.own.control.set_process(process, &known.entry);
                 self.own.count_ended();
             }
+            // It may have been let go of by the agent before us.
+            let holds = holders.contains(&(process as u16, known.entry.generation));
+            known.lingers = !known.entry.alive && holds && runs(&known.entry);
             self.processes.push(known);
         }
         self.own.publish();

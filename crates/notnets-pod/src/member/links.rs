@@ -51,6 +51,7 @@ impl Member {
         user_agent: &str,
         deadline: Instant,
     ) -> Result<Established, PodError> {
+        let own_id = self.id();
         let own = self.segment(config.geometry, deadline)?;
         let nonce = random::word();
         let link = self.expect(to);
@@ -65,7 +66,7 @@ impl Member {
                 Ok(answer) => answer,
                 Err(error) => {
                     // The server may have taken our segment already.
-                    self.abandon(link, to, &own);
+                    self.state().abandon(link, to, own.lease(), own_id);
                     return Err(error);
                 }
             };
@@ -76,7 +77,7 @@ impl Member {
             Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
                 let peer = Peer { id: to, link: peer_link, offset, user_agent: String::new() };
-                self.establish(link, own, peer, terms, config.retires(&terms), seals)
+                self.establish((own_id, link), own, peer, terms, config.retires(&terms), seals)
             }
             Ok(_) => Err(PodError::Unexpected),
             Err(bad) => Err(PodError::Packet(bad)),
@@ -138,6 +139,7 @@ impl Member {
     ) -> Result<Established, PodError> {
         let Arrival { from, link: peer_link, nonce: peer_nonce, offset, hello } = arrival;
         let version = handshake::negotiate(&hello).map_err(|_| PodError::Unexpected)?;
+        let own_id = self.id();
         let own = self.segment(config.geometry, deadline)?;
         let nonce = random::word();
         let own_offset = own.range().start();
@@ -145,7 +147,7 @@ impl Member {
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
         let retires = config.retires(&hello.terms);
-        let established = self.establish(link, own, peer, hello.terms, retires, (server, client))?;
+        let established = self.establish((own_id, link), own, peer, hello.terms, retires, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.send(FromProcess::Send { to: from, body: message.encode() });
@@ -155,7 +157,7 @@ impl Member {
 
     fn establish(
         &self,
-        link: u32,
+        (own_id, link): (ProcessId, u32),
         own: PodSegment,
         peer: Peer,
         terms: Terms,
@@ -190,7 +192,7 @@ impl Member {
         let begun = Link::new(peer.id, peer.link, end, lease);
         let inbox = Arc::clone(&begun.inbox);
         let source = PodSegments::new(self.clone(), link, (peer.id, peer.link), inbox);
-        self.begin(link, begun);
+        self.begin(link, begun, own_id);
         Ok(Established {
             socket: socket.into(),
             pidfd: None,
@@ -267,17 +269,8 @@ impl Member {
         link
     }
 
-    /// A link that did not come about: its segment is kept until the peer can't read it any more.
-    fn abandon(&self, link: u32, peer: ProcessId, own: &PodSegment) {
-        let mut state = self.state();
-        state.waiting.remove(&link);
-        if !state.is_gone(peer) {
-            state.links.insert(link, Link::abandoned(peer, own.lease()));
-        }
-    }
-
-    fn begin(&self, link: u32, begun: Link) {
-        self.state().begin(link, begun);
+    fn begin(&self, link: u32, begun: Link, id: ProcessId) {
+        self.state().begin(link, begun, id);
         self.0.shared.wake();
     }
 }

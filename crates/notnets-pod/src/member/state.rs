@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use notnets_memory::PeerMemory;
 use notnets_memory::region::pool::{Lease, Pool};
-use notnets_memory::region::{Region, RegionOffset};
+use notnets_memory::region::{OwnPart, Region, RegionOffset};
 use notnets_memory::remote_lanes::LaneMonitor;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
@@ -14,7 +15,7 @@ use super::link_state::LinkState;
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
-use crate::table::{HostIncarnation, ProcessId};
+use crate::table::{Control, Entry, HostIncarnation, ProcessId};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::segments::SegmentEvent;
 use notnets_core::name::Name;
@@ -55,8 +56,10 @@ pub(super) struct State {
     /// Links that were asked for.
     pub(super) waiting: HashMap<u32, Waiting>,
     pub(super) links: HashMap<u32, Link>,
-    /// Segments that a silent peer may still read: kept back for as long as this process is in the pod.
-    quarantine: Vec<Arc<Lease>>,
+    /// Memory that was granted under former numbers of this process: of each part the agent is told once
+    /// nothing of it is used.
+    pub(super) former: Vec<Pool>,
+    quarantine: Vec<Quarantined>,
     /// Links that their peers have closed before they were made here.
     closed_early: HashSet<(ProcessId, u32)>,
     /// Peers that are gone, until the agent knows that we have let go of them.
@@ -136,6 +139,15 @@ impl UserEnd {
     }
 }
 
+/// A segment that a silent peer may still read.
+#[derive(Debug)]
+struct Quarantined {
+    peer: ProcessId,
+    /// Its host's, if that could be read.
+    incarnation: Option<HostIncarnation>,
+    _lease: Arc<Lease>,
+}
+
 impl Link {
     /// One that both sides use.
     pub(super) fn new(peer: ProcessId, peer_link: u32, end: UserEnd, lease: Arc<Lease>) -> Self {
@@ -202,6 +214,7 @@ impl State {
             resolved: HashMap::new(),
             waiting: HashMap::new(),
             links: HashMap::new(),
+            former: Vec::new(),
             quarantine: Vec::new(),
             closed_early: HashSet::new(),
             gone: HashSet::new(),
@@ -314,17 +327,147 @@ impl State {
         }
     }
 
-    /// Forgets granted memory, which is not ours any more.
-    pub(super) fn forget_memory(&mut self) {
-        self.pool = Pool::default();
+    /// This process has another number from now on. No link of the old one goes on; of its memory nothing
+    /// more is taken. The agent sees to it that others have let go of it before it grants it again.
+    pub(super) fn retire_memory(&mut self) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.close_there(link);
+        }
+        self.quarantine.clear();
+        self.former.push(std::mem::take(&mut self.pool));
+    }
+
+    /// Takes the parts of granted memory that have not been used for `time`, and those of former numbers that
+    /// are used no more.
+    pub(super) fn take_unused_memory(&mut self, time: Duration) -> Vec<OwnPart> {
+        let mut parts = self.pool.take_unused(time);
+        parts.extend(self.former.iter().flat_map(|pool| pool.take_unused(Duration::ZERO)));
+        self.former.retain(|pool| !pool.is_empty());
+        parts
+    }
+
+    /// Returns the control area of this host, which its agent writes.
+    fn host_control(&self) -> Control<PeerMemory> {
+        let layout = *self.region.layout();
+        let memory = self.region.peer(layout.control(self.id.host.into())).expect("within the region");
+        Control::of_peer(memory, layout, self.region.superblock().uuid, self.id.host)
+    }
+
+    /// Returns `false` once the agent has taken note that this process has left.
+    pub(super) fn is_listed(&self) -> bool {
+        match self.host_control().process_entry(self.id.process.into()) {
+            Entry::Blank => false,
+            Entry::Valid(entry) => entry.alive && entry.generation == self.id.generation,
+            Entry::Damaged => true,
+        }
+    }
+
+    /// Extents that are granted to this process and that it does not have: the agent stopped before it said
+    /// so, or before it heard that they were given back.
+    pub(super) fn unclaimed(&self, token: [u64; 2]) -> Vec<u32> {
+        self.unclaimed_of(token, |_| true)
+    }
+
+    /// Those of them that were granted under a former number.
+    pub(super) fn unclaimed_of_former(&self, token: [u64; 2]) -> Vec<u32> {
+        let present = (self.id.process, self.id.generation);
+        self.unclaimed_of(token, |owner| owner != present)
+    }
+
+    fn unclaimed_of(&self, token: [u64; 2], counts: impl Fn((u16, u32)) -> bool) -> Vec<u32> {
+        let (layout, control) = (self.region.layout(), self.host_control());
+        let is_ours = |(process, generation): (u16, u32)| {
+            let there = usize::from(process) < layout.processes();
+            let entry = there.then(|| control.process(process.into())).flatten();
+            entry.is_some_and(|entry| (entry.generation, entry.token) == (generation, token))
+        };
+        let has = |extent: usize| {
+            let range = layout.extent(self.id.host.into(), extent);
+            self.former.iter().chain([&self.pool]).any(|pool| pool.has_part_at(range.start()))
+        };
+        let mut unclaimed = Vec::new();
+        for (extent, entry) in control.extents().enumerate() {
+            let owner = entry.valid().and_then(|entry| entry.owner());
+            if owner.is_some_and(|owner| counts(owner) && is_ours(owner)) && !has(extent) {
+                unclaimed.push(extent as u32);
+            }
+        }
+        unclaimed
+    }
+
+    /// Returns the incarnation of another host that this host's agent accepts, or accepted last.
+    fn known_incarnation(&self, host: u16) -> Option<HostIncarnation> {
+        let is_host = usize::from(host) < self.region.layout().hosts();
+        is_host.then(|| self.host_control().peer(host)).flatten().map(|record| record.known)
+    }
+
+    /// Returns `true` if a process of another host has ended, as its agent has it in its table.
+    fn has_ended(&self, peer: ProcessId) -> bool {
+        let layout = *self.region.layout();
+        if usize::from(peer.host) >= layout.hosts() || usize::from(peer.process) >= layout.processes() {
+            return true;
+        }
+        let memory = self.region.peer(layout.control(peer.host.into())).expect("within the region");
+        let control = Control::of_peer(memory, layout, self.region.superblock().uuid, peer.host);
+        let entry = control.process(peer.process.into());
+        entry.is_some_and(|entry| !entry.alive || entry.generation != peer.generation)
+    }
+
+    /// Releases what peers could read that were silent, as soon as they have ended, or their host is there in
+    /// another incarnation: nothing of the one before is read after that.
+    pub(super) fn review_quarantine(&mut self) {
+        let kept = std::mem::take(&mut self.quarantine);
+        let kept = kept.into_iter().filter_map(|mut kept| {
+            let known = self.known_incarnation(kept.peer.host);
+            kept.incarnation = kept.incarnation.or(known);
+            let may_read = known.is_none() || known == kept.incarnation;
+            (may_read && !self.has_ended(kept.peer)).then_some(kept)
+        });
+        self.quarantine = kept.collect();
+    }
+
+    /// Keeps what a peer could read that is gone and has not certainly ended.
+    pub(super) fn quarantine(&mut self, peer: ProcessId, leases: Vec<Arc<Lease>>) {
+        let incarnation = self.known_incarnation(peer.host);
+        self.quarantine.extend(leases.into_iter().map(|lease| Quarantined {
+            peer,
+            incarnation,
+            _lease: lease,
+        }));
+    }
+
+    /// Forgets what is kept for peers, as the agent keeps it from now on.
+    pub(super) fn forget_quarantine(&mut self) {
         self.quarantine.clear();
     }
 
-    /// A link is made here.
-    pub(super) fn begin(&mut self, link: u32, begun: Link) {
+    /// Peers and their numbers for links that this side has closed, and they have not.
+    pub(super) fn closed_here_only(&self) -> Vec<(ProcessId, u32)> {
+        let closed = self.links.values().filter(|link| !link.is_used() && link.peer_link != 0);
+        closed.map(|link| (link.peer, link.peer_link)).collect()
+    }
+
+    /// A link that did not come about, to be made by this process under that id: its segment is kept until the
+    /// peer can't read it any more.
+    pub(super) fn abandon(&mut self, link: u32, peer: ProcessId, lease: Arc<Lease>, id: ProcessId) {
+        self.waiting.remove(&link);
+        if self.id != id {
+            // The agent keeps what others may read of a former number's memory.
+        } else if self.is_gone(peer) {
+            self.quarantine(peer, vec![lease]);
+            self.review_quarantine();
+        } else {
+            self.links.insert(link, Link::abandoned(peer, lease));
+        }
+    }
+
+    /// A link is made here, by this process under that id.
+    pub(super) fn begin(&mut self, link: u32, begun: Link, id: ProcessId) {
         let peer = begun.peer;
         self.links.insert(link, begun);
-        if self.closed_early.remove(&(peer, link)) {
+        if self.id != id {
+            self.close_there(link);
+        } else if self.closed_early.remove(&(peer, link)) {
             self.closed_there(peer, link);
         } else if self.is_gone(peer) {
             self.shut_down(link);
@@ -334,6 +477,9 @@ impl State {
     /// A peer is gone. If it has not certainly ended, it may go on reading what it could read.
     pub(super) fn peer_gone(&mut self, peer: ProcessId, ended: bool) {
         self.gone.insert(peer);
+        if ended {
+            self.quarantine.retain(|kept| kept.peer != peer);
+        }
         for waiting in self.waiting.values_mut() {
             if waiting.is_for(peer) {
                 *waiting = Waiting::Gone(peer);
@@ -344,7 +490,7 @@ impl State {
         for link in links {
             let leases = self.close_there(link);
             if !ended {
-                self.quarantine.extend(leases);
+                self.quarantine(peer, leases);
             }
         }
     }

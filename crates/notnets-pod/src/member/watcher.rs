@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use notnets_memory::region::Region;
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::net::{Shutdown, shutdown};
 
 use super::backoff::Backoff;
 use super::dispatch::on_packet;
@@ -45,6 +46,8 @@ const UNASKED: Duration = Duration::from_micros(100);
 const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
+/// How often once nothing depends on it but memory.
+const RARELY: Duration = Duration::from_secs(1);
 
 /// Nanoseconds by which the kernel may let a sleep take longer.
 const TIMER_SLACK: u64 = 5000;
@@ -165,15 +168,53 @@ impl Watcher {
         self.flush_outbox(state);
         state.shut_down_all();
         state.links.clear();
-        let pool = std::mem::take(&mut state.pool);
-        let unused = pool.is_unused();
-        drop(pool);
-        // Else the agent waits for the end of the process before it grants its memory again.
-        if let AgentLink::Up(agent) = &self.agent
-            && unused
-        {
-            let _ = wire::send(agent, &FromProcess::Leave.encode(), None);
+        state.forget_quarantine();
+        let pools = state.former.drain(..).chain([std::mem::take(&mut state.pool)]);
+        let unused: Vec<_> = pools.map(|pool| pool.is_unused()).collect();
+        let let_go = !unused.contains(&false);
+        self.resign(state, let_go);
+    }
+
+    /// Makes sure that the agent takes note, also one that is started anew: it would wait for this process. The
+    /// memory of one that has `let_go` of all can be granted again; else the agent waits for the process's end.
+    fn resign(&mut self, state: &mut State, let_go: bool) {
+        let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
+        let mut told = false;
+        while state.is_listed() || let_go && !state.unclaimed_of_former(self.shared.token).is_empty() {
+            match &self.agent {
+                AgentLink::Up(agent) => {
+                    told = told || self.tell_of_end(agent, state, let_go).is_ok();
+                    poll_ready([PollFd::new(agent, PollFlags::IN)], RETRY);
+                    while let Received::Packet(..) = wire::receive(agent) {}
+                    if matches!(wire::receive(agent), Received::Closed) {
+                        self.agent = AgentLink::lost();
+                    }
+                }
+                AgentLink::Lost { since } => {
+                    // After the lease nobody waits for this process; only its memory is missed.
+                    let pause = if since.elapsed() < lease { RETRY } else { RARELY };
+                    let before = Some((state.incarnation, state.id));
+                    match join(&self.path, self.shared.token, before, Instant::now() + RETRY * 10) {
+                        Ok(joined) => {
+                            self.agent = AgentLink::Up(joined.socket);
+                            (state.incarnation, state.id) = (joined.incarnation, joined.id);
+                            told = false;
+                        }
+                        Err(_) => std::thread::sleep(pause),
+                    }
+                }
+            }
         }
+    }
+
+    fn tell_of_end(&self, agent: &OwnedFd, state: &State, let_go: bool) -> io::Result<()> {
+        if !let_go {
+            return Ok(shutdown(agent, Shutdown::Write)?);
+        }
+        for extent in state.unclaimed_of_former(self.shared.token) {
+            wire::send(agent, &FromProcess::Return(extent).encode(), None)?;
+        }
+        wire::send(agent, &FromProcess::Leave.encode(), None)
     }
 
     /// Receives packets from the agent.
@@ -216,7 +257,8 @@ impl Watcher {
             return;
         }
         self.reviewed = Instant::now();
-        for part in state.pool.take_unused(SPARE) {
+        state.review_quarantine();
+        for part in state.take_unused_memory(SPARE) {
             let layout = *state.region.layout();
             let first = layout.extent(state.id.host.into(), 0).start();
             let extent = (part.range().start().0 - first.0) / layout.extent_bytes() as u64;
@@ -289,11 +331,13 @@ impl Watcher {
             peers.dedup();
             first.extend(peers.into_iter().map(FromProcess::Knows));
             first.push(FromProcess::Ready);
+            // What was said to peers just before may be lost.
+            first.extend(state.closed_here_only().into_iter().map(close));
         } else {
             state.shut_down_all();
             state.incarnation = incarnation;
             state.id = id;
-            state.forget_memory();
+            state.retire_memory();
             state.gone.clear();
             state.to_agent.clear();
             if let Some(region) = region {
@@ -301,6 +345,8 @@ impl Watcher {
             }
             first.extend(state.services.keys().cloned().map(FromProcess::Serve));
         }
+        state.to_agent.retain(|packet| !matches!(packet, FromProcess::Return(_)));
+        first.extend(state.unclaimed(self.shared.token).into_iter().map(FromProcess::Return));
         for packet in first.into_iter().rev() {
             state.to_agent.push_front(packet);
         }
@@ -366,8 +412,12 @@ fn reap_closed_links(state: &mut State, closings: &OwnedFd) {
     let closed = epoll::wait(closings, &mut events, Some(&timespec(Duration::ZERO)));
     for event in closed.map_or(&mut [][..], |(closed, _)| closed) {
         let link = event.data.u64() as u32;
-        let Some((peer, peer_link)) = state.closed_here(link) else { continue };
-        let body = PeerMessage::Close { to: peer_link }.encode();
-        state.to_agent.push_back(FromProcess::Send { to: peer, body });
+        let Some(closed) = state.closed_here(link) else { continue };
+        state.to_agent.push_back(close(closed));
     }
+}
+
+/// Says that this side reads nothing of a link any more.
+fn close((peer, peer_link): (ProcessId, u32)) -> FromProcess {
+    FromProcess::Send { to: peer, body: PeerMessage::Close { to: peer_link }.encode() }
 }
