@@ -479,8 +479,8 @@ fn boot() -> u32 {
     id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }
 
-/// When a process started, in the kernel's ticks since boot. `None` if it has ended, also while its parent has
-/// not taken note.
+/// When a process started, in the kernel's ticks since boot. `None` if it has ended, also while its parent
+/// has not taken note.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, can hold anything.

@@ -23,6 +23,9 @@ const MAX_WAITING: usize = 1024;
 const FIELDS: usize = LINE_WORDS - 1;
 const DATA: usize = (FIELDS - 1) * WORD;
 
+/// No mailbox has held more slots: half of the numbers are left to count on.
+const MAX_COUNT: u64 = u64::MAX / 2;
+
 const _: () = assert!(MAX_MAIL.div_ceil(DATA) * 2 <= 64);
 
 /// The writer's end.
@@ -106,7 +109,7 @@ impl MailWriter {
     }
 
     fn believe(&mut self, said: Option<[u64; FIELDS]>) {
-        let Some([said, ..]) = said else { return };
+        let Some([said, ..]) = said.filter(|[said, ..]| *said <= MAX_COUNT) else { return };
         // A count that the reader can't have reached is ignored.
         if said >= self.taken && (self.pushed == 0 || said <= self.pushed) {
             self.taken = said;
@@ -131,10 +134,10 @@ impl MailReader {
         Self { seal, popped: before, slots: (slots.words() / LINE_WORDS) as u64, partial: None }
     }
 
-    /// The next packet, if it is there.
+    /// The next packet, if it is there. Looks at each slot once, for a writer could go on for ever.
     #[track_caller]
     pub fn receive(&mut self, slots: &impl ReadMemory, taken: &impl WriteMemory) -> Option<Vec<u8>> {
-        loop {
+        for _ in 0..self.slots {
             let (part, len, data) = read_slot(slots, self.slots, self.seal, self.popped + 1)?;
             if part == 0 && self.partial.take().is_some() {
                 // The writer's restart has cut that one short.
@@ -150,6 +153,7 @@ impl MailReader {
                 return whole;
             }
         }
+        None
     }
 
     #[track_caller]

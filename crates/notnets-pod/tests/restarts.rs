@@ -1,5 +1,5 @@
-//! Agents that are started anew again and again, while processes live and die: what was granted comes back, on
-//! hosts without coherence, for every seed.
+//! Agents that are started anew again and again, while processes live and die: what was granted comes back,
+//! on hosts without coherence.
 
 use std::collections::BTreeSet;
 

@@ -211,8 +211,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
     }
 
-    /// Tells one process that another is gone, and waits for its answer.
+    /// Tells one process that another is gone, and waits for its answer. One that has not come back since our
+    /// restart is told when it says whom it knows.
     pub(super) fn report_gone(&mut self, process: u16, id: ProcessId, ended: bool) {
+        if !self.is_joined(process) {
+            return;
+        }
         if let Some(peer) = self.peers.get_mut(id.host) {
             peer.pending.insert((process, id));
         }
@@ -385,6 +389,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         };
         let to = id(self.own.number, 1);
         let from = id(host, 7);
+        if usize::from(from.process) >= self.own.control.layout().processes() {
+            return;
+        }
         match (header[0], self.is_alive(to)) {
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
             (MESSAGE, false) => {
@@ -394,7 +401,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                     let _ = writer.send(answer);
                 }
             }
-            (NOBODY, true) => self.report_gone(to.process, from, true),
+            (NOBODY, true) => {
+                if self.processes[usize::from(to.process)].contacts.contains(&from) {
+                    self.report_gone(to.process, from, true);
+                }
+            }
             _ => {}
         }
     }

@@ -271,19 +271,39 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     pub(super) fn deliver(&mut self, process: u16, from: ProcessId, body: Vec<u8>) {
-        if from.host != self.own.number {
-            self.processes[usize::from(process)].contacts.insert(from);
+        if from.host != self.own.number && !self.meet(process, from) {
+            return;
         }
         self.tell(process, ToProcess::Mail { from, body });
     }
 
+    /// A process has heard of one elsewhere. Returns `false` if that can't be: a number's earlier owners have
+    /// ended. So there are no more contacts than numbers.
+    fn meet(&mut self, process: u16, from: ProcessId) -> bool {
+        let contacts = &mut self.processes[usize::from(process)].contacts;
+        let number = |generation| ProcessId { generation, ..from };
+        let before = contacts.range(number(0)..=number(u32::MAX)).next_back().copied();
+        if before.is_some_and(|before| before.generation > from.generation) {
+            return false;
+        }
+        contacts.insert(from);
+        if let Some(before) = before.filter(|before| *before != from) {
+            contacts.remove(&before);
+            self.report_gone(process, before, true);
+        }
+        true
+    }
+
+    /// Returns `true` while a process is connected.
+    pub(super) fn is_joined(&self, process: u16) -> bool {
+        self.processes.get(usize::from(process)).is_some_and(|known| known.joined)
+    }
+
     pub(super) fn tell(&mut self, process: u16, packet: ToProcess) {
         let Some(known) = self.processes.get_mut(usize::from(process)) else { return };
-        // What has to be acknowledged is no more than it has contacts.
-        let must_arrive = matches!(packet, ToProcess::Gone { .. });
         if known.joined {
             self.outbox.push_back((process, packet));
-        } else if known.entry.alive && (must_arrive || known.waiting.len() < MAX_WAITING) {
+        } else if known.entry.alive && known.waiting.len() < MAX_WAITING {
             known.waiting.push(packet);
         }
     }

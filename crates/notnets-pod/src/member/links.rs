@@ -147,7 +147,8 @@ impl Member {
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
         let retires = config.retires(&hello.terms);
-        let established = self.establish((own_id, link), own, peer, hello.terms, retires, (server, client))?;
+        let established =
+            self.establish((own_id, link), own, peer, hello.terms, retires, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.send(FromProcess::Send { to: from, body: message.encode() });

@@ -101,6 +101,14 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
+    /// The peer whose answer has not come.
+    pub(super) fn peer(&self) -> Option<ProcessId> {
+        match self {
+            Self::For(peer) => Some(*peer),
+            Self::Answered(_) | Self::Gone(_) => None,
+        }
+    }
+
     pub(super) fn is_for(&self, peer: ProcessId) -> bool {
         matches!(self, Self::For(id) if *id == peer)
     }
@@ -447,13 +455,15 @@ impl State {
         closed.map(|link| (link.peer, link.peer_link)).collect()
     }
 
-    /// A link that did not come about, to be made by this process under that id: its segment is kept until the
+    /// A link did not come about that this process was to make under that id: its segment is kept until the
     /// peer can't read it any more.
     pub(super) fn abandon(&mut self, link: u32, peer: ProcessId, lease: Arc<Lease>, id: ProcessId) {
         self.waiting.remove(&link);
+        // The agent keeps what others may read of a former number's memory.
         if self.id != id {
-            // The agent keeps what others may read of a former number's memory.
-        } else if self.is_gone(peer) {
+            return;
+        }
+        if self.is_gone(peer) {
             self.quarantine(peer, vec![lease]);
             self.review_quarantine();
         } else {

@@ -25,7 +25,7 @@ use super::backoff::Backoff;
 use super::dispatch::on_packet;
 use super::join::{Failed, Joined, join};
 use super::peer_message::PeerMessage;
-use super::state::{Shared, State};
+use super::state::{Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::{HostIncarnation, ProcessId};
@@ -175,8 +175,9 @@ impl Watcher {
         self.resign(state, let_go);
     }
 
-    /// Makes sure that the agent takes note, also one that is started anew: it would wait for this process. The
-    /// memory of one that has `let_go` of all can be granted again; else the agent waits for the process's end.
+    /// Makes sure that the agent takes note, also one that is started anew: it would wait for this process.
+    /// The memory of one that has `let_go` of all can be granted again; else the agent waits for the
+    /// process's end.
     fn resign(&mut self, state: &mut State, let_go: bool) {
         let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
         let mut told = false;
@@ -327,6 +328,7 @@ impl Watcher {
         let mut first = Vec::new();
         if (state.incarnation, state.id) == (incarnation, id) {
             let mut peers: Vec<_> = state.links.values().map(|link| link.peer).collect();
+            peers.extend(state.waiting.values().filter_map(Waiting::peer));
             peers.sort();
             peers.dedup();
             first.extend(peers.into_iter().map(FromProcess::Knows));
