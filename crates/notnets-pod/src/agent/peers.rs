@@ -401,10 +401,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                     let _ = writer.send(answer);
                 }
             }
-            (NOBODY, true) => {
-                if self.processes[usize::from(to.process)].contacts.contains(&from) {
-                    self.report_gone(to.process, from, true);
-                }
+            (NOBODY, true) if self.processes[usize::from(to.process)].contacts.contains(&from) => {
+                self.report_gone(to.process, from, true);
             }
             _ => {}
         }
