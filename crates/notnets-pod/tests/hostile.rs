@@ -1,5 +1,5 @@
-//! A host of which every word is hostile: the agent of another goes on, holds no more for that, and serves its
-//! own processes.
+//! A host of which every word is hostile: the agent of another goes on, holds no more for that, and serves
+//! its own processes.
 
 use notnets_memory::heap::Heap;
 use notnets_memory::region::layout::Layout;
