@@ -113,8 +113,8 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         self.retirement.begin();
     }
 
-    /// Bytes of further segments: those of this side that the peer may have mapped, and those of the peer that
-    /// this side has.
+    /// Bytes of further segments: those of this side that the peer may have mapped, and those of the peer
+    /// that this side has.
     pub fn bytes(&self) -> SegmentBytes {
         SegmentBytes { offered: self.ledger.offered_bytes(), mapped: self.ledger.accepted_bytes() }
     }
@@ -287,8 +287,8 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         self.source.decline(offer.segment, &mut self.outbox);
     }
 
-    /// The peer has not lent a block of it, as it has no release to wait for: whatever refers to it after this
-    /// is a violation.
+    /// The peer has not lent a block of it, as it has no release to wait for: whatever refers to it after
+    /// this is a violation.
     fn on_retiring(&mut self, segment: u32, lanes: &mut Lanes<W, R>) -> Result<(), SegmentViolation> {
         crate::failpoint!("segment retirement read");
         if !self.retirement.is_on() {
