@@ -46,6 +46,8 @@ struct Process {
     before: Option<(HostIncarnation, ProcessId)>,
     extents: BTreeSet<u32>,
     knows: BTreeSet<ProcessId>,
+    /// It got no answer, and does not ask again.
+    gave_up: bool,
 }
 
 impl Process {
@@ -176,8 +178,8 @@ impl Pod {
 
     /// A process that has no agent looks for it. Now and then it does not get the answer, and tries again.
     fn come_back(&mut self, process: usize) {
-        let host = self.processes[process].host;
-        if self.processes[process].number.is_some() || self.agents[host].is_none() || self.chance(3) {
+        let Process { host, number, gave_up, .. } = self.processes[process];
+        if gave_up || number.is_some() || self.agents[host].is_none() || self.chance(3) {
             return;
         }
         let before = self.processes[process].before;
@@ -187,6 +189,7 @@ impl Pod {
         self.closed.retain(|(at, closed, _)| (*at, *closed) != (host, number));
         if self.chance(4) {
             self.closed.push((host, number, identity.pid));
+            self.processes[process].gave_up = before.is_none() && self.chance(2);
             return;
         }
         self.processes[process].number = Some(number);
@@ -248,6 +251,7 @@ impl Pod {
                 before: None,
                 extents: BTreeSet::new(),
                 knows: BTreeSet::new(),
+                gave_up: false,
             });
             return;
         }
@@ -333,7 +337,7 @@ impl Pod {
             let own = self.processes.iter().filter(|process| process.host == host);
             own.map(|process| process.extents.len()).sum()
         };
-        self.processes.iter().all(|process| process.number.is_some())
+        self.processes.iter().all(|process| process.number.is_some() || process.gave_up)
             && (0..HOSTS).all(|host| self.states(host) == (in_use(host), 0))
     }
 }

@@ -324,6 +324,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             if let Entry::Valid(entry) = found {
                 known.entry = entry;
             }
+            // One that has never sent anything has no links: it may not even know that it was admitted.
+            known.told_all = known.entry.exposed.is_empty();
             let ends = known.entry.alive && !resumes;
             if ends || found == Entry::Damaged {
                 known.entry.alive = false;

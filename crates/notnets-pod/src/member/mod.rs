@@ -45,6 +45,7 @@ use notnets_core::link::packet::Hello;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
 use notnets_core::per_process::PerProcess;
+use notnets_core::random;
 use state::{Shared, State};
 
 pub use connect::Dial;
@@ -98,7 +99,10 @@ impl Member {
     /// When there is no agent, or it does not want us before `deadline`.
     pub fn of(directory: &Directory, pod: &Name, deadline: Instant) -> Result<Self, PodError> {
         type Members = HashMap<std::path::PathBuf, Weak<Membership>>;
+        type Tokens = HashMap<std::path::PathBuf, [u64; 2]>;
         static MEMBERS: LazyLock<PerProcess<Members>> = LazyLock::new(|| PerProcess::new(Members::new()));
+        // Of those that got no answer: the agent may have admitted them, and knows them again.
+        static UNANSWERED: LazyLock<PerProcess<Tokens>> = LazyLock::new(|| PerProcess::new(Tokens::new()));
         let path = super::daemon::socket_path(directory, pod);
         // A forked child joins for itself.
         let mut members = MEMBERS.lock(Members::new);
@@ -106,7 +110,11 @@ impl Member {
             return Ok(Self(membership));
         }
         let fork = ForkGuard::new().map_err(|cause| PodError::Io { step: "tell forks by a page", cause })?;
-        let shared = watcher::start(&path, pod, deadline)?;
+        let mut unanswered = UNANSWERED.lock(Tokens::new);
+        let token = *unanswered.entry(path.clone()).or_insert_with(random::words);
+        let shared = watcher::start(&path, pod, token, deadline)?;
+        unanswered.remove(&path);
+        drop(unanswered);
         let membership = Arc::new(Membership { shared, fork });
         members.insert(path, Arc::downgrade(&membership));
         Ok(Self(membership))

@@ -32,7 +32,6 @@ use crate::table::{HostIncarnation, ProcessId};
 use crate::wire::{self, Received};
 use notnets_core::clock::timespec;
 use notnets_core::name::Name;
-use notnets_core::random;
 
 /// Without links nothing is looked at but the agent's socket.
 const IDLE: Duration = Duration::from_secs(1);
@@ -52,9 +51,13 @@ const RARELY: Duration = Duration::from_secs(1);
 /// Nanoseconds by which the kernel may let a sleep take longer.
 const TIMER_SLACK: u64 = 5000;
 
-/// Joins the pod, and starts the thread.
-pub(super) fn start(path: &Path, pod: &Name, deadline: Instant) -> Result<Arc<Shared>, PodError> {
-    let token = random::words();
+/// Joins the pod as the process of this token, and starts the thread.
+pub(super) fn start(
+    path: &Path,
+    pod: &Name,
+    token: [u64; 2],
+    deadline: Instant,
+) -> Result<Arc<Shared>, PodError> {
     let joined = loop {
         match join(path, token, None, deadline) {
             Ok(joined) => break joined,
