@@ -10,6 +10,7 @@
 
 mod client;
 mod content;
+mod extents;
 mod failpoints;
 mod footprint;
 mod replacements;
@@ -123,6 +124,8 @@ enum Kind {
 struct Soak {
     random: Random,
     work: tempfile::TempDir,
+    /// The pod's.
+    region: Option<PathBuf>,
     /// The names that clients call.
     uris: Vec<String>,
     clients: u64,
@@ -176,6 +179,7 @@ impl Soak {
         Ok(Self {
             random: Random::new(seed),
             clients: starting.clients,
+            region: (!args.no_pod).then_some(region),
             work,
             uris,
             mortal,
@@ -267,11 +271,9 @@ impl Soak {
         Ok(())
     }
 
-    /// Calls each name of this host until it is answered. Where agents have died again and again, a pod's
-    /// region may have become full: that is told by whoever finds it so, and is no reason to fail yet.
+    /// Calls each name until it is answered.
     async fn reach_all(&self) -> Result {
-        let of_this_host = self.uris.iter().filter(|uri| uri.starts_with("notnets:///"));
-        for (number, uri) in of_this_host.enumerate() {
+        for (number, uri) in self.uris.iter().enumerate() {
             let endpoint = Endpoint::new(uri.as_str())?.directory(self.work.path().join("host-a"));
             let begin = Instant::now();
             loop {
@@ -307,10 +309,16 @@ impl Soak {
         if tally.ok == 0 {
             return Err("no call has ended well".into());
         }
-        drop(self.mortal);
+        let (agents, others): (Vec<_>, _) =
+            self.mortal.into_iter().partition(|place| matches!(place.kind, Kind::Agent { .. }));
+        drop((others, self.leaving));
         for child in self.steady {
             child.end().await?;
         }
+        if let Some(region) = &self.region {
+            extents::wait_until_all_are_free(region)?;
+        }
+        drop(agents);
         executions(&self.work.path().join("notes"))
     }
 }
