@@ -1,8 +1,10 @@
-//! Failpoints: the steps of the protocol at which a test can let a process die or stop.
+//! Failpoints: the steps of the protocol at which a test can let a process die or stop, or cut its links.
 //!
 //! With the feature `failpoints`, and in debug builds only, `NOTNETS_FAILPOINT=POINT:COUNT` kills the process
-//! when it reaches the point for the COUNTth time; `POINT:COUNT:stop` stops it there. In all other builds a
-//! failpoint is nothing at all.
+//! when it reaches the point for the COUNTth time; `POINT:COUNT:stop` stops it there, and `POINT:COUNT:cut`
+//! shuts down all sockets that it has to peers and agents. When that was, by the clock of [`crate::clock`] in
+//! nanoseconds, is written to the file that `NOTNETS_FAILPOINT_NOTE` names, as eight bytes. In all other
+//! builds a failpoint is nothing at all.
 
 /// A step at which the process may be made to end: a name, or an expression of which the type is `&str`.
 #[cfg(all(feature = "failpoints", debug_assertions))]
@@ -62,8 +64,10 @@ pub const STEPS: &[&str] = &[
 ];
 
 /// The kinds of frames, each with three failpoints: `sending request`, `sent request`, `taken request`.
-pub const FRAMES: &[&str] =
-    &["request", "response", "data", "trailers", "reset", "window", "closed", "goaway", "ping", "pong"];
+pub const FRAMES: &[&str] = &[
+    "request", "response", "data", "trailers", "reset", "window", "closed", "goaway", "ping", "pong",
+    "share", "shared", "unshare",
+];
 
 /// The name of every failpoint.
 pub fn all() -> impl Iterator<Item = String> {
@@ -78,25 +82,39 @@ pub use active::{frame, reach};
 
 #[cfg(all(feature = "failpoints", debug_assertions))]
 mod active {
+    use std::ffi::OsString;
+    use std::fs::{self, File};
+    use std::io::{self, Write};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use rustix::process::{Signal, getpid, kill_process};
+    use rustix::net::sockopt::{socket_acceptconn, socket_type};
+    use rustix::net::{Shutdown, SocketType, shutdown};
+    use rustix::process::{
+        PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open,
+    };
 
+    use crate::clock;
     use crate::frame::Kind;
 
     struct Point {
         name: String,
         left: AtomicU64,
-        signal: Signal,
+        fault: Fault,
+        note: Option<OsString>,
     }
 
-    /// Ends or stops the process, if that is what it was told for this point.
+    enum Fault {
+        Signal(Signal),
+        Cut,
+    }
+
+    /// Ends or stops the process or cuts its links, if that is what it was told for this point.
     pub fn reach(name: &str) {
         static POINT: OnceLock<Option<Point>> = OnceLock::new();
         let Some(point) = POINT.get_or_init(told) else { return };
         if point.name == name && point.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let _ = kill_process(getpid(), point.signal);
+            let _ = point.happen();
         }
     }
 
@@ -105,8 +123,43 @@ mod active {
         let mut parts = text.split(':');
         let name = parts.next()?.to_owned();
         let left = parts.next()?.parse().ok().filter(|count| *count > 0)?;
-        let signal = if parts.next() == Some("stop") { Signal::STOP } else { Signal::KILL };
-        Some(Point { name, left: AtomicU64::new(left), signal })
+        let fault = match parts.next() {
+            Some("stop") => Fault::Signal(Signal::STOP),
+            Some("cut") => Fault::Cut,
+            _ => Fault::Signal(Signal::KILL),
+        };
+        let note = std::env::var_os("NOTNETS_FAILPOINT_NOTE");
+        Some(Point { name, left: AtomicU64::new(left), fault, note })
+    }
+
+    impl Point {
+        fn happen(&self) -> io::Result<()> {
+            if let Some(path) = &self.note {
+                // The file is made before the clock is read: that takes far longer than to write to it.
+                let mut note = File::create(path)?;
+                note.write_all(&clock::now().as_nanos().to_le_bytes())?;
+            }
+            match self.fault {
+                Fault::Signal(signal) => Ok(kill_process(getpid(), signal)?),
+                Fault::Cut => cut(),
+            }
+        }
+    }
+
+    /// Shuts down all connected `SOCK_SEQPACKET` sockets: those of links, and those to agents.
+    fn cut() -> io::Result<()> {
+        let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+        for entry in fs::read_dir("/proc/self/fd")? {
+            let Ok(number) = entry?.file_name().to_string_lossy().parse() else { continue };
+            // Another descriptor of the same socket, unless it was closed meanwhile.
+            let Ok(socket) = pidfd_getfd(&own, number, PidfdGetfdFlags::empty()) else { continue };
+            let is_connection =
+                socket_type(&socket) == Ok(SocketType::SEQPACKET) && socket_acceptconn(&socket) == Ok(false);
+            if is_connection {
+                let _ = shutdown(&socket, Shutdown::Both);
+            }
+        }
+        Ok(())
     }
 
     /// The failpoint of a frame of that kind.

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use notnets::rpc::{Code, Method, Request, Status};
-use notnets::{Channel, Endpoint};
+use notnets::{Channel, Endpoint, SharedBytes};
 use notnets_cli_common::random::Random;
+use notnets_core::clock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::content::{Head, check, message};
+use super::content::{Head, Kept, check, message, shared};
+use super::ended::Ended;
 use super::server::{note, notes};
 use crate::Result;
 use crate::runtime::runtime;
@@ -49,6 +52,8 @@ pub struct Tally {
     pub late: u64,
     /// Given up by the caller.
     pub cancelled: u64,
+    /// Messages received in shared memory.
+    pub shared: u64,
 }
 
 impl AddAssign for Tally {
@@ -58,6 +63,7 @@ impl AddAssign for Tally {
         self.retry_safe += other.retry_safe;
         self.late += other.late;
         self.cancelled += other.cancelled;
+        self.shared += other.shared;
     }
 }
 
@@ -70,7 +76,18 @@ struct Client {
     args: ClientArgs,
     next: AtomicU64,
     unseen: File,
-    counts: [AtomicU64; 5],
+    /// Calls that have failed, and those that were late.
+    failed: File,
+    late: File,
+    counts: [AtomicU64; 6],
+}
+
+/// What one task has: its place among the names, and what it keeps.
+struct Task {
+    name: u64,
+    channel: Channel,
+    random: Random,
+    kept: Kept,
 }
 
 /// Calls until the input ends; answers each line of it with a `Tally`.
@@ -79,14 +96,23 @@ struct Client {
 /// With the first call whose outcome is wrong.
 pub fn call(args: ClientArgs) -> Result {
     runtime(2)?.block_on(async {
-        let unseen = notes(&args.notes, "unseen")?;
-        let client = Arc::new(Client { args, next: AtomicU64::new(0), unseen, counts: Default::default() });
+        let [unseen, failed, late] = ["unseen", "failed", "late"].map(|kind| notes(&args.notes, kind));
+        let client = Arc::new(Client {
+            args,
+            next: AtomicU64::new(0),
+            unseen: unseen?,
+            failed: failed?,
+            late: late?,
+            counts: Default::default(),
+        });
         let mut tasks = tokio::task::JoinSet::new();
         for (index, uri) in client.args.uris.iter().enumerate() {
             let channel = Endpoint::new(uri.as_str())?.connect_lazy();
             for task in 0..TASKS {
                 let random = Random::new(client.args.seed ^ (index as u64) << 40 ^ task << 20);
-                tasks.spawn(Arc::clone(&client).calls(channel.clone(), random));
+                let (name, channel) = (index as u64, channel.clone());
+                let task = Task { name, channel, random, kept: Kept::default() };
+                tasks.spawn(Arc::clone(&client).calls(task));
             }
         }
         println!("\"ready\"");
@@ -116,48 +142,60 @@ fn lines() -> mpsc::UnboundedReceiver<String> {
 
 impl Client {
     fn tally(&self) -> Tally {
-        let [ok, unavailable, retry_safe, late, cancelled] =
+        let [ok, unavailable, retry_safe, late, cancelled, shared] =
             std::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed));
-        Tally { ok, unavailable, retry_safe, late, cancelled }
+        Tally { ok, unavailable, retry_safe, late, cancelled, shared }
     }
 
     /// Calls one after the other; returns what was wrong with one.
-    async fn calls(self: Arc<Self>, channel: Channel, mut random: Random) -> String {
+    async fn calls(self: Arc<Self>, mut task: Task) -> String {
         loop {
             let id = self.args.number << 40 | self.next.fetch_add(1, Ordering::Relaxed);
-            let has_deadline = random.below(8) == 0 && !self.args.strict;
-            let outcome =
-                tokio::time::timeout(HANGS, self.call(&channel, id, has_deadline, &mut random)).await;
+            let timeout = (task.random.below(8) == 0 && !self.args.strict).then(|| Duration::from_millis(1 + id % 50));
+            let begin = clock::now();
+            let method = match METHODS[task.random.below(METHODS.len() as u64) as usize] {
+                // What the first of two servers says of the second is not its own.
+                "PassOn" if self.args.strict => "Unary",
+                method => method,
+            };
+            let outcome = tokio::time::timeout(HANGS, self.call(&mut task, id, method, timeout)).await;
+            let ended = Ended { id, name: task.name, begin, end: clock::now() };
             let status = match outcome {
                 Err(_) => return format!("call {id:#x} has no outcome after {HANGS:?}"),
-                Ok(Ok(true)) => {
-                    self.count(0);
-                    continue;
-                }
-                Ok(Ok(false)) => {
-                    self.count(4);
+                Ok(Ok(is_whole)) => {
+                    self.count(if is_whole { 0 } else { 4 });
                     continue;
                 }
                 Ok(Err(Outcome::Wrong(what))) => return format!("call {id:#x}: {what}"),
                 Ok(Err(Outcome::Status(status))) => status,
             };
-            match status.code() {
-                Code::UNAVAILABLE if self.args.strict && !status.is_retry_safe() => {
+            let noted = match (status.code(), timeout) {
+                (Code::UNAVAILABLE, _) if self.args.strict && !status.is_retry_safe() => {
                     return format!("call {id:#x} failed though its server was replaced in order: {status}");
                 }
-                Code::UNAVAILABLE => {
+                (Code::UNAVAILABLE, _) => {
                     self.count(1);
-                    if status.is_retry_safe() {
+                    let noted = if status.is_retry_safe() {
                         self.count(2);
-                        if let Err(error) = note(&self.unseen, id) {
-                            return error.to_string();
-                        }
-                    }
+                        note(&self.unseen, id)
+                    } else if method == "PassOn" {
+                        // Which of two servers has died, only the first of them knows.
+                        Ok(())
+                    } else {
+                        ended.note(&self.failed)
+                    };
                     // Its server is dead: others' turn.
                     tokio::time::sleep(Duration::from_millis(1)).await;
+                    noted
                 }
-                Code::DEADLINE_EXCEEDED if has_deadline => self.count(3),
-                _ => return format!("call {id:#x} ended with {status}"),
+                (Code::DEADLINE_EXCEEDED, Some(timeout)) => {
+                    self.count(3);
+                    Ended { begin: begin + timeout, ..ended }.note(&self.late)
+                }
+                _ => return format!("call {id:#x} of {method} ended with {status}"),
+            };
+            if let Err(error) = noted {
+                return error.to_string();
             }
         }
     }
@@ -169,24 +207,31 @@ impl Client {
     /// Makes a call. Returns `false` if it was given up.
     async fn call(
         &self,
-        channel: &Channel,
+        task: &mut Task,
         id: u64,
-        has_deadline: bool,
-        random: &mut Random,
-    ) -> std::result::Result<bool, Outcome> {
+        method: &'static str,
+        timeout: Option<Duration>,
+    ) -> Called<bool> {
+        let Task { channel, random, .. } = task;
         let size = random.one_of(&[0, 1, 20, 200, 1000, 5000, 40_000, 300_000]) as usize;
         let answers = random.below(6);
         let asked_size = random.one_of(&[0, 10, 1000, 30_000, 200_000]);
         let head = Head { id, number: 0, answers, size: asked_size };
-        let request = |method: &'static str| {
-            let request = Request::new(Method::from_static(method));
-            if has_deadline { request.timeout(Duration::from_millis(1 + id % 50)) } else { request }
+        let request = Request::new(Method::from_static(path(method)));
+        let request = match timeout {
+            Some(timeout) => request.timeout(timeout),
+            None => request,
         };
-        let gives_up = random.below(16) == 0;
-        match random.below(8) {
-            0..=4 => {
-                let sent = message(head, size);
-                let call = channel.unary_call(request("/soak.Soak/Unary"), sent.clone());
+        let gives_up = random.once_in(16);
+        let is_shared = random.once_in(2);
+        let message = |head| {
+            let message = message(head, size);
+            if is_shared && size > 0 { shared(message) } else { Bytes::from(message) }
+        };
+        match method {
+            "Unary" | "PassOn" => {
+                let sent = message(head);
+                let call = channel.unary_call(request, sent.clone());
                 if gives_up {
                     return Ok(tokio::time::timeout(Duration::from_micros(id % 300), call).await.is_ok());
                 }
@@ -197,11 +242,10 @@ impl Client {
                 {
                     return Err(Outcome::Wrong(format!("a unary call failed: {status}")));
                 }
-                expect(&answered?.message.into_bytes(), head, Some(&sent))?;
+                self.expect(&mut task.kept, answered?.message.into_bytes(), head, Some(&sent))?;
             }
-            5 => {
-                let call = channel.server_streaming_call(request("/soak.Soak/Download"), message(head, size));
-                let mut stream = call.await?;
+            "Download" => {
+                let mut stream = channel.server_streaming_call(request, message(head)).await?;
                 for number in 0..answers {
                     if gives_up && number == 1 {
                         return Ok(false);
@@ -210,18 +254,18 @@ impl Client {
                         return Err(Outcome::Wrong(format!("{number} of {answers} answers")));
                     };
                     let answer = answer.into_bytes();
-                    expect(&answer, Head { number, ..head }, None)?;
                     if answer.len() != 32 + asked_size as usize {
                         return Err(Outcome::Wrong(format!("an answer of {} bytes", answer.len())));
                     }
+                    self.expect(&mut task.kept, answer, Head { number, ..head }, None)?;
                 }
                 ends(stream.message().await?.is_none())?;
             }
-            6 => {
-                let (mut sender, mut stream) = channel.streaming_call(request("/soak.Soak/Upload")).await?;
+            "Upload" => {
+                let (mut sender, mut stream) = channel.streaming_call(request).await?;
                 let count = 1 + answers;
                 for number in 0..count {
-                    if sender.send(message(Head { number, ..head }, size)).await.is_err() {
+                    if sender.send(message(Head { number, ..head })).await.is_err() {
                         break;
                     }
                 }
@@ -233,13 +277,14 @@ impl Client {
                 let Some(answer) = stream.message().await? else {
                     return Err(Outcome::Wrong("no answer".to_owned()));
                 };
-                expect(&answer.into_bytes(), Head { number: count, ..head }, None)?;
+                self.expect(&mut task.kept, answer.into_bytes(), Head { number: count, ..head }, None)?;
                 ends(stream.message().await?.is_none())?;
             }
             _ => {
-                let (mut sender, mut stream) = channel.streaming_call(request("/soak.Soak/Chat")).await?;
+                let (mut sender, mut stream) = channel.streaming_call(request).await?;
                 for number in 0..=answers {
-                    let sent = message(Head { number, ..head }, size);
+                    let head = Head { number, ..head };
+                    let sent = message(head);
                     let is_sent = sender.send(sent.clone()).await.is_ok();
                     if gives_up && number == 1 {
                         return Ok(false);
@@ -250,7 +295,7 @@ impl Client {
                     if !is_sent {
                         return Err(Outcome::Wrong("an answer to what could not be sent".to_owned()));
                     }
-                    expect(&answer.into_bytes(), Head { number, ..head }, Some(&sent))?;
+                    self.expect(&mut task.kept, answer.into_bytes(), head, Some(&sent))?;
                 }
                 let _ = sender.finish().await;
                 ends(stream.message().await?.is_none())?;
@@ -258,7 +303,34 @@ impl Client {
         }
         Ok(true)
     }
+
+    /// Checks an answer, and keeps it if it is in shared memory.
+    fn expect(&self, kept: &mut Kept, answer: Bytes, head: Head, whole: Option<&[u8]>) -> Called {
+        let found = check(&answer).map_err(Outcome::Wrong)?;
+        if found != head || whole.is_some_and(|whole| *whole != answer) {
+            return Err(Outcome::Wrong(format!("got {found:?} for {head:?}")));
+        }
+        if SharedBytes::holds(&answer) {
+            self.count(5);
+        }
+        kept.keep(head, answer).map(drop).map_err(Outcome::Wrong)
+    }
 }
+
+/// The methods, each as often as it is to be called.
+const METHODS: [&str; 8] = ["Unary", "Unary", "Unary", "Unary", "PassOn", "Download", "Upload", "Chat"];
+
+fn path(method: &str) -> &'static str {
+    match method {
+        "Unary" => "/soak.Soak/Unary",
+        "PassOn" => "/soak.Soak/PassOn",
+        "Download" => "/soak.Soak/Download",
+        "Upload" => "/soak.Soak/Upload",
+        _ => "/soak.Soak/Chat",
+    }
+}
+
+type Called<T = ()> = std::result::Result<T, Outcome>;
 
 /// How a call ended that did not end well.
 enum Outcome {
@@ -272,14 +344,6 @@ impl From<Status> for Outcome {
     }
 }
 
-fn expect(bytes: &[u8], head: Head, whole: Option<&[u8]>) -> std::result::Result<(), Outcome> {
-    let found = check(bytes).map_err(Outcome::Wrong)?;
-    if found != head || whole.is_some_and(|whole| whole != bytes) {
-        return Err(Outcome::Wrong(format!("got {found:?} for {head:?}")));
-    }
-    Ok(())
-}
-
-fn ends(is_so: bool) -> std::result::Result<(), Outcome> {
+fn ends(is_so: bool) -> Called {
     if is_so { Ok(()) } else { Err(Outcome::Wrong("more answers than asked for".to_owned())) }
 }

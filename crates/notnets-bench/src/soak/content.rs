@@ -1,5 +1,9 @@
 //! What calls carry: bytes that follow from the call's id, so that any other call's are noticed.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use notnets::SharedBytes;
 use notnets_cli_common::random::Random;
 
 /// The head of each message: the call's id, the message's number, how many answers are asked for, their size.
@@ -50,6 +54,39 @@ pub fn check(bytes: &[u8]) -> Result<Head, String> {
     }
 }
 
+/// A message in memory that peers read in place; in private memory if there is none of it.
+pub fn shared(message: Vec<u8>) -> Bytes {
+    SharedBytes::copy_from(&message).map_or_else(|_| message.into(), Bytes::from)
+}
+
+/// Messages that are kept at once.
+const KEPT: usize = 4;
+
+/// Received messages that lie in the memory of other processes, kept for so long that these may be dead.
+#[derive(Debug, Default)]
+pub struct Kept(VecDeque<(Head, Bytes)>);
+
+impl Kept {
+    /// Keeps a message for a while, if it is in shared memory, and looks at the oldest again. Returns `true`
+    /// if it is kept.
+    ///
+    /// # Errors
+    /// When the oldest is not what it was.
+    pub fn keep(&mut self, head: Head, message: Bytes) -> Result<bool, String> {
+        if !SharedBytes::holds(&message) {
+            return Ok(false);
+        }
+        self.0.push_back((head, message));
+        if self.0.len() > KEPT
+            && let Some((head, message)) = self.0.pop_front()
+            && check(&message) != Ok(head)
+        {
+            return Err(format!("the shared bytes of {head:?} have changed"));
+        }
+        Ok(true)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +107,19 @@ mod tests {
             }
         }
         assert!(check(&[0; 31]).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_looked_at_again() {
+        let head = Head { id: 7, number: 1, answers: 2, size: 3 };
+        let mut kept = Kept::default();
+        assert_eq!(kept.keep(head, message(head, 50_000).into()), Ok(false), "it is private");
+        let wrong = shared(message(Head { id: 8, ..head }, 50_000));
+        assert_eq!(kept.keep(head, wrong), Ok(true));
+        for _ in 1..KEPT {
+            assert_eq!(kept.keep(head, shared(message(head, 50_000))), Ok(true));
+        }
+        assert!(kept.keep(head, shared(message(head, 50_000))).is_err(), "the oldest is another");
+        assert_eq!(kept.keep(head, shared(message(head, 50_000))), Ok(true));
     }
 }

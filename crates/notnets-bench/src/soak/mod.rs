@@ -1,15 +1,16 @@
 //! `notnets soak`: calls of all kinds while processes are killed, stopped and replaced.
 //!
 //! Servers and clients are processes. Some are killed, stopped for a while, and replaced, at random; one
-//! server
-//! and one client live as long as the soak. Clients check each call: it has one outcome, its answers are its
-//! own, and its status is one that a death explains. Servers note each call that they execute, and clients
-//! each
-//! that was surely not executed: in the end no call was executed twice, and none of which the opposite was
-//! said. What the two that live hold has to stay flat.
+//! server and one client live as long as the soak. Clients check each call: it has one outcome, its answers
+//! are its own, and its status is one that a death explains. Payloads that are shared are kept, and looked at
+//! again when their owner may be dead. Servers note each call that they execute, and clients each that was
+//! surely not executed: in the end no call was executed twice, and none of which the opposite was said. What
+//! the two that live hold has to stay flat.
 
 mod client;
 mod content;
+mod deaths;
+mod ended;
 mod extents;
 mod failpoints;
 mod footprint;
@@ -55,8 +56,8 @@ pub struct Args {
     /// What decides all that is done; random if left out
     #[arg(long)]
     seed: Option<u64>,
-    /// Let processes die at steps of the protocol, until this number has: only in debug builds with the
-    /// feature `failpoints`
+    /// Let processes die, stop and lose their links at steps of the protocol, until this number has died:
+    /// only in debug builds with the feature `failpoints`
     #[arg(long, value_name = "KILLS", conflicts_with = "duration")]
     at_failpoints: Option<u64>,
     /// Replace a server this often under the load of 8 clients, by a process that takes its name over each
@@ -72,6 +73,8 @@ pub struct Args {
 const LOOK: Duration = Duration::from_millis(500);
 /// Servers that may end their calls at once; the oldest is killed.
 const LEAVING: usize = 8;
+/// What names on one host begin with.
+const ON_HOST: &str = "notnets:///";
 /// The pod, whose second host has a server.
 const POD: &str = "soak";
 /// Memory of the pod's region.
@@ -132,7 +135,8 @@ struct Soak {
     mortal: Vec<Place>,
     /// Servers that end their calls while others have taken their names.
     leaving: VecDeque<Child>,
-    steady: [Child; 2],
+    /// A server and a client that live as long as the soak.
+    steady: Vec<Child>,
     samples: [Vec<Footprint>; 2],
     done: Done,
     _agents: Vec<AgentThread>,
@@ -162,7 +166,7 @@ impl Soak {
         let steady = "notnets:///steady".to_owned();
         let uris: Vec<_> = servers.iter().map(|(uri, _)| uri.clone()).chain([steady.clone()]).collect();
         let mut starting =
-            Starting { work: work.path().to_owned(), uris: uris.clone(), clients: 0, seed, dies: None };
+            Starting { work: work.path().to_owned(), uris: uris.clone(), clients: 0, seed, fault: None };
         let mut mortal = Vec::new();
         for (host, directory) in [(0, "host-a"), (1, "host-b")].into_iter().filter(|_| has_mortal_agents) {
             let kind = Kind::Agent { host, region: region.clone(), directory: work.path().join(directory) };
@@ -174,7 +178,7 @@ impl Soak {
             let kind = Kind::Server { uri, directory: work.path().join(directory) };
             mortal.push(Place { child: starting.start(&kind).await?, kind });
         }
-        let steady = [steady_server, starting.start(&Kind::Client).await?];
+        let steady = vec![steady_server, starting.start(&Kind::Client).await?];
         mortal.push(Place { child: starting.start(&Kind::Client).await?, kind: Kind::Client });
         Ok(Self {
             random: Random::new(seed),
@@ -253,7 +257,7 @@ impl Soak {
             uris: self.uris.clone(),
             clients: self.clients,
             seed,
-            dies: None,
+            fault: None,
         };
         let kind = self.mortal[index].kind.clone();
         let started = starting.start(&kind).await;
@@ -292,7 +296,7 @@ impl Soak {
         Ok(())
     }
 
-    async fn end(mut self) -> Result {
+    async fn end(&mut self) -> Result {
         let client = &mut self.steady[1];
         client.tell(&()).await?;
         let tally: Tally =
@@ -306,13 +310,14 @@ impl Soak {
             println!("the {child} that lived: at first {:?}, then {:?}", halves[0], halves[1]);
             footprint::check(halves).map_err(|error| format!("the {child}: {error}"))?;
         }
-        if tally.ok == 0 {
-            return Err("no call has ended well".into());
+        if tally.ok == 0 || tally.shared == 0 {
+            return Err("no call has ended well, or nothing was shared".into());
         }
-        let (agents, others): (Vec<_>, _) =
-            self.mortal.into_iter().partition(|place| matches!(place.kind, Kind::Agent { .. }));
-        drop((others, self.leaving));
-        for child in self.steady {
+        let (agents, others): (Vec<_>, Vec<_>) =
+            self.mortal.drain(..).partition(|place| matches!(place.kind, Kind::Agent { .. }));
+        drop(others);
+        self.leaving.clear();
+        for child in self.steady.drain(..) {
             child.end().await?;
         }
         if let Some(region) = &self.region {
@@ -329,8 +334,8 @@ struct Starting {
     uris: Vec<String>,
     clients: u64,
     seed: u64,
-    /// Where it is to die.
-    dies: Option<String>,
+    /// What is to happen to it where, and the file in which it notes when.
+    fault: Option<(String, PathBuf)>,
 }
 
 impl Starting {
@@ -344,12 +349,16 @@ impl Starting {
     fn spawn(&mut self, kind: &Kind) -> Result<Child> {
         let notes = self.work.join("notes");
         Child::start(|command| {
-            if let Some(point) = &self.dies {
-                command.env("NOTNETS_FAILPOINT", point);
+            if let Some((point, note)) = &self.fault {
+                command.env("NOTNETS_FAILPOINT", point).env("NOTNETS_FAILPOINT_NOTE", note);
             }
             match kind {
                 Kind::Server { uri, directory } => {
-                    command.arg("soak-server").arg(uri).arg(&notes).env("NOTNETS_DIR", directory);
+                    // A name after it, or itself: the next of those that the directory has.
+                    let next = self.uris.iter().skip_while(|other| *other != uri).skip(1);
+                    let next = next.chain(&self.uris).find(|name| name.starts_with(ON_HOST));
+                    let next = next.filter(|_| uri.starts_with(ON_HOST)).unwrap_or(uri);
+                    command.arg("soak-server").arg(uri).arg(&notes).arg(next).env("NOTNETS_DIR", directory);
                 }
                 Kind::Client => {
                     self.clients += 1;

@@ -3,15 +3,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use notnets::rpc::{Code, Handler, ServerCall, Status};
-use notnets::{ErrorKind, Server};
+use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
+use notnets::{Channel, Endpoint, ErrorKind, Server};
+use notnets_core::clock::{self, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::content::{Head, check, message};
+use super::content::{Head, Kept, check, message, shared};
+use super::ended::Ended;
 use crate::Result;
 use crate::child::PATIENCE;
 use crate::runtime::runtime;
@@ -26,10 +28,15 @@ pub struct ServerArgs {
     uri: String,
     /// Where executed calls are noted.
     notes: PathBuf,
+    /// The name to which some calls are passed on.
+    next: String,
     /// Take the name over from the server that has it.
     #[arg(long)]
     take_over: bool,
 }
+
+/// In the id of a call that another server has passed on.
+const PASSED_ON: u64 = 1 << 63;
 
 /// Serves until SIGTERM, until another process takes the name over, or until the input ends.
 ///
@@ -39,7 +46,12 @@ pub fn serve(args: &ServerArgs) -> Result {
     end_with_input();
     runtime(2)?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
-        let echo = Echo { executed: Arc::new(notes(&args.notes, "executed")?) };
+        let echo = Echo {
+            executed: notes(&args.notes, "executed")?,
+            dropped: Arc::new(notes(&args.notes, "dropped")?),
+            kept: Mutex::default(),
+            next: Endpoint::new(args.next.as_str())?.connect_lazy(),
+        };
         let router = Server::builder().take_over(args.take_over).add_rpc_service("soak.Soak", echo);
         let until = Instant::now() + PATIENCE;
         let bound = loop {
@@ -93,7 +105,12 @@ pub fn note(file: &File, id: u64) -> io::Result<()> {
 type Answered<T = ()> = std::result::Result<T, Status>;
 
 struct Echo {
-    executed: Arc<File>,
+    executed: File,
+    /// Handlers that did not end well.
+    dropped: Arc<File>,
+    /// Requests in memory of clients that may be dead by now.
+    kept: Mutex<Kept>,
+    next: Channel,
 }
 
 impl Handler for Echo {
@@ -103,38 +120,76 @@ impl Handler for Echo {
         };
         let first = first.into_bytes();
         let head = check(&first).map_err(wrong)?;
-        note(&self.executed, head.id).map_err(|error| wrong(error.to_string()))?;
+        let is_last = call.method.name() == "Last";
+        let id = if is_last { head.id | PASSED_ON } else { head.id };
+        note(&self.executed, id).map_err(|error| wrong(error.to_string()))?;
         notnets_core::failpoint!("handler begun");
-        let answered = answer(call, head, first).await;
+        let mut running = Running { id, begin: clock::now(), notes: Some(Arc::clone(&self.dropped)) };
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(head, first.clone()).map_err(wrong)?;
+        let answered = if call.method.name() == "PassOn" {
+            pass_on(call, &self.next, first).await
+        } else {
+            answer(call, head, first).await
+        };
+        if answered.is_ok() {
+            running.notes = None;
+        }
         notnets_core::failpoint!("handler ended");
         answered
     }
 }
 
-async fn answer(call: &mut ServerCall, head: Head, first: Bytes) -> Answered {
-    {
-        match call.method.name() {
-            "Unary" => call.responses.send_last(first).await,
-            "Download" => {
-                for number in 0..head.answers {
-                    let answer = Head { number, ..head };
-                    call.responses.send(message(answer, head.size as usize)).await?;
-                }
-                Ok(())
-            }
-            "Upload" => {
-                let count = 1 + upload(call, head).await?;
-                call.responses.send_last(message(Head { number: count, ..head }, 0)).await
-            }
-            "Chat" => {
-                call.responses.send(first).await?;
-                while let Some(next) = call.requests.message().await? {
-                    call.responses.send(next.into_bytes()).await?;
-                }
-                Ok(())
-            }
-            _ => Err(Status::unknown_method(&call.method)),
+/// A handler at work: notes when it is dropped or fails.
+struct Running {
+    id: u64,
+    begin: Timestamp,
+    notes: Option<Arc<File>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(notes) = &self.notes {
+            let ended = Ended { id: self.id, name: Ended::NO_NAME, begin: self.begin, end: clock::now() };
+            // Without room for notes the call itself has failed.
+            let _ = ended.note(notes);
         }
+    }
+}
+
+/// Passes the request on, and the answer back: neither is copied if it is in shared memory.
+async fn pass_on(call: &mut ServerCall, next: &Channel, first: Bytes) -> Answered {
+    let request = Request::new(Method::from_static("/soak.Soak/Last"));
+    match next.unary_call(request, first).await {
+        Ok(answer) => call.responses.send_last(answer.message).await,
+        // A new status: this call was executed, whatever became of the other.
+        Err(status) => Err(Status::new(status.code(), status.message().to_owned())),
+    }
+}
+
+async fn answer(call: &mut ServerCall, head: Head, first: Bytes) -> Answered {
+    match call.method.name() {
+        "Unary" | "Last" => call.responses.send_last(first).await,
+        "Download" => {
+            for number in 0..head.answers {
+                let answer = message(Head { number, ..head }, head.size as usize);
+                let is_shared = number % 2 == 1;
+                let answer = if is_shared { shared(answer) } else { answer.into() };
+                call.responses.send(answer).await?;
+            }
+            Ok(())
+        }
+        "Upload" => {
+            let count = 1 + upload(call, head).await?;
+            call.responses.send_last(message(Head { number: count, ..head }, 0)).await
+        }
+        "Chat" => {
+            call.responses.send(first).await?;
+            while let Some(next) = call.requests.message().await? {
+                call.responses.send(next.into_bytes()).await?;
+            }
+            Ok(())
+        }
+        _ => Err(Status::unknown_method(&call.method)),
     }
 }
 
