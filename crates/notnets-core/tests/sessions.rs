@@ -265,6 +265,20 @@ fn a_call_that_a_dead_server_has_not_read_is_safe_to_repeat() {
     assert!(link.client.failure_of(unread).expect("it has ended").retry_safe);
 }
 
+/// What it has not taken by then it never will.
+#[test]
+fn a_call_that_comes_after_its_server_has_let_go_is_safe_to_repeat() {
+    let mut link = Link::new();
+    let taken = link.open();
+    link.drive();
+    link.server.end(Ending::RuntimeGone, frozen_clock);
+    let untaken = link.open();
+    link.client.end(Ending::PeerGone, frozen_clock);
+    assert!(!link.client.failure_of(taken).expect("it has ended").retry_safe);
+    let response = link.client.calls().response(untaken);
+    assert!(matches!(&response, Some(Err(failure)) if failure.retry_safe), "{response:?}");
+}
+
 #[test]
 fn what_the_peer_said_before_its_end_still_counts() {
     let mut link = Link::new();

@@ -72,6 +72,9 @@ const UNUSED: Duration = Duration::from_secs(5);
 /// client that hangs must not keep a server from stopping.
 const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// For how long at most a client waits for the end of the server's process once that of its socket is told.
+pub const DEATH: Duration = Duration::from_millis(5);
+
 /// One end of a link. `T` is what its user wants to find again by stream: wakers, mostly.
 #[derive(Debug)]
 pub struct Session<T, W = OwnMemory, R = PeerMemory> {
@@ -91,7 +94,9 @@ pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     /// It has not: it is to be rung, though it has not asked for that.
     nudges: bool,
     ended: Option<Failure>,
-    /// The peer reads no more: it has closed the link, or its process has ended.
+    /// The end of the peer's process is told: that of its socket alone doesn't prove that it reads no more.
+    is_watched: bool,
+    /// The peer certainly reads no more.
     peer_gone: bool,
     fork: ForkGuard,
     /// A value that lives for as long as the link does.
@@ -119,7 +124,7 @@ impl<T> Session<T> {
             established;
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
-        let mut session = Self { guard, ..Self::over(role, ends)? };
+        let mut session = Self { guard, is_watched: pidfd.is_some(), ..Self::over(role, ends)? };
         session.connection.notice_returns(Returns::new()?);
         if shared_bytes > 0 {
             session.connection.begin_sharing(shared_bytes);
@@ -169,6 +174,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             nudge: None,
             nudges: false,
             ended: None,
+            is_watched: false,
             peer_gone: false,
             fork: ForkGuard::new()?,
             guard: None,
@@ -390,7 +396,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                     Err(violation) => self.end(Ending::Violation(violation), now),
                 }
             }
-            Ok(Incoming::Closed) => self.handle_peer_gone(now),
+            Ok(Incoming::Closed) => {
+                self.peer_gone |= !self.is_watched;
+                self.end(Ending::PeerGone, now);
+            }
             Ok(Incoming::Bad(bad)) => self.end(Ending::Violation(format!("the peer sent {bad}")), now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) => self.end(Ending::Socket(error), now),
@@ -578,6 +587,17 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.connection.is_draining() && self.connection.open_streams() == 0
     }
 
+    /// Client: returns `true` if it matters whether the server's process has ended, now that its socket has:
+    /// there are requests that it has not read, and will if it lives. A process that ends closes its sockets
+    /// a moment before its end is told, so wait for that for [`DEATH`] at most.
+    pub fn hangs_on_death(&mut self) -> bool {
+        let pushed = self.connection.lanes().pushed();
+        self.is_watched
+            && self.ended.is_none()
+            && !self.connection.role_accepts()
+            && self.connection.lanes().taken().is_ok_and(|taken| taken < pushed)
+    }
+
     /// The peer's process has ended.
     pub fn handle_peer_gone(&mut self, now: impl Fn() -> Timestamp) {
         self.peer_gone = true;
@@ -615,6 +635,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                     break;
                 }
                 left -= taken;
+            }
+            // The client learns which calls nobody will take any more, if it is still there.
+            if self.connection.role_accepts() {
+                self.connection.refuse();
             }
             self.ended = Some(ending.into());
         }

@@ -6,9 +6,10 @@ use notnets_core::call::Role;
 use notnets_core::clock;
 use notnets_core::limits::Limits;
 use notnets_core::link::Established;
-use notnets_core::session::{Descriptors, Session};
+use notnets_core::link::socket::Incoming;
+use notnets_core::session::{DEATH, Descriptors, Session};
 use notnets_memory::TrustPeerMemory;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// Packets read in one go, so that a peer that floods the socket does not keep its thread.
 const PACKETS: usize = 64;
@@ -114,10 +115,22 @@ impl Link {
 
     fn read_socket(&mut self) {
         for _ in 0..PACKETS {
-            if !self.session.handle_incoming(self.descriptors.socket.receive(), clock::now) {
+            let incoming = self.descriptors.socket.receive();
+            if matches!(incoming, Ok(Incoming::Closed)) && self.session.hangs_on_death() && self.dies() {
+                return self.session.handle_peer_gone(clock::now);
+            }
+            if !self.session.handle_incoming(incoming, clock::now) {
                 return;
             }
         }
+    }
+
+    /// Returns `true` if the peer's process ends within a moment.
+    #[cold]
+    fn dies(&self) -> bool {
+        let process = self.descriptors.pidfd.iter();
+        let mut watched: Vec<_> = process.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
+        poll(&mut watched, Some(&clock::timespec(DEATH))).is_ok_and(|ready| ready > 0)
     }
 
     /// The peer sees the end of the link.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::Socket;
-use notnets_core::session::{Ending, earlier};
+use notnets_core::link::socket::Incoming;
+use notnets_core::session::{DEATH, Ending, earlier};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -42,6 +43,8 @@ pub(super) struct Watched {
     socket: AsyncFd<Pollable<Arc<Socket>>>,
     /// There may be something to read that the runtime tells no more of.
     unread: bool,
+    /// Until when the end of the peer's process is waited for, now that its socket has ended.
+    dying_until: Option<Timestamp>,
     /// The socket, watched for room while packets wait for it.
     full: Option<AsyncFd<Pollable<OwnedFd>>>,
     /// Readable when the peer's process is gone.
@@ -65,6 +68,7 @@ impl Watched {
             // Not for writing: that would wake us whenever the peer takes a doorbell.
             socket: register(socket, Interest::READABLE)?,
             unread: false,
+            dying_until: None,
             full: None,
             pidfd: pidfd.map(|pidfd| register(pidfd, Interest::READABLE)).transpose()?,
             wind_up,
@@ -80,9 +84,12 @@ impl Watched {
         let wish = self.wind_up.take_if(|wind_up| wind_up.wish.as_mut().poll(cx).is_ready());
         loop {
             let now = clock::now();
+            let lives = self.dying_until.take_if(|until| is_gone || *until <= now).is_some();
             let looked = link.with(|state| {
                 if is_gone {
                     state.session.handle_peer_gone(clock::now);
+                } else if lives {
+                    state.session.handle_incoming(Ok(Incoming::Closed), clock::now);
                 }
                 if wish.is_some() {
                     state.session.go_away(now);
@@ -94,7 +101,8 @@ impl Watched {
                 state.session.tell_returns(Some(driver));
                 state.session.handle_timeout(now);
                 let lane = state.poller.expire(now);
-                let timer = self.timer.next(earlier(state.session.poll_timeout(), lane), now);
+                let due = earlier(state.session.poll_timeout(), self.dying_until);
+                let timer = self.timer.next(earlier(due, lane), now);
                 state.set_timer(timer);
                 if let Err(error) = state.session.offer_memory() {
                     tracing::warn!(%error, "the link goes on with the memory it has");
@@ -125,10 +133,20 @@ impl Watched {
 
     /// The socket's packets and doorbells, and its end.
     fn poll_socket(&mut self, link: &Link, cx: &mut Context<'_>) {
+        if self.dying_until.is_some() {
+            return;
+        }
         let mut packets = 0;
+        let dying_until = &mut self.dying_until;
         let mut handle = |incoming| {
             packets += 1;
-            let goes_on = link.with(|state| state.session.handle_incoming(incoming, clock::now));
+            let goes_on = link.with(|state| {
+                if matches!(incoming, Ok(Incoming::Closed)) && state.session.hangs_on_death() {
+                    *dying_until = Some(clock::now() + DEATH);
+                    return false;
+                }
+                state.session.handle_incoming(incoming, clock::now)
+            });
             goes_on == Some(true) && packets < PACKETS
         };
         while self.unread {
