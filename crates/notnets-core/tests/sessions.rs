@@ -265,6 +265,26 @@ fn a_call_that_a_dead_server_has_not_read_is_safe_to_repeat() {
     assert!(link.client.failure_of(unread).expect("it has ended").retry_safe);
 }
 
+/// A process may lose its socket and live. Where nobody tells its end, the socket's has to do.
+#[test]
+fn a_call_that_a_server_without_a_socket_may_read_yet_is_not() {
+    for is_watched in [false, true] {
+        let mut link = Link::new();
+        if is_watched {
+            link.client.watch_process();
+        }
+        assert!(!link.client.hangs_on_death(), "nothing is unread");
+        let unread = link.open();
+        assert_eq!(link.client.hangs_on_death(), is_watched);
+        assert!(!link.client.handle_incoming(Ok(Incoming::Closed), frozen_clock));
+        assert!(!link.client.hangs_on_death(), "it is over");
+        let failure = link.client.failure_of(unread).expect("it has ended");
+        assert_eq!(failure.retry_safe, !is_watched);
+        link.client.handle_peer_gone(frozen_clock);
+        assert!(link.client.failure_of(unread).expect("it has ended").retry_safe, "now it is certain");
+    }
+}
+
 /// What it has not taken by then it never will.
 #[test]
 fn a_call_that_comes_after_its_server_has_let_go_is_safe_to_repeat() {

@@ -185,7 +185,7 @@ impl Client {
                         ended.note(&self.failed)
                     };
                     // Its server is dead: others' turn.
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                     noted
                 }
                 (Code::DEADLINE_EXCEEDED, Some(timeout)) => {

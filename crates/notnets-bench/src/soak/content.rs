@@ -19,6 +19,9 @@ pub struct Head {
     pub size: u64,
 }
 
+/// Random bytes of a message: they are repeated.
+const BLOCK: usize = 2040;
+
 /// Bytes of a head.
 const HEAD: usize = 32;
 
@@ -29,8 +32,12 @@ pub fn message(head: Head, size: usize) -> Vec<u8> {
         bytes.extend(word.to_le_bytes());
     }
     let mut random = Random::new(head.id ^ head.number << 32);
+    let words = size.min(BLOCK).div_ceil(8);
+    let block: Vec<u8> = (0..words).flat_map(|_| random.bits().to_le_bytes()).collect();
     while bytes.len() < HEAD + size {
+        // Blocks of one message differ in their first word: a debug build makes random words slowly.
         bytes.extend(random.bits().to_le_bytes());
+        bytes.extend(&block);
     }
     bytes.truncate(HEAD + size);
     bytes

@@ -427,8 +427,13 @@ fn executions(notes: &Path) -> Result {
     let (mut executed, mut unseen) = (Vec::new(), Vec::new());
     for file in fs::read_dir(notes)? {
         let file = file?;
-        let is_executed = file.file_name().to_string_lossy().starts_with("executed");
-        let ids = if is_executed { &mut executed } else { &mut unseen };
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        let ids = match name.split_once('-') {
+            Some(("executed", _)) => &mut executed,
+            Some(("unseen", _)) => &mut unseen,
+            _ => continue,
+        };
         let bytes = fs::read(file.path())?;
         ids.extend(bytes.chunks_exact(8).map(|id| u64::from_le_bytes(id.try_into().expect("8 bytes"))));
     }

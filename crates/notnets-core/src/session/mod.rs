@@ -124,7 +124,10 @@ impl<T> Session<T> {
             established;
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
-        let mut session = Self { guard, is_watched: pidfd.is_some(), ..Self::over(role, ends)? };
+        let mut session = Self { guard, ..Self::over(role, ends)? };
+        if pidfd.is_some() {
+            session.watch_process();
+        }
         session.connection.notice_returns(Returns::new()?);
         if shared_bytes > 0 {
             session.connection.begin_sharing(shared_bytes);
@@ -179,6 +182,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             fork: ForkGuard::new()?,
             guard: None,
         })
+    }
+
+    /// From now on the end of the peer's process will be told: that of its socket alone proves nothing.
+    pub fn watch_process(&mut self) {
+        self.is_watched = true;
     }
 
     /// Asks the peer from `now` on whether it is there.

@@ -13,6 +13,9 @@ use crate::support::{counters, eventually, is_retry_safe, within};
 /// A death is noticed far sooner; this leaves room for a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// How many are measured.
+const DEATHS: usize = 20;
+
 /// Kills a server amid calls of all kinds and returns how long it took until all had ended.
 async fn killed_amid_calls(forks: bool) -> Duration {
     let directory = tempdir().unwrap();
@@ -81,6 +84,28 @@ async fn a_killed_servers_calls_end_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_servers_calls_end_at_once_while_its_forked_child_lives() {
     println!("calls ended {:?} after the kill", killed_amid_calls(true).await);
+}
+
+/// How soon calls of all kinds end, for many deaths.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_many_killed_servers_know_soon() {
+    let mut took = Vec::new();
+    for _ in 0..DEATHS {
+        took.push(killed_amid_calls(false).await);
+    }
+    println!("calls ended after a kill: {}", distribution(&mut took));
+}
+
+#[test]
+fn handlers_of_many_killed_clients_are_dropped_soon() {
+    let mut took: Vec<_> = (0..DEATHS).map(|_| client_killed_amid_calls(false)).collect();
+    println!("handlers were dropped after a kill: {}", distribution(&mut took));
+}
+
+fn distribution(took: &mut [Duration]) -> String {
+    took.sort_unstable();
+    let [half, p90, most] = [5, 9, 10].map(|tenths| took[(took.len() * tenths / 10).min(took.len() - 1)]);
+    format!("p50 {half:.1?}, p90 {p90:.1?}, at most {most:.1?} of {}", took.len())
 }
 
 /// The link's driver has not run since the server was killed.
