@@ -142,6 +142,52 @@ fn the_peer_forgets_what_is_dropped_and_its_readers_keep_it() {
     assert!(kept.iter().all(|(round, data)| *data == vec![*round; MIB]));
 }
 
+/// Each side's table holds what the other has shared, and neither is to wait for the other.
+#[test]
+fn what_is_sent_back_is_forgotten_once_nobody_else_refers_to_it() {
+    let mut pair = pair(u64::MAX);
+    let stream = open(&mut pair.client);
+    pair.drive();
+    pair.server.accept().expect("the request");
+    pair.server.respond(stream, [], &mut &[][..], None).unwrap();
+    pair.drive();
+    assert!(matches!(pair.client.response(stream), Some(Ok(_))));
+    let mut kept = Vec::new();
+    for round in 0..100u8 {
+        let payload = Sealed::filled_by(MIB, |bytes| bytes.fill(round)).unwrap();
+        let mut data = Bytes::from_owner(payload.clone());
+        assert_eq!(pair.client.send(stream, &mut data, false), Sent::Nothing);
+        let (number, sent) = pair.client.take_payload_to_send().unwrap();
+        pair.client.on_payload_sent(number);
+        assert_eq!(pair.server.check_payload(number, MIB as u64), Ok(true));
+        // As another process would map it.
+        pair.server.on_payload(number, Some(Sealed::copy_of(sent.as_slice()).unwrap()));
+        drop(sent);
+        pair.drive();
+        assert_eq!(pair.client.send(stream, &mut data, false), Sent::All);
+        pair.drive();
+        let Received::Data(mut back) = pair.server.take(stream) else { panic!() };
+        assert_eq!(pair.server.send(stream, &mut back, false), Sent::Nothing);
+        let (number, sent) = pair.server.take_payload_to_send().unwrap();
+        pair.server.on_payload_sent(number);
+        drop(sent);
+        assert_eq!(pair.client.check_payload(number, MIB as u64), Ok(true));
+        // A file is mapped once in a process.
+        pair.client.on_payload(number, Some(payload));
+        pair.drive();
+        assert_eq!(pair.server.send(stream, &mut back, false), Sent::All);
+        pair.drive();
+        let Received::Data(back) = pair.client.take(stream) else { panic!() };
+        assert!(back == vec![round; MIB]);
+        if round % 16 == 0 {
+            kept.push((round, back));
+        }
+    }
+    let shared = [pair.client.shared(), pair.server.shared()];
+    assert!(shared.iter().all(|shared| shared.own < 40 && shared.peer < 40), "{shared:?}");
+    assert!(kept.iter().all(|(round, bytes)| *bytes == vec![*round; MIB]));
+}
+
 #[test]
 fn many_payloads_at_a_time_and_the_rest_is_copied() {
     let mut pair = pair(u64::MAX);

@@ -163,6 +163,11 @@ impl Sealed {
 }
 
 impl WeakSealed {
+    /// How many refer to it in this process, by values of [`Sealed`].
+    pub fn holders(&self) -> usize {
+        self.0.strong_count()
+    }
+
     /// Returns `true` if nothing in this process refers to the memory any more.
     pub fn is_gone(&self) -> bool {
         self.0.strong_count() == 0

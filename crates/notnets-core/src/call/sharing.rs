@@ -5,7 +5,9 @@
 //! on data that lie in it travel as a reference. What a peer has not taken is copied as everything else is.
 //! When this process refers to a payload no more, UNSHARE lets the peer forget it.
 //!
-//! A payload that the peer has taken lives on at the peer for as long as something there refers to it.
+//! A payload that the peer has taken lives on at the peer for as long as something there refers to it. The peer
+//! may send it back, and so share it as its own: then the tables of both sides hold it. They count for nothing,
+//! or it would be held for ever.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
@@ -27,6 +29,8 @@ const MAX_UNANSWERED: usize = 8;
 /// Payloads that are shared over one link at a time, in each direction. Each takes a descriptor and a
 /// mapping.
 pub const MAX_PAYLOADS: usize = 256;
+/// Fewer own payloads are looked through only when one was let go of.
+const LEAST_LOOKED_AT: usize = 8;
 /// A look at the pieces of a message sees so many.
 const PIECES: usize = 8;
 
@@ -47,8 +51,10 @@ pub(super) struct Sharing {
     waiting: Vec<StreamId>,
     /// What was let go of anywhere in this process when the own ones were looked through.
     endings: u64,
+    /// How many own ones there have to be before they are looked through because one more comes.
+    look_at: usize,
     /// The peer's, by its numbers.
-    peer: HashMap<u32, Bytes>,
+    peer: HashMap<u32, Theirs>,
     /// The last number of the peer's.
     last: u32,
     /// Bytes of the peer's payloads that may still be taken.
@@ -64,6 +70,14 @@ struct Own {
     number: u32,
     sealed: WeakSealed,
     answer: Answer,
+}
+
+/// A payload of the peer's.
+#[derive(Debug)]
+struct Theirs {
+    sealed: Sealed,
+    /// All of it, for those that are referred to. They keep one more `Sealed`.
+    bytes: Option<Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +119,7 @@ impl Sharing {
             frames: VecDeque::new(),
             waiting: Vec::new(),
             endings: 0,
+            look_at: LEAST_LOOKED_AT,
             peer: HashMap::new(),
             last: 0,
             bytes_left: 0,
@@ -171,8 +186,9 @@ impl Sharing {
         if let Some(own) = self.own.get(&sealed.serial()) {
             return Some((own.number, own.answer));
         }
-        if self.own.len() >= MAX_PAYLOADS {
+        if self.own.len() >= self.look_at {
             self.forget_ended();
+            self.look_at = (2 * self.own.len()).clamp(LEAST_LOOKED_AT, MAX_PAYLOADS);
         }
         let unanswered = self.own.values().filter(|own| own.answer == Answer::Outstanding);
         if self.own.len() >= MAX_PAYLOADS || unanswered.count() >= MAX_UNANSWERED {
@@ -228,10 +244,17 @@ impl Sharing {
     #[cold]
     fn forget_ended(&mut self) {
         self.endings = endings();
-        let Self { own, frames, .. } = self;
+        let Self { own, frames, peer, .. } = self;
         let before = own.len();
-        own.retain(|_, own| {
-            let ends = own.sealed.is_gone() && own.answer != Answer::Outstanding;
+        // What the peer has sent back, and is referred to by nothing but that.
+        let mut sent_back = HashMap::<u64, usize>::new();
+        for theirs in peer.values_mut().filter(|theirs| own.contains_key(&theirs.sealed.serial())) {
+            theirs.bytes = None;
+            *sent_back.entry(theirs.sealed.serial()).or_default() += 1;
+        }
+        own.retain(|serial, own| {
+            let tables = sent_back.get(serial).copied().unwrap_or_default();
+            let ends = own.sealed.holders() <= tables && own.answer != Answer::Outstanding;
             if ends && own.answer == Answer::Taken {
                 frames.push_back(link_frame(Kind::Unshare, own.number, 0));
             }
@@ -272,17 +295,16 @@ impl Sharing {
     pub fn on_packet(&mut self, payload: u32, sealed: Option<Sealed>) {
         let taken = sealed.is_some();
         if let Some(sealed) = sealed {
-            let bytes = Bytes::from_owner(sealed);
-            self.bytes_left = self.bytes_left.saturating_sub(bytes.len() as u64);
-            self.peer.insert(payload, bytes);
+            self.bytes_left = self.bytes_left.saturating_sub(sealed.as_slice().len() as u64);
+            self.peer.insert(payload, Theirs { sealed, bytes: None });
         }
         self.frames.push_back(link_frame(Kind::Shared, payload, taken.into()));
     }
 
     /// The peer refers to a payload no more.
     pub fn on_unshare(&mut self, payload: u32) -> Result<(), Violation> {
-        let bytes = self.peer.remove(&payload).ok_or(Violation::Payload(payload))?;
-        self.bytes_left += bytes.len() as u64;
+        let theirs = self.peer.remove(&payload).ok_or(Violation::Payload(payload))?;
+        self.bytes_left += theirs.sealed.as_slice().len() as u64;
         Ok(())
     }
 
@@ -290,15 +312,16 @@ impl Sharing {
         SharedPayloads {
             own: self.own.values().filter(|own| own.answer == Answer::Taken).count(),
             peer: self.peer.len(),
-            peer_bytes: self.peer.values().map(|bytes| bytes.len() as u64).sum(),
+            peer_bytes: self.peer.values().map(|theirs| theirs.sealed.as_slice().len() as u64).sum(),
         }
     }
 
     /// The bytes that a reference of the peer's refers to.
-    pub fn resolve(&self, reference: &SharedReference) -> Result<Bytes, Violation> {
+    pub fn resolve(&mut self, reference: &SharedReference) -> Result<Bytes, Violation> {
         let SharedReference { payload, offset, length } = *reference;
         let bad = || Violation::Payload(payload);
-        let bytes = self.peer.get(&payload).ok_or_else(bad)?;
+        let theirs = self.peer.get_mut(&payload).ok_or_else(bad)?;
+        let bytes = theirs.bytes.get_or_insert_with(|| Bytes::from_owner(theirs.sealed.clone()));
         let end = offset.checked_add(length).filter(|end| *end <= bytes.len() as u64).ok_or_else(bad)?;
         if length == 0 {
             return Err(bad());

@@ -22,6 +22,7 @@ mod removed;
 mod replicas;
 mod runtimes;
 mod settings;
+mod shared;
 mod sizes;
 mod stopped;
 mod take_over;

@@ -22,7 +22,7 @@ use tower::util::MapResponseLayer;
 use super::client::{Client, endpoint};
 use super::helper::{commands, fork_holder, say};
 use super::outside::outside;
-use super::service::Probe;
+use super::service::{Probe, Sharer};
 use super::{LIMIT, NAME, eventually};
 
 /// Words like `key=value` that change what a role does.
@@ -70,8 +70,19 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
         "bound_before_fork" if options.has("blocking") => bound_before_fork_blocking(&directory),
         "bound_before_fork" => bound_before_fork(&directory),
         "forker_outside" => forker_outside(&directory),
+        "sharer" => options.runtime().block_on(sharer(&directory)),
         role => panic!("no such role: {role}"),
     }
+}
+
+/// Serves payloads that are shared: its own, and those that it is sent.
+async fn sharer(directory: &Path) {
+    let mut commands = commands();
+    let server = Server::builder().directory(directory).add_rpc_service("lives.Sharer", Sharer);
+    let bound = server.bind(NAME).await.expect("it binds");
+    tokio::spawn(bound.serve());
+    say("serving");
+    while commands.recv().await.is_some() {}
 }
 
 /// Serves until it is told to stop.

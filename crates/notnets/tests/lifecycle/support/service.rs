@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use notnets::PeerInfo;
+use notnets::rpc::{self, Handler, ServerCall};
+use notnets::{PeerInfo, SharedBytes};
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService};
@@ -112,6 +113,21 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
         }
         "duplex" => Ok(Response::new(Box::pin(requests))),
         method => Err(Status::unimplemented(method.to_owned())),
+    }
+}
+
+/// A service of payloads that are shared, in calls in gRPC's own terms. Paths are `/lives.Sharer/METHOD`.
+pub struct Sharer;
+
+impl Handler for Sharer {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), rpc::Status> {
+        let message = call.requests.only_message().await?;
+        if call.method.name() == "Echo" {
+            return call.responses.send_last(message).await;
+        }
+        let length = number(Some(message.into_bytes()));
+        let own = SharedBytes::copy_from(&payload(length)).expect("there is room");
+        call.responses.send_last(Bytes::from(own)).await
     }
 }
 
