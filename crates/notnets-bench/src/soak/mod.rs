@@ -313,17 +313,16 @@ impl Soak {
         if tally.ok == 0 || tally.shared == 0 {
             return Err("no call has ended well, or nothing was shared".into());
         }
-        let (agents, others): (Vec<_>, Vec<_>) =
-            self.mortal.drain(..).partition(|place| matches!(place.kind, Kind::Agent { .. }));
-        drop(others);
-        self.leaving.clear();
-        for child in self.steady.drain(..) {
+        // Clients first: what they note is not to be of the end. Agents last: they take the memory back.
+        while let Some(child) = self.steady.pop() {
             child.end().await?;
+            while self.mortal.pop_if(|place| !matches!(place.kind, Kind::Agent { .. })).is_some() {}
         }
+        self.leaving.clear();
         if let Some(region) = &self.region {
             extents::wait_until_all_are_free(region)?;
         }
-        drop(agents);
+        self.mortal.clear();
         executions(&self.work.path().join("notes"))
     }
 }
