@@ -73,7 +73,7 @@ const UNUSED: Duration = Duration::from_secs(5);
 const GO_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For how long at most a client waits for the end of the server's process once that of its socket is told.
-pub const DEATH: Duration = Duration::from_millis(5);
+pub const DEATH: Duration = Duration::from_millis(100);
 
 /// One end of a link. `T` is what its user wants to find again by stream: wakers, mostly.
 #[derive(Debug)]
