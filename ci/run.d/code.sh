@@ -34,10 +34,20 @@ step_tests() {
     cargo test --workspace --locked
 }
 
-# Every interleaving of the ring's and the doorbell's few steps.
+# Every interleaving of the few steps of rings, arenas, doorbells and records.
 step_loom() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
         cargo test --locked -p notnets-memory --lib --release loom
+}
+
+# What needs no mapped memory, in an interpreter that knows undefined behaviour. Not what takes it minutes.
+step_miri() {
+    if ! cargo +nightly miri --version 2>/dev/null; then
+        echo "skipped: there is no miri here (rustup toolchain install nightly --component miri)"
+        return
+    fi
+    CARGO_TARGET_DIR=target/miri cargo +nightly miri test --locked -p notnets-memory --lib -- \
+        arena:: doorbell:: record:: ring::tests::a_reader ring::tests::what_was ring::tests::a_sequence
 }
 
 step_docs() {

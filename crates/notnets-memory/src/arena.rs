@@ -675,3 +675,54 @@ mod tests {
         arena.cancel(large);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::LINE_WORDS;
+    use crate::heap::Heap;
+    use crate::ring::{RingReader, RingWriter};
+
+    /// The only block is written for the second payload while the first may still be read: its owner must not
+    /// find it released before it was copied out, and the reader finds what belongs to the reference.
+    #[test]
+    fn a_block_is_written_again_only_once_it_was_copied_out() {
+        loom::model(|| {
+            let (slots, taken) = (Heap::new(2 * LINE_WORDS), Heap::new(LINE_WORDS));
+            let (memory, table) = (Heap::new(8), Heap::new(1));
+            let mut ring = RingWriter::new(slots.clone(), taken.clone());
+            let mut arena = Arena::new();
+            arena.add(0, 64, memory.clone(), table.clone());
+            let owner = loom::thread::spawn(move || {
+                for payload in 1..=2 {
+                    let mut loan = loop {
+                        match arena.loan(1, 1) {
+                            Some(loan) => break loan,
+                            None => loom::thread::yield_now(),
+                        }
+                    };
+                    arena.write(&mut loan, &[payload]);
+                    let [a, b, c, d] = arena.commit(loan, 0).to_words();
+                    ring.push([a, b, c, d, 0, 0, 0]);
+                }
+            });
+            let mut reader = RingReader::new(slots, taken);
+            let mut peer = PeerArena::new();
+            peer.add(0, 64, memory, Releases::new(table));
+            for payload in 1..=2 {
+                let [a, b, c, d, ..] = loop {
+                    match reader.pop() {
+                        Some(descriptor) => break descriptor,
+                        None => loom::thread::yield_now(),
+                    }
+                };
+                let reference = Reference::from_words([a, b, c, d]);
+                let mut read = Vec::new();
+                peer.read(&reference, &mut read).unwrap();
+                assert_eq!(read, [payload]);
+                peer.release(&reference);
+            }
+            owner.join().unwrap();
+        });
+    }
+}

@@ -143,6 +143,7 @@ mod loom_tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::arena::{Arena, PeerArena, Releases};
     use crate::heap::Heap;
     use crate::ring::{RingReader, RingWriter};
 
@@ -169,5 +170,60 @@ mod loom_tests {
             ringer.join().unwrap();
             assert!(seen || doorbell.load(Ordering::Acquire), "it sleeps and nobody rang");
         });
+    }
+
+    /// A writer without room in the ring is always rung for room that it did not see.
+    #[test]
+    fn no_wakeup_is_lost_when_room_is_made_in_the_ring() {
+        loom::model(|| {
+            let (slots, taken) = (Heap::new(2 * crate::LINE_WORDS), Heap::new(8));
+            let mut writer = RingWriter::new(slots.clone(), taken.clone());
+            writer.push([1; 7]);
+            writer.push([2; 7]);
+            let mut reader = RingReader::new(slots, taken);
+            parks(move || reader.pop().is_some(), move || writer.room().unwrap() > 0);
+        });
+    }
+
+    /// A writer without a free block is always rung for one that it did not see.
+    #[test]
+    fn no_wakeup_is_lost_when_a_block_is_released() {
+        loom::model(|| {
+            let (memory, table) = (Heap::new(8), Heap::new(1));
+            let mut arena = Arena::new();
+            arena.add(0, 64, memory.clone(), table.clone());
+            let loan = arena.loan(1, 1).unwrap();
+            let reference = arena.commit(loan, 0);
+            let mut peer = PeerArena::new();
+            peer.add(0, 64, memory, Releases::new(table));
+            parks(
+                move || {
+                    peer.release(&reference);
+                    true
+                },
+                move || arena.loan(1, 1).is_some(),
+            );
+        });
+    }
+
+    /// Lets a thread change something and ring for it, while this one arms, looks for it, and parks if it
+    /// does not find it.
+    fn parks(change: impl FnOnce() -> bool + 'static, look: impl FnOnce() -> bool) {
+        let own = Heap::new(8);
+        let doorbell = Arc::new(AtomicBool::new(false));
+        let (peer, bell_of) = (own.clone(), Arc::clone(&doorbell));
+        let ringer = loom::thread::spawn(move || {
+            let mut bell = Doorbell::new(0);
+            assert!(change());
+            peer.fence();
+            if bell.is_due(&peer) {
+                bell_of.store(true, Ordering::Release);
+            }
+        });
+        let mut arm = ArmedFlag::new(0);
+        arm.arm(&own);
+        let seen = look();
+        ringer.join().unwrap();
+        assert!(seen || doorbell.load(Ordering::Acquire), "it sleeps and nobody rang");
     }
 }

@@ -59,3 +59,24 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::heap::Heap;
+
+    /// A reader sees a record as it was before or after, or none, and never a mixture.
+    #[test]
+    fn a_record_is_seen_whole_or_not_at_all() {
+        loom::model(|| {
+            let (memory, seal) = (Heap::new(8), Seal::new([3]));
+            publish(&memory, 0, seal, [1, 1]);
+            let own = memory.clone();
+            let writer = loom::thread::spawn(move || publish(&own, 0, seal, [2, 2]));
+            let seen = observe::<2>(&memory, 0, seal);
+            assert!(matches!(seen, None | Some([1, 1] | [2, 2])), "{seen:?}");
+            writer.join().unwrap();
+            assert_eq!(observe(&memory, 0, seal), Some([2, 2]));
+        });
+    }
+}
