@@ -5,9 +5,9 @@
 //! on data that lie in it travel as a reference. What a peer has not taken is copied as everything else is.
 //! When this process refers to a payload no more, UNSHARE lets the peer forget it.
 //!
-//! A payload that the peer has taken lives on at the peer for as long as something there refers to it. The peer
-//! may send it back, and so share it as its own: then the tables of both sides hold it. They count for nothing,
-//! or it would be held for ever.
+//! A payload that the peer has taken lives on at the peer for as long as something there refers to it. The
+//! peer may send it back, and so share it as its own: then the tables of both sides hold it. They count for
+//! nothing, or it would be held for ever.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
