@@ -151,7 +151,8 @@ impl Client {
     async fn calls(self: Arc<Self>, mut task: Task) -> String {
         loop {
             let id = self.args.number << 40 | self.next.fetch_add(1, Ordering::Relaxed);
-            let timeout = (task.random.below(8) == 0 && !self.args.strict).then(|| Duration::from_millis(1 + id % 50));
+            let timeout =
+                (task.random.below(8) == 0 && !self.args.strict).then(|| Duration::from_millis(1 + id % 50));
             let begin = clock::now();
             let method = match METHODS[task.random.below(METHODS.len() as u64) as usize] {
                 // What the first of two servers says of the second is not its own.
