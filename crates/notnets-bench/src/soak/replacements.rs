@@ -64,7 +64,7 @@ pub async fn run(seed: u64, times: u64) -> Result {
 
 async fn start_server(directory: &Path, notes: &Path) -> Result<Child> {
     let mut server = Child::start(|command| {
-        command.args(["soak-server", "--take-over", URI]).arg(notes).env("NOTNETS_DIR", directory);
+        command.args(["soak-server", "--take-over", URI]).arg(notes).arg(URI).env("NOTNETS_DIR", directory);
     })?;
     let ready: Result<String> = server.answer(PATIENCE).await;
     ready.map_err(|error| format!("a server does not become ready: {error}"))?;
