@@ -14,9 +14,7 @@ use notnets_core::limits::BadLimits;
 use notnets_core::link::LinkError;
 use notnets_core::link::connect::ConnectError;
 use notnets_core::link::rendezvous::RendezvousError;
-#[cfg(feature = "pod")]
-use notnets_core::name::Uri;
-use notnets_core::name::{Name, UriError};
+use notnets_core::name::{Name, Uri, UriError};
 use notnets_memory::{SealedError, SegmentError};
 #[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
