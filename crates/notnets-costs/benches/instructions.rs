@@ -68,6 +68,17 @@ fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed
 }
 
+fn rpc_by_a_name() -> RpcBed {
+    notnets_costs::rpc_by_a_name(64)
+}
+
+// The same by a channel that finds its only server by a name: at most 300 more.
+#[library_benchmark(config = limit(CALLS, 23_100), setup = rpc_by_a_name)]
+fn unary_by_a_name(bed: RpcBed) -> RpcBed {
+    bed.calls(CALLS);
+    bed
+}
+
 fn stubs_over_a_link() -> StubsBed {
     notnets_costs::stubs_over_a_link(64)
 }
@@ -186,6 +197,7 @@ library_benchmark_group!(
     benchmarks = [
         unary_over_a_link,
         unary_in_rpc_terms,
+        unary_by_a_name,
         unary_by_our_stubs,
         unary_by_our_stubs_awake,
         batch_over_a_link,

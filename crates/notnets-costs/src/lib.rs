@@ -58,6 +58,29 @@ pub fn over_a_link(payload: usize) -> Bed<notnets::Channel> {
 /// # Panics
 /// When there can be no link on this machine.
 pub fn rpc_over_a_link(payload: usize) -> RpcBed {
+    rpc_bed(payload, |runtime, directory| {
+        let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory);
+        runtime.block_on(endpoint.wait(Wait::Park).connect()).expect("a link")
+    })
+}
+
+/// The same by a channel that has found its only server by a name.
+///
+/// # Panics
+/// When there can be no link on this machine.
+pub fn rpc_by_a_name(payload: usize) -> RpcBed {
+    rpc_bed(payload, |runtime, directory| {
+        let directory = directory.to_owned();
+        let named = notnets::Channel::named("costs");
+        let named = named.settings(|endpoint| endpoint.directory(directory).wait(Wait::Park));
+        runtime.block_on(named.connect()).expect("a link")
+    })
+}
+
+fn rpc_bed(
+    payload: usize,
+    connect: impl FnOnce(&tokio::runtime::Runtime, &std::path::Path) -> notnets::Channel,
+) -> RpcBed {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = notnets::Server::builder().directory(directory.path()).wait(Wait::Park);
@@ -65,8 +88,7 @@ pub fn rpc_over_a_link(payload: usize) -> RpcBed {
     let server = server.add_rpc_service("notnets.costs.Echo", Same);
     let bound = runtime.block_on(server.bind("notnets:///costs"));
     runtime.spawn(bound.expect("a free name").serve());
-    let endpoint = notnets::Endpoint::from_static("notnets:///costs").directory(directory.path());
-    let channel = runtime.block_on(endpoint.wait(Wait::Park).connect()).expect("a link");
+    let channel = connect(&runtime, directory.path());
     let bed = RpcBed { runtime, channel, message: vec![7; payload].into(), _directory: directory };
     // All is in place then that later calls find there; and the message's bytes are shared.
     bed.calls(300);

@@ -79,6 +79,8 @@ pub mod http;
 #[cfg(any(feature = "client", feature = "server"))]
 mod link;
 mod message_prefix;
+#[cfg(feature = "client")]
+pub mod names;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod names_in_place;
 mod options;

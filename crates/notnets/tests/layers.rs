@@ -31,6 +31,11 @@ const LAYERS: &[Layer] = &[
         unknown: &["tonic", "tower", "crate::http", "crate::rpc", "crate::server"],
     },
     Layer {
+        files: &["names"],
+        except: &[],
+        unknown: &["tonic", "tower", "http::", "crate::rpc", "crate::server"],
+    },
+    Layer {
         files: &["rpc"],
         except: &[],
         unknown: &["tonic", "tower", "http::", "crate::server", "crate::stub"],

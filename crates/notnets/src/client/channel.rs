@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::Status;
 
 use super::endpoint::Endpoint;
+use super::peers::Peers;
 use super::shared::Shared;
 use crate::Error;
 use crate::http::to_tonic;
@@ -42,6 +43,11 @@ pub struct Channel {
 impl Channel {
     pub(super) fn new(endpoint: Endpoint) -> Self {
         Self { shared: Arc::new(Shared::new(endpoint)) }
+    }
+
+    /// A channel whose calls get their links from several servers.
+    pub(crate) fn of_peers(endpoint: Endpoint, peers: Arc<dyn Peers>) -> Self {
+        Self { shared: Arc::new(Shared::new(endpoint).with_peers(peers)) }
     }
 
     /// Connects to a URI like `notnets:///inventory`, with the defaults of [`Endpoint`].
@@ -90,7 +96,7 @@ impl Channel {
         self.shared.endpoint.timeout
     }
 
-    pub(super) async fn connected(self) -> Result<Self, Error> {
+    pub(crate) async fn connected(self) -> Result<Self, Error> {
         match self.shared.link().await {
             Ok(_linked) => Ok(self),
             Err(error) => Err(error.share()),

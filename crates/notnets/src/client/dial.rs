@@ -36,6 +36,9 @@ impl Endpoint {
 
     async fn connect_on_host(&self, name: &Name) -> Result<Established, Error> {
         let mut connecting = self.link.connecting(name, &self.user_agent, self.connect_timeout);
+        if let Some(address) = &self.address {
+            connecting = connecting.at(address.clone());
+        }
         loop {
             let until = match connecting.advance(clock::now()) {
                 Progress::Wait { until } => until,

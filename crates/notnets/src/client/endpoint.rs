@@ -35,7 +35,9 @@ pub struct Endpoint {
     uri: http::Uri,
     /// What the URI means, or why it means nothing: an endpoint can be made of any `http::Uri`.
     target: Result<Uri, UriError>,
-    pub(super) link: LinkOptions,
+    /// Where the target is served on this host, if that is not at its name: by one of several replicas.
+    pub(super) address: Option<Name>,
+    pub(crate) link: LinkOptions,
     pub(crate) user_agent: String,
     pub(crate) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
@@ -83,6 +85,7 @@ impl Endpoint {
         Self {
             uri,
             target,
+            address: None,
             link: LinkOptions::default(),
             user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeout: None,
@@ -193,6 +196,11 @@ impl Endpoint {
             return Err(Cause::NoCalls("Endpoint::concurrency_limit").into());
         }
         self.target.as_ref().map_err(|error| Cause::Uri(error.clone()).into())
+    }
+
+    /// The same settings for one of the servers of a name.
+    pub(crate) fn of_server(&self, target: Uri, address: Option<Name>) -> Self {
+        Self { target: Ok(target), address, ..self.clone() }
     }
 
     pub(super) fn keepalive(&self) -> Option<Keepalive> {

@@ -32,7 +32,7 @@ impl Home {
     }
 
     /// Returns the runtime that the caller is polled in, if there is one.
-    pub(super) fn present() -> Option<Self> {
+    pub(crate) fn present() -> Option<Self> {
         let handle = Handle::try_current().ok()?;
         let has_own_threads = handle.runtime_flavor() != RuntimeFlavor::CurrentThread;
         Some(Self::new(handle, has_own_threads))
@@ -42,7 +42,7 @@ impl Home {
     ///
     /// # Errors
     /// When its thread can't be started.
-    pub(super) fn fallback() -> Result<Self, Error> {
+    pub(crate) fn fallback() -> Result<Self, Error> {
         fallback().map_err(Error::io("start a thread for channels that have no runtime"))
     }
 
@@ -62,11 +62,11 @@ impl Home {
     }
 
     /// Returns `true` in a child that was forked from the process that this runtime runs in.
-    pub(super) fn is_of_parent(&self) -> bool {
+    pub(crate) fn is_of_parent(&self) -> bool {
         self.fork.is_some_and(|fork| fork.is_forked_child())
     }
 
-    pub(super) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    pub(crate) fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
     {

@@ -5,6 +5,7 @@ mod client_link;
 mod dial;
 mod endpoint;
 mod home;
+mod peers;
 #[cfg(feature = "pod")]
 mod pods;
 #[cfg(not(feature = "pod"))]
@@ -16,5 +17,6 @@ mod tonic_names;
 pub use channel::Channel;
 pub(crate) use client_link::ClientLink;
 pub use endpoint::Endpoint;
-pub(crate) use home::for_timers;
-pub(crate) use shared::Shared;
+pub(crate) use home::{Home, for_timers};
+pub(crate) use peers::Peers;
+pub(crate) use shared::{Outcome, Shared, Standing};

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use super::client_link::ClientLink;
 use super::endpoint::Endpoint;
 use super::home::Home;
+use super::peers::Peers;
 use crate::Error;
 use crate::error::Cause;
 
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) calls: Option<Arc<Semaphore>>,
     slot: PerProcess<Slot>,
+    /// Where calls get their links, if the channel has several servers; then it has no link of its own.
+    peers: Option<Arc<dyn Peers>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +68,18 @@ struct Dial {
 }
 
 /// What has come of a dial.
-type Outcome = Result<Arc<ClientLink>, Arc<Error>>;
+pub(crate) type Outcome = Result<Arc<ClientLink>, Arc<Error>>;
+
+/// What can be expected of a server for a call.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// There is a link.
+    Ready(Arc<ClientLink>),
+    /// It is not known whether there will be one.
+    Idle,
+    /// A link could not be made a moment ago.
+    Failed,
+}
 
 /// A look at the channel: what calls are made on, or wait for.
 enum Look {
@@ -78,11 +92,40 @@ impl Shared {
         // With a limit of 0 calls fail as they need a link.
         let limit = endpoint.concurrency_limit.filter(|limit| *limit > 0);
         let calls = limit.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
-        Self { endpoint, calls, slot: PerProcess::new(Slot::new()) }
+        Self { endpoint, calls, slot: PerProcess::new(Slot::new()), peers: None }
+    }
+
+    /// A channel whose calls get their links from these.
+    pub(crate) fn with_peers(mut self, peers: Arc<dyn Peers>) -> Self {
+        self.peers = Some(peers);
+        self
+    }
+
+    /// The link to one of a channel's servers, made at that channel's home.
+    pub(crate) fn of_peer(endpoint: Endpoint, home: Option<Home>) -> Self {
+        let slot = Slot { state: State::New, home };
+        Self { endpoint, calls: None, slot: PerProcess::new(slot), peers: None }
+    }
+
+    /// Returns what can be expected of the server.
+    pub(crate) fn standing(&self) -> Standing {
+        match &self.slot().state {
+            State::Linked(link) if link.is_usable() => Standing::Ready(Arc::clone(link)),
+            State::Failed(failed) if Instant::now() < failed.retry_at => Standing::Failed,
+            _ => Standing::Idle,
+        }
+    }
+
+    /// Begins to connect if there is no link, and does not wait for it.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        let _waited_for_by_nobody = self.look();
     }
 
     /// The link to the present server, made now if there is none.
     pub(crate) async fn link(self: &Arc<Self>) -> Outcome {
+        if let Some(peers) = &self.peers {
+            return Arc::clone(peers).link().await;
+        }
         for _ in 0..MAX_LOST {
             let mut dial = match self.look()? {
                 Look::Linked(link) => return Ok(link),
@@ -100,10 +143,11 @@ impl Shared {
     /// The last link, which may not be usable any more.
     #[inline]
     pub(crate) fn present(&self) -> Option<Arc<ClientLink>> {
-        match &self.slot().state {
+        let link = match &self.slot().state {
             State::Linked(link) => Some(Arc::clone(link)),
             _ => None,
-        }
+        };
+        if link.is_some() { link } else { self.peers.as_ref()?.present() }
     }
 
     /// Finds the link, or the dial that makes it; begins one if need be.

@@ -67,6 +67,10 @@ impl ErrorKind {
             Cause::ConnectTimeout { .. } => Self::TimedOut,
             #[cfg(feature = "client")]
             Cause::DialLost => Self::Unavailable,
+            #[cfg(feature = "client")]
+            Cause::Names(_) => Self::InvalidConfiguration,
+            #[cfg(feature = "client")]
+            Cause::NoServer { .. } => Self::NotFound,
             Cause::Io { .. } => Self::Io,
             Cause::Memory(error) | Cause::Sealed(SealedError::Segment(error)) => of_segment(error),
             // A file that is not as it must be.

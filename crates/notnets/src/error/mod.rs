@@ -88,6 +88,13 @@ pub(crate) enum Cause {
     #[cfg(feature = "client")]
     #[error("no link: the runtime that the channel connected in has ended; try again")]
     DialLost,
+    /// What a channel that finds its servers is made of; a sentence.
+    #[cfg(feature = "client")]
+    #[error("{0}")]
+    Names(String),
+    #[cfg(feature = "client")]
+    #[error("no server of `{name}`{why}")]
+    NoServer { name: Name, why: String },
     #[error("could not {step}: {error}")]
     Io { step: &'static str, error: io::Error },
     /// There is no memory for a server's counters.

@@ -239,6 +239,14 @@ impl Link {
         self.lock().map_or(0, |mut state| state.session.calls().open_streams())
     }
 
+    /// Returns how many calls are open on the link, and how many more its server allows now.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        self.lock().map_or((0, 0), |mut state| {
+            let calls = state.session.calls();
+            (calls.open_streams(), calls.free_streams())
+        })
+    }
+
     /// Ends the link, if it has not ended yet: all its calls fail at once, and the peer sees its end, even if
     /// this side's calls and channels are held on to. Returns why it has ended.
     pub(crate) fn end(&self, ending: Ending) -> Failure {

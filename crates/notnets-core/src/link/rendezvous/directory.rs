@@ -229,6 +229,32 @@ impl Directory {
         DirectoryWatch::of_comings_and_goings(&self.path)
     }
 
+    /// Watches for servers that come and go, also before the directory is there: then for what is made where
+    /// it will be. Whenever it is readable, watch anew, then look at the [addresses](Self::addresses).
+    ///
+    /// # Errors
+    /// When the kernel has no more watches for this user.
+    pub fn watch_from_before(&self) -> io::Result<DirectoryWatch> {
+        loop {
+            match self.watch() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                watched => return watched,
+            }
+            let missing = self.path.ancestors().take_while(|path| !path.exists()).last();
+            let place = self.path.ancestors().find(|path| path.exists());
+            let (Some(missing), Some(place)) = (missing, place) else {
+                // It was made meanwhile.
+                continue;
+            };
+            match DirectoryWatch::of_new(place) {
+                // Made or removed meanwhile.
+                Ok(_) if missing.exists() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                watched => return watched,
+            }
+        }
+    }
+
     /// The addresses of the wanted sockets that are open, sorted.
     fn open_sockets(&self, is_wanted: impl Fn(&Name) -> bool) -> Result<Vec<Name>, RendezvousError> {
         let failed = |error: io::Error| RendezvousError::from_io(self.origin, "read", &self.path, error);

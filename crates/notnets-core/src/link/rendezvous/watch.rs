@@ -25,6 +25,11 @@ impl DirectoryWatch {
         Self::new(directory, come | WatchFlags::DELETE | WatchFlags::MOVED_FROM)
     }
 
+    /// Notices that something is made or moved into a directory: a directory that is waited for.
+    pub(super) fn of_new(directory: &Path) -> io::Result<Self> {
+        Self::new(directory, WatchFlags::CREATE | WatchFlags::MOVED_TO)
+    }
+
     fn new(directory: &Path, inside: WatchFlags) -> io::Result<Self> {
         let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let all_gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;

@@ -1,0 +1,158 @@
+//! How a channel is made that finds its servers.
+
+use std::sync::Arc;
+
+use notnets_core::name::{Name, Uri};
+use tokio::sync::watch;
+
+use super::follower::{Follower, Place};
+use super::pick::{Pick, Turn};
+use super::rendezvous::Rendezvous;
+use super::resolve::{Address, Fixed, Resolve};
+use super::servers::{Known, Looks, Servers};
+use super::target::Target;
+use crate::client::{Channel, Endpoint, Home};
+use crate::error::Cause;
+use crate::{Error, names};
+
+/// A channel that has a name and finds its servers: see [`names`](crate::names).
+#[must_use = "a builder does nothing until it is connected"]
+pub struct Builder {
+    name: String,
+    places: Vec<Wanted>,
+    pick: Pick,
+    settings: Vec<Setting>,
+}
+
+type Setting = Box<dyn FnOnce(Endpoint) -> Endpoint + Send>;
+
+/// A place to look for servers.
+enum Wanted {
+    At(String),
+    By(String, Box<dyn Resolve>),
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).field("pick", &self.pick).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, places: Vec::new(), pick: Pick::default(), settings: Vec::new() }
+    }
+
+    /// Looks for servers at this target, behind those that were added before. Unless one is added, servers
+    /// are looked for at `notnets:///NAME`.
+    pub fn local(self, target: impl Into<String>) -> Self {
+        self.or(target)
+    }
+
+    /// Looks for servers at this target when the ones before have none that takes calls.
+    pub fn or(mut self, target: impl Into<String>) -> Self {
+        self.places.push(Wanted::At(target.into()));
+        self
+    }
+
+    /// Gets the servers from a resolver when the targets before have none that takes calls. `text` says in
+    /// errors where that looks.
+    pub fn or_resolved(mut self, text: impl Into<String>, resolver: impl Resolve) -> Self {
+        self.places.push(Wanted::By(text.into(), Box::new(resolver)));
+        self
+    }
+
+    /// How to choose among servers that are equally near.
+    pub fn pick(mut self, pick: Pick) -> Self {
+        self.pick = pick;
+        self
+    }
+
+    /// Sets what can be set of an [`Endpoint`], for the channel and the links to all of its servers.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), notnets::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let channel = notnets::Channel::named("inventory")
+    ///     .settings(|endpoint| endpoint.timeout(Duration::from_secs(2)))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn settings(mut self, set: impl FnOnce(Endpoint) -> Endpoint + Send + 'static) -> Self {
+        self.settings.push(Box::new(set));
+        self
+    }
+
+    /// Connects to a server now.
+    ///
+    /// # Errors
+    /// When the name or a target can't be understood, and when no server can be reached.
+    pub async fn connect(self) -> Result<Channel, Error> {
+        self.connect_lazy()?.connected().await
+    }
+
+    /// Makes a channel that connects when the first call is made.
+    ///
+    /// # Errors
+    /// When the name or a target can't be understood.
+    pub fn connect_lazy(self) -> Result<Channel, Error> {
+        let name: Name = self.name.parse().map_err(|reason| Cause::Names(format!("{reason}")))?;
+        let endpoint: Endpoint = Uri::on_host(name.clone()).to_string().parse()?;
+        let endpoint = self.settings.into_iter().fold(endpoint, |endpoint, set| set(endpoint));
+        let mut places = Vec::new();
+        for wanted in self.places {
+            match wanted {
+                Wanted::At(target) => places.extend(places_at(target.parse()?, &endpoint)),
+                Wanted::By(text, resolver) => places.push(Place::new(text, resolver)),
+            }
+        }
+        if places.is_empty() {
+            places.push(place_of(Uri::on_host(name.clone()), &endpoint));
+        }
+        let (sender, known) = watch::channel(Known::default());
+        let looks = Arc::<Looks>::default();
+        let follower = Follower {
+            places,
+            known: sender,
+            looks: Arc::clone(&looks),
+            endpoint: endpoint.clone(),
+            home: Home::present(),
+        };
+        // It goes on whatever becomes of the runtimes of callers.
+        let home = Home::fallback()?;
+        let follower = home.spawn(follower.follow()).abort_handle();
+        let (pick, turn) = (self.pick, Turn::default());
+        let servers = Servers { name, known, pick, turn, looks, home, follower };
+        Ok(Channel::of_peers(endpoint, Arc::new(servers)))
+    }
+}
+
+fn places_at(target: Target, endpoint: &Endpoint) -> impl Iterator<Item = Place> {
+    target.into_places().into_iter().map(|uri| place_of(uri, endpoint))
+}
+
+/// Servers of this host are looked for in the rendezvous directory. Those of a pod are its agents' business:
+/// a link leads to the nearest.
+fn place_of(uri: Uri, endpoint: &Endpoint) -> Place {
+    let text = uri.to_string();
+    let resolver: Box<dyn Resolve> = match uri.pod() {
+        None => Box::new(Rendezvous::new(endpoint.link.directory.clone(), uri.name().clone())),
+        Some(_) => Box::new(Fixed::new([Address { uri, replica: None }])),
+    };
+    Place::new(text, resolver)
+}
+
+impl Channel {
+    /// Makes a channel that finds its servers by this name: see [`names`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), notnets::Error> {
+    /// let channel = notnets::Channel::named("inventory").connect().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn named(name: impl Into<String>) -> names::Builder {
+        names::Builder::new(name.into())
+    }
+}

@@ -1,0 +1,46 @@
+//! Channels that find their servers.
+//!
+//! [`Channel::named`](crate::Channel::named) makes a channel that has only a name: where its servers are is
+//! found out, and followed while they come and go.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), notnets::Error> {
+//! use notnets::{Channel, names::Pick};
+//!
+//! let channel = Channel::named("inventory")
+//!     .local("notnets:///inventory")
+//!     .or("notnets://pod0/inventory")
+//!     .pick(Pick::LeastOutstanding)
+//!     .connect()
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Target`] is one or several places, nearest first. A [`Resolve`] says which servers there are at one of
+//! them, each an [`Address`]; a name of this host is looked for in the rendezvous directory, and followed
+//! there by the kernel's notifications. Each call goes to a server of the first place that has one with a
+//! link and room, and among those to the one that [`Pick`] says. Once a nearer server is there, new calls go
+//! to it; calls that are open end where they began.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `target.rs` | the places that a target lists |
+//! | `resolve.rs` | the servers that are there: the trait, a fixed list |
+//! | `rendezvous.rs` | those of a name of this host |
+//! | `servers.rs` | all of a channel's servers, with their links |
+//! | `pick.rs` | the server of a call |
+//! | `follower.rs` | the task that follows the resolvers |
+//! | `builder.rs` | how such a channel is made |
+
+mod builder;
+mod follower;
+mod pick;
+mod rendezvous;
+mod resolve;
+mod servers;
+mod target;
+
+pub use builder::Builder;
+pub use pick::Pick;
+pub use resolve::{Address, BoxError, Fixed, Resolve};
+pub use target::Target;

@@ -1,0 +1,85 @@
+//! Where a channel looks for its servers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use notnets_core::name::Uri;
+
+use crate::Error;
+use crate::error::Cause;
+
+/// One or several places where the servers of a channel may be, nearest first: URIs with commas between them.
+///
+/// ```
+/// use notnets::names::Target;
+///
+/// let target: Target = "notnets:///inventory, notnets://pod0/inventory".parse()?;
+/// assert_eq!(target.to_string(), "notnets:///inventory,notnets://pod0/inventory");
+/// # Ok::<(), notnets::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target(Vec<Uri>);
+
+impl Target {
+    /// The places, nearest first; at least one.
+    pub(super) fn into_places(self) -> Vec<Uri> {
+        self.0
+    }
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.trim().is_empty() {
+            let sentence =
+                "the target is empty; write `notnets:///NAME`, or several with commas between them";
+            return Err(Cause::Names(sentence.to_owned()).into());
+        }
+        let places = text.split(',').map(|place| place.trim().parse().map_err(Cause::Uri));
+        Ok(Self(places.collect::<Result<_, _>>()?))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, place) in self.0.iter().enumerate() {
+            write!(f, "{}{place}", if n == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn a_target_is_one_place_or_several() {
+        for (text, printed) in [
+            ("notnets:///a", "notnets:///a"),
+            ("notnets://p/a", "notnets://p/a"),
+            (" notnets:///a , notnets://p/a ", "notnets:///a,notnets://p/a"),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(target.to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_is_told_in_a_sentence() {
+        for (text, words, kind) in [
+            ("", "the target is empty; write `notnets:///NAME`", ErrorKind::InvalidConfiguration),
+            (" ", "the target is empty", ErrorKind::InvalidConfiguration),
+            ("notnets:///a,", "write `notnets:///NAME`", ErrorKind::InvalidUri),
+            ("inventory", "write `notnets:///inventory`", ErrorKind::InvalidUri),
+            ("ftp://x", "`ftp://x` is not a notnets: URI", ErrorKind::InvalidUri),
+            ("notnets:///a,http://x:1", "`http://x:1` is not a notnets: URI", ErrorKind::InvalidUri),
+        ] {
+            let error = text.parse::<Target>().unwrap_err();
+            assert!(error.to_string().contains(words), "{text:?}: {error}");
+            assert_eq!(error.kind(), kind);
+        }
+    }
+}
