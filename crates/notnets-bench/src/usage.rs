@@ -128,15 +128,19 @@ mod tests {
 
     #[test]
     fn a_process_can_be_looked_at() {
-        let before = switches(std::process::id());
         let cpu = cpu_time();
         // Far more than what other tests of this process use and free meanwhile.
         let mut pages = vec![0u8; 128 << 20];
         let start = memory(std::process::id());
         pages.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
         assert!(memory(std::process::id()).pss >= start.pss + (64 << 20));
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        assert!(switches(std::process::id()).voluntary > before.voluntary);
+        // What a thread of another test has counted is gone with it.
+        let sleep_is_seen = |_| {
+            let before = switches(std::process::id());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            switches(std::process::id()).voluntary > before.voluntary
+        };
+        assert!((0..100).any(sleep_is_seen));
         assert!(cpu_time() > cpu && time_on_core(std::process::id()) > Some(0) && slab() > 0);
         assert!(host_busy() > 0);
         assert_eq!(pages[4096], 1);
