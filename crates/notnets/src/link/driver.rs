@@ -224,7 +224,11 @@ impl<A: Accept> Turns<A> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Before anything is looked at: what happens from now on wakes this task.
         let turn = self.shared.link.lock().and_then(|mut state| state.driver.begin_turn(self.id, cx.waker()));
-        let Some(DriverTurn { wanted, relief }) = turn else { return Poll::Ready(()) };
+        let Some(DriverTurn { wanted, left, relief }) = turn else {
+            self.hand_over();
+            return Poll::Ready(());
+        };
+        self.more |= left;
         if let Some(relief) = relief {
             relief.wake();
         }
@@ -285,6 +289,18 @@ impl<A: Accept> Turns<A> {
             }
         }
         Poll::Pending
+    }
+
+    /// This driver was replaced: what it has left goes to the one that drives now.
+    #[cold]
+    fn hand_over(&self) {
+        if !self.more {
+            return;
+        }
+        let driver = self.shared.link.lock().and_then(|mut state| state.driver.leave_requests());
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 
     /// Before a handler runs, which may block: a relief can be called as soon as more comes.

@@ -22,6 +22,8 @@ pub(super) struct DriverSlot {
     waker: Option<Waker>,
     /// It has something else to look at than the lanes.
     wanted: bool,
+    /// A driver that was replaced has taken requests whose handlers were not started.
+    left: bool,
     /// How often a driver has come.
     turns: u64,
     /// It has come and has not gone to sleep since: it is in its turn, or has promised to come again.
@@ -47,6 +49,8 @@ pub(super) enum Found {
 pub(super) struct DriverTurn {
     /// It was woken for something else than the lanes.
     pub(super) wanted: bool,
+    /// A driver before it has taken requests whose handlers were not started.
+    pub(super) left: bool,
     /// The relief that it replaces, to be woken: it is over.
     pub(super) relief: Option<Waker>,
 }
@@ -69,14 +73,28 @@ impl DriverSlot {
         if !self.waker.as_ref().is_some_and(|own| own.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
-        Some(DriverTurn { wanted: std::mem::take(&mut self.wanted), relief })
+        let (wanted, left) = (std::mem::take(&mut self.wanted), std::mem::take(&mut self.left));
+        Some(DriverTurn { wanted, left, relief })
     }
 
     /// Returns `true` if this driver should end its turn: it is wanted for something else than the lanes, or
     /// another drives.
     #[inline]
     pub(super) fn is_called(&self, id: DriverId) -> bool {
-        self.wanted || self.id != id
+        self.wanted || !self.is_driven_by(id)
+    }
+
+    /// Returns `true` if this driver drives the link.
+    #[inline]
+    pub(super) fn is_driven_by(&self, id: DriverId) -> bool {
+        self.id == id
+    }
+
+    /// A driver that was replaced leaves requests, which it has taken, to the present one. Returns the task to
+    /// wake for them.
+    pub(super) fn leave_requests(&mut self) -> Option<Waker> {
+        self.left = true;
+        self.want()
     }
 
     /// A driver's turn ends, and it sleeps until it is woken.

@@ -2,7 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use notnets_core::wait::Wait;
 use tokio::sync::watch;
 
 use super::driver::{Accept, Driver, NoRequests, Started, WindUp};
+use super::driver_slot::DriverId;
 use super::*;
 
 /// The stream of the first call on a link.
@@ -162,6 +164,57 @@ impl Accept for SecondBlocks {
         }
         Started { tasks: false, left: false }
     }
+}
+
+/// Says which requests come. The first keeps its thread until the second has come; the second is left, once the
+/// driver is back that the first had kept.
+struct SecondIsLeft {
+    begun: mpsc::Sender<StreamId>,
+    left: AtomicBool,
+    come: Barrier,
+}
+
+impl Accept for SecondIsLeft {
+    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, _: bool) -> Started {
+        for (request, _) in requests.drain(..) {
+            if request.stream == FIRST {
+                self.begun.send(FIRST).unwrap();
+                tokio::task::block_in_place(|| self.come.wait());
+            } else {
+                tokio::task::block_in_place(|| {
+                    self.come.wait();
+                    while !link.lock_here().driver.is_driven_by(DriverId::OWN) {
+                        std::thread::yield_now();
+                    }
+                });
+                self.left.store(true, Ordering::Relaxed);
+                return Started { tasks: true, left: true };
+            }
+        }
+        if self.left.swap(false, Ordering::Relaxed) {
+            self.begun.send(SECOND).unwrap();
+        }
+        Started { tasks: false, left: false }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_relief_has_left_is_started_by_the_driver_that_replaces_it() {
+    let (client, server) = ends();
+    let (client, _) = Link::new(Role::Client, &options(Wait::Park), client).unwrap();
+    let (server, _) = Link::new(Role::Server, &options(Wait::Park), server).unwrap();
+    let (begun, accepted) = mpsc::channel();
+    let accepts = SecondIsLeft { begun, left: AtomicBool::new(false), come: Barrier::new(2) };
+    open(&client, None);
+    tokio::spawn(Driver::new(server, None, accepts, None, None).unwrap());
+    let limit = Duration::from_secs(20);
+    let both = tokio::task::spawn_blocking(move || {
+        let first = accepted.recv_timeout(limit);
+        open(&client, None);
+        client.socket.ring();
+        [first, accepted.recv_timeout(limit)]
+    });
+    assert_eq!(both.await.unwrap(), [Ok(FIRST), Ok(SECOND)]);
 }
 
 /// A driver that has armed the lane looks at the socket, and at the lanes once more, before it sleeps.
