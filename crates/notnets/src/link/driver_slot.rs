@@ -90,8 +90,8 @@ impl DriverSlot {
         self.id == id
     }
 
-    /// A driver that was replaced leaves requests, which it has taken, to the present one. Returns the task to
-    /// wake for them.
+    /// A driver that was replaced leaves requests, which it has taken, to the present one. Returns the task
+    /// to wake for them.
     pub(super) fn leave_requests(&mut self) -> Option<Waker> {
         self.left = true;
         self.want()

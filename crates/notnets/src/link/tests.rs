@@ -166,8 +166,8 @@ impl Accept for SecondBlocks {
     }
 }
 
-/// Says which requests come. The first keeps its thread until the second has come; the second is left, once the
-/// driver is back that the first had kept.
+/// Says which requests come. The first keeps its thread until the second has come; the second is left, once
+/// the driver is back that the first had kept.
 struct SecondIsLeft {
     begun: mpsc::Sender<StreamId>,
     left: AtomicBool,
