@@ -40,15 +40,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 {
                     return self.fetch_lent(reference, lent);
                 }
-                let mut copy = Vec::with_capacity(reference.length as usize);
-                self.lanes.read(reference, &mut copy)?;
-                self.lanes.release(reference);
-                crate::failpoint!("block released");
+                let copy = self.copy_out(reference)?;
                 if frame.message { with_prefix(&copy, split) } else { copy }
             }
             Payload::Shared(reference) => return self.fetch_shared(reference),
         };
         Ok(Fetched::split(bytes, split))
+    }
+
+    /// Copies the bytes that are referred to, and gives their block back.
+    #[inline]
+    pub(super) fn copy_out(&mut self, reference: &Reference) -> Result<Vec<u8>, Violation> {
+        let mut copy = Vec::with_capacity(reference.length as usize);
+        self.lanes.read(reference, &mut copy)?;
+        self.lanes.release(reference);
+        crate::failpoint!("block released");
+        Ok(copy)
     }
 
     /// The head is copied, also out of a block that is held: it is kept for longer than the data.
@@ -72,11 +79,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Reads the head alone: strings that are sent for later frames are in heads.
     #[cold]
     fn fetch_head(&mut self, reference: &Reference, data: usize) -> Result<Fetched, Violation> {
-        let mut copy = Vec::with_capacity(reference.head as usize);
-        self.lanes.read(&Reference { length: reference.head, ..*reference }, &mut copy)?;
-        self.lanes.release(reference);
-        crate::failpoint!("block released");
-        Ok(Fetched { head: copy.into(), data: Data::Unwanted, cost: charge(data) })
+        let head = self.copy_out(&Reference { length: reference.head, ..*reference })?;
+        Ok(Fetched { head: head.into(), data: Data::Unwanted, cost: charge(data) })
     }
 
     /// Returns `true` if no stream takes the data of this frame.

@@ -86,12 +86,13 @@ impl Gathering {
 impl Receive {
     /// No more of a message is put together: what there is of it can be taken.
     pub fn finish_gathering(&mut self) {
-        let Some(gathering) = self.gathering.take() else { return };
-        for bytes in gathering.into_pieces() {
-            if !bytes.is_empty() {
-                self.queue.push(Piece { bytes, cost: 0 });
-            }
-        }
+        let gathered = self.gathering.take().map(|gathering| gathering.into_pieces());
+        self.push_gathered(gathered.into_iter().flatten());
+    }
+
+    fn push_gathered(&mut self, pieces: impl IntoIterator<Item = Bytes>) {
+        let pieces = pieces.into_iter().filter(|bytes| !bytes.is_empty());
+        pieces.for_each(|bytes| self.queue.push(Piece { bytes, cost: 0 }));
     }
 }
 
@@ -129,15 +130,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// A message that is whole can be taken. Returns `false` if more of one has to come.
     fn finish_whole(&mut self, stream: StreamId) -> bool {
         let Some(entry) = self.streams.get_mut(stream) else { return true };
-        let Some(mut gathering) = entry.receive.gathering.take_if(|gathering| gathering.is_whole()) else {
+        let Some(gathering) = entry.receive.gathering.take_if(|gathering| gathering.is_whole()) else {
             return entry.receive.gathering.is_none();
         };
-        if let Parts::Held(parts) = &mut gathering.parts {
-            self.join(parts);
-        }
+        let mut pieces = gathering.into_pieces();
+        self.join(&mut pieces);
         if let Some(entry) = self.streams.get_mut(stream) {
-            entry.receive.gathering = Some(gathering);
-            entry.receive.finish_gathering();
+            entry.receive.push_gathered(pieces);
         }
         true
     }
@@ -181,12 +180,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     fn hold(&mut self, stream: StreamId, reference: &Reference) -> Result<(), Violation> {
         let part = match self.lend(reference) {
             Some(lent) => lent,
-            None => {
-                let mut copy = Vec::with_capacity(reference.length as usize);
-                self.lanes.read(reference, &mut copy)?;
-                self.lanes.release(reference);
-                copy.into()
-            }
+            None => self.copy_out(reference)?.into(),
         };
         let entry = self.streams.get_mut(stream);
         if let Some(gathering) = entry.and_then(|entry| entry.receive.gathering.as_mut()) {

@@ -41,11 +41,6 @@ impl Lending {
     pub fn returns(&self) -> Option<&Arc<Returns>> {
         self.returns.as_ref()
     }
-
-    #[inline]
-    pub fn trust(&self) -> Option<TrustPeerMemory> {
-        self.trust
-    }
 }
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
@@ -126,7 +121,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Puts views together that lie one behind the other.
     pub(super) fn join(&self, pieces: &mut Vec<Bytes>) {
-        if let Some(trust) = self.lending.trust() {
+        if let Some(trust) = self.lending.trust {
             self.lanes.peer_arena().join(trust, pieces);
         }
     }

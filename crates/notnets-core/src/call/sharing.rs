@@ -80,6 +80,12 @@ struct Theirs {
     bytes: Option<Bytes>,
 }
 
+impl Theirs {
+    fn len(&self) -> u64 {
+        self.sealed.as_slice().len() as u64
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Outstanding,
@@ -295,8 +301,9 @@ impl Sharing {
     pub fn on_packet(&mut self, payload: u32, sealed: Option<Sealed>) {
         let taken = sealed.is_some();
         if let Some(sealed) = sealed {
-            self.bytes_left = self.bytes_left.saturating_sub(sealed.as_slice().len() as u64);
-            self.peer.insert(payload, Theirs { sealed, bytes: None });
+            let theirs = Theirs { sealed, bytes: None };
+            self.bytes_left = self.bytes_left.saturating_sub(theirs.len());
+            self.peer.insert(payload, theirs);
         }
         self.frames.push_back(link_frame(Kind::Shared, payload, taken.into()));
     }
@@ -304,7 +311,7 @@ impl Sharing {
     /// The peer refers to a payload no more.
     pub fn on_unshare(&mut self, payload: u32) -> Result<(), Violation> {
         let theirs = self.peer.remove(&payload).ok_or(Violation::Payload(payload))?;
-        self.bytes_left += theirs.sealed.as_slice().len() as u64;
+        self.bytes_left += theirs.len();
         Ok(())
     }
 
@@ -312,7 +319,7 @@ impl Sharing {
         SharedPayloads {
             own: self.own.values().filter(|own| own.answer == Answer::Taken).count(),
             peer: self.peer.len(),
-            peer_bytes: self.peer.values().map(|theirs| theirs.sealed.as_slice().len() as u64).sum(),
+            peer_bytes: self.peer.values().map(Theirs::len).sum(),
         }
     }
 
