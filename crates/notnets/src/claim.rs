@@ -23,13 +23,13 @@ impl Claim {
     pub(crate) fn take<'n>(
         self,
         directory: &Directory,
-        mut names: impl Iterator<Item = &'n Name>,
+        names: impl Iterator<Item = &'n Name>,
     ) -> Result<Vec<Listener>, RendezvousError> {
         match self {
             Self::Alone => names.map(|name| directory.listen(name)).collect(),
             Self::Replica => names.map(|name| directory.listen_as_replica(name)).collect(),
             Self::TakeOver => {
-                let names: Vec<_> = names.by_ref().cloned().collect();
+                let names: Vec<_> = names.cloned().collect();
                 directory.take_over(&names)
             }
         }
