@@ -7,27 +7,11 @@ use bytes::Bytes;
 use notnets_core::link::rendezvous::Directory;
 use rustix::process::Signal;
 use tempfile::tempdir;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::Code;
 
-use crate::support::client::{Client, endpoint};
+use crate::support::client::{Client, endpoint, open_call};
 use crate::support::helper::Helper;
 use crate::support::{is_retry_safe, within};
-
-/// A call to a server, that ends when its sender is dropped.
-async fn open_call(
-    client: &Client,
-    server: &mut Helper,
-) -> (mpsc::Sender<Bytes>, tokio::task::JoinHandle<Result<Bytes, Status>>) {
-    let (sender, requests) = mpsc::channel(1);
-    let caller = client.clone();
-    let call = tokio::spawn(async move { caller.collect("count", ReceiverStream::new(requests)).await });
-    sender.send(Bytes::from("one")).await.unwrap();
-    server.expect("count began");
-    server.expect("count: one message");
-    (sender, call)
-}
 
 fn is_gone(directory: &Path) -> bool {
     directory.read_dir().unwrap().next().is_none()
@@ -84,8 +68,7 @@ async fn a_successor_takes_the_name_while_the_old_server_drains() {
         }
     };
     // The old server may take calls until the client has heard that it goes away.
-    let answered_by_new = async { while client.text("pid", "").await.unwrap() != new.pid().to_string() {} };
-    within(answered_by_new).await;
+    client.until_answered_by(&new).await;
     drop(sender);
     assert_eq!(within(call).await.unwrap().unwrap(), "1 messages of 3 bytes");
     old.expect("count is gone");

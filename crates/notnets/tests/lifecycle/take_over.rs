@@ -3,27 +3,11 @@
 use bytes::Bytes;
 use notnets_core::link::rendezvous::Directory;
 use tempfile::tempdir;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::Code;
 
-use crate::support::client::{Client, endpoint};
+use crate::support::client::{Client, endpoint, open_call};
 use crate::support::helper::Helper;
 use crate::support::within;
-
-/// A call to a server, that ends when its sender is dropped.
-async fn open_call(
-    client: &Client,
-    server: &mut Helper,
-) -> (mpsc::Sender<Bytes>, tokio::task::JoinHandle<Result<Bytes, Status>>) {
-    let (sender, requests) = mpsc::channel(1);
-    let caller = client.clone();
-    let call = tokio::spawn(async move { caller.collect("count", ReceiverStream::new(requests)).await });
-    sender.send(Bytes::from("one")).await.unwrap();
-    server.expect("count began");
-    server.expect("count: one message");
-    (sender, call)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_to_the_successor_and_streams_run_to_their_end() {
@@ -33,7 +17,7 @@ async fn calls_go_to_the_successor_and_streams_run_to_their_end() {
     let (sender, call) = open_call(&client, &mut old).await;
     let mut new = Helper::server(directory.path(), "take_over");
     // The old server may take calls until the client has heard that it goes away.
-    within(async { while client.text("pid", "").await.unwrap() != new.pid().to_string() {} }).await;
+    client.until_answered_by(&new).await;
     let names = Directory::at(directory.path()).names().unwrap();
     assert_eq!(names.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["lives"]);
     sender.send(Bytes::from("two")).await.unwrap();
@@ -95,7 +79,7 @@ async fn of_several_names_the_server_keeps_those_that_are_not_taken() {
     }
     let second = Helper::server(directory.path(), "take_over names=lives,other");
     for client in [&of_lives, &of_other] {
-        within(async { while client.text("pid", "").await.unwrap() != second.pid().to_string() {} }).await;
+        client.until_answered_by(&second).await;
     }
     old.expect("stopped");
     assert!(old.finish().success());

@@ -5,10 +5,14 @@ use std::path::Path;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use notnets::{Channel, Endpoint};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::{IntoStreamingRequest, Request, Response, Status, Streaming};
 
+use super::helper::Helper;
 use super::raw::Raw;
 use super::{NAME, within};
 
@@ -49,6 +53,12 @@ impl Client {
         Ok(String::from_utf8(reply.into()).expect("replies are text"))
     }
 
+    /// Calls until this server answers.
+    pub async fn until_answered_by(&self, server: &Helper) {
+        let pid = server.pid().to_string();
+        within(async { while self.text("pid", "").await.unwrap() != pid {} }).await;
+    }
+
     pub async fn stream(&self, method: &str, request: impl Into<Bytes>) -> Result<Streaming<Bytes>, Status> {
         let request = Request::new(request.into());
         Ok(self.grpc.clone().server_streaming(request, path(method), Raw).await?.into_inner())
@@ -71,6 +81,20 @@ impl Client {
         let requests = requests.into_streaming_request();
         Ok(self.grpc.clone().streaming(requests, path(method), Raw).await?.into_inner())
     }
+}
+
+/// A call to a server, that ends when its sender is dropped.
+pub async fn open_call(
+    client: &Client,
+    server: &mut Helper,
+) -> (mpsc::Sender<Bytes>, JoinHandle<Result<Bytes, Status>>) {
+    let (sender, requests) = mpsc::channel(1);
+    let caller = client.clone();
+    let call = tokio::spawn(async move { caller.collect("count", ReceiverStream::new(requests)).await });
+    sender.send(Bytes::from("one")).await.unwrap();
+    server.expect("count began");
+    server.expect("count: one message");
+    (sender, call)
 }
 
 fn path(method: &str) -> PathAndQuery {
