@@ -1,37 +1,27 @@
 //! Agents of three simulated hosts without coherence: they find each other, carry mail, bury the dead and
 //! keep extents back, for every seed; and leaving out any one publish or observe is noticed.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use notnets_memory::incoherent::{Incoherent, Site, World};
 use notnets_memory::region::layout::Layout;
-use notnets_memory::region::superblock::{Superblock, Uuid};
-use notnets_memory::{Coherence, WORD, WriteMemory};
+use notnets_memory::region::superblock::Superblock;
+use notnets_memory::{WORD, WriteMemory};
 use notnets_pod::agent::{Agent, AgentError, Identity, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
 use notnets_pod::table::{Control, ExtentState, HostIncarnation, ProcessId};
 
+use support::LEASE;
+
 const HOSTS: usize = 3;
-/// In milliseconds.
-const LEASE: u64 = 300;
 const PATIENCE: usize = 4_000;
 
 fn superblock() -> Superblock {
-    Superblock {
-        coherence: Coherence::Software,
-        uuid: Uuid(*b"sixteen byte id."),
-        unit: 4096,
-        partition_bytes: 24 << 10,
-        extent_bytes: 4096,
-        hosts: HOSTS as u32,
-        processes: 3,
-        services: 3,
-        mailbox_slots: 64,
-        heartbeat_ms: 10,
-        lease_ms: LEASE as u32,
-        pod: "pod0".into(),
-    }
+    let hosts = HOSTS as u32;
+    Superblock { partition_bytes: 24 << 10, hosts, processes: 3, services: 3, ..support::superblock() }
 }
 
 /// A process: what it has been told, and what it holds.

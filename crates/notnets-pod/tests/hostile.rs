@@ -1,9 +1,11 @@
 //! A host of which every word is hostile: the agent of another goes on, holds no more for that, and serves
 //! its own processes.
 
+mod support;
+
 use notnets_memory::heap::Heap;
 use notnets_memory::region::layout::Layout;
-use notnets_memory::region::superblock::{Superblock, Uuid};
+use notnets_memory::region::superblock::Superblock;
 use notnets_memory::seal::Seal;
 use notnets_memory::{Coherence, LINE_WORDS, Part, ReadMemory, WORD, WriteMemory, record};
 use notnets_pod::agent::{Agent, Identity, Phase, Start};
@@ -47,20 +49,7 @@ impl Random {
 }
 
 fn superblock() -> Superblock {
-    Superblock {
-        coherence: Coherence::Hardware,
-        uuid: Uuid(*b"sixteen byte id."),
-        unit: 4096,
-        partition_bytes: 48 << 10,
-        extent_bytes: 4096,
-        hosts: 2,
-        processes: 4,
-        services: 4,
-        mailbox_slots: 64,
-        heartbeat_ms: 10,
-        lease_ms: 300,
-        pod: "pod0".into(),
-    }
+    Superblock { coherence: Coherence::Hardware, ..support::superblock() }
 }
 
 /// The partition of the hostile host, and what it reads of the other.

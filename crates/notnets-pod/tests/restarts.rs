@@ -1,19 +1,21 @@
 //! Agents that are started anew again and again, while processes live and die: what was granted comes back,
 //! on hosts without coherence.
 
+mod support;
+
 use std::collections::BTreeSet;
 
 use notnets_memory::incoherent::{Incoherent, World};
 use notnets_memory::region::layout::Layout;
-use notnets_memory::region::superblock::{Superblock, Uuid};
-use notnets_memory::{Coherence, WORD, WriteMemory};
+use notnets_memory::region::superblock::Superblock;
+use notnets_memory::{WORD, WriteMemory};
 use notnets_pod::agent::{Agent, Identity, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
 use notnets_pod::table::{Control, ExtentState, HostIncarnation, ProcessId};
 
+use support::LEASE;
+
 const HOSTS: usize = 2;
-/// In milliseconds.
-const LEASE: u64 = 300;
 /// Steps of a millisecond within which all comes to rest.
 const PATIENCE: usize = 3000;
 const RESTARTS: u64 = 200;
@@ -21,20 +23,8 @@ const RESTARTS: u64 = 200;
 const PROCESSES: usize = 4;
 
 fn superblock() -> Superblock {
-    Superblock {
-        coherence: Coherence::Software,
-        uuid: Uuid(*b"sixteen byte id."),
-        unit: 4096,
-        partition_bytes: 80 << 10,
-        extent_bytes: 4096,
-        hosts: HOSTS as u32,
-        processes: 32,
-        services: 1,
-        mailbox_slots: 64,
-        heartbeat_ms: 10,
-        lease_ms: LEASE as u32,
-        pod: "pod0".into(),
-    }
+    let hosts = HOSTS as u32;
+    Superblock { partition_bytes: 80 << 10, hosts, processes: 32, services: 1, ..support::superblock() }
 }
 
 /// A process, as a member does it: what it knows survives its agent.
