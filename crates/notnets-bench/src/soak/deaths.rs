@@ -43,7 +43,7 @@ impl Deaths {
     /// Prints how soon callers and servers knew, from what they have noted. `names` are those of this host.
     ///
     /// # Errors
-    /// When they did not know soon.
+    /// When they did not know soon, or something failed that no death explains.
     pub fn report(&self, notes: &Path, names: &[u64]) -> Result {
         let [failed, dropped, late] = ["failed", "dropped", "late"].map(|kind| read_all(notes, kind));
         let of_names = self.awake(failed?).filter(|ended| names.contains(&ended.name));
@@ -80,9 +80,10 @@ impl Deaths {
                 return Err(format!("{what} should end within {ENOUGH:?}").into());
             }
         }
-        // When a process died is known by what it noted before, which is not exact enough to fail here.
-        unexplained.iter().for_each(|ended| println!("no death explains {ended:?}"));
-        Ok(())
+        match unexplained.first() {
+            Some(ended) => Err(format!("no death explains {ended:?}").into()),
+            None => Ok(()),
+        }
     }
 
     /// What was noted by processes that did not stand still meanwhile.

@@ -294,12 +294,18 @@ impl Run {
         println!("at none of {never:?}");
         // Those that are there last are not to die any more: all are reachable.
         let soak = &mut self.soak;
-        for (index, life) in self.lives.iter().enumerate() {
-            if let Some(who) = life.as_ref().and_then(|life| life.who) {
-                self.deaths.add(who, clock::now());
-            }
+        for (index, life) in self.lives.iter_mut().enumerate() {
+            let now = clock::now();
             // It may have ended by itself meanwhile.
             let _ = signal(&soak.mortal[index].child, Signal::KILL);
+            if let Some(life) = life
+                && let Some(who) = life.who
+            {
+                self.deaths.add(who, now);
+                // Until then it could come to its failpoint, since the last look.
+                let reached = life.reached().filter(|_| life.fault != Fault::Stop);
+                reached.into_iter().for_each(|at| self.deaths.add(who, at));
+            }
             drop(soak.start_again(index).await?);
         }
         soak.reach_all().await?;
