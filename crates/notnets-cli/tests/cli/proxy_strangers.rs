@@ -21,7 +21,7 @@ const STRANGERS: usize = 10;
 /// How long the good client calls beside those of one kind.
 const LONG_ENOUGH: Duration = Duration::from_millis(300);
 /// How long one of its calls may take, on a machine with other work.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client does that misbehaves, through its generated code.
 #[derive(Clone, Copy, Debug)]
