@@ -22,7 +22,7 @@ fn processes_die_at_steps_of_the_protocol() {
     let run = command.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{out}\n{err}");
-    assert!(out.contains(" processes died, ") && out.contains(" of 73 failpoints: "), "{out}");
+    assert!(out.contains(" processes died, ") && out.contains(" failpoints: "), "{out}");
 }
 
 #[test]
