@@ -24,6 +24,8 @@ pub(super) struct Control {
     fence_pong: bool,
     ping: Option<u64>,
     pong: Option<u64>,
+    /// One of these is there: it is looked at several times for each call.
+    any: bool,
 }
 
 #[derive(Debug, Default)]
@@ -57,21 +59,25 @@ impl Control {
     }
 
     pub fn go_away(&mut self, last: StreamId) {
+        self.any = true;
         self.go_away = Some(last);
     }
 
     /// Says that we go away, and asks for an answer to that: what the client has sent before it still
     /// counts.
     pub fn announce(&mut self) {
+        self.any = true;
         self.go_away = Some(StreamId::MAX);
         self.fence = true;
     }
 
     pub fn ping(&mut self, echo: u64) {
+        self.any = true;
         self.ping = Some(echo);
     }
 
     pub fn pong(&mut self, echo: u64) {
+        self.any = true;
         match echo {
             FENCE => self.fence_pong = true,
             echo => self.pong = Some(echo),
@@ -80,8 +86,7 @@ impl Control {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        let link = self.go_away.is_none() && self.ping.is_none() && self.pong.is_none();
-        self.order.is_empty() && link && !self.fence && !self.fence_pong
+        !self.any
     }
 
     /// Streams with control frames to send.
@@ -91,6 +96,17 @@ impl Control {
 
     /// The next frame to push.
     pub fn pop(&mut self) -> Option<Frame> {
+        let frame = self.take();
+        self.any = self.has_any();
+        frame
+    }
+
+    fn has_any(&self) -> bool {
+        let link = self.go_away.is_some() || self.ping.is_some() || self.pong.is_some();
+        !self.order.is_empty() || link || self.fence || self.fence_pong
+    }
+
+    fn take(&mut self) -> Option<Frame> {
         let link = |kind, argument| Frame { argument, ..Frame::new(kind, StreamId::LINK) };
         if let Some(echo) = self.pong.take() {
             return Some(link(Kind::Pong, echo));
@@ -116,6 +132,7 @@ impl Control {
     }
 
     fn slot(&mut self, stream: StreamId) -> &mut Slot {
+        self.any = true;
         self.slots.entry(stream).or_insert_with(|| {
             self.order.push_back(stream);
             Slot::default()

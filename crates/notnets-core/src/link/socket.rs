@@ -63,8 +63,15 @@ impl Socket {
     /// `WouldBlock` when no packet waits; others when the socket is broken, among them `EMFILE`-like
     /// conditions that show as a packet without its descriptor.
     pub fn receive(&self) -> io::Result<Incoming> {
-        let mut bytes = [0; MAX_PACKET];
-        let received = seqpacket::receive(&self.0, &mut bytes)?;
+        self.receive_into(&mut [0; MAX_PACKET])
+    }
+
+    /// Receives the next packet as [`receive`](Self::receive) does, by way of a buffer that is kept.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn receive_into(&self, bytes: &mut [u8; MAX_PACKET]) -> io::Result<Incoming> {
+        let received = seqpacket::receive(&self.0, bytes)?;
         if received.bytes == 0 {
             return Ok(Incoming::Closed);
         }

@@ -689,6 +689,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
 }
 
 /// Returns the earlier of two points in time, if there is any.
+#[inline]
 pub fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::Socket;
+use notnets_core::link::packet::MAX_PACKET;
 use notnets_core::link::socket::Incoming;
 use notnets_core::session::{DEATH, Ending, earlier};
 use tokio::io::Interest;
@@ -41,6 +42,8 @@ impl WindUp {
 /// What the runtime watches for a link.
 pub(super) struct Watched {
     socket: AsyncFd<Pollable<Arc<Socket>>>,
+    /// What packets are read into.
+    packet: [u8; MAX_PACKET],
     /// There may be something to read that the runtime tells no more of.
     unread: bool,
     /// Until when the end of the peer's process is waited for, now that its socket has ended.
@@ -67,6 +70,7 @@ impl Watched {
         Ok(Self {
             // Not for writing: that would wake us whenever the peer takes a doorbell.
             socket: register(socket, Interest::READABLE)?,
+            packet: [0; MAX_PACKET],
             unread: false,
             dying_until: None,
             full: None,
@@ -150,7 +154,7 @@ impl Watched {
             goes_on == Some(true) && packets < PACKETS
         };
         while self.unread {
-            let incoming = self.socket.get_ref().receive();
+            let incoming = self.socket.get_ref().receive_into(&mut self.packet);
             if matches!(&incoming, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 self.unread = false;
             } else if !handle(incoming) {
@@ -165,7 +169,7 @@ impl Watched {
                     return;
                 }
             };
-            while let Ok(incoming) = guard.try_io(|socket| socket.get_ref().receive()) {
+            while let Ok(incoming) = guard.try_io(|socket| socket.get_ref().receive_into(&mut self.packet)) {
                 if !handle(incoming) {
                     return cx.waker().wake_by_ref();
                 }
