@@ -91,6 +91,8 @@ mod refusals;
 pub mod rpc;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "client")]
+mod service_config;
 mod shared_bytes;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod short_status;
@@ -112,4 +114,6 @@ pub use notnets_memory::TrustPeerMemory;
 pub use peer::PeerInfo;
 #[cfg(feature = "server")]
 pub use server::{Bound, Names, Router, Server};
+#[cfg(feature = "client")]
+pub use service_config::ServiceConfig;
 pub use shared_bytes::SharedBytes;

@@ -12,7 +12,15 @@ struct Layer {
 /// From the lowest to the highest. The highest, `server/` and `client/channel.rs`, may name all.
 const LAYERS: &[Layer] = &[
     Layer {
-        files: &["link", "options.rs", "message_prefix.rs", "status_message.rs", "async_fd.rs", "peer.rs"],
+        files: &[
+            "link",
+            "service_config",
+            "options.rs",
+            "message_prefix.rs",
+            "status_message.rs",
+            "async_fd.rs",
+            "peer.rs",
+        ],
         except: &[],
         unknown: &[
             "tonic",

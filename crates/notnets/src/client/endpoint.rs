@@ -1,6 +1,7 @@
 //! How a channel is made, with the names of tonic's `Endpoint`.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::Channel;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::{LinkOptions, link_setters};
+use crate::service_config::{Policies, ServiceConfig};
 use notnets_core::session::Keepalive;
 
 /// How long to wait for a server's answer unless another time is set.
@@ -42,6 +44,7 @@ pub struct Endpoint {
     pub(crate) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
     pub(super) concurrency_limit: Option<usize>,
+    pub(crate) policies: Option<Arc<Policies>>,
     keepalive_interval: Option<Duration>,
     keepalive_timeout: Duration,
     keepalive_while_idle: bool,
@@ -91,6 +94,7 @@ impl Endpoint {
             timeout: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             concurrency_limit: None,
+            policies: None,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_while_idle: false,
@@ -119,6 +123,13 @@ impl Endpoint {
     /// How long to wait for a server's answer when connecting. 5 s unless set.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets time-outs, `waitForReady` and retries by method. Unless this says so, only calls that no server
+    /// has read are made again. The channels of this endpoint and of its clones have one budget of retries.
+    pub fn service_config(mut self, config: ServiceConfig) -> Self {
+        self.policies = Some(Arc::new(Policies::new(config)));
         self
     }
 

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use super::Outbound as _;
 use super::outbound::{RequestHead, StreamHead, WholeRequest};
 use super::{Answered, Exchange, Opened, Opening, Receiver, Sender};
 use crate::Channel;
@@ -66,6 +67,7 @@ impl Channel {
         let mut opening = self.opening(request.deadline);
         let max_message_size = request.max_message_size;
         let head = StreamHead(request);
+        opening.configure(head.method());
         let opened = poll_fn(|cx| {
             ready!(opening.poll_turn(cx))?;
             opening.poll_open(cx, &head)

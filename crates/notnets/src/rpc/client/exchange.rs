@@ -3,7 +3,8 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use notnets_core::call::{Buffered, Failure, ResponseHead};
+use notnets_core::call::{Buffered, End, Failure, ResponseHead};
+use notnets_core::metadata::Metadata;
 
 use super::{Call, Opened, Opening};
 use crate::link::Answer;
@@ -50,6 +51,8 @@ enum Phase {
     Opening,
     /// Waits for the response's head.
     Open(Call),
+    /// Waits for its next attempt.
+    Pausing,
     /// Could not be opened, or is answered.
     Over,
 }
@@ -58,8 +61,18 @@ enum Phase {
 pub(crate) type Answered = (Call, ResponseHead, Buffered);
 
 impl<O: Outbound> Exchange<O> {
+    #[inline]
     pub(crate) fn new(opening: Opening, outbound: O) -> Self {
-        Self { phase: Phase::Opening, opening, outbound, repeated: false }
+        let mut exchange = Self { phase: Phase::Opening, opening, outbound, repeated: false };
+        if exchange.opening.may_be_configured() {
+            exchange.configure();
+        }
+        exchange
+    }
+
+    #[cold]
+    fn configure(&mut self) {
+        self.opening.configure(self.outbound.method());
     }
 
     /// Waits for the response's head.
@@ -74,13 +87,16 @@ impl<O: Outbound> Exchange<O> {
                         self.phase = Phase::Open(call);
                         answer
                     }
-                    Err(status) => {
-                        self.phase = Phase::Over;
-                        self.opening.give_up();
-                        return Poll::Ready(Err(status));
-                    }
+                    Err(status) => match self.fail_opening(status) {
+                        None => continue,
+                        Some(status) => return Poll::Ready(Err(status)),
+                    },
                 },
                 Phase::Open(call) => call.poll_head(cx),
+                Phase::Pausing => {
+                    ready!(self.poll_pause(cx))?;
+                    continue;
+                }
                 Phase::Over => {
                     let text = "a response was polled after it was given";
                     return Poll::Ready(Err(Status::new(Code::INTERNAL, text)));
@@ -89,13 +105,17 @@ impl<O: Outbound> Exchange<O> {
             let answer = ready!(answer);
             let Phase::Open(call) = std::mem::replace(&mut self.phase, Phase::Over) else { continue };
             return Poll::Ready(match answer {
-                Ok((head, buffered)) => Ok(answered(call, head, buffered)),
-                Err(failure) if self.may_open_again(&failure, &call) => {
-                    self.opening.reopen(call);
-                    self.phase = Phase::Opening;
-                    continue;
+                Ok((head, buffered)) => {
+                    if self.opening.has_attempts() && self.is_failed_attempt(&head, &buffered) {
+                        self.attempt_again(call);
+                        continue;
+                    }
+                    Ok(answered(call, head, buffered))
                 }
-                Err(failure) => Err(failure.into()),
+                Err(failure) => match self.fail_open(failure, call) {
+                    None => continue,
+                    Some(status) => Err(status),
+                },
             });
         }
     }
@@ -108,6 +128,73 @@ impl<O: Outbound> Exchange<O> {
     /// Returns the beginning of the call, when it is not needed any more to open it again.
     pub(crate) fn into_outbound(self) -> O {
         self.outbound
+    }
+
+    /// The call could not be opened. `None` if it is attempted again.
+    #[cold]
+    fn fail_opening(&mut self, status: Status) -> Option<Status> {
+        if status.is_retry_safe() && self.may_attempt_again(status.code(), None) {
+            self.phase = Phase::Pausing;
+            return None;
+        }
+        self.phase = Phase::Over;
+        self.opening.give_up();
+        Some(status)
+    }
+
+    /// The call was cut short. `None` if it is opened again.
+    #[cold]
+    fn fail_open(&mut self, failure: Failure, call: Call) -> Option<Status> {
+        if self.may_open_again(&failure, &call) {
+            self.opening.reopen(call);
+            self.phase = Phase::Opening;
+            return None;
+        }
+        if self.may_attempt_again(failure.code, None) {
+            self.attempt_again(call);
+            return None;
+        }
+        Some(failure.into())
+    }
+
+    #[cold]
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let paused = ready!(self.opening.poll_pause(cx));
+        if paused.is_ok() {
+            self.phase = Phase::Opening;
+        } else {
+            self.phase = Phase::Over;
+            self.opening.give_up();
+        }
+        Poll::Ready(paused)
+    }
+
+    /// Returns `true` if this answer is an error after which the call is attempted again.
+    #[cold]
+    fn is_failed_attempt(&mut self, head: &ResponseHead, buffered: &Buffered) -> bool {
+        if let ResponseHead::TrailersOnly(code, trailers) = head
+            && *code != Code::OK
+        {
+            return self.may_attempt_again(*code, Some(trailers));
+        }
+        // What comes later is not known: a call whose answer has begun counts as one that ends well.
+        if !matches!(&buffered.end, Some(End::Trailers(code, _)) if *code != Code::OK) {
+            self.opening.succeed();
+        }
+        false
+    }
+
+    /// Returns `true` if the policy of the method wants another attempt after this end of one.
+    #[cold]
+    fn may_attempt_again(&mut self, code: Code, trailers: Option<&Metadata>) -> bool {
+        let none = Metadata::new();
+        self.opening.fail(code, trailers.unwrap_or(&none), &self.outbound)
+    }
+
+    #[cold]
+    fn attempt_again(&mut self, call: Call) {
+        self.opening.reopen(call);
+        self.phase = Phase::Pausing;
     }
 
     /// Returns `true` if the server's application has certainly not seen the call: the server went away as it

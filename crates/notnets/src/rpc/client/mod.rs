@@ -7,9 +7,11 @@
 //! | `sender.rs`, `receiver.rs` | the halves of a call, in messages |
 //! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
+//! | `attempts.rs` | further attempts of a call that failed |
 //! | `deadline_timer.rs` | deadlines of callers that the link's driver may not serve |
 //! | `open_call.rs` | an open call below its messages: plain bytes, as the HTTP layer needs them |
 
+mod attempts;
 mod calling;
 mod deadline_timer;
 mod exchange;

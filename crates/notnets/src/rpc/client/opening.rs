@@ -3,18 +3,20 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Buf as _;
-use notnets_core::call::Sent;
-use notnets_core::clock::Timestamp;
+use bytes::Buf;
+use notnets_core::call::{HeadError, Sent};
+use notnets_core::clock::{self, Timestamp};
+use notnets_core::metadata::Metadata;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
+use super::attempts::{Attempts, PUSHBACK};
 use super::deadline_timer::DeadlineTimer;
 use super::{Call, Outbound};
 use crate::Error;
 use crate::client::{ClientLink, Shared};
-use crate::link::{Answer, OpenRequest, OpenTicket, OpenedCall};
+use crate::link::{Answer, Link, OpenRequest, OpenTicket, OpenedCall};
 use crate::rpc::{Code, Status};
 
 /// A call that is being opened. Mostly there is nothing to wait for: that takes no memory.
@@ -24,6 +26,8 @@ pub(crate) struct Opening {
     deadline: Option<Timestamp>,
     permit: Option<OwnedSemaphorePermit>,
     waiting: Option<Box<Waiting>>,
+    /// What is configured for the method, if something is.
+    attempts: Option<Box<Attempts>>,
 }
 
 /// A call that was opened.
@@ -59,7 +63,55 @@ impl std::fmt::Debug for Waiting {
 
 impl Opening {
     pub(crate) fn new(shared: &Arc<Shared>, deadline: Option<Timestamp>) -> Self {
-        Self { shared: Arc::clone(shared), deadline, permit: None, waiting: None }
+        Self { shared: Arc::clone(shared), deadline, permit: None, waiting: None, attempts: None }
+    }
+
+    /// Returns `true` if something may be configured for the call's method.
+    #[inline]
+    pub(super) fn may_be_configured(&self) -> bool {
+        self.shared.endpoint.policies.is_some()
+    }
+
+    /// Makes the call as it is configured for its method.
+    #[cold]
+    pub(super) fn configure(&mut self, path: &str) {
+        let policies = self.shared.endpoint.policies.as_ref();
+        self.attempts = policies.and_then(|policies| Attempts::new(policies, path)).map(Box::new);
+        let timeout = self.attempts.as_ref().and_then(|attempts| attempts.timeout());
+        self.deadline = [self.deadline, timeout.map(clock::after)].into_iter().flatten().min();
+    }
+
+    /// Returns `true` if something is configured for the method.
+    #[inline]
+    pub(super) fn has_attempts(&self) -> bool {
+        self.attempts.is_some()
+    }
+
+    /// An attempt has ended with this code. Returns `true` if there is another one, after a
+    /// [pause](Self::poll_pause).
+    pub(super) fn fail(&mut self, code: Code, trailers: &Metadata, outbound: &impl Outbound) -> bool {
+        let Some(attempts) = &mut self.attempts else { return false };
+        let can_repeat = outbound.is_whole() && attempts.keeps(outbound.data().remaining());
+        let pushback = trailers.iter().find(|(key, _)| &**key == PUSHBACK);
+        attempts.fail(code, pushback.map(|(_, value)| &**value), can_repeat)
+    }
+
+    /// The server has begun to answer.
+    pub(super) fn succeed(&mut self) {
+        if let Some(attempts) = self.attempts.take() {
+            attempts.succeed();
+        }
+    }
+
+    /// Waits for the next attempt.
+    ///
+    /// # Errors
+    /// `DEADLINE_EXCEEDED`.
+    pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        match &mut self.attempts {
+            Some(attempts) => attempts.poll_pause(cx, self.deadline),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Waits until no more calls are open than may be.
@@ -115,7 +167,11 @@ impl Opening {
                 data: &mut data,
                 end: outbound.is_whole(),
             };
-            match link.poll_open(cx, ticket, request) {
+            let opened = match self.attempts.as_ref().and_then(|attempts| attempts.entry()) {
+                None => link.poll_open(cx, ticket, request),
+                Some(previous) => poll_open_again(&link, cx, ticket, request, previous),
+            };
+            match opened {
                 Poll::Ready(Ok(Some(OpenedCall { stream, sent, answer }))) => {
                     let is_all = outbound.is_whole() && sent == Sent::All;
                     let unsent = (!is_all).then(|| data.remaining());
@@ -152,18 +208,28 @@ impl Opening {
     }
 
     fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<ClientLink>, Status>> {
-        let waiting = self.waiting.get_or_insert_default();
-        if let Some(link) = &waiting.link {
-            return Poll::Ready(Ok(Arc::clone(link)));
-        }
-        let connecting = waiting.connecting.get_or_insert_with(|| {
-            let shared = Arc::clone(&self.shared);
-            Box::pin(async move { shared.link().await })
-        });
-        connecting.as_mut().poll(cx).map(|link| {
+        loop {
+            let waiting = self.waiting.get_or_insert_default();
+            if let Some(link) = &waiting.link {
+                return Poll::Ready(Ok(Arc::clone(link)));
+            }
+            if let Some(attempts) = &mut self.attempts {
+                ready!(attempts.poll_pause(cx, self.deadline))?;
+            }
+            let connecting = waiting.connecting.get_or_insert_with(|| {
+                let shared = Arc::clone(&self.shared);
+                Box::pin(async move { shared.link().await })
+            });
+            let link = ready!(connecting.as_mut().poll(cx));
             waiting.connecting = None;
-            link.map_err(|error| Status::no_link(&error))
-        })
+            let status = match link {
+                Ok(link) => return Poll::Ready(Ok(link)),
+                Err(error) => Status::no_link(&error),
+            };
+            if !self.attempts.as_mut().is_some_and(|attempts| attempts.wait_for_server(&status)) {
+                return Poll::Ready(Err(status));
+            }
+        }
     }
 
     /// Lets go of the turn and of all that was waited for, though this may be held on to.
@@ -193,4 +259,18 @@ impl Opening {
             Err(Status::new(Code::DEADLINE_EXCEEDED, text))
         })
     }
+}
+
+/// Opens a call again, and tells the server of the attempts before.
+#[cold]
+fn poll_open_again<'a>(
+    link: &Arc<Link>,
+    cx: &mut Context<'_>,
+    ticket: &mut OpenTicket,
+    request: OpenRequest<'_, impl Iterator<Item = (&'a str, &'a [u8])>, impl Buf>,
+    previous: (&'a str, &'a [u8]),
+) -> Poll<Result<Option<OpenedCall>, HeadError>> {
+    let OpenRequest { method, entries, deadline, data, end } = request;
+    let entries = entries.chain([previous]);
+    link.poll_open(cx, ticket, OpenRequest { method, entries, deadline, data, end })
 }
