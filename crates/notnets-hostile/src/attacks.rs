@@ -64,6 +64,10 @@ pub const ATTACKS: [Attack; 21] = [
 
 /// The path of calls that the victim answers.
 pub const ECHO: &str = "/hostile.Test/Echo";
+/// The path of calls whose handler takes nothing, and does not answer.
+pub const IDLE: &str = "/hostile.Idle/Call";
+/// The path of calls that are answered without end.
+pub const TORRENT: &str = "/hostile.Torrent/Call";
 
 /// Attacks with at most `most` descriptors.
 pub fn run(attack: Attack, ground: &mut Ground<'_>, random: &mut Random, most: u64) {

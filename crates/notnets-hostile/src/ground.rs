@@ -32,7 +32,7 @@ pub struct Met {
     pub socket: Socket,
     /// All of our first segment.
     pub memory: OwnMemory,
-    own: Geometry,
+    own: Config,
     victim: PeerSegment,
     victim_terms: Terms,
     role: Role,
@@ -70,14 +70,22 @@ pub fn dial(directory: &Directory, name: &Name) -> io::Result<Socket> {
 /// # Errors
 /// When the server gives no link.
 pub fn meet_server(directory: &Directory, name: &Name) -> io::Result<Met> {
+    meet_server_with(directory, name, config())
+}
+
+/// Shakes hands as a client with a first segment and limits of its choice.
+///
+/// # Errors
+/// When the server gives no link.
+pub fn meet_server_with(directory: &Directory, name: &Name, own: Config) -> io::Result<Met> {
     let socket = dial(directory, name)?;
-    let (segment, memory) = own_segment(Geometry::default())?;
-    socket.send(&Packet::Hello(honest_hello(name.as_str())), Some(segment.descriptor()))?;
+    let (segment, memory) = own_segment(own.geometry)?;
+    let hello = hello(own, name.as_str(), "hostile/1");
+    socket.send(&Packet::Hello(hello), Some(segment.descriptor()))?;
     match next(&socket, PATIENCE)? {
         Incoming::Packet(Packet::Welcome(victim_terms), Some(descriptor)) => {
             let bytes = victim_terms.geometry.segment_bytes() as u64;
             let victim = PeerSegment::map(descriptor.as_fd(), bytes).map_err(io::Error::other)?;
-            let own = Geometry::default();
             Ok(Met { socket, memory, own, victim, victim_terms, role: Role::Client, _segment: segment })
         }
         other => Err(io::Error::other(format!("no welcome, but {other:?}"))),
@@ -126,9 +134,9 @@ pub fn meet_client(socket: Socket) -> io::Result<Met> {
     let victim_terms = hello.terms;
     let bytes = victim_terms.geometry.segment_bytes() as u64;
     let victim = PeerSegment::map(descriptor.as_fd(), bytes).map_err(io::Error::other)?;
-    let (segment, memory) = own_segment(Geometry::default())?;
+    let own = config();
+    let (segment, memory) = own_segment(own.geometry)?;
     socket.send(&Packet::Welcome(honest_terms()), Some(segment.descriptor()))?;
-    let own = Geometry::default();
     Ok(Met { socket, memory, own, victim, victim_terms, role: Role::Server, _segment: segment })
 }
 
@@ -167,12 +175,14 @@ impl Met {
         let own_part = |at: usize, bytes: usize| {
             Ok::<_, std::convert::Infallible>(Part::new(&self.memory, at / WORD, bytes / WORD))
         };
-        let Ok(own_parts) = Parts::cut(self.own, victim, own_part);
+        let own = self.own.geometry;
+        let Ok(own_parts) = Parts::cut(own, victim, own_part);
         let peer_part = |at, bytes| self.victim.part(at, bytes).ok_or(io::ErrorKind::InvalidData);
-        let peer_parts = Parts::cut(victim, self.own, peer_part)?;
-        let lanes = Lanes::join(own_parts, self.own, peer_parts, victim).map_err(io::Error::other)?;
+        let peer_parts = Parts::cut(victim, own, peer_part)?;
+        let lanes = Lanes::join(own_parts, own, peer_parts, victim).map_err(io::Error::other)?;
         let limits: ValidLimits = self.victim_terms.limits.check().map_err(io::Error::other)?;
-        let connection = Connection::new(self.role, lanes, ValidLimits::default(), limits);
+        let own_limits = self.own.limits.check().map_err(io::Error::other)?;
+        let connection = Connection::new(self.role, lanes, own_limits, limits);
         Ok(Ground { met: self, connection, is_over: false })
     }
 }
@@ -246,7 +256,7 @@ impl Ground<'_> {
 
     /// Overwrites a word of our memory: of the first page, which steers, or of any.
     pub fn overwrite(&self, word: u64, value: u64) {
-        let words = self.met.own.segment_bytes() / WORD;
+        let words = self.met.own.geometry.segment_bytes() / WORD;
         self.met.memory.store_release(word as usize % words, value);
     }
 }

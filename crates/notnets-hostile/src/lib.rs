@@ -6,6 +6,8 @@
 //! | [`ground`] | one end of a link whose every word can be overwritten |
 //! | [`attacks`] | what is done on a link: descriptors, memory |
 //! | [`greetings`] | what is said on its socket: packets, descriptors of files |
+//! | [`hoards`] | what a server is made to hold |
+//! | [`held`] | what a process holds |
 //! | [`victims`] | the processes that are attacked |
 //! | [`peers`] | those who mean well |
 //! | [`runs`] | attacks in great numbers, by seed |
@@ -14,6 +16,8 @@
 pub mod attacks;
 pub mod greetings;
 pub mod ground;
+pub mod held;
+pub mod hoards;
 pub mod latencies;
 pub mod peers;
 pub mod random;

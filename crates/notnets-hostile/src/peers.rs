@@ -23,12 +23,36 @@ impl Handler for Echo {
     }
 }
 
+/// Takes nothing of what it is sent, and does not answer.
+struct Idle;
+
+impl Handler for Idle {
+    async fn call(&self, _: &mut ServerCall) -> Result<(), Status> {
+        std::future::pending().await
+    }
+}
+
+/// Sends for as long as there is room.
+struct Torrent;
+
+impl Handler for Torrent {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        loop {
+            call.responses.send(vec![7; 64 << 10]).await?;
+        }
+    }
+}
+
 /// Takes a name.
 ///
 /// # Errors
 /// When it can't be had.
 pub async fn bind(directory: &Path, name: &str) -> Result<Bound, notnets::Error> {
-    let server = Server::builder().directory(directory).add_rpc_service("hostile.Test", Echo);
+    let server = Server::builder()
+        .directory(directory)
+        .add_rpc_service("hostile.Test", Echo)
+        .add_rpc_service("hostile.Idle", Idle)
+        .add_rpc_service("hostile.Torrent", Torrent);
     server.bind(format!("notnets:///{name}").as_str()).await
 }
 

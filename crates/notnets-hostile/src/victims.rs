@@ -126,7 +126,15 @@ impl Victim {
     /// # Errors
     /// When it does not become ready.
     pub fn start(program: &Path, part: &str, directory: &Path) -> Result<Self, Error> {
-        let mut child = Command::new(program)
+        Self::start_by(Command::new(program), part, directory)
+    }
+
+    /// Starts a command as one: this program, perhaps by another one that becomes it.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_by(mut command: Command, part: &str, directory: &Path) -> Result<Self, Error> {
+        let mut child = command
             .arg(part)
             .arg(directory)
             .stdin(Stdio::piped())
@@ -140,6 +148,11 @@ impl Victim {
             "READY" => Ok(victim),
             other => Err(format!("not ready: {other:?}").into()),
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The next line that it says.
