@@ -19,6 +19,17 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
+    /// This way if it is switched `on`; if not, and this was the way, for itself.
+    pub(crate) fn switched(self, way: Self, on: bool) -> Self {
+        if on {
+            way
+        } else if self == way {
+            Self::Alone
+        } else {
+            self
+        }
+    }
+
     /// Takes names.
     pub(crate) fn take<'n>(
         self,

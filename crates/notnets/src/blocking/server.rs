@@ -81,16 +81,17 @@ impl Builder {
     /// client gets to one of them. Off unless set: a second server of a name is an error. In a pod several
     /// servers may have one name in any case.
     pub fn replica(mut self, replica: bool) -> Self {
-        self.claim = if replica { Claim::Replica } else { Claim::Alone };
+        self.claim = self.claim.switched(Claim::Replica, replica);
         self
     }
 
     /// Sets whether the server takes its name over from the server that has it, without a moment
     /// in which nobody serves. Off unless set. Bind when all is ready: from then on new calls wait for this
     /// server. The old server stops as with a [`Stopper`]. A name
-    /// that nobody serves is simply taken. Replicas need no take-over: start the new one and stop the old.
+    /// that nobody serves is simply taken. Replicas need no take-over: start the new one and stop the old. Of
+    /// this and [`replica`](Self::replica) the last one counts.
     pub fn take_over(mut self, take_over: bool) -> Self {
-        self.claim = if take_over { Claim::TakeOver } else { Claim::Alone };
+        self.claim = self.claim.switched(Claim::TakeOver, take_over);
         self
     }
 

@@ -233,7 +233,7 @@ impl<L> Server<L> {
     /// # }
     /// ```
     pub fn replica(mut self, replica: bool) -> Self {
-        self.config.claim = if replica { Claim::Replica } else { Claim::Alone };
+        self.config.claim = self.config.claim.switched(Claim::Replica, replica);
         self
     }
 
@@ -241,7 +241,8 @@ impl<L> Server<L> {
     /// moment in which nobody serves. Off unless set. Bind when all is ready: from then on new calls wait
     /// for this server. An old server of which all names are taken over stops as
     /// [`serve_with_shutdown`](Router::serve_with_shutdown) says. A name that nobody serves is simply taken.
-    /// Replicas need no take-over: start the new one and stop the old.
+    /// Replicas need no take-over: start the new one and stop the old. Of this and [`replica`](Self::replica)
+    /// the last one counts.
     ///
     /// # Example
     /// ```no_run
@@ -254,7 +255,7 @@ impl<L> Server<L> {
     /// # }
     /// ```
     pub fn take_over(mut self, take_over: bool) -> Self {
-        self.config.claim = if take_over { Claim::TakeOver } else { Claim::Alone };
+        self.config.claim = self.config.claim.switched(Claim::TakeOver, take_over);
         self
     }
 
