@@ -189,11 +189,12 @@ const LARGE: Blocks = Blocks { bytes: 64 << 10, count: 4 };
 fn a_segment_that_is_not_used_is_retired() {
     let mut grown = Grown::new(4, LARGE);
     assert_eq!(grown.bytes(), [BUDGET as usize; 2]);
-    assert!(!grown.clients.may_offer(LARGE) && grown.clients.wants_look());
+    assert!(!grown.clients.may_offer(LARGE) && grown.look(), "nothing is known of them yet");
+    assert_eq!(grown.bytes(), [BUDGET as usize; 2]);
     let mut loan = grown.client.lanes.loan(60_000, 60_000).unwrap();
     grown.client.lanes.arena().write(&mut loan, &[7; 60_000]);
     let lent = grown.client.lanes.arena().commit(loan, 0);
-    assert!(grown.look(), "one was used since it was offered");
+    assert!(grown.look(), "one was used since");
     assert_eq!(grown.bytes(), [LARGE.segment_bytes(); 2], "the others were not");
     assert!(grown.look());
     assert_eq!(grown.bytes(), [LARGE.segment_bytes(); 2], "the server has a block of it");
@@ -208,6 +209,7 @@ fn a_segment_that_is_not_used_is_retired() {
     for _ in 0..100 {
         grown.clients.offer(LARGE).unwrap();
         grown.drive();
+        grown.look();
         assert_eq!(grown.bytes(), [LARGE.segment_bytes(); 2]);
         grown.look();
     }
@@ -217,6 +219,7 @@ fn a_segment_that_is_not_used_is_retired() {
 #[test]
 fn many_are_retired_a_few_at_a_time() {
     let mut grown = Grown::new(100, TINY);
+    assert!(grown.look());
     let Grown { client, server, clients, servers } = &mut grown;
     clients.look(&mut client.lanes);
     let mut most = 0;

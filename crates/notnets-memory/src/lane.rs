@@ -380,9 +380,10 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.peer_arena.add(segment, block_bytes, memory, releases);
     }
 
-    /// Forgets a segment of the peer's blocks, and this side's table of releases for it.
-    pub fn remove_peer(&mut self, segment: u32) {
-        self.peer_arena.remove(segment);
+    /// Forgets a segment of the peer's blocks, and this side's table of releases for it. Returns `false`, and
+    /// keeps them, if blocks of it are read where they are.
+    pub fn remove_peer(&mut self, segment: u32) -> bool {
+        self.peer_arena.remove(segment)
     }
 
     /// This side's arena.

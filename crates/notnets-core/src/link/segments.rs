@@ -38,6 +38,9 @@ pub enum SegmentViolation {
     /// It retires what it has not offered, or has retired before.
     #[error("the peer retired segment {0}, which was not accepted")]
     NotAccepted(u32),
+    /// It retires what it has lent and not got back.
+    #[error("the peer retired segment {0}, of which blocks are still lent")]
+    Lent(u32),
     /// It has unmapped what was not retired.
     #[error("the peer unmapped segment {0}, which was not retired")]
     NotRetired(u32),
@@ -287,8 +290,7 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         self.source.decline(offer.segment, &mut self.outbox);
     }
 
-    /// The peer has not lent a block of it, as it has no release to wait for: whatever refers to it after
-    /// this is a violation.
+    /// The peer has got all of its blocks back: whatever refers to one after this is a violation.
     fn on_retiring(&mut self, segment: u32, lanes: &mut Lanes<W, R>) -> Result<(), SegmentViolation> {
         crate::failpoint!("segment retirement read");
         if !self.retirement.is_on() {
@@ -298,7 +300,9 @@ impl<W: WriteMemory, R: ReadMemory> Segments<W, R> {
         if is_waiting || !self.ledger.uncount_accepted(segment) {
             return Err(SegmentViolation::NotAccepted(segment));
         }
-        lanes.remove_peer(segment);
+        if !lanes.remove_peer(segment) {
+            return Err(SegmentViolation::Lent(segment));
+        }
         crate::failpoint!("segment unmapped");
         self.source.release(segment, &mut self.outbox);
         Ok(())

@@ -27,8 +27,8 @@ pub(super) struct Retirement<W, R> {
 struct Used {
     segment: u32,
     blocks: Blocks,
-    /// How often its blocks had been lent at the last look.
-    uses: u64,
+    /// How often its blocks had been lent at the last look, once there was one.
+    uses: Option<u64>,
     /// That was no more often than at the look before.
     is_idle: bool,
 }
@@ -59,7 +59,7 @@ impl<W: WriteMemory, R: ReadMemory> Retirement<W, R> {
 
     /// The peer has accepted a segment, and it is used from now on.
     pub(super) fn add(&mut self, segment: u32, blocks: Blocks) {
-        self.used.push(Used { segment, blocks, uses: 0, is_idle: false });
+        self.used.push(Used { segment, blocks, uses: None, is_idle: false });
     }
 
     /// The peer has accepted a segment that can't be used. Returns whether it is to be told.
@@ -81,7 +81,7 @@ impl<W: WriteMemory, R: ReadMemory> Retirement<W, R> {
             return;
         }
         for Used { segment, uses, is_idle, .. } in &mut self.used {
-            let now = lanes.arena().uses(*segment);
+            let now = Some(lanes.arena().uses(*segment));
             *is_idle = std::mem::replace(uses, now) == now;
         }
         self.go_on(lanes, retire);
@@ -92,7 +92,7 @@ impl<W: WriteMemory, R: ReadMemory> Retirement<W, R> {
     pub(super) fn go_on(&mut self, lanes: &mut Lanes<W, R>, mut retire: impl FnMut(u32)) {
         let Self { used, retiring, .. } = self;
         used.retain(|Used { segment, blocks, uses, is_idle }| {
-            let is_used = !*is_idle || lanes.arena().uses(*segment) != *uses;
+            let is_used = !*is_idle || Some(lanes.arena().uses(*segment)) != *uses;
             if is_used || retiring.len() >= MAX_RETIRING {
                 return true;
             }
