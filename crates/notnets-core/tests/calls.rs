@@ -289,6 +289,25 @@ fn a_request_that_was_taken_back_is_never_started() {
 }
 
 #[test]
+fn a_call_that_is_refused_is_safe_to_make_again() {
+    let mut pair = Pair::default();
+    for end in [false, true] {
+        let stream = open(&mut pair.client, b"x", end);
+        accept(&mut pair);
+        pair.server.refuse_call(stream, Code::UNAVAILABLE, "not here");
+        pair.server.refuse_call(stream, Code::INTERNAL, "it is over already");
+        pair.drive();
+        let Some(Err(failure)) = pair.client.response(stream) else { panic!() };
+        assert_eq!(
+            (failure.code, &*failure.message, failure.retry_safe),
+            (Code::UNAVAILABLE, "not here", true)
+        );
+        pair.client.close(stream);
+        is_idle(&mut pair);
+    }
+}
+
+#[test]
 fn a_reset_tells_its_status_and_reason() {
     let mut pair = Pair::default();
     let stream = open(&mut pair.client, b"x", false);

@@ -23,6 +23,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.release(stream, code, reason);
     }
 
+    /// Server: [resets](Self::reset) a call that no application has seen, and says so.
+    pub fn refuse_call(&mut self, stream: StreamId, code: Code, reason: &'static str) {
+        let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.may_send()) else { return };
+        if let Some(user) = entry.user.take() {
+            self.events.push_back(Event::Over(user));
+        }
+        entry.receive.end = Some(End::Failed(Failure::new(code, reason)));
+        self.start_reset(stream, State::Abandoned, code, reason, true);
+    }
+
     /// Client: the application lets go of a call. Resets it if it is not over.
     pub fn close(&mut self, stream: StreamId) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
@@ -38,7 +48,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Some(State::Vacant) => self.remove(stream),
             // The reset is on its way already.
             Some(next) if entry.state.is_reset() => entry.state = next,
-            Some(next) => self.start_reset(stream, next, code, reason),
+            Some(next) => self.start_reset(stream, next, code, reason, false),
             None => {}
         }
     }
@@ -95,22 +105,30 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Role::Client => Event::Readable(stream),
             Role::Server => Event::Cancelled(stream, entry.user.take()),
         };
-        self.start_reset(stream, next, code, reason);
+        self.start_reset(stream, next, code, reason, false);
         self.events.push_back(event);
         if self.role == Role::Client {
             self.events.push_back(Event::Writable(stream));
         }
     }
 
-    /// Sends a reset: what was received is of no use any more, and nothing more is sent.
-    fn start_reset(&mut self, stream: StreamId, next: State, code: Code, reason: &'static str) {
+    /// Sends a reset: what was received is of no use any more, and nothing more is sent. `refused` says that
+    /// no application has seen the call.
+    fn start_reset(
+        &mut self,
+        stream: StreamId,
+        next: State,
+        code: Code,
+        reason: &'static str,
+        refused: bool,
+    ) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         entry.state = next;
         if let Some(deadline) = entry.deadline.take() {
             self.deadlines.remove(&(deadline, stream));
         }
         self.discard(stream);
-        self.control.reset(stream, code, false, reason);
+        self.control.reset(stream, code, refused, reason);
         self.flush();
     }
 

@@ -13,6 +13,7 @@ use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes
 use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
 use notnets_memory::{PeerSegment, SegmentError};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::packet::{BadPacket, Hello, Incarnation, Packet, RETIRING, Refusal, SHARING, Terms, VERSIONS};
 use super::segments::{Memfds, SegmentSource};
@@ -274,6 +275,29 @@ pub fn answer(
     }
 }
 
+/// Makes a link within this process: the client's end and the server's.
+///
+/// # Errors
+/// When there are no descriptors or no memory for it, or the sizes are impossible.
+pub fn pair(
+    client: Config,
+    server: Config,
+    user_agent: &str,
+) -> Result<(Established, Established), LinkError> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let sockets = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+    let (one, other) = sockets.map_err(io::Error::from).map_err(failed("make a pair of sockets"))?;
+    let (one, other) = (Socket::from(one), Socket::from(other));
+    let dialing = Dialing::start(one, client, "", user_agent)?;
+    let Incoming::Packet(Packet::Hello(hello), descriptor) = other.receive().map_err(failed("say hello"))?
+    else {
+        return Err(LinkError::Unexpected);
+    };
+    let served = answer(other, hello, descriptor, server)?;
+    let welcome = dialing.socket().receive().map_err(failed("welcome the client"))?;
+    Ok((dialing.finish(welcome)?, served))
+}
+
 /// Rejects a client. Best effort: it may be gone.
 pub fn refuse(socket: &Socket, reason: Refusal, text: &str) {
     let _ = socket.send(&Packet::Refused { reason, text: text.to_owned() }, None);
@@ -408,7 +432,6 @@ pub fn terms(version: u16, config: Config) -> Terms {
 #[cfg(test)]
 mod tests {
     use notnets_memory::lane::Blocks;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
 
@@ -421,6 +444,15 @@ mod tests {
     fn hello(socket: &Socket) -> (Hello, Option<OwnedFd>) {
         let Incoming::Packet(Packet::Hello(hello), descriptor) = socket.receive().unwrap() else { panic!() };
         (hello, descriptor)
+    }
+
+    #[test]
+    fn a_link_within_a_process_has_two_ends() {
+        let (mut client, mut server) = pair(Config::default(), Config::default(), "agent/1").unwrap();
+        client.lanes.push([1; 7]);
+        server.lanes.push([2; 7]);
+        assert_eq!((server.lanes.pop(), client.lanes.pop()), (Some([1; 7]), Some([2; 7])));
+        assert_eq!((&*server.peer.user_agent, &*client.peer.user_agent), ("agent/1", ""));
     }
 
     #[test]
