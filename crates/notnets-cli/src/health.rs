@@ -10,8 +10,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::failure::{Failure, code_name};
-use crate::http2::client;
 use crate::target::{Target, Upstreams};
+use notnets::http2::client;
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]

@@ -2,12 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod agent;
-mod bridge;
 mod call;
 mod doctor;
 mod failure;
 mod health;
-mod http2;
 mod ls;
 mod proxy;
 mod region;

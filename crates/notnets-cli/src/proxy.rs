@@ -8,11 +8,11 @@ use notnets_cli_common::duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::bridge::Bridge;
 use crate::failure::Failure;
-use crate::http2::client;
-use crate::http2::pings::KeepAlive;
 use crate::target::{self, Target, Upstream, Upstreams};
+use notnets::http2::bridge::Bridge;
+use notnets::http2::client;
+use notnets::http2::pings::KeepAlive;
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]

@@ -24,10 +24,10 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use crate::failure::Failure;
-use crate::http2::client::{self, Client};
-use crate::http2::listener::Listener;
-use crate::http2::pings::KeepAlive;
-use crate::http2::{self, Address, server};
+use notnets::http2::client::{self, Client};
+use notnets::http2::listener::Listener;
+use notnets::http2::pings::KeepAlive;
+use notnets::http2::{self, Address, server};
 
 /// Where a service is reached or served.
 #[derive(Clone, Debug, PartialEq, Eq)]

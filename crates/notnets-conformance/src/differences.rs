@@ -17,8 +17,19 @@ pub struct Difference {
     pub http2: &'static str,
     /// What NotNets shows.
     pub notnets: &'static str,
+    /// The side whose doing it is.
+    pub side: Side,
     /// Why NotNets does not do the same.
     pub why: &'static str,
+}
+
+/// A side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Client,
+    /// That of the handler.
+    Server,
 }
 
 /// In place of a value over HTTP/2 that a race decides, so that none can be pinned.
@@ -32,6 +43,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "dropped",
         http2: RACE,
         notnets: "1",
+        side: Side::Server,
         why: "tonic shows a handler that awaits its request stream a good end when HTTP/2 resets it, \
               so that a cut upload may look complete; NotNets drops the handler",
     },
@@ -40,6 +52,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "dropping the replies stops the requests",
         http2: "false",
         notnets: "true",
+        side: Side::Client,
         why: "hyper resets a call once both of its halves are dropped; to NotNets, nobody who waits \
               for replies is nobody who calls",
     },
@@ -51,6 +64,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "dropped",
         http2: RACE,
         notnets: "1",
+        side: Side::Server,
         why: "as in cancel_after_begin: NotNets drops the handler and shows it no end",
     },
     Difference {
@@ -58,6 +72,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "end",
         http2: "Ok",
         notnets: "DeadlineExceeded",
+        side: Side::Client,
         why: "tonic's deadline ends with the response's head, that of NotNets covers the whole call",
     },
     Difference {
@@ -65,6 +80,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "all chunks came",
         http2: "true",
         notnets: "false",
+        side: Side::Client,
         why: "the deadline covers the whole call",
     },
     panic("panic_in_unary"),
@@ -76,6 +92,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "sending",
         http2: "Internal",
         notnets: "OutOfRange",
+        side: Side::Client,
         why: "HTTP/2 has a reset and no status for what the client itself refuses to send",
     },
     Difference {
@@ -83,6 +100,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "code",
         http2: "Unknown",
         notnets: "ResourceExhausted",
+        side: Side::Client,
         why: "HTTP/2 answers with the HTTP status 431, for which gRPC has no code",
     },
     Difference {
@@ -90,6 +108,7 @@ pub const INTENDED: &[Difference] = &[
         fact: "status.message",
         http2: r#""""#,
         notnets: r#""this server has no service notnets.conformance.Unserved""#,
+        side: Side::Server,
         why: "a mistake in a service's name is found sooner when the answer repeats it",
     },
 ];
@@ -100,6 +119,7 @@ const fn deadline(case: &'static str, fact: &'static str) -> Difference {
         fact,
         http2: "Cancelled",
         notnets: "DeadlineExceeded",
+        side: Side::Client,
         why: "gRPC's code for a deadline that has passed is DEADLINE_EXCEEDED",
     }
 }
@@ -110,6 +130,7 @@ const fn panic(case: &'static str) -> Difference {
         fact: "code",
         http2: "Cancelled",
         notnets: "Internal",
+        side: Side::Server,
         why: "a handler that panicked has failed; nobody cancelled the call",
     }
 }
@@ -120,6 +141,7 @@ const fn encode_error(case: &'static str, fact: &'static str) -> Difference {
         fact,
         http2: "false",
         notnets: "true",
+        side: Side::Client,
         why: "HTTP/2 resets the stream and loses the status; NotNets fails the call with it",
     }
 }
@@ -162,12 +184,17 @@ const NOTHING: &str = "(not noted)";
 
 impl Difference {
     fn expected(&self, transport: Transport) -> &'static str {
-        match transport {
-            Transport::Tcp | Transport::Uds | Transport::UdsUnlayered => self.http2,
-            Transport::NotNets
-            | Transport::NotNetsUnlayered
-            | Transport::PodHardware
-            | Transport::PodSoftware => self.notnets,
+        match (transport, self.side) {
+            (Transport::Tcp | Transport::Uds | Transport::UdsUnlayered, _) => self.http2,
+            (Transport::ToHttp2, Side::Server) => self.http2,
+            (Transport::ToHttp2, Side::Client) => self.notnets,
+            (
+                Transport::NotNets
+                | Transport::NotNetsUnlayered
+                | Transport::PodHardware
+                | Transport::PodSoftware,
+                _,
+            ) => self.notnets,
         }
     }
 }
@@ -176,8 +203,14 @@ impl Difference {
 mod tests {
     use super::*;
 
-    const PINNED: &[Difference] =
-        &[Difference { case: "case", fact: "code", http2: "Cancelled", notnets: "Ok", why: "a test" }];
+    const PINNED: &[Difference] = &[Difference {
+        case: "case",
+        fact: "code",
+        http2: "Cancelled",
+        notnets: "Ok",
+        side: Side::Client,
+        why: "a test",
+    }];
 
     fn seen(code: &str, reply: u32) -> Observation {
         let mut seen = Observation::new();

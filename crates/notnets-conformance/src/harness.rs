@@ -111,6 +111,11 @@ fn observe_running<K: Case>((transport, flavour): Setup, server: Running) -> Obs
 async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
     match transport {
         Transport::Tcp | Transport::Uds | Transport::UdsUnlayered => K::run(http2(address).await).await,
+        Transport::ToHttp2 => {
+            let named = notnets::Channel::named("conformance").or("notnets:///conformance").or(address);
+            let named = named.settings(|endpoint| endpoint.directory(directory));
+            K::run(named.connect().await.expect("the server can be reached")).await
+        }
         Transport::NotNets
         | Transport::NotNetsUnlayered
         | Transport::PodHardware

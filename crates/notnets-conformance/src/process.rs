@@ -31,7 +31,9 @@ impl ServerProcess {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = match transport {
             Transport::Tcp => "127.0.0.1:0".into(),
-            Transport::Uds | Transport::UdsUnlayered => directory.path().join("socket").display().to_string(),
+            Transport::Uds | Transport::UdsUnlayered | Transport::ToHttp2 => {
+                directory.path().join("socket").display().to_string()
+            }
             Transport::NotNets | Transport::NotNetsUnlayered => NOTNETS_NAME.into(),
             Transport::PodHardware | Transport::PodSoftware => pod::NAME.into(),
         };

@@ -53,6 +53,7 @@
 //! | `blocking` | [`blocking`]: clients and servers on plain threads, without tokio and tonic |
 //! | `pod` | names in pods: services of several hosts that share a memory region |
 //! | `tonic-connect-info` | tonic's `UdsConnectInfo` as an extension of requests; brings in its server |
+//! | `http2` | peers that are reached over HTTP/2 in a channel's [`names`], and servers of both |
 //! | `testing` | settings that tests need |
 //!
 //! Linux only.
@@ -76,6 +77,9 @@ mod counters;
 mod error;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod http;
+#[cfg(feature = "http2")]
+#[doc(hidden)]
+pub mod http2;
 #[cfg(any(feature = "client", feature = "server"))]
 mod link;
 mod message_prefix;

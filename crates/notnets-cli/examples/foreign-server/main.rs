@@ -6,11 +6,6 @@
 //! unix:/PATH, through shared memory at notnets:///NAME.
 #![forbid(unsafe_code)]
 
-// The proxy's own HTTP/2 server: unlike tonic's it leaves deadlines to the two
-// ends, so that it is the client's deadline that a test sees.
-#[allow(dead_code)]
-#[path = "../../src/http2/mod.rs"]
-mod http2;
 mod probe;
 #[allow(dead_code)]
 mod routes;
@@ -21,9 +16,11 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http2::listener::Listener;
-use http2::pings::KeepAlive;
-use http2::{Address, server};
+// The proxy's own HTTP/2 server: unlike tonic's it leaves deadlines to the two
+// ends, so that it is the client's deadline that a test sees.
+use notnets::http2::listener::Listener;
+use notnets::http2::pings::KeepAlive;
+use notnets::http2::{Address, server};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -30,8 +30,8 @@ use self::codec::DynamicCodec;
 use self::input::{Body, Input};
 use self::reflection::Reflection;
 use crate::failure::Failure;
-use crate::http2::client;
 use crate::target::{Target, Upstream, Upstreams};
+use notnets::http2::client;
 
 /// gRPC's own default.
 const MAX_MESSAGE_SIZE: &str = "4194304";

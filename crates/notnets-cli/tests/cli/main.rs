@@ -8,9 +8,6 @@ mod descriptors;
 mod doctor;
 mod frames;
 mod health;
-#[allow(dead_code)]
-#[path = "../../src/http2/mod.rs"]
-mod http2;
 mod ls;
 mod proxy;
 mod proxy_lives;

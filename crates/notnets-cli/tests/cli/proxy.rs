@@ -11,14 +11,14 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 use tower_service::Service;
 
-use crate::http2::Address;
-use crate::http2::client::{Client, Options};
 use crate::support::probe::pb::probe_client::ProbeClient;
 use crate::support::probe::pb::{Chunk, EchoRequest, FailRequest, SplitRequest};
 use crate::support::{
     ANY, CALLS_PER_CONNECTION, Probe, Way, World, dropped, handler, http2_server, in_time, key, keyed,
     server_of_ours, started, unbound, unix_server,
 };
+use notnets::http2::Address;
+use notnets::http2::client::{Client, Options};
 
 fn tcp(address: &str) -> Address {
     Address::Tcp(address.parse().expect("HOST:PORT"))

@@ -10,11 +10,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::frames::{
     CONTINUATION, Connection, END_HEADERS, Frame, HEADERS, PING, PREFACE, RESET, SETTINGS, call,
 };
-use crate::http2::Address;
-use crate::http2::client::{Client, Options};
 use crate::support::probe::pb::probe_client::ProbeClient;
 use crate::support::probe::pb::{Chunk, EchoRequest, SplitRequest};
 use crate::support::{ANY, Probe, World, handler, in_time, key};
+use notnets::http2::Address;
+use notnets::http2::client::{Client, Options};
 
 /// Clients of each kind.
 const STRANGERS: usize = 10;

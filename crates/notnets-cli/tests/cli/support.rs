@@ -26,8 +26,8 @@ use tonic::{Request, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneService;
 
-use crate::http2::listener::Listener;
-use crate::http2::{self, Address};
+use notnets::http2::listener::Listener;
+use notnets::http2::{self, Address};
 use probe::pb::await_request::State;
 use probe::pb::probe_client::ProbeClient;
 use probe::pb::{AwaitRequest, Handler};

@@ -56,14 +56,14 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
             ready(&format!("http://{}", listener.local_addr()?))?;
             serve_http2(TcpListenerStream::new(listener)).await
         }
-        Transport::Uds | Transport::UdsUnlayered => {
+        Transport::Uds | Transport::UdsUnlayered | Transport::ToHttp2 => {
             let listener = UnixListener::bind(address)?;
             ready(&format!("unix://{address}"))?;
             let incoming = UnixListenerStream::new(listener);
-            if transport == Transport::Uds {
-                serve_http2(incoming).await
-            } else {
+            if transport == Transport::UdsUnlayered {
                 serve_http2_unlayered(incoming).await
+            } else {
+                serve_http2(incoming).await
             }
         }
         Transport::NotNetsUnlayered => {

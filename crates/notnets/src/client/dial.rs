@@ -12,6 +12,8 @@ use tokio::io::Interest;
 use super::client_link::ClientLink;
 use super::endpoint::Endpoint;
 use super::home::Home;
+#[cfg(feature = "http2")]
+use super::reach::Dial;
 use crate::Error;
 use crate::async_fd::register;
 use crate::error::Cause;
@@ -27,6 +29,8 @@ impl Endpoint {
         let target = self.target()?;
         self.link.limits.check().map_err(Cause::from)?;
         let established = match target.pod() {
+            #[cfg(feature = "http2")]
+            _ if self.reach.is_some() => self.connect_by_reach().await?,
             None => self.connect_on_host(target.name()).await?,
             Some(pod) => self.connect_in_pod(pod, target.name()).await?,
         };
@@ -55,6 +59,18 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "http2")]
+    async fn connect_by_reach(&self) -> Result<Established, Error> {
+        let Some(reach) = &self.reach else { return Err(Cause::DialLost.into()) };
+        let dial = Dial {
+            config: self.link.config(),
+            user_agent: self.user_agent.clone(),
+            timeout: self.connect_timeout,
+            keepalive: self.keepalive(),
+        };
+        reach.establish(dial).await
     }
 
     fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {

@@ -9,6 +9,8 @@ use http::HeaderValue;
 use notnets_core::name::{Name, SCHEME, THIS_HOST, Uri, UriError};
 
 use super::Channel;
+#[cfg(feature = "http2")]
+use super::reach::Reach;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::{LinkOptions, link_setters};
@@ -39,6 +41,9 @@ pub struct Endpoint {
     target: Result<Uri, UriError>,
     /// Where the target is served on this host, if that is not at its name: by one of several replicas.
     pub(super) address: Option<Name>,
+    /// How the server is reached, if not through memory itself.
+    #[cfg(feature = "http2")]
+    pub(super) reach: Option<Arc<dyn Reach>>,
     pub(crate) link: LinkOptions,
     pub(crate) user_agent: String,
     pub(crate) timeout: Option<Duration>,
@@ -89,6 +94,8 @@ impl Endpoint {
             uri,
             target,
             address: None,
+            #[cfg(feature = "http2")]
+            reach: None,
             link: LinkOptions::default(),
             user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeout: None,
@@ -212,6 +219,12 @@ impl Endpoint {
     /// The same settings for one of the servers of a name.
     pub(crate) fn of_server(&self, target: Uri, address: Option<Name>) -> Self {
         Self { target: Ok(target), address, ..self.clone() }
+    }
+
+    /// The same settings for a server that is reached in this way.
+    #[cfg(feature = "http2")]
+    pub(crate) fn reached(&self, reach: Arc<dyn Reach>) -> Self {
+        Self { reach: Some(reach), ..self.clone() }
     }
 
     pub(super) fn keepalive(&self) -> Option<Keepalive> {

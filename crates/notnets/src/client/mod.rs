@@ -11,6 +11,8 @@ mod pods;
 #[cfg(not(feature = "pod"))]
 #[path = "no_pods.rs"]
 mod pods;
+#[cfg(feature = "http2")]
+mod reach;
 mod shared;
 mod tonic_names;
 
@@ -19,4 +21,6 @@ pub(crate) use client_link::ClientLink;
 pub use endpoint::Endpoint;
 pub(crate) use home::{Home, for_timers};
 pub(crate) use peers::Peers;
+#[cfg(feature = "http2")]
+pub(crate) use reach::{Dial, Established, Reach};
 pub(crate) use shared::{Outcome, Shared, Standing};

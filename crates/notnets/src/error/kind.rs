@@ -67,6 +67,14 @@ impl ErrorKind {
             Cause::ConnectTimeout { .. } => Self::TimedOut,
             #[cfg(feature = "client")]
             Cause::DialLost => Self::Unavailable,
+            #[cfg(feature = "http2")]
+            Cause::Http2(_) => Self::Unavailable,
+            #[cfg(feature = "http2")]
+            Cause::Within(error) => of_link(error),
+            #[cfg(feature = "client")]
+            Cause::Location(_) => Self::InvalidUri,
+            #[cfg(all(feature = "client", not(feature = "http2")))]
+            Cause::WithoutHttp2(_) => Self::InvalidConfiguration,
             #[cfg(feature = "client")]
             Cause::Names(_) => Self::InvalidConfiguration,
             #[cfg(feature = "client")]

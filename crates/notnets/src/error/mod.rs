@@ -95,6 +95,23 @@ pub(crate) enum Cause {
     #[cfg(feature = "client")]
     #[error("no server of `{name}`{why}")]
     NoServer { name: Name, why: String },
+    /// There is no connection to a server that is reached over HTTP/2; a sentence.
+    #[cfg(feature = "http2")]
+    #[error("{0}")]
+    Http2(String),
+    /// It is where no server can be; a sentence.
+    #[cfg(feature = "client")]
+    #[error("{0}")]
+    Location(String),
+    #[cfg(all(feature = "client", not(feature = "http2")))]
+    #[error(
+        "`{0}` is reached over HTTP/2, and this program was built without the feature `http2` of notnets: \
+         enable it, or write `notnets:///NAME`"
+    )]
+    WithoutHttp2(String),
+    #[cfg(feature = "http2")]
+    #[error("no link within this process: {0}")]
+    Within(LinkError),
     #[error("could not {step}: {error}")]
     Io { step: &'static str, error: io::Error },
     /// There is no memory for a server's counters.
@@ -174,6 +191,8 @@ impl StdError for Error {
         match &*self.0 {
             // Their causes are in their messages, but what is behind those may not be.
             Cause::Link { error, .. } => error.source(),
+            #[cfg(feature = "http2")]
+            Cause::Within(error) => error.source(),
             #[cfg(feature = "pod")]
             Cause::Pod { error, .. } => error.source(),
             #[cfg(all(feature = "pod", any(feature = "server", feature = "blocking")))]

@@ -63,6 +63,8 @@ pub(crate) use head::{application_entries, boxed};
 pub(crate) use head::{response_head, timeout, trailers};
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use request_body::RequestBody;
+#[cfg(feature = "http2")]
+pub(crate) use respond::respond;
 #[cfg(all(feature = "client", feature = "stubs"))]
 pub(crate) use response_body::ResponseBody;
 pub use retry_safe::RetrySafe;
@@ -73,7 +75,7 @@ pub use routes::{Routes, RoutesBuilder};
 #[cfg(feature = "server")]
 pub(crate) use serve::HttpLink;
 #[cfg(feature = "server")]
-pub(crate) use service::{AnyService, erase, erase_made};
+pub(crate) use service::{AnyService, BoxResponse, erase, erase_made};
 #[cfg(feature = "server")]
 pub use service::{HttpResponse, HttpService};
 #[cfg(all(feature = "client", feature = "stubs"))]

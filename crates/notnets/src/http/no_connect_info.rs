@@ -12,7 +12,7 @@ impl ConnectInfo {
         Self
     }
 
-    #[cfg(feature = "pod")]
+    #[cfg(any(feature = "http2", feature = "pod"))]
     pub(crate) fn unknown() -> Self {
         Self
     }

@@ -17,7 +17,7 @@ use super::head;
 use crate::rpc::ResponseHalf;
 
 /// Sends a response to its end.
-pub(super) async fn respond(response: Response<Body>, mut call: ResponseHalf) {
+pub(crate) async fn respond(response: Response<Body>, mut call: ResponseHalf) {
     let mut responding = Responding::new(response);
     poll_fn(|cx| responding.poll(cx, &mut call)).await;
 }

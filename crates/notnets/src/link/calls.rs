@@ -254,6 +254,21 @@ impl Link {
             }
         });
     }
+
+    /// Ends a call that no application has seen, so that the client may make it elsewhere. With `goes_away`
+    /// it makes no more calls here.
+    #[cfg(feature = "http2")]
+    pub(crate) fn refuse_call(&self, stream: StreamId, code: Code, reason: &'static str, goes_away: bool) {
+        self.with(|state| {
+            if goes_away {
+                state.session.go_away(clock::now());
+                state.wake_driver();
+            }
+            if let Some(calls) = state.session.live() {
+                calls.refuse_call(stream, code, reason);
+            }
+        });
+    }
 }
 
 /// Both sides.

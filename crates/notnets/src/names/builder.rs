@@ -6,6 +6,7 @@ use notnets_core::name::{Name, Uri};
 use tokio::sync::watch;
 
 use super::follower::{Follower, Place};
+use super::location::Location;
 use super::pick::{Pick, Turn};
 use super::rendezvous::Rendezvous;
 use super::resolve::{Address, Fixed, Resolve};
@@ -109,7 +110,7 @@ impl Builder {
             }
         }
         if places.is_empty() {
-            places.push(place_of(Uri::on_host(name.clone()), &endpoint));
+            places.push(place_of(Location::Memory(Uri::on_host(name.clone())), &endpoint));
         }
         let (sender, known) = watch::channel(Known::default());
         let looks = Arc::<Looks>::default();
@@ -130,16 +131,18 @@ impl Builder {
 }
 
 fn places_at(target: Target, endpoint: &Endpoint) -> impl Iterator<Item = Place> {
-    target.into_places().into_iter().map(|uri| place_of(uri, endpoint))
+    target.into_places().into_iter().map(|location| place_of(location, endpoint))
 }
 
 /// Servers of this host are looked for in the rendezvous directory. Those of a pod are its agents' business:
-/// a link leads to the nearest.
-fn place_of(uri: Uri, endpoint: &Endpoint) -> Place {
-    let text = uri.to_string();
-    let resolver: Box<dyn Resolve> = match uri.pod() {
-        None => Box::new(Rendezvous::new(endpoint.link.directory.clone(), uri.name().clone())),
-        Some(_) => Box::new(Fixed::new([Address { uri, replica: None }])),
+/// a link leads to the nearest. One over HTTP/2 is where its address says.
+fn place_of(location: Location, endpoint: &Endpoint) -> Place {
+    let text = location.to_string();
+    let resolver: Box<dyn Resolve> = match &location {
+        Location::Memory(uri) if uri.pod().is_none() => {
+            Box::new(Rendezvous::new(endpoint.link.directory.clone(), uri.name().clone()))
+        }
+        _ => Box::new(Fixed::new([Address { location, replica: None }])),
     };
     Place::new(text, resolver)
 }

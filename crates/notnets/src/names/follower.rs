@@ -6,9 +6,12 @@ use std::task::{Context, Poll};
 
 use tokio::sync::watch;
 
+use super::location::Location;
 use super::resolve::{Address, BoxError, Resolve};
 use super::servers::{Known, Looks};
 use crate::client::{Endpoint, Home, Shared};
+#[cfg(feature = "http2")]
+use crate::http2::Peer;
 
 /// Follows the resolvers of a channel.
 pub(super) struct Follower {
@@ -97,7 +100,11 @@ impl Place {
             if let Some(at) = before.iter().position(|(known, _)| *known == address) {
                 return before.swap_remove(at);
             }
-            let endpoint = endpoint.of_server(address.uri.clone(), address.replica.clone());
+            let endpoint = match address.location.clone() {
+                Location::Memory(uri) => endpoint.of_server(uri, address.replica.clone()),
+                #[cfg(feature = "http2")]
+                Location::Http2(at) => endpoint.reached(Arc::new(Peer::new(at))),
+            };
             (address, Arc::new(Shared::of_peer(endpoint, home.cloned())))
         };
         self.servers = servers.into_iter().map(server).collect();

@@ -25,6 +25,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `target.rs` | the places that a target lists |
+//! | `location.rs` | where servers are: in memory, or behind HTTP/2 |
 //! | `resolve.rs` | the servers that are there: the trait, a fixed list |
 //! | `rendezvous.rs` | those of a name of this host |
 //! | `servers.rs` | all of a channel's servers, with their links |
@@ -34,6 +35,7 @@
 
 mod builder;
 mod follower;
+mod location;
 mod pick;
 mod rendezvous;
 mod resolve;

@@ -8,6 +8,7 @@ use notnets_core::name::{Name, Uri};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::location::Location;
 use super::resolve::{Address, BoxError, Resolve};
 use crate::async_fd::{Pollable, register};
 
@@ -54,7 +55,7 @@ impl Rendezvous {
         let addresses = self.directory.addresses(&self.name)?;
         let address = |at: Name| {
             let replica = at.replica_number().is_some().then(|| at.clone());
-            Address { uri: Uri::on_host(self.name.clone()), replica }
+            Address { location: Location::Memory(Uri::on_host(self.name.clone())), replica }
         };
         Ok(addresses.into_iter().map(address).collect())
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use notnets_core::name::{Name, Uri};
+use notnets_core::name::Name;
 
+use super::location::Location;
 use crate::Error;
-use crate::error::Cause;
 
 /// An error of a [`Resolve`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,26 +29,27 @@ pub trait Resolve: Send + 'static {
 /// Where a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    pub(super) uri: Uri,
+    pub(super) location: Location,
     /// The socket of one of several replicas of the name.
     pub(super) replica: Option<Name>,
 }
 
 impl Address {
-    /// A URI like `notnets:///inventory`, or `notnets://pod0/inventory` in a pod.
+    /// A URI like `notnets:///inventory`, or `notnets://pod0/inventory` in a pod; with the feature `http2`
+    /// also `http://HOST:PORT` and `unix:/PATH`.
     ///
     /// # Errors
-    /// When it is not a `notnets:` URI.
+    /// When it is none of these.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        Ok(Self { uri: uri.as_ref().parse().map_err(Cause::Uri)?, replica: None })
+        Ok(Self { location: uri.as_ref().parse()?, replica: None })
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.replica.as_ref().and_then(Name::replica_number) {
-            Some(number) => write!(f, "{}@{number}", self.uri),
-            None => self.uri.fmt(f),
+            Some(number) => write!(f, "{}@{number}", self.location),
+            None => self.location.fmt(f),
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use notnets_core::name::Uri;
-
+use super::location::Location;
 use crate::Error;
 use crate::error::Cause;
 
 /// One or several places where the servers of a channel may be, nearest first: URIs with commas between them.
+/// `http://HOST:PORT` and `unix:/PATH` need the feature `http2`.
 ///
 /// ```
 /// use notnets::names::Target;
@@ -18,11 +18,11 @@ use crate::error::Cause;
 /// # Ok::<(), notnets::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(Vec<Uri>);
+pub struct Target(Vec<Location>);
 
 impl Target {
     /// The places, nearest first; at least one.
-    pub(super) fn into_places(self) -> Vec<Uri> {
+    pub(super) fn into_places(self) -> Vec<Location> {
         self.0
     }
 }
@@ -36,8 +36,8 @@ impl FromStr for Target {
                 "the target is empty; write `notnets:///NAME`, or several with commas between them";
             return Err(Cause::Names(sentence.to_owned()).into());
         }
-        let places = text.split(',').map(|place| place.trim().parse().map_err(Cause::Uri));
-        Ok(Self(places.collect::<Result<_, _>>()?))
+        let places = text.split(',').map(|place| place.trim().parse());
+        Ok(Self(places.collect::<Result<_, Error>>()?))
     }
 }
 
@@ -61,6 +61,8 @@ mod tests {
             ("notnets:///a", "notnets:///a"),
             ("notnets://p/a", "notnets://p/a"),
             (" notnets:///a , notnets://p/a ", "notnets:///a,notnets://p/a"),
+            #[cfg(feature = "http2")]
+            ("notnets:///a,http://x:1/,unix:///a.sock", "notnets:///a,http://x:1,unix:/a.sock"),
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!(target.to_string(), printed);
@@ -75,7 +77,14 @@ mod tests {
             ("notnets:///a,", "write `notnets:///NAME`", ErrorKind::InvalidUri),
             ("inventory", "write `notnets:///inventory`", ErrorKind::InvalidUri),
             ("ftp://x", "`ftp://x` is not a notnets: URI", ErrorKind::InvalidUri),
-            ("notnets:///a,http://x:1", "`http://x:1` is not a notnets: URI", ErrorKind::InvalidUri),
+            #[cfg(feature = "http2")]
+            ("notnets:///a,https://x:1", "asks for TLS", ErrorKind::InvalidUri),
+            #[cfg(not(feature = "http2"))]
+            (
+                "http://x:1",
+                "without the feature `http2` of notnets: enable it",
+                ErrorKind::InvalidConfiguration,
+            ),
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert!(error.to_string().contains(words), "{text:?}: {error}");

@@ -11,6 +11,9 @@ use super::links::OpenLinks;
 use super::lobby::Lobby;
 use super::methods::Costs;
 use super::services::Services;
+use crate::Error;
+use crate::counters::new_stats;
+use crate::error::Cause;
 use crate::refusals::Refusals;
 
 /// What the links of a server share.
@@ -31,6 +34,33 @@ pub(super) struct ServerContext {
 }
 
 impl ServerContext {
+    /// # Errors
+    /// When there is no memory for the counters.
+    pub(super) fn new(
+        services: Services,
+        settings: Settings,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<Self, Error> {
+        let policy = Policy {
+            admission: settings.admission.clone(),
+            max_links: settings.max_links,
+            config: settings.link.config(),
+        };
+        Ok(Self {
+            services,
+            costs: Costs::default(),
+            settings,
+            policy,
+            stats: Arc::new(new_stats().map_err(Cause::from)?),
+            lobby: Lobby::default(),
+            refusals: Refusals::default(),
+            shutdown,
+            untold: watch::Sender::new(()),
+            taken_over: Notify::new(),
+            links: OpenLinks::default(),
+        })
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         let links = usize::try_from(self.stats.links_open()).unwrap_or(usize::MAX);
         Occupancy { links, stopping: *self.shutdown.borrow() }

@@ -15,6 +15,8 @@ mod pods;
 mod serve;
 mod services;
 mod tonic_names;
+#[cfg(feature = "http2")]
+mod within;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,8 @@ use services::{RpcServices, Services};
 pub use names::Names;
 use notnets_core::link::admission::Admission;
 pub use serve::Bound;
+#[cfg(feature = "http2")]
+pub(crate) use within::serve_within;
 
 /// Builds a server. Unless [`admission`](Self::admission) says otherwise, it admits clients of its own user
 /// only.

@@ -8,23 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use notnets_core::link::accept::Policy;
 use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
 use notnets_core::name::Uri;
 use notnets_core::session::Ending;
 use notnets_memory::process::ForkGuard;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Settings;
 use super::accept;
 use super::context::ServerContext;
-use super::links::OpenLinks;
-use super::lobby::Lobby;
-use super::methods::Costs;
 use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
@@ -32,7 +28,6 @@ use crate::async_fd::{Pollable, register};
 use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::names_in_place::{self, Place};
-use crate::refusals::Refusals;
 
 type Watched<T> = AsyncFd<Pollable<T>>;
 
@@ -106,30 +101,7 @@ impl Bound {
     ) -> Result<Self, Error> {
         listeners.append(&mut pods.here);
         let (stop, shutdown) = watch::channel(false);
-        let policy = Policy {
-            admission: settings.admission.clone(),
-            max_links: settings.max_links,
-            config: settings.link.config(),
-        };
-        let stats = Arc::new(new_stats().map_err(Cause::from)?);
-        let costs = Costs::default();
-        let (lobby, refusals) = (Lobby::default(), Refusals::default());
-        let untold = watch::Sender::new(());
-        let taken_over = Notify::new();
-        let links = OpenLinks::default();
-        let shared = ServerContext {
-            services,
-            costs,
-            settings,
-            policy,
-            stats,
-            lobby,
-            refusals,
-            shutdown,
-            untold,
-            taken_over,
-            links,
-        };
+        let shared = ServerContext::new(services, settings, shutdown)?;
         let bound_by = ForkGuard::new().map_err(Error::io("tell forks by a page"))?;
         Ok(Self { listeners, pods, shared, stop, bound_by })
     }

@@ -223,6 +223,14 @@ impl ResponseHalf {
         self.link.reset(self.stream, code, reason);
     }
 
+    /// Ends the call, which no application has seen, so that its client may make it elsewhere. With
+    /// `goes_away` it makes no more calls on this link.
+    #[cfg(feature = "http2")]
+    pub(crate) fn turn_away(mut self, code: Code, reason: &'static str, goes_away: bool) {
+        self.end(code);
+        self.link.refuse_call(self.stream, code, reason, goes_away);
+    }
+
     /// The head can't be sent.
     pub(crate) fn head_too_large(&mut self, error: &HeadError) {
         tracing::debug!(%error, "a response could not be sent");

@@ -39,6 +39,8 @@ pub struct Life {
     state: Mutex<State>,
     /// A call has begun.
     called: Notify,
+    /// It takes no more calls from now on.
+    closed: Notify,
 }
 
 #[derive(Default)]
@@ -78,6 +80,16 @@ impl Life {
     /// Takes no more calls.
     pub fn close(&self) {
         self.state().is_closed = true;
+        self.closed.notify_waiters();
+    }
+
+    /// Waits until it takes no more calls.
+    pub async fn closed(&self) {
+        let mut closed = pin!(self.closed.notified());
+        closed.as_mut().enable();
+        if !self.state().is_closed {
+            closed.await;
+        }
     }
 
     /// The status of a call that ended with `error`.
@@ -93,6 +105,11 @@ impl Connection {
     /// Returns `true` if no call can begin on it any more.
     pub fn is_closed(&self) -> bool {
         self.life.state().is_closed
+    }
+
+    /// What it shares with its calls.
+    pub fn life(&self) -> Arc<Life> {
+        Arc::clone(&self.life)
     }
 
     /// Begins a call, if there is room for one.
@@ -155,7 +172,7 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connectio
         return Err(ended.err().map_or_else(lost, io::Error::other));
     }
     let pings = connection.ping_pong();
-    let life = Arc::new(Life { state: Mutex::default(), called: Notify::new() });
+    let life = Arc::new(Life { state: Mutex::default(), called: Notify::new(), closed: Notify::new() });
     let (address, watched) = (address.clone(), Arc::clone(&life));
     tokio::spawn(async move {
         let ended = tokio::select! {

@@ -52,7 +52,11 @@ where
     }
 }
 
-async fn forward<S>(mut upstream: S, request: Request<Body>) -> Result<Response<Body>, Status>
+/// Makes a call upstream. An error in the response's body is in its trailers.
+///
+/// # Errors
+/// When there is no response.
+pub(super) async fn forward<S>(mut upstream: S, request: Request<Body>) -> Result<Response<Body>, Status>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Status>,
 {

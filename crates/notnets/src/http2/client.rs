@@ -5,8 +5,8 @@
 //! a task of its own: all calls that wait for it share what comes of it. A call
 //! that the server has surely not processed is made again on a new connection: as
 //! often as it was never sent, once if the server says so in a GOAWAY or by refusing
-//! it; no other is ever repeated. Dropping the response, or the future that waits
-//! for it, resets the call at once.
+//! it; no other is ever repeated. A call that fails without having been processed says so
+//! ([`RetrySafe`]). Dropping the response, or the future that waits for it, resets the call at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,6 +27,7 @@ use super::connection::{Connection, OpenCall, connect, refused};
 use super::exchange::{Failed, exchange};
 use super::pings::KeepAlive;
 use super::replay::Replay;
+use crate::http::RetrySafe;
 
 /// How a client deals with its server.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,23 @@ impl Client {
     pub async fn ready(&self) -> Result<(), Status> {
         self.inner.begin().await.map(drop)
     }
+
+    /// Returns `true` if no connection is open that takes calls.
+    pub fn is_lost(&self) -> bool {
+        self.inner.connections().open.iter().all(Connection::is_closed)
+    }
+
+    /// Waits until no connection is open that takes calls.
+    pub async fn lost(&self) {
+        loop {
+            let open =
+                self.inner.connections().open.iter().find(|open| !open.is_closed()).map(Connection::life);
+            match open {
+                Some(life) => life.closed().await,
+                None => return,
+            }
+        }
+    }
 }
 
 impl Service<Request<Body>> for Client {
@@ -122,7 +140,7 @@ impl Inner {
         let mut body = Replay::new(body);
         let mut may_be_refused = true;
         for attempt in 1.. {
-            let (sender, call) = self.begin().await?;
+            let (sender, call) = self.begin().await.map_err(unprocessed)?;
             let life = Arc::clone(&call.life);
             let request = Request::from_parts(head.clone(), ());
             let (failed, request) = match exchange(sender, request, body, call).await {
@@ -141,7 +159,7 @@ impl Inner {
             }
             let is_over = attempt == ATTEMPTS || (was_sent && !may_be_refused);
             if is_over || !body.rewind() {
-                return Err(life.status_of(&error));
+                return Err(unprocessed(life.status_of(&error)));
             }
             may_be_refused &= !was_sent;
         }
@@ -223,6 +241,12 @@ impl Inner {
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The server has surely not processed the call: it says so, or was not sent it.
+fn unprocessed(mut status: Status) -> Status {
+    status.set_source(Arc::new(RetrySafe::because_of(None)));
+    status
 }
 
 #[cfg(test)]

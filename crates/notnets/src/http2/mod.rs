@@ -1,0 +1,145 @@
+//! gRPC over HTTP/2, for channels and servers that also speak it, and for `notnets proxy`: nothing
+//! is added to a call or taken away from it.
+//!
+//! tonic's own transport is made for applications. It extends the user agent,
+//! turns deadlines into `CANCELLED` and shares one flow-control window of a few
+//! megabytes among all calls of a connection. A bridge must do none of this, so
+//! [`server`] stands on hyper directly, and [`client`] on h2, which tells
+//! what a server has not processed and whether it is still there. Both speak HTTP/2 with
+//! prior knowledge, without TLS, over TCP and over Unix sockets.
+
+mod authority;
+pub mod bridge;
+pub mod client;
+mod connection;
+mod exchange;
+pub mod listener;
+mod liveness;
+mod lobby;
+mod observed;
+mod peer;
+pub mod pings;
+mod replay;
+pub mod server;
+mod status;
+mod turns;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub(crate) use peer::Peer;
+
+/// The bytes that one call may have in flight in one direction.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// The bytes that all calls of a connection may have in flight. Many times the window of
+/// one call, so that calls whose reader has stopped do not stop the client's others.
+const CONNECTION_WINDOW: u32 = 64 << 20;
+
+/// The largest metadata block; gRPC's own default is 8 KiB, ours 16 KiB.
+pub const MAX_METADATA: u32 = 64 << 10;
+
+/// A connection, whatever it runs over.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where HTTP/2 is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host name or IP address and a port, as in a URI.
+    Tcp(Authority),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(authority) => authority.fmt(out),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A text that is no [`Address`]: what it lacks, and what to write.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` {why}: write http://HOST:PORT or unix:/PATH")]
+pub struct BadAddress {
+    text: String,
+    why: &'static str,
+}
+
+/// `http://HOST:PORT` or `unix:/PATH`.
+impl FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let bad = |why| BadAddress { text: text.to_owned(), why };
+        if let Some(path) = text.strip_prefix("unix:") {
+            // `unix:///path` and `unix:/path` are the same file.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.is_empty() {
+                Err(bad("has no path"))
+            } else {
+                Ok(Self::Unix(PathBuf::from(path)))
+            };
+        }
+        if text.starts_with("https:") {
+            return Err(bad("asks for TLS, which notnets does not speak; have a proxy end it"));
+        }
+        let uri: Uri = text.parse().map_err(|_| bad("is not a URI"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(bad("is not the address of an HTTP/2 server"));
+        }
+        if !matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("/")) {
+            return Err(bad("has a path, which a gRPC server's address has not"));
+        }
+        uri.authority().cloned().map(Self::Tcp).ok_or_else(|| bad("has no host"))
+    }
+}
+
+/// The host and port of `authority` as the socket functions want them, without
+/// the brackets of an IPv6 address.
+fn host_and_port(authority: &Authority) -> (&str, u16) {
+    let host = authority.host();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    (host, authority.port_u16().unwrap_or(80))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_or_a_socket() {
+        for (text, printed) in [
+            ("http://shop.internal:50051", "shop.internal:50051"),
+            ("http://[::1]:50051/", "[::1]:50051"),
+            ("http://shop", "shop"),
+            ("unix:/run/shop.sock", "unix:/run/shop.sock"),
+            ("unix:///run/shop.sock", "unix:/run/shop.sock"),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_in_a_sentence() {
+        for (text, words) in [
+            ("unix:", "`unix:` has no path"),
+            ("https://shop:443", "asks for TLS, which notnets does not speak"),
+            ("http://shop/cart", "has a path"),
+            ("http://", "is not a URI"),
+            ("ftp://shop", "is not the address of an HTTP/2 server"),
+            ("shop", "is not the address of an HTTP/2 server"),
+        ] {
+            let sentence = text.parse::<Address>().unwrap_err().to_string();
+            assert!(sentence.contains(words), "{sentence}");
+            assert!(sentence.ends_with("write http://HOST:PORT or unix:/PATH"), "{sentence}");
+        }
+    }
+}

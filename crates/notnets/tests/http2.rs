@@ -1,0 +1,353 @@
+//! Channels whose servers are reached over HTTP/2, or through memory as soon as they can be.
+
+mod common;
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::within;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use notnets::http2::listener::Listener;
+use notnets::http2::{self, Address};
+use notnets::rpc::{self, Code, Metadata, Method, Status};
+use notnets::{Channel, ErrorKind, Server, names};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tonic::body::Body;
+
+/// What a server has seen.
+#[derive(Default)]
+struct Seen {
+    id: String,
+    calls: AtomicUsize,
+    timeout: std::sync::Mutex<Option<String>>,
+    dropped: Notify,
+}
+
+/// A response's body: the request's, and trailers.
+struct Echo(Body, Option<HeaderMap>);
+
+impl http_body::Body for Echo {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match Pin::new(&mut self.0).poll_frame(cx) {
+            Poll::Ready(None) => Poll::Ready(self.1.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            frame => frame,
+        }
+    }
+}
+
+struct OnDrop<'a>(&'a Notify);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+async fn answer(seen: Arc<Seen>, request: Request<Body>) -> Response<Body> {
+    seen.calls.fetch_add(1, Ordering::Relaxed);
+    let (head, body) = request.into_parts();
+    let mut own = HeaderMap::new();
+    for (name, value) in head.headers.iter().filter(|(name, _)| name.as_str().starts_with("x-")) {
+        own.append(name.clone(), value.clone());
+    }
+    match head.uri.path() {
+        "/test.Echo/Echo" => {
+            let mut trailers = own.clone();
+            trailers.insert("grpc-status", 0.into());
+            let mut response = Response::new(Body::new(Echo(body, Some(trailers))));
+            *response.headers_mut() = own;
+            response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            response.headers_mut().insert("x-id", seen.id.parse().unwrap());
+            response
+        }
+        "/test.Echo/Fail" => {
+            let details = Bytes::from_static(&[1, 2]);
+            tonic::Status::with_details(tonic::Code::FailedPrecondition, "100 % ünwilling", details)
+                .into_http()
+        }
+        "/test.Echo/Wait" => {
+            let timeout = head.headers.get("grpc-timeout").map(|value| value.to_str().unwrap().to_owned());
+            *seen.timeout.lock().unwrap() = timeout;
+            let _dropped = OnDrop(&seen.dropped);
+            std::future::pending().await
+        }
+        _ => tonic::Status::unimplemented("no such method").into_http(),
+    }
+}
+
+/// A server that can be stopped, and ends at once when it is dropped.
+struct Host {
+    address: String,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+    seen: Arc<Seen>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+fn service(seen: &Arc<Seen>) -> common::Handler<impl Fn(Request<Body>) -> Answer + Clone + use<>> {
+    let seen = Arc::clone(seen);
+    common::Handler(move |request| -> Answer { Box::pin(answer(Arc::clone(&seen), request)) })
+}
+
+impl Host {
+    /// Over HTTP/2: at `http://127.0.0.1:0`, or at a socket.
+    async fn over_http2(address: &str) -> Self {
+        let address: Address = address.parse().unwrap();
+        let seen = Arc::new(Seen { id: "far".into(), ..Seen::default() });
+        let listener = Listener::bind(&address).await.unwrap();
+        let address = match address {
+            Address::Tcp(_) => format!("http://{}", listener.address().unwrap()),
+            Address::Unix(_) => listener.address().unwrap(),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let make = {
+            let seen = Arc::clone(&seen);
+            move || service(&seen)
+        };
+        let task = tokio::spawn(async move {
+            let stopped = until(stopped);
+            http2::server::serve(listener, make, Default::default(), stopped, Duration::MAX).await;
+        });
+        Self { address, stop: Some(stop), task, seen }
+    }
+
+    /// Through memory, at the name `test`.
+    fn in_memory(directory: &Path) -> Self {
+        let seen = Arc::new(Seen { id: "near".into(), ..Seen::default() });
+        let server = Server::builder().directory(directory);
+        let bound = server.bind_service_blocking("notnets:///test", service(&seen)).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move { bound.serve_with_shutdown(until(stopped)).await.unwrap() });
+        Self { address: "notnets:///test".into(), stop: Some(stop), task, seen }
+    }
+
+    fn calls(&self) -> usize {
+        self.seen.calls.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more calls, and ends with the last one.
+    async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        within("stopping", &mut self.task).await.unwrap();
+    }
+
+    /// Ends at once.
+    async fn kill(mut self) {
+        self.task.abort();
+        let _ended = within("ending", &mut self.task).await;
+    }
+}
+
+async fn until(stopped: oneshot::Receiver<()>) {
+    if stopped.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+const ECHO: Method = Method::from_static("/test.Echo/Echo");
+const FAIL: Method = Method::from_static("/test.Echo/Fail");
+const WAIT: Method = Method::from_static("/test.Echo/Wait");
+
+/// A look at a directory is a matter of microseconds, but the machine may be busy.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A channel to memory in the directory, else to the address.
+fn channel(directory: &Path, address: &str) -> Channel {
+    let directory = directory.to_owned();
+    let named = Channel::named("test").local("notnets:///test").or(address);
+    named.settings(|endpoint| endpoint.directory(directory)).connect_lazy().unwrap()
+}
+
+async fn echo(channel: &Channel, message: &'static str) -> Result<rpc::Reply, Status> {
+    let reply = within("a call", channel.unary_call(rpc::Request::new(ECHO), message)).await?;
+    assert_eq!(reply.message.clone().into_bytes(), message);
+    Ok(reply)
+}
+
+/// Which server answers.
+async fn who(channel: &Channel) -> Result<String, Status> {
+    echo(channel, "who").await.map(|reply| reply.metadata.get("x-id").unwrap().to_owned())
+}
+
+/// Calls until that one answers; returns how long it took.
+async fn until_it_is(channel: &Channel, id: &str) -> Duration {
+    let begin = Instant::now();
+    while who(channel).await.map_err(|status| status.to_string()) != Ok(id.to_owned()) {
+        assert!(begin.elapsed() < SOON, "not {id} within {SOON:?}");
+        tokio::task::yield_now().await;
+    }
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_all_kinds_go_over_http2() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", directory.path().join("socket").display());
+    for address in ["http://127.0.0.1:0", &socket] {
+        let host = Host::over_http2(address).await;
+        let channel = channel(directory.path(), &host.address);
+        let mut metadata = Metadata::new();
+        metadata.append("x-text", "a value").unwrap();
+        metadata.append_bin("x-bytes-bin", [0, 1, 255]).unwrap();
+        let request = || rpc::Request::new(ECHO).metadata(metadata.clone());
+        for size in [0, 10, 100_000, 3 << 20] {
+            let message = Bytes::from(vec![7; size]);
+            let reply = within("a call", channel.unary_call(request(), message.clone())).await.unwrap();
+            assert_eq!(reply.message.into_bytes(), message);
+            for got in [&reply.metadata, &reply.trailers] {
+                assert_eq!(got.get("x-text"), Some("a value"));
+                assert_eq!(got.get_bin("x-bytes-bin"), Some(vec![0, 1, 255]));
+            }
+        }
+        let call = channel.server_streaming_call(request(), "one");
+        let mut receiver = within("a call", call).await.unwrap();
+        assert_eq!(receiver.message().await.unwrap().unwrap().into_bytes(), "one");
+        assert!(within("the end", receiver.message()).await.unwrap().is_none());
+        assert_eq!(receiver.trailers().get("x-text"), Some("a value"));
+
+        let (mut sender, mut receiver) = within("a call", channel.streaming_call(request())).await.unwrap();
+        for message in ["a", "b", "c"] {
+            sender.send(message).await.unwrap();
+            let echoed = within("an echo", receiver.message()).await.unwrap().unwrap();
+            assert_eq!(echoed.into_bytes(), message);
+        }
+        sender.finish().await.unwrap();
+        assert!(within("the end", receiver.message()).await.unwrap().is_none());
+
+        let status = within("a call", channel.unary_call(rpc::Request::new(FAIL), "")).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::FAILED_PRECONDITION, "100 % ünwilling"));
+        assert_eq!(status.details(), Some(vec![1, 2]));
+        assert!(!status.is_retry_safe());
+        assert_eq!(host.calls(), 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deadlines_and_cancellation_reach_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::over_http2("http://127.0.0.1:0").await;
+    let channel = channel(directory.path(), &host.address);
+    let request = rpc::Request::new(WAIT).timeout(Duration::from_millis(100));
+    let status = within("a call", channel.unary_call(request, "")).await.unwrap_err();
+    assert_eq!(status.code(), Code::DEADLINE_EXCEEDED);
+    within("the handler is dropped", host.seen.dropped.notified()).await;
+    let timeout = host.seen.timeout.lock().unwrap().take().unwrap();
+    assert!(timeout.ends_with(['n', 'u', 'm']), "{timeout}");
+
+    let before = host.calls();
+    let call = tokio::spawn({
+        let channel = channel.clone();
+        async move { channel.unary_call(rpc::Request::new(WAIT), "").await }
+    });
+    within("it has come", async {
+        while host.calls() == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    call.abort();
+    within("the handler is dropped", host.seen.dropped.notified()).await;
+    assert_eq!(*host.seen.timeout.lock().unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_calls_move_to_memory_and_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let far = Host::over_http2("http://127.0.0.1:0").await;
+    let channel = channel(directory.path(), &far.address);
+    assert_eq!(who(&channel).await.unwrap(), "far");
+    let stream = channel.streaming_call(rpc::Request::new(ECHO));
+    let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
+    for round in 0..3 {
+        let near = Host::in_memory(directory.path());
+        let took = until_it_is(&channel, "near").await;
+        println!("round {round}: by memory after {took:?}");
+        let before = far.calls();
+        for _ in 0..10 {
+            assert_eq!(who(&channel).await.unwrap(), "near");
+        }
+        assert_eq!(far.calls(), before);
+        // The stream ends where it began.
+        sender.send("on").await.unwrap();
+        assert_eq!(within("an echo", receiver.message()).await.unwrap().unwrap().into_bytes(), "on");
+        near.stop().await;
+        assert_eq!(who(&channel).await.unwrap(), "far");
+    }
+    sender.finish().await.unwrap();
+    assert!(within("the end", receiver.message()).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_is_told_and_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::over_http2("http://127.0.0.1:0").await;
+    let address = host.address.clone();
+    let channel = channel(directory.path(), &address);
+    assert_eq!(who(&channel).await.unwrap(), "far");
+    let stream = channel.streaming_call(rpc::Request::new(ECHO));
+    let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
+    sender.send("on").await.unwrap();
+    assert!(within("an echo", receiver.message()).await.unwrap().is_some());
+    host.kill().await;
+    let status = within("the end", receiver.message()).await.unwrap_err();
+    assert_eq!(status.code(), Code::UNAVAILABLE, "{status:?}");
+    let status = loop {
+        match who(&channel).await {
+            Err(status) if status.channel_error().is_some() => break status,
+            Err(status) => assert_eq!(status.code(), Code::UNAVAILABLE, "{status:?}"),
+            Ok(_) => panic!("there is no server"),
+        }
+    };
+    let port = address.strip_prefix("http://").unwrap();
+    let expected =
+        format!("cannot connect to {port}: Connection refused (os error 111); is its server running?");
+    assert_eq!(status.message(), expected);
+    assert!(status.is_retry_safe());
+    assert_eq!(status.channel_error().unwrap().kind(), ErrorKind::Unavailable);
+    let again = Host::over_http2(&address).await;
+    until_it_is(&channel, "far").await;
+    assert!(again.calls() > 0);
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error_of_connecting() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().to_owned();
+    let socket = format!("unix:{}", directory.path().join("none").display());
+    let named = Channel::named("test").local(format!("notnets:///test,{socket}"));
+    let error = named.settings(|endpoint| endpoint.directory(at)).connect().await.unwrap_err();
+    let expected =
+        format!("cannot connect to {socket}: No such file or directory (os error 2); is its server running?");
+    assert_eq!((error.to_string(), error.kind()), (expected, ErrorKind::Unavailable));
+    for (address, words) in [
+        ("https://shop:443", "asks for TLS, which notnets does not speak"),
+        ("http://shop/cart", "has a path"),
+        ("unix:", "has no path"),
+        ("ftp://shop", "write notnets:///NAME, notnets://POD/NAME, http://HOST:PORT or unix:/PATH"),
+    ] {
+        let error = Channel::named("test").or(address).connect_lazy().unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidUri);
+        assert_eq!(names::Address::new(address).unwrap_err().to_string(), error.to_string());
+    }
+}
