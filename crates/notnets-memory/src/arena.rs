@@ -13,10 +13,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use crate::lent::{Held, Run};
+use crate::lent::{Held, Joined};
+use crate::loaned::LoanedBytes;
 use crate::{Coherence, Lent, ReadMemory, Returns, TrustPeerMemory, WORD, WriteMemory};
 
 /// Blocks from this size on are used in turns, for as long as there are free ones. One that was just released
@@ -26,7 +28,7 @@ use crate::{Coherence, Lent, ReadMemory, Returns, TrustPeerMemory, WORD, WriteMe
 /// them.
 const IN_TURNS: usize = 16 << 10;
 
-/// The part of a segment's blocks that may be held is one of this number.
+/// The part of a segment's blocks that may be held, or loaned to the application, is one of this number.
 const SHARE: usize = 2;
 
 /// How often a payload that does not agree with its checksum is looked at.
@@ -85,6 +87,8 @@ impl Reference {
 #[derive(Debug)]
 #[must_use = "a loan that is neither committed nor cancelled is a block lost"]
 pub struct Loan {
+    segment: u32,
+    /// Where its pool was. Others may have come or gone since.
     pool: usize,
     block: u32,
     capacity: usize,
@@ -94,8 +98,8 @@ pub struct Loan {
 
 impl Loan {
     #[inline]
-    fn new(pool: usize, block: u32, capacity: usize) -> Self {
-        Self { pool, block, capacity, filled: 0, check: 0 }
+    fn new(segment: u32, pool: usize, block: u32, capacity: usize) -> Self {
+        Self { segment, pool, block, capacity, filled: 0, check: 0 }
     }
 
     /// Bytes that still fit.
@@ -139,6 +143,8 @@ struct Pool<W, R> {
     /// Those that were used last are at the back.
     free: VecDeque<u32>,
     lent: VecDeque<u32>,
+    /// Blocks of runs, which are in neither list.
+    loaned: usize,
 }
 
 impl<W: WriteMemory, R: ReadMemory> Default for Arena<W, R> {
@@ -172,6 +178,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
                 (0..blocks as u32).rev().collect()
             },
             lent: VecDeque::new(),
+            loaned: 0,
         };
         let at = self.pools.partition_point(|other| other.block_bytes <= block_bytes);
         self.pools.insert(at, pool);
@@ -194,7 +201,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
                 break;
             }
             if let Some(block) = pool.take_quickly() {
-                return Some(Loan::new(index, block, block_bytes));
+                return Some(Loan::new(pool.segment, index, block, block_bytes));
             }
         }
         None
@@ -207,7 +214,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
             if pool.block_bytes >= least
                 && let Some(block) = pool.take()
             {
-                return Some(Loan::new(index, block, pool.block_bytes));
+                return Some(Loan::new(pool.segment, index, block, pool.block_bytes));
             }
         }
         None
@@ -232,7 +239,7 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
     #[inline]
     pub fn write(&self, loan: &mut Loan, bytes: &[u8]) -> usize {
         let n = bytes.len().min(loan.room());
-        let pool = &self.pools[loan.pool];
+        let pool = &self.pools[self.pool_of(loan)];
         pool.memory.copy_in(loan.block as usize * pool.block_bytes + loan.filled, &bytes[..n]);
         if pool.memory.coherence() == Coherence::Software {
             loan.check = crc32c::crc32c_append(loan.check, &bytes[..n]);
@@ -244,7 +251,8 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
     /// Ends a loan: it belongs to the reader as soon as its reference is published.
     #[inline]
     pub fn commit(&mut self, loan: Loan, head: u32) -> Reference {
-        let pool = &mut self.pools[loan.pool];
+        let index = self.pool_of(&loan);
+        let pool = &mut self.pools[index];
         let start = loan.block as usize * pool.block_bytes / WORD;
         pool.memory.publish(start, loan.filled.div_ceil(WORD));
         pool.generations[loan.block as usize] += 1;
@@ -262,7 +270,80 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
 
     /// Gives back a loan that was not committed.
     pub fn cancel(&mut self, loan: Loan) {
-        self.pools[loan.pool].free.push_back(loan.block);
+        let index = self.pool_of(&loan);
+        self.pools[index].free.push_back(loan.block);
+    }
+
+    /// The place of a loan's pool, which is there for as long as the loan.
+    #[inline]
+    fn pool_of(&self, loan: &Loan) -> usize {
+        match self.pools.get(loan.pool) {
+            Some(pool) if pool.segment == loan.segment => loan.pool,
+            _ => self.position(loan.segment).expect("no segment is taken out of which a block is loaned"),
+        }
+    }
+
+    #[cold]
+    fn position(&self, segment: u32) -> Option<usize> {
+        self.pools.iter().position(|pool| pool.segment == segment)
+    }
+
+    /// Loans the application so many bytes that lie one behind the other, in blocks of at least `least`
+    /// bytes. When nothing refers to them any more `returns` has the address of the first, and then
+    /// [`end_run`](Self::end_run) is due. `None` where there is no such room, where half of a segment's blocks
+    /// would be loaned in this way, and in memory of a kind that can't be filled in place.
+    pub fn loan_run(
+        &mut self,
+        bytes: usize,
+        least: usize,
+        returns: &Arc<Returns>,
+    ) -> Option<(Run, LoanedBytes)> {
+        self.pools.iter_mut().rev().filter(|pool| pool.block_bytes >= least).find_map(|pool| {
+            let blocks = u32::try_from(bytes.div_ceil(pool.block_bytes)).ok()?;
+            let first = pool.take_run(blocks)?;
+            let start = first as usize * pool.block_bytes;
+            // SAFETY: these blocks are neither free nor lent until the end of the run, which is not before
+            // what is returned here is dropped.
+            let Some(loaned) = (unsafe { pool.memory.loan(start, blocks as usize * pool.block_bytes) })
+            else {
+                pool.end_run(first, blocks, 0);
+                return None;
+            };
+            let frozen = Arc::new(AtomicBool::new(false));
+            let run = Run {
+                segment: pool.segment,
+                first,
+                blocks,
+                block_bytes: pool.block_bytes,
+                start: loaned.start().as_ptr() as usize,
+                sent: 0,
+                frozen: Arc::clone(&frozen),
+            };
+            Some((run, LoanedBytes::in_blocks(loaned, bytes, frozen, Arc::clone(returns))))
+        })
+    }
+
+    /// Lends a block of a run to the reader, with these bytes in it. It was not sent before.
+    pub fn commit_in_place(&mut self, run: &mut Run, piece: InPlace) -> Option<Reference> {
+        let InPlace { block, offset, length } = piece;
+        if block >= run.blocks || run.is_sent(block) || offset as usize + length as usize > run.block_bytes {
+            return None;
+        }
+        let index = self.position(run.segment)?;
+        run.sent |= 1 << block;
+        let pool = &mut self.pools[index];
+        let block = run.first + block;
+        pool.generations[block as usize] += 1;
+        let generation = pool.generations[block as usize];
+        Some(Reference { segment: run.segment, block, generation, offset, length, head: 0, check: 0 })
+    }
+
+    /// Nothing here refers to a run any more. Its blocks are free again, those that were sent once the reader
+    /// has released them.
+    pub fn end_run(&mut self, run: Run) {
+        if let Some(index) = self.position(run.segment) {
+            self.pools[index].end_run(run.first, run.blocks, run.sent);
+        }
     }
 
     /// How often blocks of a segment were lent so far.
@@ -296,7 +377,90 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
     }
 }
 
+/// Blocks one behind the other that are loaned to the application.
+#[derive(Debug)]
+pub struct Run {
+    segment: u32,
+    first: u32,
+    blocks: u32,
+    block_bytes: usize,
+    /// The address of the first byte.
+    start: usize,
+    /// Those that were sent, one bit each.
+    sent: u64,
+    frozen: Arc<AtomicBool>,
+}
+
+/// Bytes within a block of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InPlace {
+    /// The block, counted from the run's first.
+    pub block: u32,
+    /// First byte within the block.
+    pub offset: u32,
+    /// How many.
+    pub length: u32,
+}
+
+impl Run {
+    /// The address of its first byte.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Bytes of all its blocks.
+    pub fn bytes(&self) -> usize {
+        self.blocks as usize * self.block_bytes
+    }
+
+    /// The bytes at the beginning of these that lie in one block, if they are of this run and can't be changed
+    /// any more.
+    pub fn find(&self, bytes: &[u8]) -> Option<InPlace> {
+        let offset = (bytes.as_ptr() as usize).checked_sub(self.start)?;
+        // Pairs with the store in `LoanedBytes::freeze`.
+        if offset >= self.bytes() || !self.frozen.load(Ordering::Acquire) {
+            return None;
+        }
+        let within = offset % self.block_bytes;
+        let length = bytes.len().min(self.block_bytes - within);
+        Some(InPlace {
+            block: (offset / self.block_bytes) as u32,
+            offset: within as u32,
+            length: length as u32,
+        })
+    }
+
+    /// Returns `true` if this block was sent: it can be once.
+    pub fn is_sent(&self, block: u32) -> bool {
+        self.sent & 1 << block != 0
+    }
+}
+
 impl<W: WriteMemory, R: ReadMemory> Pool<W, R> {
+    /// Takes free blocks that lie one behind the other.
+    fn take_run(&mut self, blocks: u32) -> Option<u32> {
+        let share = (self.generations.len() / SHARE).min(u64::BITS as usize);
+        if blocks == 0 || self.loaned + blocks as usize > share {
+            return None;
+        }
+        self.reclaim_all();
+        let mut free: Vec<u32> = self.free.iter().copied().collect();
+        free.sort_unstable();
+        let count = blocks as usize;
+        let first = free.windows(count).find(|run| run[count - 1] - run[0] == blocks - 1)?[0];
+        self.free.retain(|block| !(first..first + blocks).contains(block));
+        self.loaned += count;
+        Some(first)
+    }
+
+    fn end_run(&mut self, first: u32, blocks: u32, sent: u64) {
+        self.loaned -= blocks as usize;
+        for block in 0..blocks {
+            let list = if sent & 1 << block == 0 { &mut self.free } else { &mut self.lent };
+            list.push_back(first + block);
+        }
+    }
+
     #[inline]
     fn take(&mut self) -> Option<u32> {
         self.take_quickly().or_else(|| {
@@ -422,8 +586,8 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         }
     }
 
-    /// Forgets a segment, which its owner uses no more. Returns `false`, and keeps it, if blocks of it are
-    /// read where they are.
+    /// Forgets a segment, which its owner uses no more. Returns `false`, and keeps it, if blocks of it are read
+    /// where they are.
     pub fn remove(&mut self, segment: u32) -> bool {
         let is_held = |(number, pool): &(u32, PeerPool<W, R>)| *number == segment && pool.held > 0;
         if self.segments.iter().any(is_held) {
@@ -523,7 +687,7 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         }
         for run in joined {
             match self.lend_run(trust, &run) {
-                Some(lent) => pieces.push(Bytes::from_owner(Run { lent, parts: run })),
+                Some(lent) => pieces.push(Bytes::from_owner(Joined { lent, parts: run })),
                 None => pieces.extend(run),
             }
         }

@@ -64,8 +64,17 @@ pub struct Returns {
 
 #[derive(Debug, Default)]
 struct Inner {
-    blocks: Vec<Reference>,
+    returned: Returned,
     waker: Option<Waker>,
+}
+
+/// What was let go of.
+#[derive(Debug, Default)]
+pub struct Returned {
+    /// Blocks of the peer's whose payloads were read where they are.
+    pub blocks: Vec<Reference>,
+    /// Loans of this side's, by the addresses of their first bytes.
+    pub loans: Vec<usize>,
 }
 
 impl Returns {
@@ -89,25 +98,39 @@ impl Returns {
         }
     }
 
-    /// Takes the blocks that were let go of, if there may be something to tell.
+    /// Takes what was let go of, if there may be something to tell.
     #[inline]
-    pub fn take(&self) -> Option<Vec<Reference>> {
+    pub fn take(&self) -> Option<Returned> {
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
-        let mut inner = self.lock();
-        self.any.store(false, Ordering::Relaxed);
-        Some(mem::take(&mut inner.blocks))
+        Some(self.take_all())
     }
 
-    /// Something was let go of: the driver has to look.
-    pub(crate) fn notify(&self, block: Option<Reference>) {
+    #[cold]
+    fn take_all(&self) -> Returned {
+        let mut inner = self.lock();
+        self.any.store(false, Ordering::Relaxed);
+        mem::take(&mut inner.returned)
+    }
+
+    /// Something in sealed memory was let go of: the driver has to look.
+    pub(crate) fn notify(&self) {
+        self.put(|_| {});
+    }
+
+    /// Nothing refers to the bytes of a loan any more.
+    pub(crate) fn end_loan(&self, start: usize) {
+        self.put(|returned| returned.loans.push(start));
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Returned)) {
         // Of a forked child nobody waits, and a thread of the parent may have held the lock.
         if self.fork.is_forked_child() {
             return;
         }
         let mut inner = self.lock();
-        inner.blocks.extend(block);
+        put(&mut inner.returned);
         self.any.store(true, Ordering::Relaxed);
         let waker = inner.waker.take();
         drop(inner);
@@ -142,18 +165,18 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.returns.notify(Some(self.reference));
+        self.returns.put(|returned| returned.blocks.push(self.reference));
     }
 }
 
 /// Several blocks that lie one behind the other.
-pub(crate) struct Run {
+pub(crate) struct Joined {
     pub lent: Lent,
     /// Views of all of it.
     pub parts: Vec<Bytes>,
 }
 
-impl AsRef<[u8]> for Run {
+impl AsRef<[u8]> for Joined {
     fn as_ref(&self) -> &[u8] {
         debug_assert!(!self.parts.is_empty());
         self.lent.as_slice()

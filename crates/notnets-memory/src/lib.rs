@@ -60,6 +60,7 @@ pub mod lane;
 mod lent;
 #[cfg(any(test, loom, feature = "testing"))]
 pub mod litmus;
+mod loaned;
 mod mapping;
 pub mod memory;
 pub mod process;
@@ -72,11 +73,12 @@ pub mod sealed;
 pub mod segment;
 mod sigbus;
 
-pub use arena::{Arena, Loan, Reference, Releases};
+pub use arena::{Arena, Loan, Reference, Releases, Run};
 pub use coherence::Coherence;
 pub use gather::Gather;
-pub use lent::{Returns, TrustPeerMemory};
-pub use mapping::{Lent, OwnMemory, PeerMemory, SegmentError};
+pub use lent::{Returned, Returns, TrustPeerMemory};
+pub use loaned::LoanedBytes;
+pub use mapping::{Lent, OwnBytes, OwnMemory, PeerMemory, SegmentError};
 pub use memory::{Part, ReadMemory, WriteMemory};
 pub use sealed::{Sealed, SealedError, WeakSealed};
 pub use segment::{OwnSegment, PeerSegment};

@@ -256,6 +256,18 @@ impl View {
         Some(Lent { start, len, _view: self.clone() })
     }
 
+    /// Bytes to be written in place, which only this process can write.
+    ///
+    /// # Safety
+    /// As for [`WriteMemory::loan`].
+    unsafe fn loan(&self, byte: usize, len: usize) -> Option<OwnBytes> {
+        if !self.plain || self.guarded {
+            return None;
+        }
+        let start = NonNull::new(self.bytes(byte, len))?;
+        Some(OwnBytes { start, len, fork: ForkGuard::new().ok()?, _view: self.clone() })
+    }
+
     #[inline]
     fn observe(&self, word: usize, words: usize, written: bool) {
         if !self.plain {
@@ -339,9 +351,9 @@ impl View {
     #[inline]
     fn copy_in(&self, byte: usize, from: &[u8]) {
         let to = self.bytes(byte, from.len());
-        // SAFETY: both ranges are valid; `from` is not within this view, for no reference to a
-        // view's bytes is ever given out; and this process is the only writer. Peers read these
-        // bytes only after a descriptor that is stored later with release order.
+        // SAFETY: both ranges are valid. They don't overlap: references to a view's bytes are given out for
+        // loans only, of which nothing else is written (`View::loan`). This process is the only writer. Peers
+        // read these bytes only after a descriptor that is stored later with release order.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
     }
 }
@@ -369,6 +381,43 @@ impl Lent {
         // long as they are lent has been promised where the `TrustPeerMemory` was made that `View::lend`
         // took.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+/// Bytes of this process's own that are written in place. Nothing else here refers to them, and peers can
+/// only read them.
+#[derive(Debug)]
+pub struct OwnBytes {
+    start: NonNull<u8>,
+    len: usize,
+    fork: ForkGuard,
+    /// Keeps them mapped.
+    _view: View,
+}
+
+// SAFETY: this is the only way to the bytes (`WriteMemory::loan`), and they stay mapped for as long as it
+// lives, on whatever thread.
+unsafe impl Send for OwnBytes {}
+// SAFETY: as above; with a shared reference they are only read.
+unsafe impl Sync for OwnBytes {}
+
+impl OwnBytes {
+    /// The first of them.
+    #[inline]
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns `true` where they are not mapped.
+    #[inline]
+    pub(crate) fn is_forked_child(&self) -> bool {
+        self.fork.is_forked_child()
     }
 }
 
@@ -498,5 +547,9 @@ impl WriteMemory for OwnMemory {
     #[inline]
     fn copy_in(&self, byte: usize, from: &[u8]) {
         self.0.copy_in(byte, from);
+    }
+    unsafe fn loan(&self, byte: usize, len: usize) -> Option<OwnBytes> {
+        // SAFETY: by the same contract.
+        unsafe { self.0.loan(byte, len) }
     }
 }

@@ -8,7 +8,7 @@
 //! All offsets come from code on this side, already checked, so one out of bounds is a bug here and
 //! panics. Offsets that a peer sent are checked by [`crate::arena`] before they get here.
 
-use crate::mapping::Lent;
+use crate::mapping::{Lent, OwnBytes};
 use crate::{Coherence, TrustPeerMemory, WORD};
 
 /// Memory that can be read here, whoever writes it.
@@ -75,6 +75,15 @@ pub trait WriteMemory: ReadMemory {
 
     /// Copies bytes in.
     fn copy_in(&self, byte: usize, from: &[u8]);
+
+    /// Bytes to be written where they are. `None` for memory of a kind in which that can't be done.
+    ///
+    /// # Safety
+    /// For as long as what is returned lives, nothing else here writes to these bytes, refers to them or gets
+    /// them by this function.
+    unsafe fn loan(&self, _byte: usize, _len: usize) -> Option<OwnBytes> {
+        None
+    }
 }
 
 /// A part of some memory, as memory of its own.

@@ -245,7 +245,7 @@ impl Drop for Mapped {
         ranges::unregister(self);
         let told = mem::take(self.told.get_mut().unwrap_or_else(PoisonError::into_inner));
         for returns in told.iter().filter_map(Weak::upgrade) {
-            returns.notify(None);
+            returns.notify();
         }
         // SAFETY: mapped in `new`, and nothing refers to it any more.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };

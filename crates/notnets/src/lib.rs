@@ -114,7 +114,7 @@ pub use http::{ResponseFuture, RetrySafe};
 #[cfg(feature = "server")]
 pub use http::{Routes, RoutesBuilder};
 pub use notnets_core::Wait;
-pub use notnets_memory::TrustPeerMemory;
+pub use notnets_memory::{LoanedBytes, TrustPeerMemory};
 pub use peer::PeerInfo;
 #[cfg(feature = "server")]
 pub use server::{Bound, Names, Router, Server};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use notnets_memory::{ReadMemory, Reference, Returns, TrustPeerMemory, WriteMemory};
+use notnets_memory::{ReadMemory, Reference, Returned, Returns, TrustPeerMemory, WriteMemory};
 
 use super::Connection;
 
@@ -70,18 +70,21 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[inline]
     pub fn tell_returns(&mut self) {
         if let Some(returns) = self.lending.returns()
-            && let Some(blocks) = returns.take()
+            && let Some(returned) = returns.take()
         {
-            self.tell(&blocks);
+            self.tell(&returned);
         }
     }
 
     #[cold]
-    fn tell(&mut self, blocks: &[Reference]) {
+    fn tell(&mut self, returned: &Returned) {
         if self.detached {
             return;
         }
-        for block in blocks {
+        for start in &returned.loans {
+            self.end_loan(*start);
+        }
+        for block in &returned.blocks {
             self.lanes.take_back(block);
         }
         self.flush();

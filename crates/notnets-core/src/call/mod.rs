@@ -23,10 +23,12 @@ mod fetched;
 mod gathering;
 mod inbound;
 mod lending;
+mod loans;
 mod outbound;
 mod plan;
 mod queue;
 mod reading;
+mod sent;
 mod sharing;
 mod state;
 mod stream;
@@ -47,12 +49,16 @@ use crate::metadata::{BadHead, KeyTooLong, Metadata};
 use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use lending::Lending;
+use loans::Loans;
+use sent::CopyReason;
 use sharing::Sharing;
 use streams::Streams;
 
 pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
 pub use lending::{LEAST_LENT, ReceivedPayloads};
+pub use loans::LEAST_LOANED;
+pub use sent::{SentCopies, SentPayloads, Tally};
 pub use sharing::{MAX_PAYLOADS, SharedPayloads};
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
@@ -254,7 +260,12 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     sharing: Sharing,
     /// Payloads that are read where they are.
     lending: Lending,
+    /// Blocks that the application fills.
+    loans: Loans,
     received: ReceivedPayloads,
+    sent: SentPayloads,
+    /// Why data that were just looked at are copied.
+    copy_reason: CopyReason,
     scratch: Vec<u8>,
 }
 
@@ -295,7 +306,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             detached: false,
             sharing: Sharing::new(),
             lending: Lending::default(),
+            loans: Loans::default(),
             received: ReceivedPayloads::default(),
+            sent: SentPayloads::default(),
+            copy_reason: CopyReason::default(),
             scratch: Vec::new(),
         }
     }

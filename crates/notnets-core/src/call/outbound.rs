@@ -7,7 +7,9 @@ use bytes::Buf;
 use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::loans::LoanedPiece;
 use super::plan::{Plan, write_inline};
+use super::sent::{CopyReason, SentPayloads};
 use super::sharing::{Beginning, LEAST_SHARED};
 use super::state::Input;
 use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
@@ -19,11 +21,25 @@ use crate::metadata;
 /// Segments that are added on demand, by the size of their blocks. Large blocks hold a quarter of a
 /// stream's default window, so that some are filled while others are read. Blocks that are used in turns are
 /// a mebibyte or more together.
-const GROWTH: [Blocks; 3] = [
-    Blocks { bytes: 1024, count: 256 },
-    Blocks { bytes: 16 * 1024, count: 64 },
-    Blocks { bytes: 64 * 1024, count: 32 },
-];
+const GROWTH: [Blocks; 3] =
+    [Blocks { bytes: 1024, count: 256 }, Blocks { bytes: 16 * 1024, count: 64 }, LARGEST];
+pub(super) const LARGEST: Blocks = Blocks { bytes: 64 * 1024, count: 32 };
+
+/// What came of pushing data without copying them.
+enum InPlace {
+    /// So many bytes of them have to be copied.
+    Not(usize),
+    /// What it cost; `None` if there was no room.
+    Pushed(Option<u64>),
+    /// They wait: for credit, or for the peer's answer.
+    Waits,
+}
+
+/// What is sent as it is.
+enum Referred {
+    Shared(SharedReference),
+    Loaned(LoanedPiece),
+}
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Client: opens a stream with as much of `data` as fits now. `end` means that after `data`
@@ -126,6 +142,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Sends more data. `end` (of a client) means that after `data` nothing comes.
     pub fn send(&mut self, stream: StreamId, data: &mut impl Buf, end: bool) -> Sent {
+        let mut least = LEAST_SHARED;
         loop {
             let Some(entry) = self.streams.get_mut(stream).filter(|entry| entry.state.may_send()) else {
                 self.wake_queued();
@@ -146,14 +163,18 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 return Sent::Nothing;
             }
             let frame = Frame::new(Kind::Data, stream);
-            let pushed = match self.look(data) {
-                Beginning::Private(bytes) => {
+            let in_place = if data.remaining() < least {
+                InPlace::Not(usize::MAX)
+            } else {
+                self.push_in_place(frame, data, &mut least, credit, end)
+            };
+            let pushed = match in_place {
+                InPlace::Not(limit) => {
                     self.begin_head();
-                    self.push(frame, 0, data, bytes, credit, end)
+                    self.push(frame, 0, data, limit, credit, end)
                 }
-                Beginning::Shared(reference) => self.push_shared(frame, reference, data, end),
-                Beginning::Unanswered => {
-                    self.sharing.wait(stream);
+                InPlace::Pushed(cost) => cost,
+                InPlace::Waits => {
                     self.wake_queued();
                     return Sent::Nothing;
                 }
@@ -218,42 +239,102 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// How data that are to be sent begin.
-    #[inline]
-    fn look(&mut self, data: &impl Buf) -> Beginning {
-        if data.remaining() >= LEAST_SHARED && self.sharing.is_on() {
-            self.sharing.look(data)
-        } else {
-            Beginning::Private(usize::MAX)
-        }
+    /// How large payloads were sent.
+    pub fn sent_payloads(&self) -> SentPayloads {
+        self.sent
     }
 
     /// Bytes of these data that can go into a frame with a head.
     #[inline]
     fn private_bytes(&mut self, data: &impl Buf) -> usize {
-        match self.look(data) {
-            Beginning::Private(bytes) => bytes,
-            Beginning::Shared(_) | Beginning::Unanswered => 0,
+        if data.remaining() < LEAST_SHARED { usize::MAX } else { self.private_bytes_of_large(data) }
+    }
+
+    #[cold]
+    fn private_bytes_of_large(&mut self, data: &impl Buf) -> usize {
+        match self.sharing.look(data, &self.loans, LEAST_SHARED) {
+            Beginning::Private(bytes, why) => {
+                self.copy_reason = why;
+                bytes
+            }
+            Beginning::Shared(_) | Beginning::Loaned(_) | Beginning::Unanswered => 0,
         }
     }
 
+    /// Pushes the beginning of data without copying it, if it can be. Pieces below the least are not looked at.
+    #[cold]
+    fn push_in_place(
+        &mut self,
+        frame: Frame,
+        data: &mut impl Buf,
+        least: &mut usize,
+        credit: u64,
+        end: bool,
+    ) -> InPlace {
+        let what = match self.sharing.look(data, &self.loans, *least) {
+            Beginning::Private(bytes, why) => {
+                self.copy_reason = why;
+                return InPlace::Not(bytes);
+            }
+            Beginning::Unanswered => {
+                self.sharing.wait(frame.stream);
+                return InPlace::Waits;
+            }
+            Beginning::Loaned(piece) if self.waits_for_credit(credit, piece.len()) => {
+                if let Some(entry) = self.streams.get_mut(frame.stream) {
+                    entry.send.starved = true;
+                }
+                return InPlace::Waits;
+            }
+            Beginning::Loaned(piece) if charge(piece.len()) > credit.min(self.send_credit) => {
+                self.copy_reason = CopyReason::NoCredit;
+                return InPlace::Not(piece.len());
+            }
+            Beginning::Shared(reference) => Referred::Shared(reference),
+            Beginning::Loaned(piece) => {
+                // What is left of the loan at its end may be little.
+                *least = 1;
+                Referred::Loaned(piece)
+            }
+        };
+        InPlace::Pushed(self.push_reference(frame, what, data, end))
+    }
+
+    /// Returns `true` if so many bytes, which go in one piece, have to wait for credit of their stream, which
+    /// will come: three quarters of a window at least do once all is taken.
+    fn waits_for_credit(&self, credit: u64, bytes: usize) -> bool {
+        let cost = charge(bytes);
+        cost > credit && cost <= u64::from(self.peer.stream_window) / 2
+    }
+
     /// Pushes a reference to the beginning of the data. Returns what it cost, or `None` if there is no room.
-    fn push_shared(
+    fn push_reference(
         &mut self,
         mut frame: Frame,
-        reference: SharedReference,
+        what: Referred,
         data: &mut impl Buf,
         end: bool,
     ) -> Option<u64> {
         if !self.is_next() {
             return None;
         }
-        data.advance(reference.length as usize);
-        frame.payload = Payload::Shared(reference);
+        let (length, cost);
+        (frame.payload, length, cost) = match what {
+            Referred::Shared(reference) => {
+                let length = reference.length as usize;
+                self.sent.shared.count(length);
+                (Payload::Shared(reference), length, MIN_CHARGE)
+            }
+            Referred::Loaned(piece) => {
+                let (payload, cost) = self.commit_loaned(piece)?;
+                (payload, piece.len(), cost)
+            }
+        };
+        data.advance(length);
         frame.end = end && !data.has_remaining();
         self.publish(&frame);
-        self.send_credit -= MIN_CHARGE;
-        Some(MIN_CHARGE)
+        self.send_credit -= cost;
+        Some(cost)
     }
 
     /// Pushes one frame with the head that is in the scratch from `skip` on and as much of the first `limit`
@@ -350,6 +431,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             left -= n;
         }
         frame.payload = Payload::Reference(arena.commit(loan, head.len() as u32));
+        if bytes >= LEAST_SHARED {
+            self.sent.copied.count(self.copy_reason, bytes);
+        }
         if short {
             self.want_segment(wanted);
         }

@@ -17,6 +17,8 @@ use bytes::{Buf, Bytes};
 use notnets_memory::sealed::endings;
 use notnets_memory::{Returns, Sealed, WeakSealed};
 
+use super::loans::{Found, LoanedPiece, Loans};
+use super::sent::CopyReason;
 use super::{StreamId, Violation};
 use crate::frame::{Frame, Kind, SharedReference};
 
@@ -107,10 +109,12 @@ pub struct SharedPayloads {
 /// How data that are to be sent begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// With so many bytes that have to be copied, or more.
-    Private(usize),
+    /// With so many bytes that have to be copied, or more, for this reason.
+    Private(usize, CopyReason),
     /// With bytes that can be referred to.
     Shared(SharedReference),
+    /// With a part of a loan.
+    Loaned(LoanedPiece),
     /// With bytes that it is not yet known about.
     Unanswered,
 }
@@ -159,19 +163,34 @@ impl Sharing {
         self.frames.pop_front()
     }
 
-    /// Looks at the beginning of data, and begins to share what lies in sealed memory.
-    pub fn look(&mut self, data: &impl Buf) -> Beginning {
+    /// Looks at the beginning of data for loans and for what lies in sealed memory, which it begins to share.
+    /// Pieces below the least are not looked at.
+    pub fn look(&mut self, data: &impl Buf, loans: &Loans, least: usize) -> Beginning {
         let mut slices = [IoSlice::new(&[]); PIECES];
         let count = data.chunks_vectored(&mut slices);
         let mut private = 0;
+        let mut why = CopyReason::Private;
         for slice in &slices[..count] {
+            if slice.len() >= least {
+                match loans.find(slice) {
+                    Found::Elsewhere => {}
+                    Found::Sent(bytes) => return Beginning::Private(private + bytes, CopyReason::Repeated),
+                    Found::Loaned(_) if private > 0 => return Beginning::Private(private, why),
+                    Found::Loaned(piece) => return Beginning::Loaned(piece),
+                }
+            }
             if slice.len() >= LEAST_SHARED
                 && let Some((sealed, offset)) = Sealed::find(slice)
             {
-                match self.answer(&sealed) {
-                    Some((_, Answer::Outstanding)) if slice.len() < WORTH_WAITING => {}
-                    Some((_, Answer::Declined)) | None => {}
-                    Some(_) if private > 0 => return Beginning::Private(private),
+                let answer = if self.is_on { self.answer(&sealed) } else { None };
+                match answer {
+                    Some((_, Answer::Outstanding)) if slice.len() < WORTH_WAITING => {
+                        why = CopyReason::Unanswered;
+                    }
+                    Some((_, Answer::Declined)) => why = CopyReason::Declined,
+                    None if self.is_on => why = CopyReason::OverLimit,
+                    None => why = CopyReason::Unsupported,
+                    Some(_) if private > 0 => return Beginning::Private(private, why),
                     Some((_, Answer::Outstanding)) => return Beginning::Unanswered,
                     Some((payload, Answer::Taken)) => {
                         return Beginning::Shared(SharedReference {
@@ -184,7 +203,7 @@ impl Sharing {
             }
             private += slice.len();
         }
-        Beginning::Private(if count < PIECES { usize::MAX } else { private })
+        Beginning::Private(if count < PIECES { usize::MAX } else { private }, why)
     }
 
     /// The number of a payload, and what the peer has said to it. `None` if it can't be shared now.

@@ -12,6 +12,7 @@ use notnets_core::call::{
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::session::Ending;
+use notnets_memory::LoanedBytes;
 
 use super::state::State;
 use super::{Link, StreamWakers};
@@ -273,6 +274,12 @@ impl Link {
 
 /// Both sides.
 impl Link {
+    /// Bytes to be written where they are sent from, as far as the link has room for them.
+    pub(crate) fn loan(&self, len: usize) -> LoanedBytes {
+        let loan = self.with(|state| state.session.live().map(|calls| calls.loan(len)));
+        loan.flatten().unwrap_or_else(|| LoanedBytes::private(len))
+    }
+
     /// Sends data as soon as there is room; `end` (of a client) means that nothing comes after them.
     pub(crate) fn poll_send(
         &self,

@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
+use notnets_memory::LoanedBytes;
+
 use super::Outbound as _;
 use super::outbound::{RequestHead, StreamHead, WholeRequest};
 use super::{Answered, Exchange, Opened, Opening, Receiver, Sender};
@@ -79,6 +81,32 @@ impl Channel {
             receiver.on_answer(answer)?;
         }
         Ok((sender, receiver))
+    }
+
+    /// Gives memory of the channel's link to write so many bytes in, which are then not copied when they are
+    /// sent over it: as a message, or as a `bytes` field of type `Bytes` of one.
+    ///
+    /// It is memory of the link for 16 KiB and more, up to half of a segment (1 MiB) in one piece, while the
+    /// link is up and has as much to spare. Else it is private memory, and used in the same way. So is that of
+    /// links to other hosts. The first loans of a link are mostly private: they make it ask for more memory.
+    ///
+    /// ```no_run
+    /// use bytes::BufMut;
+    /// use notnets::rpc::{Method, Request};
+    ///
+    /// # async fn example(channel: notnets::Channel, pixels: &[u8]) -> Result<(), notnets::rpc::Status> {
+    /// const SHOW: Method = Method::from_static("/screen.Screen/Show");
+    /// let mut frame = channel.loan(1 << 20);
+    /// frame.put_u32(640);
+    /// frame.put_slice(pixels);
+    /// channel.unary_call(Request::new(SHOW), frame).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn loan(&self, len: usize) -> LoanedBytes {
+        match self.shared.present() {
+            Some(link) => link.loan(len),
+            None => LoanedBytes::private(len),
+        }
     }
 
     /// Opens a call that has to be over by then, unless the channel's calls have to be over earlier.

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use notnets_core::call::{HeadError, Role, Sent};
+use notnets_memory::LoanedBytes;
 
 use super::incoming::{IncomingCall, RequestHalf, ResponseHalf, Turn};
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
@@ -129,6 +130,27 @@ impl Responses {
     /// The metadata that are sent with the status `OK`. Those of another status are its own.
     pub fn trailers(&mut self) -> &mut Metadata {
         &mut self.trailers
+    }
+
+    /// Gives memory of the client's link to write so many bytes in, which are then not copied when they are
+    /// sent: as [`Channel::loan`](crate::Channel::loan) does on the other side.
+    ///
+    /// ```no_run
+    /// use bytes::BufMut;
+    /// use notnets::rpc::{Handler, ServerCall, Status};
+    ///
+    /// struct Camera;
+    ///
+    /// impl Handler for Camera {
+    ///     async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+    ///         let mut picture = call.responses.loan(1 << 20);
+    ///         picture.put_bytes(0x7f, 640 * 480); // whatever fills it
+    ///         call.responses.send_last(picture).await
+    ///     }
+    /// }
+    /// ```
+    pub fn loan(&self, len: usize) -> LoanedBytes {
+        self.half.loan(len)
     }
 
     /// Sends the head now, before there is a message.

@@ -12,6 +12,7 @@ use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::link::stats::Stats;
 use notnets_core::metadata::Metadata;
+use notnets_memory::LoanedBytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::link::Link;
@@ -155,6 +156,11 @@ impl ResponseHalf {
         status: Option<Code>,
     ) -> Poll<Result<Sent, HeadError>> {
         self.link.poll_respond(cx, self.stream, entries, data, status)
+    }
+
+    /// Bytes to be written where they are sent from.
+    pub(crate) fn loan(&self, len: usize) -> LoanedBytes {
+        self.link.loan(len)
     }
 
     /// Sends data, or waits for room as long as the call lives.
