@@ -14,8 +14,6 @@ pub(crate) enum Place {
     Kept,
     /// It was taken again.
     Restored(Listener),
-    /// Another server has taken it over.
-    TakenOver,
     /// Clients don't find it: its directory is gone, or another server has it.
     Lost,
 }
@@ -25,9 +23,6 @@ pub(crate) enum Place {
 pub(crate) fn restore(listener: &Listener, first: bool) -> Place {
     if listener.is_in_place() {
         return Place::Kept;
-    }
-    if listener.has_successor() {
-        return Place::TakenOver;
     }
     let path = listener.path().display();
     match listener.bind_again() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use common::{LIMIT, within};
 use notnets::rpc::{Handler, Method, Payload, Request, ServerCall, Status};
 use notnets::{Channel, Endpoint, Server, SharedBytes, TrustPeerMemory, blocking};
@@ -227,6 +227,60 @@ fn a_blocking_server_reads_in_place() {
         stopper.stop();
         serving.join().unwrap();
     }
+}
+
+/// By the blocking API messages can be kept, on both sides, without being copied.
+#[test]
+fn blocking_peers_keep_what_they_are_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = blocking::Server::builder().directory(directory.path());
+    let server = builder.trust_peer_memory(trust()).bind(NAME).unwrap();
+    let stopper = server.stopper();
+    let kept = Arc::<Mutex<Vec<Bytes>>>::default();
+    let keeps = Arc::clone(&kept);
+    let serving = std::thread::spawn(move || {
+        server.serve(|request, reply| {
+            let kept = request.to_bytes();
+            assert_eq!(kept, request.message);
+            // It goes back as it came, or in a loan of the client's link.
+            if request.method.ends_with("Keep") {
+                reply.bytes = Some(kept.clone());
+            } else {
+                let mut loan = request.loan(request.message.len());
+                loan.put_slice(request.message);
+                reply.bytes = Some(loan.freeze());
+            }
+            keeps.lock().unwrap().push(kept);
+            Ok(())
+        });
+    });
+    let endpoint = blocking::Endpoint::new(NAME).unwrap().directory(directory.path());
+    let mut client = endpoint.trust_peer_memory(trust()).connect().unwrap();
+    for len in [0, 1, 10 * KIB, 40 * KIB, 300 * KIB, 700 * KIB] {
+        for method in ["/test.Test/Keep", "/test.Test/Loan"] {
+            // The first large ones ask for more blocks.
+            for round in 0..6 {
+                let sent = message(len + round, len);
+                let response = client.call_bytes(&blocking::Call::new(method, &sent)).unwrap();
+                assert!(response.message == sent, "{len} bytes in round {round}");
+                let kept = kept.lock().unwrap().pop().unwrap();
+                assert!(kept == sent, "{len} bytes in round {round}");
+                // Of larger ones the blocks may not lie one behind the other.
+                if round == 5 && len == 40 * KIB {
+                    assert!(is_lent(&kept) && is_lent(&response.message), "{len} bytes by {method}");
+                }
+            }
+        }
+    }
+    let shared: Bytes = SharedBytes::copy_from(&message(1, 300 * KIB)).unwrap().into();
+    for _ in 0..2 {
+        let response = client.call_bytes(&blocking::Call::new("/test.Test/Keep", &shared)).unwrap();
+        let kept = kept.lock().unwrap().pop().unwrap();
+        assert!(SharedBytes::holds(&kept) && SharedBytes::holds(&response.message));
+        assert!(kept == shared && response.message == shared);
+    }
+    stopper.stop();
+    serving.join().unwrap();
 }
 
 /// A client in a process of its own. It reads numbers of messages and their sizes, and `shared` or `forget`

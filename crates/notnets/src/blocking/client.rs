@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use rustix::event::PollFd;
 
 use super::link::Link;
-use super::message::{Assembler, prefix_of};
+use super::message::{Assembler, Parts, into_bytes, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
 use crate::message_prefix::Limit;
+use notnets_core::call::Connection;
 use notnets_core::call::{End, OpenOutcome, Received, ResponseHead, Role, Sent, StreamId};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
 use notnets_core::session::earlier;
+use notnets_memory::{Gather, LoanedBytes};
 
 /// A connection to a name, for one thread.
 ///
@@ -59,6 +61,20 @@ pub struct Response {
     pub trailers: Metadata,
 }
 
+/// What came back, with a message that can be kept without a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseBytes {
+    /// The message, encoded. What is large is where the server has put it, if that is possible: in
+    /// [shared](crate::SharedBytes) memory, or that of a server that is
+    /// [trusted](super::Endpoint::trust_peer_memory). Then these bytes hold that memory. Else they were copied
+    /// once, out of the server's memory to here.
+    pub message: Bytes,
+    /// What came before it.
+    pub metadata: Metadata,
+    /// What came after it.
+    pub trailers: Metadata,
+}
+
 /// The call found that the server takes no calls on this link any more.
 struct GoesAway;
 
@@ -91,14 +107,36 @@ impl Client {
     /// # Errors
     /// As [`call`](Self::call). The response is then what has come of it.
     pub fn call_into(&mut self, call: &Call<'_>, response: &mut Response) -> Result<(), Status> {
+        self.call_with(call, response)
+    }
+
+    /// Makes a call whose reply's message is not copied where that can be avoided.
+    ///
+    /// ```no_run
+    /// use notnets::blocking::{Call, Client, Status};
+    ///
+    /// # fn example(client: &mut Client) -> Result<(), Status> {
+    /// let picture = client.call_bytes(&Call::new("/screen.Screen/Picture", b""))?.message;
+    /// let first_line = picture.slice(..640); // holds the same memory
+    /// # drop(first_line);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_bytes(&mut self, call: &Call<'_>) -> Result<ResponseBytes, Status> {
+        let mut answer = Pieces::default();
+        self.call_with(call, &mut answer)?;
+        let Pieces { parts, metadata, trailers } = answer;
+        Ok(ResponseBytes { message: into_bytes(parts), metadata, trailers })
+    }
+
+    #[inline]
+    fn call_with(&mut self, call: &Call<'_>, response: &mut impl Answer) -> Result<(), Status> {
         let deadline = call.timeout.map(clock::after);
         let mut dialled = false;
         loop {
-            response.message.clear();
-            if !response.metadata.is_empty() || !response.trailers.is_empty() {
-                response.metadata.clear();
-                response.trailers.clear();
-            }
+            response.clear();
             if !self.link.session.is_over() {
                 match self.exchange(call, deadline, response) {
                     // Its server had ended: another one may have the name.
@@ -116,12 +154,37 @@ impl Client {
         }
     }
 
+    /// Gives memory of the link to write so many bytes in. What was written becomes `bytes::Bytes`, which are
+    /// not copied when they are the message of a call, once.
+    ///
+    /// It is memory of the link for 16 KiB and more, up to half of a segment (1 MiB) in one piece, while the
+    /// link is up and has as much to spare. Else it is private memory, and used in the same way. So is that of
+    /// links to other hosts. The first loans of a link are mostly private: they make it ask for more memory.
+    ///
+    /// ```no_run
+    /// use bytes::BufMut;
+    /// use notnets::blocking::{Client, Status};
+    ///
+    /// # fn example(client: &mut Client, pixels: &[u8]) -> Result<(), Status> {
+    /// let mut frame = client.loan(1 << 20);
+    /// frame.put_u32(640);
+    /// frame.put_slice(pixels);
+    /// client.call("/screen.Screen/Show", &frame.freeze())?;
+    /// # Ok(()) }
+    /// ```
+    pub fn loan(&mut self, len: usize) -> LoanedBytes {
+        let Some(calls) = self.link.session.live() else { return LoanedBytes::private(len) };
+        let loan = calls.loan(len);
+        self.link.finish_turn();
+        loan
+    }
+
     #[inline]
     fn exchange(
         &mut self,
         call: &Call<'_>,
         deadline: Option<Timestamp>,
-        response: &mut Response,
+        response: &mut impl Answer,
     ) -> Result<Result<(), Status>, GoesAway> {
         let prefix = match prefix_of(call.message) {
             Ok(prefix) => prefix,
@@ -250,6 +313,92 @@ impl Client {
     }
 }
 
+/// What a reply is put into.
+trait Answer {
+    type Message: Parts;
+
+    /// Forgets what came of an attempt before.
+    fn clear(&mut self);
+    fn message(&mut self) -> &mut Self::Message;
+    fn set_metadata(&mut self, metadata: Metadata);
+    fn set_trailers(&mut self, trailers: Metadata);
+
+    /// Takes data that are one small message and the end.
+    fn take_only_message(&mut self, calls: &mut Connection<()>, stream: StreamId, limit: Limit) -> bool;
+
+    /// Has a large message put together in one piece, if it is to be.
+    fn gather(&mut self, _assembler: &mut Assembler, _calls: &mut Connection<()>, _stream: StreamId) {}
+}
+
+impl Answer for Response {
+    type Message = Vec<u8>;
+
+    #[inline]
+    fn clear(&mut self) {
+        self.message.clear();
+        if !self.metadata.is_empty() || !self.trailers.is_empty() {
+            self.metadata.clear();
+            self.trailers.clear();
+        }
+    }
+
+    #[inline]
+    fn message(&mut self) -> &mut Vec<u8> {
+        &mut self.message
+    }
+
+    #[inline]
+    fn set_metadata(&mut self, metadata: Metadata) {
+        self.metadata = metadata;
+    }
+
+    #[inline]
+    fn set_trailers(&mut self, trailers: Metadata) {
+        self.trailers = trailers;
+    }
+
+    #[inline]
+    fn take_only_message(&mut self, calls: &mut Connection<()>, stream: StreamId, limit: Limit) -> bool {
+        calls.take_only_message(stream, limit.bytes, &mut self.message)
+    }
+}
+
+/// A reply whose message's parts stay where they are, if they are large.
+#[derive(Default)]
+struct Pieces {
+    parts: Gather,
+    metadata: Metadata,
+    trailers: Metadata,
+}
+
+impl Answer for Pieces {
+    type Message = Gather;
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn message(&mut self) -> &mut Gather {
+        &mut self.parts
+    }
+
+    fn set_metadata(&mut self, metadata: Metadata) {
+        self.metadata = metadata;
+    }
+
+    fn set_trailers(&mut self, trailers: Metadata) {
+        self.trailers = trailers;
+    }
+
+    fn take_only_message(&mut self, _calls: &mut Connection<()>, _stream: StreamId, _limit: Limit) -> bool {
+        false
+    }
+
+    fn gather(&mut self, assembler: &mut Assembler, calls: &mut Connection<()>, stream: StreamId) {
+        assembler.gather(&mut self.parts, |first, total| calls.gather(stream, first, total));
+    }
+}
+
 /// Returns `true` if a call's server went away and has certainly never read it.
 fn is_unread(status: &Status) -> bool {
     status.retry_safe && status.code == Code::UNAVAILABLE
@@ -273,7 +422,7 @@ impl Receiving {
     fn advance(
         &mut self,
         link: &mut Link,
-        response: &mut Response,
+        response: &mut impl Answer,
         limit: Limit,
     ) -> Option<Result<(), Status>> {
         let stream = self.stream;
@@ -283,28 +432,29 @@ impl Receiving {
                 None => return link.session.failure_of(stream).map(|failure| Err(failure.into())),
                 Some(Err(failure)) => return Some(Err(failure.into())),
                 Some(Ok(ResponseHead::TrailersOnly(Code::OK, metadata))) => {
-                    response.metadata = metadata;
+                    response.set_metadata(metadata);
                     return Some(Err(no_message()));
                 }
                 Some(Ok(ResponseHead::TrailersOnly(code, metadata))) => {
                     return Some(Err(Status::from_trailers(code, metadata)));
                 }
-                Some(Ok(ResponseHead::Head(metadata))) => response.metadata = metadata,
+                Some(Ok(ResponseHead::Head(metadata))) => response.set_metadata(metadata),
             }
             self.headed = true;
-            if link.session.calls().take_only_message(stream, limit.bytes, &mut response.message) {
+            if response.take_only_message(link.session.calls(), stream, limit) {
                 self.assembler = Assembler::done();
             }
         }
         loop {
+            response.gather(&mut self.assembler, link.session.calls(), stream);
             match link.session.calls().take(stream) {
                 Received::Data(data) => {
-                    if let Err(status) = self.assembler.push(&data, &mut response.message, limit) {
+                    if let Err(status) = self.assembler.push(data, response.message(), limit) {
                         return Some(Err(status));
                     }
                 }
                 Received::End(End::Trailers(Code::OK, trailers)) => {
-                    response.trailers = trailers;
+                    response.set_trailers(trailers);
                     let whole = self.assembler.is_whole();
                     return Some(if whole { Ok(()) } else { Err(no_message()) });
                 }

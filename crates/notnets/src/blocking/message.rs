@@ -1,10 +1,56 @@
 //! One message in a call's body: what gRPC puts in front of it, and putting it together from its parts.
 
-use super::Status;
+use bytes::{Buf, BufMut, Bytes};
 use notnets_core::code::Code;
 use notnets_core::frame::PREFIX;
+use notnets_memory::Gather;
 
+use super::Status;
 use crate::message_prefix::{self, BadLength, Limit, MAX_RESERVED};
+
+/// A message of which more bytes are to come is put together where they are copied out of the peer's memory.
+const WORTH_GATHERING: usize = 32 << 10;
+
+/// Parts that are smaller are copied: to hold one costs more.
+const SMALLEST_PART: usize = 4096;
+
+/// Where the parts of a message are put.
+pub trait Parts {
+    /// Makes room for so many bytes.
+    fn reserve(&mut self, bytes: usize);
+
+    /// Adds the next part.
+    fn add(&mut self, part: Bytes);
+}
+
+/// All of them are copied.
+impl Parts for Vec<u8> {
+    fn reserve(&mut self, bytes: usize) {
+        self.reserve(bytes);
+    }
+
+    #[inline]
+    fn add(&mut self, part: Bytes) {
+        self.extend_from_slice(&part);
+    }
+}
+
+/// Those that are large stay where they are.
+impl Parts for Gather {
+    fn reserve(&mut self, bytes: usize) {
+        self.expect(bytes);
+    }
+
+    fn add(&mut self, part: Bytes) {
+        if part.len() < SMALLEST_PART { self.put_slice(&part) } else { self.push(part) }
+    }
+}
+
+/// All bytes, in one piece: they are copied only if they are in several.
+pub fn into_bytes(mut parts: Gather) -> Bytes {
+    let len = parts.len();
+    parts.copy_to_bytes(len)
+}
 
 /// The message in data that are just one, not compressed: mostly they are.
 #[inline]
@@ -38,16 +84,16 @@ impl Assembler {
         Self { known: PREFIX, ..Self::default() }
     }
 
-    /// Appends what is in the next data to the message, up to the limit.
+    /// Adds what is in the next data to the message, up to the limit.
     ///
     /// # Errors
     /// When it is compressed or too long, or when another one follows.
-    pub fn push(&mut self, mut data: &[u8], message: &mut Vec<u8>, limit: Limit) -> Result<(), Status> {
+    pub fn push(&mut self, mut data: Bytes, message: &mut impl Parts, limit: Limit) -> Result<(), Status> {
         while !data.is_empty() {
             let wanted = if self.known < PREFIX { PREFIX - self.known } else { self.left };
-            let (now, later) = data.split_at(wanted.min(data.len()));
+            let now = data.split_to(wanted.min(data.len()));
             if self.known < PREFIX {
-                self.prefix[self.known..self.known + now.len()].copy_from_slice(now);
+                self.prefix[self.known..self.known + now.len()].copy_from_slice(&now);
                 self.known += now.len();
                 if self.known == PREFIX {
                     self.left = length(self.prefix, limit)?;
@@ -59,12 +105,26 @@ impl Assembler {
                     "a second message on a call that has one each way: streams are not for the blocking API",
                 ));
             } else {
-                message.extend_from_slice(now);
                 self.left -= now.len();
+                message.add(now);
             }
-            data = later;
         }
         Ok(())
+    }
+
+    /// Has the rest of a large message put together by `gather`, in one piece with the parts that have come.
+    /// Its arguments are these, and the bytes of the whole. It returns them if it does not.
+    pub fn gather(&mut self, parts: &mut Gather, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+        if self.known < PREFIX || self.left < WORTH_GATHERING {
+            return;
+        }
+        let come = parts.len();
+        let first = parts.copy_to_bytes(come);
+        match gather(first, come + self.left) {
+            Ok(()) => self.left += come,
+            Err(first) if first.is_empty() => {}
+            Err(first) => parts.push(first),
+        }
     }
 
     /// Returns `true` if all of a message has come.
@@ -99,6 +159,7 @@ mod tests {
     fn assemble(parts: &[&[u8]]) -> Result<Option<Vec<u8>>, Code> {
         let (mut assembler, mut message) = (Assembler::default(), Vec::new());
         for part in parts {
+            let part = Bytes::copy_from_slice(part);
             assembler.push(part, &mut message, LIMIT).map_err(|status| status.code)?;
         }
         Ok(assembler.is_whole().then_some(message))

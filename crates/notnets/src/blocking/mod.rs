@@ -40,6 +40,14 @@
 //! does so while that pays off, and sleeps in `poll(2)` otherwise; with `Park` it sleeps at once. A thread
 //! that spins and shares its core is slower than one that sleeps.
 //!
+//! # Large messages
+//!
+//! [`Client::call`] copies a reply into a `Vec`. [`Client::call_bytes`] gives `bytes::Bytes` that hold the memory
+//! in which the server has put them, where that is possible ([`SharedBytes`](crate::SharedBytes), or a server
+//! that is [trusted](Endpoint::trust_peer_memory)), as [`Request::to_bytes`] does on a server. What is sent is
+//! copied once, unless it is such bytes, or was written into a [loan](Client::loan). A server sends these as
+//! [`Reply::bytes`].
+//!
 //! # Pods
 //!
 //! `notnets://pod0/shout` is the name of a service in a pod (the crate `notnets-pod`): client and server find
@@ -74,8 +82,9 @@ mod status;
 mod stop;
 mod waiting;
 
+pub use crate::LoanedBytes;
 pub use crate::{Admission, Error, ErrorKind, PeerInfo, Wait};
-pub use client::{Call, Client, Response};
+pub use client::{Call, Client, Response, ResponseBytes};
 pub use endpoint::Endpoint;
 pub use handler::{Reply, Request};
 pub use notnets_core::Code;

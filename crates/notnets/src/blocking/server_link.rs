@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use foldhash::HashMap;
 
-use super::handler::{App, Handler};
+use super::handler::{App, Handler, Lender};
 use super::link::Link;
-use super::message::{Assembler, prefix_of, whole};
+use super::message::{Assembler, into_bytes, prefix_of, whole};
 use super::{Reply, Request, Status};
 use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent, StreamId};
 use notnets_core::clock;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
+use notnets_memory::Gather;
 
 use crate::short_status::ShortStatus;
 use crate::{PeerInfo, status_message};
@@ -42,7 +43,7 @@ struct Calls {
 struct Incomplete {
     request: call::Request,
     assembler: Assembler,
-    message: Vec<u8>,
+    parts: Gather,
 }
 
 /// A reply on its way.
@@ -132,7 +133,7 @@ impl ServerLink {
         let stream = request.stream;
         if self.link.session.calls().take_only_message(stream, app.limit.bytes, &mut self.message) {
             let mut message = std::mem::take(&mut self.message);
-            self.answer(&request, &message, app);
+            self.answer(&request, &message, None, app);
             message.clear();
             self.message = message;
             return;
@@ -144,11 +145,12 @@ impl ServerLink {
             && let Some(message) = whole(data)
             && message.len() <= app.limit.bytes
         {
-            return self.answer(&request, message, app);
+            return self.answer(&request, message, Some(data), app);
         }
-        let mut incomplete = Incomplete { request, assembler: Assembler::default(), message: Vec::new() };
-        let pushed = match &buffered.data {
-            Some(data) => incomplete.assembler.push(data, &mut incomplete.message, app.limit),
+        let mut incomplete =
+            Incomplete { request, assembler: Assembler::default(), parts: Gather::default() };
+        let pushed = match buffered.data {
+            Some(data) => incomplete.assembler.push(data, &mut incomplete.parts, app.limit),
             None => Ok(()),
         };
         match pushed {
@@ -166,10 +168,13 @@ impl ServerLink {
     fn read_on<H: Handler>(&mut self, stream: StreamId, app: &mut App<H>) {
         let Some(incomplete) = self.calls.incomplete.get_mut(&stream) else { return };
         loop {
-            match self.link.session.calls().take(stream) {
+            let Incomplete { assembler, parts, .. } = incomplete;
+            let calls = self.link.session.calls();
+            assembler.gather(parts, |first, total| calls.gather(stream, first, total));
+            match calls.take(stream) {
                 Received::Pending => return,
                 Received::Data(data) => {
-                    let pushed = incomplete.assembler.push(&data, &mut incomplete.message, app.limit);
+                    let pushed = assembler.push(data, parts, app.limit);
                     if let Err(status) = pushed {
                         self.calls.incomplete.remove(&stream);
                         return self.send(stream, Err(status));
@@ -188,9 +193,10 @@ impl ServerLink {
 
     /// A request that came in parts has all come.
     fn complete<H: Handler>(&mut self, incomplete: Incomplete, app: &mut App<H>) {
-        let Incomplete { request, assembler, message } = incomplete;
+        let Incomplete { request, assembler, parts } = incomplete;
         if assembler.is_whole() {
-            self.answer(&request, &message, app);
+            let message = into_bytes(parts);
+            self.answer(&request, &message, Some(&message), app);
         } else {
             let text = "the request ended without a whole message";
             self.send(request.stream, Err(Status::new(Code::INTERNAL, text)));
@@ -198,11 +204,18 @@ impl ServerLink {
     }
 
     #[inline]
-    fn answer<H: Handler>(&mut self, request: &call::Request, message: &[u8], app: &mut App<H>) {
+    fn answer<H: Handler>(
+        &mut self,
+        request: &call::Request,
+        message: &[u8],
+        held: Option<&Bytes>,
+        app: &mut App<H>,
+    ) {
         app.reply.clear();
         let (stream, deadline) = (request.stream, request.deadline);
         let (method, metadata, peer) = (&*request.method, &request.metadata, &self.peer);
-        let request = Request { method, message, metadata, deadline, peer };
+        let lender = Lender::new(&mut self.link);
+        let request = Request { method, message, metadata, deadline, peer, held, lender: &lender };
         let result = app.handler.handle(&request, &mut app.reply);
         if let Some(deadline) = deadline {
             let now = clock::now();
@@ -219,6 +232,8 @@ impl ServerLink {
             let reply = Ok(std::mem::take(&mut app.reply));
             self.calls.unsent.insert(stream, Unsent { reply, progress });
         }
+        // Nothing is held for longer than it is needed.
+        app.reply.bytes = None;
     }
 
     fn send(&mut self, stream: StreamId, reply: Result<Reply, Status>) {
@@ -265,14 +280,14 @@ fn respond(
     reply: &Reply,
     progress: &mut Progress,
 ) -> bool {
-    let prefix = match prefix_of(&reply.message) {
+    let prefix = match prefix_of(reply.payload()) {
         Ok(prefix) => prefix,
         Err(status) => {
             connection.reset(stream, status.code, "the reply is over 4 GiB");
             return true;
         }
     };
-    let mut data = prefix.chain(&*reply.message);
+    let mut data = prefix.chain(reply.payload());
     let total = data.remaining();
     data.advance(progress.sent);
     // Trailers with more than the status take a frame of their own.

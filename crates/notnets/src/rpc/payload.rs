@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use notnets_memory::Gather;
+use notnets_memory::{Gather, LoanedBytes};
 
 use super::View;
 use crate::message_prefix::MAX_RESERVED;
@@ -12,7 +12,14 @@ use crate::message_prefix::MAX_RESERVED;
 const SMALLEST_PIECE: usize = if cfg!(test) { 4 } else { 4096 };
 
 /// One message: its encoded bytes, and whether they are compressed. To be read through [`Buf`], for a large
-/// one that was received is made of several pieces, in private memory.
+/// one that was received may be made of several pieces.
+///
+/// A piece that was received is [`Bytes`], which are clones of it or slices when they are taken out. They hold
+/// the memory that they lie in for as long as they live: the peer's, if it is
+/// [shared](crate::SharedBytes), or if the peer is [trusted](crate::TrustPeerMemory); else private memory, into
+/// which they were copied once. [`into_pieces`](Self::into_pieces) takes them out as they are. A peer's block is
+/// the peer's again when the last of them is dropped; so keep a [copy](Bytes::copy_from_slice) of what is to be
+/// kept for long.
 ///
 /// ```
 /// use bytes::Buf;
@@ -72,6 +79,23 @@ impl Payload {
     #[inline]
     pub fn into_bytes(self) -> Bytes {
         if self.more.is_none() { self.bytes } else { self.join() }
+    }
+
+    /// All bytes that are left to read, in the pieces in which they are. Nothing is copied.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use notnets::rpc::Payload;
+    ///
+    /// let pieces: Vec<Bytes> = Payload::from(&b"hello"[..]).into_pieces().collect();
+    /// assert_eq!(pieces, ["hello"]);
+    /// ```
+    pub fn into_pieces(mut self) -> impl Iterator<Item = Bytes> {
+        std::iter::from_fn(move || {
+            let piece = std::mem::take(&mut self.bytes);
+            self.next_piece();
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 
     #[cold]
@@ -154,6 +178,12 @@ impl Buf for Payload {
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
         Self { bytes, more: None, compressed: false }
+    }
+}
+
+impl From<LoanedBytes> for Payload {
+    fn from(loan: LoanedBytes) -> Self {
+        loan.freeze().into()
     }
 }
 
@@ -241,6 +271,7 @@ mod tests {
                     prop_assert_eq!(copy, read);
                 }
             }
+            prop_assert_eq!(payload.clone().into_pieces().collect::<Vec<_>>().concat(), rest);
             prop_assert_eq!(payload.into_bytes(), rest);
         }
     }
