@@ -393,18 +393,28 @@ fn a_successor_takes_the_place_of_a_server_and_tells_it() {
     let names = [inventory(), name("cart")];
     let new = directory.take_over(&names).expect("takes over");
     assert_eq!(count(), 2);
-    assert!(old.is_taken_over() && !old.is_in_place());
+    assert!(old.is_taken_over() && old.has_successor() && !old.is_in_place());
     let told = Socket::from(old.accept().expect("nothing is wrong").expect("it is told"));
     assert!(matches!(told.receive(), Ok(Incoming::Packet(Packet::TakenOver, None))));
     for listener in &new {
         assert!(is_reached(&directory, listener) && listener.is_in_place() && !listener.is_taken_over());
     }
-    let mode = fs::metadata(new[0].path()).expect("exists").permissions().mode() & 0o777;
-    assert_eq!(mode, 0o666);
+    let mode = fs::metadata(new[0].path()).expect("exists").permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o1666);
     drop(old);
     assert_eq!(count(), 2, "the old listener has nothing to remove");
     drop(new);
     assert_eq!(count(), 0);
+}
+
+#[test]
+fn a_server_that_finds_the_name_free_is_no_successor() {
+    let (_temporary, directory) = temporary();
+    let lost = directory.listen(&inventory()).expect("listens");
+    fs::remove_file(lost.path()).expect("is there");
+    let other = directory.listen(&inventory()).expect("is free");
+    assert!(lost.is_taken_over(), "if it is said so");
+    assert!(!lost.has_successor() && other.is_in_place());
 }
 
 #[test]

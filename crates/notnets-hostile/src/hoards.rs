@@ -96,7 +96,8 @@ fn goes_on(ground: &mut Ground<'_>, stream: StreamId, rest: &mut &[u8]) -> io::R
     Ok(false)
 }
 
-/// Offers segments of this size, with blocks of that size, until one is declined. Returns how many were accepted.
+/// Offers segments of this size, with blocks of that size, until one is declined. Returns how many were
+/// accepted.
 ///
 /// # Errors
 /// When the link ends, or the server does not answer.

@@ -586,8 +586,8 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         }
     }
 
-    /// Forgets a segment, which its owner uses no more. Returns `false`, and keeps it, if blocks of it are read
-    /// where they are.
+    /// Forgets a segment, which its owner uses no more. Returns `false`, and keeps it, if blocks of it are
+    /// read where they are.
     pub fn remove(&mut self, segment: u32) -> bool {
         let is_held = |(number, pool): &(u32, PeerPool<W, R>)| *number == segment && pool.held > 0;
         if self.segments.iter().any(is_held) {

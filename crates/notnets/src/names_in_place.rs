@@ -14,6 +14,8 @@ pub(crate) enum Place {
     Kept,
     /// It was taken again.
     Restored(Listener),
+    /// Another server has taken it over.
+    TakenOver,
     /// Clients don't find it: its directory is gone, or another server has it.
     Lost,
 }
@@ -23,6 +25,9 @@ pub(crate) enum Place {
 pub(crate) fn restore(listener: &Listener, first: bool) -> Place {
     if listener.is_in_place() {
         return Place::Kept;
+    }
+    if listener.has_successor() {
+        return Place::TakenOver;
     }
     let path = listener.path().display();
     match listener.bind_again() {

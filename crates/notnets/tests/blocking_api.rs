@@ -4,6 +4,8 @@
 #[path = "../../notnets-core/tests/helper/mod.rs"]
 mod helper;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -512,4 +514,15 @@ fn a_successor_takes_the_name_over() {
         stopper.stop();
         last.join().unwrap();
     }
+}
+
+#[test]
+fn a_server_that_was_not_told_of_its_successor_finds_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = Server::builder().directory(directory.path()).bind("notnets:///test").unwrap();
+    let old = std::thread::spawn(move || old.serve(answer));
+    let successor = Directory::at(directory.path()).listen(&"successor".parse().unwrap()).unwrap();
+    fs::set_permissions(successor.path(), fs::Permissions::from_mode(0o1666)).unwrap();
+    fs::rename(successor.path(), directory.path().join("test")).unwrap();
+    old.join().unwrap();
 }

@@ -58,7 +58,8 @@ impl Acceptor {
         Self {
             listener,
             place,
-            look: None,
+            // It may have been lost before it was watched.
+            look: Some((clock::now() + names_in_place::PAUSE, true)),
             pod,
             pending: Lobby::default(),
             paused_until: Timestamp::ZERO,
@@ -166,6 +167,8 @@ impl Acceptor {
                 self.place = again.watch().ok();
                 self.listener = Some(again);
             }
+            // One that is in a pod, too, goes on there.
+            Place::TakenOver => self.taken_over |= self.pod.is_none(),
             Place::Lost => self.look = Some((now + names_in_place::PAUSE, false)),
         }
     }

@@ -145,8 +145,9 @@ impl Bound {
         let watch_error = Error::io("watch a listening socket");
         let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
         let mut place = watch(&watched);
-        // When names are looked at that may be lost, and whether they were before.
-        let mut look: Option<(Instant, bool)> = None;
+        // When names are looked at that may be lost, as they may have been since they were taken, and whether
+        // they were before.
+        let mut look = Some((Instant::now() + names_in_place::PAUSE, true));
         let mut signal = pin!(signal);
         loop {
             tokio::select! {
@@ -170,7 +171,7 @@ impl Bound {
                     look.get_or_insert((Instant::now() + names_in_place::PAUSE, true));
                 }
                 first = come(look) => {
-                    let lost = restore_names(&mut watched, first);
+                    let lost = restore_names(&shared, &mut watched, first);
                     place = watch(&watched);
                     look = lost.then(|| (Instant::now() + names_in_place::PAUSE, false));
                 }
@@ -258,7 +259,7 @@ async fn come(look: Option<(Instant, bool)>) -> bool {
 }
 
 /// Takes the names again that were removed. Returns `true` if some could not be.
-fn restore_names(listeners: &mut [Watched<Listener>], first: bool) -> bool {
+fn restore_names(shared: &ServerContext, listeners: &mut [Watched<Listener>], first: bool) -> bool {
     let mut lost = false;
     for listener in listeners {
         match names_in_place::restore(listener.get_ref(), first) {
@@ -267,6 +268,7 @@ fn restore_names(listeners: &mut [Watched<Listener>], first: bool) -> bool {
                 Ok(again) => *listener = again,
                 Err(_) => lost = true,
             },
+            Place::TakenOver => shared.taken_over.notify_one(),
             Place::Lost => lost = true,
         }
     }

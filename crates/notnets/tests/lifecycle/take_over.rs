@@ -1,5 +1,8 @@
 //! Servers that take a name over from one that runs.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use bytes::Bytes;
 use notnets_core::link::rendezvous::Directory;
 use tempfile::tempdir;
@@ -81,6 +84,18 @@ async fn of_several_names_the_server_keeps_those_that_are_not_taken() {
     for client in [&of_lives, &of_other] {
         client.until_answered_by(&second).await;
     }
+    old.expect("stopped");
+    assert!(old.finish().success());
+}
+
+/// Its backlog was full, or a third process has taken the name over before it had begun to serve.
+#[test]
+fn a_server_that_was_not_told_of_its_successor_finds_out() {
+    let directory = tempdir().unwrap();
+    let mut old = Helper::server(directory.path(), "");
+    let successor = Directory::at(directory.path()).listen(&"successor".parse().unwrap()).unwrap();
+    fs::set_permissions(successor.path(), fs::Permissions::from_mode(0o1666)).unwrap();
+    fs::rename(successor.path(), directory.path().join("lives")).unwrap();
     old.expect("stopped");
     assert!(old.finish().success());
 }

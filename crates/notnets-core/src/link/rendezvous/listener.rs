@@ -13,6 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
+use rustix::process::geteuid;
 
 use super::directory::Directory;
 use super::error::RendezvousError;
@@ -24,6 +25,10 @@ use crate::random;
 
 /// How many clients may wait to be accepted. The kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// The mark of a socket that has taken its name over from another. On a socket's file this bit of the mode
+/// means nothing else.
+pub(super) const TAKES_OVER: Mode = Mode::SVTX;
 
 /// A name that this process serves. Dropping it gives the name back.
 ///
@@ -75,7 +80,7 @@ impl Listener {
         }
         let socket = bind_socket(directory, name, &path)?;
         crate::failpoint!("name bound");
-        let file = finish(&opened, &address, &socket).map_err(|errno| {
+        let file = finish(&opened, &address, &socket, Mode::empty()).map_err(|errno| {
             let _ = unlinkat(&opened, address.as_str(), AtFlags::empty());
             directory.failed("listen on", &path, errno)
         })?;
@@ -182,10 +187,23 @@ impl Listener {
         directory && file_at(&self.directory, &self.address).map(|found| found.is(self.file)) == Ok(true)
     }
 
-    /// Returns `true` if another process has taken the name over: it listens in the place of this listener.
+    /// Returns `true` if another process listens in the place of this listener, as one does that says that it
+    /// has taken the name over.
     pub fn is_taken_over(&self) -> bool {
-        let is_another = file_at(&self.directory, &self.address).is_ok_and(|found| !found.is(self.file));
-        is_another && Peephole::new().is_ok_and(|peephole| peephole.is_open(&self.path))
+        self.successor().is_some()
+    }
+
+    /// Returns `true` if another process of this user has taken the name over, whether or not it could say
+    /// so: it listens in the place of this listener, with a socket that bears the mark of that.
+    pub fn has_successor(&self) -> bool {
+        let is_own = |found: &FileAt| found.owner == geteuid().as_raw();
+        self.successor().is_some_and(|found| found.mode.contains(TAKES_OVER) && is_own(&found))
+    }
+
+    fn successor(&self) -> Option<FileAt> {
+        let found = file_at(&self.directory, &self.address).ok().filter(|found| !found.is(self.file))?;
+        // Where descriptors have run out, it can't be found out whether it is open.
+        Peephole::new().map_or(true, |peephole| peephole.is_open(&self.path)).then_some(found)
     }
 
     /// Takes the name again, with another socket, when this one is not in place any more. A directory that
@@ -359,11 +377,16 @@ pub(super) fn bind_socket(
     Ok(socket)
 }
 
-/// Opens the bound socket to clients, and returns which file it is.
-pub(super) fn finish(directory: &OwnedFd, address: &Name, socket: &OwnedFd) -> Result<FileId, Errno> {
+/// Opens the bound socket to clients, with a mark on its file, and returns which file it is.
+pub(super) fn finish(
+    directory: &OwnedFd,
+    address: &Name,
+    socket: &OwnedFd,
+    mark: Mode,
+) -> Result<FileId, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, address.as_str(), flags, Mode::empty())?;
-    open_to_all(&file)?;
+    open_to_all(&file, mark)?;
     listen(socket, BACKLOG)?;
     // Nothing in the directory shows that it listens from now on: watchers look when this is done.
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -373,12 +396,12 @@ pub(super) fn finish(directory: &OwnedFd, address: &Name, socket: &OwnedFd) -> R
 }
 
 /// Undoes the umask on a socket's file, for the directory decides who may connect.
-fn open_to_all(file: &OwnedFd) -> Result<(), Errno> {
+fn open_to_all(file: &OwnedFd, mark: Mode) -> Result<(), Errno> {
     if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::Socket {
         return Err(Errno::EXIST); // Another user of the directory put something else there.
     }
     // By descriptor, as in a shared directory the name may lead to another file by now.
-    match chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(0o666)) {
+    match chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(0o666) | mark) {
         Err(Errno::NOENT) => Ok(()), // Without /proc the umask stays in effect; clients of other uids get an error that shows it.
         changed => changed,
     }
@@ -401,6 +424,9 @@ impl From<Stat> for FileId {
 pub(super) struct FileAt {
     id: FileId,
     pub(super) is_socket: bool,
+    mode: Mode,
+    /// The uid of its owner.
+    owner: u32,
 }
 
 impl FileAt {
@@ -411,7 +437,9 @@ impl FileAt {
 
 pub(super) fn file_at(directory: &OwnedFd, address: &Name) -> Result<FileAt, Errno> {
     let stat = statat(directory, address.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(FileAt { is_socket: FileType::from_raw_mode(stat.st_mode) == FileType::Socket, id: stat.into() })
+    let is_socket = FileType::from_raw_mode(stat.st_mode) == FileType::Socket;
+    let (mode, owner) = (Mode::from_raw_mode(stat.st_mode), stat.st_uid);
+    Ok(FileAt { is_socket, mode, owner, id: stat.into() })
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! Taking a name over from a server that runs, so that clients find a server at any time.
 
 use std::os::fd::OwnedFd;
-use std::thread;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::error::RendezvousError;
-use super::listener::{Listener, bind_socket, clear_replicas, file_at, finish, is_at, open_current};
+use super::listener::{
+    Listener, TAKES_OVER, bind_socket, clear_replicas, file_at, finish, is_at, open_current,
+};
 use super::lock::Lock;
 use super::socket::{Found, dial};
 use crate::link::packet::Packet;
 use crate::link::socket::Socket;
 use crate::name::Name;
 use crate::random;
-
-/// How often a server with a full backlog is tried again, to tell it that it has a successor.
-const ATTEMPTS: u32 = 50;
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// A socket that listens, but is not in the name's place yet.
 pub(super) struct Successor {
@@ -49,8 +45,8 @@ impl Successor {
             Err(errno) => return Err(directory.failed("look at", &place, errno)),
         };
         let socket = bind_socket(directory, name, &path)?;
-        let file =
-            finish(&opened, &coming, &socket).map_err(|errno| directory.failed("listen on", &path, errno))?;
+        let file = finish(&opened, &coming, &socket, TAKES_OVER)
+            .map_err(|errno| directory.failed("listen on", &path, errno))?;
         drop(lock);
         let listener = Listener::new(socket, opened, name, coming, directory, file)?;
         Ok(Self { listener, old })
@@ -67,16 +63,12 @@ impl Old {
     /// Connects to the server of a name, whose socket is there.
     fn reach(directory: &Directory, name: &Name) -> Result<Self, RendezvousError> {
         let path = directory.socket_path(name)?;
-        for _ in 0..ATTEMPTS {
-            match dial(&path).map_err(|errno| directory.failed("connect to", &path, errno))? {
-                Found::Server(socket, _) => return Ok(Self(Some(socket))),
-                Found::OtherType => return Err(RendezvousError::NotOurs { path }),
-                Found::Busy => thread::sleep(PAUSE),
-                Found::Nothing | Found::Dead | Found::Orphaned => break,
-            }
+        match dial(&path).map_err(|errno| directory.failed("connect to", &path, errno))? {
+            Found::Server(socket, _) => Ok(Self(Some(socket))),
+            Found::OtherType => Err(RendezvousError::NotOurs { path }),
+            // One that is busy sees the mark.
+            Found::Busy | Found::Nothing | Found::Dead | Found::Orphaned => Ok(Self(None)),
         }
-        // One that accepts nobody for so long hangs: it can't be told.
-        Ok(Self(None))
     }
 
     /// Says that the name is taken.
