@@ -14,6 +14,7 @@
 //! | `from_tonic` | what changes in a program that used tonic's transport |
 //! | `blocking` | calls without a runtime, on threads that wait themselves |
 //! | `rpc` | calls in gRPC's own terms, of messages as bytes: without generated code, HTTP or tonic |
+//! | `typed_in_place` | messages of a mebibyte that are read where they lie: three fields of one (rkyv) |
 //! | `any_tower_service` | plain HTTP between two processes: a service that is no gRPC at all |
 #![forbid(unsafe_code)]
 

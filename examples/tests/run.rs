@@ -120,6 +120,13 @@ fn from_tonic() {
 }
 
 #[test]
+fn typed_in_place() {
+    let seen = "Rubin at 1764000000: pixel 524288 of 1048576 is 7; in place: true";
+    let garbage = "a mebibyte of 0xff is refused: true";
+    prints(env!("CARGO_BIN_EXE_typed_in_place"), &[seen, seen, garbage]);
+}
+
+#[test]
 fn any_tower_service() {
     prints(
         env!("CARGO_BIN_EXE_any_tower_service"),
