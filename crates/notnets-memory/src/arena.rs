@@ -290,8 +290,8 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
 
     /// Loans the application so many bytes that lie one behind the other, in blocks of at least `least`
     /// bytes. When nothing refers to them any more `returns` has the address of the first, and then
-    /// [`end_run`](Self::end_run) is due. `None` where there is no such room, where half of a segment's blocks
-    /// would be loaned in this way, and in memory of a kind that can't be filled in place.
+    /// [`end_run`](Self::end_run) is due. `None` where there is no such room, where half of a segment's
+    /// blocks would be loaned in this way, and in memory of a kind that can't be filled in place.
     pub fn loan_run(
         &mut self,
         bytes: usize,
@@ -413,8 +413,8 @@ impl Run {
         self.blocks as usize * self.block_bytes
     }
 
-    /// The bytes at the beginning of these that lie in one block, if they are of this run and can't be changed
-    /// any more.
+    /// The bytes at the beginning of these that lie in one block, if they are of this run and can't be
+    /// changed any more.
     pub fn find(&self, bytes: &[u8]) -> Option<InPlace> {
         let offset = (bytes.as_ptr() as usize).checked_sub(self.start)?;
         // Pairs with the store in `LoanedBytes::freeze`.

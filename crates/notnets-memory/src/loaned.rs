@@ -2,15 +2,15 @@
 //!
 //! A message is mostly made in private memory and copied into a block when it is sent. [`LoanedBytes`] are
 //! blocks of this side's arena that the application fills itself. What it has written can be changed for as
-//! long as it is the only one to refer to it; [frozen](LoanedBytes::freeze) it is [`Bytes`], and sending these
-//! takes no copy: the connection knows its loans by their addresses.
+//! long as it is the only one to refer to it; [frozen](LoanedBytes::freeze) it is [`Bytes`], and sending
+//! these takes no copy: the connection knows its loans by their addresses.
 //!
-//! A block of a loan is used for something else once the peer has released it *and* the last of the `Bytes` is
-//! dropped. So a loan is never changed that the peer may read, and never read here when it may be changed.
+//! A block of a loan is used for something else once the peer has released it *and* the last of the `Bytes`
+//! is dropped. So a loan is never changed that the peer may read, and never read here when it may be changed.
 //!
 //! | atomic | pairs with |
 //! | --- | --- |
-//! | `frozen`: `store(Release)` by the loan's owner | `load(Acquire)` by the connection: the bytes are written |
+//! | `frozen`: `store(Release)` by its owner | `load(Acquire)` by the connection: the bytes are written |
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -31,7 +31,8 @@ use crate::mapping::OwnBytes;
 /// It is used as a `Vec<u8>` is that can't grow: empty at first, filled by [`BufMut`], [`io::Write`] or
 /// [`resize`](Self::resize), and read and changed as a slice. What was written becomes [`Bytes`] and can't be
 /// changed any more; these are not copied when they are sent over that link for the first time, be it as a
-/// message or as a field of one. Over other links, and when they are sent again, they are copied as any others.
+/// message or as a field of one. Over other links, and when they are sent again, they are copied as any
+/// others.
 ///
 /// Where the link has no room for it, or there is no link, it is private memory, and is copied.
 ///

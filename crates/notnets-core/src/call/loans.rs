@@ -62,9 +62,9 @@ impl Loans {
 }
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
-    /// Bytes to be written where they are sent from. Where there is no room for so many in one piece, they are
-    /// private memory, and more blocks are asked for, for the next. So they are between hosts, below 16 KiB,
-    /// and for a peer with a window that is filled by two blocks.
+    /// Bytes to be written where they are sent from. Where there is no room for so many in one piece, they
+    /// are private memory, and more blocks are asked for, for the next. So they are between hosts, below 16
+    /// KiB, and for a peer with a window that is filled by two blocks.
     pub fn loan(&mut self, bytes: usize) -> LoanedBytes {
         let window = self.peer.stream_window.min(self.peer.link_window) as usize;
         let fits = bytes >= LEAST_LOANED && window >= 2 * LARGEST.bytes as usize;

@@ -261,7 +261,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Pushes the beginning of data without copying it, if it can be. Pieces below the least are not looked at.
+    /// Pushes the beginning of data without copying it, if it can be. Pieces below the least are not looked
+    /// at.
     #[cold]
     fn push_in_place(
         &mut self,

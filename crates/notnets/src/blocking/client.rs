@@ -66,8 +66,8 @@ pub struct Response {
 pub struct ResponseBytes {
     /// The message, encoded. What is large is where the server has put it, if that is possible: in
     /// [shared](crate::SharedBytes) memory, or that of a server that is
-    /// [trusted](super::Endpoint::trust_peer_memory). Then these bytes hold that memory. Else they were copied
-    /// once, out of the server's memory to here.
+    /// [trusted](super::Endpoint::trust_peer_memory). Then these bytes hold that memory. Else they were
+    /// copied once, out of the server's memory to here.
     pub message: Bytes,
     /// What came before it.
     pub metadata: Metadata,
@@ -158,8 +158,9 @@ impl Client {
     /// not copied when they are the message of a call, once.
     ///
     /// It is memory of the link for 16 KiB and more, up to half of a segment (1 MiB) in one piece, while the
-    /// link is up and has as much to spare. Else it is private memory, and used in the same way. So is that of
-    /// links to other hosts. The first loans of a link are mostly private: they make it ask for more memory.
+    /// link is up and has as much to spare. Else it is private memory, and used in the same way. So is that
+    /// of links to other hosts. The first loans of a link are mostly private: they make it ask for more
+    /// memory.
     ///
     /// ```no_run
     /// use bytes::BufMut;

@@ -87,8 +87,8 @@ pub struct Reply {
     /// The message, encoded.
     pub message: Vec<u8>,
     /// The message, if it is there already, in place of [`message`](Self::message). Those of
-    /// [shared](crate::SharedBytes) memory, of a [loan](Request::loan), and what was received in place are sent
-    /// without being copied.
+    /// [shared](crate::SharedBytes) memory, of a [loan](Request::loan), and what was received in place are
+    /// sent without being copied.
     pub bytes: Option<Bytes>,
     /// What goes before it.
     pub metadata: Metadata,

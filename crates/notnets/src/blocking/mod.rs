@@ -42,11 +42,11 @@
 //!
 //! # Large messages
 //!
-//! [`Client::call`] copies a reply into a `Vec`. [`Client::call_bytes`] gives `bytes::Bytes` that hold the memory
-//! in which the server has put them, where that is possible ([`SharedBytes`](crate::SharedBytes), or a server
-//! that is [trusted](Endpoint::trust_peer_memory)), as [`Request::to_bytes`] does on a server. What is sent is
-//! copied once, unless it is such bytes, or was written into a [loan](Client::loan). A server sends these as
-//! [`Reply::bytes`].
+//! [`Client::call`] copies a reply into a `Vec`. [`Client::call_bytes`] gives `bytes::Bytes` that hold the
+//! memory in which the server has put them, where that is possible ([`SharedBytes`](crate::SharedBytes), or a
+//! server that is [trusted](Endpoint::trust_peer_memory)), as [`Request::to_bytes`] does on a server. What is
+//! sent is copied once, unless it is such bytes, or was written into a [loan](Client::loan). A server sends
+//! these as [`Reply::bytes`].
 //!
 //! # Pods
 //!

@@ -14,12 +14,12 @@ const SMALLEST_PIECE: usize = if cfg!(test) { 4 } else { 4096 };
 /// One message: its encoded bytes, and whether they are compressed. To be read through [`Buf`], for a large
 /// one that was received may be made of several pieces.
 ///
-/// A piece that was received is [`Bytes`], which are clones of it or slices when they are taken out. They hold
-/// the memory that they lie in for as long as they live: the peer's, if it is
-/// [shared](crate::SharedBytes), or if the peer is [trusted](crate::TrustPeerMemory); else private memory, into
-/// which they were copied once. [`into_pieces`](Self::into_pieces) takes them out as they are. A peer's block is
-/// the peer's again when the last of them is dropped; so keep a [copy](Bytes::copy_from_slice) of what is to be
-/// kept for long.
+/// A piece that was received is [`Bytes`], which are clones of it or slices when they are taken out. They
+/// hold the memory that they lie in for as long as they live: the peer's, if it is
+/// [shared](crate::SharedBytes), or if the peer is [trusted](crate::TrustPeerMemory); else private memory,
+/// into which they were copied once. [`into_pieces`](Self::into_pieces) takes them out as they are. A peer's
+/// block is the peer's again when the last of them is dropped; so keep a [copy](Bytes::copy_from_slice) of
+/// what is to be kept for long.
 ///
 /// ```
 /// use bytes::Buf;

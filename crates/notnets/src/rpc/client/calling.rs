@@ -87,8 +87,9 @@ impl Channel {
     /// sent over it: as a message, or as a `bytes` field of type `Bytes` of one.
     ///
     /// It is memory of the link for 16 KiB and more, up to half of a segment (1 MiB) in one piece, while the
-    /// link is up and has as much to spare. Else it is private memory, and used in the same way. So is that of
-    /// links to other hosts. The first loans of a link are mostly private: they make it ask for more memory.
+    /// link is up and has as much to spare. Else it is private memory, and used in the same way. So is that
+    /// of links to other hosts. The first loans of a link are mostly private: they make it ask for more
+    /// memory.
     ///
     /// ```no_run
     /// use bytes::BufMut;
