@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The time that 99 of 100 calls may take, on a machine with few cores and other work.
 const MOST: Duration = Duration::from_millis(50);
 
+/// The part of calls that is looked at.
+pub const P99: f64 = 0.99;
+
 /// The times of calls that ended well, and how many did not.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
@@ -34,7 +37,7 @@ impl Latencies {
 
     /// In a line.
     pub fn line(&mut self) -> String {
-        let [half, p99, most] = [0.5, 0.99, 1.0].map(|part| self.quantile(part));
+        let [half, p99, most] = [0.5, P99, 1.0].map(|part| self.quantile(part));
         format!("{} calls, p50 {half:.1?}, p99 {p99:.1?}, at most {most:.1?}", self.all.len())
     }
 
@@ -47,7 +50,7 @@ impl Latencies {
         if self.all.is_empty() {
             return Err("no call was made".to_owned());
         }
-        let p99 = self.quantile(0.99);
+        let p99 = self.quantile(P99);
         if p99 > MOST { Err(format!("one call in a hundred took over {p99:?}")) } else { Ok(()) }
     }
 }

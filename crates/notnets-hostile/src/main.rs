@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use notnets_core::random;
-use notnets_hostile::runs::{attack_clients, attack_servers};
+use notnets_hostile::attacks::{ATTACKS, Attack};
+use notnets_hostile::runs::{Plan, attack_clients, attack_servers};
 use notnets_hostile::victims::{Error, call, serve};
 
 /// Attack servers and clients of NotNets
@@ -20,6 +21,16 @@ struct Arguments {
     /// What decides all that happens; random if left out
     #[arg(long)]
     seed: Option<u64>,
+    /// Only attacks whose names contain this, and nothing else on sockets, as in `flood(ping)`
+    #[arg(long)]
+    attack: Option<String>,
+    /// Hostile threads have the priority of all others: else the lowest, so that they take the processor time
+    /// that others leave
+    #[arg(long)]
+    equal: bool,
+    /// Fail when the p99 of a well-behaved peer's calls is more than so many times what it is without others
+    #[arg(long)]
+    times: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,7 +61,28 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     }
     let program = std::env::current_exe()?;
     let seed = arguments.seed.unwrap_or_else(random::word);
+    let attacks = attacks(arguments.attack.as_deref())?;
     println!("--seed {seed} --descriptors {}", arguments.descriptors);
-    attack_servers(&program, seed, arguments.descriptors / 3 * 2)?;
-    attack_clients(&program, seed, arguments.descriptors / 3)
+    let greetings = arguments.attack.is_none();
+    let plan = |descriptors| Plan {
+        seed,
+        descriptors,
+        attacks: attacks.clone(),
+        greetings,
+        equal: arguments.equal,
+        times: arguments.times,
+    };
+    attack_servers(&program, &plan(arguments.descriptors / 3 * 2))?;
+    attack_clients(&program, &plan(arguments.descriptors / 3))
+}
+
+/// Those whose names contain a text.
+fn attacks(part: Option<&str>) -> Result<Vec<Attack>, Error> {
+    let part = part.unwrap_or_default().to_lowercase();
+    let is_meant = |attack: &Attack| format!("{attack:?}").to_lowercase().contains(&part);
+    let attacks: Vec<_> = ATTACKS.into_iter().filter(is_meant).collect();
+    if attacks.is_empty() {
+        return Err(format!("no attack's name contains {part:?}: there are {ATTACKS:?}").into());
+    }
+    Ok(attacks)
 }

@@ -8,21 +8,43 @@ use std::time::{Duration, Instant};
 
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
+use rustix::process::nice;
 
-use crate::attacks::{self, ATTACKS};
+use crate::attacks::{self, Attack};
 use crate::greetings::{disturb, greet_client, greet_server};
 use crate::ground::{Met, accept, dial, meet_client, meet_server};
-use crate::latencies::Latencies;
+use crate::latencies::{Latencies, P99};
 use crate::peers::{bind, calls, endpoint};
 use crate::random::Random;
 use crate::victims::{Error, Victim};
 
 /// Hostile threads at once.
 const VILLAINS: u64 = 2;
+/// The lowest priority that a thread can have.
+const LOWEST: i32 = 19;
 /// Descriptors on one link at most.
 const ON_A_LINK: u64 = 20_000;
+/// A p99 that is shorter counts as this: a thread that has to be woken takes as long.
+const SHORT: Duration = Duration::from_micros(100);
 /// How long the peers that mean well are measured without others.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// What is done: how, how often, and the numbers that decide all else.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What decides all that happens.
+    pub seed: u64,
+    /// Descriptors that victims take.
+    pub descriptors: u64,
+    /// The attacks that are made.
+    pub attacks: Vec<Attack>,
+    /// What is said on sockets is attacked with as well.
+    pub greetings: bool,
+    /// Hostile threads have the priority of all others, and not the lowest.
+    pub equal: bool,
+    /// The p99 of a peer that means well may be as many times what it is without others.
+    pub times: Option<u32>,
+}
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -48,7 +70,7 @@ impl Done {
 ///
 /// # Errors
 /// When a victim ends, or a call of the well-behaved client fails.
-pub fn attack_servers(program: &Path, seed: u64, descriptors: u64) -> Result<(), Error> {
+pub fn attack_servers(program: &Path, plan: &Plan) -> Result<(), Error> {
     let directory = tempfile::tempdir()?;
     let mut victim = Victim::start(program, "serve", directory.path())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -70,12 +92,12 @@ pub fn attack_servers(program: &Path, seed: u64, descriptors: u64) -> Result<(),
     let (done, begin) = (Done::default(), Instant::now());
     let beside = measure(&mut || {
         let names = Directory::at(directory.path());
-        villains(seed, &done, descriptors, |random| {
+        villains(plan, &done, |random| {
             let name = random.one_of(&["victim", "victim", "blocking-victim"]);
-            against_server(&names, &name.parse().expect("a name"), random, &done)
+            against_server(&names, &name.parse().expect("a name"), random, plan, &done)
         })
     })?;
-    report("a client of the attacked server", begin, &done, quiet, beside)?;
+    report("a client of the attacked server", begin, &done, quiet, beside, plan)?;
     victim.tell()?;
     println!("  the server holds {} at its end", victim.line()?);
     victim.end()
@@ -85,7 +107,7 @@ pub fn attack_servers(program: &Path, seed: u64, descriptors: u64) -> Result<(),
 ///
 /// # Errors
 /// When a victim ends, or one of its calls of a well-behaved server fails.
-pub fn attack_clients(program: &Path, seed: u64, descriptors: u64) -> Result<(), Error> {
+pub fn attack_clients(program: &Path, plan: &Plan) -> Result<(), Error> {
     let directory = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let good = runtime.block_on(bind(directory.path(), "good"))?;
@@ -95,12 +117,15 @@ pub fn attack_clients(program: &Path, seed: u64, descriptors: u64) -> Result<(),
     thread::sleep(QUIET);
     victim.tell()?;
     println!("  the client's calls elsewhere, quiet: {}", victim.line()?);
+    let quiet = victim.p99()?;
     let (done, begin) = (Done::default(), Instant::now());
-    villains(seed, &done, descriptors, |random| against_client(accept(&listener)?, random, &done))?;
+    villains(plan, &done, |random| against_client(accept(&listener)?, random, plan, &done))?;
     victim.tell()?;
     println!("  and beside {} in {:.1?}: {}", done.line(), begin.elapsed(), victim.line()?);
+    let beside = victim.p99()?;
     println!("  the client holds {} at its end", victim.line()?);
-    victim.end()
+    victim.end()?;
+    compare("the attacked client", quiet, beside, plan)
 }
 
 fn report(
@@ -109,27 +134,46 @@ fn report(
     done: &Done,
     mut quiet: Latencies,
     mut beside: Latencies,
+    plan: &Plan,
 ) -> Result<(), Error> {
     println!("  {whose}, quiet: {}", quiet.line());
     println!("  and beside {} in {:.1?}: {}", done.line(), begin.elapsed(), beside.line());
     quiet.check()?;
-    Ok(beside.check()?)
+    beside.check()?;
+    compare(whose, quiet.quantile(P99), beside.quantile(P99), plan)
+}
+
+/// # Errors
+/// When the p99 beside hostile peers is more times the quiet one than it may be.
+fn compare(whose: &str, quiet: Duration, beside: Duration, plan: &Plan) -> Result<(), Error> {
+    let times = beside.as_secs_f64() / quiet.max(SHORT).as_secs_f64();
+    match plan.times {
+        Some(most) if times > most.into() => Err(format!(
+            "{whose} had a p99 of {beside:.1?} beside hostile peers, {times:.1} times that without them"
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Lets hostile threads attack again and again, each with its own random numbers.
 fn villains(
-    seed: u64,
+    plan: &Plan,
     done: &Done,
-    descriptors: u64,
     attack: impl Fn(&mut Random) -> io::Result<()> + Sync,
 ) -> Result<(), Error> {
     thread::scope(|scope| {
         let threads = (0..VILLAINS).map(|number| {
             let attack = &attack;
             scope.spawn(move || -> Result<(), Error> {
-                let mut random = Random::new(seed ^ number << 56);
+                if !plan.equal {
+                    // They never rest, as any program can, with NotNets or without. What others lose by that
+                    // is the kernel's to divide; what is measured is what victims do.
+                    nice(LOWEST)?;
+                }
+                let mut random = Random::new(plan.seed ^ number << 56);
                 let mut fruitless = Instant::now();
-                while done.descriptors() < descriptors {
+                while done.descriptors() < plan.descriptors {
                     let before = done.descriptors();
                     // A victim may refuse, or be slow to accept; that nothing at all goes on is a fault.
                     let attacked = attack(&mut random);
@@ -147,32 +191,43 @@ fn villains(
     })
 }
 
-fn against_server(names: &Directory, name: &Name, random: &mut Random, done: &Done) -> io::Result<()> {
-    if random.once_in(8) {
+fn against_server(
+    names: &Directory,
+    name: &Name,
+    random: &mut Random,
+    plan: &Plan,
+    done: &Done,
+) -> io::Result<()> {
+    if plan.greetings && random.once_in(8) {
         done.greetings.fetch_add(1, Ordering::Relaxed);
         greet_server(&dial(names, name)?, name.as_str(), random);
         return Ok(());
     }
-    on_link(&meet_server(names, name)?, random, done)
+    on_link(&meet_server(names, name)?, random, plan, done)
 }
 
-fn against_client(socket: notnets_core::link::Socket, random: &mut Random, done: &Done) -> io::Result<()> {
-    if random.once_in(8) {
+fn against_client(
+    socket: notnets_core::link::Socket,
+    random: &mut Random,
+    plan: &Plan,
+    done: &Done,
+) -> io::Result<()> {
+    if plan.greetings && random.once_in(8) {
         done.greetings.fetch_add(1, Ordering::Relaxed);
         crate::ground::take_hello(&socket)?;
         greet_client(&socket, random);
         return Ok(());
     }
-    on_link(&meet_client(socket)?, random, done)
+    on_link(&meet_client(socket)?, random, plan, done)
 }
 
-fn on_link(met: &Met, random: &mut Random, done: &Done) -> io::Result<()> {
+fn on_link(met: &Met, random: &mut Random, plan: &Plan, done: &Done) -> io::Result<()> {
     let mut ground = met.ground()?;
-    if random.once_in(16) {
+    if plan.greetings && random.once_in(16) {
         disturb(&met.socket, random);
     }
     let most = random.one_of(&[100, 1000, ON_A_LINK]);
-    attacks::run(random.one_of(&ATTACKS), &mut ground, random, most);
+    attacks::run(random.one_of(&plan.attacks), &mut ground, random, most);
     done.descriptors.fetch_add(ground.taken(), Ordering::Relaxed);
     done.links.fetch_add(1, Ordering::Relaxed);
     Ok(())

@@ -11,6 +11,7 @@ use notnets::blocking;
 use notnets::rpc::Request;
 
 use crate::attacks::ECHO as PATH;
+use crate::latencies::P99;
 use crate::peers::{ECHO, bind, calls, endpoint};
 
 /// An error in a sentence.
@@ -55,6 +56,7 @@ pub async fn call(directory: &Path) -> Result<(), Error> {
         drop(bad);
         latencies.check()?;
         println!("{}", latencies.line());
+        println!("{}", latencies.quantile(P99).as_nanos());
     }
     println!("{}", remains()?);
     // Threads that still wait for a bad server are not waited for.
@@ -165,6 +167,14 @@ impl Victim {
             return Err(format!("the victim has ended: {}", self.child.wait()?).into());
         }
         Ok(line.trim_end().to_owned())
+    }
+
+    /// The p99 of its calls, which it says behind their line.
+    ///
+    /// # Errors
+    /// When it has ended instead.
+    pub fn p99(&mut self) -> Result<Duration, Error> {
+        Ok(Duration::from_nanos(self.line()?.parse()?))
     }
 
     /// Tells it to go on to its next part.
