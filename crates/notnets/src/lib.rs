@@ -39,7 +39,8 @@
 //! messages as bytes of any encoding, in all four kinds of calls. It is for code that is generated for other
 //! encodings, for proxies, and for programs that take the shortest way. [`blocking`] makes and serves unary
 //! calls on plain threads, without a runtime. [`http`] says what a [`Channel`] and a [`Server`] are to
-//! libraries other than tonic: they carry any HTTP request. All of them understand each other.
+//! libraries other than tonic: they carry any HTTP request. All of them understand each other. With the
+//! feature `byte-stream`, `byte_stream` carries any other protocol.
 //!
 //! # Features
 //!
@@ -54,6 +55,7 @@
 //! | `pod` | names in pods: services of several hosts that share a memory region |
 //! | `tonic-connect-info` | tonic's `UdsConnectInfo` as an extension of requests; brings in its server |
 //! | `http2` | peers that are reached over HTTP/2 in a channel's [`names`], and servers of both |
+//! | `byte-stream` | `byte_stream`: streams of bytes, for other protocols and for tonic's own transport |
 //! | `testing` | settings that tests need |
 //!
 //! Linux only.
@@ -69,6 +71,8 @@ pub mod admission;
 mod async_fd;
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(feature = "byte-stream")]
+pub mod byte_stream;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod claim;
 #[cfg(feature = "client")]

@@ -80,6 +80,12 @@ impl Link {
         Ok((Arc::new(Self { state, socket: Arc::new(socket), fork: ForkGuard::new()? }), pidfd))
     }
 
+    /// The process at the other end. `None` in a forked child.
+    #[cfg(feature = "byte-stream")]
+    pub(crate) fn peer(&self) -> Option<crate::PeerInfo> {
+        self.with(|state| state.session.peer().into())
+    }
+
     /// Takes a turn: locks, acts, finishes. `None` in a forked child.
     #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {

@@ -27,6 +27,8 @@ use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
 
 use crate::Error;
+#[cfg(feature = "byte-stream")]
+use crate::byte_stream::{self, ByteStreams};
 use crate::claim::Claim;
 use crate::error::Cause;
 #[cfg(feature = "stubs")]
@@ -314,6 +316,12 @@ impl<L> Server<L> {
         self.add_routes(Routes::default()).add_rpc_service(name, handler)
     }
 
+    /// Takes [byte streams](crate::byte_stream) as well.
+    #[cfg(feature = "byte-stream")]
+    pub fn add_byte_streams(self, streams: ByteStreams) -> Router<L> {
+        self.add_routes(Routes::default()).add_byte_streams(streams)
+    }
+
     /// Sets the service for all calls to services that were not added: tonic's own `Routes`, connectrpc's
     /// router, any tower service. Without one they are answered with `UNIMPLEMENTED`.
     pub fn fallback_service<S: HttpService>(self, service: S) -> Router<L> {
@@ -434,6 +442,15 @@ impl<L> Router<L> {
         let name = name.into();
         self.rpc_names.push(Arc::clone(&name));
         self.rpc.add(name, handler);
+        self
+    }
+
+    /// Takes [byte streams](crate::byte_stream) as well. Layers don't see them.
+    #[cfg(feature = "byte-stream")]
+    pub fn add_byte_streams(mut self, streams: ByteStreams) -> Self {
+        let name: Arc<str> = byte_stream::SERVICE.into();
+        self.rpc_names.push(Arc::clone(&name));
+        self.rpc.add_erased(name, streams.erase());
         self
     }
 

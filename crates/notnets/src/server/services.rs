@@ -19,6 +19,11 @@ impl RpcServices {
     pub(super) fn add(&mut self, name: Arc<str>, handler: impl Handler) {
         Arc::make_mut(&mut self.0).insert(name, rpc::erase(handler));
     }
+
+    #[cfg(feature = "byte-stream")]
+    pub(super) fn add_erased(&mut self, name: Arc<str>, handler: Arc<dyn AnyHandler>) {
+        Arc::make_mut(&mut self.0).insert(name, handler);
+    }
 }
 
 impl std::fmt::Debug for RpcServices {

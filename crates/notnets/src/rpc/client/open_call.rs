@@ -10,6 +10,8 @@ use notnets_core::call::{Received, Sent, StreamId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::deadline_timer::DeadlineTimer;
+#[cfg(feature = "byte-stream")]
+use crate::PeerInfo;
 use crate::client::ClientLink;
 use crate::link::Answer;
 use crate::rpc::Code;
@@ -74,6 +76,12 @@ impl Call {
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         self.link.home().beside_caller()?.spawn(task);
         Ok(())
+    }
+
+    /// The server. `None` in a forked child.
+    #[cfg(feature = "byte-stream")]
+    pub(crate) fn peer(&self) -> Option<PeerInfo> {
+        self.link.peer()
     }
 
     /// Its end has come with the head, and the link has closed its stream.

@@ -112,6 +112,12 @@ impl Receiver {
         }
     }
 
+    /// The call of which only the head was received, and what has come with that.
+    #[cfg(feature = "byte-stream")]
+    pub(crate) fn into_raw(self) -> (Call, Buffered) {
+        (self.call, self.buffered)
+    }
+
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         let Self { call, assembler, .. } = self;
         assembler.gather(|first, total| call.gather(first, total));

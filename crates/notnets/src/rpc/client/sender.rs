@@ -53,6 +53,12 @@ impl Sender {
         poll_fn(|cx| self.half.poll_stopped(cx)).await;
     }
 
+    /// The half that it sends by.
+    #[cfg(feature = "byte-stream")]
+    pub(crate) fn into_half(self) -> SendHalf {
+        self.half
+    }
+
     async fn flush(&mut self) -> Result<(), Status> {
         let Self { half, outgoing } = self;
         check(poll_fn(|cx| outgoing.poll(cx, |cx, rest| half.poll_send(cx, rest, false))).await)
