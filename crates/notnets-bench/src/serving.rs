@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use http::{Request, Response};
+use notnets::byte_stream::ByteStreams;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
@@ -27,6 +28,13 @@ pub enum Listen {
     Tcp,
     /// HTTP/2 on a Unix socket at this path.
     Uds(PathBuf),
+    /// HTTP/2 over byte streams in shared memory, at this address.
+    Streams {
+        /// The server that serves there.
+        server: Box<notnets::Server>,
+        /// A `notnets:` URI.
+        address: String,
+    },
     /// Shared memory, at this address.
     NotNets {
         /// The server that serves there.
@@ -59,6 +67,15 @@ where
             ready(format!("unix://{}", path.display()));
             let incoming = UnixListenerStream::new(listener);
             http2_server().add_service(service).serve_with_incoming(incoming).await?;
+        }
+        Listen::Streams { server, address } => {
+            let (streams, incoming) = ByteStreams::new();
+            let bound = server.add_byte_streams(streams).bind(address.as_str()).await?;
+            ready(address);
+            let served = http2_server().add_service(service).serve_with_incoming(incoming);
+            let (below, served) = tokio::join!(bound.serve(), served);
+            below?;
+            served?;
         }
         Listen::NotNets { server, address } => {
             let bound = server.add_service(service).bind(address.as_str()).await?;

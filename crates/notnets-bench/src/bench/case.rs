@@ -26,6 +26,8 @@ pub enum Transport {
     Tcp,
     /// tonic's HTTP/2 over a Unix socket.
     Uds,
+    /// tonic's HTTP/2 over byte streams of NotNets.
+    Streams,
     /// NotNets.
     #[value(name = "notnets")]
     NotNets,

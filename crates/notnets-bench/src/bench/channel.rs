@@ -10,10 +10,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use hyper_util::rt::TokioIo;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use tower::BoxError;
+use tower::{BoxError, service_fn};
 
 use super::case::{Api, Transport, Wait};
 use super::control::Serve;
@@ -55,6 +56,35 @@ impl Channel for notnets::Channel {
                 connected => return Ok(connected?),
             }
         }
+    }
+}
+
+/// tonic's channel over a byte stream of ours.
+#[derive(Clone)]
+pub struct OverStreams(tonic::transport::Channel);
+
+impl Channel for OverStreams {
+    async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
+        let below = <notnets::Channel as Channel>::connect(address, directory, wait).await?;
+        let connect = service_fn(move |_| {
+            let below = below.clone();
+            async move { below.byte_stream().await.map(TokioIo::new) }
+        });
+        Ok(Self(http2_endpoint("http://streams")?.connect_with_connector(connect).await?))
+    }
+}
+
+impl Service<Request<Body>> for OverStreams {
+    type Response = <tonic::transport::Channel as Service<Request<Body>>>::Response;
+    type Error = <tonic::transport::Channel as Service<Request<Body>>>::Error;
+    type Future = <tonic::transport::Channel as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
     }
 }
 
@@ -135,6 +165,11 @@ where
     let listen = match order.setup.transport {
         Transport::Tcp => Listen::Tcp,
         Transport::Uds => Listen::Uds(order.setup.directory.join(&order.name)),
+        Transport::Streams => {
+            let server =
+                notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into());
+            Listen::Streams { server: Box::new(server), address: order.address() }
+        }
         Transport::NotNets => {
             let server =
                 notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into());

@@ -1,7 +1,7 @@
 //! `notnets bench-client`: a process that makes calls.
 
 use super::case::{Api, Transport, Work};
-use super::channel::{ByHttp, Channel};
+use super::channel::{ByHttp, Channel, OverStreams};
 use super::control::{Answer, Ask, Connect, Load, listen};
 use super::load;
 use super::load::handlers;
@@ -34,6 +34,7 @@ pub fn run() -> Result {
             runtime(order.setup.workers)?.block_on(call::<notnets::Channel>(&order))
         }
         Transport::NotNets => runtime(order.setup.workers)?.block_on(call::<ByHttp>(&order)),
+        Transport::Streams => runtime(order.setup.workers)?.block_on(call::<OverStreams>(&order)),
         Transport::Tcp | Transport::Uds => {
             runtime(order.setup.workers)?.block_on(call::<tonic::transport::Channel>(&order))
         }

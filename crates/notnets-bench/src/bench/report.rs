@@ -135,6 +135,7 @@ fn class_of(transport: Transport) -> &'static str {
         Transport::Null => "t-null",
         Transport::Tcp => "t-tcp",
         Transport::Uds => "t-uds",
+        Transport::Streams => "t-park",
         Transport::NotNets => "t-notnets",
     }
 }
@@ -160,6 +161,7 @@ fn label_of(transport: Transport) -> &'static str {
         Transport::Null => "generator",
         Transport::Tcp => "TCP",
         Transport::Uds => "Unix socket",
+        Transport::Streams => "HTTP/2 over NotNets",
         Transport::NotNets => "NotNets",
     }
 }

@@ -1,7 +1,7 @@
 //! `notnets bench-server`: a process that serves.
 
 use super::case::{Api, Transport};
-use super::channel::{self, ByHttp, Channel};
+use super::channel::{self, ByHttp, Channel, OverStreams};
 use super::control::{Answer, Ask, Serve, listen};
 use super::proto::bench_client::BenchClient;
 use super::proto::bench_server::BenchServer;
@@ -28,6 +28,7 @@ pub fn run() -> Result {
             runtime(order.setup.workers)?.block_on(serve::<notnets::Channel>(order))
         }
         Transport::NotNets => runtime(order.setup.workers)?.block_on(serve::<ByHttp>(order)),
+        Transport::Streams => runtime(order.setup.workers)?.block_on(serve::<OverStreams>(order)),
         _ => runtime(order.setup.workers)?.block_on(serve::<tonic::transport::Channel>(order)),
     };
     if let Err(error) = &served {

@@ -23,7 +23,8 @@ const BACKLOG: usize = 128;
 #[derive(Clone, Debug)]
 pub struct ByteStreams(mpsc::Sender<ByteStream>);
 
-/// The byte streams that clients open, in their order. Once it is dropped, they are refused with `UNAVAILABLE`.
+/// The byte streams that clients open, in their order. Once it is dropped, they are refused with
+/// `UNAVAILABLE`.
 ///
 /// As a `Stream` it is what tonic's `serve_with_incoming` takes. It ends with the server.
 #[derive(Debug)]
@@ -31,7 +32,6 @@ pub struct Incoming(mpsc::Receiver<ByteStream>);
 
 impl ByteStreams {
     /// Makes both ends.
-    #[expect(clippy::new_ret_no_self, reason = "both ends are made at once")]
     pub fn new() -> (Self, Incoming) {
         let (streams, incoming) = mpsc::channel(BACKLOG);
         (Self(streams), Incoming(incoming))
