@@ -120,6 +120,19 @@ mod tests {
     use crate::heap::Heap;
 
     #[test]
+    fn a_look_tells_whether_the_waiter_was_awake() {
+        let memory = Heap::new(8);
+        let (mut arm, mut bell) = (ArmedFlag::new(0), Doorbell::new(0));
+        assert!(!arm.is_armed() && bell.found_awake(), "as it begins");
+        arm.arm(&memory);
+        assert!(arm.is_armed() && bell.found_awake(), "as the last look found it");
+        assert!(bell.is_due(&memory) && !bell.found_awake());
+        assert!(!bell.is_due(&memory) && !bell.found_awake(), "it is rung for and asleep");
+        arm.disarm(&memory);
+        assert!(!arm.is_armed() && !bell.is_due(&memory) && bell.found_awake());
+    }
+
+    #[test]
     fn rings_once_for_each_arming() {
         let memory = Heap::new(8);
         let mut arm = ArmedFlag::new(0);

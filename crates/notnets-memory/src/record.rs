@@ -43,6 +43,21 @@ fn check<const N: usize>(seal: Seal, fields: [u64; N]) -> u64 {
 mod tests {
     use super::*;
     use crate::heap::Heap;
+    use crate::incoherent::World;
+
+    #[test]
+    fn a_record_reaches_hosts_whose_caches_do_not_agree() {
+        for seed in 0..100 {
+            let (world, seal) = (World::new(32, 2, seed), Seal::new([3]));
+            let [writer, reader] = [0, 1].map(|host| world.memory(host));
+            // Its checksum lies in another line than its fields.
+            for round in 0..4 {
+                let fields = [round; 8];
+                publish(&writer, 8, seal, fields);
+                assert_eq!(observe(&reader, 8, seal), Some(fields), "seed {seed}");
+            }
+        }
+    }
 
     #[test]
     fn a_record_is_believed_whole_and_in_its_place_only() {

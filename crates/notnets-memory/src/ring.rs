@@ -237,6 +237,7 @@ mod tests {
 
     use super::*;
     use crate::heap::Heap;
+    use crate::incoherent::World;
 
     fn pair(slots: usize) -> (RingWriter<Heap, Heap>, RingReader<Heap, Heap>, Heap) {
         let (memory, taken) = (Heap::new(slots * LINE_WORDS), Heap::new(LINE_WORDS));
@@ -274,6 +275,30 @@ mod tests {
         writer.push([0; 7]);
         taken.store(0, 2);
         assert_eq!(writer.room(), Err(BadTaken { said: 2, before: 0, pushed: 1 }));
+        taken.store(0, 1);
+        assert_eq!((writer.look(), writer.pushed()), (Ok(1), 1));
+        writer.push([0; 7]);
+        assert_eq!((writer.look(), writer.pushed()), (Ok(1), 2));
+        taken.store(0, 0);
+        assert_eq!(writer.look(), Err(BadTaken { said: 0, before: 1, pushed: 2 }), "it goes back");
+    }
+
+    #[test]
+    fn between_hosts_an_older_word_is_a_stale_one() {
+        let world = World::new(LINE_WORDS, 2, 5);
+        let [seen, taken] = [0, 1].map(|host| world.memory(host));
+        let say = |word| {
+            taken.store(0, word);
+            taken.publish(0, 1);
+        };
+        let mut writer = RingWriter::new(Heap::new(2 * LINE_WORDS), seen);
+        writer.push([0; 7]);
+        for (said, known) in [(0, Ok(0)), (1, Ok(1)), (0, Ok(1))] {
+            say(said);
+            assert_eq!(writer.look(), known);
+        }
+        say(2);
+        assert_eq!(writer.look(), Err(BadTaken { said: 2, before: 1, pushed: 1 }));
     }
 
     #[test]
