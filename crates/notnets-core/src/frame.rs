@@ -282,6 +282,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_payload_is_its_head_and_then_its_data() {
+        let inline = Payload::Inline { bytes: [7; INLINE], len: 20, head: 6 };
+        assert_eq!((inline.head_len(), inline.data_len()), (6, 14));
+        let reference = Reference::from_words([0; 4]);
+        let whole = Payload::Reference(Reference { length: 20, head: 6, ..reference });
+        assert_eq!((whole.head_len(), whole.data_len()), (6, 14));
+        let wrong = Payload::Reference(Reference { length: 5, head: 6, ..reference });
+        assert_eq!((wrong.head_len(), wrong.data_len()), (6, 0));
+        let shared = Payload::Shared(SharedReference { payload: 1, offset: 2, length: 3 });
+        assert_eq!((shared.head_len(), shared.data_len()), (0, 0), "nothing is copied");
+    }
+
     proptest! {
         /// A frame that decodes encodes to the same bytes again: no two encodings mean the same.
         #[test]
