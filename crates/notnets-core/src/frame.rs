@@ -295,6 +295,31 @@ mod tests {
         assert_eq!((shared.head_len(), shared.data_len()), (0, 0), "nothing is copied");
     }
 
+    #[test]
+    fn more_than_a_descriptor_holds_is_refused() {
+        let with = |len, head| {
+            let first = [Kind::Data as u8, 0, len, head, 0, 0, 0, 0];
+            Frame::decode([u64::from_le_bytes(first), 1, 0, 0, 0, 0, 0])
+        };
+        assert!(with(32, 0).is_ok() && with(32, 32).is_ok() && with(0, 0).is_ok());
+        for (len, head) in [(33, 0), (255, 0), (33, 33), (33, 34), (4, 5), (0, 1)] {
+            assert_eq!(with(len, head), Err(BadFrame::Inline { len, head }));
+        }
+    }
+
+    #[test]
+    fn only_plain_data_refer_to_what_was_shared() {
+        let with = |kind, flags| {
+            let first = [kind as u8, flags, 0, 0, 0, 0, 0, 0];
+            Frame::decode([u64::from_le_bytes(first), 1, 0, 1, 2, 3, 0])
+        };
+        assert!(with(Kind::Data, SHARED).is_ok() && with(Kind::Data, SHARED | END).is_ok());
+        let wrong = [(Kind::Request, 0), (Kind::Data, REFERENCE), (Kind::Data, MESSAGE)];
+        for (kind, beside) in wrong {
+            assert_eq!(with(kind, SHARED | beside), Err(BadFrame::Flags(SHARED | beside)));
+        }
+    }
+
     proptest! {
         /// A frame that decodes encodes to the same bytes again: no two encodings mean the same.
         #[test]
@@ -303,6 +328,9 @@ mod tests {
             descriptor[0] = u64::from_le_bytes([kind, flags, len, head, rest[0], rest[1], rest[2], rest[3]]);
             if let Ok(frame) = Frame::decode(descriptor) {
                 prop_assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+                if let Payload::Inline { len, head, .. } = frame.payload {
+                    prop_assert!(len as usize <= INLINE && head <= len, "{} of {} bytes", head, len);
+                }
             } else {
                 let is_shared = flags & SHARED != 0;
                 let shares_wrongly = is_shared && (kind != 3 || flags & (REFERENCE | MESSAGE) != 0);
