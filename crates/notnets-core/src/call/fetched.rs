@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, Reference, WriteMemory};
 
+use super::payloads::PayloadKind;
 use super::queue::{Piece, Queue, with_prefix};
 use super::{Connection, Violation};
 use crate::frame::{Frame, Kind, PREFIX, Payload, SharedReference};
@@ -71,8 +72,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Data that are read where they are take no memory of this side's, and so hardly any credit.
     fn fetch_shared(&mut self, reference: &SharedReference) -> Result<Fetched, Violation> {
-        self.received.shared += 1;
-        let data = Piece { bytes: self.sharing.resolve(reference)?, cost: MIN_CHARGE };
+        let bytes = self.sharing.resolve(reference)?;
+        self.count_payload(PayloadKind::ReceivedShared, bytes.len());
+        let data = Piece { bytes, cost: MIN_CHARGE };
         Ok(Fetched { head: Bytes::new(), data: Data::Piece(data), cost: MIN_CHARGE })
     }
 

@@ -8,6 +8,7 @@ use notnets_memory::{ReadMemory, Reference, WriteMemory};
 
 use super::fetched::Data;
 use super::lending::LEAST_LENT;
+use super::payloads::PayloadKind;
 use super::queue::Piece;
 use super::stream::Receive;
 use super::{Connection, Event, StreamId, Violation};
@@ -166,9 +167,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(entry) = self.streams.get_mut(id) else { return Err(Violation::State(id, frame.kind)) };
         entry.receive.accept(charge, id)?;
         if let Some(bytes) = entry.receive.gathering.as_mut().and_then(|gathering| gathering.memory()) {
-            self.received.copied += u64::from(length >= LEAST_LENT);
             self.lanes.read(reference, bytes)?;
             self.lanes.release(reference);
+            if length >= LEAST_LENT {
+                self.count_payload(PayloadKind::ReceivedUntrusted, length);
+            }
         } else {
             self.hold(id, reference)?;
         }

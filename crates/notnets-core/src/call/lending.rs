@@ -12,6 +12,7 @@ use bytes::Bytes;
 use notnets_memory::{ReadMemory, Reference, Returned, Returns, TrustPeerMemory, WriteMemory};
 
 use super::Connection;
+use super::payloads::PayloadKind;
 
 /// Payloads of which fewer bytes came are copied: to hold a block costs an allocation and a wake-up.
 pub const LEAST_LENT: usize = 16 << 10;
@@ -21,19 +22,6 @@ pub const LEAST_LENT: usize = 16 << 10;
 pub(super) struct Lending {
     returns: Option<Arc<Returns>>,
     trust: Option<TrustPeerMemory>,
-}
-
-/// How payloads of 16 KiB and more have come in the peer's blocks, frame by frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReceivedPayloads {
-    /// Read where they are.
-    pub lent: u64,
-    /// Copied, though the peer is trusted: enough was held.
-    pub over_share: u64,
-    /// Copied, since the peer is not trusted.
-    pub copied: u64,
-    /// In sealed memory, which is read where it is whoever the peer.
-    pub shared: u64,
 }
 
 impl Lending {
@@ -90,11 +78,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.flush();
     }
 
-    /// How large payloads have come.
-    pub fn received_payloads(&self) -> ReceivedPayloads {
-        self.received
-    }
-
     /// The data of a payload that was checked, where they are. `None` if they have to be copied.
     #[inline]
     pub(super) fn lend(&mut self, reference: &Reference) -> Option<Bytes> {
@@ -105,15 +88,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     fn lend_large(&mut self, reference: &Reference) -> Option<Bytes> {
+        let length = (reference.length - reference.head) as usize;
         let (Some(trust), Some(returns)) = (self.lending.trust, &self.lending.returns) else {
-            self.received.copied += 1;
+            self.count_payload(PayloadKind::ReceivedUntrusted, length);
             return None;
         };
         let lent = self.lanes.lend(trust, reference, returns);
-        match lent {
-            Some(_) => self.received.lent += 1,
-            None => self.received.over_share += 1,
-        }
+        let kind = if lent.is_some() { PayloadKind::ReceivedLent } else { PayloadKind::ReceivedOverShare };
+        self.count_payload(kind, length);
         lent
     }
 

@@ -13,6 +13,7 @@ use notnets_memory::{LoanedBytes, ReadMemory, Run, WriteMemory};
 
 use super::Connection;
 use super::outbound::LARGEST;
+use super::payloads::PayloadKind;
 use crate::frame::Payload;
 use crate::limits::charge;
 
@@ -103,7 +104,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub(super) fn commit_loaned(&mut self, piece: LoanedPiece) -> Option<(Payload, u64)> {
         let run = self.loans.0.get_mut(&piece.start)?;
         let reference = self.lanes.arena().commit_in_place(run, piece.place)?;
-        self.sent.loaned.count(piece.len());
+        self.count_payload(PayloadKind::SentLoaned, piece.len());
         Some((Payload::Reference(reference), charge(piece.len())))
     }
 }

@@ -25,10 +25,10 @@ mod inbound;
 mod lending;
 mod loans;
 mod outbound;
+mod payloads;
 mod plan;
 mod queue;
 mod reading;
-mod sent;
 mod sharing;
 mod state;
 mod stream;
@@ -50,15 +50,14 @@ use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use lending::Lending;
 use loans::Loans;
-use sent::CopyReason;
 use sharing::Sharing;
 use streams::Streams;
 
 pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
-pub use lending::{LEAST_LENT, ReceivedPayloads};
+pub use lending::LEAST_LENT;
 pub use loans::LEAST_LOANED;
-pub use sent::{SentCopies, SentPayloads, Tally};
+pub use payloads::{CountPayloads, PayloadKind, Payloads, Tally};
 pub use sharing::{MAX_PAYLOADS, SharedPayloads};
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
@@ -262,10 +261,11 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     lending: Lending,
     /// Blocks that the application fills.
     loans: Loans,
-    received: ReceivedPayloads,
-    sent: SentPayloads,
-    /// Why data that were just looked at are copied.
-    copy_reason: CopyReason,
+    payloads: Payloads,
+    /// Counts them, too.
+    counter: Option<Arc<dyn CountPayloads>>,
+    /// How data that were just looked at go if they are copied.
+    copied_as: PayloadKind,
     scratch: Vec<u8>,
 }
 
@@ -307,9 +307,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             sharing: Sharing::new(),
             lending: Lending::default(),
             loans: Loans::default(),
-            received: ReceivedPayloads::default(),
-            sent: SentPayloads::default(),
-            copy_reason: CopyReason::default(),
+            payloads: Payloads::default(),
+            counter: None,
+            copied_as: PayloadKind::SentPrivate,
             scratch: Vec::new(),
         }
     }
@@ -530,6 +530,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn on_payload(&mut self, payload: u32, sealed: Option<Sealed>) {
         self.sharing.on_packet(payload, sealed);
         self.flush();
+    }
+
+    /// Has large payloads counted by this as well.
+    pub fn count_payloads(&mut self, counter: Arc<dyn CountPayloads>) {
+        self.counter = Some(counter);
     }
 
     /// Asks whether the peer is there; the echo comes back in [`Event::Pong`].

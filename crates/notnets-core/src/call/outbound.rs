@@ -8,8 +8,8 @@ use notnets_memory::lane::Blocks;
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::loans::LoanedPiece;
+use super::payloads::PayloadKind;
 use super::plan::{Plan, write_inline};
-use super::sent::{CopyReason, SentPayloads};
 use super::sharing::{Beginning, LEAST_SHARED};
 use super::state::Input;
 use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
@@ -239,11 +239,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// How large payloads were sent.
-    pub fn sent_payloads(&self) -> SentPayloads {
-        self.sent
-    }
-
     /// Bytes of these data that can go into a frame with a head.
     #[inline]
     fn private_bytes(&mut self, data: &impl Buf) -> usize {
@@ -253,8 +248,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     #[cold]
     fn private_bytes_of_large(&mut self, data: &impl Buf) -> usize {
         match self.sharing.look(data, &self.loans, LEAST_SHARED) {
-            Beginning::Private(bytes, why) => {
-                self.copy_reason = why;
+            Beginning::Private(bytes, kind) => {
+                self.copied_as = kind;
                 bytes
             }
             Beginning::Shared(_) | Beginning::Loaned(_) | Beginning::Unanswered => 0,
@@ -273,8 +268,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         end: bool,
     ) -> InPlace {
         let what = match self.sharing.look(data, &self.loans, *least) {
-            Beginning::Private(bytes, why) => {
-                self.copy_reason = why;
+            Beginning::Private(bytes, kind) => {
+                self.copied_as = kind;
                 return InPlace::Not(bytes);
             }
             Beginning::Unanswered => {
@@ -288,7 +283,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 return InPlace::Waits;
             }
             Beginning::Loaned(piece) if charge(piece.len()) > credit.min(self.send_credit) => {
-                self.copy_reason = CopyReason::NoCredit;
+                self.copied_as = PayloadKind::SentNoCredit;
                 return InPlace::Not(piece.len());
             }
             Beginning::Shared(reference) => Referred::Shared(reference),
@@ -323,7 +318,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         (frame.payload, length, cost) = match what {
             Referred::Shared(reference) => {
                 let length = reference.length as usize;
-                self.sent.shared.count(length);
+                self.count_payload(PayloadKind::SentShared, length);
                 (Payload::Shared(reference), length, MIN_CHARGE)
             }
             Referred::Loaned(piece) => {
@@ -433,7 +428,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         frame.payload = Payload::Reference(arena.commit(loan, head.len() as u32));
         if bytes >= LEAST_SHARED {
-            self.sent.copied.count(self.copy_reason, bytes);
+            self.count_payload(self.copied_as, bytes);
         }
         if short {
             self.want_segment(wanted);

@@ -18,7 +18,7 @@ use notnets_memory::sealed::endings;
 use notnets_memory::{Returns, Sealed, WeakSealed};
 
 use super::loans::{Found, LoanedPiece, Loans};
-use super::sent::CopyReason;
+use super::payloads::PayloadKind;
 use super::{StreamId, Violation};
 use crate::frame::{Frame, Kind, SharedReference};
 
@@ -109,8 +109,8 @@ pub struct SharedPayloads {
 /// How data that are to be sent begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// With so many bytes that have to be copied, or more, for this reason.
-    Private(usize, CopyReason),
+    /// With so many bytes that have to be copied, or more; and how they go then.
+    Private(usize, PayloadKind),
     /// With bytes that can be referred to.
     Shared(SharedReference),
     /// With a part of a loan.
@@ -169,13 +169,15 @@ impl Sharing {
         let mut slices = [IoSlice::new(&[]); PIECES];
         let count = data.chunks_vectored(&mut slices);
         let mut private = 0;
-        let mut why = CopyReason::Private;
+        let mut kind = PayloadKind::SentPrivate;
         for slice in &slices[..count] {
             if slice.len() >= least {
                 match loans.find(slice) {
                     Found::Elsewhere => {}
-                    Found::Sent(bytes) => return Beginning::Private(private + bytes, CopyReason::Repeated),
-                    Found::Loaned(_) if private > 0 => return Beginning::Private(private, why),
+                    Found::Sent(bytes) => {
+                        return Beginning::Private(private + bytes, PayloadKind::SentRepeated);
+                    }
+                    Found::Loaned(_) if private > 0 => return Beginning::Private(private, kind),
                     Found::Loaned(piece) => return Beginning::Loaned(piece),
                 }
             }
@@ -185,12 +187,12 @@ impl Sharing {
                 let answer = if self.is_on { self.answer(&sealed) } else { None };
                 match answer {
                     Some((_, Answer::Outstanding)) if slice.len() < WORTH_WAITING => {
-                        why = CopyReason::Unanswered;
+                        kind = PayloadKind::SentUnanswered;
                     }
-                    Some((_, Answer::Declined)) => why = CopyReason::Declined,
-                    None if self.is_on => why = CopyReason::OverLimit,
-                    None => why = CopyReason::Unsupported,
-                    Some(_) if private > 0 => return Beginning::Private(private, why),
+                    Some((_, Answer::Declined)) => kind = PayloadKind::SentDeclined,
+                    None if self.is_on => kind = PayloadKind::SentOverLimit,
+                    None => kind = PayloadKind::SentUnsupported,
+                    Some(_) if private > 0 => return Beginning::Private(private, kind),
                     Some((_, Answer::Outstanding)) => return Beginning::Unanswered,
                     Some((payload, Answer::Taken)) => {
                         return Beginning::Shared(SharedReference {
@@ -203,7 +205,7 @@ impl Sharing {
             }
             private += slice.len();
         }
-        Beginning::Private(if count < PIECES { usize::MAX } else { private }, why)
+        Beginning::Private(if count < PIECES { usize::MAX } else { private }, kind)
     }
 
     /// The number of a payload, and what the peer has said to it. `None` if it can't be shared now.

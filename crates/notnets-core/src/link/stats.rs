@@ -4,9 +4,14 @@
 //! disturbs nobody and sees no payload.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use notnets_memory::process::ForkGuard;
 use notnets_memory::{OwnMemory, OwnSegment, PAGE, PeerSegment, ReadMemory, SegmentError, WriteMemory};
+
+use crate::call::{CountPayloads, PayloadKind, Payloads, Tally};
+use crate::link::segments::SegmentBytes;
 
 /// `NNSTATS1`.
 const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS1");
@@ -20,6 +25,10 @@ mod word {
     pub const CALLS: usize = 4;
     pub const CALLS_FAILED: usize = 5;
     pub const BROKEN: usize = 6;
+    pub const SEGMENTS_OFFERED: usize = 7;
+    pub const SEGMENTS_MAPPED: usize = 8;
+    /// Two for each kind of payload: frames and bytes.
+    pub const PAYLOADS: usize = 9;
 }
 
 /// A server's counters.
@@ -32,6 +41,9 @@ pub struct Stats {
     calls: AtomicU64,
     calls_failed: AtomicU64,
     broken: AtomicU64,
+    segments_offered: AtomicU64,
+    segments_mapped: AtomicU64,
+    payloads: [[AtomicU64; 2]; PayloadKind::ALL.len()],
 }
 
 /// A look at them.
@@ -49,6 +61,12 @@ pub struct Snapshot {
     pub calls_failed: u64,
     /// Links that were closed because the peer broke the protocol.
     pub broken: u64,
+    /// Bytes of further segments that clients may have mapped.
+    pub segments_offered: u64,
+    /// Bytes of clients' further segments that the server has mapped.
+    pub segments_mapped: u64,
+    /// Large payloads, over all links.
+    pub payloads: Payloads,
 }
 
 impl Stats {
@@ -71,6 +89,9 @@ impl Stats {
             calls: zero(),
             calls_failed: zero(),
             broken: zero(),
+            segments_offered: zero(),
+            segments_mapped: zero(),
+            payloads: std::array::from_fn(|_| [zero(), zero()]),
         })
     }
 
@@ -103,6 +124,13 @@ impl Stats {
         self.add(&self.calls_failed, word::CALLS_FAILED, 1);
     }
 
+    /// The further segments of a link have other bytes now than before.
+    fn segments_changed(&self, before: SegmentBytes, now: SegmentBytes) {
+        let more = |before: usize, now: usize| (now as u64).wrapping_sub(before as u64);
+        self.add(&self.segments_offered, word::SEGMENTS_OFFERED, more(before.offered, now.offered));
+        self.add(&self.segments_mapped, word::SEGMENTS_MAPPED, more(before.mapped, now.mapped));
+    }
+
     /// Links that are open now.
     pub fn links_open(&self) -> u64 {
         self.links_open.load(Ordering::Relaxed)
@@ -112,6 +140,48 @@ impl Stats {
         // Threads that store at once may leave the lower count for a moment; the next store mends it.
         let value = counter.fetch_add(n, Ordering::Relaxed).wrapping_add(n);
         self.words.store(word, value);
+    }
+}
+
+impl CountPayloads for Stats {
+    fn count(&self, kind: PayloadKind, bytes: usize) {
+        let at = kind as usize;
+        let [frames, all] = &self.payloads[at];
+        self.add(frames, word::PAYLOADS + 2 * at, 1);
+        self.add(all, word::PAYLOADS + 2 * at + 1, bytes as u64);
+    }
+}
+
+/// The bytes of a link's further segments, as far as a server's counters have them. They go with the link.
+#[derive(Debug, Default)]
+pub struct SegmentGauge {
+    stats: Option<Arc<Stats>>,
+    bytes: SegmentBytes,
+    /// In a forked child the counters are not mapped.
+    fork: Option<ForkGuard>,
+}
+
+impl SegmentGauge {
+    /// Counted there.
+    pub fn new(stats: Arc<Stats>) -> Self {
+        Self { stats: Some(stats), bytes: SegmentBytes::default(), fork: ForkGuard::new().ok() }
+    }
+
+    /// Has the link's bytes as they are now.
+    pub fn set(&mut self, bytes: SegmentBytes) {
+        if let Some(stats) = &self.stats
+            && self.bytes != bytes
+            && self.fork.is_some_and(|fork| !fork.is_forked_child())
+        {
+            stats.segments_changed(self.bytes, bytes);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for SegmentGauge {
+    fn drop(&mut self) {
+        self.set(SegmentBytes::default());
     }
 }
 
@@ -127,6 +197,12 @@ impl Snapshot {
             calls: memory.load(word::CALLS),
             calls_failed: memory.load(word::CALLS_FAILED),
             broken: memory.load(word::BROKEN),
+            segments_offered: memory.load(word::SEGMENTS_OFFERED),
+            segments_mapped: memory.load(word::SEGMENTS_MAPPED),
+            payloads: Payloads::of_kinds(|kind| {
+                let at = word::PAYLOADS + 2 * kind as usize;
+                Tally { frames: memory.load(at), bytes: memory.load(at + 1) }
+            }),
         })
     }
 }
@@ -137,15 +213,44 @@ mod tests {
 
     #[test]
     fn a_tool_sees_the_counts() {
-        let stats = Stats::new(7).unwrap();
+        let stats = Arc::new(Stats::new(7).unwrap());
         stats.link_opened();
         stats.link_opened();
         stats.link_closed(true);
         stats.calls(3);
         stats.call_failed();
         let seen = Snapshot::read(&stats.descriptor().try_clone_to_owned().unwrap()).unwrap();
-        let expected =
-            Snapshot { since: 7, links_open: 1, links_total: 2, calls: 3, calls_failed: 1, broken: 1 };
+        let expected = Snapshot {
+            since: 7,
+            links_open: 1,
+            links_total: 2,
+            calls: 3,
+            calls_failed: 1,
+            broken: 1,
+            ..Snapshot::default()
+        };
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn payloads_and_segments_are_counted_over_all_links() {
+        let stats = Arc::new(Stats::new(7).unwrap());
+        let look = || Snapshot::read(&stats.descriptor().try_clone_to_owned().unwrap()).unwrap();
+        for kind in PayloadKind::ALL {
+            (0..=kind as usize).for_each(|bytes| stats.count(kind, bytes));
+        }
+        let seen = look().payloads;
+        for (i, kind) in (0..).zip(PayloadKind::ALL) {
+            assert_eq!(seen.of(kind), Tally { frames: i + 1, bytes: i * (i + 1) / 2 });
+        }
+        let bytes = |seen: Snapshot| (seen.segments_offered, seen.segments_mapped);
+        let [mut first, mut second] = [0; 2].map(|_| SegmentGauge::new(Arc::clone(&stats)));
+        first.set(SegmentBytes { offered: 100, mapped: 20 });
+        second.set(SegmentBytes { offered: 3, mapped: 0 });
+        assert_eq!(bytes(look()), (103, 20));
+        first.set(SegmentBytes { offered: 10, mapped: 30 });
+        assert_eq!(bytes(look()), (13, 30));
+        drop(first);
+        assert_eq!(bytes(look()), (3, 0));
     }
 }

@@ -38,6 +38,7 @@ mod nudge;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ use crate::limits::{Limits, ValidLimits};
 use crate::link::packet::Packet;
 use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
 use crate::link::socket::Incoming;
+use crate::link::stats::{SegmentGauge, Stats};
 use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
 
 pub use ending::Ending;
@@ -80,6 +82,7 @@ pub const DEATH: Duration = Duration::from_millis(100);
 pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     connection: Connection<T, W, R>,
     segments: Segments<W, R>,
+    gauge: SegmentGauge,
     peer: PeerIdentity,
     pings: Option<Pings>,
     /// Once the link is being wound up: when to refuse calls of a client that cannot know yet that they come
@@ -169,6 +172,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         Ok(Self {
             connection,
             segments: Segments::new(source, own.segment_bytes, peer_limits.segment_bytes),
+            gauge: SegmentGauge::default(),
             peer,
             pings: None,
             refuse_at: None,
@@ -197,6 +201,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// Both sides can retire further segments that they use no more.
     pub fn begin_retiring(&mut self) {
         self.segments.begin_retiring();
+    }
+
+    /// Has large payloads and the bytes of further segments counted there, with those of other links.
+    pub fn count_in(&mut self, stats: &Arc<Stats>) {
+        self.connection.count_payloads(Arc::<Stats>::clone(stats));
+        self.gauge = SegmentGauge::new(Arc::clone(stats));
     }
 
     /// Bytes of further segments.
@@ -392,12 +402,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                     Packet::Share { payload, bytes } => self.on_payload(payload, bytes, descriptor),
                     packet => {
                         let answered = self.segments.receive(packet, descriptor, lanes);
+                        self.gauge.set(self.segments.bytes());
                         answered.map_err(|error| error.to_string())
                     }
                 };
                 match answered {
                     Ok(false) => {}
                     Ok(true) => {
+                        self.gauge.set(self.segments.bytes());
                         self.connection.on_segment_answer(true);
                         self.connection.wake_queued();
                     }
@@ -472,6 +484,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if !matches!(offered, Some(Ok(()))) {
             self.connection.on_segment_answer(false);
         }
+        self.gauge.set(self.segments.bytes());
         offered.unwrap_or(Ok(()))
     }
 
@@ -538,6 +551,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             self.connection.on_segment_answer(true);
             self.connection.wake_queued();
         }
+        self.gauge.set(self.segments.bytes());
     }
 
     /// Ends the calls whose deadline has passed at `now`, so that none of them is started any more.

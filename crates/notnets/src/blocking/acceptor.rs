@@ -1,5 +1,6 @@
 //! From connections to links, without waiting for any of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::call::Role;
@@ -40,7 +41,7 @@ pub struct Acceptor {
     taken_over: bool,
     policy: Policy,
     refusals: Refusals,
-    pub stats: Stats,
+    pub stats: Arc<Stats>,
     /// Requests are read where the clients have put them.
     pub trust: Option<TrustPeerMemory>,
     bound_by: ForkGuard,
@@ -66,7 +67,7 @@ impl Acceptor {
             taken_over: false,
             policy,
             refusals: Refusals::default(),
-            stats,
+            stats: Arc::new(stats),
             trust: None,
             bound_by,
         }
@@ -84,7 +85,7 @@ impl Acceptor {
             tracing::warn!(%error, "clients take this process for the one that it was forked from");
         }
         match new_stats() {
-            Ok(stats) => self.stats = stats,
+            Ok(stats) => self.stats = Arc::new(stats),
             Err(error) => tracing::warn!(%error, "there is no memory for a server's counters"),
         }
     }
@@ -227,7 +228,8 @@ impl Acceptor {
     }
 
     fn begin(&self, established: Established) -> Option<Link> {
-        let link = Link::new(Role::Server, self.policy.config.limits, self.trust, established).ok()?;
+        let mut link = Link::new(Role::Server, self.policy.config.limits, self.trust, established).ok()?;
+        link.session.count_in(&self.stats);
         self.stats.link_opened();
         Some(link)
     }

@@ -86,6 +86,12 @@ impl Link {
         self.with(|state| state.session.peer().into())
     }
 
+    /// Has large payloads and further segments counted with those of a server's other links.
+    #[cfg(feature = "server")]
+    pub(crate) fn count_in(&self, stats: &Arc<notnets_core::link::stats::Stats>) {
+        self.lock_here().session.count_in(stats);
+    }
+
     /// Takes a turn: locks, acts, finishes. `None` in a forked child.
     #[inline]
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> Option<R> {

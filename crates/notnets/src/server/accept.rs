@@ -93,6 +93,7 @@ pub(super) async fn serve_link(
     let settings = &shared.settings;
     let peer = established.peer.clone();
     let (link, pidfd) = Link::new(Role::Server, &settings.link, established)?;
+    link.count_in(&shared.stats);
     let info = PeerInfo::from(&peer);
     let calls = LinkCalls {
         server: Arc::clone(shared),
