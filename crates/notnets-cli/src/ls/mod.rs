@@ -1,5 +1,6 @@
 //! `notnets ls`: the names served on this host, by whom and since when; and the pods that it is in.
 
+mod payloads;
 mod pods;
 
 use std::io::{self, Write};
@@ -39,6 +40,9 @@ pub struct Served {
     pub links: Option<u64>,
     /// Calls so far, the open ones too.
     pub calls: Option<u64>,
+    /// How large payloads went and came, by the names of their kinds, and the bytes of further segments.
+    #[serde(flatten)]
+    pub memory: payloads::Memory,
 }
 
 impl Served {
@@ -118,6 +122,7 @@ fn served(directory: &Directory) -> Result<Vec<Served>, Failure> {
             since: counters.map(|counters| counters.since),
             links: counters.map(|counters| counters.links_open),
             calls: counters.map(|counters| counters.calls),
+            memory: payloads::Memory::new(counters.as_ref()),
         }
     };
     Ok(seen.into_iter().map(row).collect())
@@ -130,7 +135,7 @@ fn json(listed: &Listed) -> String {
 }
 
 fn tables(listed: &Listed, now: SystemTime) -> String {
-    table(&listed.names, now) + &pods::table(&listed.pods)
+    table(&listed.names, now) + &payloads::table(&listed.names) + &pods::table(&listed.pods)
 }
 
 const HEADINGS: [&str; 6] = ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"];
@@ -146,9 +151,14 @@ fn table(served: &[Served], now: SystemTime) -> String {
             known(row.calls),
         ]
     });
-    let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(rows).collect();
+    aligned(HEADINGS, rows)
+}
+
+/// A table whose first column is aligned to the left, and all others to the right.
+fn aligned<const N: usize>(headings: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<_> = std::iter::once(headings.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
         text += &format!("{:<1$}", row[0], widths[0]);
@@ -192,6 +202,7 @@ mod tests {
             since: Some(since),
             links: Some(2),
             calls,
+            memory: payloads::Memory::default(),
         };
         let inventory = served("inventory", None, Some(4711), 0, Some(123_456));
         vec![inventory, served("cart", Some("00001f3a"), None, 93_600, None)]

@@ -35,7 +35,7 @@ async fn a_name_is_listed_with_its_server_and_what_it_does() {
     let since = new[0]["since"].as_u64().expect("it says");
     let expected = json!([{
         "name": "inventory", "replica": null, "pid": proxy.pid(), "uid": uid, "since": since, "links": 0,
-        "calls": 0,
+        "calls": 0, "payloads": {}, "segments": { "offered": 0, "mapped": 0 },
     }]);
     assert_eq!(Value::Array(new), expected);
     assert!((before..=seconds_now()).contains(&since), "{since}");
@@ -60,6 +60,46 @@ async fn a_name_is_listed_with_its_server_and_what_it_does() {
 
     // Looking is no link.
     assert_eq!(listed(&world).await[0]["links"], 0);
+}
+
+/// Large payloads are counted by how they went and came, with the reason for those that were copied.
+#[tokio::test]
+async fn large_payloads_are_listed() {
+    let world = World::new();
+    let server = notnets::Server::builder().directory(world.names());
+    let echo = notnets::rpc::unary(|_request, message: notnets::rpc::Payload| async {
+        Ok(notnets::rpc::Reply::new(message))
+    });
+    let bound = server.add_rpc_service("pictures.Pictures", echo).bind("notnets:///pictures").await;
+    tokio::spawn(bound.expect("binds").serve());
+    let channel = notnets::Endpoint::from_static("notnets:///pictures").directory(world.names());
+    let channel = channel.connect().await.expect("connects");
+    let method = notnets::rpc::Method::from_static("/pictures.Pictures/Echo");
+    let shared = notnets::SharedBytes::copy_from(&[7; 1 << 20]).expect("memory");
+    for message in [bytes::Bytes::from(vec![7; 100]), vec![7; 1 << 20].into(), shared.into()] {
+        let request = notnets::rpc::Request::new(method.clone());
+        let reply = in_time(channel.unary_call(request, message.clone())).await.expect("a reply");
+        assert!(reply.message.into_bytes() == message);
+    }
+    let row = with_links(&world, 1).await;
+    let (payloads, segments) = (&row["payloads"], &row["segments"]);
+    let seen: Vec<_> = payloads.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(seen, ["received_copied_untrusted", "received_shared", "sent_copied_private", "sent_shared"]);
+    assert_eq!(payloads["received_shared"], json!({ "frames": 1, "bytes": 1 << 20 }));
+    assert_eq!(payloads["sent_shared"], json!({ "frames": 1, "bytes": 1 << 20 }));
+    let copied = |kind: &str| payloads[kind]["bytes"].as_u64().expect("a number");
+    // What is left at the end of a message may be too little to be counted.
+    let large = (1 << 19)..=(1 << 20) + 5;
+    assert!(
+        large.contains(&copied("received_copied_untrusted"))
+            && large.contains(&copied("sent_copied_private"))
+    );
+    assert!(segments["mapped"].as_u64() > Some(0) && segments["offered"].as_u64() > Some(0), "{segments}");
+    let table = world.run(["ls"]).await;
+    assert!(table.out().contains("sent shared       1  1048576"), "{}", table.out());
+    drop(channel);
+    assert_eq!(with_links(&world, 0).await["payloads"], *payloads);
+    in_time(async { while listed(&world).await[0]["segments"]["mapped"] != 0 {} }).await;
 }
 
 fn seconds_now() -> u64 {
