@@ -1,7 +1,9 @@
 //! Payloads in sealed memory, between two connections without threads or time.
 
 use bytes::{Buf, Bytes};
-use notnets_core::call::{Event, OpenOutcome, Received, Sent, SharedPayloads, StreamId, Violation};
+use notnets_core::call::{
+    Event, OpenOutcome, PayloadKind, Received, Sent, SharedPayloads, StreamId, Violation,
+};
 use notnets_core::frame::{Frame, Kind, Payload, SharedReference};
 use notnets_core::pair::{HeapConnection, Pair};
 use notnets_memory::Sealed;
@@ -201,6 +203,56 @@ fn many_payloads_at_a_time_and_the_rest_is_copied() {
         .count();
     assert_eq!(referred, 256);
     assert_eq!(pair.server.shared().peer, 256);
+}
+
+/// It is mapped once, however many peers read it, and given up to each of them when nothing refers to it.
+#[test]
+fn one_payload_for_a_thousand_peers() {
+    let payload = sealed(MIB);
+    let bytes = Bytes::from_owner(payload.clone());
+    let mut pairs: Vec<_> = (0..1000)
+        .map(|peer| {
+            let mut pair = pair(MIB as u64);
+            let stream = open(&mut pair.client);
+            let came = send(&mut pair, stream, &bytes, true);
+            assert!(came.len() == 1 && is_of(&came[0], &payload), "peer {peer}");
+            (pair, came)
+        })
+        .collect();
+    for (pair, came) in &mut pairs {
+        assert_eq!((pair.client.shared().own, pair.server.shared().peer), (1, 1));
+        came.clear();
+    }
+    // In this process the tables of the peers refer to it, too.
+    let mut clients: Vec<_> = pairs.into_iter().map(|(pair, _)| pair.client).collect();
+    drop((payload, bytes));
+    for client in &mut clients {
+        client.wake_queued();
+        assert_eq!(client.shared().own, 0, "nothing refers to it any more");
+    }
+}
+
+/// Each payload is counted once, by what has become of it.
+#[test]
+fn the_reason_of_a_copy_is_counted() {
+    let len = (MIB as u64, 200_000, 20_000);
+    for (quota, sent, kind) in [
+        (None, len.0, PayloadKind::SentUnsupported),
+        (Some(u64::MAX), len.0, PayloadKind::SentShared),
+        (Some(1000), len.1, PayloadKind::SentDeclined),
+        (Some(u64::MAX), len.2, PayloadKind::SentUnanswered),
+    ] {
+        let mut pair = quota.map_or_else(Pair::default, pair);
+        let stream = open(&mut pair.client);
+        let payload = Bytes::from_owner(sealed(sent as usize));
+        send(&mut pair, stream, &payload, true);
+        let counts: Vec<_> = pair.client.payloads().present().map(|(kind, _)| kind).collect();
+        assert_eq!(counts, [kind], "{sent} bytes, of which {quota:?} are taken");
+        let came: Vec<_> = pair.server.payloads().present().map(|(kind, _)| kind).collect();
+        let is_shared = kind == PayloadKind::SentShared;
+        let expected = if is_shared { PayloadKind::ReceivedShared } else { PayloadKind::ReceivedUntrusted };
+        assert_eq!(came, [expected], "{sent} bytes");
+    }
 }
 
 /// Frames and packets of a peer that breaks the rules.

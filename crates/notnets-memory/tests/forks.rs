@@ -1,11 +1,28 @@
 //! A forked child inherits no segment, only the values that once stood for one. To drop those must
 //! not unmap what has come to lie at the same place since. What is sealed it inherits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::Arc;
 
-use notnets_memory::{OwnSegment, PAGE, PeerSegment, ReadMemory, Sealed, WriteMemory};
+use bytes::BufMut;
+use notnets_memory::{
+    Arena, LoanedBytes, OwnMemory, OwnSegment, PAGE, PeerMemory, PeerSegment, ReadMemory, Returns, Sealed,
+    WriteMemory,
+};
 
 const ROLE: &str = "NOTNETS_TEST_ROLE";
+
+/// A loan of a page, and where it begins.
+fn loan(returns: &Arc<Returns>) -> (usize, LoanedBytes) {
+    let (mut blocks, mut table) = (OwnSegment::create(2 * PAGE).unwrap(), OwnSegment::create(PAGE).unwrap());
+    let releases = PeerSegment::map(table.descriptor(), PAGE as u64).unwrap().part(0, PAGE).unwrap();
+    let mut arena = Arena::<OwnMemory, PeerMemory>::new();
+    arena.add(0, PAGE, blocks.carve(2 * PAGE), releases);
+    drop(table.carve(PAGE));
+    let (run, loan) = arena.loan_run(PAGE, PAGE, returns).unwrap();
+    (run.start(), loan)
+}
 
 #[test]
 fn a_child_that_drops_its_parents_segments_unmaps_nothing() {
@@ -25,6 +42,9 @@ fn helper_process() {
     let seen = PeerSegment::map(parents[0].descriptor(), 16 * PAGE as u64).unwrap();
     let sealed = Sealed::copy_of(&[5; 3 * PAGE]).unwrap();
     let (written, read) = (parents[0].carve(PAGE), seen.part(0, PAGE).unwrap());
+    let returns = Returns::new().unwrap();
+    let (run, mut loan) = loan(&returns);
+    loan.put_slice(b"the parent's");
     match fork::fork().unwrap() {
         fork::Fork::Child => {
             // The kernel puts these where the parent's were: there is just the room.
@@ -33,7 +53,10 @@ fn helper_process() {
             assert_eq!(sealed.as_slice(), [5; 3 * PAGE]);
             assert!(Sealed::find(sealed.as_slice()).is_none(), "a lock of the parent's is not waited for");
             let again = Sealed::copy_of(sealed.as_slice()).unwrap();
-            drop((parents, seen, written, read, sealed));
+            let read = catch_unwind(AssertUnwindSafe(|| loan[0]));
+            assert!(read.is_err(), "it is not mapped here");
+            drop((parents, seen, written, read, sealed, loan));
+            assert!(returns.take().is_none(), "the loan is not the child's to give back");
             assert_eq!(again.as_slice(), [5; 3 * PAGE]);
             for words in &words {
                 words.store(0, 7);
@@ -46,6 +69,9 @@ fn helper_process() {
             assert_eq!(sealed.as_slice(), [5; 3 * PAGE], "the child's is its own");
             written.store(0, 8);
             assert_eq!(read.load(0), 8);
+            assert_eq!(&*loan, b"the parent's");
+            drop(loan);
+            assert_eq!(returns.take().unwrap().loans, [run]);
         }
     }
 }
