@@ -110,7 +110,9 @@ fn observe_running<K: Case>((transport, flavour): Setup, server: Running) -> Obs
 /// Runs a case over a new channel. `directory` is where NotNets finds names.
 async fn run<K: Case>(transport: Transport, address: &str, directory: PathBuf) -> Observation {
     match transport {
-        Transport::Tcp | Transport::Uds | Transport::UdsUnlayered => K::run(http2(address).await).await,
+        Transport::Tcp | Transport::Uds | Transport::UdsUnlayered | Transport::FromHttp2 => {
+            K::run(http2(address).await).await
+        }
         Transport::ToHttp2 => {
             let named = notnets::Channel::named("conformance").or("notnets:///conformance").or(address);
             let named = named.settings(|endpoint| endpoint.directory(directory));

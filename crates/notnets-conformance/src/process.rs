@@ -31,6 +31,7 @@ impl ServerProcess {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = match transport {
             Transport::Tcp => "127.0.0.1:0".into(),
+            Transport::FromHttp2 => "http://127.0.0.1:0".into(),
             Transport::Uds | Transport::UdsUnlayered | Transport::ToHttp2 => {
                 directory.path().join("socket").display().to_string()
             }

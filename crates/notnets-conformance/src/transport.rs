@@ -17,6 +17,9 @@ pub enum Transport {
     /// A channel of ours to tonic's server, over HTTP/2 on a Unix socket.
     #[value(name = "to-http2")]
     ToHttp2,
+    /// tonic's channel to a server of ours, over HTTP/2 on TCP.
+    #[value(name = "from-http2")]
+    FromHttp2,
     /// tonic's HTTP/2 over a Unix socket, to a server without layers.
     UdsUnlayered,
     /// Shared memory, to a server without layers: what `notnets-build` has generated is then served without
@@ -38,6 +41,7 @@ impl fmt::Display for Transport {
             Self::Uds => "uds",
             Self::NotNets => "notnets",
             Self::ToHttp2 => "to-http2",
+            Self::FromHttp2 => "from-http2",
             Self::UdsUnlayered => "uds-unlayered",
             Self::NotNetsUnlayered => "notnets-unlayered",
             Self::PodHardware => "pod-hardware",

@@ -86,6 +86,8 @@ pub mod http;
 pub mod http2;
 #[cfg(any(feature = "client", feature = "server"))]
 mod link;
+#[cfg(any(feature = "client", feature = "server"))]
+mod location;
 mod message_prefix;
 #[cfg(feature = "client")]
 pub mod names;

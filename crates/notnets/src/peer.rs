@@ -16,7 +16,7 @@ use notnets_core::link::handshake::IdentitySource;
 pub struct PeerInfo {
     /// The process, or `None` when it lives in a pid namespace that can't be seen from here.
     pub pid: Option<u32>,
-    /// Its user.
+    /// Its user. `u32::MAX`, which is nobody's, for a client over TCP.
     pub uid: u32,
     /// Its group.
     pub gid: u32,

@@ -13,10 +13,9 @@ use bytes::Bytes;
 use common::within;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
-use notnets::http2::listener::Listener;
-use notnets::http2::{self, Address};
 use notnets::rpc::{self, Code, Metadata, Method, Status};
-use notnets::{Channel, ErrorKind, Server, names};
+use notnets::rpc::{Handler, ServerCall};
+use notnets::{Admission, Channel, ErrorKind, Server, names};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tonic::body::Body;
@@ -112,33 +111,21 @@ fn service(seen: &Arc<Seen>) -> common::Handler<impl Fn(Request<Body>) -> Answer
 impl Host {
     /// Over HTTP/2: at `http://127.0.0.1:0`, or at a socket.
     async fn over_http2(address: &str) -> Self {
-        let address: Address = address.parse().unwrap();
-        let seen = Arc::new(Seen { id: "far".into(), ..Seen::default() });
-        let listener = Listener::bind(&address).await.unwrap();
-        let address = match address {
-            Address::Tcp(_) => format!("http://{}", listener.address().unwrap()),
-            Address::Unix(_) => listener.address().unwrap(),
-        };
-        let (stop, stopped) = oneshot::channel::<()>();
-        let make = {
-            let seen = Arc::clone(&seen);
-            move || service(&seen)
-        };
-        let task = tokio::spawn(async move {
-            let stopped = until(stopped);
-            http2::server::serve(listener, make, Default::default(), stopped, Duration::MAX).await;
-        });
-        Self { address, stop: Some(stop), task, seen }
+        Self::serve(Server::builder(), "far", address)
     }
 
     /// Through memory, at the name `test`.
     fn in_memory(directory: &Path) -> Self {
-        let seen = Arc::new(Seen { id: "near".into(), ..Seen::default() });
-        let server = Server::builder().directory(directory);
-        let bound = server.bind_service_blocking("notnets:///test", service(&seen)).unwrap();
+        Self::serve(Server::builder().directory(directory), "near", "notnets:///test")
+    }
+
+    fn serve(server: Server, id: &str, address: &str) -> Self {
+        let seen = Arc::new(Seen { id: id.into(), ..Seen::default() });
+        let bound = server.bind_service_blocking(address, service(&seen)).unwrap();
+        let address = bound.http2_addresses().pop().unwrap_or_else(|| address.to_owned());
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move { bound.serve_with_shutdown(until(stopped)).await.unwrap() });
-        Self { address: "notnets:///test".into(), stop: Some(stop), task, seen }
+        Self { address, stop: Some(stop), task, seen }
     }
 
     fn calls(&self) -> usize {
@@ -350,4 +337,208 @@ async fn nobody_there_is_an_error_of_connecting() {
         assert_eq!(error.kind(), ErrorKind::InvalidUri);
         assert_eq!(names::Address::new(address).unwrap_err().to_string(), error.to_string());
     }
+}
+
+/// Says who calls it.
+struct Who;
+
+impl Handler for Who {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        call.responses.send_last(format!("{:?}", call.peer.pid.map(|_| call.peer.uid))).await
+    }
+}
+
+async fn peer(channel: &Channel) -> Result<String, Status> {
+    const WHO: Method = Method::from_static("/test.Who/Are");
+    let reply = within("a call", channel.unary_call(rpc::Request::new(WHO), "")).await?;
+    Ok(String::from_utf8(reply.message.into_bytes().to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_server_serves_memory_and_http2() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", directory.path().join("socket").display());
+    let seen = Arc::new(Seen { id: "both".into(), ..Seen::default() });
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let server = Server::builder().directory(directory.path()).timeout(Duration::from_millis(200));
+    let server = server.add_service(health).add_rpc_service("test.Who", Who).fallback_service(service(&seen));
+    let bound = server.bind(["notnets:///test", "http://127.0.0.1:0", &socket]).await.unwrap();
+    let addresses = bound.http2_addresses();
+    assert_eq!(addresses[1], socket);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(async move { bound.serve_with_shutdown(until(stopped)).await.unwrap() });
+    let own = format!("Some({})", rustix::process::getuid().as_raw());
+    for (address, who_i_am) in [("notnets:///test", &*own), (&addresses[0], "None"), (&socket, &*own)] {
+        let at = directory.path().to_owned();
+        let named = Channel::named("test").local(address).settings(|endpoint| endpoint.directory(at));
+        let channel = named.connect().await.unwrap();
+        assert_eq!(who(&channel).await.unwrap(), "both", "{address}");
+        assert_eq!(peer(&channel).await.unwrap(), who_i_am, "{address}");
+        let mut client = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+        let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
+        let health = within("a call", client.check(request)).await.unwrap().into_inner();
+        assert_eq!(health.status, 1, "{address}");
+        // The server's own deadline.
+        let status = within("a call", channel.unary_call(rpc::Request::new(WAIT), "")).await.unwrap_err();
+        assert_eq!(status.code(), Code::DEADLINE_EXCEEDED, "{address}");
+    }
+    stop.send(()).unwrap();
+    within("stopping", task).await.unwrap();
+    assert!(!directory.path().join("socket").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_ends_its_calls_over_http2() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::serve(Server::builder(), "far", "http://127.0.0.1:0");
+    let channel = channel(directory.path(), &host.address);
+    let stream = channel.streaming_call(rpc::Request::new(ECHO));
+    let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
+    sender.send("on").await.unwrap();
+    assert!(within("an echo", receiver.message()).await.unwrap().is_some());
+    host.stop.take().unwrap().send(()).unwrap();
+    // Refused now, while the stream goes on.
+    within("new calls are refused", async {
+        while who(&channel).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    sender.send("on").await.unwrap();
+    assert!(within("an echo", receiver.message()).await.unwrap().is_some());
+    assert!(!host.task.is_finished());
+    sender.finish().await.unwrap();
+    assert!(within("the end", receiver.message()).await.unwrap().is_none());
+    within("stopping", &mut host.task).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_over_http2_that_go_on_for_too_long_are_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::builder().drain_timeout(Duration::from_millis(50));
+    let host = Host::serve(server, "far", "http://127.0.0.1:0");
+    let channel = channel(directory.path(), &host.address);
+    let stream = channel.streaming_call(rpc::Request::new(ECHO));
+    let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
+    sender.send("on").await.unwrap();
+    assert!(within("an echo", receiver.message()).await.unwrap().is_some());
+    host.stop().await;
+    let status = within("the end", receiver.message()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::UNAVAILABLE, "server stops: out of time"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_over_http2_are_admitted_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", directory.path().join("socket").display());
+    let nobody = Server::builder().admission(Admission::by(|_| false));
+    let host = Host::serve(nobody, "far", &socket);
+    let refused = who(&channel(directory.path(), &host.address)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::UNAVAILABLE);
+    assert!(refused.message().starts_with(&format!("cannot connect to {socket}: ")), "{refused}");
+    assert_eq!(host.calls(), 0);
+
+    let host = Host::serve(Server::builder().max_connections(1), "far", "http://127.0.0.1:0");
+    let first = channel(directory.path(), &host.address);
+    assert_eq!(who(&first).await.unwrap(), "far");
+    let second = channel(directory.path(), &host.address);
+    assert_eq!(who(&second).await.unwrap_err().code(), Code::UNAVAILABLE);
+    assert_eq!(who(&first).await.unwrap(), "far");
+    drop(first);
+    until_it_is(&second, "far").await;
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_served_is_told_in_a_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::serve(Server::builder(), "far", "http://127.0.0.1:0");
+    let bind = |address: &str| {
+        let server = Server::builder().directory(directory.path());
+        server.bind_service_blocking(["notnets:///test", address], service(&host.seen)).unwrap_err()
+    };
+    let error = bind(&host.address);
+    let expected = format!(
+        "cannot listen on {}: Address already in use (os error 98); another process has it: choose another \
+         port, or stop that process",
+        host.address
+    );
+    assert_eq!((error.to_string(), error.kind()), (expected, ErrorKind::NameInUse));
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = bind(&format!("unix:{}", file.display()));
+    let words = "there is a file of that name which is not a socket: use another path";
+    assert!(error.to_string().ends_with(words), "{error}");
+    let error = bind("https://127.0.0.1:0");
+    assert!(error.to_string().contains("asks for TLS"), "{error}");
+    // The name was not taken.
+    assert!(!directory.path().join("test").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_are_replaced_share_their_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let serve = |id: &str, address: &str| {
+        let server = Server::builder().directory(directory.path()).take_over(true);
+        Host::serve(server, id, address)
+    };
+    let mut old = serve("old", "http://127.0.0.1:0");
+    let address = old.address.clone();
+    let channel = channel(directory.path(), &address);
+    assert_eq!(who(&channel).await.unwrap(), "old");
+    for round in 0..3 {
+        let id = format!("new-{round}");
+        let new = serve(&id, &address);
+        old.stop().await;
+        until_it_is(&channel, &id).await;
+        old = new;
+    }
+}
+
+/// Servers appear and stop on both transports under load: no call fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_move_between_transports_while_servers_come_and_go() {
+    let mut random: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    println!("SEED={random}");
+    let directory = tempfile::tempdir().unwrap();
+    let mut far = Host::over_http2("http://127.0.0.1:0").await;
+    let address = far.address.clone();
+    let channel = channel(directory.path(), &address);
+    let stop = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (channel, stop) = (channel.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let (mut done, mut failed) = (0usize, Vec::new());
+                while stop.load(Ordering::Relaxed) == 0 {
+                    match who(&channel).await {
+                        Ok(_) => done += 1,
+                        Err(status) => failed.push(status),
+                    }
+                }
+                (done, failed)
+            })
+        })
+        .collect();
+    let mut moved = Duration::ZERO;
+    for _ in 0..12 {
+        let near = Host::in_memory(directory.path());
+        moved = moved.max(until_it_is(&channel, "near").await);
+        // What is not needed can be replaced meanwhile.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if random >> 63 == 0 {
+            far.stop().await;
+            far = Host::serve(Server::builder(), "far", &address);
+        }
+        near.stop().await;
+        until_it_is(&channel, "far").await;
+    }
+    stop.store(1, Ordering::Relaxed);
+    let mut calls = 0;
+    for caller in callers {
+        let (done, failed) = within("a caller", caller).await.unwrap();
+        assert!(failed.is_empty(), "{failed:?}");
+        calls += done;
+    }
+    println!("{calls} calls; memory was used within {moved:?}");
+    assert!(calls > 0 && moved < SOON);
 }

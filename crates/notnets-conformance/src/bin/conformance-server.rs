@@ -73,7 +73,7 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
             ready(address)?;
             Ok(bound.serve().await?)
         }
-        Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => {
+        Transport::FromHttp2 | Transport::NotNets | Transport::PodHardware | Transport::PodSoftware => {
             let _agent = pod::agent_of_server()?;
             let routes = server::register(notnets::Routes::default()).await;
             let bound = notnets::Server::builder()
@@ -82,7 +82,7 @@ async fn serve(transport: Transport, address: &str) -> Result<(), Box<dyn Error>
                 .add_routes(routes)
                 .bind(address)
                 .await?;
-            ready(address)?;
+            ready(bound.http2_addresses().first().map_or(address, String::as_str))?;
             Ok(bound.serve().await?)
         }
     }

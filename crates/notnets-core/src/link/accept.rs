@@ -51,7 +51,10 @@ impl Policy {
     }
 
     /// Returns whether the server takes one more link now.
-    fn check(&self, occupancy: Occupancy) -> Result<(), Rejection> {
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(&self, occupancy: Occupancy) -> Result<(), Rejection> {
         if occupancy.stopping {
             return Err(Rejection::ShuttingDown);
         }

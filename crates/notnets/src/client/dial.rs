@@ -65,7 +65,7 @@ impl Endpoint {
     async fn connect_by_reach(&self) -> Result<Established, Error> {
         let Some(reach) = &self.reach else { return Err(Cause::DialLost.into()) };
         let dial = Dial {
-            config: self.link.config(),
+            link: self.link.clone(),
             user_agent: self.user_agent.clone(),
             timeout: self.connect_timeout,
             keepalive: self.keepalive(),
@@ -73,7 +73,7 @@ impl Endpoint {
         reach.establish(dial).await
     }
 
-    fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
+    pub(super) fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
         let (link, pidfd) = Link::new(Role::Client, &self.link, established)?;
         let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, None, self.keepalive())?;
         tokio::spawn(async move {

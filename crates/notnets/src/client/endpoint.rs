@@ -221,6 +221,12 @@ impl Endpoint {
         Self { target: Ok(target), address, ..self.clone() }
     }
 
+    /// An endpoint for links within this process, whose calls say themselves by what agent they are made.
+    #[cfg(feature = "http2")]
+    pub(crate) fn within(link: LinkOptions) -> Self {
+        Self { link, user_agent: String::new(), ..Self::from_static("notnets:///within") }
+    }
+
     /// The same settings for a server that is reached in this way.
     #[cfg(feature = "http2")]
     pub(crate) fn reached(&self, reach: Arc<dyn Reach>) -> Self {

@@ -5,6 +5,8 @@ mod client_link;
 mod dial;
 mod endpoint;
 mod home;
+#[cfg(feature = "http2")]
+mod only_link;
 mod peers;
 #[cfg(feature = "pod")]
 mod pods;
@@ -20,6 +22,8 @@ pub use channel::Channel;
 pub(crate) use client_link::ClientLink;
 pub use endpoint::Endpoint;
 pub(crate) use home::{Home, for_timers};
+#[cfg(feature = "http2")]
+pub(crate) use only_link::OnlyLink;
 pub(crate) use peers::Peers;
 #[cfg(feature = "http2")]
 pub(crate) use reach::{Dial, Established, Reach};

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use notnets_core::link;
-use notnets_core::link::handshake::Config;
 use notnets_core::session::Keepalive;
 
 use crate::Error;
+use crate::options::LinkOptions;
 
 /// A way to a server that is not reached through memory itself.
 pub(crate) trait Reach: fmt::Debug + Send + Sync {
@@ -23,7 +23,7 @@ pub(crate) type Established = Pin<Box<dyn Future<Output = Result<link::Establish
 
 /// What an endpoint says of its links.
 pub(crate) struct Dial {
-    pub(crate) config: Config,
+    pub(crate) link: LinkOptions,
     pub(crate) user_agent: String,
     pub(crate) timeout: Duration,
     pub(crate) keepalive: Option<Keepalive>,

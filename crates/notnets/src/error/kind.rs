@@ -1,5 +1,8 @@
 //! What kind of error it is. This is the one table for that.
 
+#[cfg(feature = "http2")]
+use std::io;
+
 use notnets_core::code::Code;
 use notnets_core::link::LinkError;
 use notnets_core::link::packet::Refusal;
@@ -68,12 +71,18 @@ impl ErrorKind {
             #[cfg(feature = "client")]
             Cause::DialLost => Self::Unavailable,
             #[cfg(feature = "http2")]
-            Cause::Http2(_) => Self::Unavailable,
+            Cause::Http2(_) | Cause::LinkOver => Self::Unavailable,
             #[cfg(feature = "http2")]
             Cause::Within(error) => of_link(error),
-            #[cfg(feature = "client")]
+            #[cfg(feature = "http2")]
+            Cause::Listen { error, .. } => match error.kind() {
+                io::ErrorKind::AddrInUse => Self::NameInUse,
+                io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+                _ => Self::Io,
+            },
+            #[cfg(any(feature = "client", feature = "server"))]
             Cause::Location(_) => Self::InvalidUri,
-            #[cfg(all(feature = "client", not(feature = "http2")))]
+            #[cfg(all(any(feature = "client", feature = "server"), not(feature = "http2")))]
             Cause::WithoutHttp2(_) => Self::InvalidConfiguration,
             #[cfg(feature = "client")]
             Cause::Names(_) => Self::InvalidConfiguration,

@@ -19,6 +19,8 @@ use notnets_memory::{SealedError, SegmentError};
 #[cfg(feature = "pod")]
 use notnets_pod::member::PodError;
 
+#[cfg(feature = "http2")]
+use crate::location::Location;
 pub use kind::ErrorKind;
 
 /// Why serving or connecting failed.
@@ -100,15 +102,21 @@ pub(crate) enum Cause {
     #[error("{0}")]
     Http2(String),
     /// It is where no server can be; a sentence.
-    #[cfg(feature = "client")]
+    #[cfg(any(feature = "client", feature = "server"))]
     #[error("{0}")]
     Location(String),
-    #[cfg(all(feature = "client", not(feature = "http2")))]
+    #[cfg(all(any(feature = "client", feature = "server"), not(feature = "http2")))]
     #[error(
         "`{0}` is reached over HTTP/2, and this program was built without the feature `http2` of notnets: \
          enable it, or write `notnets:///NAME`"
     )]
     WithoutHttp2(String),
+    #[cfg(feature = "http2")]
+    #[error("cannot listen on {location}: {error}{}", in_use(error))]
+    Listen { location: Location, error: io::Error },
+    #[cfg(feature = "http2")]
+    #[error("the server takes no more calls on this connection")]
+    LinkOver,
     #[cfg(feature = "http2")]
     #[error("no link within this process: {0}")]
     Within(LinkError),
@@ -199,6 +207,16 @@ impl StdError for Error {
             Cause::ServePod { error, .. } => error.source(),
             cause => cause.source(),
         }
+    }
+}
+
+/// What to do about an address that is in use. The listeners of Unix sockets say more themselves.
+#[cfg(feature = "http2")]
+fn in_use(error: &io::Error) -> &'static str {
+    if error.raw_os_error().is_some() && error.kind() == io::ErrorKind::AddrInUse {
+        "; another process has it: choose another port, or stop that process"
+    } else {
+        ""
     }
 }
 

@@ -12,6 +12,11 @@ impl ConnectInfo {
         Self
     }
 
+    #[cfg(feature = "http2")]
+    pub(crate) fn tcp(_local: std::net::SocketAddr, _remote: std::net::SocketAddr) -> Self {
+        Self
+    }
+
     #[cfg(any(feature = "http2", feature = "pod"))]
     pub(crate) fn unknown() -> Self {
         Self

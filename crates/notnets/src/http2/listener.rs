@@ -8,13 +8,18 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use notnets_memory::process::{PeerCredentials, peer_credentials};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::authority::LocalAuthority;
@@ -25,6 +30,78 @@ use super::{Address, Stream, host_and_port, liveness};
 const PATIENCE: Duration = Duration::from_millis(200);
 /// The longest path of a Unix socket, without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A bound address, which no runtime watches yet: connections can be made to it from now on.
+#[derive(Debug)]
+pub enum Socket {
+    /// A TCP port.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl Socket {
+    /// Binds `address`; port 0 takes a free port. A port that `is_shared` may be bound by other processes of
+    /// the user that share it, too: each gets some of the connections. May wait for the system to look up a
+    /// host.
+    ///
+    /// # Errors
+    /// When the address is in use or cannot be bound.
+    pub fn bind(address: &Address, is_shared: bool) -> io::Result<Self> {
+        let authority = match address {
+            Address::Tcp(authority) => authority,
+            Address::Unix(path) => return bind_unix(path),
+        };
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in host_and_port(authority).to_socket_addrs()? {
+            match bind_tcp(address, is_shared) {
+                Ok(bound) => return Ok(Self::Tcp(bound.into())),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The address that was bound, with its real port.
+    ///
+    /// # Errors
+    /// When the system does not know it.
+    pub fn address(&self) -> io::Result<String> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|address| format!("http://{address}")),
+            Self::Unix(_, file) => Ok(format!("unix:{}", file.path.display())),
+        }
+    }
+
+    /// Has it watched by the present runtime.
+    ///
+    /// # Errors
+    /// When that can't watch it.
+    pub fn listen(self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
+            Self::Unix(listener, file) => {
+                UnixListener::from_std(listener).map(|listener| Listener::Unix(listener, file))
+            }
+        }
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin {
+    /// Over TCP.
+    Tcp {
+        /// This end.
+        local: SocketAddr,
+        /// The client's end.
+        remote: SocketAddr,
+    },
+    /// Over a Unix socket, from this process.
+    Unix(PeerCredentials),
+}
 
 /// A bound address; connections can be made to it from now on.
 pub enum Listener {
@@ -42,7 +119,7 @@ impl Listener {
     pub async fn bind(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp(authority) => TcpListener::bind(host_and_port(authority)).await.map(Self::Tcp),
-            Address::Unix(path) => bind_unix(path),
+            Address::Unix(path) => bind_unix(path)?.listen(),
         }
     }
 
@@ -57,23 +134,42 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// The next connection, and where it comes from.
     ///
     /// # Errors
     /// When the system has no room for it.
-    pub async fn accept(&self, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {
+    pub async fn accept(&self, keep_alive: KeepAlive) -> io::Result<(Box<dyn Stream>, Origin)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, remote) = listener.accept().await?;
                 liveness::set(&stream, keep_alive)?;
-                Ok(Box::new(stream))
+                let local = stream.local_addr()?;
+                Ok((Box::new(stream), Origin::Tcp { local, remote }))
             }
-            Self::Unix(listener, _) => Ok(Box::new(LocalAuthority::new(listener.accept().await?.0))),
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let origin = Origin::Unix(peer_credentials(&stream)?);
+                Ok((Box::new(LocalAuthority::new(stream)), origin))
+            }
         }
     }
 }
 
+fn bind_tcp(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    if is_shared {
+        set_socket_reuseport(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
 /// The file of a Unix socket that this process has bound; removed on drop.
+#[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
@@ -89,7 +185,7 @@ impl Drop for SocketFile {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+fn bind_unix(path: &Path) -> io::Result<Socket> {
     let length = path.as_os_str().len();
     if length > MAX_SOCKET_PATH {
         let sentence = format!(
@@ -99,9 +195,10 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     }
     let _lock = lock_directory(path)?;
     remove_dead(path)?;
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     let identity = identity(&fs::symlink_metadata(path)?);
-    Ok(Listener::Unix(listener, SocketFile { path: path.to_owned(), identity }))
+    Ok(Socket::Unix(listener, SocketFile { path: path.to_owned(), identity }))
 }
 
 /// Removes the socket that a dead process left at `path`, if there is one.

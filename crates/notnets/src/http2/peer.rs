@@ -39,7 +39,7 @@ impl Reach for Peer {
     fn establish(&self, dial: Dial) -> Established {
         let address = self.0.clone();
         Box::pin(async move {
-            let Dial { config, user_agent, timeout, keepalive } = dial;
+            let Dial { link, user_agent, timeout, keepalive } = dial;
             let defaults = KeepAlive::default();
             let keep_alive = keepalive.map_or(defaults, |keepalive| KeepAlive {
                 interval: Some(keepalive.interval),
@@ -50,7 +50,7 @@ impl Reach for Peer {
             client.ready().await.map_err(refused)?;
             let (stop, stopped) = watch::channel(false);
             let forwarding = Arc::new(Forward(client.clone()));
-            let (link, serving) = serve_within(forwarding, config, &user_agent, stopped)?;
+            let (link, serving) = serve_within(forwarding, &link, &user_agent, stopped)?;
             tokio::spawn(async move {
                 let winding_up = async {
                     client.lost().await;

@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response, Uri};
@@ -16,7 +17,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::authority::UNKNOWN;
-use super::listener::Listener;
+use super::listener::{Listener, Origin};
 use super::lobby::{InLobby, Lobby};
 use super::observed::{Observed, PREFACE};
 use super::pings::KeepAlive;
@@ -28,6 +29,25 @@ const MAX_CALLS: u32 = 10_000;
 
 /// How long to leave a listener alone that had no room for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is offered to each client.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How its liveness is watched.
+    pub keep_alive: KeepAlive,
+    /// Calls that it may have open at once.
+    pub max_calls: u32,
+}
+
+impl Options {
+    /// The most calls that this watches, and at most `max_calls` at once.
+    pub fn new(keep_alive: KeepAlive, max_calls: u32) -> Self {
+        Self { keep_alive, max_calls: max_calls.min(MAX_CALLS) }
+    }
+}
+
+/// A service for one connection, and when its client is to be asked to make another connection.
+pub type Served<S> = (S, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// Serves each connection with a service of its own, which `make` makes, until `shutdown`. Then it refuses
 /// new clients,
@@ -42,18 +62,36 @@ pub async fn serve<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
+    let make = |_: &Origin| -> Option<Served<S>> { Some((make(), Box::pin(std::future::pending()))) };
+    serve_each(listener, make, Options::new(keep_alive, MAX_CALLS), shutdown, grace).await;
+}
+
+/// Serves connections as [`serve`] does, but those for which `make` makes no service.
+pub async fn serve_each<S>(
+    listener: Listener,
+    make: impl Fn(&Origin) -> Option<Served<S>>,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+    grace: Duration,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     let lobby = Lobby::default();
+    let begin = |stream, origin: &Origin, connections: &mut JoinSet<()>| {
+        if let Some(served) = make(origin) {
+            let connection = Connection { stream, waiting: lobby.enter(), options };
+            connections.spawn(connection.serve(served, stopping.clone()));
+        }
+    };
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept(keep_alive) => match accepted {
-                Ok(stream) => {
-                    let connection = Connection { stream, waiting: lobby.enter(), keep_alive };
-                    connections.spawn(connection.serve(make(), stopping.clone()));
-                }
+            accepted = listener.accept(options.keep_alive) => match accepted {
+                Ok((stream, origin)) => begin(stream, &origin, &mut connections),
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}; for too many open files raise RLIMIT_NOFILE");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -61,6 +99,10 @@ pub async fn serve<S>(
             },
             Some(_) = connections.join_next() => {}
         }
+    }
+    // Those that are connected already are told to go elsewhere, and not cut off.
+    while let Some(Ok((stream, origin))) = now(listener.accept(options.keep_alive)).await {
+        begin(stream, &origin, &mut connections);
     }
     drop(listener);
     drop(stop);
@@ -70,15 +112,25 @@ pub async fn serve<S>(
     }
 }
 
+/// What there is without waiting.
+async fn now<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 /// A connection that a client has made.
 struct Connection {
     stream: Box<dyn Stream>,
     waiting: InLobby,
-    keep_alive: KeepAlive,
+    options: Options,
 }
 
 impl Connection {
-    async fn serve<S>(self, service: S, mut stopping: watch::Receiver<()>)
+    async fn serve<S>(self, (service, mut ending): Served<S>, mut stopping: watch::Receiver<()>)
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + Clone
@@ -91,12 +143,12 @@ impl Connection {
         let (stream, _, mut beginning) = Observed::new(turns.reading(self.stream), PREFACE);
         let connection = http2::Builder::new(turns)
             .timer(TokioTimer::new())
-            .keep_alive_interval(self.keep_alive.interval)
-            .keep_alive_timeout(self.keep_alive.timeout)
+            .keep_alive_interval(self.options.keep_alive.interval)
+            .keep_alive_timeout(self.options.keep_alive.timeout)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_METADATA)
-            .max_concurrent_streams(MAX_CALLS)
+            .max_concurrent_streams(self.options.max_calls)
             // A client that gives up on all its calls at once is not an attacker.
             .max_pending_accept_reset_streams(MAX_CALLS as usize)
             .auto_date_header(false)
@@ -123,6 +175,10 @@ impl Connection {
                 }
                 // Errs when the sender is dropped, which is the signal.
                 _ = stopping.changed(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = ending.as_mut(), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -6,7 +6,6 @@ use notnets_core::name::{Name, Uri};
 use tokio::sync::watch;
 
 use super::follower::{Follower, Place};
-use super::location::Location;
 use super::pick::{Pick, Turn};
 use super::rendezvous::Rendezvous;
 use super::resolve::{Address, Fixed, Resolve};
@@ -14,6 +13,7 @@ use super::servers::{Known, Looks, Servers};
 use super::target::Target;
 use crate::client::{Channel, Endpoint, Home};
 use crate::error::Cause;
+use crate::location::Location;
 use crate::{Error, names};
 
 /// A channel that has a name and finds its servers: see [`names`](crate::names).

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use tokio::sync::watch;
 
-use super::location::Location;
 use super::resolve::{Address, BoxError, Resolve};
 use super::servers::{Known, Looks};
 use crate::client::{Endpoint, Home, Shared};
 #[cfg(feature = "http2")]
 use crate::http2::Peer;
+use crate::location::Location;
 
 /// Follows the resolvers of a channel.
 pub(super) struct Follower {

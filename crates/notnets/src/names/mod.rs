@@ -25,7 +25,6 @@
 //! | file | what |
 //! | --- | --- |
 //! | `target.rs` | the places that a target lists |
-//! | `location.rs` | where servers are: in memory, or behind HTTP/2 |
 //! | `resolve.rs` | the servers that are there: the trait, a fixed list |
 //! | `rendezvous.rs` | those of a name of this host |
 //! | `servers.rs` | all of a channel's servers, with their links |
@@ -35,7 +34,6 @@
 
 mod builder;
 mod follower;
-mod location;
 mod pick;
 mod rendezvous;
 mod resolve;

@@ -8,9 +8,9 @@ use notnets_core::name::{Name, Uri};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::location::Location;
 use super::resolve::{Address, BoxError, Resolve};
 use crate::async_fd::{Pollable, register};
+use crate::location::Location;
 
 /// Follows a name in a rendezvous directory. The kernel tells when something changes there: nothing is
 /// polled.

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use notnets_core::name::Name;
 
-use super::location::Location;
 use crate::Error;
+use crate::location::Location;
 
 /// An error of a [`Resolve`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

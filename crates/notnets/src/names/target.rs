@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::location::Location;
 use crate::Error;
 use crate::error::Cause;
+use crate::location::Location;
 
 /// One or several places where the servers of a channel may be, nearest first: URIs with commas between them.
 /// `http://HOST:PORT` and `unix:/PATH` need the feature `http2`.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use notnets_core::Role;
 use notnets_core::clock;
+use notnets_core::link::Established;
 use notnets_core::link::accept::{Accepted, Accepting};
 use notnets_core::link::admission::Rejection;
-use notnets_core::session::Ending;
+use notnets_core::session::{Ending, Keepalive};
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 
@@ -87,10 +88,33 @@ async fn readable(accepting: &Accepting) -> std::io::Result<()> {
 
 pub(super) async fn serve_link(
     shared: &Arc<ServerContext>,
-    established: notnets_core::link::Established,
+    established: Established,
     connect_info: ConnectInfo,
 ) -> std::io::Result<()> {
+    let max_age = shared.settings.max_age_of_link();
+    let life = Life {
+        wind_up: Some(WindUp::new(ending(shared, max_age), shared.untold.subscribe())),
+        max_age,
+        keepalive: shared.settings.keepalive(),
+    };
+    serve_link_for(shared, established, connect_info, life).await
+}
+
+/// How long a link is served.
+pub(super) struct Life {
+    pub(super) wind_up: Option<WindUp>,
+    pub(super) max_age: Option<Duration>,
+    pub(super) keepalive: Option<Keepalive>,
+}
+
+pub(super) async fn serve_link_for(
+    shared: &Arc<ServerContext>,
+    established: Established,
+    connect_info: ConnectInfo,
+    life: Life,
+) -> std::io::Result<()> {
     let settings = &shared.settings;
+    let Life { wind_up, max_age, keepalive } = life;
     let peer = established.peer.clone();
     let (link, pidfd) = Link::new(Role::Server, &settings.link, established)?;
     link.count_in(&shared.stats);
@@ -106,9 +130,7 @@ pub(super) async fn serve_link(
         methods: Methods::default(),
         waiting: Mutex::default(),
     };
-    let max_age = settings.max_age_of_link();
-    let wind_up = Some(WindUp::new(ending(shared, max_age), shared.untold.subscribe()));
-    let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, settings.keepalive())?;
+    let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, keepalive)?;
     shared.stats.link_opened();
     shared.links.add(&link);
     let failure = match max_age.zip(settings.max_age_grace) {
@@ -130,7 +152,10 @@ pub(super) async fn serve_link(
 }
 
 /// Completes when the link has to be wound up: with the server, or of old age.
-fn ending(shared: &ServerContext, max_age: Option<Duration>) -> impl Future<Output = ()> + Send + use<> {
+pub(super) fn ending(
+    shared: &ServerContext,
+    max_age: Option<Duration>,
+) -> impl Future<Output = ()> + Send + use<> {
     let mut shutdown = shared.shutdown.clone();
     async move {
         let stopped = async {

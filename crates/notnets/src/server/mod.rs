@@ -7,6 +7,8 @@ mod links;
 mod lobby;
 mod methods;
 mod names;
+#[cfg(feature = "http2")]
+mod over_http2;
 #[cfg(feature = "pod")]
 mod pods;
 #[cfg(not(feature = "pod"))]

@@ -21,12 +21,15 @@ use tokio::time::Instant;
 use super::Settings;
 use super::accept;
 use super::context::ServerContext;
+#[cfg(feature = "http2")]
+use super::over_http2::OverHttp2;
 use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
 use crate::counters::new_stats;
 use crate::error::Cause;
+use crate::location::Location;
 use crate::names_in_place::{self, Place};
 
 type Watched<T> = AsyncFd<Pollable<T>>;
@@ -53,6 +56,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub struct Bound {
     listeners: Vec<Listener>,
     pods: PodNames,
+    #[cfg(feature = "http2")]
+    over_http2: OverHttp2,
     shared: ServerContext,
     stop: watch::Sender<bool>,
     bound_by: ForkGuard,
@@ -67,22 +72,23 @@ impl std::fmt::Debug for Bound {
 impl Bound {
     /// Takes the names. The thread waits for the agents of pods.
     pub(super) fn block(
-        names: Result<Vec<Uri>, Error>,
+        names: Result<Vec<Location>, Error>,
         services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
-        let (listeners, pods) = take_names(names, &settings)?;
-        let pods = PodNames::serve(pods, &settings.link)?;
-        Self::with(listeners, pods, services, settings)
+        let mut taken = take_names(names, &settings)?;
+        let pods = PodNames::serve(std::mem::take(&mut taken.pods), &settings.link)?;
+        Self::with(taken, pods, services, settings)
     }
 
     /// Takes the names. Other tasks of the thread go on while it waits for the agents of pods.
     pub(super) async fn new(
-        names: Result<Vec<Uri>, Error>,
+        names: Result<Vec<Location>, Error>,
         services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
-        let (listeners, pods) = take_names(names, &settings)?;
+        let mut taken = take_names(names, &settings)?;
+        let pods = std::mem::take(&mut taken.pods);
         let link = settings.link.clone();
         let pods = if pods.is_empty() {
             PodNames::serve(pods, &link)?
@@ -90,20 +96,31 @@ impl Bound {
             let served = tokio::task::spawn_blocking(move || PodNames::serve(pods, &link)).await;
             served.map_err(io::Error::from).map_err(Error::io("wait for the agents of pods"))??
         };
-        Self::with(listeners, pods, services, settings)
+        Self::with(taken, pods, services, settings)
     }
 
-    fn with(
-        mut listeners: Vec<Listener>,
-        mut pods: PodNames,
-        services: Services,
-        settings: Settings,
-    ) -> Result<Self, Error> {
+    fn with(taken: Taken, mut pods: PodNames, services: Services, settings: Settings) -> Result<Self, Error> {
+        let mut listeners = taken.listeners;
         listeners.append(&mut pods.here);
         let (stop, shutdown) = watch::channel(false);
         let shared = ServerContext::new(services, settings, shutdown)?;
         let bound_by = ForkGuard::new().map_err(Error::io("tell forks by a page"))?;
-        Ok(Self { listeners, pods, shared, stop, bound_by })
+        Ok(Self {
+            listeners,
+            pods,
+            #[cfg(feature = "http2")]
+            over_http2: taken.over_http2,
+            shared,
+            stop,
+            bound_by,
+        })
+    }
+
+    /// The addresses where HTTP/2 is spoken, as clients write them, with the ports that the kernel has
+    /// chosen.
+    #[cfg(feature = "http2")]
+    pub fn http2_addresses(&self) -> Vec<String> {
+        self.over_http2.addresses()
     }
 
     /// Makes what was bound this process's own, if it was forked from the one that bound it.
@@ -145,6 +162,12 @@ impl Bound {
         let watch_error = Error::io("watch a listening socket");
         let mut watched = watched.collect::<Result<Vec<_>, _>>().map_err(watch_error)?;
         let mut place = watch(&watched);
+        #[cfg(feature = "http2")]
+        let mut over_http2 = {
+            let mut served = JoinSet::new();
+            self.over_http2.serve(&shared, &mut served)?;
+            served
+        };
         // When names are looked at that may be lost, as they may have been since they were taken, and whether
         // they were before.
         let mut look = Some((Instant::now() + names_in_place::PAUSE, true));
@@ -189,6 +212,8 @@ impl Bound {
         // The names before the calls end, so that a successor can take them while we finish.
         watched.clear();
         pods.give_up();
+        #[cfg(feature = "http2")]
+        let over_http2 = connections.spawn(async move { while over_http2.join_next().await.is_some() {} });
         let drain = async |connections: &mut JoinSet<()>| while connections.join_next().await.is_some() {};
         let Some(limit) = shared.settings.drain_timeout else {
             drain(&mut connections).await;
@@ -202,6 +227,9 @@ impl Bound {
                 for link in shared.links.all() {
                     link.end(Ending::Closed);
                 }
+                // Connections would wait for clients that don't read.
+                #[cfg(feature = "http2")]
+                over_http2.abort();
                 drain(&mut connections).await;
             }
         }
@@ -216,20 +244,49 @@ fn take(shared: &Arc<ServerContext>, connections: &mut JoinSet<()>, socket: Owne
     }
 }
 
-/// Takes the names of this host. The others are for pods.
-fn take_names(
-    names: Result<Vec<Uri>, Error>,
-    settings: &Settings,
-) -> Result<(Vec<Listener>, Vec<Uri>), Error> {
+/// What was taken of a server's names.
+struct Taken {
+    listeners: Vec<Listener>,
+    /// The names that are to be taken in pods.
+    pods: Vec<Uri>,
+    #[cfg(feature = "http2")]
+    over_http2: OverHttp2,
+}
+
+/// Takes the names of this host, and addresses. The others are for pods.
+fn take_names(names: Result<Vec<Location>, Error>, settings: &Settings) -> Result<Taken, Error> {
     settings.check()?;
     let names = names?;
     if names.is_empty() {
         return Err(Cause::NoNames.into());
     }
-    let (here, pods): (Vec<_>, Vec<_>) = names.into_iter().partition(|uri| uri.pod().is_none());
+    let (mut here, mut pods) = (Vec::new(), Vec::new());
+    #[cfg(feature = "http2")]
+    let mut addresses = Vec::new();
+    for name in names {
+        match name {
+            Location::Memory(uri) if uri.pod().is_none() => here.push(uri),
+            Location::Memory(uri) => pods.push(uri),
+            #[cfg(feature = "http2")]
+            Location::Http2(address) => addresses.push(address),
+        }
+    }
     pods.iter().try_for_each(|uri| settings.claim.check_in_pod(uri))?;
-    let taken = settings.claim.take(&settings.link.directory, here.iter().map(Uri::name));
-    Ok((taken.map_err(Cause::from)?, pods))
+    // Before a name is taken over: without an address the server that has the name goes on.
+    #[cfg(feature = "http2")]
+    let over_http2 = OverHttp2::bind(addresses, settings.claim)?;
+    let listeners = if here.is_empty() {
+        Vec::new()
+    } else {
+        let taken = settings.claim.take(&settings.link.directory, here.iter().map(Uri::name));
+        taken.map_err(Cause::from)?
+    };
+    Ok(Taken {
+        listeners,
+        pods,
+        #[cfg(feature = "http2")]
+        over_http2,
+    })
 }
 
 /// Watches the directory of the names. Without, nobody notices when they are removed from there.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use notnets_core::link::Established;
-use notnets_core::link::handshake::{Config, pair};
+use notnets_core::link::handshake::pair;
 use tokio::sync::watch;
 
 use super::Server;
@@ -15,6 +15,7 @@ use crate::Error;
 use crate::error::Cause;
 use crate::http::{AnyService, ConnectInfo};
 use crate::http2::MAX_METADATA;
+use crate::options::LinkOptions;
 
 /// Makes a link within this process. Returns the client's end, and what serves the other one until the client
 /// lets go of the link, or until `stop` says that it is to be wound up.
@@ -23,12 +24,14 @@ use crate::http2::MAX_METADATA;
 /// When there are no descriptors or no memory for it.
 pub(crate) fn serve_within(
     service: Arc<dyn AnyService>,
-    client: Config,
+    client: &LinkOptions,
     user_agent: &str,
     stop: watch::Receiver<bool>,
 ) -> Result<(Established, impl Future<Output = ()> + Send + 'static + use<>), Error> {
-    let settings = Server::builder().max_metadata_size(MAX_METADATA).config;
-    let (ours, theirs) = pair(client, settings.link.config(), user_agent).map_err(Cause::Within)?;
+    let mut server = Server::builder().max_metadata_size(MAX_METADATA);
+    server.config.link.wait = client.wait;
+    let settings = server.config;
+    let (ours, theirs) = pair(client.config(), settings.link.config(), user_agent).map_err(Cause::Within)?;
     let context = Arc::new(ServerContext::new(Services::of_http(service), settings, stop)?);
     let serving = async move {
         if let Err(error) = serve_link(&context, theirs, ConnectInfo::unknown()).await {

@@ -1,4 +1,4 @@
-//! Where servers are.
+//! Where servers are, and where they serve.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,9 @@ use crate::error::Cause;
 #[cfg(feature = "http2")]
 use crate::http2;
 
-/// Where servers are looked for, or one is reached.
+/// Where servers are looked for, one is reached, or one serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Location {
+pub enum Location {
     /// In memory: a name of this host, or of a pod.
     Memory(Uri),
     /// At an address where HTTP/2 is spoken.

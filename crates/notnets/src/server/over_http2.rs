@@ -1,0 +1,133 @@
+//! Addresses where a server speaks HTTP/2.
+//!
+//! Each connection has a link within this process, at whose other end the server serves it like any client:
+//! the same services, layers, limits and counters. A connection is wound up by HTTP/2's own means, and its
+//! link ends with it.
+
+use std::sync::Arc;
+
+use notnets_core::link::handshake::pair;
+use notnets_core::link::{Established, PeerIdentity};
+use notnets_memory::process::PeerCredentials;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::accept::{Life, ending, serve_link_for};
+use super::context::ServerContext;
+use crate::claim::Claim;
+use crate::client::OnlyLink;
+use crate::error::Cause;
+use crate::http::ConnectInfo;
+use crate::http2::bridge::Bridge;
+use crate::http2::listener::{Listener, Origin, Socket};
+use crate::http2::pings::KeepAlive;
+use crate::http2::server::{Options, Served, serve_each};
+use crate::http2::{Address, MAX_METADATA};
+use crate::location::Location;
+use crate::{Channel, Endpoint, Error};
+
+/// A client over TCP has no user that the kernel knows: this one exists nowhere.
+const NOBODY: PeerCredentials = PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX };
+
+/// Addresses that are bound.
+#[derive(Debug)]
+pub(super) struct OverHttp2(Vec<Socket>);
+
+impl OverHttp2 {
+    /// Binds addresses. Servers that have their names beside others, or after them, share their ports with
+    /// these.
+    pub(super) fn bind(addresses: Vec<Address>, claim: Claim) -> Result<Self, Error> {
+        let is_shared = claim != Claim::Alone;
+        let bind = |address: Address| {
+            let bound = Socket::bind(&address, is_shared);
+            bound.map_err(|error| Cause::Listen { location: Location::Http2(address), error }.into())
+        };
+        Ok(Self(addresses.into_iter().map(bind).collect::<Result<_, Error>>()?))
+    }
+
+    /// The addresses, as clients write them.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.0.iter().filter_map(|socket| socket.address().ok()).collect()
+    }
+
+    /// Serves clients that come there until the server stops, and those that came to the end of their calls.
+    ///
+    /// # Errors
+    /// When the runtime can't watch a socket.
+    pub(super) fn serve(self, shared: &Arc<ServerContext>, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+        for socket in self.0 {
+            let listener = socket.listen().map_err(Error::io("watch a listening socket"))?;
+            tasks.spawn(accept(listener, Arc::clone(shared)));
+        }
+        Ok(())
+    }
+}
+
+async fn accept(listener: Listener, shared: Arc<ServerContext>) {
+    let settings = &shared.settings;
+    let keep_alive = match settings.keepalive() {
+        Some(keepalive) => KeepAlive { interval: Some(keepalive.interval), timeout: keepalive.timeout },
+        None => KeepAlive::default(),
+    };
+    let endpoint = Endpoint::within(settings.link.clone()).max_metadata_size(MAX_METADATA);
+    let options = Options::new(keep_alive, settings.link.limits.streams);
+    let mut stop = shared.shutdown.clone();
+    // An error means that the server is gone altogether.
+    let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+    let make = |origin: &Origin| begin(&shared, &endpoint, origin);
+    serve_each(listener, make, options, stopped, std::time::Duration::MAX).await;
+}
+
+/// Begins to serve a client, if it is admitted.
+fn begin(
+    shared: &Arc<ServerContext>,
+    endpoint: &Endpoint,
+    origin: &Origin,
+) -> Option<Served<Bridge<Channel>>> {
+    let (credentials, connect_info) = match origin {
+        // Whoever reaches the port may connect.
+        Origin::Tcp { local, remote } => (NOBODY, ConnectInfo::tcp(*local, *remote)),
+        Origin::Unix(credentials) => (*credentials, ConnectInfo::unknown()),
+    };
+    let admitted = match origin {
+        Origin::Tcp { .. } => shared.policy.check(shared.occupancy()),
+        Origin::Unix(credentials) => shared.policy.admit(credentials, shared.occupancy()),
+    };
+    if let Err(rejection) = admitted {
+        shared.refusals.log(&rejection);
+        return None;
+    }
+    let max_age = shared.settings.max_age_of_link();
+    let linked = pair(endpoint.link.config(), shared.policy.config, "").map_err(std::io::Error::other);
+    let linked = linked.and_then(|(ours, theirs)| {
+        let identity = PeerIdentity { credentials, ..theirs.peer };
+        // What ends the link is the connection.
+        let theirs = Established { peer: identity, pidfd: None, ..theirs };
+        let channel = OnlyLink::channel(endpoint, Established { pidfd: None, ..ours })?;
+        Ok((channel, theirs))
+    });
+    let (channel, theirs) = match linked {
+        Ok(linked) => linked,
+        Err(error) => {
+            tracing::warn!(%error, "a client over HTTP/2 got no link");
+            return None;
+        }
+    };
+    let (over, is_over) = oneshot::channel::<()>();
+    let context = Arc::clone(shared);
+    tokio::spawn(async move {
+        let life = Life { wind_up: None, max_age, keepalive: None };
+        if let Err(error) = serve_link_for(&context, theirs, connect_info, life).await {
+            tracing::warn!(%error, "a client over HTTP/2 got no link");
+        }
+        drop(over);
+    });
+    let ending = ending(shared, max_age);
+    let ending = async move {
+        tokio::select! {
+            () = ending => {}
+            _ = is_over => {}
+        }
+    };
+    Some((Bridge::new(channel), Box::pin(ending)))
+}
