@@ -108,7 +108,7 @@ const BATCHES: usize = 20;
 
 fn over_a_busy_link() -> Bed<notnets::Channel> {
     let bed = over_a_link();
-    bed.calls_at_once(AT_ONCE, 10);
+    bed.calls_at_once(AT_ONCE, 40);
     bed
 }
 
@@ -121,7 +121,7 @@ fn batch_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
 
 fn stubs_over_a_busy_link() -> StubsBed {
     let bed = stubs_over_a_link();
-    bed.calls_at_once(AT_ONCE, 10);
+    bed.calls_at_once(AT_ONCE, 40);
     bed
 }
 

@@ -60,7 +60,7 @@ impl Acceptor {
             listener,
             place,
             // It may have been lost before it was watched.
-            look: Some((clock::now() + names_in_place::PAUSE, true)),
+            look: Some((clock::now(), true)),
             pod,
             pending: Lobby::default(),
             paused_until: Timestamp::ZERO,

@@ -168,9 +168,9 @@ impl Bound {
             self.over_http2.serve(&shared, &mut served)?;
             served
         };
-        // When names are looked at that may be lost, as they may have been since they were taken, and whether
-        // they were before.
-        let mut look = Some((Instant::now() + names_in_place::PAUSE, true));
+        // When names are looked at that may be lost, and whether they were before. They may have been lost
+        // before they were watched.
+        let mut look = Some((Instant::now(), true));
         let mut signal = pin!(signal);
         loop {
             tokio::select! {
