@@ -1,12 +1,12 @@
-//! Allocations of large messages by tonic's stubs. Not beside the tests of small calls, whose counts depend on
-//! nobody keeping them from their core.
+//! Allocations of large messages by tonic's stubs. Not beside the tests of small calls, whose counts depend
+//! on nobody keeping them from their core.
 
 use allocation_counter::measure;
 
-/// Payloads that a message and its echo allocate by tonic's stubs. Two are the link's, which copies each byte
-/// out of the peer's memory once in each direction, as `allocations.rs` shows; its other copy is into a block.
-/// The others are tonic's own: buffers that grow by doubling, and the field that is a `Vec`. Without a link,
-/// where bodies are of another shape, they are eleven.
+/// Payloads that a message and its echo allocate by tonic's stubs. Two are the link's, which copies each
+/// byte out of the peer's memory once in each direction, as `allocations.rs` shows; its other copy is into a
+/// block. The others are tonic's own: buffers that grow by doubling, and the field that is a `Vec`. Without a
+/// link, where bodies are of another shape, they are eleven.
 const BY_TONICS_STUBS: f64 = 9.5;
 
 #[test]
