@@ -74,8 +74,10 @@ pub(crate) use routes::DirectServices;
 pub use routes::{Routes, RoutesBuilder};
 #[cfg(feature = "server")]
 pub(crate) use serve::HttpLink;
+#[cfg(feature = "http2")]
+pub(crate) use service::BoxResponse;
 #[cfg(feature = "server")]
-pub(crate) use service::{AnyService, BoxResponse, erase, erase_made};
+pub(crate) use service::{AnyService, erase, erase_made};
 #[cfg(feature = "server")]
 pub use service::{HttpResponse, HttpService};
 #[cfg(all(feature = "client", feature = "stubs"))]
