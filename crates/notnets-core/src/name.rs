@@ -267,8 +267,8 @@ pub enum NameError {
 pub enum UriError {
     /// It is the URI of another transport.
     #[error(
-        "`{input}` is not a {SCHEME}: URI; NotNets doesn't fall back to HTTP/2 yet: use tonic::transport or `notnets proxy` for it, \
-         or write `{SCHEME}:///NAME`"
+        "`{input}` is not a {SCHEME}: URI: for servers over HTTP/2 use `Channel::named` with the feature http2, or `notnets proxy`; \
+         for others write `{SCHEME}:///NAME`"
     )]
     OtherScheme {
         /// The text, cut where it is long.
@@ -343,7 +343,7 @@ mod tests {
         for input in ["http://[::1]:50051", "https://shop/x", "unix:///run/x", "localhost:50051"] {
             let error = error(input);
             assert!(error.starts_with(&format!("`{input}` is not a notnets: URI")), "{error}");
-            assert!(error.contains("use tonic::transport or `notnets proxy` for it"), "{error}");
+            assert!(error.contains("`Channel::named` with the feature http2, or `notnets proxy`"), "{error}");
         }
     }
 

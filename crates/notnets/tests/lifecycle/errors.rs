@@ -125,9 +125,9 @@ fn what_is_no_uri_of_ours() {
     for (uri, part) in [
         (
             "http://localhost:50051",
-            "doesn't fall back to HTTP/2 yet: use tonic::transport or `notnets proxy` for it",
+            "for servers over HTTP/2 use `Channel::named` with the feature http2, or `notnets proxy`",
         ),
-        ("unix:/tmp/x", "or write `notnets:///NAME`"),
+        ("unix:/tmp/x", "for others write `notnets:///NAME`"),
         ("inventory", "it has no scheme: write `notnets:///inventory`"),
         ("notnets:inventory", "write `notnets:///inventory`"),
         ("notnets:///", "names no service"),
