@@ -91,10 +91,12 @@ impl Assembler {
     pub fn push(&mut self, mut data: Bytes, message: &mut impl Parts, limit: Limit) -> Result<(), Status> {
         while !data.is_empty() {
             let wanted = if self.known < PREFIX { PREFIX - self.known } else { self.left };
-            let now = data.split_to(wanted.min(data.len()));
+            let now = wanted.min(data.len());
             if self.known < PREFIX {
-                self.prefix[self.known..self.known + now.len()].copy_from_slice(&now);
-                self.known += now.len();
+                self.prefix[self.known..self.known + now].copy_from_slice(&data[..now]);
+                self.known += now;
+                // Splitting them would take an allocation.
+                data.advance(now);
                 if self.known == PREFIX {
                     self.left = length(self.prefix, limit)?;
                     message.reserve(self.left.min(MAX_RESERVED));
@@ -105,8 +107,8 @@ impl Assembler {
                     "a second message on a call that has one each way: streams are not for the blocking API",
                 ));
             } else {
-                self.left -= now.len();
-                message.add(now);
+                self.left -= now;
+                message.add(if now == data.len() { std::mem::take(&mut data) } else { data.split_to(now) });
             }
         }
         Ok(())
