@@ -58,18 +58,18 @@ fetch() {
     rm -r "$apt"
 }
 
-# Builds what runs in the machines, as the other steps of a build do. Sets $built, where the conformance programs are.
+# Builds what runs in the machines, as the other steps of a build do. Sets $built, where they are.
 programs() {
     say "build"
-    cargo build --release --locked -p notnets-cli --bin notnets
     # Few cases take no longer with what the tests have built. All of them would take three times as long.
-    local profile=(--release)
-    built=target/release
     if [ ${#cases[@]} != 0 ]; then
-        profile=()
         built=target/debug
+        cargo build --locked --workspace --bins
+        return
     fi
-    cargo build "${profile[@]}" --locked -p notnets-conformance --bins
+    built=target/release
+    cargo build --release --locked -p notnets-cli --bin notnets
+    cargo build --release --locked -p notnets-conformance --bins
 }
 
 # The machines' files: busybox, the drivers, the programs and the shared libraries that these need.
@@ -77,7 +77,7 @@ initrd() {
     local tree=$work/tree program driver library
     mkdir -p "$tree"/{bin,dev,proc,sys,tmp,drivers}
     cp "$busybox" "$tree/bin/busybox"
-    for program in target/release/notnets "$built"/conformance-{server,client}; do
+    for program in "$built"/{notnets,conformance-server,conformance-client}; do
         strip -o "$tree/bin/${program##*/}" "$program"
     done
     for library in $(ldd "$tree"/bin/{notnets,conformance-server,conformance-client} |
