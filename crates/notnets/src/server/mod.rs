@@ -37,7 +37,7 @@ use crate::error::Cause;
 use crate::http::DirectServices;
 use crate::http::{HttpService, Routes, TraceFn, erase, erase_made};
 use crate::options::{LinkOptions, link_setters};
-use crate::rpc::{Handler, PeerInfo};
+use crate::rpc::{self, AnyHandler, Handler, PeerInfo};
 use notnets_core::random;
 use notnets_core::session::Keepalive;
 use services::{RpcServices, Services};
@@ -440,19 +440,19 @@ impl<L> Router<L> {
     /// Adds one more service in gRPC's own terms, by its name with the package: `greeter.Greeter`. A name
     /// with a slash, or of another service, is an error when the server is bound. Layers are of HTTP, and
     /// don't see its calls.
-    pub fn add_rpc_service(mut self, name: impl Into<Arc<str>>, handler: impl Handler) -> Self {
-        let name = name.into();
-        self.rpc_names.push(Arc::clone(&name));
-        self.rpc.add(name, handler);
-        self
+    pub fn add_rpc_service(self, name: impl Into<Arc<str>>, handler: impl Handler) -> Self {
+        self.add_handler(name.into(), rpc::erase(handler))
     }
 
     /// Takes [byte streams](crate::byte_stream) as well. Layers don't see them.
     #[cfg(feature = "byte-stream")]
-    pub fn add_byte_streams(mut self, streams: ByteStreams) -> Self {
-        let name: Arc<str> = byte_stream::SERVICE.into();
+    pub fn add_byte_streams(self, streams: ByteStreams) -> Self {
+        self.add_handler(byte_stream::SERVICE.into(), streams.erase())
+    }
+
+    fn add_handler(mut self, name: Arc<str>, handler: Arc<dyn AnyHandler>) -> Self {
         self.rpc_names.push(Arc::clone(&name));
-        self.rpc.add_erased(name, streams.erase());
+        self.rpc.add(name, handler);
         self
     }
 

@@ -9,19 +9,14 @@ use notnets_core::code::Code;
 use crate::http::{AnyService, ConnectInfo, HttpLink, TraceFn};
 #[cfg(feature = "stubs")]
 use crate::http::{DirectService, DirectServices};
-use crate::rpc::{self, AnyHandler, Handler, IncomingCall, PeerInfo, Serving};
+use crate::rpc::{AnyHandler, IncomingCall, PeerInfo, Serving};
 
 /// Services of the rpc layer, by their names.
 #[derive(Clone, Default)]
 pub(super) struct RpcServices(Arc<HashMap<Arc<str>, Arc<dyn AnyHandler>>>);
 
 impl RpcServices {
-    pub(super) fn add(&mut self, name: Arc<str>, handler: impl Handler) {
-        Arc::make_mut(&mut self.0).insert(name, rpc::erase(handler));
-    }
-
-    #[cfg(feature = "byte-stream")]
-    pub(super) fn add_erased(&mut self, name: Arc<str>, handler: Arc<dyn AnyHandler>) {
+    pub(super) fn add(&mut self, name: Arc<str>, handler: Arc<dyn AnyHandler>) {
         Arc::make_mut(&mut self.0).insert(name, handler);
     }
 }
