@@ -50,8 +50,8 @@ impl Options {
 pub type Served<S> = (S, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// Serves each connection with a service of its own, which `make` makes, until `shutdown`. Then it refuses
-/// new clients,
-/// asks the connected ones that no further call is made, and waits up to `grace` for the open calls.
+/// new clients, asks the connected ones that no further call is made, and waits up to `grace` for the open
+/// calls.
 pub async fn serve<S>(
     listener: Listener,
     make: impl Fn() -> S,
