@@ -1,9 +1,10 @@
 //! Streams of bytes, and HTTP/2 over them.
 
+mod common;
+
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use notnets::byte_stream::{ByteStream, ByteStreams, Incoming};
@@ -15,9 +16,6 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-
-/// Nothing here takes long, unless it hangs.
-const LIMIT: Duration = Duration::from_secs(20);
 
 struct Bed {
     directory: TempDir,
@@ -47,7 +45,7 @@ async fn pair() -> (Bed, ByteStream, ByteStream) {
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(LIMIT, future).await.expect("hangs")
+    common::within("a stream", future).await
 }
 
 /// Bytes of which each place has others.

@@ -10,14 +10,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::within;
+use common::{Running, within};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use notnets::rpc::{self, Code, Metadata, Method, Status};
 use notnets::rpc::{Handler, ServerCall};
 use notnets::{Admission, Channel, ErrorKind, Server, names};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 use tonic::body::Body;
 
 /// What a server has seen.
@@ -90,15 +89,8 @@ async fn answer(seen: Arc<Seen>, request: Request<Body>) -> Response<Body> {
 /// A server that can be stopped, and ends at once when it is dropped.
 struct Host {
     address: String,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    running: Running,
     seen: Arc<Seen>,
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -123,31 +115,11 @@ impl Host {
         let seen = Arc::new(Seen { id: id.into(), ..Seen::default() });
         let bound = server.bind_service_blocking(address, service(&seen)).unwrap();
         let address = bound.http2_addresses().pop().unwrap_or_else(|| address.to_owned());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move { bound.serve_with_shutdown(until(stopped)).await.unwrap() });
-        Self { address, stop: Some(stop), task, seen }
+        Self { address, running: Running::start(bound), seen }
     }
 
     fn calls(&self) -> usize {
         self.seen.calls.load(Ordering::Relaxed)
-    }
-
-    /// Takes no more calls, and ends with the last one.
-    async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        within("stopping", &mut self.task).await.unwrap();
-    }
-
-    /// Ends at once.
-    async fn kill(mut self) {
-        self.task.abort();
-        let _ended = within("ending", &mut self.task).await;
-    }
-}
-
-async fn until(stopped: oneshot::Receiver<()>) {
-    if stopped.await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -277,7 +249,7 @@ async fn new_calls_move_to_memory_and_back() {
         // The stream ends where it began.
         sender.send("on").await.unwrap();
         assert_eq!(within("an echo", receiver.message()).await.unwrap().unwrap().into_bytes(), "on");
-        near.stop().await;
+        near.running.stop().await;
         assert_eq!(who(&channel).await.unwrap(), "far");
     }
     sender.finish().await.unwrap();
@@ -295,7 +267,7 @@ async fn a_server_that_is_gone_is_told_and_found_again() {
     let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
     sender.send("on").await.unwrap();
     assert!(within("an echo", receiver.message()).await.unwrap().is_some());
-    host.kill().await;
+    host.running.kill().await;
     let status = within("the end", receiver.message()).await.unwrap_err();
     assert_eq!(status.code(), Code::UNAVAILABLE, "{status:?}");
     let status = loop {
@@ -365,8 +337,7 @@ async fn one_server_serves_memory_and_http2() {
     let bound = server.bind(["notnets:///test", "http://127.0.0.1:0", &socket]).await.unwrap();
     let addresses = bound.http2_addresses();
     assert_eq!(addresses[1], socket);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move { bound.serve_with_shutdown(until(stopped)).await.unwrap() });
+    let running = Running::start(bound);
     let own = format!("Some({})", rustix::process::getuid().as_raw());
     for (address, who_i_am) in [("notnets:///test", &*own), (&addresses[0], "None"), (&socket, &*own)] {
         let at = directory.path().to_owned();
@@ -382,8 +353,7 @@ async fn one_server_serves_memory_and_http2() {
         let status = within("a call", channel.unary_call(rpc::Request::new(WAIT), "")).await.unwrap_err();
         assert_eq!(status.code(), Code::DEADLINE_EXCEEDED, "{address}");
     }
-    stop.send(()).unwrap();
-    within("stopping", task).await.unwrap();
+    running.stop().await;
     assert!(!directory.path().join("socket").exists());
 }
 
@@ -396,7 +366,7 @@ async fn a_server_that_stops_ends_its_calls_over_http2() {
     let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
     sender.send("on").await.unwrap();
     assert!(within("an echo", receiver.message()).await.unwrap().is_some());
-    host.stop.take().unwrap().send(()).unwrap();
+    host.running.tell();
     // Refused now, while the stream goes on.
     within("new calls are refused", async {
         while who(&channel).await.is_ok() {
@@ -406,10 +376,10 @@ async fn a_server_that_stops_ends_its_calls_over_http2() {
     .await;
     sender.send("on").await.unwrap();
     assert!(within("an echo", receiver.message()).await.unwrap().is_some());
-    assert!(!host.task.is_finished());
+    assert!(!host.running.task.is_finished());
     sender.finish().await.unwrap();
     assert!(within("the end", receiver.message()).await.unwrap().is_none());
-    within("stopping", &mut host.task).await.unwrap();
+    within("stopping", &mut host.running.task).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -422,7 +392,7 @@ async fn calls_over_http2_that_go_on_for_too_long_are_told() {
     let (mut sender, mut receiver) = within("a stream", stream).await.unwrap();
     sender.send("on").await.unwrap();
     assert!(within("an echo", receiver.message()).await.unwrap().is_some());
-    host.stop().await;
+    host.running.stop().await;
     let status = within("the end", receiver.message()).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::UNAVAILABLE, "server stops: out of time"));
 }
@@ -488,7 +458,7 @@ async fn servers_that_are_replaced_share_their_port() {
     for round in 0..3 {
         let id = format!("new-{round}");
         let new = serve(&id, &address);
-        old.stop().await;
+        old.running.stop().await;
         until_it_is(&channel, &id).await;
         old = new;
     }
@@ -526,10 +496,10 @@ async fn calls_move_between_transports_while_servers_come_and_go() {
         // What is not needed can be replaced meanwhile.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if random >> 63 == 0 {
-            far.stop().await;
+            far.running.stop().await;
             far = Host::serve(Server::builder(), "far", &address);
         }
-        near.stop().await;
+        near.running.stop().await;
         until_it_is(&channel, "far").await;
     }
     stop.store(1, Ordering::Relaxed);

@@ -9,17 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use common::within;
+use common::{Running, within};
 use notnets::names::{Address, BoxError, Fixed, Pick, Resolve};
 use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
 use notnets::{Channel, ErrorKind, Server};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
 
 /// A server that can be stopped, and ends at once when it is dropped.
 struct Host {
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    running: Running,
     served: Arc<Served>,
 }
 
@@ -31,44 +29,17 @@ struct Served {
     go_on: Notify,
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Host {
     fn serve(directory: &Path, name: &str, id: &str) -> Self {
         let served = Arc::new(Served { id: id.to_owned(), ..Served::default() });
         let server = Server::builder().directory(directory).replica(true);
         let server = server.add_rpc_service("test.Who", Who(Arc::clone(&served)));
         let bound = server.bind_blocking(format!("notnets:///{name}")).unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let stopped = async {
-                if stopped.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            bound.serve_with_shutdown(stopped).await.unwrap();
-        });
-        Self { stop: Some(stop), task, served }
+        Self { running: Running::start(bound), served }
     }
 
     fn calls(&self) -> usize {
         self.served.calls.load(Ordering::Relaxed)
-    }
-
-    /// Takes no more calls, and ends with the last one.
-    async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
-        within("stopping", &mut self.task).await.unwrap();
-    }
-
-    /// Ends at once, with all links.
-    async fn kill(mut self) {
-        self.task.abort();
-        let _ended = within("ending", &mut self.task).await;
     }
 }
 
@@ -194,7 +165,7 @@ async fn replicas_that_come_and_go_fail_no_call() {
                 }
             }
             hosts.push(new);
-            hosts.remove(0).stop().await;
+            hosts.remove(0).running.stop().await;
         }
         stop.store(1, Ordering::Relaxed);
         for caller in callers {
@@ -223,7 +194,7 @@ async fn the_nearest_place_gets_new_calls_and_streams_end_where_they_began() {
             assert_eq!(who(&channel).await, "near");
         }
         assert_eq!(far.calls(), far_calls);
-        near.stop().await;
+        near.running.stop().await;
         assert_eq!(who(&channel).await, "far");
     }
     sender.send("two").await.unwrap();
@@ -241,7 +212,7 @@ async fn a_killed_replica_is_left_for_the_others() {
         until_it_is(&channel, &n.to_string(), SOON).await;
     }
     for left in (1..3).rev() {
-        hosts.pop().unwrap().kill().await;
+        hosts.pop().unwrap().running.kill().await;
         // A call that the server had begun with as it ended has failed.
         let (begin, mut in_a_row) = (Instant::now(), 0);
         while in_a_row < 10 {
@@ -253,7 +224,7 @@ async fn a_killed_replica_is_left_for_the_others() {
             }
         }
     }
-    hosts.pop().unwrap().kill().await;
+    hosts.pop().unwrap().running.kill().await;
     let begin = Instant::now();
     let status = loop {
         match ask(&channel, ARE).await {

@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
-use notnets::{Channel, Endpoint, Server};
+use notnets::{Bound, Channel, Endpoint, Server};
+use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
@@ -86,6 +87,48 @@ impl Host {
 
     pub async fn connect(&self) -> Channel {
         within("connecting", self.endpoint().connect()).await.unwrap()
+    }
+}
+
+/// A server's task, which can be told to stop, and ends at once when this is dropped.
+pub struct Running {
+    stop: Option<oneshot::Sender<()>>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Running {
+    pub fn start(bound: Bound) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let task = tokio::spawn(async move { bound.serve_with_shutdown(stopped).await.unwrap() });
+        Self { stop: Some(stop), task }
+    }
+
+    /// Tells it to stop.
+    pub fn tell(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Takes no more calls, and ends with the last one.
+    pub async fn stop(mut self) {
+        self.tell();
+        within("stopping", &mut self.task).await.unwrap();
+    }
+
+    /// Ends at once, with all links.
+    pub async fn kill(mut self) {
+        self.task.abort();
+        let _ended = within("ending", &mut self.task).await;
     }
 }
 
