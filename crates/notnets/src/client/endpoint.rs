@@ -133,8 +133,9 @@ impl Endpoint {
         self
     }
 
-    /// Sets time-outs, `waitForReady` and retries by method. Unless this says so, only calls that no server
-    /// has read are made again. The channels of this endpoint and of its clones have one budget of retries.
+    /// Sets time-outs, `waitForReady`, retries and hedging by method. Unless this says so, only calls that no
+    /// server has read are made again. The channels of this endpoint and of its clones have one budget of
+    /// further attempts.
     pub fn service_config(mut self, config: ServiceConfig) -> Self {
         self.policies = Some(Arc::new(Policies::new(config)));
         self

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
+use notnets_core::code::Code;
 use serde_json::{Map, Value};
 
-use super::policy::{MethodConfig, RetryPolicy};
+use super::policy::{HedgingPolicy, MethodConfig, RetryPolicy};
 use super::{REPLAY_BYTES, ServiceConfig, Throttling, code_of_name, code_of_number, duration};
 
 /// More attempts are not made, whatever is configured.
@@ -41,15 +43,9 @@ fn method_config(method: &Object) -> Result<MethodConfig, String> {
     for (key, instead) in [
         ("maxRequestMessageBytes", "`max_encoding_message_size` of the client"),
         ("maxResponseMessageBytes", "`max_decoding_message_size` of the client"),
-        ("hedgingPolicy", "a `retryPolicy`"),
     ] {
         if method.contains_key(key) {
-            return Err(match (key, method.contains_key("retryPolicy")) {
-                ("hedgingPolicy", true) => {
-                    "`retryPolicy` and `hedgingPolicy` exclude each other; leave one out".to_owned()
-                }
-                _ => format!("`{key}` is not supported here; use {instead}"),
-            });
+            return Err(format!("`{key}` is not supported here; use {instead}"));
         }
     }
     let wait_for_ready = match method.get("waitForReady") {
@@ -61,21 +57,26 @@ fn method_config(method: &Object) -> Result<MethodConfig, String> {
         None | Some(Value::Null) => None,
         Some(_) => Some(duration_at(method, "timeout")?),
     };
-    let retry = match method.get("retryPolicy") {
-        None | Some(Value::Null) => None,
-        Some(retry) => {
-            let retry = object(retry, "`retryPolicy`")?;
-            Some(retry_policy(retry).map_err(|why| format!("retryPolicy: {why}"))?)
-        }
-    };
-    Ok(MethodConfig { wait_for_ready, timeout, retry })
+    let retry = policy(method, "retryPolicy", retry_policy)?;
+    let hedging = policy(method, "hedgingPolicy", hedging_policy)?;
+    if retry.is_some() && hedging.is_some() {
+        return Err("`retryPolicy` and `hedgingPolicy` exclude each other; leave one out".to_owned());
+    }
+    Ok(MethodConfig { wait_for_ready, timeout, retry, hedging })
+}
+
+fn policy<P>(
+    method: &Object,
+    key: &str,
+    parse: impl Fn(&Object) -> Result<P, String>,
+) -> Result<Option<P>, String> {
+    let Some(policy) = method.get(key).filter(|policy| !policy.is_null()) else { return Ok(None) };
+    let policy = object(policy, &format!("`{key}`"))?;
+    parse(policy).map(Some).map_err(|why| format!("{key}: {why}"))
 }
 
 fn retry_policy(policy: &Object) -> Result<RetryPolicy, String> {
-    let max_attempts = match policy.get("maxAttempts").and_then(Value::as_u64) {
-        Some(attempts) if attempts > 1 => attempts.min(MAX_ATTEMPTS) as u32,
-        _ => return Err("`maxAttempts` has to be an integer of 2 or more, with the first attempt".to_owned()),
-    };
+    let max_attempts = max_attempts(policy)?;
     let backoff = |key: &str| match duration_at(policy, key)? {
         zero if zero.is_zero() => Err(format!("`{key}` has to be longer than 0s")),
         backoff => Ok(backoff),
@@ -84,26 +85,44 @@ fn retry_policy(policy: &Object) -> Result<RetryPolicy, String> {
         Some(multiplier) if multiplier > 0.0 => multiplier,
         _ => return Err("`backoffMultiplier` has to be a number above 0".to_owned()),
     };
-    let codes = list(policy, "retryableStatusCodes")?;
+    let codes = codes(policy, "retryableStatusCodes")?;
     if codes.is_empty() {
         return Err("`retryableStatusCodes` has to list at least one code".to_owned());
     }
-    let code = |value: &Value| {
-        let code = match value {
-            Value::String(name) => code_of_name(name),
-            value => value.as_u64().and_then(code_of_number),
-        };
-        code.ok_or_else(|| {
-            format!("`retryableStatusCodes` has {value}; write codes like \"UNAVAILABLE\" or 14")
-        })
-    };
     Ok(RetryPolicy {
         max_attempts,
         initial_backoff: backoff("initialBackoff")?,
         max_backoff: backoff("maxBackoff")?,
         multiplier,
-        codes: codes.iter().map(code).collect::<Result<_, _>>()?,
+        codes,
     })
+}
+
+fn hedging_policy(policy: &Object) -> Result<HedgingPolicy, String> {
+    let delay = match policy.get("hedgingDelay") {
+        None | Some(Value::Null) => Duration::ZERO,
+        Some(_) => duration_at(policy, "hedgingDelay")?,
+    };
+    let max_attempts = max_attempts(policy)?;
+    Ok(HedgingPolicy { max_attempts, delay, non_fatal: codes(policy, "nonFatalStatusCodes")? })
+}
+
+fn max_attempts(policy: &Object) -> Result<u32, String> {
+    match policy.get("maxAttempts").and_then(Value::as_u64) {
+        Some(attempts) if attempts > 1 => Ok(attempts.min(MAX_ATTEMPTS) as u32),
+        _ => Err("`maxAttempts` has to be an integer of 2 or more, with the first attempt".to_owned()),
+    }
+}
+
+fn codes(policy: &Object, key: &str) -> Result<Vec<Code>, String> {
+    let code = |value: &Value| {
+        let code = match value {
+            Value::String(name) => code_of_name(name),
+            value => value.as_u64().and_then(code_of_number),
+        };
+        code.ok_or_else(|| format!("`{key}` has {value}; write codes like \"UNAVAILABLE\" or 14"))
+    };
+    list(policy, key)?.iter().map(code).collect()
 }
 
 fn throttling_of(value: &Value) -> Result<Throttling, String> {
@@ -144,17 +163,13 @@ fn list<'a>(object: &'a Object, key: &str) -> Result<&'a [Value], String> {
     }
 }
 
-fn duration_at(object: &Object, key: &str) -> Result<std::time::Duration, String> {
+fn duration_at(object: &Object, key: &str) -> Result<Duration, String> {
     let text = object.get(key).and_then(Value::as_str);
     text.and_then(duration).ok_or_else(|| format!("`{key}` has to be a duration like \"1.5s\""))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use notnets_core::code::Code;
-
     use super::*;
 
     fn policy(changes: &[(&str, &str)]) -> Result<RetryPolicy, String> {
@@ -203,6 +218,50 @@ mod tests {
         }
     }
 
+    fn hedging(policy: &str) -> Result<HedgingPolicy, String> {
+        let text = format!(r#"{{"methodConfig": [{{"name": [{{}}], "hedgingPolicy": {{{policy}}}}}]}}"#);
+        Ok(parse(&text)?.methods[""].hedging.clone().unwrap())
+    }
+
+    #[test]
+    fn hedging_is_read() {
+        let all = r#""maxAttempts": 3, "hedgingDelay": "0.5s", "nonFatalStatusCodes": ["unavailable", 2]"#;
+        let read = hedging(all).unwrap();
+        assert_eq!((read.max_attempts, read.delay), (3, Duration::from_millis(500)));
+        assert_eq!(read.non_fatal, [Code::UNAVAILABLE, Code::UNKNOWN]);
+        let least = hedging(r#""maxAttempts": 9, "hedgingDelay": null"#).unwrap();
+        assert_eq!(least, HedgingPolicy { max_attempts: 5, delay: Duration::ZERO, non_fatal: Vec::new() });
+    }
+
+    #[test]
+    fn each_error_of_hedging_is_told() {
+        for (policy, words) in [
+            ("", "`maxAttempts` has to be an integer of 2 or more"),
+            (r#""maxAttempts": 1"#, "`maxAttempts` has to be an integer of 2 or more"),
+            (r#""maxAttempts": "2""#, "`maxAttempts` has to be an integer of 2 or more"),
+            (r#""maxAttempts": 2, "hedgingDelay": 1"#, "`hedgingDelay` has to be a duration like"),
+            (r#""maxAttempts": 2, "hedgingDelay": "-1s""#, "`hedgingDelay` has to be a duration like"),
+            (
+                r#""maxAttempts": 2, "nonFatalStatusCodes": "UNAVAILABLE""#,
+                "`nonFatalStatusCodes` has to be a list",
+            ),
+            (
+                r#""maxAttempts": 2, "nonFatalStatusCodes": [17]"#,
+                "`nonFatalStatusCodes` has 17; write codes like",
+            ),
+        ] {
+            let error = hedging(policy).unwrap_err();
+            let begin = format!("methodConfig[0]: hedgingPolicy: {words}");
+            assert!(error.starts_with(&begin), "{policy}: {error}");
+        }
+        let both = r#"{"methodConfig": [{
+            "retryPolicy": {"maxAttempts": 2, "initialBackoff": "1s", "maxBackoff": "1s", "backoffMultiplier": 1,
+                "retryableStatusCodes": [14]},
+            "hedgingPolicy": {"maxAttempts": 2}
+        }]}"#;
+        assert!(parse(both).unwrap_err().contains("exclude each other"));
+    }
+
     #[test]
     fn each_other_error_is_told() {
         for (text, words) in [
@@ -215,8 +274,7 @@ mod tests {
             (r#"{"methodConfig": [{"name": [{}, {"service": ""}]}]}"#, "is named twice"),
             (r#"{"methodConfig": [{"timeout": 1}]}"#, "`timeout` has to be a duration"),
             (r#"{"methodConfig": [{"waitForReady": 1}]}"#, "has to be true or false"),
-            (r#"{"methodConfig": [{"retryPolicy": {}, "hedgingPolicy": {}}]}"#, "exclude each other"),
-            (r#"{"methodConfig": [{"hedgingPolicy": {}}]}"#, "`hedgingPolicy` is not supported"),
+            (r#"{"methodConfig": [{"hedgingPolicy": 3}]}"#, "`hedgingPolicy` has to be an object"),
             (r#"{"methodConfig": [{"maxRequestMessageBytes": 1}]}"#, "use `max_encoding_message_size`"),
             (r#"{"retryThrottling": {"maxTokens": 0, "tokenRatio": 1}}"#, "1000 at most"),
             (r#"{"retryThrottling": {"maxTokens": 1001, "tokenRatio": 1}}"#, "1000 at most"),

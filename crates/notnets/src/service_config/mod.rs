@@ -1,10 +1,10 @@
-//! What a client does for each method: time-outs, waiting for a server, retries. In gRPC's own format.
+//! What a client does for each method, in gRPC's format: time-outs, waiting for a server, further attempts.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `json.rs` | gRPC's JSON, and its errors |
 //! | `policy.rs` | what is configured for a method |
-//! | `throttle.rs` | when too many calls fail for retries |
+//! | `throttle.rs` | when too many calls fail for further attempts |
 
 mod json;
 mod policy;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use notnets_core::code::Code;
 
-pub(crate) use policy::MethodConfig;
+pub(crate) use policy::{HedgingPolicy, MethodConfig};
 pub(crate) use throttle::Throttle;
 
 use crate::Error;
@@ -26,7 +26,7 @@ use crate::error::Cause;
 /// Bytes of a request that are kept for further attempts unless another number is set.
 const REPLAY_BYTES: usize = 1 << 20;
 
-/// A gRPC service config: time-outs, `waitForReady` and retries by method, for
+/// A gRPC service config: time-outs, `waitForReady`, retries and hedging by method, for
 /// [`Endpoint::service_config`](crate::Endpoint::service_config).
 ///
 /// ```

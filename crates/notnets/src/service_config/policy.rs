@@ -11,7 +11,9 @@ pub(crate) struct MethodConfig {
     /// A call waits until a server can be reached.
     pub(crate) wait_for_ready: bool,
     pub(crate) timeout: Option<Duration>,
+    /// This or `hedging` at most.
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) hedging: Option<HedgingPolicy>,
 }
 
 /// When a call is made again.
@@ -23,6 +25,17 @@ pub(crate) struct RetryPolicy {
     pub(crate) max_backoff: Duration,
     pub(crate) multiplier: f64,
     pub(crate) codes: Vec<Code>,
+}
+
+/// When a call is made several times at once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HedgingPolicy {
+    /// With the first.
+    pub(crate) max_attempts: u32,
+    /// Between two attempts.
+    pub(crate) delay: Duration,
+    /// Those after which other attempts go on.
+    pub(crate) non_fatal: Vec<Code>,
 }
 
 impl RetryPolicy {

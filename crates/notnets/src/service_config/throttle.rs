@@ -1,4 +1,4 @@
-//! Retries are given up for a while when many calls fail.
+//! Further attempts are given up for a while when many calls fail.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -22,7 +22,16 @@ impl Throttle {
     /// A call has failed with a code for which it would be made again, or the server wants no further
     /// attempt. Returns `true` if further attempts are allowed.
     pub(crate) fn fail(&self) -> bool {
-        self.change(-FAILED) * 2 > self.of.max
+        self.is_enough(self.change(-FAILED))
+    }
+
+    /// Returns `true` if further attempts are allowed.
+    pub(crate) fn allows(&self) -> bool {
+        self.is_enough(self.tokens.load(Ordering::Relaxed))
+    }
+
+    fn is_enough(&self, tokens: i64) -> bool {
+        tokens * 2 > self.of.max
     }
 
     /// A call has ended well.
@@ -50,6 +59,7 @@ mod tests {
         // 9, 8, 7, 6 are more than half; 5 is not.
         let allowed: Vec<_> = (0..5).map(|_| throttle.fail()).collect();
         assert_eq!(allowed, [true, true, true, true, false]);
+        assert!(!throttle.allows());
         (0..3).for_each(|_| throttle.succeed());
         // 6.5, less 1.
         assert!(throttle.fail());
@@ -57,5 +67,6 @@ mod tests {
         assert_eq!(throttle.change(0), 0);
         (0..100).for_each(|_| throttle.succeed());
         assert_eq!(throttle.change(0), 10_000);
+        assert!(throttle.allows());
     }
 }

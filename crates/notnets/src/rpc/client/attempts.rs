@@ -5,15 +5,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
+use notnets_core::metadata::Metadata;
 
 use super::deadline_timer::DeadlineTimer;
+use super::hedging::Hedging;
 use crate::rpc::{Code, Status};
 use crate::service_config::{MethodConfig, Policies, Throttle};
 
 /// Tells the server how many attempts there were before this one.
 const PREVIOUS: &str = "grpc-previous-rpc-attempts";
 /// A server's word on further attempts: after how many milliseconds, or none if it is negative.
-pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// Numbers of attempts, of which there are five at most.
 const NUMBERS: [&[u8]; 5] = [b"0", b"1", b"2", b"3", b"4"];
 
@@ -49,6 +51,17 @@ impl Attempts {
         let config = policies.of_method(path)?;
         let policies = Arc::clone(policies);
         Some(Self { policies, config, previous: 0, waits: 0, looks: 0, pause: Pause::default() })
+    }
+
+    /// An attempt of a hedged call, behind so many others.
+    pub(super) fn behind(&self, previous: u32) -> Self {
+        let (policies, config) = (Arc::clone(&self.policies), Arc::clone(&self.config));
+        Self { policies, config, previous, waits: 0, looks: 0, pause: Pause::default() }
+    }
+
+    /// Returns when the attempts are made from now on, if they are hedged.
+    pub(super) fn hedging(&self) -> Option<Hedging> {
+        Hedging::new(&self.policies, &self.config, clock::now())
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {
@@ -127,12 +140,7 @@ impl Attempts {
         let too_late = deadline.filter(|deadline| deadline <= until);
         ready!(DeadlineTimer::poll(timer, cx, too_late.unwrap_or(*until)));
         self.pause = Pause::default();
-        Poll::Ready(if too_late.is_none() {
-            Ok(())
-        } else {
-            let text = "the call's deadline passed before it could be made again";
-            Err(Status::new(Code::DEADLINE_EXCEEDED, text))
-        })
+        Poll::Ready(if too_late.is_none() { Ok(()) } else { Err(too_late_to_repeat()) })
     }
 }
 
@@ -142,8 +150,18 @@ impl Pause {
     }
 }
 
+/// Returns the status of a call whose next attempt would come too late.
+pub(super) fn too_late_to_repeat() -> Status {
+    Status::new(Code::DEADLINE_EXCEEDED, "the call's deadline passed before it could be made again")
+}
+
+/// Returns a server's word on further attempts, if it has one.
+pub(super) fn pushback_of(trailers: &Metadata) -> Option<&[u8]> {
+    trailers.iter().find(|(key, _)| &**key == PUSHBACK).map(|(_, value)| &**value)
+}
+
 /// Reads a server's word on further attempts. `None` if it wants none, or can't be understood.
-fn delay_of(pushback: &[u8]) -> Option<Duration> {
+pub(super) fn delay_of(pushback: &[u8]) -> Option<Duration> {
     let millis: i32 = std::str::from_utf8(pushback).ok()?.parse().ok()?;
     Some(Duration::from_millis(millis.try_into().ok()?))
 }

@@ -6,6 +6,7 @@ use bytes::Buf;
 use notnets_core::call::{Buffered, End, Failure, ResponseHead};
 use notnets_core::metadata::Metadata;
 
+use super::hedges::Hedges;
 use super::{Call, Opened, Opening};
 use crate::link::Answer;
 use crate::rpc::{Code, Status};
@@ -41,14 +42,17 @@ pub(crate) struct Exchange<O> {
     phase: Phase,
     opening: Opening,
     outbound: O,
-    /// It was opened again, as its server had ended.
-    repeated: bool,
+    excuse: Excuse,
 }
 
 #[derive(Debug)]
 enum Phase {
     /// Waits for its turn, for a link, or for room on it.
     Opening,
+    /// Waits for its turn, to be hedged if it can be.
+    Configured,
+    /// Waits for the first of several attempts.
+    Hedged(Box<Hedges>),
     /// Waits for the response's head.
     Open(Call),
     /// Waits for its next attempt.
@@ -63,7 +67,7 @@ pub(crate) type Answered = (Call, ResponseHead, Buffered);
 impl<O: Outbound> Exchange<O> {
     #[inline]
     pub(crate) fn new(opening: Opening, outbound: O) -> Self {
-        let mut exchange = Self { phase: Phase::Opening, opening, outbound, repeated: false };
+        let mut exchange = Self { phase: Phase::Opening, opening, outbound, excuse: Excuse::default() };
         if exchange.opening.may_be_configured() {
             exchange.configure();
         }
@@ -73,6 +77,9 @@ impl<O: Outbound> Exchange<O> {
     #[cold]
     fn configure(&mut self) {
         self.opening.configure(self.outbound.method());
+        if self.opening.has_attempts() {
+            self.phase = Phase::Configured;
+        }
     }
 
     /// Waits for the response's head.
@@ -97,6 +104,14 @@ impl<O: Outbound> Exchange<O> {
                     ready!(self.poll_pause(cx))?;
                     continue;
                 }
+                Phase::Configured => {
+                    ready!(self.poll_configured(cx))?;
+                    continue;
+                }
+                Phase::Hedged(hedges) => {
+                    let answer = ready!(hedges.poll(cx, &self.opening, &self.outbound));
+                    return Poll::Ready(self.end_hedges(answer));
+                }
                 Phase::Over => {
                     let text = "a response was polled after it was given";
                     return Poll::Ready(Err(Status::new(Code::INTERNAL, text)));
@@ -118,6 +133,26 @@ impl<O: Outbound> Exchange<O> {
                 },
             });
         }
+    }
+
+    /// Waits for the call's turn, and finds out whether it is hedged.
+    #[cold]
+    fn poll_configured(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        ready!(self.opening.poll_turn(cx))?;
+        self.outbound.prefetch(cx)?;
+        let hedging = self.opening.hedging(&self.outbound);
+        self.phase = hedging.map_or(Phase::Opening, |plan| Phase::Hedged(Box::new(Hedges::new(plan))));
+        Poll::Ready(Ok(()))
+    }
+
+    /// One of several attempts was answered, or all have failed.
+    #[cold]
+    fn end_hedges(&mut self, answer: Result<Answered, Status>) -> Result<Answered, Status> {
+        self.phase = Phase::Over;
+        let permit = self.opening.take_permit();
+        let (mut call, head, buffered) = answer?;
+        call.hold(permit);
+        Ok(answered(call, head, buffered))
     }
 
     /// Returns the beginning of the call.
@@ -145,7 +180,7 @@ impl<O: Outbound> Exchange<O> {
     /// The call was cut short. `None` if it is opened again.
     #[cold]
     fn fail_open(&mut self, failure: Failure, call: Call) -> Option<Status> {
-        if self.may_open_again(&failure, &call) {
+        if self.outbound.is_whole() && self.excuse.covers(&failure, &call) {
             self.opening.reopen(call);
             self.phase = Phase::Opening;
             return None;
@@ -178,7 +213,7 @@ impl<O: Outbound> Exchange<O> {
             return self.may_attempt_again(*code, Some(trailers));
         }
         // What comes later is not known: a call whose answer has begun counts as one that ends well.
-        if !matches!(&buffered.end, Some(End::Trailers(code, _)) if *code != Code::OK) {
+        if !has_failed(buffered) {
             self.opening.succeed();
         }
         false
@@ -196,17 +231,31 @@ impl<O: Outbound> Exchange<O> {
         self.opening.reopen(call);
         self.phase = Phase::Pausing;
     }
+}
 
+/// Whether an attempt of a call is made again although it has failed.
+#[derive(Debug, Default)]
+pub(super) struct Excuse {
+    /// It was opened again, as its server had ended.
+    repeated: bool,
+}
+
+impl Excuse {
     /// Returns `true` if the server's application has certainly not seen the call: the server went away as it
     /// was made, or had ended. That it had ended is an excuse only once.
     #[cold]
-    fn may_open_again(&mut self, failure: &Failure, call: &Call) -> bool {
-        if !(failure.retry_safe && self.outbound.is_whole()) {
+    pub(super) fn covers(&mut self, failure: &Failure, call: &Call) -> bool {
+        if !failure.retry_safe {
             return false;
         }
         call.is_draining()
             || (failure.code == Code::UNAVAILABLE && !std::mem::replace(&mut self.repeated, true))
     }
+}
+
+/// Returns `true` if what has come with a response's head ends the call with an error.
+pub(super) fn has_failed(buffered: &Buffered) -> bool {
+    matches!(&buffered.end, Some(End::Trailers(code, _)) if *code != Code::OK)
 }
 
 #[inline]

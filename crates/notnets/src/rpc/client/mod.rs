@@ -8,6 +8,7 @@
 //! | `exchange.rs` | from the beginning of a call to its response's head |
 //! | `opening.rs` | a call's turn, a link, and room on it |
 //! | `attempts.rs` | further attempts of a call that failed |
+//! | `hedges.rs`, `hedging.rs` | attempts of a call that are made at once, and when |
 //! | `deadline_timer.rs` | deadlines of callers that the link's driver may not serve |
 //! | `open_call.rs` | an open call below its messages: plain bytes, as the HTTP layer needs them |
 
@@ -15,6 +16,8 @@ mod attempts;
 mod calling;
 mod deadline_timer;
 mod exchange;
+mod hedges;
+mod hedging;
 mod open_call;
 mod opening;
 mod outbound;

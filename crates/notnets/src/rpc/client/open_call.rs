@@ -103,6 +103,11 @@ impl Call {
         self.link.is_draining()
     }
 
+    /// Gives the call its turn, which it was opened without.
+    pub(super) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        self.permit = permit;
+    }
+
     /// Ends the call, and keeps its turn for the next.
     pub(super) fn take_permit(mut self) -> Option<OwnedSemaphorePermit> {
         self.permit.take()

@@ -11,8 +11,9 @@ use notnets_core::clock::{self, Timestamp};
 use notnets_core::metadata::Metadata;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 
-use super::attempts::{Attempts, PUSHBACK};
+use super::attempts::{Attempts, pushback_of};
 use super::deadline_timer::DeadlineTimer;
+use super::hedging::Hedging;
 use super::{Call, Outbound};
 use crate::Error;
 use crate::client::{ClientLink, Shared};
@@ -87,13 +88,36 @@ impl Opening {
         self.attempts.is_some()
     }
 
+    /// Returns when the call's attempts are made from now on, if they are hedged.
+    #[cold]
+    pub(super) fn hedging(&self, outbound: &impl Outbound) -> Option<Hedging> {
+        let attempts = self.attempts.as_ref()?;
+        let can_repeat = outbound.is_whole() && attempts.keeps(outbound.data().remaining());
+        if can_repeat { attempts.hedging() } else { None }
+    }
+
+    /// An attempt of a hedged call, behind so many others. The call has its turn.
+    pub(super) fn attempt(&self, previous: u32) -> Self {
+        let attempts = self.attempts.as_ref().map(|attempts| Box::new(attempts.behind(previous)));
+        Self { attempts, ..Self::new(&self.shared, self.deadline) }
+    }
+
+    /// When the call has to be over.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// Returns the call's turn.
+    pub(super) fn take_permit(&mut self) -> Option<OwnedSemaphorePermit> {
+        self.permit.take()
+    }
+
     /// An attempt has ended with this code. Returns `true` if there is another one, after a
     /// [pause](Self::poll_pause).
     pub(super) fn fail(&mut self, code: Code, trailers: &Metadata, outbound: &impl Outbound) -> bool {
         let Some(attempts) = &mut self.attempts else { return false };
         let can_repeat = outbound.is_whole() && attempts.keeps(outbound.data().remaining());
-        let pushback = trailers.iter().find(|(key, _)| &**key == PUSHBACK);
-        attempts.fail(code, pushback.map(|(_, value)| &**value), can_repeat)
+        attempts.fail(code, pushback_of(trailers), can_repeat)
     }
 
     /// The server has begun to answer.
