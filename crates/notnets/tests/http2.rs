@@ -278,8 +278,10 @@ async fn a_server_that_is_gone_is_told_and_found_again() {
         }
     };
     let port = address.strip_prefix("http://").unwrap();
-    let expected =
-        format!("cannot connect to {port}: Connection refused (os error 111); is its server running?");
+    let expected = format!(
+        "cannot connect to {port}: Connection refused (os error 111); is its server running?; \
+         at notnets:///test there is none"
+    );
     assert_eq!(status.message(), expected);
     assert!(status.is_retry_safe());
     assert_eq!(status.channel_error().unwrap().kind(), ErrorKind::Unavailable);
@@ -295,8 +297,10 @@ async fn nobody_there_is_an_error_of_connecting() {
     let socket = format!("unix:{}", directory.path().join("none").display());
     let named = Channel::named("test").local(format!("notnets:///test,{socket}"));
     let error = named.settings(|endpoint| endpoint.directory(at)).connect().await.unwrap_err();
-    let expected =
-        format!("cannot connect to {socket}: No such file or directory (os error 2); is its server running?");
+    let expected = format!(
+        "cannot connect to {socket}: No such file or directory (os error 2); is its server running?; \
+         at notnets:///test there is none"
+    );
     assert_eq!((error.to_string(), error.kind()), (expected, ErrorKind::Unavailable));
     for (address, words) in [
         ("https://shop:443", "asks for TLS, which notnets does not speak"),

@@ -88,6 +88,8 @@ impl ErrorKind {
             Cause::Names(_) => Self::InvalidConfiguration,
             #[cfg(feature = "client")]
             Cause::NoServer { .. } => Self::NotFound,
+            #[cfg(feature = "client")]
+            Cause::NoneReached { first, .. } => first.kind(),
             Cause::Io { .. } => Self::Io,
             Cause::Memory(error) | Cause::Sealed(SealedError::Segment(error)) => of_segment(error),
             // A file that is not as it must be.
@@ -168,6 +170,8 @@ pub(super) fn code(cause: &Cause) -> Code {
         Cause::Uri(_) | Cause::UnusualUri(_) => Code::INVALID_ARGUMENT,
         Cause::UserAgent(_) | Cause::NoNames | Cause::NoCalls(_) | Cause::Limits(_) => Code::INVALID_ARGUMENT,
         Cause::TakeOverInPod(_) => Code::INVALID_ARGUMENT,
+        #[cfg(feature = "client")]
+        Cause::NoneReached { first, .. } => first.code(),
         _ => Code::UNAVAILABLE,
     }
 }

@@ -97,6 +97,10 @@ pub(crate) enum Cause {
     #[cfg(feature = "client")]
     #[error("no server of `{name}`{why}")]
     NoServer { name: Name, why: String },
+    /// Why the first server was not reached, and why there is none at other places.
+    #[cfg(feature = "client")]
+    #[error("{first}{others}")]
+    NoneReached { first: Arc<Error>, others: String },
     /// There is no connection to a server that is reached over HTTP/2; a sentence.
     #[cfg(feature = "http2")]
     #[error("{0}")]

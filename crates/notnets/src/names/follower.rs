@@ -86,6 +86,7 @@ impl Follower {
             places: self.places.iter().map(servers).collect(),
             answered,
             is_complete: self.places.iter().all(|place| place.is_resolved),
+            texts: self.places.iter().map(|place| place.text.clone()).collect(),
             why: self.places.iter().map(Place::why).collect(),
         };
         self.known.send_replace(known);

@@ -1,5 +1,6 @@
 //! All servers of a channel, with their links.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(super) struct Known {
     pub(super) is_complete: bool,
     /// The last [question](Looks) that this answers.
     pub(super) answered: u64,
+    /// What the places are called in errors.
+    pub(super) texts: Arc<[String]>,
     /// Why there are none at some of them.
     pub(super) why: String,
 }
@@ -38,6 +41,9 @@ pub(super) struct Looks {
     asked: AtomicU64,
     pub(super) wanted: Notify,
 }
+
+/// Why the first server was not reached that was tried, by place.
+type Failures = BTreeMap<usize, Arc<Error>>;
 
 impl Looks {
     /// Asks for a look that begins after this.
@@ -113,14 +119,13 @@ impl Servers {
             if let Some(link) = self.choose_usable(&now) {
                 return Ok(link);
             }
-            let error = match self.connect_any(now.places.concat()).await {
-                Some(Ok(link)) => return Ok(link),
-                Some(Err(error)) => Some(error),
-                None => None,
+            let failed = match self.connect_any(&now).await {
+                Ok(link) => return Ok(link),
+                Err(failed) => failed,
             };
             let is_last = if now.is_complete { is_sure } else { known.changed().await.is_err() };
             if is_last {
-                return Err(error.unwrap_or_else(|| Arc::new(self.no_server(&now.why))));
+                return Err(self.no_server(failed, &now));
             }
             // There may be others by now: what a call fails with is no older than the call.
             if now.is_complete {
@@ -144,15 +149,23 @@ impl Servers {
         self.choose(known).filter(|link| link.is_usable())
     }
 
-    /// Connects to the first of these that can be reached. `None` if there are none.
-    async fn connect_any(&self, servers: Vec<Arc<Shared>>) -> Option<Outcome> {
-        let mut failed = None;
+    /// Connects to the first server that can be reached.
+    ///
+    /// # Errors
+    /// Of the first that can't be reached of each place.
+    async fn connect_any(&self, known: &Known) -> Result<Arc<ClientLink>, Failures> {
+        let mut failed = Failures::new();
+        let places = known.places.iter().enumerate();
+        let servers = places.flat_map(|(place, servers)| servers.iter().map(move |server| (place, server)));
+        let servers: Vec<_> = servers.map(|(place, server)| (place, Arc::clone(server))).collect();
         let mut rest = servers.into_iter();
         let mut open = Vec::new();
         loop {
             match rest.next() {
-                Some(server) => open.push(Box::pin(async move { server.link().await })),
-                None if open.is_empty() => return failed.map(Err),
+                Some((place, server)) => {
+                    open.push(Box::pin(async move { (place, server.link().await) }));
+                }
+                None if open.is_empty() => return Err(failed),
                 None => {}
             }
             // The last ones have all the time they need.
@@ -166,21 +179,31 @@ impl Servers {
                     done.map_or(Poll::Pending, Poll::Ready)
                 });
                 let done = if is_last { Some(any.await) } else { within_head_start(any).await };
-                let Some((n, outcome)) = done else { break };
+                let Some((n, (place, outcome))) = done else { break };
                 drop(open.swap_remove(n));
                 match outcome {
-                    Ok(link) => return Some(Ok(link)),
+                    Ok(link) => return Ok(link),
                     Err(error) => {
                         self.looks.ask();
-                        failed.get_or_insert(error);
+                        failed.entry(place).or_insert(error);
                     }
                 }
             }
         }
     }
 
-    fn no_server(&self, why: &str) -> Error {
-        Cause::NoServer { name: self.name.clone(), why: why.to_owned() }.into()
+    /// Says of all places why no server was reached there; of the nearest with a server first.
+    fn no_server(&self, failed: Failures, known: &Known) -> Arc<Error> {
+        let mut failed = failed.into_iter();
+        let Some((_, first)) = failed.next() else {
+            return Arc::new(Cause::NoServer { name: self.name.clone(), why: known.why.clone() }.into());
+        };
+        let other = |(place, error): (usize, Arc<Error>)| match known.texts.get(place) {
+            Some(text) => format!("; at {text}: {error}"),
+            None => format!("; {error}"),
+        };
+        let others: String = failed.map(other).chain([known.why.clone()]).collect();
+        if others.is_empty() { first } else { Arc::new(Cause::NoneReached { first, others }.into()) }
     }
 }
 
