@@ -28,6 +28,7 @@ impl FromStr for Location {
         match scheme {
             None | Some(SCHEME) => Ok(Self::Memory(text.parse().map_err(Cause::Uri)?)),
             Some("http" | "https" | "unix") => by_http2(text),
+            Some("dns") => by_dns(text),
             Some(_) => {
                 let sentence = format!("`{text}` is not a notnets: URI: write notnets:///NAME{OTHERS}");
                 Err(Cause::Location(sentence).into())
@@ -45,6 +46,21 @@ const OTHERS: &str = " or notnets://POD/NAME";
 fn by_http2(text: &str) -> Result<Location, Error> {
     let address = text.parse().map_err(|error: http2::BadAddress| Cause::Location(error.to_string()))?;
     Ok(Location::Http2(address))
+}
+
+/// Servers are looked for in DNS by names: each is somewhere else.
+#[cfg(feature = "http2")]
+fn by_dns(text: &str) -> Result<Location, Error> {
+    let sentence = format!(
+        "`{text}` is no address of one server: a channel that finds its servers takes it \
+         (Channel::named); an address is http://HOST:PORT"
+    );
+    Err(Cause::Location(sentence).into())
+}
+
+#[cfg(not(feature = "http2"))]
+fn by_dns(text: &str) -> Result<Location, Error> {
+    by_http2(text)
 }
 
 #[cfg(not(feature = "http2"))]

@@ -25,6 +25,7 @@ struct Seen {
     id: String,
     calls: AtomicUsize,
     timeout: std::sync::Mutex<Option<String>>,
+    authority: std::sync::Mutex<String>,
     dropped: Notify,
 }
 
@@ -57,6 +58,7 @@ impl Drop for OnDrop<'_> {
 async fn answer(seen: Arc<Seen>, request: Request<Body>) -> Response<Body> {
     seen.calls.fetch_add(1, Ordering::Relaxed);
     let (head, body) = request.into_parts();
+    *seen.authority.lock().unwrap() = head.uri.authority().map(ToString::to_string).unwrap_or_default();
     let mut own = HeaderMap::new();
     for (name, value) in head.headers.iter().filter(|(name, _)| name.as_str().starts_with("x-")) {
         own.append(name.clone(), value.clone());
@@ -313,6 +315,38 @@ async fn nobody_there_is_an_error_of_connecting() {
         assert_eq!(error.kind(), ErrorKind::InvalidUri);
         assert_eq!(names::Address::new(address).unwrap_err().to_string(), error.to_string());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_servers_of_a_name_in_dns_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let far = Host::over_http2("http://127.0.0.1:0").await;
+    let port = far.address.rsplit_once(':').unwrap().1;
+    let channel = channel(directory.path(), &format!("dns:///localhost:{port}"));
+    assert_eq!(who(&channel).await.unwrap(), "far");
+    assert_eq!(*far.seen.authority.lock().unwrap(), format!("localhost:{port}"));
+    let near = Host::in_memory(directory.path());
+    until_it_is(&channel, "near").await;
+    near.running.stop().await;
+    assert_eq!(who(&channel).await.unwrap(), "far");
+}
+
+#[tokio::test]
+async fn a_name_that_dns_does_not_know_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    // Such names are never given to hosts.
+    let channel = channel(directory.path(), "dns:///nowhere.invalid:80");
+    let status = echo(&channel, "x").await.unwrap_err();
+    let message = status.message();
+    assert_eq!(status.code(), Code::UNAVAILABLE);
+    assert!(
+        message.starts_with("no server of `test`; at notnets:///test there is none; at dns:///"),
+        "{message}"
+    );
+    assert!(message.contains("no address of `nowhere.invalid` was found: "), "{message}");
+    assert!(message.ends_with("which `getent ahosts nowhere.invalid` asks as well"), "{message}");
+    let error = names::Address::new("dns:///shop:80").unwrap_err();
+    assert!(error.to_string().contains("a channel that finds its servers takes it"), "{error}");
 }
 
 /// Says who calls it.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
 use tokio::sync::watch;
 use tonic::Status;
@@ -64,6 +65,8 @@ pub struct Client {
 
 struct Inner {
     address: Address,
+    /// The authority of calls that bring none.
+    authority: Authority,
     options: Options,
     connections: Mutex<Connections>,
 }
@@ -90,7 +93,18 @@ enum Look {
 impl Client {
     /// A client of `address`; it connects when the first call needs it.
     pub fn new(address: Address, options: Options) -> Self {
-        Self { inner: Arc::new(Inner { address, options, connections: Mutex::default() }) }
+        let authority = match &address {
+            Address::Tcp(authority) => authority.clone(),
+            Address::Unix(_) => Authority::from_static("localhost"),
+        };
+        Self { inner: Arc::new(Inner { address, authority, options, connections: Mutex::default() }) }
+    }
+
+    /// A client of the same address, where that of another name is meant.
+    pub(super) fn for_host(self, host: Option<Authority>) -> Self {
+        let Some(authority) = host else { return self };
+        let (address, options) = (self.inner.address.clone(), self.inner.options);
+        Self { inner: Arc::new(Inner { address, authority, options, connections: Mutex::default() }) }
     }
 
     /// Connects, unless a connection is open.
@@ -169,14 +183,10 @@ impl Inner {
     /// Addresses the call to this server, with the headers gRPC asks for.
     fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let asked_for = request.uri().authority().map(|authority| authority.as_str().to_owned());
-        let authority = asked_for.unwrap_or_else(|| match &self.address {
-            Address::Tcp(authority) => authority.as_str().to_owned(),
-            Address::Unix(_) => "localhost".to_owned(),
-        });
+        let authority = request.uri().authority().unwrap_or(&self.authority).clone();
         *request.uri_mut() = Uri::builder()
             .scheme("http")
-            .authority(authority.as_str())
+            .authority(authority)
             .path_and_query(path)
             .build()
             .map_err(|error| Status::internal(format!("no URI for the path {path}: {error}")))?;

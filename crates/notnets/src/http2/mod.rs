@@ -104,7 +104,7 @@ impl FromStr for Address {
 
 /// The host and port of `authority` as the socket functions want them, without
 /// the brackets of an IPv6 address.
-fn host_and_port(authority: &Authority) -> (&str, u16) {
+pub(crate) fn host_and_port(authority: &Authority) -> (&str, u16) {
     let host = authority.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (host, authority.port_u16().unwrap_or(80))

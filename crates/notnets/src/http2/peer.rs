@@ -9,6 +9,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use http::Request;
+use http::uri::Authority;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
@@ -27,17 +28,21 @@ use crate::server::serve_within;
 
 /// A server that is reached over HTTP/2.
 #[derive(Debug)]
-pub(crate) struct Peer(Address);
+pub(crate) struct Peer {
+    address: Address,
+    /// What calls say whom they want, if that is not the address.
+    host: Option<Authority>,
+}
 
 impl Peer {
-    pub(crate) fn new(address: Address) -> Self {
-        Self(address)
+    pub(crate) fn new(address: Address, host: Option<Authority>) -> Self {
+        Self { address, host }
     }
 }
 
 impl Reach for Peer {
     fn establish(&self, dial: Dial) -> Established {
-        let address = self.0.clone();
+        let (address, host) = (self.address.clone(), self.host.clone());
         Box::pin(async move {
             let Dial { link, user_agent, timeout, keepalive } = dial;
             let defaults = KeepAlive::default();
@@ -46,6 +51,7 @@ impl Reach for Peer {
                 timeout: keepalive.timeout,
             });
             let client = Client::new(address, Options { connect_timeout: timeout, keep_alive });
+            let client = client.for_host(host);
             let refused = |status: Status| Cause::Http2(status.message().to_owned());
             client.ready().await.map_err(refused)?;
             let (stop, stopped) = watch::channel(false);

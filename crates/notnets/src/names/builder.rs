@@ -5,12 +5,14 @@ use std::sync::Arc;
 use notnets_core::name::{Name, Uri};
 use tokio::sync::watch;
 
+#[cfg(feature = "http2")]
+use super::dns::Dns;
 use super::follower::{Follower, Place};
 use super::pick::{Pick, Turn};
 use super::rendezvous::Rendezvous;
 use super::resolve::{Address, Fixed, Resolve};
 use super::servers::{Known, Looks, Servers};
-use super::target::Target;
+use super::target::{At, Target};
 use crate::client::{Channel, Endpoint, Home};
 use crate::error::Cause;
 use crate::location::Location;
@@ -131,7 +133,11 @@ impl Builder {
 }
 
 fn places_at(target: Target, endpoint: &Endpoint) -> impl Iterator<Item = Place> {
-    target.into_places().into_iter().map(|location| place_of(location, endpoint))
+    target.into_places().into_iter().map(|at| match at {
+        At::Location(location) => place_of(location, endpoint),
+        #[cfg(feature = "http2")]
+        At::Dns(name) => Place::new(name.to_string(), Box::new(Dns::new(name))),
+    })
 }
 
 /// Servers of this host are looked for in the rendezvous directory. Those of a pod are its agents' business:
@@ -142,7 +148,7 @@ fn place_of(location: Location, endpoint: &Endpoint) -> Place {
         Location::Memory(uri) if uri.pod().is_none() => {
             Box::new(Rendezvous::new(endpoint.link.directory.clone(), uri.name().clone()))
         }
-        _ => Box::new(Fixed::new([Address { location, replica: None }])),
+        _ => Box::new(Fixed::new([Address::at(location)])),
     };
     Place::new(text, resolver)
 }

@@ -104,7 +104,7 @@ impl Place {
             let endpoint = match address.location.clone() {
                 Location::Memory(uri) => endpoint.of_server(uri, address.replica.clone()),
                 #[cfg(feature = "http2")]
-                Location::Http2(at) => endpoint.reached(Arc::new(Peer::new(at))),
+                Location::Http2(at) => endpoint.reached(Arc::new(Peer::new(at, address.host.clone()))),
             };
             (address, Arc::new(Shared::of_peer(endpoint, home.cloned())))
         };

@@ -27,12 +27,15 @@
 //! | `target.rs` | the places that a target lists |
 //! | `resolve.rs` | the servers that are there: the trait, a fixed list |
 //! | `rendezvous.rs` | those of a name of this host |
+//! | `dns.rs` | those of a name in DNS |
 //! | `servers.rs` | all of a channel's servers, with their links |
 //! | `pick.rs` | the server of a call |
 //! | `follower.rs` | the task that follows the resolvers |
 //! | `builder.rs` | how such a channel is made |
 
 mod builder;
+#[cfg(feature = "http2")]
+mod dns;
 mod follower;
 mod pick;
 mod rendezvous;

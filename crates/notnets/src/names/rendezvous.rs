@@ -55,7 +55,7 @@ impl Rendezvous {
         let addresses = self.directory.addresses(&self.name)?;
         let address = |at: Name| {
             let replica = at.replica_number().is_some().then(|| at.clone());
-            Address { location: Location::Memory(Uri::on_host(self.name.clone())), replica }
+            Address { replica, ..Address::at(Location::Memory(Uri::on_host(self.name.clone()))) }
         };
         Ok(addresses.into_iter().map(address).collect())
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
+#[cfg(feature = "http2")]
+use http::uri::Authority;
 use notnets_core::name::Name;
 
 use crate::Error;
@@ -32,6 +34,9 @@ pub struct Address {
     pub(super) location: Location,
     /// The socket of one of several replicas of the name.
     pub(super) replica: Option<Name>,
+    /// What calls say whom they want, if that is not the location.
+    #[cfg(feature = "http2")]
+    pub(super) host: Option<Authority>,
 }
 
 impl Address {
@@ -41,7 +46,16 @@ impl Address {
     /// # Errors
     /// When it is none of these.
     pub fn new(uri: impl AsRef<str>) -> Result<Self, Error> {
-        Ok(Self { location: uri.as_ref().parse()?, replica: None })
+        Ok(Self::at(uri.as_ref().parse()?))
+    }
+
+    pub(super) fn at(location: Location) -> Self {
+        Self {
+            location,
+            replica: None,
+            #[cfg(feature = "http2")]
+            host: None,
+        }
     }
 }
 

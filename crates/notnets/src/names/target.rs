@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "http2")]
+use super::dns::DnsName;
 use crate::Error;
 use crate::error::Cause;
 use crate::location::Location;
 
 /// One or several places where the servers of a channel may be, nearest first: URIs with commas between them.
-/// `http://HOST:PORT` and `unix:/PATH` need the feature `http2`.
+/// `http://HOST:PORT`, `dns:///HOST:PORT` and `unix:/PATH` need the feature `http2`.
 ///
 /// ```
 /// use notnets::names::Target;
@@ -18,12 +20,43 @@ use crate::location::Location;
 /// # Ok::<(), notnets::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(Vec<Location>);
+pub struct Target(Vec<At>);
+
+/// A place where servers may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Location(Location),
+    /// At the addresses of a name in DNS.
+    #[cfg(feature = "http2")]
+    Dns(DnsName),
+}
 
 impl Target {
     /// The places, nearest first; at least one.
-    pub(super) fn into_places(self) -> Vec<Location> {
+    pub(super) fn into_places(self) -> Vec<At> {
         self.0
+    }
+}
+
+impl FromStr for At {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        #[cfg(feature = "http2")]
+        if text.starts_with(DnsName::SCHEME) {
+            return text.parse().map(Self::Dns);
+        }
+        text.parse().map(Self::Location)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Location(location) => location.fmt(f),
+            #[cfg(feature = "http2")]
+            Self::Dns(name) => name.fmt(f),
+        }
     }
 }
 
@@ -62,6 +95,8 @@ mod tests {
             ("notnets://p/a", "notnets://p/a"),
             (" notnets:///a , notnets://p/a ", "notnets:///a,notnets://p/a"),
             #[cfg(feature = "http2")]
+            ("notnets:///a, dns:///x.y:1", "notnets:///a,dns:///x.y:1"),
+            #[cfg(feature = "http2")]
             ("notnets:///a,http://x:1/,unix:///a.sock", "notnets:///a,http://x:1,unix:/a.sock"),
         ] {
             let target: Target = text.parse().unwrap();
@@ -77,6 +112,14 @@ mod tests {
             ("notnets:///a,", "write `notnets:///NAME`", ErrorKind::InvalidUri),
             ("inventory", "write `notnets:///inventory`", ErrorKind::InvalidUri),
             ("ftp://x", "`ftp://x` is not a notnets: URI", ErrorKind::InvalidUri),
+            #[cfg(feature = "http2")]
+            ("notnets:///a,dns:///x", "has no port: write dns:///HOST:PORT", ErrorKind::InvalidUri),
+            #[cfg(not(feature = "http2"))]
+            (
+                "dns:///x:1",
+                "without the feature `http2` of notnets: enable it",
+                ErrorKind::InvalidConfiguration,
+            ),
             #[cfg(feature = "http2")]
             ("notnets:///a,https://x:1", "asks for TLS", ErrorKind::InvalidUri),
             #[cfg(not(feature = "http2"))]

@@ -1,4 +1,4 @@
-//! When the attempts of a hedged call are made, as the policy of its method says (gRFC A6). It reads no clock.
+//! When the attempts of a hedged call are made, as the policy of its method says (gRFC A6). Reads no clock.
 
 use std::sync::Arc;
 
