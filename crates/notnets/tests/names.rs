@@ -474,3 +474,102 @@ async fn chaos() {
         assert!(executed.lock().unwrap().len() >= calls - unavailable);
     }
 }
+
+/// Replaces a file as a whole, as those do that configure programs.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_routes_file_says_where_servers_are_and_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let _hosts = ["a", "b", "test"].map(|name| Host::serve(directory.path(), name, name));
+    let files = tempfile::tempdir().unwrap();
+    let routes = files.path().join("routes.json");
+    std::fs::write(&routes, r#"{"test": "notnets:///a"}"#).unwrap();
+    let make = || {
+        let at = directory.path().to_owned();
+        let named = Channel::named("test").routes(&routes).settings(|endpoint| endpoint.directory(at));
+        named.connect_lazy().unwrap()
+    };
+    let channels = [make(), make()];
+    for channel in &channels {
+        assert_eq!(who(channel).await, "a");
+    }
+    for (text, id) in [
+        (r#"{"test": ["notnets:///none", "notnets:///b"]}"#, "b"),
+        (r#"{"test": "notnets:///a, notnets:///b"}"#, "a"),
+        (r#"{"test": "notnets:///b"}"#, "b"),
+        (r#"{"*": "notnets:///a"}"#, "a"),
+        (r#"{"*": "notnets:///{name}"}"#, "test"),
+        (r#"{"test": "notnets:///b"}"#, "b"),
+        ("{}", "test"),
+    ] {
+        replace(&routes, text);
+        for channel in &channels {
+            until_it_is(channel, id, SOON).await;
+        }
+        // What can't be understood has no effect.
+        for wrong in ["", "{", r#"{"test": 1}"#, r#"{"test": "ftp://x"}"#] {
+            std::fs::write(&routes, wrong).unwrap();
+            assert_eq!(who(&channels[0]).await, id);
+        }
+        std::fs::remove_file(&routes).unwrap();
+        assert_eq!(who(&channels[1]).await, id);
+    }
+}
+
+#[tokio::test]
+async fn places_in_the_program_count_more_than_a_routes_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let _host = Host::serve(directory.path(), "a", "a");
+    let at = directory.path().to_owned();
+    // It is not even read.
+    let named = Channel::named("test").routes("/nowhere/routes.json").local("notnets:///a");
+    let channel = named.settings(|endpoint| endpoint.directory(at)).connect_lazy().unwrap();
+    assert_eq!(who(&channel).await, "a");
+}
+
+#[test]
+fn a_routes_file_that_can_not_be_used_is_told() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("routes.json");
+    let refused = || {
+        let error = Channel::named("test").routes(&path).connect_lazy().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+        error.to_string()
+    };
+    let shown = path.display();
+    let missing = format!("cannot read the routes file {shown}: No such file or directory (os error 2)");
+    assert_eq!(refused(), format!("{missing}; see NOTNETS_ROUTES"));
+    std::fs::write(&path, r#"{"test": "ftp://x"}"#).unwrap();
+    let sentence = refused();
+    assert!(sentence.starts_with(&format!("the routes file {shown} is not valid: `test`: `ftp://x`")));
+    std::fs::write(&path, r#"{"test": "notnets:///a"}"#).unwrap();
+    drop(Channel::named("test").routes(&path).connect_lazy().unwrap());
+}
+
+/// Runs itself again with the variable: a process can't change its own environment.
+#[test]
+fn the_environment_names_the_routes_file() {
+    const TEST: &str = "the_environment_names_the_routes_file";
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let inside = runtime.enter();
+    if std::env::var_os("NOTNETS_ROUTES").is_some() {
+        let channel = Channel::named("inventory").connect_lazy().unwrap();
+        assert_eq!(runtime.block_on(who(&channel)), "elsewhere");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let _host = Host::serve(directory.path(), "elsewhere", "elsewhere");
+    let routes = directory.path().join("routes.json");
+    std::fs::write(&routes, r#"{"inventory": "notnets:///elsewhere"}"#).unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", TEST]).env("NOTNETS_ROUTES", &routes).env("NOTNETS_DIR", directory.path());
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    drop(inside);
+}

@@ -1,21 +1,20 @@
 //! How a channel is made that finds its servers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use notnets_core::name::{Name, Uri};
 use tokio::sync::watch;
 
-#[cfg(feature = "http2")]
-use super::dns::Dns;
-use super::follower::{Follower, Place};
+use super::follower::{Follower, Route};
 use super::pick::{Pick, Turn};
-use super::rendezvous::Rendezvous;
-use super::resolve::{Address, Fixed, Resolve};
+use super::place::Place;
+use super::resolve::Resolve;
+use super::routes;
 use super::servers::{Known, Looks, Servers};
-use super::target::{At, Target};
+use super::target::Target;
 use crate::client::{Channel, Endpoint, Home};
 use crate::error::Cause;
-use crate::location::Location;
 use crate::{Error, names};
 
 /// A channel that has a name and finds its servers: see [`names`](crate::names).
@@ -23,6 +22,7 @@ use crate::{Error, names};
 pub struct Builder {
     name: String,
     places: Vec<Wanted>,
+    routes: Option<PathBuf>,
     pick: Pick,
     settings: Vec<Setting>,
 }
@@ -43,11 +43,11 @@ impl std::fmt::Debug for Builder {
 
 impl Builder {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, places: Vec::new(), pick: Pick::default(), settings: Vec::new() }
+        Self { name, places: Vec::new(), routes: None, pick: Pick::default(), settings: Vec::new() }
     }
 
     /// Looks for servers at this target, behind those that were added before. Unless one is added, servers
-    /// are looked for at `notnets:///NAME`.
+    /// are looked for where the routes file says ([`routes`](Self::routes)), else at `notnets:///NAME`.
     pub fn local(self, target: impl Into<String>) -> Self {
         self.or(target)
     }
@@ -62,6 +62,22 @@ impl Builder {
     /// errors where that looks.
     pub fn or_resolved(mut self, text: impl Into<String>, resolver: impl Resolve) -> Self {
         self.places.push(Wanted::By(text.into(), Box::new(resolver)));
+        self
+    }
+
+    /// Looks for servers where this routes file says, if no target is added: its JSON has targets by names.
+    /// Unless set it is the file that the environment names (`NOTNETS_ROUTES`), if it does. The file is
+    /// watched; when it changes, new calls go where it says.
+    ///
+    /// ```json
+    /// {
+    ///     "inventory": "notnets:///inventory, http://inventory:50051",
+    ///     "cart": ["notnets:///cart", "dns:///cart.shop.svc:50051"],
+    ///     "*": "notnets:///{name}"
+    /// }
+    /// ```
+    pub fn routes(mut self, path: impl Into<PathBuf>) -> Self {
+        self.routes = Some(path.into());
         self
     }
 
@@ -91,7 +107,7 @@ impl Builder {
     /// Connects to a server now.
     ///
     /// # Errors
-    /// When the name or a target can't be understood, and when no server can be reached.
+    /// When the name, a target or the routes file can't be understood, and when no server can be reached.
     pub async fn connect(self) -> Result<Channel, Error> {
         self.connect_lazy()?.connected().await
     }
@@ -99,7 +115,7 @@ impl Builder {
     /// Makes a channel that connects when the first call is made.
     ///
     /// # Errors
-    /// When the name or a target can't be understood.
+    /// When the name, a target or the routes file can't be understood.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
         let name: Name = self.name.parse().map_err(|reason| Cause::Names(format!("{reason}")))?;
         let endpoint: Endpoint = Uri::on_host(name.clone()).to_string().parse()?;
@@ -107,12 +123,20 @@ impl Builder {
         let mut places = Vec::new();
         for wanted in self.places {
             match wanted {
-                Wanted::At(target) => places.extend(places_at(target.parse()?, &endpoint)),
+                Wanted::At(target) => places.extend(Place::all_of(target.parse()?, &endpoint)),
                 Wanted::By(text, resolver) => places.push(Place::new(text, resolver)),
             }
         }
+        let mut route = None;
         if places.is_empty() {
-            places.push(place_of(Location::Memory(Uri::on_host(name.clone())), &endpoint));
+            let target = match self.routes.or_else(routes::from_env) {
+                Some(path) => {
+                    let table = routes::follow(&path)?;
+                    route.insert(Route { name: name.clone(), table }).target()
+                }
+                None => Target::on_host(name.clone()),
+            };
+            places.extend(Place::all_of(target, &endpoint));
         }
         let (sender, known) = watch::channel(Known::default());
         let looks = Arc::<Looks>::default();
@@ -125,32 +149,11 @@ impl Builder {
         };
         // It goes on whatever becomes of the runtimes of callers.
         let home = Home::fallback()?;
-        let follower = home.spawn(follower.follow()).abort_handle();
+        let follower = home.spawn(follower.follow(route)).abort_handle();
         let (pick, turn) = (self.pick, Turn::default());
         let servers = Servers { name, known, pick, turn, looks, home, follower };
         Ok(Channel::of_peers(endpoint, Arc::new(servers)))
     }
-}
-
-fn places_at(target: Target, endpoint: &Endpoint) -> impl Iterator<Item = Place> {
-    target.into_places().into_iter().map(|at| match at {
-        At::Location(location) => place_of(location, endpoint),
-        #[cfg(feature = "http2")]
-        At::Dns(name) => Place::new(name.to_string(), Box::new(Dns::new(name))),
-    })
-}
-
-/// Servers of this host are looked for in the rendezvous directory. Those of a pod are its agents' business:
-/// a link leads to the nearest. One over HTTP/2 is where its address says.
-fn place_of(location: Location, endpoint: &Endpoint) -> Place {
-    let text = location.to_string();
-    let resolver: Box<dyn Resolve> = match &location {
-        Location::Memory(uri) if uri.pod().is_none() => {
-            Box::new(Rendezvous::new(endpoint.link.directory.clone(), uri.name().clone()))
-        }
-        _ => Box::new(Fixed::new([Address::at(location)])),
-    };
-    Place::new(text, resolver)
 }
 
 impl Channel {

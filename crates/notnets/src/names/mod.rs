@@ -28,6 +28,8 @@
 //! | `resolve.rs` | the servers that are there: the trait, a fixed list |
 //! | `rendezvous.rs` | those of a name of this host |
 //! | `dns.rs` | those of a name in DNS |
+//! | `table.rs`, `routes.rs` | a file that says where the servers of names are |
+//! | `place.rs` | one place, with its servers |
 //! | `servers.rs` | all of a channel's servers, with their links |
 //! | `pick.rs` | the server of a call |
 //! | `follower.rs` | the task that follows the resolvers |
@@ -38,9 +40,12 @@ mod builder;
 mod dns;
 mod follower;
 mod pick;
+mod place;
 mod rendezvous;
 mod resolve;
+mod routes;
 mod servers;
+mod table;
 mod target;
 
 pub use builder::Builder;

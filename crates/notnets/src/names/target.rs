@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use notnets_core::name::{Name, Uri};
+
 #[cfg(feature = "http2")]
 use super::dns::DnsName;
 use crate::Error;
@@ -32,6 +34,11 @@ pub(super) enum At {
 }
 
 impl Target {
+    /// In this host's memory.
+    pub(super) fn on_host(name: Name) -> Self {
+        Self(vec![At::Location(Location::Memory(Uri::on_host(name)))])
+    }
+
     /// The places, nearest first; at least one.
     pub(super) fn into_places(self) -> Vec<At> {
         self.0

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 /// Gets readable when something in a directory, or the directory itself, was removed or moved away; one for
-/// comings and goings also when a server has come.
+/// comings and goings also when a server has come, and one of files when one was written.
 #[derive(Debug)]
 pub struct DirectoryWatch(OwnedFd);
 
@@ -25,6 +25,15 @@ impl DirectoryWatch {
         Self::new(directory, come | WatchFlags::DELETE | WatchFlags::MOVED_FROM)
     }
 
+    /// Notices files that are written, put there or removed, such as one that configures this process.
+    ///
+    /// # Errors
+    /// When there is no such directory, and when the kernel has no more watches for this user.
+    pub fn of_files(directory: &Path) -> io::Result<Self> {
+        let come = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO;
+        Self::new(directory, come | WatchFlags::DELETE | WatchFlags::MOVED_FROM)
+    }
+
     /// Notices that something is made or moved into a directory: a directory that is waited for.
     pub(super) fn of_new(directory: &Path) -> io::Result<Self> {
         Self::new(directory, WatchFlags::CREATE | WatchFlags::MOVED_TO)
@@ -37,7 +46,7 @@ impl DirectoryWatch {
         Ok(Self(events))
     }
 
-    /// Forgets what has happened: look at the names afterwards.
+    /// Forgets what has happened: look at what is watched afterwards.
     pub fn clear(&self) {
         while let Ok(1..) = rustix::io::read(&self.0, &mut [0; 4096]) {}
     }
