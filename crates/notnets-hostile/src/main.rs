@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use notnets_core::random;
 use notnets_hostile::attacks::{ATTACKS, Attack};
 use notnets_hostile::runs::{Plan, attack_clients, attack_servers};
@@ -18,19 +18,32 @@ struct Arguments {
     /// Descriptors that the victims take, two thirds of them servers
     #[arg(long, default_value_t = 10_000_000)]
     descriptors: u64,
+    /// Descriptors on one link at most: most attacks end theirs earlier, floods don't
+    #[arg(long, default_value_t = 20_000)]
+    on_a_link: u64,
     /// What decides all that happens; random if left out
     #[arg(long)]
     seed: Option<u64>,
     /// Only attacks whose names contain this, and nothing else on sockets, as in `flood(ping)`
     #[arg(long)]
     attack: Option<String>,
+    /// Only these are attacked, by all descriptors
+    #[arg(long)]
+    victims: Option<Victims>,
     /// Hostile threads have the priority of all others: else the lowest, so that they take the processor time
     /// that others leave
     #[arg(long)]
     equal: bool,
-    /// Fail when the p99 of a well-behaved peer's calls is more than so many times what it is without others
+    /// Fail when the p99 of a well-behaved peer's calls is more than so many times what it is without others,
+    /// and not when it is over 50 ms
     #[arg(long)]
     times: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Victims {
+    Servers,
+    Clients,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,13 +80,20 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let plan = |descriptors| Plan {
         seed,
         descriptors,
+        on_a_link: arguments.on_a_link,
         attacks: attacks.clone(),
         greetings,
         equal: arguments.equal,
         times: arguments.times,
     };
-    attack_servers(&program, &plan(arguments.descriptors / 3 * 2))?;
-    attack_clients(&program, &plan(arguments.descriptors / 3))
+    match arguments.victims {
+        Some(Victims::Servers) => attack_servers(&program, &plan(arguments.descriptors)),
+        Some(Victims::Clients) => attack_clients(&program, &plan(arguments.descriptors)),
+        None => {
+            attack_servers(&program, &plan(arguments.descriptors / 3 * 2))?;
+            attack_clients(&program, &plan(arguments.descriptors / 3))
+        }
+    }
 }
 
 /// Those whose names contain a text.

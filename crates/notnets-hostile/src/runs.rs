@@ -22,8 +22,8 @@ use crate::victims::{Error, Victim};
 const VILLAINS: u64 = 2;
 /// The lowest priority that a thread can have.
 const LOWEST: i32 = 19;
-/// Descriptors on one link at most.
-const ON_A_LINK: u64 = 20_000;
+/// The time that 99 of 100 calls may take unless it is compared, on a machine with few cores and other work.
+const MOST: Duration = Duration::from_millis(50);
 /// A p99 that is shorter counts as this: a thread that has to be woken takes as long.
 const SHORT: Duration = Duration::from_micros(100);
 /// How long the peers that mean well are measured without others.
@@ -36,6 +36,8 @@ pub struct Plan {
     pub seed: u64,
     /// Descriptors that victims take.
     pub descriptors: u64,
+    /// Descriptors on one link at most: floods reach it.
+    pub on_a_link: u64,
     /// The attacks that are made.
     pub attacks: Vec<Attack>,
     /// What is said on sockets is attacked with as well.
@@ -144,16 +146,16 @@ fn report(
 }
 
 /// # Errors
-/// When the p99 beside hostile peers is more times the quiet one than it may be.
+/// When the p99 beside hostile peers is more times the quiet one than it may be, or far longer than others'
+/// turns explain.
 fn compare(whose: &str, quiet: Duration, beside: Duration, plan: &Plan) -> Result<(), Error> {
     let times = beside.as_secs_f64() / quiet.max(SHORT).as_secs_f64();
-    match plan.times {
-        Some(most) if times > most.into() => Err(format!(
-            "{whose} had a p99 of {beside:.1?} beside hostile peers, {times:.1} times that without them"
-        )
-        .into()),
-        _ => Ok(()),
+    let is_fine = plan.times.map_or(beside <= MOST, |most| times <= most.into());
+    if is_fine {
+        return Ok(());
     }
+    Err(format!("{whose} had a p99 of {beside:.1?} beside hostile peers, {times:.1} times that without them")
+        .into())
 }
 
 /// Lets hostile threads attack again and again, each with its own random numbers.
@@ -226,7 +228,7 @@ fn on_link(met: &Met, random: &mut Random, plan: &Plan, done: &Done) -> io::Resu
     if plan.greetings && random.once_in(16) {
         disturb(&met.socket, random);
     }
-    let most = random.one_of(&[100, 1000, ON_A_LINK]);
+    let most = random.one_of(&[100, 1000, plan.on_a_link]);
     attacks::run(random.one_of(&plan.attacks), &mut ground, random, most);
     done.descriptors.fetch_add(ground.taken(), Ordering::Relaxed);
     done.links.fetch_add(1, Ordering::Relaxed);
