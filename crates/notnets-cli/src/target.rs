@@ -116,8 +116,11 @@ impl Upstreams {
             Target::NotNets(uri) => uri,
         };
         let endpoint = notnets::Endpoint::new(uri).map_err(|error| Failure::new(error.to_string()))?;
-        let mut endpoint =
-            endpoint.connect_timeout(options.connect_timeout).max_metadata_size(http2::MAX_METADATA);
+        let mut endpoint = endpoint
+            .connect_timeout(options.connect_timeout)
+            .max_metadata_size(http2::MAX_METADATA)
+            // Parts of messages are passed on, and not kept.
+            .max_unfinished_bytes(u64::MAX);
         if let Some(interval) = options.keep_alive.interval {
             endpoint = endpoint.keep_alive_interval(interval).keep_alive_timeout(options.keep_alive.timeout);
         }
@@ -197,6 +200,7 @@ where
             let cannot = |error: notnets::Error| Failure::new(error.to_string());
             let server = notnets::Server::builder()
                 .max_metadata_size(http2::MAX_METADATA)
+                .max_unfinished_bytes(u64::MAX)
                 .keepalive_interval(keep_alive.interval)
                 .keepalive_timeout(Some(keep_alive.timeout));
             let bound = server.bind_make_service(uri.as_str(), move |_| make()).await.map_err(cannot)?;

@@ -29,6 +29,9 @@ pub struct Limits {
     pub link_window: u32,
     /// Bytes of arena segments beyond the first that are accepted from the peer.
     pub segment_bytes: u32,
+    /// Bytes of messages of which the rest has not come, over all streams of the link but one. The peer is
+    /// not told: a call that would go beyond it ends.
+    pub unfinished_bytes: u64,
 }
 
 /// A window is at least this.
@@ -85,6 +88,7 @@ impl Limits {
             stream_window: 256 * 1024,
             link_window: 16 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
+            unfinished_bytes: 256 * 1024 * 1024,
         }
     }
 
@@ -120,6 +124,13 @@ impl Limits {
     #[must_use]
     pub const fn with_segment_bytes(mut self, bytes: u32) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// Sets [`unfinished_bytes`](Self::unfinished_bytes).
+    #[must_use]
+    pub const fn with_unfinished_bytes(mut self, bytes: u64) -> Self {
+        self.unfinished_bytes = bytes;
         self
     }
 

@@ -619,3 +619,79 @@ fn a_message_that_is_cut_short_is_what_has_come_of_it() {
     let late = pair.server.gather(request, bytes::Bytes::from_static(b"x"), 100);
     assert_eq!(late, Err(bytes::Bytes::from_static(b"x")), "nothing more comes");
 }
+
+/// A message without its last byte, gathered by the server.
+fn gather_most(pair: &mut Pair, len: usize) -> StreamId {
+    let stream = open(&mut pair.client, &framed(&vec![7; len])[..10], false);
+    let request = accept(pair).stream;
+    let (first, end) = take_all(&mut pair.server, request);
+    assert_eq!((first.len(), end), (10, None));
+    pair.server.gather(request, Bytes::copy_from_slice(&first[5..]), len).unwrap();
+    let rest = vec![7; len - 6];
+    let mut rest = &rest[..];
+    while !rest.is_empty() && pair.client.send(stream, &mut rest, false) != Sent::Stopped {
+        pair.drive();
+    }
+    pair.drive();
+    request
+}
+
+#[test]
+fn messages_that_have_come_in_part_are_bounded() {
+    const LEN: usize = 300_000;
+    let limits = Limits::default().with_unfinished_bytes(2 * LEN as u64 - 100_000);
+    let mut pair = Pair::new(Geometry::default(), limits, limits);
+    let calls = [(); 2].map(|()| gather_most(&mut pair, LEN));
+    assert_eq!(pair.server.backlog().unfinished, 2 * (LEN as u64 - 1));
+    // A third one is too much: it ends, and the others do not.
+    let third = gather_most(&mut pair, LEN);
+    assert_eq!(pair.server.backlog().unfinished, 2 * (LEN as u64 - 1));
+    assert!(!pair.server.is_open(third) && pair.server.is_open(calls[0]));
+    let failure = match pair.client.take(third) {
+        Received::End(End::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((failure.code, &*failure.message), (Code::RESOURCE_EXHAUSTED, "too many unfinished messages"));
+    pair.client.close(third);
+    // Once a message is whole and was taken, another one may come, and one that was given up is none.
+    for stream in calls {
+        assert_eq!(pair.client.send(stream, &mut &[7][..], false), Sent::All);
+        pair.drive();
+        assert_eq!(take_all(&mut pair.server, stream).0, vec![7; LEN]);
+    }
+    assert_eq!(pair.server.backlog().unfinished, 0);
+    let given_up = gather_most(&mut pair, LEN);
+    let kept = gather_most(&mut pair, LEN);
+    pair.client.close(given_up);
+    pair.drive();
+    assert_eq!(pair.server.backlog().unfinished, LEN as u64 - 1);
+    // What the application keeps by itself counts until it takes more of it.
+    let own = open(&mut pair.client, &framed(&[7; 50])[..20], false);
+    accept(&mut pair);
+    assert_eq!(take_all(&mut pair.server, own).0.len(), 20);
+    pair.server.keep_unfinished(own, 15);
+    assert_eq!(pair.server.backlog().unfinished, LEN as u64 - 1 + 15);
+    assert_eq!(pair.client.send(own, &mut &[7; 35][..], false), Sent::All);
+    pair.drive();
+    assert_eq!(take_all(&mut pair.server, own).0.len(), 35);
+    assert_eq!(pair.server.backlog().unfinished, LEN as u64 - 1);
+    for stream in calls.into_iter().chain([given_up, kept, own]) {
+        pair.client.close(stream);
+    }
+    pair.drive();
+    assert_eq!(pair.server.backlog().unfinished, 0);
+    is_idle(&mut pair);
+}
+
+#[test]
+fn one_message_may_be_longer_than_all_unfinished_ones_together() {
+    const LEN: usize = 300_000;
+    let limits = Limits::default().with_unfinished_bytes(1000);
+    let mut pair = Pair::new(Geometry::default(), limits, limits);
+    let long = gather_most(&mut pair, LEN);
+    assert!(pair.server.is_open(long));
+    let small = open(&mut pair.client, &framed(&[7; 50])[..20], false);
+    accept(&mut pair);
+    pair.server.keep_unfinished(small, 15);
+    assert!(!pair.server.is_open(small) && pair.server.is_open(long));
+}

@@ -66,6 +66,8 @@ pub const ATTACKS: [Attack; 21] = [
 pub const ECHO: &str = "/hostile.Test/Echo";
 /// The path of calls whose handler takes nothing, and does not answer.
 pub const IDLE: &str = "/hostile.Idle/Call";
+/// The path of calls whose handler takes HTTP, and keeps all of the request until it is there.
+pub const COLLECTED: &str = "/hostile.Collected/Call";
 /// The path of calls that are answered without end.
 pub const TORRENT: &str = "/hostile.Torrent/Call";
 

@@ -130,13 +130,20 @@ pub fn honest_terms() -> Terms {
 /// # Errors
 /// When the client is gone.
 pub fn meet_client(socket: Socket) -> io::Result<Met> {
+    meet_client_with(socket, config())
+}
+
+/// Shakes hands as a server with a first segment and limits of its choice.
+///
+/// # Errors
+/// When the client is gone.
+pub fn meet_client_with(socket: Socket, own: Config) -> io::Result<Met> {
     let (hello, descriptor) = take_hello(&socket)?;
     let victim_terms = hello.terms;
     let bytes = victim_terms.geometry.segment_bytes() as u64;
     let victim = PeerSegment::map(descriptor.as_fd(), bytes).map_err(io::Error::other)?;
-    let own = config();
     let (segment, memory) = own_segment(own.geometry)?;
-    socket.send(&Packet::Welcome(honest_terms()), Some(segment.descriptor()))?;
+    socket.send(&Packet::Welcome(terms(VERSIONS.1, own)), Some(segment.descriptor()))?;
     Ok(Met { socket, memory, own, victim, victim_terms, role: Role::Server, _segment: segment })
 }
 

@@ -1,4 +1,4 @@
-//! What a hostile client has a server hold: as much as it can of each thing, on one link.
+//! What a hostile peer has the other side hold: as much as it can of each thing, on one link.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -58,6 +58,25 @@ pub fn open(
     refused.extend(settle(ground)?);
     opened.retain(|stream| !refused.contains(stream));
     Ok(opened)
+}
+
+/// Takes this many calls of a client, and answers each with a head.
+///
+/// # Errors
+/// When the link ends, or the client makes fewer.
+pub fn take_calls(ground: &mut Ground<'_>, count: usize) -> io::Result<Vec<StreamId>> {
+    let (mut taken, begin) = (Vec::new(), Instant::now());
+    while taken.len() < count {
+        turn(ground, begin)?;
+        while let Some(request) = ground.connection.accept() {
+            ground.connection.set_user(request.stream, ());
+            while ground.connection.respond(request.stream, [], &mut &[][..], None) == Ok(Sent::Nothing) {
+                turn(ground, begin)?;
+            }
+            taken.push(request.stream);
+        }
+    }
+    Ok(taken)
 }
 
 /// Sends this many bytes on a call, in chunks of this size, as far as there is credit. Returns how many went.

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use notnets_core::random;
 use notnets_hostile::attacks::{ATTACKS, Attack};
 use notnets_hostile::runs::{Plan, attack_clients, attack_servers};
-use notnets_hostile::victims::{Error, call, serve};
+use notnets_hostile::victims::{Error, call, serve, wait};
 
 /// Attack servers and clients of NotNets
 #[derive(Debug, Parser)]
@@ -52,6 +52,13 @@ enum Part {
     Serve { directory: PathBuf },
     #[command(hide = true)]
     Call { directory: PathBuf },
+    #[command(hide = true)]
+    Wait {
+        calls: usize,
+        #[arg(action = clap::ArgAction::Set)]
+        keeps: bool,
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -70,6 +77,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         return match part {
             Part::Serve { directory } => runtime.block_on(serve(directory)),
             Part::Call { directory } => runtime.block_on(call(directory)),
+            Part::Wait { directory, calls, keeps } => runtime.block_on(wait(directory, *calls, *keeps)),
         };
     }
     let program = std::env::current_exe()?;

@@ -1,11 +1,14 @@
 //! Those who mean well: a service, and calls of it.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
 use notnets::rpc::{Handler, Method, Request, ServerCall, Status};
 use notnets::{Bound, Channel, Endpoint, Server};
+use tonic::body::Body;
 
 use crate::latencies::Latencies;
 
@@ -43,6 +46,12 @@ impl Handler for Torrent {
     }
 }
 
+/// Keeps a request until all of it is there, as a decoder of messages does.
+async fn collect(request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+    let _ = request.into_body().collect().await;
+    Ok(http::Response::new(Body::empty()))
+}
+
 /// Takes a name.
 ///
 /// # Errors
@@ -52,7 +61,8 @@ pub async fn bind(directory: &Path, name: &str) -> Result<Bound, notnets::Error>
         .directory(directory)
         .add_rpc_service("hostile.Test", Echo)
         .add_rpc_service("hostile.Idle", Idle)
-        .add_rpc_service("hostile.Torrent", Torrent);
+        .add_rpc_service("hostile.Torrent", Torrent)
+        .fallback_service(tower::service_fn(collect));
     server.bind(format!("notnets:///{name}").as_str()).await
 }
 

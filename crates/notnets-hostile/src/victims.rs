@@ -63,6 +63,31 @@ pub async fn call(directory: &Path) -> Result<(), Error> {
     std::process::exit(0)
 }
 
+/// A client that calls `bad` once it is told so, with this many calls at once: it waits for a message of each,
+/// or `keeps` them and takes nothing.
+///
+/// # Errors
+/// When it can't connect.
+pub async fn wait(directory: &Path, calls: usize, keeps: bool) -> Result<(), Error> {
+    let channel = endpoint(directory, "bad")?.connect().await?;
+    println!("READY");
+    until_told().await;
+    let mut tasks = Vec::new();
+    for _ in 0..calls {
+        let channel = channel.clone();
+        tasks.push(tokio::spawn(async move {
+            let call = channel.server_streaming_call(Request::new(ECHO), Vec::new()).await;
+            match call {
+                Ok(mut stream) if !keeps => drop(stream.message().await),
+                _ => std::future::pending().await,
+            }
+        }));
+    }
+    until_told().await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
 /// Calls of a server that may do anything: how they end is not looked at, only that they do.
 fn spawn_bad_calls(directory: &Path, stop: Arc<AtomicBool>) -> Result<tokio::task::JoinHandle<()>, Error> {
     let patience = Duration::from_millis(200);
@@ -128,16 +153,16 @@ impl Victim {
     /// # Errors
     /// When it does not become ready.
     pub fn start(program: &Path, part: &str, directory: &Path) -> Result<Self, Error> {
-        Self::start_by(Command::new(program), part, directory)
+        Self::start_by(Command::new(program), &[part], directory)
     }
 
     /// Starts a command as one: this program, perhaps by another one that becomes it.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub fn start_by(mut command: Command, part: &str, directory: &Path) -> Result<Self, Error> {
+    pub fn start_by(mut command: Command, part: &[&str], directory: &Path) -> Result<Self, Error> {
         let mut child = command
-            .arg(part)
+            .args(part)
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,13 +1,16 @@
-//! What a hostile client can have a server hold at most: the bounds of docs/safety.md, measured as the kernel
-//! counts. Each of them is reached, and given back when the link ends.
+//! What a hostile peer can have the other side hold at most: the bounds of docs/safety.md, measured as the
+//! kernel counts. Each of them is reached, and given back when the link ends.
 
 use std::io;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use notnets_core::call::{End, Received, StreamId};
+use notnets_core::code::Code;
 use notnets_core::link::rendezvous::Directory;
-use notnets_hostile::attacks::{ECHO, IDLE, TORRENT};
-use notnets_hostile::ground::{Ground, Met, dial, meet_server, meet_server_with};
+use notnets_hostile::attacks::{COLLECTED, ECHO, IDLE, TORRENT};
+use notnets_hostile::ground::{Ground, Met, accept, dial, meet_client_with, meet_server, meet_server_with};
 use notnets_hostile::held::Held;
 use notnets_hostile::hoards::{self, greedy};
 use notnets_hostile::victims::Victim;
@@ -35,12 +38,7 @@ struct Server {
 impl Server {
     fn start(descriptors: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new("sh");
-        // One arena: what is free in another one would count as held.
-        command.env("MALLOC_ARENA_MAX", "1");
-        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
-        command.arg(env!("CARGO_BIN_EXE_notnets-hostile"));
-        let victim = Victim::start_by(command, "serve", directory.path()).unwrap();
+        let victim = Victim::start_by(program(descriptors), &["serve"], directory.path()).unwrap();
         let mut server = Self { directory, before: Held::by(victim.pid()).unwrap(), victim };
         // What is made once is no part of it either.
         for name in SERVERS {
@@ -73,7 +71,7 @@ impl Server {
                 return held;
             }
             assert!(begin.elapsed() < Duration::from_secs(30), "still {held}");
-            std::thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -99,6 +97,57 @@ impl Server {
     fn expect_all_back(&self) {
         let before = Held { private: u64::MAX, ..self.before };
         self.when(|held| held.is_within(before));
+    }
+}
+
+/// The program under a limit on descriptors.
+fn program(descriptors: u64) -> Command {
+    let mut command = Command::new("sh");
+    // One arena: what is free in another one would count as held.
+    command.env("MALLOC_ARENA_MAX", "1");
+    command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+    command.arg(env!("CARGO_BIN_EXE_notnets-hostile"));
+    command
+}
+
+/// A client in a process of its own, which has connected to us.
+struct Client {
+    _directory: TempDir,
+    victim: Victim,
+    met: Met,
+    before: Held,
+}
+
+impl Client {
+    /// One that makes this many calls once it is told so. It waits for a message of each, or `keeps` them.
+    fn start(calls: usize, keeps: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = Directory::at(directory.path()).listen(&"bad".parse().unwrap()).unwrap();
+        let part = ["wait", &calls.to_string(), &keeps.to_string()];
+        let (victim, met) = thread::scope(|scope| {
+            let met = scope.spawn(|| meet_client_with(accept(&listener).unwrap(), greedy()).unwrap());
+            let victim = Victim::start_by(program(2048), &part, directory.path()).unwrap();
+            (victim, met.join().unwrap())
+        });
+        let before = Held::by(victim.pid()).unwrap();
+        Self { _directory: directory, victim, met, before }
+    }
+
+    /// Lets its calls be hoarded by. Returns what it holds then beyond what it held before.
+    fn hoard(
+        mut self,
+        calls: usize,
+        hoard: impl FnOnce(&mut Ground<'_>, &[StreamId]) -> io::Result<()>,
+    ) -> Held {
+        self.victim.tell().unwrap();
+        let mut ground = self.met.ground().unwrap();
+        let calls = hoards::take_calls(&mut ground, calls).unwrap();
+        hoard(&mut ground, &calls).unwrap();
+        let held = Held::by(self.victim.pid()).unwrap().beyond(self.before);
+        self.victim.tell().unwrap();
+        self.victim.end().unwrap();
+        // Those that read its input are no part of it.
+        Held { threads: held.threads.saturating_sub(2), ..held }
     }
 }
 
@@ -158,22 +207,34 @@ fn data_that_handlers_do_not_take() {
     }
 }
 
-/// The largest message of each open call, however much of it has come.
+/// `max_unfinished_bytes` and one message more, however many calls there are.
 #[test]
 fn messages_of_which_the_rest_does_not_come() {
     const LARGEST: usize = 4 << 20;
-    const CALLS: usize = 12;
-    for name in SERVERS {
+    const MOST: u64 = 256 * MIB;
+    let full = (MOST as usize / (LARGEST - 1)) + 1;
+    for (name, path) in [(SERVERS[0], ECHO), (SERVERS[0], COLLECTED), (SERVERS[1], ECHO)] {
         let part = message(LARGEST, LARGEST - 1);
         let held = Server::start(1024).hoard(name, |ground| {
-            for stream in hoards::open(ground, ECHO, &[], CALLS)? {
-                assert_eq!(hoards::send(ground, stream, &part, 128 << 10)?, part.len());
+            let calls = hoards::open(ground, path, &[], full + 8)?;
+            let (first, last) = calls.split_at(full);
+            for stream in first {
+                assert_eq!(hoards::send(ground, *stream, &part, 128 << 10)?, part.len());
             }
-            hoards::settle(ground).map(drop)
+            for stream in last {
+                let sent = hoards::send(ground, *stream, &part, 128 << 10)?;
+                assert!(sent < 1 << 20, "{sent} bytes of one message too many");
+                let end = ground.connection.take(*stream);
+                let Received::End(End::Failed(failure)) = end else { panic!("{end:?}") };
+                assert_eq!(failure.code, Code::RESOURCE_EXHAUSTED);
+            }
+            Ok(())
         });
-        let all = (CALLS * LARGEST) as u64;
-        assert!(held.private > all / 10 * 9, "{held}");
-        assert_within(&format!("{name}, {CALLS} messages but for a byte"), held, link(all + SLACK));
+        assert!(held.private > MOST / 10 * 9, "{held}");
+        let what = format!("{name}, {full} messages of {path} but for a byte");
+        // Pieces of 128 KiB, each in an allocation of its own.
+        let pieces = MOST / 16;
+        assert_within(&what, held, link(MOST + LARGEST as u64 + pieces + SLACK));
         let part = message(LARGEST, 1);
         let held = Server::start(1024).hoard(name, |ground| {
             for stream in hoards::open(ground, ECHO, &[], 1000)? {
@@ -183,6 +244,60 @@ fn messages_of_which_the_rest_does_not_come() {
         });
         assert_within(&format!("{name}, 1000 messages announced"), held, link(1000 * 8 * KIB + SLACK));
     }
+}
+
+/// The same of a client.
+#[test]
+fn answers_of_which_the_rest_does_not_come() {
+    const LARGEST: usize = 4 << 20;
+    const MOST: u64 = 256 * MIB;
+    let full = (MOST as usize / (LARGEST - 1)) + 1;
+    let part = message(LARGEST, LARGEST - 1);
+    let held = Client::start(full + 8, false).hoard(full + 8, |ground, calls| {
+        let (first, last) = calls.split_at(full);
+        for stream in first {
+            assert_eq!(hoards::send(ground, *stream, &part, 128 << 10)?, part.len());
+        }
+        for stream in last {
+            let sent = hoards::send(ground, *stream, &part, 128 << 10)?;
+            assert!(sent < 1 << 20, "{sent} bytes of one answer too many");
+        }
+        hoards::settle(ground).map(drop)
+    });
+    assert!(held.private > MOST / 10 * 9, "{held}");
+    let bound = Held { segments: 0, descriptors: 0, ..link(MOST + LARGEST as u64 + MIB + SLACK) };
+    assert_within(&format!("{full} answers but for a byte"), held, bound);
+}
+
+/// `initial_connection_window_size` of a client.
+#[test]
+fn answers_that_are_not_taken() {
+    const WINDOW: u64 = 16 * MIB;
+    let mut sent = 0;
+    let held = Client::start(70, true).hoard(70, |ground, calls| {
+        for stream in calls {
+            sent += hoards::send(ground, *stream, &[7; 256 << 10], 128 << 10)? as u64;
+        }
+        hoards::settle(ground).map(drop)
+    });
+    assert!(sent > WINDOW / 10 * 9 && sent <= WINDOW, "{sent} bytes");
+    let bound = Held { segments: 0, descriptors: 0, ..link(WINDOW + SLACK) };
+    assert_within(&format!("{sent} bytes that are not taken"), held, bound);
+}
+
+/// What a server offers and shares is bounded as what a client does.
+#[test]
+fn segments_and_payloads_of_a_server() {
+    let mut accepted = [0; 2];
+    let held = Client::start(0, true).hoard(0, |ground, _| {
+        accepted[0] = hoards::offer_segments(ground.met, 8 << 20, 64)?;
+        accepted[1] = hoards::share(ground, || Sealed::copy_of(&[7; 100]).unwrap())?;
+        Ok(())
+    });
+    assert_eq!(accepted, [8, 256]);
+    let bound =
+        Held { private: SLACK, segments: 72 * MIB, payloads: 256 * 4 * KIB, descriptors: 256, threads: 0 };
+    assert_within("a client, 8 segments and 256 payloads", held, bound);
 }
 
 /// The first bytes of a message, with its prefix.

@@ -150,6 +150,18 @@ macro_rules! link_setters {
             self
         }
 
+        /// Sets the bytes of messages that may have come in part, over all calls of a link. Of a call that
+        /// goes beyond them no more is taken: it ends with `RESOURCE_EXHAUSTED`. A message may be longer,
+        /// as far as messages may, while the others are within it. What the peer sends until it is read does
+        /// not count, but against the windows. 256 MiB unless set.
+        ///
+        /// What is not gRPC's has no messages, so nothing of it counts. A proxy that passes parts of messages
+        /// on holds none of them, and sets `u64::MAX`.
+        pub fn max_unfinished_bytes(mut self, bytes: u64) -> Self {
+            self.$($options).+.limits.unfinished_bytes = bytes;
+            self
+        }
+
         /// Reads large payloads where the peer has put them, without a copy, on the word of whoever has
         /// [made the token](crate::TrustPeerMemory::new). They are `Bytes` that hold their blocks of the
         /// peer's memory. Of each of its segments up to half the blocks are held, and what comes in the

@@ -10,6 +10,8 @@ use super::Connection;
 pub struct Backlog {
     /// Bytes received that the application has not taken.
     pub unread: usize,
+    /// Bytes of messages of which the rest has not come.
+    pub unfinished: u64,
     /// Requests received that the application has not accepted.
     pub requests: usize,
     /// Frames that wait for room in the ring.
@@ -25,6 +27,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn backlog(&self) -> Backlog {
         Backlog {
             unread: self.streams.values().map(|stream| stream.receive.queue.bytes()).sum(),
+            unfinished: self.unfinished,
             requests: self.arrived.len(),
             control: self.control.streams(),
             waiting: self.queued.len() + self.starved.len(),

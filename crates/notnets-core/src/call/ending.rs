@@ -92,7 +92,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     /// Ends a call from this side. The peer gets a reset. A client's application reads why; a server's,
     /// which need not look at its calls, gets an event, and is done with the call.
-    fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
+    pub(super) fn fail(&mut self, stream: StreamId, failure: Failure, reason: &'static str) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let input = match self.role {
             Role::Client => Input::Failed,
@@ -178,6 +178,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub(super) fn discard(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.get_mut(stream) {
             let unread = entry.receive.discard();
+            self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
             self.give_link_credit(unread);
         }
     }
@@ -192,6 +193,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         let user = entry.user.take();
         self.heads -= std::mem::take(&mut entry.head_bytes) as u64;
+        self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
         self.streams.remove(stream);
         self.starved.remove(&stream);
         self.give_link_credit(unread);

@@ -111,19 +111,28 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(first);
         };
         let receive = &mut entry.receive;
-        if receive.gathering.is_some() || !receive.queue.is_copied() {
+        if receive.gathering.is_some() {
+            return Err(first);
+        }
+        let mut come = first.len();
+        if !receive.queue.is_copied() {
+            self.keep_unfinished(stream, come);
             return Err(first);
         }
         let mut gathering = Gathering::new(first, total, holds);
         let mut cost = 0;
         while let Some(piece) = receive.queue.pop() {
+            come += piece.bytes.len();
             gathering.append(piece.bytes);
             cost += piece.cost;
         }
         receive.gathering = Some(gathering);
-        self.finish_whole(stream);
+        let whole = self.finish_whole(stream);
         if cost > 0 {
             self.on_data_taken(stream, cost);
+        }
+        if !whole {
+            self.keep_unfinished(stream, come);
         }
         Ok(())
     }
@@ -175,7 +184,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         } else {
             self.hold(id, reference)?;
         }
-        self.after_gathering(frame, cost);
+        self.after_gathering(frame, cost, length);
         Ok(())
     }
 
@@ -197,23 +206,26 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub(super) fn gather_data(&mut self, frame: &Frame, data: Data) {
         let Some(entry) = self.streams.get_mut(frame.stream) else { return };
         let receive = &mut entry.receive;
-        let cost = match (data, &mut receive.gathering) {
+        let (cost, length) = match (data, &mut receive.gathering) {
             (Data::Piece(piece), Some(gathering)) if piece.is_copied() => {
+                let length = piece.bytes.len();
                 gathering.append(piece.bytes);
-                piece.cost
+                (piece.cost, length)
             }
             (data, _) => {
                 receive.finish_gathering();
                 data.push_into(&mut receive.queue, frame);
-                0
+                (0, 0)
             }
         };
-        self.after_gathering(frame, cost);
+        self.after_gathering(frame, cost, length);
     }
 
-    fn after_gathering(&mut self, frame: &Frame, cost: u64) {
+    /// Data of this length have been put behind what there was of a message.
+    fn after_gathering(&mut self, frame: &Frame, cost: u64, length: usize) {
         let id = frame.stream;
         let whole = self.finish_whole(id);
+        self.add_unfinished(id, length);
         let Some(entry) = self.streams.get_mut(id) else { return };
         if whole || frame.end {
             entry.receive.finish_gathering();
@@ -224,6 +236,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         if cost > 0 {
             self.on_data_taken(id, cost);
+        }
+        if !whole && !frame.end {
+            self.check_unfinished(id);
         }
     }
 }

@@ -33,6 +33,7 @@ mod sharing;
 mod state;
 mod stream;
 mod streams;
+mod unfinished;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -224,6 +225,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Server: bytes that the heads of open calls take, and may take.
     heads: u64,
     heads_limit: u64,
+    /// Bytes of messages that have come in part.
+    unfinished: u64,
     send_credit: u64,
     receive_credit: u64,
     /// Taken by the application since the peer was last given link credit.
@@ -284,6 +287,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             heads: 0,
             heads_limit: u64::from(own.streams)
                 * (u64::from(own.metadata_bytes) + ENTRIES * ENTRY_BYTES as u64),
+            unfinished: 0,
             send_credit: peer.link_window.into(),
             receive_credit: own.link_window.into(),
             taken: 0,

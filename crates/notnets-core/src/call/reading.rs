@@ -89,7 +89,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
 
     #[inline]
     fn take_data(&mut self, stream: StreamId) -> Option<Bytes> {
-        let data = self.streams.get_mut(stream)?.receive.queue.pop()?;
+        let receive = &mut self.streams.get_mut(stream)?.receive;
+        let data = receive.queue.pop()?;
+        if receive.unfinished > 0 {
+            // If they don't end the message, the application says so.
+            self.unfinished -= std::mem::take(&mut receive.unfinished);
+        }
         self.on_data_taken(stream, data.cost);
         Some(data.bytes)
     }

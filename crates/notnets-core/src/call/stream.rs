@@ -104,6 +104,8 @@ pub(super) struct Receive {
     pub credit: u64,
     /// Bytes that the application took and that are not yet announced to the peer.
     pub taken: u64,
+    /// Bytes of a message of which the rest has not come, or not been looked at.
+    pub unfinished: u64,
 }
 
 #[derive(Debug)]
@@ -142,6 +144,7 @@ impl<T> Stream<T> {
                 end: None,
                 credit: 0,
                 taken: 0,
+                unfinished: 0,
             },
             send: Send { credit: 0, queued: false, starved: false },
             deadline: None,

@@ -265,7 +265,7 @@ impl Terms {
         out.put_u16_le(self.version);
         out.put_u64_le(self.features);
         out.put_slice(&self.incarnation);
-        let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes } = self.limits;
+        let Limits { metadata_bytes, streams, stream_window, link_window, segment_bytes, .. } = self.limits;
         let Geometry { slots, small, large } = self.geometry;
         for field in [
             metadata_bytes,
@@ -294,6 +294,7 @@ impl Terms {
                 stream_window: fields.try_get_u32_le()?,
                 link_window: fields.try_get_u32_le()?,
                 segment_bytes: fields.try_get_u32_le()?,
+                ..Limits::new()
             },
             geometry: Geometry {
                 slots: fields.try_get_u32_le()?,

@@ -396,7 +396,7 @@ impl Answer for Pieces {
     }
 
     fn gather(&mut self, assembler: &mut Assembler, calls: &mut Connection<()>, stream: StreamId) {
-        assembler.gather(&mut self.parts, |first, total| calls.gather(stream, first, total));
+        assembler.gather(&mut self.parts, calls, stream);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One message in a call's body: what gRPC puts in front of it, and putting it together from its parts.
 
 use bytes::{Buf, BufMut, Bytes};
+use notnets_core::call::{Connection, StreamId};
 use notnets_core::code::Code;
 use notnets_core::frame::PREFIX;
 use notnets_memory::Gather;
@@ -114,15 +115,18 @@ impl Assembler {
         Ok(())
     }
 
-    /// Has the rest of a large message put together by `gather`, in one piece with the parts that have come.
-    /// Its arguments are these, and the bytes of the whole. It returns them if it does not.
-    pub fn gather(&mut self, parts: &mut Gather, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+    /// Has the rest of a large message put together by the calls of its link, in one piece with the parts that
+    /// have come. They know what is kept here otherwise.
+    pub fn gather(&mut self, parts: &mut Gather, calls: &mut Connection<()>, stream: StreamId) {
+        let come = parts.len();
         if self.known < PREFIX || self.left < WORTH_GATHERING {
+            if self.left > 0 && come > 0 {
+                calls.keep_unfinished(stream, come);
+            }
             return;
         }
-        let come = parts.len();
         let first = parts.copy_to_bytes(come);
-        match gather(first, come + self.left) {
+        match calls.gather(stream, first, come + self.left) {
             Ok(()) => self.left += come,
             Err(first) if first.is_empty() => {}
             Err(first) => parts.push(first),

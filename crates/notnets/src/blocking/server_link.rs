@@ -170,7 +170,7 @@ impl ServerLink {
         loop {
             let Incomplete { assembler, parts, .. } = incomplete;
             let calls = self.link.session.calls();
-            assembler.gather(parts, |first, total| calls.gather(stream, first, total));
+            assembler.gather(parts, calls, stream);
             match calls.take(stream) {
                 Received::Pending => return,
                 Received::Data(data) => {

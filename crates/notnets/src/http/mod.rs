@@ -44,6 +44,7 @@ mod service;
 mod status;
 #[cfg(feature = "server")]
 mod trace;
+mod unfinished;
 
 #[cfg(all(feature = "client", feature = "stubs"))]
 pub(crate) use arrival::{Arrival, Asked};

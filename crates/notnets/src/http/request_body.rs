@@ -8,10 +8,38 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::status::to_tonic;
-use crate::rpc::RequestHalf;
+use super::unfinished::Unfinished;
+use crate::rpc::{Pieces, RequestHalf};
 
 /// The body of a request.
-pub(crate) struct RequestBody(pub(crate) RequestHalf);
+pub(crate) struct RequestBody {
+    half: RequestHalf,
+    unfinished: Unfinished,
+}
+
+impl RequestBody {
+    /// A body that is read by somebody who keeps parts of messages.
+    pub(crate) fn new(half: RequestHalf) -> Self {
+        Self { half, unfinished: Unfinished::Between }
+    }
+
+    /// A body that is read by somebody who says what is kept of it.
+    #[cfg(feature = "stubs")]
+    pub(crate) fn of_pieces(half: RequestHalf) -> Self {
+        Self { half, unfinished: Unfinished::Unknown }
+    }
+}
+
+#[cfg(feature = "stubs")]
+impl Pieces for RequestBody {
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        self.half.gather(first, total)
+    }
+
+    fn keep_unfinished(&self, bytes: usize) {
+        self.half.keep_unfinished(bytes);
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -21,19 +49,26 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.0.poll_data(cx).map(|received| {
+        let Self { half, unfinished } = &mut *self;
+        half.poll_data(cx).map(|received| {
             received.map(|received| match received {
-                Ok(data) => Ok(Frame::data(data)),
+                Ok(data) => {
+                    match unfinished.after(&data) {
+                        0 => {}
+                        bytes => half.keep_unfinished(bytes),
+                    }
+                    Ok(Frame::data(data))
+                }
                 Err(failure) => Err(to_tonic(&failure.into())),
             })
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.known_len() == Some(0)
+        self.half.known_len() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.known_len().map_or_else(SizeHint::default, |len| SizeHint::with_exact(len as u64))
+        self.half.known_len().map_or_else(SizeHint::default, |len| SizeHint::with_exact(len as u64))
     }
 }

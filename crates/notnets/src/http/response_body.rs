@@ -10,26 +10,51 @@ use tonic::Status;
 
 use super::head;
 use super::status::to_tonic;
-use crate::rpc::Call;
+use super::unfinished::Unfinished;
+use crate::rpc::{Call, Pieces};
 
 /// The body of a call's response. Dropping it before its end cancels the call.
 pub(crate) struct ResponseBody {
     call: Call,
     buffered: Buffered,
     over: bool,
+    unfinished: Unfinished,
 }
 
 impl ResponseBody {
+    /// A body that is read by somebody who keeps parts of messages.
     pub(crate) fn new(call: Call, buffered: Buffered) -> Self {
-        Self { call, buffered, over: false }
+        Self { call, buffered, over: false, unfinished: Unfinished::Between }
     }
 
-    /// Has a message put together in one piece; see [`Assembler::gather`](crate::rpc::Assembler::gather).
+    /// A body that is read by somebody who says what is kept of it.
     #[cfg(feature = "stubs")]
-    pub(crate) fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
-        let Self { call, buffered, over } = self;
+    pub(crate) fn of_pieces(call: Call, buffered: Buffered) -> Self {
+        Self { unfinished: Unfinished::Unknown, ..Self::new(call, buffered) }
+    }
+
+    /// The data as they are read.
+    fn data(&mut self, data: Bytes) -> Frame<Bytes> {
+        match self.unfinished.after(&data) {
+            0 => {}
+            bytes => self.call.keep_unfinished(bytes),
+        }
+        Frame::data(data)
+    }
+}
+
+#[cfg(feature = "stubs")]
+impl Pieces for ResponseBody {
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        let Self { call, buffered, over, .. } = self;
         let is_next = !over && buffered.data.is_none() && buffered.end.is_none();
         if is_next { call.gather(first, total) } else { Err(first) }
+    }
+
+    fn keep_unfinished(&self, bytes: usize) {
+        if !self.over {
+            self.call.keep_unfinished(bytes);
+        }
     }
 }
 
@@ -43,7 +68,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         if let Some(data) = this.buffered.data.take() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+            return Poll::Ready(Some(Ok(this.data(data))));
         }
         if this.over {
             return Poll::Ready(None);
@@ -51,7 +76,7 @@ impl Body for ResponseBody {
         let end = match this.buffered.end.take() {
             Some(end) => end,
             None => match ready!(this.call.poll_data(cx)) {
-                Received::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Received::Data(data) => return Poll::Ready(Some(Ok(this.data(data)))),
                 Received::End(end) => end,
                 Received::Pending => return Poll::Pending,
             },

@@ -73,7 +73,7 @@ impl HttpLink {
         if let Some(deadline) = deadline {
             head::set_timeout(&mut headers, clock::until(deadline));
         }
-        let mut request = Request::new(Body::new(RequestBody(requests)));
+        let mut request = Request::new(Body::new(RequestBody::new(requests)));
         *request.method_mut() = method;
         *request.uri_mut() = match authority {
             None => path,

@@ -131,6 +131,15 @@ impl Link {
         first.map_or(Ok(()), Err)
     }
 
+    /// These bytes of a message were taken, and are kept until the rest is there.
+    pub(crate) fn keep_unfinished(&self, stream: StreamId, bytes: usize) {
+        self.with(|state| {
+            if let Some(calls) = state.session.live() {
+                calls.keep_unfinished(stream, bytes);
+            }
+        });
+    }
+
     /// Waits until a call takes no more data: it is over, in whichever way.
     pub(crate) fn poll_stopped(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<()> {
         let stopped = self.with(|state| {

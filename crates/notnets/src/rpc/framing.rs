@@ -50,6 +50,18 @@ impl FramedMessage for Framed {
     }
 }
 
+/// A call whose messages come in pieces.
+pub(crate) trait Pieces {
+    /// Puts a message of `total` bytes together in one piece, of which the `first` ones were taken.
+    ///
+    /// # Errors
+    /// `first`, when the rest comes as all data do.
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes>;
+
+    /// These bytes of a message were taken, and are kept until the rest is there.
+    fn keep_unfinished(&self, bytes: usize);
+}
+
 /// Messages that come in pieces.
 #[derive(Debug)]
 pub(crate) struct Assembler {
@@ -121,23 +133,26 @@ impl Assembler {
         Ok(Some(Payload::of_pieces(pieces, compressed)))
     }
 
-    /// Has the rest of a large message, of which a part has come, put together in one piece by `gather`: its
-    /// arguments are that part, and the bytes of the whole. It returns the part if it does not.
+    /// Has the rest of a large message, of which a part has come, put together in one piece by its call, if
+    /// that does. It knows what is kept here otherwise.
     #[inline]
-    pub fn gather(&mut self, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+    pub fn gather(&mut self, call: &impl Pieces) {
         if self.known == PREFIX && self.piece.is_empty() {
-            self.gather_rest(gather);
+            self.gather_rest(call);
         }
     }
 
-    fn gather_rest(&mut self, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
+    fn gather_rest(&mut self, call: &impl Pieces) {
         let (_, len) = message_prefix::decode(self.prefix);
         let come = self.partial.as_ref().map_or(0, |partial| partial.len());
         if len - come < WORTH_GATHERING {
+            if come > 0 {
+                call.keep_unfinished(come);
+            }
             return;
         }
         let first = self.partial.take().map(|mut part| part.copy_to_bytes(come));
-        if let Err(first) = gather(first.unwrap_or_default(), len)
+        if let Err(first) = call.gather(first.unwrap_or_default(), len)
             && !first.is_empty()
         {
             add(self.partial.get_or_insert_default(), first, len - come);

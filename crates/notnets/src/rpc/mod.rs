@@ -63,7 +63,7 @@ pub(crate) use client::{
 #[cfg(feature = "client")]
 pub use client::{Receiver, Sender};
 pub use deadline::Deadline;
-pub(crate) use framing::{Assembler, BadMessage, FramedMessage};
+pub(crate) use framing::{Assembler, BadMessage, FramedMessage, Pieces};
 pub(crate) use metadata::is_base64;
 pub use metadata::{InvalidMetadata, Metadata};
 pub use method::{InvalidMethod, Method};

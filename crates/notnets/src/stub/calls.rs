@@ -153,7 +153,7 @@ fn read_answer<M: Message + Default + Send + 'static>(
         ResponseHead::Head(metadata) => {
             let (code, headers) = own_headers(metadata)?;
             let decoding = Decoding::new(Role::Client, limits.decoding);
-            let (body, decoder) = messages(ResponseBody::new(call, buffered), decoding);
+            let (body, decoder) = messages(ResponseBody::of_pieces(call, buffered), decoding);
             (headers, Streaming::new_response(decoder, body, code, None, limits.decoding))
         }
         ResponseHead::TrailersOnly(status, metadata) => {

@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::Status;
 
 use crate::message_prefix::{self, BadLength, Limit, MAX_MESSAGE_SIZE};
-use crate::rpc::{Assembler, BadMessage};
+use crate::rpc::{Assembler, BadMessage, Pieces};
 
 /// Puts messages together from a call's bytes, as a generated client or server receives them.
 pub(super) struct Decoding {
@@ -27,11 +27,11 @@ impl Decoding {
         self.assembler.push(bytes);
     }
 
-    /// Has the rest of a large message, of which a part has come, put together in one piece by `gather`: its
-    /// arguments are that part, and the bytes of the whole. It returns the part if it does not.
+    /// Has the rest of a large message, of which a part has come, put together in one piece by its call, if
+    /// that does.
     #[inline]
-    pub(super) fn gather(&mut self, gather: impl FnOnce(Bytes, usize) -> Result<(), Bytes>) {
-        self.assembler.gather(gather);
+    pub(super) fn gather(&mut self, call: &impl Pieces) {
+        self.assembler.gather(call);
     }
 
     /// No more bytes come.

@@ -109,7 +109,7 @@ impl Call {
     {
         let requests = self.0.halves.requests.take();
         let decoding = Decoding::new(Role::Server, settings.decoding);
-        let (body, decoder) = messages(RequestBody(requests), decoding);
+        let (body, decoder) = messages(RequestBody::of_pieces(requests), decoding);
         Streaming::new_request(decoder, body, None, settings.decoding)
     }
 
@@ -131,7 +131,7 @@ impl Call {
                 only.get_or_insert(message);
                 continue;
             }
-            decoding.gather(|first, total| requests.gather(first, total));
+            decoding.gather(requests);
             match poll_fn(|cx| requests.poll_data(cx)).await {
                 Some(Ok(bytes)) => decoding.push(bytes),
                 Some(Err(failure)) => return Err(to_tonic(&failure.into())),

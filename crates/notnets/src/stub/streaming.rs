@@ -18,29 +18,24 @@ use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 
 use super::decoded::Decoding;
 use crate::http::{RequestBody, ResponseBody};
+use crate::rpc::Pieces;
 
 /// A body that can put messages together.
-pub(super) trait MessageBody: Body<Data = Bytes, Error = Status> {
-    /// Puts one together, as [`Assembler::gather`](crate::rpc::Assembler::gather) describes it.
-    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes>;
-}
+pub(super) trait MessageBody: Body<Data = Bytes, Error = Status> + Pieces {}
 
-impl MessageBody for RequestBody {
-    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
-        self.0.gather(first, total)
-    }
-}
+impl MessageBody for RequestBody {}
 
-impl MessageBody for ResponseBody {
-    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
-        Self::gather(self, first, total)
-    }
-}
+impl MessageBody for ResponseBody {}
 
-impl MessageBody for tonic::body::Body {
+impl MessageBody for tonic::body::Body {}
+
+impl Pieces for tonic::body::Body {
     fn gather(&self, first: Bytes, _total: usize) -> Result<(), Bytes> {
         Err(first)
     }
+
+    // The body within this one does.
+    fn keep_unfinished(&self, _bytes: usize) {}
 }
 
 /// What stands for a message.
@@ -95,7 +90,7 @@ where
                 return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(EMPTY)))));
             }
             let Self { body, decoding, .. } = this;
-            decoding.gather(|first, total| body.gather(first, total));
+            decoding.gather(body);
             match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => this.decoding.push(data),

@@ -14,7 +14,7 @@ use super::deadline_timer::DeadlineTimer;
 use crate::PeerInfo;
 use crate::client::ClientLink;
 use crate::link::Answer;
-use crate::rpc::Code;
+use crate::rpc::{Code, Pieces};
 
 /// An open call: its receiving half. Its stream is closed, and reset if need be, when it is dropped.
 #[derive(Debug)]
@@ -54,11 +54,6 @@ impl Call {
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         self.check_deadline(cx);
         self.link.poll_data(cx, self.stream)
-    }
-
-    /// Has a message put together in one piece; see [`Assembler::gather`](crate::rpc::Assembler::gather).
-    pub(crate) fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
-        if self.over { Err(first) } else { self.link.gather(self.stream, first, total) }
     }
 
     /// Looks at the call's deadline. The waits do it; so does the call that waits from its opening on.
@@ -111,6 +106,18 @@ impl Call {
     /// Ends the call, and keeps its turn for the next.
     pub(super) fn take_permit(mut self) -> Option<OwnedSemaphorePermit> {
         self.permit.take()
+    }
+}
+
+impl Pieces for Call {
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        if self.over { Err(first) } else { self.link.gather(self.stream, first, total) }
+    }
+
+    fn keep_unfinished(&self, bytes: usize) {
+        if !self.over {
+            self.link.keep_unfinished(self.stream, bytes);
+        }
     }
 }
 

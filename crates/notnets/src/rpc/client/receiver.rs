@@ -120,7 +120,7 @@ impl Receiver {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         let Self { call, assembler, .. } = self;
-        assembler.gather(|first, total| call.gather(first, total));
+        assembler.gather(call);
         call.poll_data(cx)
     }
 

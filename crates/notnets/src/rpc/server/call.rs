@@ -75,7 +75,7 @@ impl Requests {
                 return Ok(Some(message));
             }
             let Self { half, assembler } = self;
-            assembler.gather(|first, total| half.gather(first, total));
+            assembler.gather(half);
             match poll_fn(|cx| half.poll_data(cx)).await {
                 Some(Ok(data)) => self.assembler.push(data),
                 Some(Err(failure)) => return Err(failure.into()),

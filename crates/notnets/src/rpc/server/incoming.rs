@@ -16,7 +16,7 @@ use notnets_memory::LoanedBytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::link::Link;
-use crate::rpc::PeerInfo;
+use crate::rpc::{PeerInfo, Pieces};
 use crate::short_status::ShortStatus;
 use crate::status_message;
 
@@ -99,15 +99,6 @@ impl RequestHalf {
         })
     }
 
-    /// Has a message put together in one piece; see [`Assembler::gather`](crate::rpc::Assembler::gather).
-    pub(crate) fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
-        if self.ended || self.first.is_some() {
-            Err(first)
-        } else {
-            self.link.gather(self.stream, first, total)
-        }
-    }
-
     /// Takes what there is to read, and leaves nothing.
     #[cfg(feature = "stubs")]
     pub(crate) fn take(&mut self) -> Self {
@@ -127,6 +118,22 @@ impl RequestHalf {
     /// How many bytes there still are, if that is known.
     pub(crate) fn known_len(&self) -> Option<usize> {
         self.ended.then(|| self.first.as_ref().map_or(0, Bytes::len))
+    }
+}
+
+impl Pieces for RequestHalf {
+    fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
+        if self.ended || self.first.is_some() {
+            Err(first)
+        } else {
+            self.link.gather(self.stream, first, total)
+        }
+    }
+
+    fn keep_unfinished(&self, bytes: usize) {
+        if !self.ended {
+            self.link.keep_unfinished(self.stream, bytes);
+        }
     }
 }
 
