@@ -1,7 +1,7 @@
 //! `docs/protocol.md` says what the code does: its constants and its examples in hexadecimal digits
 //! are compared with what is compiled. A failure prints what has to stand there.
 
-use notnets_core::call::{MAX_PAYLOADS, OpenOutcome, Sent, StreamId};
+use notnets_core::call::{MAX_PAYLOADS, OpenOutcome, Place, Sent, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::frame::{Frame, INLINE, Kind, Payload, SharedReference};
@@ -12,6 +12,7 @@ use notnets_core::name::MAX_NAME_LENGTH;
 use notnets_core::pair::{HeapConnection, Pair, frozen_clock};
 use notnets_core::strings::{MAX_STRING, MAX_STRING_BYTES, MAX_STRINGS};
 use notnets_memory::lane::{self, Blocks, Geometry};
+use notnets_memory::region::RegionOffset;
 use notnets_memory::ring::Descriptor;
 use notnets_memory::{LINE, PAGE};
 
@@ -198,8 +199,11 @@ fn frames_of_shared_payloads() {
     let link = |kind, code| Frame { argument: 1, code, ..Frame::new(kind, StreamId::LINK) };
     let reference = SharedReference { payload: 1, offset: 5, length: 65536 };
     let data = Frame { end: true, payload: Payload::Shared(reference), ..Frame::new(Kind::Data, FIRST) };
+    let place = Place { offset: RegionOffset(1 << 21), bytes: 1 << 20, checksum: 0x1234_5678 };
+    let placed = Frame { payload: place.encode(), ..link(Kind::Share, 0) };
     let frames = [
         ("SHARE", 1, link(Kind::Share, 0)),
+        ("SHARE, in a region", 1, placed),
         ("SHARED", 1, link(Kind::Shared, 1)),
         ("DATA, shared", 2, data),
         ("UNSHARE", 3, link(Kind::Unshare, 0)),

@@ -1,12 +1,16 @@
 //! Payloads in sealed memory, between two connections without threads or time.
 
 use bytes::{Buf, Bytes};
+use std::sync::{Arc, Mutex};
+
 use notnets_core::call::{
-    Event, OpenOutcome, PayloadKind, Received, Sent, SharedPayloads, StreamId, Violation,
+    Event, OpenOutcome, PayloadKind, Place, Places, Placing, Received, Sent, SharedPayloads, StreamId,
+    Violation,
 };
 use notnets_core::frame::{Frame, Kind, Payload, SharedReference};
 use notnets_core::pair::{HeapConnection, Pair};
 use notnets_memory::Sealed;
+use notnets_memory::region::RegionOffset;
 
 const MIB: usize = 1 << 20;
 
@@ -304,4 +308,123 @@ fn references_to_what_was_not_shared_are_a_violation() {
         pair.drive();
         assert!(matches!(pair.server.violation(), Some(Violation::State(..))), "{frame:?}");
     }
+}
+
+/// A region in which each payload lies at its serial number, and what both sides do with it.
+#[derive(Debug, Default)]
+struct Region {
+    payloads: Vec<Sealed>,
+    is_full: bool,
+    /// What was claimed and is not answered, and what becomes of it.
+    claimed: Vec<(u32, Place)>,
+    claims: bool,
+    answered: Vec<(u32, bool)>,
+    forgotten: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Side(Arc<Mutex<Region>>);
+
+impl Places for Side {
+    fn place(&mut self, _: u32, sealed: &Sealed) -> Option<Place> {
+        let mut region = self.0.lock().unwrap();
+        if region.is_full {
+            return None;
+        }
+        region.payloads.push(Sealed::copy_of(sealed.as_slice()).unwrap());
+        let offset = RegionOffset(region.payloads.len() as u64 - 1);
+        Some(Place { offset, bytes: sealed.as_slice().len() as u64, checksum: 0 })
+    }
+
+    fn on_answer(&mut self, payload: u32, taken: bool) {
+        self.0.lock().unwrap().answered.push((payload, taken));
+    }
+
+    fn forget(&mut self, payload: u32) {
+        self.0.lock().unwrap().forgotten.push(payload);
+    }
+
+    fn claim(&mut self, payload: u32, place: Place) {
+        self.0.lock().unwrap().claimed.push((payload, place));
+    }
+
+    fn poll(&mut self) -> Option<(u32, Option<Sealed>)> {
+        let mut region = self.0.lock().unwrap();
+        let (payload, place) = region.claims.then(|| region.claimed.pop()).flatten()?;
+        Some((payload, region.payloads.get(place.offset.0 as usize).cloned()))
+    }
+}
+
+/// Only the server reads payloads where they lie.
+fn placing(bytes: u64) -> (Pair, Arc<Mutex<Region>>) {
+    let (mut pair, region) = (Pair::default(), Arc::default());
+    let side = || Box::new(Side(Arc::clone(&region)));
+    pair.client.begin_placing(Placing { places: side(), sends: true, bytes: 0 });
+    pair.server.begin_placing(Placing { places: side(), sends: false, bytes });
+    (pair, region)
+}
+
+#[test]
+fn a_payload_in_a_region_is_referred_to_once_it_is_claimed() {
+    let (mut pair, region) = placing(u64::MAX);
+    let stream = open(&mut pair.client);
+    let payload = sealed(MIB);
+    let bytes = Bytes::from_owner(payload.clone());
+    for _ in 0..3 {
+        let came = send(&mut pair, stream, &bytes, true);
+        assert!(came.len() > 1, "nobody waits for a claim");
+    }
+    assert_eq!(region.lock().unwrap().claimed.len(), 1, "it is shared once");
+    region.lock().unwrap().claims = true;
+    pair.server.tell_claims();
+    pair.drive();
+    let came = send(&mut pair, stream, &bytes, true);
+    assert!(came.len() == 1 && is_of(&came[0], &region.lock().unwrap().payloads[0]));
+    assert_eq!(region.lock().unwrap().answered, [(1, true)]);
+    assert_eq!(pair.server.shared(), SharedPayloads { own: 0, peer: 1, peer_bytes: MIB as u64 });
+    drop((payload, bytes));
+    pair.client.tell_returns();
+    send(&mut pair, stream, &Bytes::from_static(b"next"), true);
+    assert_eq!(region.lock().unwrap().forgotten, [1]);
+    assert_eq!(pair.server.shared(), SharedPayloads::default());
+    assert!(came[0] == sealed(MIB).as_slice(), "what was handed out stays");
+}
+
+#[test]
+fn what_can_not_be_claimed_or_placed_is_copied() {
+    let (mut pair, region) = placing(MIB as u64 / 2);
+    let stream = open(&mut pair.client);
+    region.lock().unwrap().is_full = true;
+    let large = Bytes::from_owner(sealed(MIB));
+    assert!(send(&mut pair, stream, &large, true).len() > 1);
+    assert!(pair.client.payloads().of(PayloadKind::SentOverLimit).frames > 0);
+    region.lock().unwrap().is_full = false;
+    // It is more than the server claims.
+    (0..2).for_each(|_| assert!(send(&mut pair, stream, &large, true).len() > 1));
+    assert_eq!(region.lock().unwrap().answered, [(1, false)]);
+    // It is gone when it is looked at.
+    let small = Bytes::from_owner(sealed(100_000));
+    send(&mut pair, stream, &small, true);
+    region.lock().unwrap().payloads.clear();
+    region.lock().unwrap().claims = true;
+    pair.server.tell_claims();
+    pair.drive();
+    assert!(send(&mut pair, stream, &small, true).len() > 1);
+    assert_eq!(region.lock().unwrap().answered, [(1, false), (2, false)]);
+    assert_eq!(pair.server.shared(), SharedPayloads::default());
+}
+
+#[test]
+fn who_does_not_read_in_a_region_must_not_be_told_of_places() {
+    let place = Place { offset: RegionOffset(0), bytes: 100, checksum: 0 };
+    let share = |payload| Frame { argument: 1, payload, ..Frame::new(Kind::Share, StreamId::LINK) };
+    let (mut pair, _) = placing(u64::MAX);
+    pair.server.lanes().push(share(place.encode()).encode());
+    pair.drive();
+    assert_eq!(pair.client.violation(), Some(&Violation::Payload(1)));
+    // Nor is a SHARE without a place anything to one that does.
+    let (mut pair, _) = placing(u64::MAX);
+    pair.client.lanes().push(share(Payload::EMPTY).encode());
+    pair.drive();
+    assert_eq!(pair.server.violation(), Some(&Violation::Payload(1)));
 }

@@ -1,7 +1,7 @@
 //! What a hostile peer has the other side hold: as much as it can of each thing, on one link.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use notnets_core::Limits;
@@ -146,7 +146,7 @@ pub fn share(ground: &mut Ground<'_>, mut payload: impl FnMut() -> Sealed) -> io
     for number in 1.. {
         let sealed = payload();
         let bytes = sealed.as_slice().len() as u64;
-        send_packet(ground, &Packet::Share { payload: number, bytes }, Some(sealed.as_fd()))?;
+        send_packet(ground, &Packet::Share { payload: number, bytes }, sealed.descriptor())?;
         let frame = Frame { argument: number.into(), ..Frame::new(Kind::Share, StreamId::new(0)) };
         ground.push(frame.encode());
         let answer = answer_to(ground, number)?;

@@ -45,6 +45,8 @@ impl TrustPeerMemory {
     /// - no peer, and nothing that a peer lets write its memory, changes them. A process that runs this
     ///   library keeps that by itself, as long as no bug or attacker makes it write where it should not. That
     ///   it is a process of the same user says nothing about that;
+    /// - in a pod, no process of any host changes what was shared in the region, and its memory is not lost:
+    ///   a page that is poisoned reads as zeros from then on;
     /// - no child that was forked without `exec` uses them: the memory of peers is not mapped there.
     ///
     /// Otherwise safe code reads a `&[u8]` that changes or is gone, which is undefined behaviour.

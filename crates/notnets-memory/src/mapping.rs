@@ -256,6 +256,12 @@ impl View {
         Some(Lent { start, len, _view: self.clone() })
     }
 
+    /// Bytes to be read in place that stay as they are from now on, and are up to date in this side's caches.
+    fn lend_lasting(&self, _trust: TrustPeerMemory, byte: usize, len: usize) -> Lent {
+        let start = NonNull::new(self.bytes(byte, len)).expect("the kernel maps nothing at null");
+        Lent { start, len, _view: self.clone() }
+    }
+
     /// Bytes to be written in place, which only this process can write.
     ///
     /// # Safety
@@ -524,6 +530,15 @@ impl OwnMemory {
 }
 
 impl PeerMemory {
+    /// The first `len` bytes, to be read in place: trusted peers change them no more, and what this side has
+    /// cached of them is up to date.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    pub(crate) fn lend_lasting(&self, trust: TrustPeerMemory, len: usize) -> Lent {
+        self.0.lend_lasting(trust, 0, len)
+    }
+
     /// This memory, kept coherent in this way, whatever the coherence of its region.
     #[must_use]
     pub fn with_coherence(self, coherence: Coherence) -> Self {

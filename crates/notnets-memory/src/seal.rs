@@ -4,6 +4,21 @@
 //! larger than a word carries a CRC32C that is seeded with the writer, the reader and the location. If the
 //! checksum is wrong, it counts as not written yet.
 
+use crate::{PAGE, ReadMemory};
+
+/// The CRC32C of the first `len` bytes.
+///
+/// # Panics
+/// When there are not that many.
+pub fn checksum(memory: &impl ReadMemory, len: usize) -> u32 {
+    let mut buffer = [0; PAGE];
+    (0..len).step_by(PAGE).fold(0, |crc, at| {
+        let bytes = &mut buffer[..PAGE.min(len - at)];
+        memory.copy_out(at, bytes);
+        crc32c::crc32c_append(crc, bytes)
+    })
+}
+
 /// The seed of the checksums at one location, for one writer and one reader.
 ///
 /// ```

@@ -9,9 +9,13 @@
 //!
 //! A process maps each file once, however often it receives its descriptor. It knows where: [`Sealed::find`]
 //! tells whether bytes lie in such memory, so that they can be passed on by reference.
+//!
+//! In a region of a pod no kernel keeps anybody from writing. There [`Sealed::vouched`] takes the word of
+//! whoever has made a [`TrustPeerMemory`], and all else is as for a file.
 
 mod ranges;
 
+use std::any::Any;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
@@ -22,9 +26,9 @@ use rustix::fs::{SealFlags, SeekFrom, fcntl_add_seals, fstat, seek};
 use rustix::io::{Errno, pwrite};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-use crate::mapping::os;
+use crate::mapping::{Lent, os};
 use crate::segment::{check_pages, check_seals, sealable};
-use crate::{PAGE, Returns, SegmentError};
+use crate::{PAGE, PeerMemory, Returns, SegmentError, TrustPeerMemory};
 
 pub use ranges::{endings, has_room};
 
@@ -54,11 +58,10 @@ impl SealedError {
 /// Bytes that nobody can change any more. Clones refer to the same ones.
 ///
 /// ```
-/// use std::os::fd::AsFd;
 /// use notnets_memory::Sealed;
 ///
 /// let catalogue = Sealed::copy_of(b"apples, pears")?;
-/// let descriptor = catalogue.as_fd().try_clone_to_owned()?; // as another process gets it
+/// let descriptor = catalogue.descriptor().unwrap().try_clone_to_owned()?; // as another process gets it
 /// let received = Sealed::from_descriptor(descriptor)?;
 /// assert_eq!(received.as_slice(), b"apples, pears");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -119,8 +122,8 @@ impl Sealed {
             return Err(SegmentError::Size(bytes).into());
         }
         check_pages(file.as_fd(), len)?;
-        let id = FileId { device: stat.st_dev, inode: stat.st_ino };
-        if let Some(mapped) = ranges::of_file(id) {
+        let id = Identity::File { device: stat.st_dev, inode: stat.st_ino };
+        if let Some(mapped) = ranges::known(id) {
             return Ok(Self(mapped));
         }
         match seek(&file, SeekFrom::Hole(0)) {
@@ -131,10 +134,46 @@ impl Sealed {
         Ok(Self(ranges::register(Mapped::new(file, len, id)?)))
     }
 
+    /// The first `len` bytes of memory in a region, which trusted peers change no more. What this side has
+    /// cached of them is up to date. `held` is kept for as long as anything refers to them. If they are known
+    /// already, they are those that are known.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    pub fn vouched(
+        trust: TrustPeerMemory,
+        memory: &PeerMemory,
+        len: usize,
+        held: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        let lent = memory.lend_lasting(trust, len);
+        let start = NonNull::from(lent.as_slice()).cast();
+        let id = Identity::Region { address: start.as_ptr() as usize, len };
+        let serial = ranges::next_serial();
+        let backing = Backing::Region { _lent: lent, held };
+        Self(ranges::register(Mapped { backing, id, start, len, serial, told: Mutex::default() }))
+    }
+
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         self.0.as_slice()
+    }
+
+    /// The descriptor that another process can map, unless they lie in a region.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0.backing {
+            Backing::File(file) => Some(file.as_fd()),
+            Backing::Region { .. } => None,
+        }
+    }
+
+    /// What is held for bytes of a region.
+    pub fn held(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        match &self.0.backing {
+            Backing::File(_) => None,
+            Backing::Region { held, .. } => Some(held),
+        }
     }
 
     /// The sealed memory that all of these bytes lie in, and where in it they begin, if they do in any.
@@ -182,25 +221,29 @@ impl AsRef<[u8]> for Sealed {
     }
 }
 
-impl AsFd for Sealed {
-    /// The descriptor that another process can map.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.file.as_fd()
-    }
-}
-
-/// Which file it is.
+/// Which bytes they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FileId {
-    device: u64,
-    inode: u64,
+enum Identity {
+    File { device: u64, inode: u64 },
+    Region { address: usize, len: usize },
 }
 
-/// A file that is mapped until the last reference to its bytes is dropped.
+/// Where they come from.
+#[derive(Debug)]
+enum Backing {
+    File(OwnedFd),
+    Region {
+        /// Keeps them mapped.
+        _lent: Lent,
+        held: Arc<dyn Any + Send + Sync>,
+    },
+}
+
+/// Bytes that are mapped until the last reference to them is dropped.
 #[derive(Debug)]
 struct Mapped {
-    file: OwnedFd,
-    id: FileId,
+    backing: Backing,
+    id: Identity,
     start: NonNull<u8>,
     len: usize,
     serial: u64,
@@ -208,7 +251,8 @@ struct Mapped {
     told: Mutex<Vec<Weak<Returns>>>,
 }
 
-// SAFETY: the bytes are never written, and the kernel doesn't care which thread unmaps.
+// SAFETY: the bytes are never written, and the kernel doesn't care which thread unmaps. What is held is
+// `Send` and `Sync`.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
@@ -216,7 +260,7 @@ unsafe impl Sync for Mapped {}
 impl Mapped {
     /// Maps a file that is sealed and has this length. It stays mapped in forked children: what can't change
     /// can be read there, too.
-    fn new(file: OwnedFd, len: usize, id: FileId) -> Result<Self, SegmentError> {
+    fn new(file: OwnedFd, len: usize, id: Identity) -> Result<Self, SegmentError> {
         // Private, for kernels before 6.7 refuse any shared mapping of what is sealed against writing.
         // Without the right to write it shows the file's own pages. SAFETY: a new mapping where the kernel
         // finds room touches no other memory.
@@ -224,7 +268,7 @@ impl Mapped {
             .map_err(os("map", len))?;
         let start = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
         let serial = ranges::next_serial();
-        let mapped = Self { file, id, start, len, serial, told: Mutex::default() };
+        let mapped = Self { backing: Backing::File(file), id, start, len, serial, told: Mutex::default() };
         // What processes say to each other is not for those who look at a crash.
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontDump) }
@@ -234,8 +278,8 @@ impl Mapped {
 
     #[inline]
     fn as_slice(&self) -> &[u8] {
-        // SAFETY: mapped for reading until `self` is dropped. The seals, which were checked, keep all of the
-        // file there and unchanged; the mapping itself can't be written.
+        // SAFETY: mapped for reading until `self` is dropped. The seals, which were checked, keep all of a
+        // file there and unchanged, and its mapping can't be written. Those of a region are `Lent`.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -247,8 +291,10 @@ impl Drop for Mapped {
         for returns in told.iter().filter_map(Weak::upgrade) {
             returns.notify();
         }
-        // SAFETY: mapped in `new`, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        if matches!(self.backing, Backing::File(_)) {
+            // SAFETY: mapped in `new`, and nothing refers to it any more.
+            let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        }
     }
 }
 
@@ -316,9 +362,10 @@ mod tests {
     #[test]
     fn nobody_can_change_it() {
         let sealed = Sealed::copy_of(&[7; 5000]).unwrap();
-        assert!(ftruncate(&sealed, 0).is_err() && pwrite(&sealed, b"x", 0).is_err());
-        assert!(Writable::map(&sealed.0.file, 5000).is_err());
-        assert!(fcntl_add_seals(&sealed, SealFlags::FUTURE_WRITE).is_err());
+        let file = sealed.descriptor().unwrap().try_clone_to_owned().unwrap();
+        assert!(ftruncate(&file, 0).is_err() && pwrite(&file, b"x", 0).is_err());
+        assert!(Writable::map(&file, 5000).is_err());
+        assert!(fcntl_add_seals(&file, SealFlags::FUTURE_WRITE).is_err());
         assert_eq!(sealed.as_slice(), [7; 5000]);
     }
 
@@ -359,7 +406,7 @@ mod tests {
     #[test]
     fn a_file_is_mapped_once() {
         let own = Sealed::copy_of(b"the same").unwrap();
-        let back = Sealed::from_descriptor(own.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let back = Sealed::from_descriptor(own.descriptor().unwrap().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!((back.serial(), back.as_slice().as_ptr()), (own.serial(), own.as_slice().as_ptr()));
         let weak = own.downgrade();
         drop(own);

@@ -6,7 +6,7 @@
 use bytes::{Buf, BufMut, TryGetError};
 
 use super::mailbox::{MAIL_HEADER, MAX_MAIL};
-use super::table::{HostIncarnation, ProcessId};
+use super::table::{ExtentId, HostIncarnation, ProcessId};
 use notnets_core::name::{MAX_NAME_LENGTH, Name};
 
 /// No packet is longer.
@@ -62,8 +62,15 @@ pub enum FromProcess {
     Look,
     /// It leaves the pod, though it goes on: it has let go of all memory, its own and others'.
     Leave,
-    /// It gives back an extent, which nobody reads or writes any more.
+    /// It gives back an extent, which nobody reads or writes any more. If payloads lie in it, others may
+    /// still read them that have claimed it.
     Return(u32),
+    /// It wants an extent for payloads.
+    GrantPayloads,
+    /// It reads payloads in this extent from now on.
+    Claim(ExtentId),
+    /// It reads none there any more.
+    Unclaim(ExtentId),
 }
 
 /// A packet from the agent.
@@ -117,6 +124,12 @@ pub enum ToProcess {
         /// The number of this host.
         host: u16,
     },
+    /// An extent for payloads is its own until it ends.
+    GrantedPayloads(u32),
+    /// No memory is left for payloads.
+    NoPayloads,
+    /// All hosts can see that it reads payloads in this extent.
+    Claimed(ExtentId),
 }
 
 /// A packet that does not parse.
@@ -181,6 +194,9 @@ impl FromProcess {
                 out.put_u8(12);
                 out.put_u32_le(*extent);
             }
+            Self::GrantPayloads => out.put_u8(13),
+            Self::Claim(extent) => put_extent(&mut out, 14, *extent),
+            Self::Unclaim(extent) => put_extent(&mut out, 15, *extent),
         }
         out
     }
@@ -214,6 +230,9 @@ impl FromProcess {
             10 if fields.try_get_u64_le()? == MAGIC => Self::Look,
             11 => Self::Leave,
             12 => Self::Return(fields.try_get_u32_le()?),
+            13 => Self::GrantPayloads,
+            14 => Self::Claim(extent(&mut fields)?),
+            15 => Self::Unclaim(extent(&mut fields)?),
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -267,6 +286,12 @@ impl ToProcess {
                 out.put_u8(10);
                 out.put_u16_le(*host);
             }
+            Self::GrantedPayloads(extent) => {
+                out.put_u8(11);
+                out.put_u32_le(*extent);
+            }
+            Self::NoPayloads => out.put_u8(12),
+            Self::Claimed(extent) => put_extent(&mut out, 13, *extent),
         }
         out
     }
@@ -307,6 +332,9 @@ impl ToProcess {
                 Self::Gone { id: process_id(&mut fields)?, ended }
             }
             10 => Self::Region { host: fields.try_get_u16_le()? },
+            11 => Self::GrantedPayloads(fields.try_get_u32_le()?),
+            12 => Self::NoPayloads,
+            13 => Self::Claimed(extent(&mut fields)?),
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -316,6 +344,16 @@ impl ToProcess {
 fn put_process_id(out: &mut Vec<u8>, id: ProcessId) {
     let ProcessId { host, process, generation } = id;
     out.put_u64_le(u64::from(host) | u64::from(process) << 16 | u64::from(generation) << 32);
+}
+
+fn put_extent(out: &mut Vec<u8>, kind: u8, ExtentId { host, extent }: ExtentId) {
+    out.put_u8(kind);
+    out.put_u16_le(host);
+    out.put_u16_le(extent);
+}
+
+fn extent(fields: &mut &[u8]) -> Result<ExtentId, BadPodPacket> {
+    Ok(ExtentId { host: fields.try_get_u16_le()?, extent: fields.try_get_u16_le()? })
 }
 
 /// A sentence, cut to what a packet has room for.
@@ -374,7 +412,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..12, any::<u8>()], 0..80)) {
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..17, any::<u8>()], 0..80)) {
             if let Ok(packet) = FromProcess::decode(&bytes) {
                 prop_assert_eq!(packet.encode(), bytes.clone());
             }
@@ -403,6 +441,9 @@ mod tests {
             FromProcess::Look,
             FromProcess::Leave,
             FromProcess::Return(7),
+            FromProcess::GrantPayloads,
+            FromProcess::Claim(ExtentId { host: 1, extent: 2 }),
+            FromProcess::Unclaim(ExtentId { host: 3, extent: 4 }),
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -421,6 +462,9 @@ mod tests {
             ToProcess::Gone { id, ended: true },
             ToProcess::Gone { id, ended: false },
             ToProcess::Region { host: 3 },
+            ToProcess::GrantedPayloads(7),
+            ToProcess::NoPayloads,
+            ToProcess::Claimed(ExtentId { host: 1, extent: 2 }),
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

@@ -16,6 +16,10 @@ const LINE_FIELDS: usize = 7;
 const ENTRY_FIELDS: usize = 15;
 const NAME_WORDS: usize = MAX_NAME_LENGTH / WORD;
 
+/// States of a process in its entry.
+const ALIVE: u32 = 1;
+const LINGERS: u32 = 2;
+
 /// A random number for each life of a host, from one start to the end of its lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HostIncarnation(pub [u64; 2]);
@@ -29,6 +33,30 @@ pub struct ProcessId {
     pub process: u16,
     /// How often that number has been given, so that a later process is another.
     pub generation: u32,
+}
+
+/// Extents of a host in which payloads can lie that others claim: as many as a word has bits.
+pub const CLAIMABLE: usize = 64;
+
+/// An extent of the pod in which payloads can lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExtentId {
+    /// The host that it belongs to.
+    pub host: u16,
+    /// Its number there.
+    pub extent: u16,
+}
+
+impl ExtentId {
+    /// Its bit in [`PeerRecord::claims`].
+    pub fn bit(self) -> u64 {
+        1u64.checked_shl(self.extent.into()).unwrap_or_default()
+    }
+
+    /// Returns `true` if a region of this layout has it, and payloads can lie there.
+    pub fn is_in(self, layout: &Layout) -> bool {
+        usize::from(self.host) < layout.hosts() && usize::from(self.extent) < layout.extents().min(CLAIMABLE)
+    }
 }
 
 /// A host's record.
@@ -46,6 +74,8 @@ pub struct HostRecord {
     pub beat_at: u64,
     /// Its state.
     pub state: HostState,
+    /// Its agent publishes claims on extents, and respects those of others.
+    pub claims: bool,
     /// Tells this boot of the host from others, for the host itself.
     pub boot: u32,
 }
@@ -72,6 +102,10 @@ pub struct PeerRecord {
     pub dead: HostIncarnation,
     /// The process epoch of the other up to which our processes have let go of those that ended.
     pub seen_epoch: u64,
+    /// A bit for each extent of the other that processes of ours read.
+    pub claims: u64,
+    /// Counts up when these bits change.
+    pub claim_changes: u64,
 }
 
 /// A set of hosts.
@@ -83,6 +117,8 @@ pub struct Hosts(pub [u64; 4]);
 pub struct ProcessEntry {
     /// Whether it is alive.
     pub alive: bool,
+    /// It does not count any more, but it runs, and may use memory of the pod.
+    pub lingers: bool,
     /// How often its number has been given.
     pub generation: u32,
     /// Its process id on its host.
@@ -119,6 +155,8 @@ pub struct ExtentEntry {
     pub process: u16,
     /// Its generation.
     pub generation: u32,
+    /// Payloads lie in it, and hosts may claim it.
+    pub payloads: bool,
     /// Kept back until these hosts …
     pub exposed: Hosts,
     /// … have seen this process epoch of ours.
@@ -164,7 +202,7 @@ impl Hosts {
 
 impl HostRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
-        let state = self.state as u64 | u64::from(self.boot) << 32;
+        let state = self.state as u64 | u64::from(self.claims) << 8 | u64::from(self.boot) << 32;
         [
             self.incarnation.0[0],
             self.incarnation.0[1],
@@ -190,6 +228,7 @@ impl HostRecord {
                 2 => HostState::Running,
                 _ => return None,
             },
+            claims: state >> 8 & 1 == 1,
             boot: (state >> 32) as u32,
         })
     }
@@ -199,12 +238,13 @@ impl PeerRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let known = self.known.0;
         let dead = self.dead.0;
-        [known[0], known[1], dead[0], dead[1], self.seen_epoch, 0, 0]
+        [known[0], known[1], dead[0], dead[1], self.seen_epoch, self.claims, self.claim_changes]
     }
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Self {
-        let [known0, known1, dead0, dead1, seen_epoch, ..] = fields;
-        Self { known: HostIncarnation([known0, known1]), dead: HostIncarnation([dead0, dead1]), seen_epoch }
+        let [known0, known1, dead0, dead1, seen_epoch, claims, claim_changes] = fields;
+        let [known, dead] = [[known0, known1], [dead0, dead1]].map(HostIncarnation);
+        Self { known, dead, seen_epoch, claims, claim_changes }
     }
 }
 
@@ -212,7 +252,14 @@ impl ProcessEntry {
     fn encode(&self) -> [u64; ENTRY_FIELDS] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let mut fields = [0; ENTRY_FIELDS];
-        fields[0] = pair(self.alive.into(), self.generation);
+        let state = if self.alive {
+            ALIVE
+        } else if self.lingers {
+            LINGERS
+        } else {
+            0
+        };
+        fields[0] = pair(state, self.generation);
         fields[1] = pair(self.pid, self.uid);
         fields[2] = self.gid.into();
         fields[3] = self.start_time;
@@ -225,7 +272,8 @@ impl ProcessEntry {
         let low = |word: u64| word as u32;
         let high = |word: u64| (word >> 32) as u32;
         Self {
-            alive: low(fields[0]) == 1,
+            alive: low(fields[0]) == ALIVE,
+            lingers: low(fields[0]) == LINGERS,
             generation: high(fields[0]),
             pid: low(fields[1]),
             uid: high(fields[1]),
@@ -248,6 +296,13 @@ impl ExtentEntry {
     /// Returns the process and its generation to which it is granted, if it is.
     pub fn owner(&self) -> Option<(u16, u32)> {
         (self.state == ExtentState::Granted).then_some((self.process, self.generation))
+    }
+}
+
+impl ExtentEntry {
+    /// Returns `true` if nobody but readers of payloads can keep it from being free.
+    pub fn is_kept_for_claims(&self) -> bool {
+        self.state == ExtentState::Kept && self.payloads && self.exposed.is_empty()
     }
 }
 
@@ -279,7 +334,10 @@ impl ServiceEntry {
 impl ExtentEntry {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let [a, b, c, d] = self.exposed.0;
-        let state = self.state as u64 | u64::from(self.process) << 16 | u64::from(self.generation) << 32;
+        let state = self.state as u64
+            | u64::from(self.payloads) << 8
+            | u64::from(self.process) << 16
+            | u64::from(self.generation) << 32;
         [state, self.released_at_epoch, a, b, c, d, 0]
     }
 
@@ -292,6 +350,7 @@ impl ExtentEntry {
                 2 => ExtentState::Kept,
                 _ => return None,
             },
+            payloads: state >> 8 & 1 == 1,
             process: (state >> 16) as u16,
             generation: (state >> 32) as u32,
             exposed: Hosts([a, b, c, d]),

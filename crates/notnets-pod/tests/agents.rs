@@ -12,7 +12,7 @@ use notnets_memory::region::superblock::Superblock;
 use notnets_memory::{WORD, WriteMemory};
 use notnets_pod::agent::{Agent, AgentError, Identity, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
-use notnets_pod::table::{Control, ExtentState, HostIncarnation, ProcessId};
+use notnets_pod::table::{Control, ExtentId, ExtentState, HostIncarnation, ProcessId};
 
 use support::LEASE;
 
@@ -31,6 +31,10 @@ struct Process {
     id: Option<ProcessId>,
     incarnation: Option<HostIncarnation>,
     extents: Vec<u32>,
+    payloads: Vec<u32>,
+    /// Extents in which it reads payloads, and those that its agent has published.
+    claims: BTreeSet<ExtentId>,
+    claimed: BTreeSet<ExtentId>,
     known: BTreeSet<ProcessId>,
     gone: Vec<ProcessId>,
     instances: BTreeMap<u32, Vec<ProcessId>>,
@@ -156,6 +160,19 @@ impl Pod {
         agent.handle(processes[process].number.expect("joined"), packet);
     }
 
+    fn claim(&mut self, host: usize, extent: ExtentId) -> Outcome {
+        let process = &mut self.hosts[host].processes[0];
+        process.claims.insert(extent);
+        process.claimed.clear();
+        self.say(host, 0, FromProcess::Claim(extent));
+        self.until("a claim is published", |pod| pod.hosts[host].processes[0].claimed.contains(&extent))
+    }
+
+    fn unclaim(&mut self, host: usize, extent: ExtentId) {
+        self.hosts[host].processes[0].claims.remove(&extent);
+        self.say(host, 0, FromProcess::Unclaim(extent));
+    }
+
     fn id(&self, host: usize, process: usize) -> ProcessId {
         self.hosts[host].processes[process].id.expect("joined")
     }
@@ -182,6 +199,9 @@ impl Pod {
             assert_eq!(again, number, "it is who it was");
             for id in &process.known {
                 agent.handle(number, FromProcess::Knows(*id));
+            }
+            for extent in &process.claims {
+                agent.handle(number, FromProcess::Claim(*extent));
             }
             agent.handle(number, FromProcess::Ready);
         }
@@ -215,6 +235,10 @@ impl Process {
                 (self.incarnation, self.id) = (Some(incarnation), Some(id));
             }
             ToProcess::Granted(extent) => self.extents.push(extent),
+            ToProcess::GrantedPayloads(extent) => self.payloads.push(extent),
+            ToProcess::Claimed(extent) => {
+                self.claimed.insert(extent);
+            }
             ToProcess::Resolved { query, instances } => {
                 self.instances.insert(query, instances);
             }
@@ -269,7 +293,8 @@ fn story(pod: &mut Pod) -> Outcome {
     exchange(pod, 10, true)?;
     process_ends(pod)?;
     host_dies(pod)?;
-    host_sleeps(pod)
+    host_sleeps(pod)?;
+    payloads_are_claimed(pod)
 }
 
 /// Mail from each host to each other, with agents that restart meanwhile.
@@ -398,6 +423,50 @@ fn host_sleeps(pod: &mut Pod) -> Outcome {
     pod.hosts[2].processes.clear();
     pod.start(2);
     pod.all_up()
+}
+
+/// An extent of payloads is free only when no host claims it, however claims move.
+fn payloads_are_claimed(pod: &mut Pod) -> Outcome {
+    pod.join(2)?;
+    pod.say(0, 0, FromProcess::GrantPayloads);
+    pod.until("an extent for payloads is granted", |pod| !pod.hosts[0].processes[0].payloads.is_empty())?;
+    let number = pod.hosts[0].processes[0].payloads[0];
+    let extent = ExtentId { host: 0, extent: number as u16 };
+    let state = |pod: &Pod| pod.extents(0)[number as usize];
+    pod.claim(1, extent)?;
+    pod.say(0, 0, FromProcess::Return(number));
+    for round in 0..6 {
+        let [from, to] = if round % 2 == 0 { [1, 2] } else { [2, 1] };
+        pod.claim(to, extent)?;
+        pod.unclaim(from, extent);
+        let steps = pod.world.draw(150);
+        (0..steps).try_for_each(|_| pod.step())?;
+        if round == 3 {
+            pod.restart(to)?;
+            pod.all_up()?;
+        }
+        if state(pod) != ExtentState::Kept {
+            return Err(format!("in round {round} an extent is free in which a process reads"));
+        }
+    }
+    // What a process has passed on before it ended is kept until the receiver has had its time to claim it.
+    let (ended, heir) = (pod.id(1, 0), pod.id(2, 0));
+    pod.send(1, 0, heir);
+    pod.until("the mail is there", |pod| pod.hosts[2].processes[0].known.contains(&ended))?;
+    let process = pod.hosts[1].processes[0].number.take().unwrap();
+    pod.hosts[1].agent.as_mut().unwrap().end(process, false);
+    pod.until("the receiver hears of the end", |pod| {
+        assert_ne!(state(pod), ExtentState::Free, "free before the receiver has let go");
+        pod.hosts[2].processes[0].gone.contains(&ended)
+    })?;
+    pod.until("the extent is free", |pod| state(pod) == ExtentState::Free)?;
+    // Payloads that nobody claims are free a moment after their process has ended.
+    pod.say(0, 0, FromProcess::GrantPayloads);
+    pod.until("another is granted", |pod| pod.hosts[0].processes[0].payloads.len() == 2)?;
+    let number = pod.hosts[0].processes[0].payloads[1] as usize;
+    let process = pod.hosts[0].processes[0].number.take().unwrap();
+    pod.hosts[0].agent.as_mut().unwrap().end(process, false);
+    pod.until("what a dead process has shared is free", |pod| pod.extents(0)[number] == ExtentState::Free)
 }
 
 /// Two hosts take themselves for host 0: one of them gives up, and never the one that was there first.

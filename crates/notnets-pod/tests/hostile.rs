@@ -82,6 +82,7 @@ impl Villain<'_> {
             service_epoch: random.word(),
             beat_at: random.word(),
             state: HostState::Running,
+            claims: random.below(2) == 0,
             boot: random.word() as u32,
         };
         self.control().set_host(&record);
@@ -134,6 +135,8 @@ impl Villain<'_> {
             known: HostIncarnation([random.word(), random.word()]),
             dead: HostIncarnation([random.word(), random.word()]),
             seen_epoch: random.word(),
+            claims: random.word(),
+            claim_changes: random.below(2),
         };
         self.control().set_peer(0, &record);
     }
@@ -144,6 +147,7 @@ impl Villain<'_> {
             state: ExtentState::Kept,
             process: random.word() as u16,
             generation: random.word() as u32,
+            payloads: random.below(2) == 0,
             exposed: Hosts([random.word(); 4]),
             released_at_epoch: random.word(),
         };

@@ -426,6 +426,7 @@ fn a_name_is_found_on_other_hosts_as_soon_as_it_is_served() {
             pod: name("pod0"),
             name: service.clone(),
             shared_bytes: 0,
+            places: None,
             limits: Limits::default(),
             geometry: Geometry::default(),
             geometry_between_hosts: Geometry::default(),

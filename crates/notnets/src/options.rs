@@ -49,7 +49,8 @@ impl LinkOptions {
     /// What is said in the handshake with a process of this host.
     pub(crate) fn config(&self) -> Config {
         let Self { limits, shared_bytes, .. } = *self;
-        Config { limits, geometry: self.geometry.unwrap_or_else(|| geometry(limits)), shared_bytes }
+        let geometry = self.geometry.unwrap_or_else(|| geometry(limits));
+        Config { limits, geometry, shared_bytes, places: None }
     }
 
     /// What is said in the handshake with a process of another host of a pod.
@@ -57,7 +58,7 @@ impl LinkOptions {
     pub(crate) fn config_between_hosts(&self) -> Config {
         let between_hosts = || notnets_pod::member::between_hosts(geometry(self.limits));
         let geometry = self.geometry.unwrap_or_else(between_hosts);
-        Config { limits: self.limits, geometry, shared_bytes: 0 }
+        Config { limits: self.limits, geometry, shared_bytes: self.shared_bytes, places: self.trust }
     }
 
     /// An attempt to connect to a name of this host from now on.
@@ -75,6 +76,7 @@ impl LinkOptions {
             name: name.clone(),
             limits: self.limits,
             shared_bytes: self.shared_bytes,
+            places: self.trust,
             geometry: self.config().geometry,
             geometry_between_hosts: self.config_between_hosts().geometry,
             user_agent: user_agent.to_owned(),
@@ -143,8 +145,8 @@ macro_rules! link_setters {
             self
         }
 
-        /// Sets the bytes of the peer's [`SharedBytes`](crate::SharedBytes) that this side maps at a time,
-        /// for each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
+        /// Sets the bytes of the peer's [`SharedBytes`](crate::SharedBytes) that this side reads in place at
+        /// a time, for each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
         pub fn max_shared_bytes(mut self, bytes: u64) -> Self {
             self.$($options).+.shared_bytes = bytes;
             self
@@ -165,7 +167,8 @@ macro_rules! link_setters {
         /// Reads large payloads where the peer has put them, without a copy, on the word of whoever has
         /// [made the token](crate::TrustPeerMemory::new). They are `Bytes` that hold their blocks of the
         /// peer's memory. Of each of its segments up to half the blocks are held, and what comes in the
-        /// others is copied. From other hosts of a pod all is copied.
+        /// others is copied. From other hosts of a pod [`SharedBytes`](crate::SharedBytes) are read where
+        /// they lie in the region, which all of its hosts can write, and all else is copied.
         pub fn trust_peer_memory(mut self, trust: crate::TrustPeerMemory) -> Self {
             self.$($options).+.trust = Some(trust);
             self

@@ -24,9 +24,14 @@ use crate::error::Cause;
 /// it goes on by reference, to any peer.
 ///
 /// It works where stubs of `notnets-build`, the blocking API or [`rpc`](crate::rpc) send the message. tonic's
-/// own stubs copy what they send. Data below 16 KiB, those that go to another host, and what is beyond a
-/// peer's limit ([`max_shared_bytes`](crate::Endpoint::max_shared_bytes), 256 at a time) are copied as
-/// always: the peer sees no difference.
+/// own stubs copy what they send. Data below 16 KiB, and what is beyond a peer's limit
+/// ([`max_shared_bytes`](crate::Endpoint::max_shared_bytes), 256 at a time) are copied as always: the peer
+/// sees no difference.
+///
+/// No kernel seals the region of a pod. There they are put into the region when they are sent for the first
+/// time, and peers on other hosts read them there if they
+/// [trust](crate::Endpoint::trust_peer_memory) whoever can write it; else they get copies. So do they of what
+/// is longer than an extent of the region, and while the region has no room for it.
 ///
 /// Each takes a file descriptor and a mapping, on either side, for as long as anything refers to it: share
 /// few large ones, and slices of them, rather than many small ones.
@@ -112,7 +117,7 @@ impl From<SharedBytes> for Bytes {
 impl AsFd for SharedBytes {
     /// The memfd, for other means of passing it on.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.0.descriptor().expect("it is made of a file")
     }
 }
 

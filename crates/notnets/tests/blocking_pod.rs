@@ -5,8 +5,9 @@ mod two_hosts;
 
 use std::time::{Duration, Instant};
 
-use notnets::ErrorKind;
+use bytes::Bytes;
 use notnets::blocking::{Builder, Call, Endpoint, Response, Server, Status};
+use notnets::{ErrorKind, SharedBytes, TrustPeerMemory};
 use notnets_core::{Code, Wait};
 use notnets_memory::Coherence;
 use two_hosts::{LIMIT, Pod};
@@ -110,4 +111,37 @@ fn without_an_agent_there_is_no_pod() {
     let error = server.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("no agent of the pod pod0 answers"), "{error}");
+}
+
+/// Both hosts are this process.
+#[expect(unsafe_code, reason = "the token has no other constructor")]
+fn trust() -> TrustPeerMemory {
+    // SAFETY: nothing writes to what it has shared, and nothing forks.
+    unsafe { TrustPeerMemory::new() }
+}
+
+#[test]
+fn payloads_go_there_and_back_by_reference() {
+    for coherence in COHERENCES {
+        let pod = Pod::new(coherence);
+        let shared: Bytes = SharedBytes::build(1 << 20, |bytes| bytes.fill(7)).unwrap().into();
+        pod.serving(
+            "back",
+            |builder| builder.trust_peer_memory(trust()),
+            || {
+                drop(pod.client("back", Wait::Adaptive));
+                let mut client = pod.endpoint("back").trust_peer_memory(trust()).connect().unwrap();
+                let begin = Instant::now();
+                loop {
+                    let call = Call::new("/test.Test/Back", &shared);
+                    let message = client.call_bytes(&call).unwrap().message;
+                    assert!(message == shared);
+                    if SharedBytes::holds(&message) {
+                        break assert_ne!(message.as_ptr(), shared.as_ptr(), "they lie in the region");
+                    }
+                    assert!(begin.elapsed() < LIMIT, "they come back as a copy");
+                }
+            },
+        );
+    }
 }

@@ -286,7 +286,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         let payload = u32::try_from(frame.argument).unwrap_or_default();
         match frame.kind {
-            Kind::Share => self.sharing.on_share(payload),
+            Kind::Share => self.sharing.on_share(payload, &frame.payload)?,
             Kind::Shared => {
                 let answered = self.sharing.on_answer(payload, frame.code != 0)?;
                 self.events.extend(answered.into_iter().map(Event::Writable));

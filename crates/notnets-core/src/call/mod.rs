@@ -26,6 +26,7 @@ mod lending;
 mod loans;
 mod outbound;
 mod payloads;
+mod places;
 mod plan;
 mod queue;
 mod reading;
@@ -59,6 +60,7 @@ pub use backlog::Backlog;
 pub use lending::LEAST_LENT;
 pub use loans::LEAST_LOANED;
 pub use payloads::{CountPayloads, PayloadKind, Payloads, Tally};
+pub use places::{Place, Places, Placing};
 pub use sharing::{MAX_PAYLOADS, SharedPayloads};
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
 
@@ -487,6 +489,22 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Both sides can share payloads in sealed memory. The peer's may have so many bytes together.
     pub fn begin_sharing(&mut self, bytes: u64) {
         self.sharing.begin(bytes);
+    }
+
+    /// Payloads can be shared that lie in a region.
+    pub fn begin_placing(&mut self, placing: Placing) {
+        self.sharing.begin_placing(placing);
+    }
+
+    /// The link is over: this side holds none of the peer's payloads any more, but for what it has handed
+    /// out.
+    pub fn end_sharing(&mut self) {
+        self.sharing.end();
+    }
+
+    /// Answers what was claimed of the peer's payloads since the last time.
+    pub fn tell_claims(&mut self) {
+        self.flush();
     }
 
     /// Returns `true` if a payload is to be sent in a packet.

@@ -471,7 +471,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Pushes control frames while there is room.
     #[inline]
     pub(super) fn flush(&mut self) {
-        self.sharing.forget();
+        self.sharing.catch_up();
         if self.has_control() {
             self.push_control();
         }

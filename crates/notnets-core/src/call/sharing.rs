@@ -8,6 +8,9 @@
 //! A payload that the peer has taken lives on at the peer for as long as something there refers to it. The
 //! peer may send it back, and so share it as its own: then the tables of both sides hold it. They count for
 //! nothing, or it would be held for ever.
+//!
+//! Between hosts no descriptor can be passed. There a payload lies in the region, and the SHARE frame says
+//! where (`places.rs`). Data never wait for an answer there, which takes two agents.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
@@ -19,8 +22,9 @@ use notnets_memory::{Returns, Sealed, WeakSealed};
 
 use super::loans::{Found, LoanedPiece, Loans};
 use super::payloads::PayloadKind;
+use super::places::{Place, Places, Placing};
 use super::{StreamId, Violation};
-use crate::frame::{Frame, Kind, SharedReference};
+use crate::frame::{Frame, Kind, Payload, SharedReference};
 
 /// Pieces of a message that are smaller are copied: to look for them costs more.
 pub const LEAST_SHARED: usize = 16 << 10;
@@ -39,8 +43,14 @@ const PIECES: usize = 8;
 /// The payloads that both sides of a link have shared.
 #[derive(Debug)]
 pub(super) struct Sharing {
-    /// Both sides know how.
-    is_on: bool,
+    /// The peer takes payloads.
+    sends: bool,
+    /// The peer may share payloads.
+    receives: bool,
+    /// Where payloads lie, if not in files.
+    places: Option<Box<dyn Places>>,
+    /// The peer's that are being claimed, with their bytes.
+    claiming: HashMap<u32, u64>,
     /// Our own, by their serial numbers.
     own: HashMap<u64, Own>,
     /// The number of the next one.
@@ -122,7 +132,10 @@ pub(super) enum Beginning {
 impl Sharing {
     pub fn new() -> Self {
         Self {
-            is_on: false,
+            sends: false,
+            receives: false,
+            places: None,
+            claiming: HashMap::new(),
             own: HashMap::new(),
             next: 0,
             to_send: VecDeque::new(),
@@ -145,13 +158,28 @@ impl Sharing {
 
     /// Both sides know how. The peer's payloads may have so many bytes together.
     pub fn begin(&mut self, bytes: u64) {
-        self.is_on = true;
+        self.sends = true;
+        self.receives = true;
         self.bytes_left = bytes;
+    }
+
+    /// Payloads lie in a region.
+    pub fn begin_placing(&mut self, placing: Placing) {
+        self.sends = placing.sends;
+        self.receives = placing.bytes > 0;
+        self.bytes_left = placing.bytes;
+        self.places = Some(placing.places);
+    }
+
+    /// The link is over: nothing more is sent or comes. What was handed out stays.
+    pub fn end(&mut self) {
+        let returns = self.returns.take();
+        *self = Self { returns, ..Self::new() };
     }
 
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.is_on
+        self.sends || self.receives
     }
 
     #[inline]
@@ -184,13 +212,14 @@ impl Sharing {
             if slice.len() >= LEAST_SHARED
                 && let Some((sealed, offset)) = Sealed::find(slice)
             {
-                let answer = if self.is_on { self.answer(&sealed) } else { None };
+                let answer = if self.may_send(&sealed) { self.answer(&sealed) } else { None };
+                let waits = self.places.is_none() && slice.len() >= WORTH_WAITING;
                 match answer {
-                    Some((_, Answer::Outstanding)) if slice.len() < WORTH_WAITING => {
+                    Some((_, Answer::Outstanding)) if !waits => {
                         kind = PayloadKind::SentUnanswered;
                     }
                     Some((_, Answer::Declined)) => kind = PayloadKind::SentDeclined,
-                    None if self.is_on => kind = PayloadKind::SentOverLimit,
+                    None if self.may_send(&sealed) => kind = PayloadKind::SentOverLimit,
                     None => kind = PayloadKind::SentUnsupported,
                     Some(_) if private > 0 => return Beginning::Private(private, kind),
                     Some((_, Answer::Outstanding)) => return Beginning::Unanswered,
@@ -208,6 +237,11 @@ impl Sharing {
         Beginning::Private(if count < PIECES { usize::MAX } else { private }, kind)
     }
 
+    /// Returns `true` if the link has a way to share these bytes.
+    fn may_send(&self, sealed: &Sealed) -> bool {
+        self.sends && (self.places.is_some() || sealed.descriptor().is_some())
+    }
+
     /// The number of a payload, and what the peer has said to it. `None` if it can't be shared now.
     fn answer(&mut self, sealed: &Sealed) -> Option<(u32, Answer)> {
         if let Some(own) = self.own.get(&sealed.serial()) {
@@ -221,13 +255,21 @@ impl Sharing {
         if self.own.len() >= MAX_PAYLOADS || unanswered.count() >= MAX_UNANSWERED {
             return None;
         }
-        self.next = self.next.checked_add(1)?;
+        let number = self.next.checked_add(1)?;
+        match &mut self.places {
+            Some(places) => {
+                let place = places.place(number, sealed)?;
+                self.frames
+                    .push_back(Frame { payload: place.encode(), ..link_frame(Kind::Share, number, 0) });
+            }
+            None => self.to_send.push_back((number, sealed.clone())),
+        }
+        self.next = number;
         let own = Own { number: self.next, sealed: sealed.downgrade(), answer: Answer::Outstanding };
         self.own.insert(sealed.serial(), own);
         if let Some(returns) = self.returns.as_ref().and_then(Weak::upgrade) {
             sealed.tell(&returns);
         }
-        self.to_send.push_back((self.next, sealed.clone()));
         Some((self.next, Answer::Outstanding))
     }
 
@@ -257,21 +299,27 @@ impl Sharing {
         let own = self.own.values_mut().find(|own| own.number == payload);
         let own = own.filter(|own| own.answer == Answer::Outstanding).ok_or(Violation::Payload(payload))?;
         own.answer = if taken { Answer::Taken } else { Answer::Declined };
+        if let Some(places) = &mut self.places {
+            places.on_answer(payload, taken);
+        }
         Ok(std::mem::take(&mut self.waiting))
     }
 
-    /// Tells the peer which payloads this process refers to no more.
+    /// Tells the peer which payloads this process refers to no more, and which it has claimed.
     #[inline]
-    pub fn forget(&mut self) {
+    pub fn catch_up(&mut self) {
         if !self.own.is_empty() && self.endings != endings() {
             self.forget_ended();
+        }
+        if !self.claiming.is_empty() {
+            self.take_claimed();
         }
     }
 
     #[cold]
     fn forget_ended(&mut self) {
         self.endings = endings();
-        let Self { own, frames, peer, .. } = self;
+        let Self { own, frames, peer, places, .. } = self;
         let before = own.len();
         // What the peer has sent back, and is referred to by nothing but that.
         let mut sent_back = HashMap::<u64, usize>::new();
@@ -284,6 +332,9 @@ impl Sharing {
             let ends = own.sealed.holders() <= tables && own.answer != Answer::Outstanding;
             if ends && own.answer == Answer::Taken {
                 frames.push_back(link_frame(Kind::Unshare, own.number, 0));
+                if let Some(places) = places {
+                    places.forget(own.number);
+                }
             }
             !ends
         });
@@ -293,9 +344,37 @@ impl Sharing {
         }
     }
 
-    /// The peer has shared a payload and sent it in a packet.
-    pub fn on_share(&mut self, payload: u32) {
+    /// The peer has shared a payload: it has sent it in a packet, or says where it lies.
+    pub fn on_share(&mut self, payload: u32, place: &Payload) -> Result<(), Violation> {
+        if self.places.is_some() {
+            let place = Place::decode(place).ok_or(Violation::Payload(payload))?;
+            return self.on_place(payload, place);
+        }
         self.wants_packets |= payload > self.last;
+        Ok(())
+    }
+
+    fn on_place(&mut self, payload: u32, place: Place) -> Result<(), Violation> {
+        let has_room = self.check(payload, place.bytes)?;
+        let Some(places) = self.places.as_mut().filter(|_| has_room) else {
+            self.frames.push_back(link_frame(Kind::Shared, payload, 0));
+            return Ok(());
+        };
+        self.bytes_left -= place.bytes;
+        self.claiming.insert(payload, place.bytes);
+        places.claim(payload, place);
+        Ok(())
+    }
+
+    /// Answers what was claimed, or can't be.
+    #[cold]
+    fn take_claimed(&mut self) {
+        while let Some((payload, sealed)) = self.places.as_mut().and_then(|places| places.poll()) {
+            if let Some(bytes) = self.claiming.remove(&payload) {
+                self.bytes_left += bytes;
+                self.on_packet(payload, sealed);
+            }
+        }
     }
 
     #[inline]
@@ -311,11 +390,11 @@ impl Sharing {
     /// A payload of the peer's that is expected to have so many bytes.
     pub fn check(&mut self, payload: u32, bytes: u64) -> Result<bool, Violation> {
         // Its answers are to be read before it goes on.
-        if !self.is_on || payload <= self.last || self.frames.len() > 2 * MAX_PAYLOADS {
+        if !self.receives || payload <= self.last || self.frames.len() > 2 * MAX_PAYLOADS {
             return Err(Violation::Payload(payload));
         }
         self.last = payload;
-        Ok(bytes <= self.bytes_left && self.peer.len() < MAX_PAYLOADS)
+        Ok(bytes <= self.bytes_left && self.peer.len() + self.claiming.len() < MAX_PAYLOADS)
     }
 
     /// A payload of the peer's was taken, or declined.

@@ -11,13 +11,16 @@ use std::sync::{Arc, OnceLock};
 use notnets_memory::descriptors::DescriptorLimit;
 use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes};
 use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
-use notnets_memory::{PeerSegment, SegmentError};
+use notnets_memory::{PeerSegment, SegmentError, TrustPeerMemory};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::packet::{BadPacket, Hello, Incarnation, Packet, RETIRING, Refusal, SHARING, Terms, VERSIONS};
+use super::packet::{
+    BadPacket, Hello, Incarnation, PLACING, Packet, RETIRING, Refusal, SHARING, Terms, VERSIONS,
+};
 use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
+use crate::call::Placing;
 use crate::limits::{BadLimits, Limits, ValidLimits};
 use crate::random;
 use crate::text::shown;
@@ -29,8 +32,10 @@ pub struct Config {
     pub limits: Limits,
     /// The sizes of its first segment.
     pub geometry: Geometry,
-    /// Bytes of the peer's sealed payloads that it maps at a time. With 0 all payloads are copied.
+    /// Bytes of the peer's payloads that it reads in place at a time. With 0 all payloads are copied.
     pub shared_bytes: u64,
+    /// These lie in a region and are read there, on this word, and not in sealed memory. Between hosts alone.
+    pub places: Option<TrustPeerMemory>,
 }
 
 /// What [`Config::shared_bytes`] is unless set.
@@ -38,13 +43,15 @@ pub const SHARED_BYTES: u64 = 1 << 30;
 
 impl Default for Config {
     fn default() -> Self {
-        Self { limits: Limits::default(), geometry: Geometry::default(), shared_bytes: SHARED_BYTES }
+        let (limits, geometry) = (Limits::default(), Geometry::default());
+        Self { limits, geometry, shared_bytes: SHARED_BYTES, places: None }
     }
 }
 
 impl Config {
     fn features(self) -> u64 {
-        let sharing = if self.shared_bytes > 0 { SHARING } else { 0 };
+        let kind = if self.places.is_some() { PLACING } else { SHARING };
+        let sharing = if self.shared_bytes > 0 { kind } else { 0 };
         sharing | RETIRING
     }
 
@@ -76,6 +83,8 @@ pub struct Established {
     pub source: Box<dyn SegmentSource>,
     /// Bytes of the peer's sealed payloads that are mapped at a time. 0 unless both sides share payloads.
     pub shared_bytes: u64,
+    /// Payloads that lie in a region.
+    pub placing: Option<Placing>,
     /// Both sides retire further segments that they use no more.
     pub retires: bool,
 }
@@ -336,7 +345,8 @@ impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer, shared_bytes, retires } = self;
         let source = Box::new(Memfds);
-        Established { socket, pidfd, lanes, peer_limits, peer, guard: None, source, shared_bytes, retires }
+        let (guard, placing) = (None, None);
+        Established { socket, pidfd, lanes, peer_limits, peer, guard, source, shared_bytes, placing, retires }
     }
 }
 

@@ -24,6 +24,8 @@ pub const VERSIONS: (u16, u16) = (1, 1);
 pub const SHARING: u64 = 1;
 /// A bit of [`Terms::features`]: further segments are retired when they are not used any more.
 pub const RETIRING: u64 = 2;
+/// A bit of [`Terms::features`]: payloads that lie in a region are read there.
+pub const PLACING: u64 = 4;
 
 /// A random number for each life of a process.
 pub type Incarnation = [u8; 16];

@@ -37,7 +37,7 @@ mod keepalive;
 mod nudge;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -123,8 +123,8 @@ impl<T> Session<T> {
     /// # Errors
     /// When the limits are impossible, or the kernel cannot mark a page to detect forks by.
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
-        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source, shared_bytes, retires } =
-            established;
+        let Established { socket, pidfd, lanes, peer_limits, peer, guard, source, .. } = established;
+        let Established { shared_bytes, placing, retires, .. } = established;
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
         let mut session = Self { guard, ..Self::over(role, ends)? };
@@ -134,6 +134,9 @@ impl<T> Session<T> {
         session.connection.notice_returns(Returns::new()?);
         if shared_bytes > 0 {
             session.connection.begin_sharing(shared_bytes);
+        }
+        if let Some(placing) = placing {
+            session.connection.begin_placing(placing);
         }
         if retires {
             session.begin_retiring();
@@ -398,7 +401,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                 self.on_doorbell();
                 let lanes = self.connection.lanes();
                 let answered = match packet {
-                    Packet::Doorbell => self.segments.poll(lanes).map_err(|error| error.to_string()),
+                    Packet::Doorbell => {
+                        let answered = self.segments.poll(lanes).map_err(|error| error.to_string());
+                        self.connection.tell_claims();
+                        answered
+                    }
                     Packet::Share { payload, bytes } => self.on_payload(payload, bytes, descriptor),
                     packet => {
                         let answered = self.segments.receive(packet, descriptor, lanes);
@@ -476,7 +483,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         while let Some((payload, sealed)) = self.connection.take_payload_to_send() {
             let bytes = sealed.as_slice().len() as u64;
             // Where no descriptor is left the peer gets none, and declines.
-            let descriptor = sealed.as_fd().try_clone_to_owned().ok();
+            let descriptor = sealed.descriptor().and_then(|file| file.try_clone_to_owned().ok());
             self.segments.send(Packet::Share { payload, bytes }, descriptor);
         }
         let Some(blocks) = self.connection.take_wanted_segment() else { return Ok(()) };
@@ -663,6 +670,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                 self.connection.refuse();
             }
             self.ended = Some(ending.into());
+            self.connection.end_sharing();
         }
     }
 
@@ -698,6 +706,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             // Nothing is taken after it.
             let ending = Ending::Violation(violation.to_string());
             self.ended.get_or_insert_with(|| ending.into());
+            self.connection.end_sharing();
         }
     }
 }

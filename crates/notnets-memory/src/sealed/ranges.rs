@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
-use super::{FileId, Mapped};
+use super::{Identity, Mapped};
 use rustix::process::{Resource, getrlimit};
 
 use crate::process::ForkGuard;
@@ -34,7 +34,7 @@ struct Ranges {
 #[derive(Default)]
 struct Tables {
     by_start: BTreeMap<usize, Weak<Mapped>>,
-    by_file: HashMap<FileId, Weak<Mapped>>,
+    by_id: HashMap<Identity, Weak<Mapped>>,
 }
 
 /// How often this process has let go of sealed memory: whoever keeps a table of such memory looks through it
@@ -57,17 +57,18 @@ pub(super) fn next_serial() -> u64 {
     SERIALS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Makes it known. If another thread has mapped the same file meanwhile, that one's is returned.
+/// Makes it known. If the same is known already, as another thread has mapped the file meanwhile, that is
+/// returned.
 pub(super) fn register(mapped: Mapped) -> Arc<Mapped> {
     let mapped = Arc::new(mapped);
     let Some(mut tables) = write() else { return mapped };
-    let Tables { by_start, by_file } = &mut *tables;
-    if let Some(other) = by_file.get(&mapped.id).and_then(Weak::upgrade) {
+    let Tables { by_start, by_id } = &mut *tables;
+    if let Some(other) = by_id.get(&mapped.id).and_then(Weak::upgrade) {
         // The lock is free again before `mapped`, which is nobody else's, is dropped.
         drop(tables);
         return other;
     }
-    by_file.insert(mapped.id, Arc::downgrade(&mapped));
+    by_id.insert(mapped.id, Arc::downgrade(&mapped));
     by_start.insert(mapped.start.as_ptr() as usize, Arc::downgrade(&mapped));
     drop(tables);
     mapped
@@ -76,23 +77,23 @@ pub(super) fn register(mapped: Mapped) -> Arc<Mapped> {
 /// Forgets it, before it is unmapped.
 pub(super) fn unregister(mapped: &Mapped) {
     if let Some(mut tables) = write() {
-        let Tables { by_start, by_file } = &mut *tables;
+        let Tables { by_start, by_id } = &mut *tables;
         let is_gone = |weak: &Weak<Mapped>| weak.strong_count() == 0;
         // One that was never registered must not take out another's entry.
         let start = mapped.start.as_ptr() as usize;
         if by_start.get(&start).is_some_and(is_gone) {
             by_start.remove(&start);
         }
-        if by_file.get(&mapped.id).is_some_and(is_gone) {
-            by_file.remove(&mapped.id);
+        if by_id.get(&mapped.id).is_some_and(is_gone) {
+            by_id.remove(&mapped.id);
         }
     }
     ENDINGS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What is mapped of this file.
-pub(super) fn of_file(id: FileId) -> Option<Arc<Mapped>> {
-    read()?.by_file.get(&id)?.upgrade()
+/// What is mapped of these.
+pub(super) fn known(id: Identity) -> Option<Arc<Mapped>> {
+    read()?.by_id.get(&id)?.upgrade()
 }
 
 /// What all of these bytes lie in, and where.

@@ -11,10 +11,12 @@
 //! | `own.rs` | the host's own tables: its record, its names, its extents |
 //! | `processes.rs` | local processes: joining, ending, and their packets |
 //! | `names.rs` | which processes serve a name |
+//! | `claims.rs` | which extents are read by processes of which host |
 //!
 //! **Everything that another agent could need after a restart of this one is in the control area before it
 //! is acted upon.** The rest (which processes have links with which) the processes send again.
 
+mod claims;
 mod names;
 mod own;
 mod peers;
@@ -28,6 +30,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::packet::ToProcess;
 use super::table::{Control, HostIncarnation, HostRecord, HostState};
+use claims::Claims;
 use own::OwnHost;
 use peers::{Peer, Peers};
 use processes::Process;
@@ -48,6 +51,7 @@ pub struct Agent<W, R> {
     phase: Phase,
     peers: Peers<R>,
     processes: Vec<Process>,
+    claims: Claims,
     /// Packets for local processes.
     outbox: VecDeque<(u16, ToProcess)>,
     /// The wake latency that processes are given, in microseconds.
@@ -113,7 +117,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             && before.boot == start.boot
             && start.now.saturating_sub(before.beat_at) < lease;
         let (record, phase) = if resumes {
-            (before, Phase::Running)
+            // The one before may have been of an earlier version.
+            (HostRecord { claims: true, ..before }, Phase::Running)
         } else {
             // A host that is there overwrites the claim with its next heartbeat. One that may only be asleep
             // is waited for; an agent of this boot has ended.
@@ -136,6 +141,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             phase,
             peers,
             processes: Vec::new(),
+            claims: Claims::default(),
             outbox: VecDeque::new(),
             wake_us: super::WAKE_LATENCY.as_micros() as u32,
         };
@@ -191,6 +197,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         for host in 0..self.peers.hosts() {
             self.poll_peer(host, now, beats)?;
         }
+        if beats {
+            self.free_unclaimed();
+        }
         Ok(())
     }
 
@@ -220,6 +229,7 @@ fn claim(before: HostRecord, start: Start) -> HostRecord {
         service_epoch: before.service_epoch + 1,
         beat_at: start.now,
         state: HostState::Claiming,
+        claims: true,
         boot: start.boot,
     }
 }

@@ -8,7 +8,8 @@ use notnets_core::name::Name;
 use notnets_memory::WriteMemory;
 
 use crate::table::{
-    Control, Entry, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, ServiceEntry,
+    CLAIMABLE, Control, Entry, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts,
+    ServiceEntry,
 };
 
 /// One extent in this many is kept for links to begin with.
@@ -125,19 +126,19 @@ impl<W: WriteMemory> OwnHost<W> {
     }
 
     /// Grants an extent to a process, if one is free. To make a link faster is not worth keeping others from
-    /// beginning: of the last extents none is for `more`.
-    pub(super) fn grant(&mut self, process: u16, generation: u32, more: bool) -> Option<u32> {
+    /// beginning, nor is to share payloads: the last extents are for beginnings alone.
+    pub(super) fn grant(&mut self, process: u16, generation: u32, purpose: Purpose) -> Option<u32> {
         let is_free = |extent: &ExtentEntry| extent.state == ExtentState::Free;
-        let reserve = if more { self.extents.len().div_ceil(RESERVED) } else { 0 };
+        let reserve = if purpose == Purpose::Beginning { 0 } else { self.extents.len().div_ceil(RESERVED) };
         if self.extents.iter().filter(|extent| is_free(extent)).count() <= reserve {
             return None;
         }
-        let extent = self.extents.iter().position(is_free)?;
-        let granted = ExtentState::Granted;
-        self.set_extent(
-            extent,
-            ExtentEntry { state: granted, process, generation, ..ExtentEntry::default() },
-        );
+        let payloads = purpose == Purpose::Payloads;
+        let most = if payloads { CLAIMABLE } else { self.extents.len() };
+        let extent = self.extents.iter().take(most).position(is_free)?;
+        let granted =
+            ExtentEntry { state: ExtentState::Granted, process, generation, payloads, ..Default::default() };
+        self.set_extent(extent, granted);
         notnets_core::failpoint!("agent granted");
         Some(extent as u32)
     }
@@ -153,9 +154,9 @@ impl<W: WriteMemory> OwnHost<W> {
     }
 
     /// Frees a granted extent on its process's word. The process, not the agent, tracks which peers it was
-    /// offered to.
+    /// offered to; but not who claims payloads there.
     pub(super) fn take_back(&mut self, extent: u32) {
-        self.set_extent(extent as usize, ExtentEntry::default());
+        self.keep_extent(extent as usize, Hosts::default());
         notnets_core::failpoint!("agent took back");
     }
 
@@ -185,8 +186,23 @@ impl<W: WriteMemory> OwnHost<W> {
             let kept = extent.state == ExtentState::Kept && extent.exposed.contains(host);
             if kept && extent.released_at_epoch <= epoch {
                 extent.exposed.remove(host);
-                let free = extent.exposed.is_empty();
+                let free = extent.exposed.is_empty() && !extent.payloads;
                 self.set_extent(index, if free { ExtentEntry::default() } else { extent });
+            }
+        }
+    }
+
+    /// Returns `true` if an extent is kept for nothing but the claims that there may be on it.
+    pub(super) fn waits_for_claims(&self) -> bool {
+        self.extents.iter().any(ExtentEntry::is_kept_for_claims)
+    }
+
+    /// Frees those that are not claimed.
+    pub(super) fn free_payloads(&mut self, is_claimed: impl Fn(usize) -> bool) {
+        for index in 0..self.extents.len() {
+            if self.extents[index].is_kept_for_claims() && !is_claimed(index) {
+                self.set_extent(index, ExtentEntry::default());
+                notnets_core::failpoint!("agent freed payloads");
             }
         }
     }
@@ -211,7 +227,8 @@ impl<W: WriteMemory> OwnHost<W> {
                 Entry::Blank => ExtentEntry::default(),
                 // Its writer may still be alive.
                 Entry::Damaged => {
-                    ExtentEntry { state: ExtentState::Granted, process: u16::MAX, ..Default::default() }
+                    let (state, payloads) = (ExtentState::Granted, index < CLAIMABLE);
+                    ExtentEntry { state, payloads, process: u16::MAX, ..Default::default() }
                 }
             };
             self.extents.push(found);
@@ -229,7 +246,8 @@ impl<W: WriteMemory> OwnHost<W> {
         let released_at_epoch = self.record.process_epoch;
         let kept =
             ExtentEntry { state: ExtentState::Kept, exposed, released_at_epoch, ..self.extents[index] };
-        self.set_extent(index, if exposed.is_empty() { ExtentEntry::default() } else { kept });
+        let free = exposed.is_empty() && !kept.payloads;
+        self.set_extent(index, if free { ExtentEntry::default() } else { kept });
     }
 
     fn set_extent(&mut self, index: usize, entry: ExtentEntry) {
@@ -238,7 +256,7 @@ impl<W: WriteMemory> OwnHost<W> {
     }
 
     /// All hosts that this one has ever accepted. No other one was sent anything.
-    fn others(&self) -> Hosts {
+    pub(super) fn others(&self) -> Hosts {
         let mut hosts = Hosts::default();
         for host in (0..self.hosts).filter(|host| *host != self.number) {
             let was_there = match self.control.peer_entry(host) {
@@ -252,6 +270,17 @@ impl<W: WriteMemory> OwnHost<W> {
         }
         hosts
     }
+}
+
+/// What an extent is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The first memory of a link.
+    Beginning,
+    /// More memory for one.
+    More,
+    /// Payloads that others read.
+    Payloads,
 }
 
 /// The fate of the process that an extent was granted to.

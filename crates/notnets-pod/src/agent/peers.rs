@@ -68,6 +68,11 @@ impl<R: ReadMemory> Peer<R> {
     pub(super) fn is_up(&self) -> bool {
         self.state == State::Up
     }
+
+    /// This host's record about it, to be written to its control area.
+    pub(super) fn published_mut(&mut self) -> &mut PeerRecord {
+        &mut self.published
+    }
 }
 
 /// All other hosts, by their numbers.
@@ -155,6 +160,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             peer.seen_process_epoch = Some(record.process_epoch);
             // Its incarnation before has read the last of our extents. That stands before it is known.
             self.own.forget_exposure(host, u64::MAX);
+            self.forget_exposed_claims(host, u64::MAX);
             self.publish_peer(host);
         }
         let own = self.mail_seal(self.own.number, self.own.record().incarnation, host, record.incarnation);
@@ -340,6 +346,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         if verdict.known == own {
             self.own.forget_exposure(host, verdict.seen_epoch);
+            self.forget_exposed_claims(host, verdict.seen_epoch);
         }
         Ok(())
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::own::Owner;
+use super::own::{Owner, Purpose};
 use super::peers::Peer;
 use super::{Agent, Phase};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Entry, HostIncarnation, Hosts, ProcessEntry, ProcessId, ServiceEntry};
+use crate::table::{Entry, ExtentId, HostIncarnation, Hosts, ProcessEntry, ProcessId, ServiceEntry};
 
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
@@ -21,11 +21,46 @@ pub(super) struct Process {
     joined: bool,
     /// Whether it has listed the processes it knows. Only those that come back have any.
     told_all: bool,
-    /// It does not count any more, but still runs and has extents: they must not be given to others.
-    lingers: bool,
+    /// It does not count any more, but still runs and has extents, or reads others': they must not be given
+    /// to others.
+    pub(super) lingers: bool,
+    /// Extents in which it reads payloads; and those that it has not repeated since it came back.
+    pub(super) claims: BTreeSet<ExtentId>,
+    pub(super) claims_before: BTreeSet<ExtentId>,
+    /// It may have claims that were made before the agent began.
+    pub(super) unsettled: bool,
     /// Processes elsewhere with which it has exchanged anything.
     pub(super) contacts: BTreeSet<ProcessId>,
     waiting: Vec<ToProcess>,
+}
+
+impl Process {
+    pub(super) fn entry(&self) -> &ProcessEntry {
+        &self.entry
+    }
+
+    /// The hosts to which it has ever sent anything.
+    pub(super) fn exposed(&self) -> Hosts {
+        self.entry.exposed
+    }
+
+    /// It holds no claims any more.
+    pub(super) fn take_claims(&mut self) -> BTreeSet<ExtentId> {
+        let mut claims = std::mem::take(&mut self.claims);
+        claims.append(&mut self.claims_before);
+        claims
+    }
+
+    /// Says whether it uses memory though it does not count.
+    fn set_lingers(&mut self, lingers: bool) {
+        self.lingers = lingers;
+        self.entry.lingers = lingers;
+    }
+
+    /// Returns `true` if it may read payloads.
+    fn may_read(&self) -> bool {
+        self.unsettled || !self.claims.is_empty() || !self.claims_before.is_empty()
+    }
 }
 
 /// A process's identity, vouched for by the kernel.
@@ -73,6 +108,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let known = &mut self.processes[usize::from(process)];
         known.joined = true;
         known.told_all = returns.is_none();
+        // It repeats those that it still has.
+        known.claims_before.append(&mut known.claims);
         let waiting = std::mem::take(&mut known.waiting);
         let id = self.id_of(process);
         self.outbox.push_back((
@@ -115,6 +152,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             gid,
             start_time,
             token,
+            lingers: false,
             exposed: Hosts::default(),
         };
         self.own.control.set_process(process, &known.entry);
@@ -133,15 +171,16 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         known.joined = false;
         known.contacts.clear();
         known.waiting.clear();
+        let uses_memory = self.own.is_granted_any(process, known.entry.generation) || known.may_read();
+        let lingers = runs && uses_memory;
+        known.set_lingers(lingers);
         let entry = known.entry;
-        known.lingers = runs && self.own.is_granted_any(process, entry.generation);
-        let lingers = known.lingers;
         self.own.control.set_process(process.into(), &entry);
         self.own.drop_services(process);
         self.own.count_ended();
         self.own.publish();
         if !lingers {
-            self.release_extents(process);
+            self.release_memory(process);
         }
         self.on_done_all(process);
     }
@@ -149,8 +188,20 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// A process that did not count any more has ended.
     pub fn reap(&mut self, process: u16) {
         if let Some(known) = self.processes.get_mut(usize::from(process)).filter(|known| known.lingers) {
-            known.lingers = false;
-            self.release_extents(process);
+            known.set_lingers(false);
+            let entry = known.entry;
+            self.own.control.set_process(process.into(), &entry);
+            self.release_memory(process);
+        }
+    }
+
+    /// One that lingers may use no memory any more.
+    pub(super) fn review_lingering(&mut self, process: u16) {
+        let known = &mut self.processes[usize::from(process)];
+        let lingers = self.own.is_granted_any(process, known.entry.generation) || known.may_read();
+        if known.lingers != lingers {
+            known.set_lingers(lingers);
+            self.own.control.set_process(process.into(), &known.entry);
         }
     }
 
@@ -191,14 +242,23 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             FromProcess::Knows(id) => self.on_knows(process, id),
             FromProcess::Ready => {
                 self.processes[usize::from(process)].told_all = true;
+                self.settle_claims(process);
                 self.publish_all_acks();
             }
             FromProcess::Grant { more } => {
                 let generation = self.id_of(process).generation;
-                let granted = self.own.grant(process, generation, more);
+                let purpose = if more { Purpose::More } else { Purpose::Beginning };
+                let granted = self.own.grant(process, generation, purpose);
                 let answer = granted.map_or(ToProcess::NoExtent { more }, ToProcess::Granted);
                 self.tell(process, answer);
             }
+            FromProcess::GrantPayloads => {
+                let generation = self.id_of(process).generation;
+                let granted = self.own.grant(process, generation, Purpose::Payloads);
+                self.tell(process, granted.map_or(ToProcess::NoPayloads, ToProcess::GrantedPayloads));
+            }
+            FromProcess::Claim(extent) => self.on_claim(process, extent),
+            FromProcess::Unclaim(extent) => self.on_unclaim(process, extent),
             FromProcess::Return(extent) => self.take_back(process, extent),
             FromProcess::Serve(name) => {
                 let ProcessId { generation, .. } = self.id_of(process);
@@ -231,8 +291,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if former.lingers && former.entry.generation == of && former.entry.is_of(pid, token) {
             // Peers that it had under that number may still read it.
             self.own.release_extent(extent, former.entry.exposed);
-            let lingers = self.own.is_granted_any(owner, of);
-            self.processes[usize::from(owner)].lingers = lingers;
+            self.review_lingering(owner);
         }
     }
 
@@ -308,16 +367,20 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
     }
 
-    /// Releases a process's extents, once nobody reads them any more.
-    fn release_extents(&mut self, process: u16) {
-        let ProcessEntry { generation, exposed, .. } = self.processes[usize::from(process)].entry;
+    /// Releases a process's extents, once nobody reads them any more, and its claims on others'.
+    fn release_memory(&mut self, process: u16) {
+        let known = &mut self.processes[usize::from(process)];
+        known.unsettled = false;
+        let ProcessEntry { generation, exposed, .. } = known.entry;
         self.own.release_extents(process, generation, exposed);
+        self.keep_claims(process);
     }
 
     /// Reads our own tables when the agent begins, and puts in order what a stop left half-done. In a new
     /// incarnation nobody of the old one counts.
     pub(super) fn recover(&mut self, resumes: bool, runs: impl Fn(&ProcessEntry) -> bool) {
         let holders = self.own.holders();
+        let inherits = self.inherit_claims();
         let processes: Vec<_> = self.own.control.processes().collect();
         for (process, found) in processes.into_iter().enumerate() {
             let mut known = Process::default();
@@ -327,14 +390,20 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             // One that has never sent anything has no links: it may not even know that it was admitted.
             known.told_all = known.entry.exposed.is_empty();
             let ends = known.entry.alive && !resumes;
+            let was_there = known.entry.alive || known.entry.lingers;
+            known.unsettled = inherits && was_there && (!ends || runs(&known.entry));
             if ends || found == Entry::Damaged {
                 known.entry.alive = false;
-                self.own.control.set_process(process, &known.entry);
                 self.own.count_ended();
             }
             // It may have been let go of by the agent before us.
-            let holds = holders.contains(&(process as u16, known.entry.generation));
-            known.lingers = !known.entry.alive && holds && runs(&known.entry);
+            let holds = holders.contains(&(process as u16, known.entry.generation)) || known.unsettled;
+            let lingered = known.entry.lingers;
+            known.set_lingers(!known.entry.alive && holds && runs(&known.entry));
+            known.unsettled &= known.entry.alive || known.lingers;
+            if ends || found == Entry::Damaged || lingered != known.lingers {
+                self.own.control.set_process(process, &known.entry);
+            }
             self.processes.push(known);
         }
         self.own.publish();
@@ -353,5 +422,6 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let known = processes.get(usize::from(served.process));
             known.is_some_and(|known| known.entry.alive && known.entry.generation == served.generation)
         });
+        self.begin_claims();
     }
 }

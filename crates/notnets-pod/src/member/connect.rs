@@ -18,6 +18,7 @@ use notnets_core::link::connect::{ConnectError, Connecting};
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
+use notnets_memory::TrustPeerMemory;
 use notnets_memory::lane::Geometry;
 
 use super::{Member, PodError};
@@ -43,8 +44,10 @@ pub struct Dial {
     pub geometry: Geometry,
     /// … between hosts.
     pub geometry_between_hosts: Geometry,
-    /// Bytes of a server's sealed payloads that it maps at a time, on this host.
+    /// Bytes of a server's payloads that it reads in place at a time …
     pub shared_bytes: u64,
+    /// … and on whose word between hosts, if it does.
+    pub places: Option<TrustPeerMemory>,
     /// Its user agent.
     pub user_agent: String,
     /// For how long a message may wait while this process is parked, unless that is left to the agent.
@@ -91,8 +94,8 @@ impl Dial {
     fn process(&self, member: &Member, process: ProcessId, until: Instant) -> Result<Established, PodError> {
         if let Some(address) = member.local_socket_of(process, &self.name) {
             let deadline = clock::after(until.saturating_duration_since(Instant::now()));
-            let config =
-                Config { limits: self.limits, geometry: self.geometry, shared_bytes: self.shared_bytes };
+            let (limits, geometry, shared_bytes) = (self.limits, self.geometry, self.shared_bytes);
+            let config = Config { limits, geometry, shared_bytes, places: None };
             let connecting = Connecting::new(
                 self.directory.clone(),
                 self.name.clone(),
@@ -109,7 +112,8 @@ impl Dial {
                 Err(_) => return Err(PodError::TimedOut),
             }
         }
-        let config = Config { limits: self.limits, geometry: self.geometry_between_hosts, shared_bytes: 0 };
+        let (limits, geometry) = (self.limits, self.geometry_between_hosts);
+        let config = Config { limits, geometry, shared_bytes: self.shared_bytes, places: self.places };
         member.dial_at(process, &self.name, config, &self.user_agent, until)
     }
 }

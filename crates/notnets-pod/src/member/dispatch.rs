@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use notnets_memory::region::RegionOffset;
+use notnets_memory::region::{OwnPart, RegionOffset};
 
 use super::peer_message::PeerMessage;
-use super::state::{Answer, State, Waiting};
+use super::state::{Answer, Shared, State, Waiting};
 use super::{Arrival, OnArrival};
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::ProcessId;
@@ -14,10 +14,20 @@ use notnets_core::link::segments::{PeerLocation, SegmentEvent};
 use notnets_core::name::Name;
 
 /// Handles a packet from the agent. A client that wants a link is passed to the service it came for.
-pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnArrival>, Arrival)> {
+pub(super) fn on_packet(
+    state: &mut State,
+    shared: &Arc<Shared>,
+    packet: ToProcess,
+) -> Option<(Arc<OnArrival>, Arrival)> {
     match packet {
         ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),
+        ToProcess::GrantedPayloads(extent) => match map(state, extent) {
+            Some(part) => state.payloads.add(part),
+            None => state.payloads.exhausted(),
+        },
+        ToProcess::NoPayloads => state.payloads.exhausted(),
+        ToProcess::Claimed(extent) => state.claimed(extent, shared),
         ToProcess::NoExtent { more: false } => state.full = true,
         ToProcess::NoExtent { more: true } => state.tell_of_memory(false),
         ToProcess::Serving(name) => {
@@ -36,20 +46,22 @@ pub(super) fn on_packet(state: &mut State, packet: ToProcess) -> Option<(Arc<OnA
 }
 
 fn grant(state: &mut State, extent: u32) {
-    let layout = *state.region.layout();
-    let extent = usize::try_from(extent).unwrap_or(usize::MAX);
-    if extent >= layout.extents() {
-        return;
-    }
-    match state.region.own(layout.extent(state.id.host.into(), extent)) {
-        Ok(part) => {
+    match map(state, extent) {
+        Some(part) => {
             state.pool.add(part);
             state.granted += 1;
             notnets_core::failpoint!("pod extent granted");
             state.tell_of_memory(true);
         }
-        Err(_) => state.full = true,
+        None => state.full = true,
     }
+}
+
+/// An extent that was granted, to be written.
+fn map(state: &State, extent: u32) -> Option<OwnPart> {
+    let layout = *state.region.layout();
+    let extent = usize::try_from(extent).ok().filter(|extent| *extent < layout.extents())?;
+    state.region.own(layout.extent(state.id.host.into(), extent)).ok()
 }
 
 fn on_message(state: &mut State, from: ProcessId, message: PeerMessage) -> Option<(Arc<OnArrival>, Arrival)> {

@@ -12,15 +12,17 @@ use notnets_memory::seal::Seal;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::payloads::PodPayloads;
 use super::peer_message::{PeerMessage, seals};
 use super::segments::PodSegments;
 use super::state::{Answer, Link, UserEnd, Waiting};
 use super::{Arrival, Member, PodError};
 use crate::packet::FromProcess;
 use crate::table::{Control, ProcessEntry, ProcessId};
+use notnets_core::call::Placing;
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::{self, Config, Established, IdentitySource, PeerIdentity, incarnation};
-use notnets_core::link::packet::{Packet, Refusal, Terms};
+use notnets_core::link::packet::{PLACING, Packet, Refusal, Terms};
 use notnets_core::name::Name;
 use notnets_core::random;
 use notnets_core::text::shown;
@@ -52,6 +54,7 @@ impl Member {
         deadline: Instant,
     ) -> Result<Established, PodError> {
         let own_id = self.id();
+        let config = self.between(config, to.host);
         let own = self.segment(config.geometry, deadline)?;
         let nonce = random::word();
         let link = self.expect(to);
@@ -77,7 +80,7 @@ impl Member {
             Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
                 let peer = Peer { id: to, link: peer_link, offset, user_agent: String::new() };
-                self.establish((own_id, link), own, peer, terms, config.retires(&terms), seals)
+                self.establish((own_id, link), own, peer, terms, config, seals)
             }
             Ok(_) => Err(PodError::Unexpected),
             Err(bad) => Err(PodError::Packet(bad)),
@@ -140,15 +143,14 @@ impl Member {
         let Arrival { from, link: peer_link, nonce: peer_nonce, offset, hello } = arrival;
         let version = handshake::negotiate(&hello).map_err(|_| PodError::Unexpected)?;
         let own_id = self.id();
+        let config = self.between(config, from.host);
         let own = self.segment(config.geometry, deadline)?;
         let nonce = random::word();
         let own_offset = own.range().start();
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
-        let retires = config.retires(&hello.terms);
-        let established =
-            self.establish((own_id, link), own, peer, hello.terms, retires, (server, client))?;
+        let established = self.establish((own_id, link), own, peer, hello.terms, config, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.send(FromProcess::Send { to: from, body: message.encode() });
@@ -162,7 +164,7 @@ impl Member {
         own: PodSegment,
         peer: Peer,
         terms: Terms,
-        retires: bool,
+        config: Config,
         seals: (Seal, Seal),
     ) -> Result<Established, PodError> {
         let region = self.region();
@@ -191,8 +193,15 @@ impl Member {
         };
         let end = UserEnd { socket: end, monitor };
         let begun = Link::new(peer.id, peer.link, end, lease);
-        let inbox = Arc::clone(&begun.inbox);
+        let (inbox, claims) = (Arc::clone(&begun.inbox), Arc::clone(&begun.claims));
         let source = PodSegments::new(self.clone(), link, (peer.id, peer.link), inbox);
+        // The peer's agent knows claims if the peer reads payloads where they lie.
+        let sends = terms.features & PLACING != 0 && self.can_place(host);
+        let bytes = if config.places.is_some() { config.shared_bytes } else { 0 };
+        let placing = (sends || bytes > 0).then(|| {
+            let places = Box::new(PodPayloads::new(self.clone(), link, config.places, claims));
+            Placing { places, sends, bytes }
+        });
         self.begin(link, begun, own_id);
         Ok(Established {
             socket: socket.into(),
@@ -204,8 +213,24 @@ impl Member {
             source: Box::new(source),
             // No descriptor goes to another host.
             shared_bytes: 0,
-            retires,
+            placing,
+            retires: config.retires(&terms),
         })
+    }
+
+    /// What is said to a process of that host. Payloads are read where they lie only if the agent publishes
+    /// that, so that their memory is kept.
+    fn between(&self, config: Config, host: u16) -> Config {
+        if config.places.is_some() && self.can_place(host) {
+            return config;
+        }
+        Config { shared_bytes: 0, places: None, ..config }
+    }
+
+    /// Returns `true` if payloads can be shared with a process of that host. The end of one on this host is
+    /// not acknowledged by its peers here, so claims could not be passed on to them.
+    fn can_place(&self, host: u16) -> bool {
+        host != self.host() && self.agent_knows_claims()
     }
 
     /// Returns a process's identity, vouched for by its agent.

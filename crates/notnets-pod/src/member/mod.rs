@@ -13,6 +13,7 @@
 //! | `local.rs` | processes of the same host, which are not reached through the region |
 //! | `peer_message.rs` | what two processes write to each other to make a link and to give it memory |
 //! | `segments.rs` | further segments of a link |
+//! | `payloads.rs` | payloads that lie in the region |
 //! | `join.rs` | joining the pod, and joining it again |
 //! | `watcher.rs`, `backoff.rs` | the thread, and how long it sleeps |
 //! | `dispatch.rs` | what follows from the packets of the agent and of other processes |
@@ -26,6 +27,7 @@ mod join;
 mod link_state;
 mod links;
 mod local;
+mod payloads;
 mod peer_message;
 mod segments;
 mod state;

@@ -15,6 +15,7 @@ use notnets_memory::region::RegionRange;
 use notnets_memory::region::pool::{Lease, OwnBlock, Pool};
 use notnets_memory::{OwnMemory, PAGE, PeerMemory};
 
+use super::payloads::Hold;
 use super::peer_message::PeerMessage;
 use super::{Member, lock};
 use crate::packet::FromProcess;
@@ -28,15 +29,21 @@ use notnets_core::link::segments::{
 const MAX_EVENTS: usize = 64;
 
 /// Events that wait for a link's user.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
-    events: Mutex<VecDeque<SegmentEvent>>,
+#[derive(Debug)]
+pub(super) struct Inbox<E> {
+    events: Mutex<VecDeque<E>>,
     any: AtomicBool,
 }
 
-impl Inbox {
+impl<E> Default for Inbox<E> {
+    fn default() -> Self {
+        Self { events: Mutex::default(), any: AtomicBool::new(false) }
+    }
+}
+
+impl<E> Inbox<E> {
     /// Puts one there. Returns `false` when there are too many.
-    pub(super) fn push(&self, event: SegmentEvent) -> bool {
+    pub(super) fn push(&self, event: E) -> bool {
         let mut all = lock(&self.events);
         all.push_back(event);
         // Pairs with the swap in `take`.
@@ -44,7 +51,7 @@ impl Inbox {
         all.len() <= MAX_EVENTS
     }
 
-    fn take(&self) -> VecDeque<SegmentEvent> {
+    pub(super) fn take(&self) -> VecDeque<E> {
         // Whatever rings us has put its events there before.
         // Pairs with the store in `push`.
         if self.any.swap(false, Ordering::Acquire) {
@@ -61,7 +68,7 @@ pub(super) struct PodSegments {
     member: Member,
     link: u32,
     peer: (ProcessId, u32),
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<SegmentEvent>>,
     /// Taken from the inbox, and not yet from here.
     events: VecDeque<SegmentEvent>,
     /// Of the segments that were offered, until the peer reads them no more.
@@ -71,7 +78,12 @@ pub(super) struct PodSegments {
 }
 
 impl PodSegments {
-    pub(super) fn new(member: Member, link: u32, peer: (ProcessId, u32), inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(
+        member: Member,
+        link: u32,
+        peer: (ProcessId, u32),
+        inbox: Arc<Inbox<SegmentEvent>>,
+    ) -> Self {
         let (offered, tables) = (HashMap::new(), HashMap::new());
         Self { member, link, peer, inbox, events: VecDeque::new(), offered, tables }
     }
@@ -102,6 +114,7 @@ impl PodSegments {
     fn give_back(&self, lease: Option<Arc<Lease>>) {
         let Some(lease) = lease else { return };
         if let Some(link) = self.member.state().links.get_mut(&self.link) {
+            let lease: Hold = lease;
             link.release(&lease);
         }
     }

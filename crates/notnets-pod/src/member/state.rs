@@ -6,16 +6,18 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use notnets_memory::PeerMemory;
-use notnets_memory::region::pool::{Lease, Pool};
+use notnets_memory::process::ForkGuard;
+use notnets_memory::region::pool::Pool;
 use notnets_memory::region::{OwnPart, Region, RegionOffset};
 use notnets_memory::remote_lanes::LaneMonitor;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::link_state::LinkState;
+use super::payloads::{Claim, ClaimInbox, Hold, Payloads};
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
-use crate::table::{Control, Entry, HostIncarnation, ProcessId};
+use crate::table::{Control, Entry, ExtentId, HostIncarnation, ProcessId};
 use notnets_core::link::packet::Packet;
 use notnets_core::link::segments::SegmentEvent;
 use notnets_core::name::Name;
@@ -38,6 +40,10 @@ pub(super) struct Shared {
     pub(super) closings: OwnedFd,
     /// The random number by which the agent knows this process again.
     pub(super) token: [u64; 2],
+    /// Extents of which a claim was dropped.
+    pub(super) dropped: Mutex<Vec<ExtentId>>,
+    /// A forked child touches nothing of this.
+    pub(super) fork: ForkGuard,
 }
 
 pub(super) struct State {
@@ -48,6 +54,7 @@ pub(super) struct State {
     pub(super) pool: Pool,
     pub(super) granted: u64,
     pub(super) full: bool,
+    pub(super) payloads: Payloads,
     pub(super) to_agent: VecDeque<FromProcess>,
     pub(super) services: HashMap<Name, Arc<OnArrival>>,
     /// Answers of the agent: names, with why they were refused; the processes that serve a name.
@@ -119,9 +126,11 @@ impl Waiting {
 pub(super) struct Link {
     pub(super) peer: ProcessId,
     pub(super) peer_link: u32,
-    state: LinkState<UserEnd, Arc<Lease>>,
+    state: LinkState<UserEnd, Hold>,
     /// Messages about memory for its user, and whether it waits for some.
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox<SegmentEvent>>,
+    /// Claims for its user.
+    pub(super) claims: Arc<ClaimInbox>,
     pub(super) wants_memory: bool,
 }
 
@@ -153,39 +162,55 @@ struct Quarantined {
     peer: ProcessId,
     /// Its host's, if that could be read.
     incarnation: Option<HostIncarnation>,
-    _lease: Arc<Lease>,
+    _hold: Hold,
 }
 
 impl Link {
     /// One that both sides use.
-    pub(super) fn new(peer: ProcessId, peer_link: u32, end: UserEnd, lease: Arc<Lease>) -> Self {
+    pub(super) fn new(peer: ProcessId, peer_link: u32, end: UserEnd, lease: Hold) -> Self {
         let state = LinkState::Open { end, leases: vec![lease] };
-        Self { peer, peer_link, state, inbox: Arc::default(), wants_memory: false }
+        Self { peer, peer_link, state, inbox: Arc::default(), claims: Arc::default(), wants_memory: false }
     }
 
     /// One that did not come about, whose segment the peer may know.
-    pub(super) fn abandoned(peer: ProcessId, lease: Arc<Lease>) -> Self {
+    pub(super) fn abandoned(peer: ProcessId, lease: Hold) -> Self {
         let state = LinkState::ClosedHere { leases: vec![lease] };
-        Self { peer, peer_link: 0, state, inbox: Arc::default(), wants_memory: false }
+        Self { peer, peer_link: 0, state, inbox: Arc::default(), claims: Arc::default(), wants_memory: false }
     }
 
     /// One more segment that the peer may read.
-    pub(super) fn keep(&mut self, lease: Arc<Lease>) {
+    pub(super) fn keep(&mut self, lease: Hold) {
         if let Some(leases) = self.state.leases_mut() {
             leases.push(lease);
         }
     }
 
     /// The peer does not read it.
-    pub(super) fn release(&mut self, lease: &Arc<Lease>) {
+    pub(super) fn release(&mut self, lease: &Hold) {
         if let Some(leases) = self.state.leases_mut() {
-            leases.retain(|kept| !Arc::ptr_eq(kept, lease));
+            // Once: payloads of one extent share their claim.
+            let found =
+                leases.iter().position(|kept| std::ptr::addr_eq(Arc::as_ptr(kept), Arc::as_ptr(lease)));
+            found.map(|found| leases.swap_remove(found));
         }
     }
 
     /// Returns `true` while this side uses it.
     pub(super) fn is_used(&self) -> bool {
         self.state.end().is_some()
+    }
+
+    /// Returns `true` while both sides use it.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, LinkState::Open { .. })
+    }
+
+    /// Tells its user that a payload was claimed.
+    pub(super) fn tell_claim(&self, payload: u32, claim: &Arc<Claim>) {
+        self.claims.push((payload, Arc::clone(claim)));
+        if let Some(end) = self.state.end() {
+            end.ring();
+        }
     }
 
     /// The watcher's side of it, while this side uses it.
@@ -216,6 +241,7 @@ impl State {
             pool: Pool::default(),
             granted: 0,
             full: false,
+            payloads: Payloads::default(),
             to_agent: VecDeque::new(),
             services: HashMap::new(),
             serving: HashMap::new(),
@@ -297,7 +323,7 @@ impl State {
     }
 
     /// The peer reads nothing of a link any more, or is gone. Returns what it could read.
-    fn close_there(&mut self, link: u32) -> Vec<Arc<Lease>> {
+    fn close_there(&mut self, link: u32) -> Vec<Hold> {
         self.shut_down(link);
         let Some(closed) = self.links.remove(&link) else { return Vec::new() };
         let (state, leases) = closed.state.close_there();
@@ -343,6 +369,7 @@ impl State {
         }
         self.quarantine.clear();
         self.former.push(std::mem::take(&mut self.pool));
+        self.payloads.retire();
     }
 
     /// Takes the parts of granted memory that have not been used for `time`, and those of former numbers that
@@ -351,11 +378,12 @@ impl State {
         let mut parts = self.pool.take_unused(time);
         parts.extend(self.former.iter().flat_map(|pool| pool.take_unused(Duration::ZERO)));
         self.former.retain(|pool| !pool.is_empty());
+        parts.extend(self.payloads.take_unused(time));
         parts
     }
 
     /// Returns the control area of this host, which its agent writes.
-    fn host_control(&self) -> Control<PeerMemory> {
+    pub(super) fn host_control(&self) -> Control<PeerMemory> {
         let layout = *self.region.layout();
         let memory = self.region.peer(layout.control(self.id.host.into())).expect("within the region");
         Control::of_peer(memory, layout, self.region.superblock().uuid, self.id.host)
@@ -391,7 +419,8 @@ impl State {
         };
         let has = |extent: usize| {
             let range = layout.extent(self.id.host.into(), extent);
-            self.former.iter().chain([&self.pool]).any(|pool| pool.has_part_at(range.start()))
+            let pools = &mut self.former.iter().chain([&self.pool]);
+            pools.any(|pool| pool.has_part_at(range.start())) || self.payloads.has_part_at(range.start())
         };
         let mut unclaimed = Vec::new();
         for (extent, entry) in control.extents().enumerate() {
@@ -435,12 +464,12 @@ impl State {
     }
 
     /// Keeps what a peer could read that is gone and has not certainly ended.
-    pub(super) fn quarantine(&mut self, peer: ProcessId, leases: Vec<Arc<Lease>>) {
+    pub(super) fn quarantine(&mut self, peer: ProcessId, leases: Vec<Hold>) {
         let incarnation = self.known_incarnation(peer.host);
         self.quarantine.extend(leases.into_iter().map(|lease| Quarantined {
             peer,
             incarnation,
-            _lease: lease,
+            _hold: lease,
         }));
     }
 
@@ -457,7 +486,7 @@ impl State {
 
     /// A link did not come about that this process was to make under that id: its segment is kept until the
     /// peer can't read it any more.
-    pub(super) fn abandon(&mut self, link: u32, peer: ProcessId, lease: Arc<Lease>, id: ProcessId) {
+    pub(super) fn abandon(&mut self, link: u32, peer: ProcessId, lease: Hold, id: ProcessId) {
         self.waiting.remove(&link);
         // The agent keeps what others may read of a former number's memory.
         if self.id != id {

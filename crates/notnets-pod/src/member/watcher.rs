@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use notnets_memory::process::ForkGuard;
 use notnets_memory::region::Region;
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -73,7 +74,9 @@ pub(super) fn start(
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
     let state = Mutex::new(State::new(region, incarnation, id, wake_latency));
-    let shared = Arc::new(Shared { state, changed: Condvar::new(), bell, closings, token });
+    let fork = ForkGuard::new().map_err(|cause| PodError::Io { step: "tell forks by a page", cause })?;
+    let (changed, dropped) = (Condvar::new(), Mutex::default());
+    let shared = Arc::new(Shared { state, changed, bell, closings, token, dropped, fork });
     let watcher = Watcher {
         shared: Arc::clone(&shared),
         path: path.to_owned(),
@@ -142,6 +145,8 @@ impl Watcher {
                 reap_closed_links(&mut state, &shared.closings);
             }
             self.give_back(&mut state);
+            let dropped = std::mem::take(&mut *lock(&shared.dropped));
+            state.drop_claims(dropped);
             let rung = ring(&mut state);
             self.ack_gone_peers(&mut state);
             self.flush_outbox(&mut state);
@@ -174,7 +179,7 @@ impl Watcher {
         state.forget_quarantine();
         let pools = state.former.drain(..).chain([std::mem::take(&mut state.pool)]);
         let unused: Vec<_> = pools.map(|pool| pool.is_unused()).collect();
-        let let_go = !unused.contains(&false);
+        let let_go = !unused.contains(&false) && state.payloads.is_unused();
         self.resign(state, let_go);
     }
 
@@ -238,7 +243,7 @@ impl Watcher {
                 Received::Packet(bytes, _) => {
                     received = true;
                     if let Ok(packet) = ToProcess::decode(&bytes) {
-                        arrivals.extend(on_packet(state, packet));
+                        arrivals.extend(on_packet(state, &self.shared, packet));
                     }
                 }
             }
@@ -335,6 +340,7 @@ impl Watcher {
             peers.sort();
             peers.dedup();
             first.extend(peers.into_iter().map(FromProcess::Knows));
+            first.extend(state.payloads.repeat());
             first.push(FromProcess::Ready);
             // What was said to peers just before may be lost.
             first.extend(state.closed_here_only().into_iter().map(close));
@@ -349,8 +355,12 @@ impl Watcher {
                 state.region = region;
             }
             first.extend(state.services.keys().cloned().map(FromProcess::Serve));
+            first.extend(state.payloads.repeat());
+            first.push(FromProcess::Ready);
         }
-        state.to_agent.retain(|packet| !matches!(packet, FromProcess::Return(_)));
+        use FromProcess::{Claim, GrantPayloads, Return, Unclaim};
+        let is_void = |packet: &_| matches!(packet, Return(_) | GrantPayloads | Claim(_) | Unclaim(_));
+        state.to_agent.retain(|packet| !is_void(packet));
         first.extend(state.unclaimed(self.shared.token).into_iter().map(FromProcess::Return));
         for packet in first.into_iter().rev() {
             state.to_agent.push_front(packet);

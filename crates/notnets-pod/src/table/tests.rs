@@ -14,6 +14,8 @@ proptest! {
         if let Some(host) = HostRecord::decode(line) {
             prop_assert_eq!(HostRecord::decode(host.encode()), Some(host));
         }
+        let peer = PeerRecord::decode(line);
+        prop_assert_eq!(PeerRecord::decode(peer.encode()), peer);
         let process = ProcessEntry::decode(entry);
         prop_assert_eq!(ProcessEntry::decode(process.encode()), process);
         let mut entry = entry;
@@ -39,4 +41,24 @@ fn sets_of_hosts() {
     hosts.remove(255);
     hosts.remove(64);
     assert!(hosts.is_empty());
+}
+
+#[test]
+fn an_older_agent_reads_past_what_it_does_not_know() {
+    let with = |claims| HostRecord { state: HostState::Running, claims, boot: 7, ..Default::default() };
+    let state = |record: HostRecord| record.encode()[6];
+    assert_eq!(
+        state(with(true)) & !0xff00,
+        state(with(false)),
+        "the state is in byte 0, the boot in the high half"
+    );
+    let with = |payloads| ExtentEntry { state: ExtentState::Kept, payloads, ..Default::default() };
+    let state = |entry: ExtentEntry| entry.encode()[0];
+    assert_eq!(state(with(true)) & !0xff00, state(with(false)));
+}
+
+#[test]
+fn extents_that_can_be_claimed_have_a_bit() {
+    let bit = |extent| ExtentId { host: 0, extent }.bit();
+    assert_eq!((bit(0), bit(63), bit(64)), (1, 1 << 63, 0));
 }

@@ -16,6 +16,8 @@ mod identity;
 mod idle;
 mod memory;
 #[cfg(feature = "pod")]
+mod pod_payloads;
+#[cfg(feature = "pod")]
 mod pods;
 mod remains;
 mod removed;

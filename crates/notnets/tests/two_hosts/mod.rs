@@ -99,6 +99,7 @@ impl Drop for StopOnDrop {
 
 fn answer(request: &Request<'_>, reply: &mut Reply) -> Result<(), Status> {
     match request.method {
+        "/test.Test/Back" => reply.bytes = Some(request.to_bytes()),
         "/test.Test/Echo" => reply.message.extend_from_slice(request.message),
         "/test.Test/Late" => {
             while request.time_left().expect("a deadline") > Duration::ZERO {

@@ -16,6 +16,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use notnets::TrustPeerMemory;
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::link::stats::Snapshot;
@@ -37,6 +38,13 @@ pub fn counters(directory: &Path) -> Snapshot {
     let served = look(&Directory::at(directory), LIMIT).expect("the directory is readable");
     let served = served.into_iter().find(|served| served.name.as_str() == "lives");
     served.expect("the name is served").counters.expect("the server answers")
+}
+
+/// All peers are helpers of this test.
+#[expect(unsafe_code, reason = "the token has no other constructor")]
+pub fn trust() -> TrustPeerMemory {
+    // SAFETY: none writes to what it has lent or shared, and none that forks has any.
+    unsafe { TrustPeerMemory::new() }
 }
 
 /// Waits until something is so.

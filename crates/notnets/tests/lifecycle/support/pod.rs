@@ -15,7 +15,7 @@ use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::Daemon;
 use notnets_pod::survey::{HostSurvey, survey};
-use notnets_pod::table::{Control, ExtentState};
+use notnets_pod::table::{Control, ExtentEntry, ExtentState};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::helper::Helper;
@@ -69,14 +69,30 @@ impl Pod {
         Helper::server(&self.host(host), &format!("uri={NAME} {options}"))
     }
 
+    /// A process on a host that serves payloads, at a name of the pod, to peers that it trusts.
+    pub fn sharer(&self, host: u16, name: &str, options: &str) -> Helper {
+        let options = format!("uri=notnets://pod0/{name} {options}");
+        let mut sharer = Helper::start("sharer", &self.host(host), &options);
+        sharer.expect("serving");
+        sharer
+    }
+
     /// How many extents a host's agent has granted, at the moment.
     pub fn granted(&self, host: u16) -> usize {
+        self.extents(host).filter(|extent| extent.state == ExtentState::Granted).count()
+    }
+
+    /// How many of its extents have payloads, or may be read by others for their sake.
+    pub fn with_payloads(&self, host: u16) -> usize {
+        self.extents(host).filter(|extent| extent.payloads && extent.state != ExtentState::Free).count()
+    }
+
+    fn extents(&self, host: u16) -> impl Iterator<Item = ExtentEntry> {
         let region = self.region();
         let layout = *region.layout();
         let memory = region.peer(layout.control(host.into())).unwrap();
         let control = Control::of_peer(memory, layout, region.superblock().uuid, host);
-        let extents = (0..layout.extents()).filter_map(|index| control.extent(index));
-        extents.filter(|extent| extent.state == ExtentState::Granted).count()
+        (0..layout.extents()).filter_map(move |index| control.extent(index))
     }
 
     /// What `notnets region show` would say of a host.

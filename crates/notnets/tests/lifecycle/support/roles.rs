@@ -23,7 +23,7 @@ use super::client::{Client, endpoint};
 use super::helper::{commands, fork_holder, say};
 use super::outside::outside;
 use super::service::{Probe, Sharer};
-use super::{LIMIT, NAME, eventually};
+use super::{LIMIT, NAME, eventually, trust};
 
 /// Words like `key=value` that change what a role does.
 #[derive(Clone, Debug)]
@@ -70,16 +70,25 @@ pub fn play(role: &str, directory: PathBuf, options: &Options) {
         "bound_before_fork" if options.has("blocking") => bound_before_fork_blocking(&directory),
         "bound_before_fork" => bound_before_fork(&directory),
         "forker_outside" => forker_outside(&directory),
-        "sharer" => options.runtime().block_on(sharer(&directory)),
+        "sharer" => options.runtime().block_on(sharer(&directory, options)),
         role => panic!("no such role: {role}"),
     }
 }
 
 /// Serves payloads that are shared: its own, and those that it is sent.
-async fn sharer(directory: &Path) {
+async fn sharer(directory: &Path, options: &Options) {
     let mut commands = commands();
-    let server = Server::builder().directory(directory).add_rpc_service("lives.Sharer", Sharer);
-    let bound = server.bind(NAME).await.expect("it binds");
+    let mut server = Server::builder().directory(directory);
+    if options.has("trust") {
+        server = server.trust_peer_memory(trust());
+    }
+    let source = options.get::<String>("source").map(|uri| {
+        let endpoint = Endpoint::from_shared(uri).expect("it is a name").directory(directory);
+        endpoint.trust_peer_memory(trust()).connect_lazy()
+    });
+    let server = server.add_rpc_service("lives.Sharer", Sharer::new(source));
+    let name = options.get::<String>("uri").unwrap_or_else(|| NAME.into());
+    let bound = server.bind(name.as_str()).await.expect("it binds");
     tokio::spawn(bound.serve());
     say("serving");
     while commands.recv().await.is_some() {}

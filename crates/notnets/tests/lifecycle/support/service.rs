@@ -4,11 +4,12 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use notnets::rpc::{self, Handler, ServerCall};
-use notnets::{PeerInfo, SharedBytes};
+use notnets::{Channel, PeerInfo, SharedBytes};
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService};
@@ -117,18 +118,52 @@ async fn handle(method: String, request: Request<Streaming<Bytes>>) -> Result<Re
 }
 
 /// A service of payloads that are shared, in calls in gRPC's own terms. Paths are `/lives.Sharer/METHOD`.
-pub struct Sharer;
+pub struct Sharer {
+    /// Where it fetches what it keeps.
+    source: Option<Channel>,
+    kept: Mutex<Bytes>,
+}
 
 impl Handler for Sharer {
     async fn call(&self, call: &mut ServerCall) -> Result<(), rpc::Status> {
         let message = call.requests.only_message().await?;
-        if call.method.name() == "Echo" {
-            return call.responses.send_last(message).await;
-        }
-        let length = number(Some(message.into_bytes()));
-        let own = SharedBytes::copy_from(&payload(length)).expect("there is room");
-        call.responses.send_last(Bytes::from(own)).await
+        let reply = match call.method.name() {
+            "Echo" => return call.responses.send_last(message).await,
+            "Own" => own(number(Some(message.into_bytes()))),
+            // From now on it has this, and nothing else.
+            "Make" => self.keep(own(number(Some(message.into_bytes())))),
+            "Keep" => self.keep(message.into_bytes()),
+            "Fetch" => {
+                let source = self.source.as_ref().expect("it has a source");
+                let request = rpc::Request::new(rpc::Method::from_static("/lives.Sharer/Kept"));
+                self.keep(source.unary_call(request, Bytes::new()).await?.message.into_bytes())
+            }
+            _ => self.kept.lock().unwrap().clone(),
+        };
+        call.responses.send_last(reply).await
     }
+}
+
+impl Sharer {
+    pub fn new(source: Option<Channel>) -> Self {
+        Self { source, kept: Mutex::default() }
+    }
+
+    /// Returns whether the bytes are shared, and right.
+    fn keep(&self, bytes: Bytes) -> Bytes {
+        let is_right = bytes.is_empty() || bytes == payload(bytes.len());
+        let is_shared = SharedBytes::holds(&bytes);
+        *self.kept.lock().unwrap() = bytes;
+        Bytes::from_static(match (is_right, is_shared) {
+            (false, _) => b"wrong",
+            (true, false) => b"copied",
+            (true, true) => b"shared",
+        })
+    }
+}
+
+fn own(length: usize) -> Bytes {
+    SharedBytes::copy_from(&payload(length)).expect("there is room").into()
 }
 
 fn one(message: impl Into<Bytes>) -> Response<Replies> {
