@@ -140,6 +140,9 @@ impl LoanedBytes {
     }
 
     /// What was written, which can't be changed any more.
+    ///
+    /// A child that is forked while these bytes lie in a link's memory does not have them: it must neither
+    /// read them nor send them. It may drop them.
     pub fn freeze(self) -> Bytes {
         let Self { place, capacity, len } = self;
         match place {

@@ -45,6 +45,9 @@ fn helper_process() {
     let returns = Returns::new().unwrap();
     let (run, mut loan) = loan(&returns);
     loan.put_slice(b"the parent's");
+    let (frozen_run, mut frozen) = self::loan(&returns);
+    frozen.put_slice(b"frozen");
+    let frozen = frozen.freeze();
     match fork::fork().unwrap() {
         fork::Fork::Child => {
             // The kernel puts these where the parent's were: there is just the room.
@@ -55,7 +58,8 @@ fn helper_process() {
             let again = Sealed::copy_of(sealed.as_slice()).unwrap();
             let read = catch_unwind(AssertUnwindSafe(|| loan[0]));
             assert!(read.is_err(), "it is not mapped here");
-            drop((parents, seen, written, read, sealed, loan));
+            // Frozen, it must not be read here, and can be let go of.
+            drop((parents, seen, written, read, sealed, loan, frozen));
             assert!(returns.take().is_none(), "the loan is not the child's to give back");
             assert_eq!(again.as_slice(), [5; 3 * PAGE]);
             for words in &words {
@@ -72,6 +76,9 @@ fn helper_process() {
             assert_eq!(&*loan, b"the parent's");
             drop(loan);
             assert_eq!(returns.take().unwrap().loans, [run]);
+            assert_eq!(frozen, "frozen");
+            drop(frozen);
+            assert_eq!(returns.take().unwrap().loans, [frozen_run]);
         }
     }
 }
