@@ -13,6 +13,7 @@
 //! In a region of a pod no kernel keeps anybody from writing. There [`Sealed::vouched`] takes the word of
 //! whoever has made a [`TrustPeerMemory`], and all else is as for a file.
 
+pub mod quota;
 mod ranges;
 
 use std::any::Any;
@@ -30,6 +31,7 @@ use crate::mapping::{Lent, os};
 use crate::segment::{check_pages, check_seals, sealable};
 use crate::{PAGE, PeerMemory, Returns, SegmentError, TrustPeerMemory};
 
+use quota::Reservation;
 pub use ranges::{endings, has_room};
 
 /// Whole pages of more bytes would be more than a slice can have.
@@ -45,13 +47,16 @@ pub enum SealedError {
     /// The file has holes, which would take memory of their reader's.
     #[error("the sealed file has a hole at byte {0}: a reader would pay for it")]
     Hole(u64),
+    /// This process reads as much of its peers' as it may.
+    #[error("{0} more bytes of peers' payloads are more than this process takes at a time")]
+    OverQuota(u64),
 }
 
 impl SealedError {
     /// Returns `true` if this process lacks something, and the file is as it must be.
     pub fn is_of_this_process(&self) -> bool {
         use SegmentError::{NoDescriptors, NoHeadroom, Os};
-        matches!(self, Self::Segment(Os { .. } | NoDescriptors { .. } | NoHeadroom(_)))
+        matches!(self, Self::Segment(Os { .. } | NoDescriptors { .. } | NoHeadroom(_)) | Self::OverQuota(_))
     }
 }
 
@@ -114,6 +119,22 @@ impl Sealed {
     /// When it is not a memfd, is not sealed against all writing and resizing, is empty or has holes, or when
     /// the kernel refuses to map it.
     pub fn from_descriptor(file: OwnedFd) -> Result<Self, SealedError> {
+        Self::of(file, |_| Ok(None))
+    }
+
+    /// Maps memory that a peer has sealed, unless it is mapped already. It counts against the [quota] of this
+    /// process.
+    ///
+    /// # Errors
+    /// As for [`from_descriptor`](Self::from_descriptor), and when that would be exceeded.
+    pub fn from_peer(file: OwnedFd) -> Result<Self, SealedError> {
+        Self::of(file, |bytes| Reservation::new(bytes).map(Some).ok_or(SealedError::OverQuota(bytes)))
+    }
+
+    fn of(
+        file: OwnedFd,
+        count: impl FnOnce(u64) -> Result<Option<Reservation>, SealedError>,
+    ) -> Result<Self, SealedError> {
         check_seals(file.as_fd(), required_seals())?;
         let stat = fstat(&file).map_err(os("look at", 0))?;
         let bytes = u64::try_from(stat.st_size).unwrap_or_default();
@@ -131,12 +152,13 @@ impl Sealed {
             Ok(_) => {}
             Err(errno) => return Err(os("look at", len)(errno).into()),
         }
-        Ok(Self(ranges::register(Mapped::new(file, len, id)?)))
+        let counted = count(bytes)?;
+        Ok(Self(ranges::register(Mapped::new(file, len, id, counted)?)))
     }
 
     /// The first `len` bytes of memory in a region, which trusted peers change no more. What this side has
     /// cached of them is up to date. `held` is kept for as long as anything refers to them. If they are known
-    /// already, they are those that are known.
+    /// already, they are those that are known. `None` when the [quota] of this process would be exceeded.
     ///
     /// # Panics
     /// When there are not that many.
@@ -145,13 +167,15 @@ impl Sealed {
         memory: &PeerMemory,
         len: usize,
         held: Arc<dyn Any + Send + Sync>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let _counted = Some(Reservation::new(len as u64)?);
         let lent = memory.lend_lasting(trust, len);
         let start = NonNull::from(lent.as_slice()).cast();
         let id = Identity::Region { address: start.as_ptr() as usize, len };
         let serial = ranges::next_serial();
         let backing = Backing::Region { _lent: lent, held };
-        Self(ranges::register(Mapped { backing, id, start, len, serial, told: Mutex::default() }))
+        let told = Mutex::default();
+        Some(Self(ranges::register(Mapped { backing, id, start, len, serial, told, _counted })))
     }
 
     /// The bytes.
@@ -249,6 +273,8 @@ struct Mapped {
     serial: u64,
     /// Links to be told when nothing refers to it any more.
     told: Mutex<Vec<Weak<Returns>>>,
+    /// It is a peer's.
+    _counted: Option<Reservation>,
 }
 
 // SAFETY: the bytes are never written, and the kernel doesn't care which thread unmaps. What is held is
@@ -260,7 +286,12 @@ unsafe impl Sync for Mapped {}
 impl Mapped {
     /// Maps a file that is sealed and has this length. It stays mapped in forked children: what can't change
     /// can be read there, too.
-    fn new(file: OwnedFd, len: usize, id: Identity) -> Result<Self, SegmentError> {
+    fn new(
+        file: OwnedFd,
+        len: usize,
+        id: Identity,
+        counted: Option<Reservation>,
+    ) -> Result<Self, SegmentError> {
         // Private, for kernels before 6.7 refuse any shared mapping of what is sealed against writing.
         // Without the right to write it shows the file's own pages. SAFETY: a new mapping where the kernel
         // finds room touches no other memory.
@@ -268,7 +299,8 @@ impl Mapped {
             .map_err(os("map", len))?;
         let start = NonNull::new(start.cast()).expect("the kernel maps nothing at null");
         let serial = ranges::next_serial();
-        let mapped = Self { backing: Backing::File(file), id, start, len, serial, told: Mutex::default() };
+        let (backing, told) = (Backing::File(file), Mutex::default());
+        let mapped = Self { backing, id, start, len, serial, told, _counted: counted };
         // What processes say to each other is not for those who look at a crash.
         // SAFETY: the range was mapped just now.
         unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontDump) }

@@ -146,7 +146,8 @@ macro_rules! link_setters {
         }
 
         /// Sets the bytes of the peer's [`SharedBytes`](crate::SharedBytes) that this side reads in place at
-        /// a time, for each link. What is beyond is copied, as everything is with 0. 1 GiB unless set.
+        /// a time, for each link. What is beyond is copied, as everything is with 0. 1 GiB unless set. All
+        /// links of the process together have [a limit](crate::SharedBytes::limit_received), too.
         pub fn max_shared_bytes(mut self, bytes: u64) -> Self {
             self.$($options).+.shared_bytes = bytes;
             self

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 use notnets_memory::Sealed;
+use notnets_memory::sealed::quota;
 
 use crate::Error;
 use crate::error::Cause;
@@ -85,6 +86,18 @@ impl SharedBytes {
     /// When it is not such a file, or can't be mapped.
     pub fn from_memfd(file: OwnedFd) -> Result<Self, Error> {
         Ok(Self(Sealed::from_descriptor(file).map_err(Cause::from)?))
+    }
+
+    /// Sets how many bytes of its peers' shared memory this process reads in place at a time, over all of its
+    /// links. What is beyond is copied. 16 GiB unless set; each link has a limit of its own
+    /// ([`max_shared_bytes`](crate::Endpoint::max_shared_bytes)).
+    pub fn limit_received(bytes: u64) {
+        quota::set_limit(bytes);
+    }
+
+    /// How many bytes count against [that limit](Self::limit_received) at the moment.
+    pub fn received() -> u64 {
+        quota::held()
     }
 
     /// Returns `true` if these bytes are all in memory that is shared, made here or received: they are sent

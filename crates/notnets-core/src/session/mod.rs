@@ -440,7 +440,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         let has_room = self.connection.check_payload(payload, bytes).map_err(|error| error.to_string())?;
         let has_room = has_room && sealed::has_room();
         // Without a descriptor either side has none left, and the payload is copied.
-        let sealed = match descriptor.filter(|_| has_room).map(Sealed::from_descriptor) {
+        let sealed = match descriptor.filter(|_| has_room).map(Sealed::from_peer) {
             Some(Ok(sealed)) if sealed.as_slice().len() as u64 == bytes => Some(sealed),
             Some(Ok(sealed)) => {
                 let actual = sealed.as_slice().len();

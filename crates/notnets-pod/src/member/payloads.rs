@@ -341,7 +341,7 @@ impl PodPayloads {
             memory.coherence() == Coherence::Hardware || checksum(&memory, bytes) == place.checksum
         })?;
         let claimed = Claimed { place, claim, membership: Arc::clone(&self.member.0) };
-        Some(Sealed::vouched(self.trust?, &memory, bytes, Arc::new(claimed)))
+        Sealed::vouched(self.trust?, &memory, bytes, Arc::new(claimed))
     }
 }
 

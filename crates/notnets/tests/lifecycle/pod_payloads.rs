@@ -159,6 +159,18 @@ async fn who_got_them_from_a_dead_process_reads_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_process_may_not_hold_is_copied() {
+    let pod = Pod::new(Coherence::Hardware, 2, REGION);
+    let _keeper = pod.sharer(1, "keeper", "trust quota=1000000");
+    let to_keeper = channel(&pod, 0, "keeper");
+    let [large, small] = [LENGTH, 500_000].map(|len| SharedBytes::copy_from(&payload(len)).unwrap().into());
+    until_shared(&to_keeper, "Keep", &small).await;
+    for _ in 0..20 {
+        assert_eq!(call(&to_keeper, "Keep", Bytes::clone(&large)).await, "copied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn without_trust_they_are_copied() {
     let pod = Pod::new(Coherence::Hardware, 2, REGION);
     let (_owner, trusting) = owner(&pod).await;

@@ -1,17 +1,23 @@
 //! Payloads that are shared: what becomes of them when a process dies, or sends them back.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use notnets::rpc::{Code, Method, Request};
-use notnets::{Channel, SharedBytes};
+use notnets::{Channel, Endpoint, SharedBytes};
 use tempfile::tempdir;
 
 use crate::support::client::endpoint;
 use crate::support::helper::Helper;
 use crate::support::service::payload;
-use crate::support::within;
+use crate::support::{LIMIT, NAME, within};
 
 const OWN: Method = Method::from_static("/lives.Sharer/Own");
 const ECHO: Method = Method::from_static("/lives.Sharer/Echo");
+const MAKE: Method = Method::from_static("/lives.Sharer/Make");
+const FETCH: Method = Method::from_static("/lives.Sharer/Fetch");
+const KEPT: Method = Method::from_static("/lives.Sharer/Kept");
+const KEEP: Method = Method::from_static("/lives.Sharer/Keep");
 
 async fn call(channel: &Channel, method: Method, message: impl Into<Bytes>) -> Bytes {
     let reply = within(channel.unary_call(Request::new(method), message.into())).await.expect("a reply");
@@ -43,6 +49,51 @@ async fn what_a_dead_process_has_shared_stays_as_it_is() {
     assert_eq!(back.as_ptr(), bytes.as_ptr(), "by reference, there and back");
     next.kill();
     assert!(back == payload(LENGTH));
+}
+
+#[tokio::test]
+async fn who_got_them_from_a_dead_process_reads_on() {
+    const LENGTH: usize = 3 << 20;
+    let directory = tempdir().unwrap();
+    let mut owner = Helper::start("sharer", directory.path(), "");
+    owner.expect("serving");
+    let to_owner = within(endpoint(directory.path()).connect()).await.unwrap();
+    assert_eq!(call(&to_owner, MAKE, LENGTH.to_string()).await, "shared");
+    let options = format!("uri=notnets:///middle source={NAME}");
+    let mut middle = Helper::start("sharer", directory.path(), &options);
+    middle.expect("serving");
+    let to_middle = Endpoint::from_static("notnets:///middle").directory(directory.path());
+    let to_middle = within(to_middle.connect()).await.unwrap();
+    assert_eq!(call(&to_middle, FETCH, "").await, "shared");
+    let bytes = call(&to_middle, KEPT, "").await;
+    assert!(SharedBytes::holds(&bytes));
+    middle.kill();
+    owner.kill();
+    assert!(bytes == payload(LENGTH), "they have not changed");
+}
+
+/// Over all links of a process.
+#[tokio::test]
+async fn what_a_process_may_not_hold_is_copied() {
+    let directory = tempdir().unwrap();
+    let mut server = Helper::start("sharer", directory.path(), "quota=1500000");
+    server.expect("serving");
+    let shared = || Bytes::from(SharedBytes::copy_from(&payload(1 << 20)).unwrap());
+    let (first, second) = (shared(), shared());
+    let mut channels = Vec::new();
+    for _ in 0..2 {
+        channels.push(within(endpoint(directory.path()).connect()).await.unwrap());
+    }
+    assert_eq!(call(&channels[0], KEEP, first.clone()).await, "shared");
+    assert_eq!(call(&channels[1], KEEP, first.clone()).await, "shared", "it is mapped once");
+    assert_eq!(call(&channels[1], KEEP, second.clone()).await, "copied");
+    // What is let go of makes room for what is shared anew.
+    drop(first);
+    drop(second);
+    let begin = Instant::now();
+    while call(&channels[1], KEEP, shared()).await != "shared" {
+        assert!(begin.elapsed() < LIMIT, "what was let go of makes no room");
+    }
 }
 
 /// Each process holds what the other has shared, which is the same memory: neither may wait for the other to

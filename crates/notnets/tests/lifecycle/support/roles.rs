@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use notnets::{Admission, Bound, Endpoint, Error, Server, Wait, blocking};
+use notnets::{Admission, Bound, Endpoint, Error, Server, SharedBytes, Wait, blocking};
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
@@ -81,6 +81,9 @@ async fn sharer(directory: &Path, options: &Options) {
     let mut server = Server::builder().directory(directory);
     if options.has("trust") {
         server = server.trust_peer_memory(trust());
+    }
+    if let Some(quota) = options.get("quota") {
+        SharedBytes::limit_received(quota);
     }
     let source = options.get::<String>("source").map(|uri| {
         let endpoint = Endpoint::from_shared(uri).expect("it is a name").directory(directory);
