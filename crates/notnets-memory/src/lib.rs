@@ -24,6 +24,7 @@
 //! | [`lane`] | both lanes of a link, and the layout that puts their parts together |
 //! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
 //! | [`descriptors`] | running out of file descriptors, and its remedy |
+//! | [`passed`] | sockets that were opened for this process before it was started |
 //! | [`process`] | a peer's identity and end, from the kernel; use in a forked child |
 //!
 //! The feature `testing` adds what only tests and measurements need:
@@ -63,6 +64,7 @@ pub mod litmus;
 mod loaned;
 mod mapping;
 pub mod memory;
+pub mod passed;
 pub mod process;
 pub mod record;
 pub mod region;

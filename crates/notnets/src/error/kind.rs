@@ -56,7 +56,7 @@ impl ErrorKind {
             | Cause::Limits(_)
             | Cause::TakeOverInPod(_) => Self::InvalidConfiguration,
             #[cfg(feature = "server")]
-            Cause::ServiceName(_) | Cause::ServiceTwice(_) | Cause::ForkedMember => {
+            Cause::ServiceName(_) | Cause::ServiceTwice(_) | Cause::ForkedMember | Cause::Passed(_) => {
                 Self::InvalidConfiguration
             }
             #[cfg(not(feature = "pod"))]
@@ -104,6 +104,7 @@ fn of_rendezvous(error: &RendezvousError) -> ErrorKind {
         RendezvousError::NameInUse { .. } => ErrorKind::NameInUse,
         RendezvousError::Busy { .. } => ErrorKind::Unavailable,
         RendezvousError::NotOurs { .. }
+        | RendezvousError::Passed { .. }
         | RendezvousError::PathTooLong { .. }
         | RendezvousError::NotADirectory { .. }
         | RendezvousError::ReadOnlyFileSystem { .. } => ErrorKind::InvalidConfiguration,

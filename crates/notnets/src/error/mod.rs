@@ -66,6 +66,10 @@ pub(crate) enum Cause {
     TakeOverInPod(Uri),
     #[error("no name to serve is given, as `notnets:///NAME`")]
     NoNames,
+    /// Sockets that were to be passed to this process; a sentence.
+    #[cfg(feature = "server")]
+    #[error("{0}")]
+    Passed(String),
     #[error(transparent)]
     Rendezvous(#[from] RendezvousError),
     #[error("no link to notnets:///{name}: {error}")]

@@ -64,6 +64,27 @@ impl Socket {
         Err(last)
     }
 
+    /// A TCP port that was bound by another process.
+    ///
+    /// # Errors
+    /// When it can't be used here.
+    pub fn of_passed_tcp(socket: OwnedFd) -> io::Result<Self> {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok(Self::Tcp(listener))
+    }
+
+    /// A Unix socket that was bound by another process, to which its file belongs.
+    ///
+    /// # Errors
+    /// When it can't be used here.
+    pub fn of_passed_unix(socket: OwnedFd) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let path = listener.local_addr()?.as_pathname().map(PathBuf::from).unwrap_or_default();
+        Ok(Self::Unix(listener, SocketFile { path, identity: None }))
+    }
+
     /// The address that was bound, with its real port.
     ///
     /// # Errors
@@ -168,17 +189,19 @@ fn bind_tcp(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The file of a Unix socket that this process has bound; removed on drop.
+/// The file of a Unix socket; removed on drop if this process has bound it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    identity: (u64, u64),
+    /// `None` for one that another process has bound.
+    identity: Option<(u64, u64)>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        let Some(bound) = self.identity else { return };
         let Ok(_lock) = lock_directory(&self.path) else { return };
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == self.identity);
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|file| identity(&file) == bound);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("cannot remove the socket {}: {error}", self.path.display());
         }
@@ -197,7 +220,7 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     remove_dead(path)?;
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    let identity = identity(&fs::symlink_metadata(path)?);
+    let identity = Some(identity(&fs::symlink_metadata(path)?));
     Ok(Socket::Unix(listener, SocketFile { path: path.to_owned(), identity }))
 }
 

@@ -9,6 +9,7 @@ mod methods;
 mod names;
 #[cfg(feature = "http2")]
 mod over_http2;
+mod passed;
 #[cfg(feature = "pod")]
 mod pods;
 #[cfg(not(feature = "pod"))]

@@ -45,6 +45,11 @@ impl OverHttp2 {
         Ok(Self(addresses.into_iter().map(bind).collect::<Result<_, Error>>()?))
     }
 
+    /// Adds an address that was bound by another process.
+    pub(super) fn add(&mut self, socket: Socket) {
+        self.0.push(socket);
+    }
+
     /// The addresses, as clients write them.
     pub(super) fn addresses(&self) -> Vec<String> {
         self.0.iter().filter_map(|socket| socket.address().ok()).collect()

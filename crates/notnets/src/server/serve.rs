@@ -21,8 +21,10 @@ use tokio::time::Instant;
 use super::Settings;
 use super::accept;
 use super::context::ServerContext;
+use super::names::Wanted;
 #[cfg(feature = "http2")]
 use super::over_http2::OverHttp2;
+use super::passed;
 use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
@@ -72,7 +74,7 @@ impl std::fmt::Debug for Bound {
 impl Bound {
     /// Takes the names. The thread waits for the agents of pods.
     pub(super) fn block(
-        names: Result<Vec<Location>, Error>,
+        names: Result<Vec<Wanted>, Error>,
         services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
@@ -83,7 +85,7 @@ impl Bound {
 
     /// Takes the names. Other tasks of the thread go on while it waits for the agents of pods.
     pub(super) async fn new(
-        names: Result<Vec<Location>, Error>,
+        names: Result<Vec<Wanted>, Error>,
         services: Services,
         settings: Settings,
     ) -> Result<Self, Error> {
@@ -254,7 +256,7 @@ struct Taken {
 }
 
 /// Takes the names of this host, and addresses. The others are for pods.
-fn take_names(names: Result<Vec<Location>, Error>, settings: &Settings) -> Result<Taken, Error> {
+fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<Taken, Error> {
     settings.check()?;
     let names = names?;
     if names.is_empty() {
@@ -263,24 +265,34 @@ fn take_names(names: Result<Vec<Location>, Error>, settings: &Settings) -> Resul
     let (mut here, mut pods) = (Vec::new(), Vec::new());
     #[cfg(feature = "http2")]
     let mut addresses = Vec::new();
+    let mut all_passed = Vec::new();
     for name in names {
         match name {
-            Location::Memory(uri) if uri.pod().is_none() => here.push(uri),
-            Location::Memory(uri) => pods.push(uri),
+            Wanted::At(Location::Memory(uri)) if uri.pod().is_none() => here.push(uri),
+            Wanted::At(Location::Memory(uri)) => pods.push(uri),
             #[cfg(feature = "http2")]
-            Location::Http2(address) => addresses.push(address),
+            Wanted::At(Location::Http2(address)) => addresses.push(address),
+            Wanted::Passed(name) => all_passed.extend(passed::take(name.as_deref())?),
         }
     }
     pods.iter().try_for_each(|uri| settings.claim.check_in_pod(uri))?;
     // Before a name is taken over: without an address the server that has the name goes on.
     #[cfg(feature = "http2")]
-    let over_http2 = OverHttp2::bind(addresses, settings.claim)?;
-    let listeners = if here.is_empty() {
+    let mut over_http2 = OverHttp2::bind(addresses, settings.claim)?;
+    let mut listeners = if here.is_empty() {
         Vec::new()
     } else {
         let taken = settings.claim.take(&settings.link.directory, here.iter().map(Uri::name));
         taken.map_err(Cause::from)?
     };
+    for passed in all_passed {
+        passed::serve(
+            passed,
+            &mut listeners,
+            #[cfg(feature = "http2")]
+            &mut over_http2,
+        )?;
+    }
     Ok(Taken {
         listeners,
         pods,

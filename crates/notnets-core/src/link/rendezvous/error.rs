@@ -68,6 +68,19 @@ pub enum RendezvousError {
         path: PathBuf,
     },
 
+    /// A socket that was passed to this process can't serve a name.
+    #[error(
+        "the socket {} that was passed to this process can't serve a name: {why}; in a systemd unit write \
+         ListenSequentialPacket=DIRECTORY/NAME",
+        path.display()
+    )]
+    Passed {
+        /// The path of the socket, as far as it has one.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+
     /// The path of the socket is too long.
     #[error(
         "{} has {length} bytes, while the path of a Unix socket has at most {MAX_PATH_LENGTH}; \

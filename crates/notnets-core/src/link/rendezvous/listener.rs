@@ -1,8 +1,10 @@
 //! The server's side: a socket in the directory, from bind to unlink.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -11,8 +13,8 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, chmod, fstat, open, openat,
     renameat, stat, statat, unlinkat, utimensat,
 };
-use rustix::io::Errno;
-use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::{SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, getsockname, listen, sockopt};
 use rustix::process::geteuid;
 
 use super::directory::Directory;
@@ -48,6 +50,7 @@ pub struct Listener {
     file: FileId,
     /// The process that bound it: a forked child that drops its copy gives nothing back.
     owner: u32,
+    /// The name was given back, or belongs to another process that has passed the socket.
     closed: bool,
 }
 
@@ -107,6 +110,40 @@ impl Listener {
         Ok(Listener { socket, directory, name, address, path, place, file, owner, closed: false })
     }
 
+    /// Serves the name of a socket that was opened for this process by another one, which keeps it: the name
+    /// is not given back. Clients see that process at the other end: one that said that it listens, and has
+    /// ended, would be taken for a dead server although the socket waits for the next.
+    ///
+    /// # Errors
+    /// When it is not a socket of a name.
+    pub fn of_passed(socket: OwnedFd) -> Result<Self, RendezvousError> {
+        let path = getsockname(&socket).ok().and_then(|address| SocketAddrUnix::try_from(address).ok());
+        let path = path.as_ref().and_then(SocketAddrUnix::path_bytes).map(OsStr::from_bytes);
+        let path = path.map(PathBuf::from).unwrap_or_default();
+        let bad = |why| RendezvousError::Passed { path: path.clone(), why };
+        let (Some(parent), Some(file)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+            return Err(bad("it has no path"));
+        };
+        let address =
+            Name::from_file_name(file).ok_or_else(|| bad("its file has not the name of a service"))?;
+        if sockopt::socket_type(&socket) != Ok(SocketType::SEQPACKET) {
+            return Err(bad("it has no message boundaries"));
+        }
+        let place = Directory::at(parent);
+        let failed = |action| {
+            let (place, path) = (&place, &path);
+            move |errno| place.failed(action, path, errno)
+        };
+        ioctl_fionbio(&socket, true).map_err(failed("listen on"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = open(place.path(), flags, Mode::empty()).map_err(failed("look for"))?;
+        let file = file_at(&opened, &address).map_err(failed("look for"))?.id;
+        let name = address.service();
+        let mut listener = Self::new(socket, opened, &name, address, &place, file)?;
+        listener.closed = true;
+        Ok(listener)
+    }
+
     /// Moves the socket to the place of its name, whatever socket is there.
     pub(super) fn move_to_its_name(&mut self) -> Result<(), RendezvousError> {
         let path = self.place.socket_path(&self.name)?;
@@ -161,7 +198,7 @@ impl Listener {
     /// # Errors
     /// When the socket can't listen.
     pub fn adopt(&mut self) -> Result<(), RendezvousError> {
-        if process::id() == self.owner {
+        if process::id() == self.owner || self.closed {
             return Ok(());
         }
         // The kernel notes anew who listens.
