@@ -21,6 +21,7 @@ pub mod per_process;
 pub mod random;
 pub mod seqpacket;
 pub mod session;
+pub mod stats;
 mod stream_id;
 pub mod strings;
 pub mod text;

@@ -44,10 +44,18 @@ impl OwnSegment {
     /// When the size is wrong, the kernel has no descriptor left, or the control groups above this
     /// process have no room: a page that can't be had later would end the process.
     pub fn create(bytes: usize) -> Result<Self, SegmentError> {
+        Self::create_named("notnets", bytes)
+    }
+
+    /// Makes a segment as [`create`](Self::create) does, with a name that `/proc` shows for its descriptors.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    pub fn create_named(name: &str, bytes: usize) -> Result<Self, SegmentError> {
         if bytes == 0 || !bytes.is_multiple_of(PAGE) {
             return Err(SegmentError::Size(bytes as u64));
         }
-        let file = sealable("notnets", bytes)?;
+        let file = sealable(name, bytes)?;
         let map = Mapping::new(file.as_fd(), bytes, ProtFlags::READ | ProtFlags::WRITE)?;
         fcntl_add_seals(&file, required_seals()).map_err(os("seal", bytes))?;
         Ok(Self { file, map: Arc::new(map), carved: 0 })

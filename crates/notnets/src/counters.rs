@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use notnets_core::link::stats::Stats;
+use notnets_core::stats::Stats;
 use notnets_memory::SegmentError;
 
 /// Counters of a server that begins now.

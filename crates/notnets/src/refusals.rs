@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::link::admission::Rejection;
+use notnets_core::stats::Stats;
 
 /// A refusal is logged at most once in this time; those between are counted.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -20,9 +21,10 @@ struct Count {
 }
 
 impl Refusals {
-    /// Logs that a client was refused. All clients are, of a server that stops: that is no warning.
+    /// Counts and logs that a client was refused. All clients are, of a server that stops: that is no warning.
     #[cold]
-    pub(crate) fn log(&self, rejection: &Rejection) {
+    pub(crate) fn log(&self, rejection: &Rejection, stats: &Stats) {
+        stats.refused(rejection);
         if *rejection == Rejection::ShuttingDown {
             return tracing::debug!(%rejection, "a client was refused");
         }

@@ -3,6 +3,7 @@
 mod payloads;
 mod pods;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,6 +41,8 @@ pub struct Served {
     pub links: Option<u64>,
     /// Calls so far, the open ones too.
     pub calls: Option<u64>,
+    /// Connections that got no link, by reason.
+    pub refused: Option<BTreeMap<&'static str, u64>>,
     /// How large payloads went and came, by the names of their kinds, and the bytes of further segments.
     #[serde(flatten)]
     pub memory: payloads::Memory,
@@ -113,15 +116,19 @@ fn served(directory: &Directory) -> Result<Vec<Served>, Failure> {
     let row = |seen: inspect::Served| {
         let unknown =
             |reason| eprintln!("notnets: {} is served, but gives no counters: {reason}", seen.address);
+        if let Some(why) = &seen.silent {
+            eprintln!("notnets: {}: {why}; its counters were read in its process", seen.address);
+        }
         let counters = seen.counters.map_err(unknown).ok();
         Served {
             name: seen.name.to_string(),
             replica: seen.address.replica_number().map(str::to_owned),
             pid: seen.server.pid,
             uid: seen.server.uid,
-            since: counters.map(|counters| counters.since),
-            links: counters.map(|counters| counters.links_open),
-            calls: counters.map(|counters| counters.calls),
+            since: counters.as_ref().map(|counters| counters.since),
+            links: counters.as_ref().map(|counters| counters.links_open),
+            calls: counters.as_ref().map(|counters| counters.calls),
+            refused: counters.as_ref().map(|counters| counters.refused.present().collect()),
             memory: payloads::Memory::new(counters.as_ref()),
         }
     };
@@ -135,7 +142,10 @@ fn json(listed: &Listed) -> String {
 }
 
 fn tables(listed: &Listed, now: SystemTime) -> String {
-    table(&listed.names, now) + &payloads::table(&listed.names) + &pods::table(&listed.pods)
+    table(&listed.names, now)
+        + &refusals(&listed.names)
+        + &payloads::table(&listed.names)
+        + &pods::table(&listed.pods)
 }
 
 const HEADINGS: [&str; 6] = ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"];
@@ -152,6 +162,19 @@ fn table(served: &[Served], now: SystemTime) -> String {
         ]
     });
     aligned(HEADINGS, rows)
+}
+
+/// A table of the servers that have refused connections.
+fn refusals(served: &[Served]) -> String {
+    let rows = served.iter().flat_map(|row| {
+        let reasons = row.refused.iter().flatten();
+        reasons.map(|(reason, times)| [row.address(), reason.replace('_', " "), times.to_string()])
+    });
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return String::new();
+    }
+    format!("\n{}", aligned(["NAME", "REFUSED", "TIMES"], rows))
 }
 
 /// A table whose first column is aligned to the left, and all others to the right.
@@ -202,6 +225,7 @@ mod tests {
             since: Some(since),
             links: Some(2),
             calls,
+            refused: None,
             memory: payloads::Memory::default(),
         };
         let inventory = served("inventory", None, Some(4711), 0, Some(123_456));
@@ -217,6 +241,19 @@ inventory      4711  1000  1d02h      2  123456
 cart@00001f3a     ?  1000  1m01s      2       ?
 ";
         assert_eq!(table(&two(), now), expected);
+    }
+
+    #[test]
+    fn refused_connections_are_listed_by_reason() {
+        let mut served = two();
+        assert_eq!(refusals(&served), "");
+        served[0].refused = Some([("not_admitted", 12), ("no_hello", 3)].into());
+        let expected = "
+NAME            REFUSED  TIMES
+inventory      no hello      3
+inventory  not admitted     12
+";
+        assert_eq!(refusals(&served), expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use notnets_core::link::stats::Snapshot;
+use notnets_core::stats::Snapshot;
 use serde::Serialize;
 
 use super::{Served, aligned};
@@ -82,6 +82,7 @@ mod tests {
             since: None,
             links: None,
             calls: None,
+            refused: None,
             memory,
         }
     }

@@ -35,7 +35,7 @@ async fn a_name_is_listed_with_its_server_and_what_it_does() {
     let since = new[0]["since"].as_u64().expect("it says");
     let expected = json!([{
         "name": "inventory", "replica": null, "pid": proxy.pid(), "uid": uid, "since": since, "links": 0,
-        "calls": 0, "payloads": {}, "segments": { "offered": 0, "mapped": 0 },
+        "calls": 0, "refused": {}, "payloads": {}, "segments": { "offered": 0, "mapped": 0 },
     }]);
     assert_eq!(Value::Array(new), expected);
     assert!((before..=seconds_now()).contains(&since), "{since}");
@@ -158,20 +158,38 @@ async fn a_server_that_has_ended_is_not_listed() {
     assert_eq!((table.code(), table.out().lines().count()), (Some(0), 1), "{}", table.err());
 }
 
+/// Nothing of it need run for its counters to be read.
 #[tokio::test]
-async fn a_server_that_hangs_is_listed_without_its_counters() {
+async fn a_server_that_hangs_is_listed_with_its_counters() {
     let world = World::new();
     let proxy = world.proxy("notnets:///stopped", &http2_server().await).await;
+    let mut client = world.client(&proxy.address).await;
+    in_time(client.echo(EchoRequest::default())).await.expect("a reply");
     proxy.signal(rustix::process::Signal::STOP);
     let ended = world.run(["ls", "--json"]).await;
     let row = &ended.json()["names"][0];
     assert_eq!((&row["name"], &row["pid"]), (&json!("stopped"), &json!(proxy.pid())));
-    assert_eq!((&row["calls"], &row["links"], &row["since"]), (&Value::Null, &Value::Null, &Value::Null));
-    assert!(
-        ended.err().contains("stopped is served, but gives no counters: it did not answer"),
-        "{}",
-        ended.err()
-    );
+    assert_eq!((&row["calls"], &row["links"]), (&json!(1), &json!(1)));
+    let why = "stopped: it did not answer within 1s; its counters were read in its process";
+    assert!(ended.err().contains(why), "{}", ended.err());
+}
+
+#[tokio::test]
+async fn refused_connections_are_counted() {
+    let world = World::new();
+    let server = notnets::Server::builder().directory(world.names()).max_connections(0);
+    let echo = notnets::rpc::unary(|_request, message: notnets::rpc::Payload| async {
+        Ok(notnets::rpc::Reply::new(message))
+    });
+    let bound = server.add_rpc_service("closed.Closed", echo).bind("notnets:///closed").await;
+    tokio::spawn(bound.expect("binds").serve());
+    let channel = notnets::Endpoint::from_static("notnets:///closed").directory(world.names());
+    in_time(channel.connect()).await.expect_err("it is refused");
+    let ended = world.run(["ls", "--json"]).await;
+    let row = &ended.json()["names"][0];
+    assert_eq!((&row["refused"], &row["links"]), (&json!({ "too_many_links": 1 }), &json!(0)));
+    let table = world.run(["ls"]).await;
+    assert!(table.out().contains("closed  too many links      1"), "{}", table.out());
 }
 
 #[tokio::test]

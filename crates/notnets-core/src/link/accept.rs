@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::link::handshake::Dialing;
     use crate::link::packet::Refusal;
-    use crate::link::stats::Stats;
+    use crate::stats::Stats;
 
     const IDLE: Occupancy = Occupancy { links: 0, stopping: false };
 

@@ -108,6 +108,22 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// The reasons, by names for programs.
+    pub const REASONS: [&str; 6] =
+        ["shutting_down", "too_many_links", "too_many_at_once", "not_admitted", "unknown_client", "no_hello"];
+
+    /// The place of its reason among [`REASONS`](Self::REASONS).
+    pub(crate) fn number(&self) -> usize {
+        match self {
+            Self::ShuttingDown => 0,
+            Self::TooManyLinks => 1,
+            Self::TooManyAtOnce => 2,
+            Self::NotAdmitted { .. } => 3,
+            Self::Unknown => 4,
+            Self::NoHello => 5,
+        }
+    }
+
     /// Returns the reason that the client is sent beside the text.
     pub fn refusal(&self) -> Refusal {
         match self {

@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::packet::Packet;
 use super::rendezvous::{Directory, RendezvousError};
 use super::socket::{Incoming, Socket};
-use super::stats::Snapshot;
 use crate::clock::timespec;
-use crate::name::Name;
+use crate::name::{Name, SCHEME};
+use crate::stats::{Snapshot, find};
 use crate::text::shown;
 
 /// A name that is served, and its server's counters.
@@ -24,10 +24,12 @@ pub struct Served {
     pub server: PeerCredentials,
     /// Its counters, or why they could not be read.
     pub counters: Result<Snapshot, String>,
+    /// Why the server gave no counters itself, where they were read in its process.
+    pub silent: Option<String>,
 }
 
-/// Looks at all names of a directory. A server that does not answer within `patience` is listed
-/// without its counters; one that ends meanwhile is not listed.
+/// Looks at all names of a directory. The counters of a server that does not answer within `patience` are read
+/// in its process, if this one may look into it; one that ends meanwhile is not listed.
 ///
 /// # Errors
 /// When the directory can't be read.
@@ -37,10 +39,24 @@ pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, Re
         for address in directory.addresses(&name)? {
             let Ok(socket) = directory.connect(&address).map(Socket::from) else { continue };
             let Ok(server) = peer_credentials(&socket) else { continue };
-            served.push(Served { name: name.clone(), address, server, counters: ask(&socket, patience) });
+            let mut counters = ask(&socket, patience);
+            let mut silent = None;
+            if let Err(why) = &counters
+                && let Some(found) = server.pid.and_then(|pid| in_process(pid, &name))
+            {
+                silent = Some(why.clone());
+                counters = Ok(found);
+            }
+            served.push(Served { name: name.clone(), address, server, counters, silent });
         }
     }
     Ok(served)
+}
+
+fn in_process(pid: u32, name: &Name) -> Option<Snapshot> {
+    let uri = format!("{SCHEME}:///{name}");
+    let mut found = find::of_process(pid).into_iter().map(|found| found.snapshot);
+    found.find(|snapshot| snapshot.names.split(", ").any(|served| served == uri))
 }
 
 fn ask(socket: &Socket, patience: Duration) -> Result<Snapshot, String> {

@@ -14,7 +14,6 @@
 //! | [`lobby`] | connections that have said nothing yet |
 //! | [`handshake`] | the first packets on a connected socket |
 //! | [`segments`] | more segments on demand |
-//! | [`stats`] | a server's counters, readable by tools |
 //! | [`inspect`] | reading the counters of all servers |
 
 pub mod accept;
@@ -27,7 +26,6 @@ pub mod packet;
 pub mod rendezvous;
 pub mod segments;
 pub mod socket;
-pub mod stats;
 
 pub use handshake::{Config, Established, LinkError, LinkGuard, PeerIdentity};
 pub use socket::Socket;

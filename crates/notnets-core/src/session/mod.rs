@@ -55,8 +55,8 @@ use crate::limits::{Limits, ValidLimits};
 use crate::link::packet::Packet;
 use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
 use crate::link::socket::Incoming;
-use crate::link::stats::{SegmentGauge, Stats};
 use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
+use crate::stats::{SegmentGauge, Stats};
 
 pub use ending::Ending;
 pub use keepalive::Keepalive;

@@ -10,7 +10,7 @@ use notnets_core::link::accept::{Accepted, Accepting, Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::lobby::Lobby;
 use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
-use notnets_core::link::stats::Stats;
+use notnets_core::stats::Stats;
 use notnets_memory::TrustPeerMemory;
 use notnets_memory::process::ForkGuard;
 use rustix::event::{PollFd, PollFlags};
@@ -42,6 +42,8 @@ pub struct Acceptor {
     policy: Policy,
     refusals: Refusals,
     pub stats: Arc<Stats>,
+    /// What is served, for tools.
+    names: String,
     /// Requests are read where the clients have put them.
     pub trust: Option<TrustPeerMemory>,
     bound_by: ForkGuard,
@@ -53,8 +55,10 @@ impl Acceptor {
         pod: Option<PodAcceptor>,
         policy: Policy,
         stats: Stats,
+        names: String,
         bound_by: ForkGuard,
     ) -> Self {
+        stats.serves(&names);
         let place = listener.as_ref().and_then(|listener| listener.watch().ok());
         Self {
             listener,
@@ -68,6 +72,7 @@ impl Acceptor {
             policy,
             refusals: Refusals::default(),
             stats: Arc::new(stats),
+            names,
             trust: None,
             bound_by,
         }
@@ -85,7 +90,10 @@ impl Acceptor {
             tracing::warn!(%error, "clients take this process for the one that it was forked from");
         }
         match new_stats() {
-            Ok(stats) => self.stats = Arc::new(stats),
+            Ok(stats) => {
+                stats.serves(&self.names);
+                self.stats = Arc::new(stats);
+            }
             Err(error) => tracing::warn!(%error, "there is no memory for a server's counters"),
         }
     }
@@ -182,7 +190,7 @@ impl Acceptor {
                     let accepting = match Accepting::new(socket, &self.policy, clock::now()) {
                         Ok(accepting) => accepting,
                         Err(rejection) => {
-                            self.refusals.log(&rejection);
+                            self.refusals.log(&rejection, &self.stats);
                             continue;
                         }
                     };
@@ -208,7 +216,7 @@ impl Acceptor {
         match accepting.advance(&self.policy, occupancy, self.stats.descriptor()) {
             Accepted::Pending(accepting) => return Some(accepting),
             Accepted::Link(established) => links.extend(self.begin(*established)),
-            Accepted::Rejected(rejection) => self.refusals.log(&rejection),
+            Accepted::Rejected(rejection) => self.refusals.log(&rejection, &self.stats),
             Accepted::Failed(error) => tracing::warn!(%error, "a client got no link"),
             // One that is in a pod, too, goes on there.
             Accepted::TakenOver => {
@@ -223,7 +231,7 @@ impl Acceptor {
     /// Takes the clients that have come from other hosts.
     fn take_from_pod(&mut self, open: usize, links: &mut Vec<Link>) {
         let Some(pod) = &mut self.pod else { return };
-        let established = pod.take(&self.policy, &self.refusals, open);
+        let established = pod.take(&self.policy, (&self.refusals, &self.stats), open);
         links.extend(established.into_iter().filter_map(|established| self.begin(established)));
     }
 

@@ -8,6 +8,7 @@ use notnets_core::link::accept::Policy;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::Name;
+use notnets_core::stats::Stats;
 
 use super::Endpoint;
 use crate::Error;
@@ -40,7 +41,12 @@ impl PodAcceptor {
         match self.0 {}
     }
 
-    pub fn take(&mut self, _policy: &Policy, _refusals: &Refusals, _open: usize) -> Vec<Established> {
+    pub fn take(
+        &mut self,
+        _policy: &Policy,
+        _refusals: (&Refusals, &Stats),
+        _open: usize,
+    ) -> Vec<Established> {
         match self.0 {}
     }
 }

@@ -128,7 +128,8 @@ impl Builder {
             }
         };
         let policy = Policy { admission: self.admission, max_links: self.max_connections, config };
-        let mut acceptor = Acceptor::new(listener, pod, policy, stats, ForkGuard::new().map_err(no_page)?);
+        let mut acceptor =
+            Acceptor::new(listener, pod, policy, stats, uri.to_string(), ForkGuard::new().map_err(no_page)?);
         acceptor.trust = self.options.trust;
         let Self { options, max_message_size, drain_timeout, .. } = self;
         Ok(Server { acceptor, wait: options.wait, max_message_size, drain_timeout, stopper })

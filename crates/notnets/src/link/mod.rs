@@ -88,7 +88,7 @@ impl Link {
 
     /// Has large payloads and further segments counted with those of a server's other links.
     #[cfg(feature = "server")]
-    pub(crate) fn count_in(&self, stats: &Arc<notnets_core::link::stats::Stats>) {
+    pub(crate) fn count_in(&self, stats: &Arc<notnets_core::stats::Stats>) {
         self.lock_here().session.count_in(stats);
     }
 

@@ -35,7 +35,7 @@ pub(super) fn begin(
             Some(serve_connection(Arc::clone(shared), accepting, waiting))
         }
         Err(rejection) => {
-            shared.refusals.log(&rejection);
+            shared.refuse(&rejection);
             None
         }
     }
@@ -72,7 +72,7 @@ async fn serve_connection(shared: Arc<ServerContext>, mut accepting: Accepting, 
             let connect_info = ConnectInfo::of(&established.socket);
             serve_link(&shared, *established, connect_info).await
         }
-        Accepted::Rejected(rejection) => return shared.refusals.log(&rejection),
+        Accepted::Rejected(rejection) => return shared.refuse(&rejection),
         Accepted::TakenOver => return shared.taken_over.notify_one(),
         Accepted::Failed(error) => Err(std::io::Error::other(error)),
         Accepted::Over | Accepted::Pending(_) => return,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use notnets_core::link::accept::{Occupancy, Policy};
-use notnets_core::link::stats::Stats;
+use notnets_core::link::admission::Rejection;
+use notnets_core::stats::Stats;
 use tokio::sync::{Notify, watch};
 
 use super::Settings;
@@ -23,6 +24,8 @@ pub(super) struct ServerContext {
     pub(super) settings: Settings,
     pub(super) policy: Policy,
     pub(super) stats: Arc<Stats>,
+    /// What is served, for tools.
+    names: String,
     pub(super) lobby: Lobby,
     pub(super) refusals: Refusals,
     pub(super) shutdown: watch::Receiver<bool>,
@@ -37,6 +40,7 @@ impl ServerContext {
     /// # Errors
     /// When there is no memory for the counters.
     pub(super) fn new(
+        names: String,
         services: Services,
         settings: Settings,
         shutdown: watch::Receiver<bool>,
@@ -51,7 +55,8 @@ impl ServerContext {
             costs: Costs::default(),
             settings,
             policy,
-            stats: Arc::new(new_stats().map_err(Cause::from)?),
+            stats: new_stats_of(&names)?,
+            names,
             lobby: Lobby::default(),
             refusals: Refusals::default(),
             shutdown,
@@ -61,8 +66,25 @@ impl ServerContext {
         })
     }
 
+    /// Begins counters of its own, in a process that was forked.
+    pub(super) fn renew_stats(&mut self) -> Result<(), Error> {
+        self.stats = new_stats_of(&self.names)?;
+        Ok(())
+    }
+
+    /// Counts and logs a client that gets no link.
+    pub(super) fn refuse(&self, rejection: &Rejection) {
+        self.refusals.log(rejection, &self.stats);
+    }
+
     pub(super) fn occupancy(&self) -> Occupancy {
         let links = usize::try_from(self.stats.links_open()).unwrap_or(usize::MAX);
         Occupancy { links, stopping: *self.shutdown.borrow() }
     }
+}
+
+fn new_stats_of(names: &str) -> Result<Arc<Stats>, Error> {
+    let stats = new_stats().map_err(Cause::from)?;
+    stats.serves(names);
+    Ok(Arc::new(stats))
 }

@@ -99,7 +99,7 @@ fn begin(
         Origin::Unix(credentials) => shared.policy.admit(credentials, shared.occupancy()),
     };
     if let Err(rejection) = admitted {
-        shared.refusals.log(&rejection);
+        shared.refuse(&rejection);
         return None;
     }
     let max_age = shared.settings.max_age_of_link();

@@ -85,7 +85,7 @@ pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, ar
     let admitted =
         member.client(&arrival).and_then(|client| shared.policy.admit(&client, shared.occupancy()));
     if let Err(why) = admitted {
-        shared.refusals.log(&why);
+        shared.refuse(&why);
         return member.refuse(&arrival, why.refusal(), &why.to_string());
     }
     let config = shared.settings.link.config_between_hosts();

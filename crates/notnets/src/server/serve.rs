@@ -29,7 +29,6 @@ use super::pods::{PodNames, serve_arrival};
 use super::services::Services;
 use crate::Error;
 use crate::async_fd::{Pollable, register};
-use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::location::Location;
 use crate::names_in_place::{self, Place};
@@ -105,7 +104,7 @@ impl Bound {
         let mut listeners = taken.listeners;
         listeners.append(&mut pods.here);
         let (stop, shutdown) = watch::channel(false);
-        let shared = ServerContext::new(services, settings, shutdown)?;
+        let shared = ServerContext::new(taken.names, services, settings, shutdown)?;
         let bound_by = ForkGuard::new().map_err(Error::io("tell forks by a page"))?;
         Ok(Self {
             listeners,
@@ -136,8 +135,7 @@ impl Bound {
         for listener in &mut self.listeners {
             listener.adopt().map_err(Cause::from)?;
         }
-        self.shared.stats = Arc::new(new_stats().map_err(Cause::from)?);
-        Ok(())
+        self.shared.renew_stats()
     }
 
     /// Serves, until it fails or another process has taken all names over. That may be in a process that was
@@ -248,6 +246,8 @@ fn take(shared: &Arc<ServerContext>, connections: &mut JoinSet<()>, socket: Owne
 
 /// What was taken of a server's names.
 struct Taken {
+    /// What was asked for.
+    names: String,
     listeners: Vec<Listener>,
     /// The names that are to be taken in pods.
     pods: Vec<Uri>,
@@ -262,6 +262,7 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
     if names.is_empty() {
         return Err(Cause::NoNames.into());
     }
+    let served = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (mut here, mut pods) = (Vec::new(), Vec::new());
     #[cfg(feature = "http2")]
     let mut addresses = Vec::new();
@@ -294,6 +295,7 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
         )?;
     }
     Ok(Taken {
+        names: served,
         listeners,
         pods,
         #[cfg(feature = "http2")]

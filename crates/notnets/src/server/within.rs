@@ -32,7 +32,7 @@ pub(crate) fn serve_within(
     server.config.link.wait = client.wait;
     let settings = server.config;
     let (ours, theirs) = pair(client.config(), settings.link.config(), user_agent).map_err(Cause::Within)?;
-    let context = Arc::new(ServerContext::new(Services::of_http(service), settings, stop)?);
+    let context = Arc::new(ServerContext::new(String::new(), Services::of_http(service), settings, stop)?);
     let serving = async move {
         if let Err(error) = serve_link(&context, theirs, ConnectInfo::unknown()).await {
             tracing::warn!(%error, "a link within the process could not be served");

@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes};
 use notnets_core::call::{Buffered, End, Failure, HeadError, Received, Sent, StreamId};
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
-use notnets_core::link::stats::Stats;
 use notnets_core::metadata::Metadata;
+use notnets_core::stats::Stats;
 use notnets_memory::LoanedBytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use notnets::TrustPeerMemory;
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::link::stats::Snapshot;
+use notnets_core::stats::Snapshot;
 use tonic::Status;
 
 /// The name that helpers serve unless told otherwise.

@@ -1,7 +1,11 @@
 //! A server's counters, readable by tools: one segment for each server, written by it alone.
 //!
-//! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"). It
-//! disturbs nobody and sees no payload.
+//! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"), or that of any
+//! process that it may look into by `/proc` ([`find`]). It disturbs nobody, sees no payload, and needs nothing
+//! that runs in the process.
+
+pub mod find;
+mod text;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -11,10 +15,12 @@ use notnets_memory::process::ForkGuard;
 use notnets_memory::{OwnMemory, OwnSegment, PAGE, PeerSegment, ReadMemory, SegmentError, WriteMemory};
 
 use crate::call::{CountPayloads, PayloadKind, Payloads, Tally};
+use crate::link::admission::Rejection;
 use crate::link::segments::SegmentBytes;
+use text::{read_text, write_text};
 
-/// `NNSTATS1`.
-const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS1");
+/// `NNSTATS2`.
+const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS2");
 
 /// Words of the segment.
 mod word {
@@ -29,6 +35,13 @@ mod word {
     pub const SEGMENTS_MAPPED: usize = 8;
     /// Two for each kind of payload: frames and bytes.
     pub const PAYLOADS: usize = 9;
+    /// The process, as it numbers itself.
+    pub const PID: usize = 40;
+    /// Connections that got no link, by reason.
+    pub const REFUSED: usize = 48;
+    /// What is served: a text.
+    pub const NAMES: usize = 64;
+    pub const NAMES_WORDS: usize = 128;
 }
 
 /// A server's counters.
@@ -44,10 +57,11 @@ pub struct Stats {
     segments_offered: AtomicU64,
     segments_mapped: AtomicU64,
     payloads: [[AtomicU64; 2]; PayloadKind::ALL.len()],
+    refused: [AtomicU64; Rejection::REASONS.len()],
 }
 
 /// A look at them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// When it began to serve, in seconds since 1970.
     pub since: u64,
@@ -67,6 +81,23 @@ pub struct Snapshot {
     pub segments_mapped: u64,
     /// Large payloads, over all links.
     pub payloads: Payloads,
+    /// Connections that got no link.
+    pub refused: Refusals,
+    /// The process, as it numbers itself: in a namespace of its own perhaps.
+    pub pid: u32,
+    /// What is served, as far as there was room for it.
+    pub names: String,
+}
+
+/// Connections that got no link, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals([u64; Rejection::REASONS.len()]);
+
+impl Refusals {
+    /// The reasons of which there were any, by names for programs.
+    pub fn present(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Rejection::REASONS.into_iter().zip(self.0).filter(|(_, times)| *times > 0)
+    }
 }
 
 impl Stats {
@@ -75,9 +106,10 @@ impl Stats {
     /// # Errors
     /// When there is no memory for the segment.
     pub fn new(since: u64) -> Result<Self, SegmentError> {
-        let mut segment = OwnSegment::create(PAGE)?;
+        let mut segment = OwnSegment::create_named(find::SEGMENT_NAME, PAGE)?;
         let words = segment.carve(PAGE);
         words.store(word::SINCE, since);
+        words.store(word::PID, std::process::id().into());
         // Pairs with the load of the magic in `Snapshot::read`: what was stored before is there.
         words.store_release(word::MAGIC, MAGIC);
         let zero = || AtomicU64::new(0);
@@ -92,7 +124,13 @@ impl Stats {
             segments_offered: zero(),
             segments_mapped: zero(),
             payloads: std::array::from_fn(|_| [zero(), zero()]),
+            refused: std::array::from_fn(|_| zero()),
         })
+    }
+
+    /// What is served, for tools that find the segment by its process.
+    pub fn serves(&self, names: &str) {
+        write_text(&self.words, word::NAMES, word::NAMES_WORDS, names);
     }
 
     /// Returns the descriptor that is sent to a tool.
@@ -129,6 +167,12 @@ impl Stats {
         let more = |before: usize, now: usize| (now as u64).wrapping_sub(before as u64);
         self.add(&self.segments_offered, word::SEGMENTS_OFFERED, more(before.offered, now.offered));
         self.add(&self.segments_mapped, word::SEGMENTS_MAPPED, more(before.mapped, now.mapped));
+    }
+
+    /// A connection got no link.
+    pub fn refused(&self, rejection: &Rejection) {
+        let reason = rejection.number();
+        self.add(&self.refused[reason], word::REFUSED + reason, 1);
     }
 
     /// Links that are open now.
@@ -203,6 +247,9 @@ impl Snapshot {
                 let at = word::PAYLOADS + 2 * kind as usize;
                 Tally { frames: memory.load(at), bytes: memory.load(at + 1) }
             }),
+            refused: Refusals(std::array::from_fn(|reason| memory.load(word::REFUSED + reason))),
+            pid: memory.load(word::PID) as u32,
+            names: read_text(&memory, word::NAMES, word::NAMES_WORDS),
         })
     }
 }
@@ -219,6 +266,8 @@ mod tests {
         stats.link_closed(true);
         stats.calls(3);
         stats.call_failed();
+        stats.refused(&Rejection::NoHello);
+        stats.serves("a, b");
         let seen = Snapshot::read(&stats.descriptor().try_clone_to_owned().unwrap()).unwrap();
         let expected = Snapshot {
             since: 7,
@@ -227,9 +276,13 @@ mod tests {
             calls: 3,
             calls_failed: 1,
             broken: 1,
+            refused: seen.refused,
+            pid: std::process::id(),
+            names: "a, b".to_owned(),
             ..Snapshot::default()
         };
         assert_eq!(seen, expected);
+        assert_eq!(seen.refused.present().collect::<Vec<_>>(), [("no_hello", 1)]);
     }
 
     #[test]

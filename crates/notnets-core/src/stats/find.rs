@@ -1,0 +1,110 @@
+//! The counters of other processes, by `/proc`: for whoever may look into a process, which is its own user and
+//! root (`ptrace(2)`, "Ptrace access mode checking").
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Snapshot;
+
+/// What `/proc` shows of a stats segment's descriptor.
+pub(super) const SEGMENT_NAME: &str = "notnets-stats";
+
+/// A process's counters.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Found {
+    /// The process, as it is numbered here.
+    pub pid: u32,
+    /// What was started, as the kernel abbreviates it.
+    pub command: String,
+    /// Its counters.
+    pub snapshot: Snapshot,
+}
+
+/// Looks at the counters of all processes that this one may look into.
+pub fn all() -> Vec<Found> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut pids: Vec<u32> = pids.collect();
+    pids.sort_unstable();
+    pids.into_iter().flat_map(of_process).collect()
+}
+
+/// Looks at the counters of each of a process's servers. None for one that this process may not look into.
+pub fn of_process(pid: u32) -> Vec<Found> {
+    let process = Path::new("/proc").join(pid.to_string());
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    let mut own_pid = None;
+    for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+        let is_stats = fs::read_link(entry.path()).is_ok_and(|target| is_segment(&target));
+        if !is_stats {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        // One segment has several descriptors when it is sent to a tool, or a child has inherited it.
+        if !file.metadata().is_ok_and(|segment| seen.insert(segment.ino())) {
+            continue;
+        }
+        let Some(snapshot) = Snapshot::read(&OwnedFd::from(file)) else { continue };
+        let own_pid = *own_pid.get_or_insert_with(|| pid_in_its_namespace(&process));
+        if own_pid == Some(snapshot.pid) {
+            found.push(Found { pid, command: command(&process), snapshot });
+        }
+    }
+    found.sort_by(|a, b| a.snapshot.names.cmp(&b.snapshot.names));
+    found
+}
+
+fn is_segment(target: &Path) -> bool {
+    let name = target.to_str().and_then(|target| target.strip_prefix("/memfd:"));
+    name.and_then(|name| name.strip_prefix(SEGMENT_NAME))
+        .is_some_and(|rest| rest.is_empty() || rest == " (deleted)")
+}
+
+/// How the process numbers itself.
+fn pid_in_its_namespace(process: &Path) -> Option<u32> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
+fn command(process: &Path) -> String {
+    let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
+    crate::text::shown(command.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Stats;
+
+    #[test]
+    fn the_counters_of_this_process_are_found() {
+        let stats = Stats::new(7).unwrap();
+        stats.serves("a-name-of-this-test");
+        let found = of_process(std::process::id());
+        let own = found.iter().find(|found| found.snapshot.names == "a-name-of-this-test").unwrap();
+        assert_eq!((own.pid, own.snapshot.since), (std::process::id(), 7));
+        assert!(all().iter().any(|found| found.snapshot.names == "a-name-of-this-test"));
+        drop(stats);
+        let found = of_process(std::process::id());
+        assert!(found.iter().all(|found| found.snapshot.names != "a-name-of-this-test"));
+    }
+
+    #[test]
+    fn other_files_are_not_taken_for_counters() {
+        for (target, taken) in [
+            ("/memfd:notnets-stats", true),
+            ("/memfd:notnets-stats (deleted)", true),
+            ("/memfd:notnets (deleted)", false),
+            ("/tmp/notnets-stats", false),
+            ("/memfd:notnets-stats-of-others", false),
+        ] {
+            assert_eq!(is_segment(Path::new(target)), taken, "{target}");
+        }
+    }
+}
