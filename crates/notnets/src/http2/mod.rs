@@ -28,7 +28,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use http::Uri;
-use http::uri::{Authority, PathAndQuery};
+pub(crate) use http::uri::Authority;
+use http::uri::PathAndQuery;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) use peer::Peer;

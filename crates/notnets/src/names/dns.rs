@@ -12,14 +12,13 @@ use std::str::FromStr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::uri::Authority;
 use notnets_core::random;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::resolve::{Address, BoxError, Resolve};
 use crate::Error;
 use crate::error::Cause;
-use crate::http2;
+use crate::http2::{self, Authority};
 use crate::location::Location;
 
 /// How long the addresses of a name are taken for right, if all can be reached.

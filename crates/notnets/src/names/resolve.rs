@@ -3,11 +3,11 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-#[cfg(feature = "http2")]
-use http::uri::Authority;
 use notnets_core::name::Name;
 
 use crate::Error;
+#[cfg(feature = "http2")]
+use crate::http2::Authority;
 use crate::location::Location;
 
 /// An error of a [`Resolve`].
