@@ -37,6 +37,15 @@ pub enum Wanted {
     Passed(Option<String>),
 }
 
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::At(location) => location.fmt(f),
+            Self::Passed(name) => write!(f, "{PASSED}{}", name.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
 /// The scheme of sockets that were opened for this process.
 const PASSED: &str = "systemd:";
 
