@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::follower::{Follower, Route};
 use super::pick::{Pick, Turn};
 use super::place::Place;
+use super::relay::Relay;
 use super::resolve::Resolve;
 use super::routes;
 use super::servers::{Known, Looks, Servers};
@@ -117,6 +118,22 @@ impl Builder {
     /// # Errors
     /// When the name, a target or the routes file can't be understood.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
+        let Plan { name, endpoint, places, route, pick } = self.plan()?;
+        follow(name, endpoint, places, route, pick)
+    }
+
+    /// Makes what makes such channels. They share what is known of the servers, and each has links of its own
+    /// to them, so that the calls on one are not felt by those on another.
+    ///
+    /// # Errors
+    /// When the name, a target or the routes file can't be understood.
+    pub fn channels(self) -> Result<Channels, Error> {
+        let Plan { name, endpoint, places, route, pick } = self.plan()?;
+        let places = places.into_iter().map(Place::relayed).collect();
+        Ok(Channels { name, endpoint, places, route, pick })
+    }
+
+    fn plan(self) -> Result<Plan, Error> {
         let name: Name = self.name.parse().map_err(|reason| Cause::Names(format!("{reason}")))?;
         let endpoint: Endpoint = Uri::on_host(name.clone()).to_string().parse()?;
         let endpoint = self.settings.into_iter().fold(endpoint, |endpoint, set| set(endpoint));
@@ -138,22 +155,74 @@ impl Builder {
             };
             places.extend(Place::all_of(target, &endpoint));
         }
-        let (sender, known) = watch::channel(Known::default());
-        let looks = Arc::<Looks>::default();
-        let follower = Follower {
-            places,
-            known: sender,
-            looks: Arc::clone(&looks),
-            endpoint: endpoint.clone(),
-            home: Home::present(),
-        };
-        // It goes on whatever becomes of the runtimes of callers.
-        let home = Home::fallback()?;
-        let follower = home.spawn(follower.follow(route)).abort_handle();
-        let (pick, turn) = (self.pick, Turn::default());
-        let servers = Servers { name, known, pick, turn, looks, home, follower };
-        Ok(Channel::of_peers(endpoint, Arc::new(servers)))
+        Ok(Plan { name, endpoint, places, route, pick: self.pick })
     }
+}
+
+/// What a channel is made of.
+struct Plan {
+    name: Name,
+    endpoint: Endpoint,
+    places: Vec<Place>,
+    route: Option<Route>,
+    pick: Pick,
+}
+
+/// Makes channels of one name that have links of their own: see [`Builder::channels`].
+///
+/// ```no_run
+/// # fn example() -> Result<(), notnets::Error> {
+/// let channels = notnets::Channel::named("inventory").channels()?;
+/// let (mine, yours) = (channels.connect_lazy()?, channels.connect_lazy()?);
+/// # Ok(()) }
+/// ```
+pub struct Channels {
+    name: Name,
+    endpoint: Endpoint,
+    places: Vec<(String, Relay)>,
+    route: Option<Route>,
+    pick: Pick,
+}
+
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channels").field("name", &self.name).field("pick", &self.pick).finish_non_exhaustive()
+    }
+}
+
+impl Channels {
+    /// Makes a channel that connects when the first call is made.
+    ///
+    /// # Errors
+    /// When the system has no thread for what follows the servers.
+    pub fn connect_lazy(&self) -> Result<Channel, Error> {
+        let place = |(text, relay): &(String, Relay)| Place::new(text.clone(), Box::new(relay.clone()));
+        let places = self.places.iter().map(place).collect();
+        follow(self.name.clone(), self.endpoint.clone(), places, self.route.clone(), self.pick)
+    }
+}
+
+fn follow(
+    name: Name,
+    endpoint: Endpoint,
+    places: Vec<Place>,
+    route: Option<Route>,
+    pick: Pick,
+) -> Result<Channel, Error> {
+    let (sender, known) = watch::channel(Known::default());
+    let looks = Arc::<Looks>::default();
+    let follower = Follower {
+        places,
+        known: sender,
+        looks: Arc::clone(&looks),
+        endpoint: endpoint.clone(),
+        home: Home::present(),
+    };
+    // It goes on whatever becomes of the runtimes of callers.
+    let home = Home::fallback()?;
+    let follower = home.spawn(follower.follow(route)).abort_handle();
+    let servers = Servers { name, known, pick, turn: Turn::default(), looks, home, follower };
+    Ok(Channel::of_peers(endpoint, Arc::new(servers)))
 }
 
 impl Channel {

@@ -25,6 +25,7 @@ pub(super) struct Follower {
 }
 
 /// Where a routes file says that the servers of a name are.
+#[derive(Clone)]
 pub(super) struct Route {
     pub(super) name: Name,
     pub(super) table: watch::Receiver<Arc<Table>>,

@@ -26,6 +26,7 @@
 //! | --- | --- |
 //! | `target.rs` | the places that a target lists |
 //! | `resolve.rs` | the servers that are there: the trait, a fixed list |
+//! | `relay.rs` | one resolver for several channels |
 //! | `rendezvous.rs` | those of a name of this host |
 //! | `dns.rs` | those of a name in DNS |
 //! | `table.rs`, `routes.rs` | a file that says where the servers of names are |
@@ -41,6 +42,7 @@ mod dns;
 mod follower;
 mod pick;
 mod place;
+mod relay;
 mod rendezvous;
 mod resolve;
 mod routes;
@@ -48,7 +50,7 @@ mod servers;
 mod table;
 mod target;
 
-pub use builder::Builder;
+pub use builder::{Builder, Channels};
 pub use pick::Pick;
 pub use resolve::{Address, BoxError, Fixed, Resolve};
 pub use target::Target;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 #[cfg(feature = "http2")]
 use super::dns::Dns;
+use super::relay::Relay;
 use super::rendezvous::Rendezvous;
 use super::resolve::{Address, BoxError, Fixed, Resolve};
 use super::target::{At, Target};
@@ -48,6 +49,11 @@ impl Place {
             _ => Box::new(Fixed::new([Address::at(location)])),
         };
         Self::new(text, resolver)
+    }
+
+    /// What it is called, and its resolver for several channels. Nobody has followed it yet.
+    pub(super) fn relayed(self) -> (String, Relay) {
+        (self.text, Relay::new(self.resolver))
     }
 
     /// What it is called in errors.
