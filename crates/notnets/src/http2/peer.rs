@@ -45,11 +45,7 @@ impl Reach for Peer {
         let (address, host) = (self.address.clone(), self.host.clone());
         Box::pin(async move {
             let Dial { link, user_agent, timeout, keepalive } = dial;
-            let defaults = KeepAlive::default();
-            let keep_alive = keepalive.map_or(defaults, |keepalive| KeepAlive {
-                interval: Some(keepalive.interval),
-                timeout: keepalive.timeout,
-            });
+            let keep_alive = KeepAlive::of_link(keepalive);
             let client = Client::new(address, Options { connect_timeout: timeout, keep_alive });
             let client = client.for_host(host);
             let refused = |status: Status| Cause::Http2(status.message().to_owned());

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use notnets_core::session::Keepalive;
 use tokio::time::Instant;
 
 /// The least time between pings that no server with gRPC's defaults counts.
@@ -19,6 +20,16 @@ pub struct KeepAlive {
     pub interval: Option<Duration>,
     /// How long its answer may take before it counts as dead.
     pub timeout: Duration,
+}
+
+impl KeepAlive {
+    /// As a link is asked, if something is set for links. An interval of zero never asks.
+    pub(crate) fn of_link(keepalive: Option<Keepalive>) -> Self {
+        keepalive.map_or_else(Self::default, |Keepalive { interval, timeout, .. }| Self {
+            interval: Some(interval).filter(|interval| !interval.is_zero()),
+            timeout,
+        })
+    }
 }
 
 impl Default for KeepAlive {

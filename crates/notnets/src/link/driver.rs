@@ -80,7 +80,7 @@ impl<A: Accept> Driver<A> {
         wind_up: Option<WindUp>,
         keepalive: Option<Keepalive>,
     ) -> io::Result<Self> {
-        if let Some(keepalive) = keepalive {
+        if let Some(keepalive) = keepalive.filter(|keepalive| !keepalive.interval.is_zero()) {
             link.with(|state| state.session.keep_alive(keepalive, clock::now()));
         }
         let watched = Watched::new(Arc::clone(&link.socket), pidfd, wind_up)?;

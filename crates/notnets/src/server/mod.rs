@@ -206,7 +206,8 @@ impl<L> Server<L> {
     }
 
     /// Sets how often to ask each client whether it is there (keepalive). Off unless set: the end of a
-    /// process is noticed without, only a client that hangs is not.
+    /// process is noticed without, only a client that hangs is not. Over HTTP/2 it is 20 s unless set. Zero
+    /// turns it off.
     pub fn keepalive_interval(mut self, interval: Option<Duration>) -> Self {
         self.config.keepalive_interval = interval;
         self
