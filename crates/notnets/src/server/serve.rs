@@ -220,6 +220,7 @@ impl Bound {
             return Ok(());
         };
         if tokio::time::timeout(limit, drain(&mut connections)).await.is_err() {
+            tracing::warn!("calls were still open after {limit:?} and have been cut off");
             for link in shared.links.all() {
                 link.end_calls_in_overtime();
             }
