@@ -42,11 +42,13 @@ step_hostile() {
 step_soak() {
     built notnets soak --for 30s
     built notnets soak --replace 50
+    built notnets soak --move-replicas 20
 }
 
-# Processes die at steps of the protocol.
+# Processes die at steps of the protocol, and replicas at any time.
 step_kills() {
     built notnets soak --at-failpoints 500
+    built notnets soak --kill 30
 }
 
 # built PROGRAM ARGUMENT...: runs a program of the workspace as it is built for the tests, with failpoints.

@@ -15,6 +15,7 @@ mod extents;
 mod failpoints;
 mod footprint;
 mod replacements;
+mod replicas;
 mod server;
 
 use std::collections::{HashSet, VecDeque};
@@ -42,6 +43,7 @@ use crate::runtime::runtime;
 use client::Tally;
 use content::{Head, message};
 use footprint::Footprint;
+use replicas::Fate;
 
 /// Let calls go on while processes are killed, stopped and replaced, and check each
 #[derive(Clone, Debug, clap::Args)]
@@ -64,6 +66,13 @@ pub struct Args {
     /// time: no call may fail
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints"])]
     replace: Option<u64>,
+    /// Kill one of three replicas this often, while clients call them through memory and over HTTP/2: no call
+    /// that may be made again fails, and no other is executed twice
+    #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints", "replace"])]
+    kill: Option<u64>,
+    /// Let replicas come and go this often, by chance in memory, over HTTP/2, or both: as with --kill
+    #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints", "replace", "kill"])]
+    move_replicas: Option<u64>,
     /// Without a pod of two hosts
     #[arg(long)]
     no_pod: bool,
@@ -93,6 +102,14 @@ pub fn run(args: &Args) -> Result {
     if let Some(times) = args.replace {
         println!("--seed {seed} --replace {times}");
         return runtime(0)?.block_on(replacements::run(seed, times));
+    }
+    if let Some(times) = args.kill {
+        println!("--seed {seed} --kill {times}");
+        return runtime(0)?.block_on(replicas::run(seed, Fate::Killed, times));
+    }
+    if let Some(times) = args.move_replicas {
+        println!("--seed {seed} --move-replicas {times}");
+        return runtime(0)?.block_on(replicas::run(seed, Fate::Moved, times));
     }
     println!("--seed {seed} --for {:?}", args.duration);
     runtime(0)?.block_on(async {
@@ -423,19 +440,7 @@ pub fn agent(args: &AgentArgs) -> Result {
 /// # Errors
 /// When a call was executed twice, or although its client was told the opposite.
 fn executions(notes: &Path) -> Result {
-    let (mut executed, mut unseen) = (Vec::new(), Vec::new());
-    for file in fs::read_dir(notes)? {
-        let file = file?;
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        let ids = match name.split_once('-') {
-            Some(("executed", _)) => &mut executed,
-            Some(("unseen", _)) => &mut unseen,
-            _ => continue,
-        };
-        let bytes = fs::read(file.path())?;
-        ids.extend(bytes.chunks_exact(8).map(|id| u64::from_le_bytes(id.try_into().expect("8 bytes"))));
-    }
+    let (executed, unseen) = (noted(notes, "executed")?, noted(notes, "unseen")?);
     let once: HashSet<_> = executed.iter().copied().collect();
     println!("{} calls executed, {} surely not", executed.len(), unseen.len());
     if once.len() < executed.len() {
@@ -445,4 +450,20 @@ fn executions(notes: &Path) -> Result {
         Some(id) => Err(format!("call {id:#x} was executed, though it was retry safe").into()),
         None => Ok(()),
     }
+}
+
+/// The ids of calls that processes have noted in files of that kind.
+///
+/// # Errors
+/// When a file can't be read.
+fn noted(notes: &Path, kind: &str) -> Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    for file in fs::read_dir(notes)? {
+        let file = file?;
+        if file.file_name().to_string_lossy().split_once('-').is_some_and(|(its, _)| its == kind) {
+            let bytes = fs::read(file.path())?;
+            ids.extend(bytes.chunks_exact(8).map(|id| u64::from_le_bytes(id.try_into().expect("8 bytes"))));
+        }
+    }
+    Ok(ids)
 }

@@ -24,7 +24,7 @@ const IN_POD: &str = "notnets://soak/";
 /// The arguments of the process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerArgs {
-    /// The name to serve.
+    /// The names and addresses to serve, with commas between them.
     uri: String,
     /// Where executed calls are noted.
     notes: PathBuf,
@@ -33,6 +33,9 @@ pub struct ServerArgs {
     /// Take the name over from the server that has it.
     #[arg(long)]
     take_over: bool,
+    /// Serve beside other replicas.
+    #[arg(long)]
+    replica: bool,
 }
 
 /// In the id of a call that another server has passed on.
@@ -52,10 +55,12 @@ pub fn serve(args: &ServerArgs) -> Result {
             kept: Mutex::default(),
             next: Endpoint::new(args.next.as_str())?.connect_lazy(),
         };
-        let router = Server::builder().take_over(args.take_over).add_rpc_service("soak.Soak", echo);
+        let server = Server::builder().take_over(args.take_over).replica(args.replica);
+        let router = server.add_rpc_service("soak.Soak", echo);
+        let names: Vec<_> = args.uri.split(',').collect();
         let until = Instant::now() + PATIENCE;
         let bound = loop {
-            match router.clone().bind(args.uri.as_str()).await {
+            match router.clone().bind(&names[..]).await {
                 // Whoever ends its calls has the name a little longer, and an agent may just have died.
                 Err(error)
                     if Instant::now() < until
@@ -168,7 +173,7 @@ async fn pass_on(call: &mut ServerCall, next: &Channel, first: Bytes) -> Answere
 
 async fn answer(call: &mut ServerCall, head: Head, first: Bytes) -> Answered {
     match call.method.name() {
-        "Unary" | "Last" => call.responses.send_last(first).await,
+        "Unary" | "Once" | "Last" => call.responses.send_last(first).await,
         "Download" => {
             for number in 0..head.answers {
                 let answer = message(Head { number, ..head }, head.size as usize);
