@@ -10,8 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::failure::{Failure, code_name};
-use crate::target::{Target, Upstreams};
-use notnets::http2::client;
+use crate::target::{Settings, Target};
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -40,8 +39,8 @@ pub struct Args {
 /// # Errors
 /// When it is not `SERVING`.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let options = client::Options { connect_timeout: args.timeout, ..client::Options::default() };
-    let mut client = HealthClient::new(Upstreams::new(&args.server, options)?.one());
+    let settings = Settings { connect_timeout: args.timeout, ..Settings::default() };
+    let mut client = HealthClient::new(args.server.connect_lazy(settings)?);
     let mut request = Request::new(HealthCheckRequest { service: args.service.clone() });
     request.set_timeout(args.timeout);
     let whom = args.whom();

@@ -12,40 +12,18 @@ mod routes;
 mod trailers;
 
 use std::error::Error;
-use std::future::pending;
-use std::path::PathBuf;
-use std::time::Duration;
 
-// The proxy's own HTTP/2 server: unlike tonic's it leaves deadlines to the two
-// ends, so that it is the client's deadline that a test sees.
-use notnets::http2::listener::Listener;
-use notnets::http2::pings::KeepAlive;
-use notnets::http2::{Address, server};
+use notnets::Server;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let argument = std::env::args()
         .nth(1)
         .ok_or("give the address to serve: HOST:PORT, unix:/PATH or notnets:///NAME")?;
-    if argument.starts_with("notnets:") {
-        return through_memory(&argument).await;
-    }
-    match argument.strip_prefix("unix:") {
-        Some(path) => over_http2(&Address::Unix(PathBuf::from(path))).await,
-        None => over_http2(&Address::Tcp(argument.parse()?)).await,
-    }
-}
-
-async fn over_http2(address: &Address) -> Result<(), Box<dyn Error>> {
-    let listener = Listener::bind(address).await?;
-    println!("READY {}", listener.address()?);
-    let routes = routes::all().await;
-    server::serve(listener, || routes.clone(), KeepAlive::default(), pending(), Duration::ZERO).await;
-    Ok(())
-}
-
-async fn through_memory(uri: &str) -> Result<(), Box<dyn Error>> {
-    let bound = notnets::Server::builder().bind_service(uri, routes::all().await).await?;
-    println!("READY {uri}");
+    let has_scheme = argument.starts_with("notnets:") || argument.starts_with("unix:");
+    let uri = if has_scheme { argument.clone() } else { format!("http://{argument}") };
+    let bound = Server::builder().bind_service(uri.as_str(), routes::all().await).await?;
+    let address = bound.http2_addresses().pop().unwrap_or(uri);
+    println!("READY {}", address.strip_prefix("http://").unwrap_or(&address));
     Ok(bound.serve().await?)
 }

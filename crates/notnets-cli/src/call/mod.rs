@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
+use notnets::Channel;
 use notnets_cli_common::duration;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use tonic::client::Grpc;
@@ -30,8 +31,7 @@ use self::codec::DynamicCodec;
 use self::input::{Body, Input};
 use self::reflection::Reflection;
 use crate::failure::Failure;
-use crate::target::{Target, Upstream, Upstreams};
-use notnets::http2::client;
+use crate::target::{Settings, Target};
 
 /// gRPC's own default.
 const MAX_MESSAGE_SIZE: &str = "4194304";
@@ -87,7 +87,7 @@ pub struct Args {
 /// # Errors
 /// When no call can be made, and when it ends with a status other than OK.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let upstream = Upstreams::new(&args.server, client::Options::default())?.one();
+    let upstream = args.server.connect_lazy(Settings::default())?;
     let headers = metadata::collect(&args.headers);
     let client = Grpc::new(upstream).max_decoding_message_size(args.max_message_size);
     let mut reflection = Reflection::new(client.clone(), headers.clone());
@@ -150,7 +150,7 @@ impl From<Status> for Ended {
 }
 
 struct Call<'a> {
-    client: Grpc<Upstream>,
+    client: Grpc<Channel>,
     headers: MetadataMap,
     method: MethodDescriptor,
     args: &'a Args,

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use http::uri::PathAndQuery;
+use notnets::Channel;
 use prost::Message;
 use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use prost_types::{DescriptorProto, FileDescriptorProto};
@@ -19,7 +20,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use super::pruned::{self, Files};
 use crate::failure::{Failure, code_name};
-use crate::target::{Target, Upstream};
+use crate::target::Target;
 
 const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const V1ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
@@ -28,7 +29,7 @@ const HEALTH: &str = "grpc.health.v1.Health";
 
 /// A server's descriptors, fetched as they are needed.
 pub struct Reflection {
-    client: Grpc<Upstream>,
+    client: Grpc<Channel>,
     headers: MetadataMap,
     path: &'static str,
     pool: DescriptorPool,
@@ -83,7 +84,7 @@ impl Error {
 
 impl Reflection {
     /// Asks through `client`, with `headers` on each call.
-    pub fn new(client: Grpc<Upstream>, headers: MetadataMap) -> Self {
+    pub fn new(client: Grpc<Channel>, headers: MetadataMap) -> Self {
         let pool = DescriptorPool::global();
         Self { client, headers, path: V1, pool, undescribed: HashMap::new() }
     }

@@ -249,7 +249,7 @@ async fn what_went_wrong_is_said_with_what_to_do() {
     for (arguments, words) in [
         (vec!["call", &silent, &echo], "tonic-reflection"),
         (vec!["call", &unbound, &echo], "is its server running?"),
-        (vec!["call", "https://shop", &echo], "no TLS"),
+        (vec!["call", "ftp://shop", &echo], "write notnets:///NAME"),
     ] {
         let ended = world.run(arguments.clone()).await;
         assert_eq!((ended.code() == Some(0), ended.out()), (false, ""), "{arguments:?}");

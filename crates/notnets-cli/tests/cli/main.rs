@@ -10,6 +10,7 @@ mod frames;
 mod health;
 mod ls;
 mod proxy;
+mod proxy_config;
 mod proxy_lives;
 mod proxy_strangers;
 mod proxy_upstreams;

@@ -23,8 +23,9 @@ async fn a_server_that_dies_and_comes_back() {
     let world = World::new();
     let server = http2_server().await;
     for (meeting, words) in [
-        (world.unix("server.sock"), "is its server running?"),
-        ("notnets:///server".to_owned(), "its server has ended"),
+        (world.unix("server.sock"), ["is its server running?"; 2]),
+        // Whether it has been looked for anew or not.
+        ("notnets:///server".to_owned(), ["its server has ended", "no server of `server`"]),
     ] {
         // The inner proxy plays the server: a process that can be killed.
         let inner = world.proxy(&meeting, &server).await;
@@ -49,7 +50,7 @@ async fn a_server_that_dies_and_comes_back() {
 
         let status = in_time(client.echo(EchoRequest::default())).await.expect_err("nobody listens");
         assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().contains(words), "{status}");
+        assert!(words.iter().any(|words| status.message().contains(words)), "{status}");
 
         // The killed process left its socket, which must not be in the way.
         let _inner = world.proxy(&meeting, &server).await;
@@ -178,7 +179,8 @@ async fn what_stands_in_the_way_is_said() {
         let ended = world.run(["proxy", "--listen", listen, "--to", &server]).await;
         assert_eq!(ended.code(), Some(1), "{listen}");
         assert_eq!(ended.out(), "", "{listen}");
-        assert!(ended.err().contains(&format!("cannot listen on {listen}: ")), "{}", ended.err());
+        assert!(ended.err().contains("cannot listen on "), "{}", ended.err());
+        assert!(ended.err().contains(&format!("{listen}: ")), "{}", ended.err());
         assert!(ended.err().contains(words), "{listen}: {}", ended.err());
     }
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), "precious");

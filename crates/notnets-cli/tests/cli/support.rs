@@ -26,8 +26,6 @@ use tonic::{Request, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneService;
 
-use notnets::http2::listener::Listener;
-use notnets::http2::{self, Address};
 use probe::pb::await_request::State;
 use probe::pb::probe_client::ProbeClient;
 use probe::pb::{AwaitRequest, Handler};
@@ -134,7 +132,7 @@ impl World {
         let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = in_time(out.next_line()).await.expect("readable").expect("a line");
         let address = line.strip_prefix("READY ").expect("READY ADDRESS").to_owned();
-        Proxy { address, child, _out: out }
+        Proxy { address, child, out }
     }
 
     /// A client of `HOST:PORT`, `unix:PATH` or `notnets:///NAME`: tonic's transport or ours.
@@ -186,19 +184,11 @@ pub async fn unix_server(path: &Path) -> String {
 
 /// The same with the HTTP/2 server that the proxy has.
 pub async fn server_of_ours() -> String {
-    let address = Address::Tcp(ANY.parse().expect("an address"));
-    let listener = Listener::bind(&address).await.expect("a free port");
-    let address = listener.address().expect("an address");
-    let routes = routes::all().await;
-    let serving = http2::server::serve(
-        listener,
-        move || routes.clone(),
-        http2::pings::KeepAlive::default(),
-        std::future::pending(),
-        Duration::ZERO,
-    );
-    tokio::spawn(serving);
-    address
+    let server = notnets::Server::builder().max_metadata_size(64 << 10);
+    let bound = server.bind_service("http://127.0.0.1:0", routes::all().await).await.expect("a free port");
+    let address = bound.http2_addresses().pop().expect("an address");
+    tokio::spawn(bound.serve());
+    address.strip_prefix("http://").expect("HTTP/2").to_owned()
 }
 
 /// A server without reflection, or with that of `v1alpha` only.
@@ -258,7 +248,7 @@ impl Ended {
 pub struct Proxy {
     pub address: String,
     child: Child,
-    _out: Lines<BufReader<ChildStdout>>,
+    out: Lines<BufReader<ChildStdout>>,
 }
 
 impl Proxy {
@@ -269,6 +259,11 @@ impl Proxy {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid().cast_signed());
         rustix::process::kill_process(pid.expect("a pid"), signal).expect("it is ours");
+    }
+
+    /// The next line that it prints.
+    pub async fn line(&mut self) -> String {
+        in_time(self.out.next_line()).await.expect("readable").expect("a line")
     }
 
     /// Waits for its end: how it ended and what it had to say.

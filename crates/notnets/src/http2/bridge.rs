@@ -1,5 +1,4 @@
-//! One call forwarded as it is: the `tower` service between the two sides of
-//! `notnets proxy`.
+//! One call forwarded as it is: the `tower` service between a link and a connection.
 //!
 //! Frames are passed on as they come, wherever gRPC's messages are cut. What
 //! the bridge adds is that failures of the upstream become responses: one before

@@ -104,7 +104,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
             Self::Unix(listener, file) => {
-                UnixListener::from_std(listener).map(|listener| Listener::Unix(listener, file))
+                UnixListener::from_std(listener).map(|listener| Listener::Unix { listener, _file: file })
             }
         }
     }
@@ -129,32 +129,15 @@ pub enum Listener {
     /// On a TCP port.
     Tcp(TcpListener),
     /// On a Unix socket.
-    Unix(UnixListener, SocketFile),
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Removed when nobody listens any more.
+        _file: SocketFile,
+    },
 }
 
 impl Listener {
-    /// Binds `address`; port 0 takes a free port.
-    ///
-    /// # Errors
-    /// When the address is in use or cannot be bound.
-    pub async fn bind(address: &Address) -> io::Result<Self> {
-        match address {
-            Address::Tcp(authority) => TcpListener::bind(host_and_port(authority)).await.map(Self::Tcp),
-            Address::Unix(path) => bind_unix(path)?.listen(),
-        }
-    }
-
-    /// The address that was bound, with its real port, as clients write it.
-    ///
-    /// # Errors
-    /// When the system does not know it.
-    pub fn address(&self) -> io::Result<String> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),
-            Self::Unix(_, file) => Ok(format!("unix:{}", file.path.display())),
-        }
-    }
-
     /// The next connection, and where it comes from.
     ///
     /// # Errors
@@ -167,7 +150,7 @@ impl Listener {
                 let local = stream.local_addr()?;
                 Ok((Box::new(stream), Origin::Tcp { local, remote }))
             }
-            Self::Unix(listener, _) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let origin = Origin::Unix(peer_credentials(&stream)?);
                 Ok((Box::new(LocalAuthority::new(stream)), origin))

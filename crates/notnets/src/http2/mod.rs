@@ -1,10 +1,10 @@
-//! gRPC over HTTP/2, for channels and servers that also speak it, and for `notnets proxy`: nothing
-//! is added to a call or taken away from it.
+//! gRPC over HTTP/2, for channels and servers that also speak it, and for the listeners of `notnets proxy`:
+//! nothing is added to a call or taken away from it.
 //!
 //! tonic's own transport is made for applications. It extends the user agent,
 //! turns deadlines into `CANCELLED` and shares one flow-control window of a few
-//! megabytes among all calls of a connection. A bridge must do none of this, so
-//! [`server`] stands on hyper directly, and [`client`] on h2, which tells
+//! megabytes among all calls of a connection. `notnets proxy` must do none of this, so
+//! `server` stands on hyper directly, and `client` on h2, which tells
 //! what a server has not processed and whether it is still there. Both speak HTTP/2 with
 //! prior knowledge, without TLS, over TCP and over Unix sockets.
 

@@ -49,30 +49,14 @@ impl Options {
 /// A service for one connection, and when its client is to be asked to make another connection.
 pub type Served<S> = (S, Pin<Box<dyn Future<Output = ()> + Send>>);
 
-/// Serves each connection with a service of its own, which `make` makes, until `shutdown`. Then it refuses
-/// new clients, asks the connected ones that no further call is made, and waits up to `grace` for the open
-/// calls.
+/// Serves each connection with a service of its own, which `make` makes, but those for which it makes none,
+/// until `shutdown`. Then it refuses new clients, asks the connected ones that no further call is made, and
+/// waits for the open calls.
 pub async fn serve<S>(
-    listener: Listener,
-    make: impl Fn() -> S,
-    keep_alive: KeepAlive,
-    shutdown: impl Future<Output = ()>,
-    grace: Duration,
-) where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
-    let make = |_: &Origin| -> Option<Served<S>> { Some((make(), Box::pin(std::future::pending()))) };
-    serve_each(listener, make, Options::new(keep_alive, MAX_CALLS), shutdown, grace).await;
-}
-
-/// Serves connections as [`serve`] does, but those for which `make` makes no service.
-pub async fn serve_each<S>(
     listener: Listener,
     make: impl Fn(&Origin) -> Option<Served<S>>,
     options: Options,
     shutdown: impl Future<Output = ()>,
-    grace: Duration,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -106,10 +90,7 @@ pub async fn serve_each<S>(
     }
     drop(listener);
     drop(stop);
-    let last_calls = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(grace, last_calls).await.is_err() {
-        tracing::warn!("calls were still open after {grace:?} and have been cut off");
-    }
+    while connections.join_next().await.is_some() {}
 }
 
 /// What there is without waiting.

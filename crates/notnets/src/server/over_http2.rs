@@ -21,7 +21,7 @@ use crate::http::ConnectInfo;
 use crate::http2::bridge::Bridge;
 use crate::http2::listener::{Listener, Origin, Socket};
 use crate::http2::pings::KeepAlive;
-use crate::http2::server::{Options, Served, serve_each};
+use crate::http2::server::{self, Options, Served};
 use crate::http2::{Address, MAX_METADATA};
 use crate::location::Location;
 use crate::{Channel, Endpoint, Error};
@@ -70,17 +70,14 @@ impl OverHttp2 {
 
 async fn accept(listener: Listener, shared: Arc<ServerContext>) {
     let settings = &shared.settings;
-    let keep_alive = match settings.keepalive() {
-        Some(keepalive) => KeepAlive { interval: Some(keepalive.interval), timeout: keepalive.timeout },
-        None => KeepAlive::default(),
-    };
+    let keep_alive = KeepAlive::of_link(settings.keepalive());
     let endpoint = Endpoint::within(settings.link.clone()).max_metadata_size(MAX_METADATA);
     let options = Options::new(keep_alive, settings.link.limits.streams);
     let mut stop = shared.shutdown.clone();
     // An error means that the server is gone altogether.
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
     let make = |origin: &Origin| begin(&shared, &endpoint, origin);
-    serve_each(listener, make, options, stopped, std::time::Duration::MAX).await;
+    server::serve(listener, make, options, stopped).await;
 }
 
 /// Begins to serve a client, if it is admitted.
