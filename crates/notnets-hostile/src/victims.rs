@@ -63,8 +63,8 @@ pub async fn call(directory: &Path) -> Result<(), Error> {
     std::process::exit(0)
 }
 
-/// A client that calls `bad` once it is told so, with this many calls at once: it waits for a message of each,
-/// or `keeps` them and takes nothing.
+/// A client that calls `bad` once it is told so, with this many calls at once: it waits for a message of
+/// each, or `keeps` them and takes nothing.
 ///
 /// # Errors
 /// When it can't connect.

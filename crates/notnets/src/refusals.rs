@@ -21,7 +21,8 @@ struct Count {
 }
 
 impl Refusals {
-    /// Counts and logs that a client was refused. All clients are, of a server that stops: that is no warning.
+    /// Counts and logs that a client was refused. All clients are, of a server that stops: that is no
+    /// warning.
     #[cold]
     pub(crate) fn log(&self, rejection: &Rejection, stats: &Stats) {
         stats.refused(rejection);

@@ -115,8 +115,8 @@ impl Assembler {
         Ok(())
     }
 
-    /// Has the rest of a large message put together by the calls of its link, in one piece with the parts that
-    /// have come. They know what is kept here otherwise.
+    /// Has the rest of a large message put together by the calls of its link, in one piece with the parts
+    /// that have come. They know what is kept here otherwise.
     pub fn gather(&mut self, parts: &mut Gather, calls: &mut Connection<()>, stream: StreamId) {
         let come = parts.len();
         if self.known < PREFIX || self.left < WORTH_GATHERING {

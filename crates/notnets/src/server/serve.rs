@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use notnets_core::link::rendezvous::{DirectoryWatch, Listener};
-use notnets_core::name::Uri;
+use notnets_core::name::{SCHEME, Uri};
 use notnets_core::session::Ending;
 use notnets_memory::process::ForkGuard;
 use tokio::io::Interest;
@@ -263,7 +263,7 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
     if names.is_empty() {
         return Err(Cause::NoNames.into());
     }
-    let served = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut served: Vec<_> = names.iter().map(ToString::to_string).collect();
     let (mut here, mut pods) = (Vec::new(), Vec::new());
     #[cfg(feature = "http2")]
     let mut addresses = Vec::new();
@@ -287,6 +287,7 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
         let taken = settings.claim.take(&settings.link.directory, here.iter().map(Uri::name));
         taken.map_err(Cause::from)?
     };
+    let asked_for = listeners.len();
     for passed in all_passed {
         passed::serve(
             passed,
@@ -295,8 +296,9 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
             &mut over_http2,
         )?;
     }
+    served.extend(listeners[asked_for..].iter().map(|passed| format!("{SCHEME}:///{}", passed.name())));
     Ok(Taken {
-        names: served,
+        names: served.join(", "),
         listeners,
         pods,
         #[cfg(feature = "http2")]
