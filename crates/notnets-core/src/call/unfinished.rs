@@ -1,8 +1,8 @@
 //! Messages that have come in part: how much a peer can have this side keep of them.
 //!
-//! What is put together to a message is the application's memory, and its credit has gone back to the peer. So
-//! each stream could hold the largest message but for its last byte. What all of a link hold is counted here,
-//! and the call that adds to it beyond the limit ends. A call that is the only one with much may have a
+//! What is put together to a message is the application's memory, and its credit has gone back to the peer.
+//! So each stream could hold the largest message but for its last byte. What all of a link hold is counted
+//! here, and the call that adds to it beyond the limit ends. A call that is the only one with much may have a
 //! message of any length: only what the others hold counts against it.
 
 use notnets_memory::{ReadMemory, WriteMemory};

@@ -28,8 +28,8 @@ pub struct Served {
     pub silent: Option<String>,
 }
 
-/// Looks at all names of a directory. The counters of a server that does not answer within `patience` are read
-/// in its process, if this one may look into it; one that ends meanwhile is not listed.
+/// Looks at all names of a directory. The counters of a server that does not answer within `patience` are
+/// read in its process, if this one may look into it; one that ends meanwhile is not listed.
 ///
 /// # Errors
 /// When the directory can't be read.

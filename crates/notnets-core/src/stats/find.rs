@@ -1,5 +1,5 @@
-//! The counters of other processes, by `/proc`: for whoever may look into a process, which is its own user and
-//! root (`ptrace(2)`, "Ptrace access mode checking").
+//! The counters of other processes, by `/proc`: for whoever may look into a process, which is its own user
+//! and root (`ptrace(2)`, "Ptrace access mode checking").
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -1,8 +1,8 @@
 //! A server's counters, readable by tools: one segment for each server, written by it alone.
 //!
-//! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"), or that of any
-//! process that it may look into by `/proc` ([`find`]). It disturbs nobody, sees no payload, and needs nothing
-//! that runs in the process.
+//! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"), or by
+//! `/proc` that of any process that it may look into ([`find`]). It disturbs nobody, sees no payload, and
+//! needs nothing that runs in the process.
 
 pub mod find;
 mod text;
