@@ -8,8 +8,6 @@ use notnets_core::clock::Timestamp;
 use super::ended::{Delays, Ended, read_all};
 use crate::Result;
 
-/// What is promised to those whose peer dies, if they get the processor.
-const PROMISED: Duration = Duration::from_millis(10);
 /// What 99 of 100 need at most on a machine that is busy with all of the soak and more.
 const ENOUGH: Duration = Duration::from_secs(1);
 
@@ -74,8 +72,7 @@ impl Deaths {
             ("handlers of clients that died", &mut servers),
             ("calls beyond their deadlines", &mut deadlines),
         ] {
-            let soon = delays.within(PROMISED) * 1000 / delays.count().max(1);
-            println!("{what} that ended: {delays}; {} % within {PROMISED:?}", soon as f64 / 10.0);
+            println!("{what} that ended: {delays}; {}", delays.soon());
             if delays.quantile(0.99) > ENOUGH {
                 return Err(format!("{what} should end within {ENOUGH:?}").into());
             }

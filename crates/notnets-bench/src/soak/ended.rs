@@ -10,6 +10,9 @@ use notnets_core::clock::Timestamp;
 
 use crate::Result;
 
+/// What is aimed at for those whose peer dies.
+const AIM: Duration = Duration::from_millis(10);
+
 /// A call that has failed, or a handler that was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -87,16 +90,22 @@ impl Delays {
     }
 
     /// How many are not longer than that.
-    pub fn within(&self, most: Duration) -> usize {
+    fn within(&self, most: Duration) -> usize {
         self.0.iter().filter(|delay| **delay <= most).count()
+    }
+
+    /// Which part of them is as short as is aimed at.
+    pub fn soon(&self) -> String {
+        let soon = self.within(AIM) * 1000 / self.count().max(1);
+        format!("{} % within {AIM:?}", soon as f64 / 10.0)
     }
 }
 
 impl fmt::Display for Delays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sorted = Self(self.0.clone());
-        let [half, p99, most] = [0.5, 0.99, 1.0].map(|part| sorted.quantile(part));
-        write!(f, "{}: p50 {half:.1?}, p99 {p99:.1?}, at most {most:.1?}", self.count())
+        let [half, p90, p99, most] = [0.5, 0.9, 0.99, 1.0].map(|part| sorted.quantile(part));
+        write!(f, "{}: p50 {half:.1?}, p90 {p90:.1?}, p99 {p99:.1?}, at most {most:.1?}", self.count())
     }
 }
 

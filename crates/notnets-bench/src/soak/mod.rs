@@ -14,6 +14,7 @@ mod ended;
 mod extents;
 mod failpoints;
 mod footprint;
+mod plain_deaths;
 mod replacements;
 mod replicas;
 mod server;
@@ -73,6 +74,10 @@ pub struct Args {
     /// Let replicas come and go this often, by chance in memory, over HTTP/2, or both: as with --kill
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints", "replace", "kill"])]
     move_replicas: Option<u64>,
+    /// Kill a server this often, while one call of a client is open and nothing else runs: how soon does the
+    /// caller know?
+    #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints", "replace", "kill", "move_replicas"])]
+    deaths: Option<u64>,
     /// Without a pod of two hosts
     #[arg(long)]
     no_pod: bool,
@@ -110,6 +115,9 @@ pub fn run(args: &Args) -> Result {
     if let Some(times) = args.move_replicas {
         println!("--seed {seed} --move-replicas {times}");
         return runtime(0)?.block_on(replicas::run(seed, Fate::Moved, times));
+    }
+    if let Some(times) = args.deaths {
+        return runtime(0)?.block_on(plain_deaths::run(times));
     }
     println!("--seed {seed} --for {:?}", args.duration);
     runtime(0)?.block_on(async {
