@@ -134,25 +134,27 @@ fn each(ground: &mut Ground<'_>, most: u64, mut act: impl FnMut(&mut Ground<'_>)
     }
 }
 
-fn step(attack: Attack, ground: &mut Ground<'_>, random: &mut Random) -> bool {
-    match attack {
-        Attack::OneField => {
-            if random.once_in(4) {
-                honest(ground, random);
-            }
-            let descriptor = one_field(random);
-            ground.push(descriptor)
-        }
-        Attack::Random => {
-            let descriptor = std::array::from_fn(|_| random.bits());
-            ground.push(descriptor)
-        }
+/// A descriptor of an attack that is nothing but descriptors.
+pub fn descriptor(attack: Attack, random: &mut Random) -> Option<Descriptor> {
+    Some(match attack {
+        Attack::OneField => one_field(random),
+        Attack::Shaped => shaped(random),
+        Attack::Random => std::array::from_fn(|_| random.bits()),
         Attack::References => {
             let mut frame = Frame::new(random.one_of(&Kind::ALL), StreamId::new(random.below(8)));
             frame.payload = Payload::Reference(reference(random));
             frame.message = random.once_in(2);
-            ground.push(frame.encode())
+            frame.encode()
         }
+        Attack::Flood(kind) => flooding(kind, random),
+        Attack::RapidReset | Attack::Overwritten | Attack::Racing | Attack::Deaf | Attack::Steering => {
+            return None;
+        }
+    })
+}
+
+fn step(attack: Attack, ground: &mut Ground<'_>, random: &mut Random) -> bool {
+    match attack {
         Attack::Overwritten => {
             honest(ground, random);
             // Mostly blocks and the ring, else nothing is read for long.
@@ -169,8 +171,10 @@ fn step(attack: Attack, ground: &mut Ground<'_>, random: &mut Random) -> bool {
             true
         }
         _ => {
-            let descriptor = shaped(random);
-            ground.push(descriptor)
+            if attack == Attack::OneField && random.once_in(4) {
+                honest(ground, random);
+            }
+            descriptor(attack, random).is_some_and(|descriptor| ground.push(descriptor))
         }
     }
 }

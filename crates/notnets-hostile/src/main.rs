@@ -34,6 +34,10 @@ struct Arguments {
     /// that others leave
     #[arg(long)]
     equal: bool,
+    /// Also measure a client of the server beside this many threads that do nothing but loop: what the kernel
+    /// divides among them is no victim's doing
+    #[arg(long, value_name = "THREADS")]
+    control: Option<usize>,
     /// Fail when the p99 of a well-behaved peer's calls is more than so many times what it is without others,
     /// and not when it is over 50 ms
     #[arg(long)]
@@ -93,6 +97,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         greetings,
         equal: arguments.equal,
         times: arguments.times,
+        control: arguments.control,
     };
     match arguments.victims {
         Some(Victims::Servers) => attack_servers(&program, &plan(arguments.descriptors)),

@@ -44,6 +44,8 @@ pub struct Plan {
     pub greetings: bool,
     /// Hostile threads have the priority of all others, and not the lowest.
     pub equal: bool,
+    /// Threads that do nothing but loop, to compare with.
+    pub control: Option<usize>,
     /// The p99 of a peer that means well may be as many times what it is without others.
     pub times: Option<u32>,
 }
@@ -91,6 +93,10 @@ pub fn attack_servers(program: &Path, plan: &Plan) -> Result<(), Error> {
         thread::sleep(QUIET);
         Ok(())
     })?;
+    if let Some(threads) = plan.control {
+        let mut control = measure(&mut || loops(threads, plan))?;
+        println!("  beside {threads} threads that only loop: {}", control.line());
+    }
     let (done, begin) = (Done::default(), Instant::now());
     let beside = measure(&mut || {
         let names = Directory::at(directory.path());
@@ -156,6 +162,26 @@ fn compare(whose: &str, quiet: Duration, beside: Duration, plan: &Plan) -> Resul
     }
     Err(format!("{whose} had a p99 of {beside:.1?} beside hostile peers, {times:.1} times that without them")
         .into())
+}
+
+/// Lets threads loop for as long as is measured without others.
+fn loops(threads: usize, plan: &Plan) -> Result<(), Error> {
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let threads = (0..threads).map(|_| {
+            scope.spawn(|| -> Result<(), Error> {
+                if !plan.equal {
+                    nice(LOWEST)?;
+                }
+                while begin.elapsed() < QUIET {
+                    std::hint::spin_loop();
+                }
+                Ok(())
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads.into_iter().try_for_each(|looping| looping.join().map_err(|_| "a thread panicked")?)
+    })
 }
 
 /// Lets hostile threads attack again and again, each with its own random numbers.
