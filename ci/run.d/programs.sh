@@ -45,10 +45,9 @@ step_soak() {
     built notnets soak --move-replicas 20
 }
 
-# Processes die at steps of the protocol, and replicas at any time.
+# Processes die at steps of the protocol.
 step_kills() {
     built notnets soak --at-failpoints 500
-    built notnets soak --kill 30
 }
 
 # built PROGRAM ARGUMENT...: runs a program of the workspace as it is built for the tests, with failpoints.
