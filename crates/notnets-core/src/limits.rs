@@ -88,7 +88,7 @@ impl Limits {
             stream_window: 256 * 1024,
             link_window: 16 * 1024 * 1024,
             segment_bytes: 64 * 1024 * 1024,
-            unfinished_bytes: 256 * 1024 * 1024,
+            unfinished_bytes: 1 << 30,
         }
     }
 

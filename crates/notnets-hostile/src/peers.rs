@@ -12,6 +12,10 @@ use tonic::body::Body;
 
 use crate::latencies::Latencies;
 
+/// Bytes of messages of which the rest has not come that a link of a victim may have: less than by default,
+/// so that all of it can be sent in a test.
+pub const UNFINISHED: u64 = 256 << 20;
+
 /// The service's method.
 pub const ECHO: Method = Method::from_static(crate::attacks::ECHO);
 /// How long a call may take: longer means that it hangs.
@@ -59,6 +63,7 @@ async fn collect(request: http::Request<Body>) -> Result<http::Response<Body>, I
 pub async fn bind(directory: &Path, name: &str) -> Result<Bound, notnets::Error> {
     let server = Server::builder()
         .directory(directory)
+        .max_unfinished_bytes(UNFINISHED)
         .add_rpc_service("hostile.Test", Echo)
         .add_rpc_service("hostile.Idle", Idle)
         .add_rpc_service("hostile.Torrent", Torrent)
@@ -71,7 +76,8 @@ pub async fn bind(directory: &Path, name: &str) -> Result<Bound, notnets::Error>
 /// # Errors
 /// When it is none.
 pub fn endpoint(directory: &Path, name: &str) -> Result<Endpoint, notnets::Error> {
-    Ok(Endpoint::new(format!("notnets:///{name}").as_str())?.directory(directory))
+    let endpoint = Endpoint::new(format!("notnets:///{name}").as_str())?.directory(directory);
+    Ok(endpoint.max_unfinished_bytes(UNFINISHED))
 }
 
 /// Calls one after the other until it is told to stop, and checks each answer.

@@ -12,7 +12,7 @@ use notnets::rpc::Request;
 
 use crate::attacks::ECHO as PATH;
 use crate::latencies::P99;
-use crate::peers::{ECHO, bind, calls, endpoint};
+use crate::peers::{ECHO, UNFINISHED, bind, calls, endpoint};
 
 /// An error in a sentence.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -25,7 +25,8 @@ pub async fn serve(directory: &Path) -> Result<(), Error> {
     let bound = bind(directory, "victim").await?;
     tokio::spawn(bound.serve());
     // The same in a thread of its own.
-    let server = blocking::Server::builder().directory(directory).bind("notnets:///blocking-victim")?;
+    let server = blocking::Server::builder().directory(directory).max_unfinished_bytes(UNFINISHED);
+    let server = server.bind("notnets:///blocking-victim")?;
     std::thread::spawn(move || {
         server.serve(|call, reply| {
             reply.message.extend_from_slice(call.message);

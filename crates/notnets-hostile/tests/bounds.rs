@@ -13,6 +13,7 @@ use notnets_hostile::attacks::{COLLECTED, ECHO, IDLE, TORRENT};
 use notnets_hostile::ground::{Ground, Met, accept, dial, meet_client_with, meet_server, meet_server_with};
 use notnets_hostile::held::Held;
 use notnets_hostile::hoards::{self, greedy};
+use notnets_hostile::peers::UNFINISHED;
 use notnets_hostile::victims::Victim;
 use notnets_memory::Sealed;
 use tempfile::TempDir;
@@ -211,7 +212,7 @@ fn data_that_handlers_do_not_take() {
 #[test]
 fn messages_of_which_the_rest_does_not_come() {
     const LARGEST: usize = 4 << 20;
-    const MOST: u64 = 256 * MIB;
+    const MOST: u64 = UNFINISHED;
     let full = (MOST as usize / (LARGEST - 1)) + 1;
     for (name, path) in [(SERVERS[0], ECHO), (SERVERS[0], COLLECTED), (SERVERS[1], ECHO)] {
         let part = message(LARGEST, LARGEST - 1);
@@ -250,7 +251,7 @@ fn messages_of_which_the_rest_does_not_come() {
 #[test]
 fn answers_of_which_the_rest_does_not_come() {
     const LARGEST: usize = 4 << 20;
-    const MOST: u64 = 256 * MIB;
+    const MOST: u64 = UNFINISHED;
     let full = (MOST as usize / (LARGEST - 1)) + 1;
     let part = message(LARGEST, LARGEST - 1);
     let held = Client::start(full + 8, false).hoard(full + 8, |ground, calls| {

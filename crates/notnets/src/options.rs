@@ -156,7 +156,7 @@ macro_rules! link_setters {
         /// Sets the bytes of messages that may have come in part, over all calls of a link. Of a call that
         /// goes beyond them no more is taken: it ends with `RESOURCE_EXHAUSTED`. A message may be longer,
         /// as far as messages may, while the others are within it. What the peer sends until it is read does
-        /// not count, but against the windows. 256 MiB unless set.
+        /// not count, but against the windows. 1 GiB unless set.
         ///
         /// What is not gRPC's has no messages, so nothing of it counts. A proxy that passes parts of messages
         /// on holds none of them, and sets `u64::MAX`.
