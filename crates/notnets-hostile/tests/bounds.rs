@@ -373,7 +373,7 @@ fn blocks_that_a_peer_does_not_release() {
     let server = Server::start(1024);
     let held = server.hoard("victim", |ground| {
         hoards::open(ground, TORRENT, &[], 200)?;
-        hoards::take_and_keep(ground, Duration::from_millis(500)).map(drop)
+        hoards::take_and_keep(ground, Duration::from_millis(1500)).map(drop)
     });
     let first = link(200 * 128 * KIB + SLACK);
     let bound = Held { segments: first.segments + OWN + MIB, ..first };
