@@ -178,7 +178,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub(super) fn discard(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.get_mut(stream) {
             let unread = entry.receive.discard();
-            self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
+            if entry.receive.unfinished > 0 {
+                self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
+            }
             self.give_link_credit(unread);
         }
     }
@@ -193,7 +195,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         let user = entry.user.take();
         self.heads -= std::mem::take(&mut entry.head_bytes) as u64;
-        self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
+        if entry.receive.unfinished > 0 {
+            self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
+        }
         self.streams.remove(stream);
         self.starved.remove(&stream);
         self.give_link_credit(unread);

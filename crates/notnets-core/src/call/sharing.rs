@@ -308,6 +308,13 @@ impl Sharing {
     /// Tells the peer which payloads this process refers to no more, and which it has claimed.
     #[inline]
     pub fn catch_up(&mut self) {
+        if self.own.len() + self.claiming.len() > 0 {
+            self.look_after_payloads();
+        }
+    }
+
+    #[cold]
+    fn look_after_payloads(&mut self) {
         if !self.own.is_empty() && self.endings != endings() {
             self.forget_ended();
         }
