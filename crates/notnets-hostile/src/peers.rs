@@ -14,7 +14,7 @@ use crate::latencies::Latencies;
 
 /// Bytes of messages of which the rest has not come that a link of a victim may have: less than by default,
 /// so that all of it can be sent in a test.
-pub const UNFINISHED: u64 = 256 << 20;
+pub const UNFINISHED: u64 = 64 << 20;
 
 /// The service's method.
 pub const ECHO: Method = Method::from_static(crate::attacks::ECHO);
