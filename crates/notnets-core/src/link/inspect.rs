@@ -55,8 +55,8 @@ pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, Re
 
 fn in_process(pid: u32, name: &Name) -> Option<Snapshot> {
     let uri = format!("{SCHEME}:///{name}");
-    let mut found = find::of_process(pid).into_iter().map(|found| found.snapshot);
-    found.find(|snapshot| snapshot.names.split(", ").any(|served| served == uri))
+    let of_name = |snapshot: &Snapshot| snapshot.names.split(", ").any(|served| served == uri);
+    find::of_process(pid).into_iter().find(of_name)
 }
 
 fn ask(socket: &Socket, patience: Duration) -> Result<Snapshot, String> {

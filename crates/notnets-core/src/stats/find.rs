@@ -12,29 +12,8 @@ use super::Snapshot;
 /// What `/proc` shows of a stats segment's descriptor.
 pub(super) const SEGMENT_NAME: &str = "notnets-stats";
 
-/// A process's counters.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Found {
-    /// The process, as it is numbered here.
-    pub pid: u32,
-    /// What was started, as the kernel abbreviates it.
-    pub command: String,
-    /// Its counters.
-    pub snapshot: Snapshot,
-}
-
-/// Looks at the counters of all processes that this one may look into.
-pub fn all() -> Vec<Found> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut pids: Vec<u32> = pids.collect();
-    pids.sort_unstable();
-    pids.into_iter().flat_map(of_process).collect()
-}
-
 /// Looks at the counters of each of a process's servers. None for one that this process may not look into.
-pub fn of_process(pid: u32) -> Vec<Found> {
+pub fn of_process(pid: u32) -> Vec<Snapshot> {
     let process = Path::new("/proc").join(pid.to_string());
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -52,10 +31,9 @@ pub fn of_process(pid: u32) -> Vec<Found> {
         let Some(snapshot) = Snapshot::read(&OwnedFd::from(file)) else { continue };
         let own_pid = *own_pid.get_or_insert_with(|| pid_in_its_namespace(&process));
         if own_pid == Some(snapshot.pid) {
-            found.push(Found { pid, command: command(&process), snapshot });
+            found.push(snapshot);
         }
     }
-    found.sort_by(|a, b| a.snapshot.names.cmp(&b.snapshot.names));
     found
 }
 
@@ -72,11 +50,6 @@ fn pid_in_its_namespace(process: &Path) -> Option<u32> {
     line.split_whitespace().last()?.parse().ok()
 }
 
-fn command(process: &Path) -> String {
-    let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    crate::text::shown(command.trim_end())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,12 +60,11 @@ mod tests {
         let stats = Stats::new(7).unwrap();
         stats.serves("a-name-of-this-test");
         let found = of_process(std::process::id());
-        let own = found.iter().find(|found| found.snapshot.names == "a-name-of-this-test").unwrap();
-        assert_eq!((own.pid, own.snapshot.since), (std::process::id(), 7));
-        assert!(all().iter().any(|found| found.snapshot.names == "a-name-of-this-test"));
+        let own = found.iter().find(|found| found.names == "a-name-of-this-test").unwrap();
+        assert_eq!((own.pid, own.since), (std::process::id(), 7));
         drop(stats);
         let found = of_process(std::process::id());
-        assert!(found.iter().all(|found| found.snapshot.names != "a-name-of-this-test"));
+        assert!(found.iter().all(|found| found.names != "a-name-of-this-test"));
     }
 
     #[test]
