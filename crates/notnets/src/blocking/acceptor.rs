@@ -231,7 +231,7 @@ impl Acceptor {
     /// Takes the clients that have come from other hosts.
     fn take_from_pod(&mut self, open: usize, links: &mut Vec<Link>) {
         let Some(pod) = &mut self.pod else { return };
-        let established = pod.take(&self.policy, (&self.refusals, &self.stats), open);
+        let established = pod.take(&self.policy, open, |why| self.refusals.log(why, &self.stats));
         links.extend(established.into_iter().filter_map(|established| self.begin(established)));
     }
 

@@ -5,16 +5,15 @@ use std::os::fd::BorrowedFd;
 
 use notnets_core::link::Established;
 use notnets_core::link::accept::Policy;
+use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::Name;
-use notnets_core::stats::Stats;
 
 use super::Endpoint;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::LinkOptions;
-use crate::refusals::Refusals;
 
 /// Fails: there is no pod.
 pub fn dial(_endpoint: &Endpoint, _pod: &Name) -> Result<Established, Error> {
@@ -44,8 +43,8 @@ impl PodAcceptor {
     pub fn take(
         &mut self,
         _policy: &Policy,
-        _refusals: (&Refusals, &Stats),
         _open: usize,
+        _refused: impl Fn(&Rejection),
     ) -> Vec<Established> {
         match self.0 {}
     }

@@ -11,14 +11,12 @@ use super::Endpoint;
 use crate::Error;
 use crate::error::Cause;
 use crate::options::LinkOptions;
-use crate::refusals::Refusals;
 use notnets_core::link::Established;
 use notnets_core::link::accept::{Occupancy, Policy};
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
-use notnets_core::stats::Stats;
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
 
 /// Clients that get a link at the same time.
@@ -100,12 +98,7 @@ impl PodAcceptor {
 
     /// Takes the clients that have come, while the server has `open` links. Those of them that it lets in
     /// have their link the next time.
-    pub fn take(
-        &mut self,
-        policy: &Policy,
-        (refusals, stats): (&Refusals, &Stats),
-        open: usize,
-    ) -> Vec<Established> {
+    pub fn take(&mut self, policy: &Policy, open: usize, refused: impl Fn(&Rejection)) -> Vec<Established> {
         let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
         let mut established = Vec::new();
         while let Ok(came) = self.came.try_recv() {
@@ -121,7 +114,7 @@ impl PodAcceptor {
                     match admitted {
                         Ok(()) => self.answer(arrival, policy.config),
                         Err(why) => {
-                            refusals.log(&why, stats);
+                            refused(&why);
                             self.member.refuse(&arrival, why.refusal(), &why.to_string());
                         }
                     }
