@@ -1,5 +1,6 @@
 //! Payloads that are shared: what becomes of them when a process dies, or sends them back.
 
+use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +20,12 @@ const FETCH: Method = Method::from_static("/lives.Sharer/Fetch");
 const KEPT: Method = Method::from_static("/lives.Sharer/Kept");
 const KEEP: Method = Method::from_static("/lives.Sharer/Keep");
 
+fn sharer(directory: &Path, options: &str) -> Helper {
+    let mut sharer = Helper::start("sharer", directory, options);
+    sharer.expect("serving");
+    sharer
+}
+
 async fn call(channel: &Channel, method: Method, message: impl Into<Bytes>) -> Bytes {
     let reply = within(channel.unary_call(Request::new(method), message.into())).await.expect("a reply");
     reply.message.into_bytes()
@@ -28,8 +35,7 @@ async fn call(channel: &Channel, method: Method, message: impl Into<Bytes>) -> B
 async fn what_a_dead_process_has_shared_stays_as_it_is() {
     const LENGTH: usize = 3 << 20;
     let directory = tempdir().unwrap();
-    let mut owner = Helper::start("sharer", directory.path(), "");
-    owner.expect("serving");
+    let mut owner = sharer(directory.path(), "");
     let channel = within(endpoint(directory.path()).connect()).await.unwrap();
     let bytes = call(&channel, OWN, LENGTH.to_string()).await;
     assert!(SharedBytes::holds(&bytes), "it is read where the owner has written it");
@@ -42,8 +48,7 @@ async fn what_a_dead_process_has_shared_stays_as_it_is() {
     assert_eq!(status.code(), Code::UNAVAILABLE, "{status:?}");
     reader.join().expect("the bytes have not changed");
     // They can be passed on, to a process that never saw their owner.
-    let mut next = Helper::start("sharer", directory.path(), "");
-    next.expect("serving");
+    let mut next = sharer(directory.path(), "");
     let channel = within(endpoint(directory.path()).connect()).await.unwrap();
     let back = call(&channel, ECHO, bytes.clone()).await;
     assert_eq!(back.as_ptr(), bytes.as_ptr(), "by reference, there and back");
@@ -55,13 +60,11 @@ async fn what_a_dead_process_has_shared_stays_as_it_is() {
 async fn who_got_them_from_a_dead_process_reads_on() {
     const LENGTH: usize = 3 << 20;
     let directory = tempdir().unwrap();
-    let mut owner = Helper::start("sharer", directory.path(), "");
-    owner.expect("serving");
+    let mut owner = sharer(directory.path(), "");
     let to_owner = within(endpoint(directory.path()).connect()).await.unwrap();
     assert_eq!(call(&to_owner, MAKE, LENGTH.to_string()).await, "shared");
     let options = format!("uri=notnets:///middle source={NAME}");
-    let mut middle = Helper::start("sharer", directory.path(), &options);
-    middle.expect("serving");
+    let mut middle = sharer(directory.path(), &options);
     let to_middle = Endpoint::from_static("notnets:///middle").directory(directory.path());
     let to_middle = within(to_middle.connect()).await.unwrap();
     assert_eq!(call(&to_middle, FETCH, "").await, "shared");
@@ -76,8 +79,7 @@ async fn who_got_them_from_a_dead_process_reads_on() {
 #[tokio::test]
 async fn what_a_process_may_not_hold_is_copied() {
     let directory = tempdir().unwrap();
-    let mut server = Helper::start("sharer", directory.path(), "quota=1500000");
-    server.expect("serving");
+    let _server = sharer(directory.path(), "quota=1500000");
     let shared = || Bytes::from(SharedBytes::copy_from(&payload(1 << 20)).unwrap());
     let (first, second) = (shared(), shared());
     let mut channels = Vec::new();
@@ -101,8 +103,7 @@ async fn what_a_process_may_not_hold_is_copied() {
 #[tokio::test]
 async fn what_was_sent_back_is_let_go_of_by_both() {
     let directory = tempdir().unwrap();
-    let mut server = Helper::start("sharer", directory.path(), "");
-    server.expect("serving");
+    let server = sharer(directory.path(), "");
     let channel = within(endpoint(directory.path()).connect()).await.unwrap();
     let mapped = |pid: u32| {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it lives");
