@@ -43,8 +43,12 @@ pub const SHARED_BYTES: u64 = 1 << 30;
 
 impl Default for Config {
     fn default() -> Self {
-        let (limits, geometry) = (Limits::default(), Geometry::default());
-        Self { limits, geometry, shared_bytes: SHARED_BYTES, places: None }
+        Self {
+            limits: Limits::default(),
+            geometry: Geometry::default(),
+            shared_bytes: SHARED_BYTES,
+            places: None,
+        }
     }
 }
 
@@ -345,8 +349,18 @@ impl Parts {
     fn join(self, socket: Socket) -> Established {
         let Self { pidfd, lanes, peer_limits, peer, shared_bytes, retires } = self;
         let source = Box::new(Memfds);
-        let (guard, placing) = (None, None);
-        Established { socket, pidfd, lanes, peer_limits, peer, guard, source, shared_bytes, placing, retires }
+        Established {
+            socket,
+            pidfd,
+            lanes,
+            peer_limits,
+            peer,
+            guard: None,
+            source,
+            shared_bytes,
+            placing: None,
+            retires,
+        }
     }
 }
 

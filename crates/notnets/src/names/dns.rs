@@ -105,7 +105,8 @@ impl Dns {
     }
 
     fn ask(&mut self) -> Answer {
-        (self.asked, self.is_wanted) = (Some(Instant::now()), false);
+        self.asked = Some(Instant::now());
+        self.is_wanted = false;
         let (host, port) = http2::host_and_port(&self.name.0);
         (self.ask)(host.to_owned(), port)
     }
