@@ -332,6 +332,7 @@ fn process_ends(pod: &mut Pod) -> Outcome {
     let other = pod.join(0)?;
     let living = pod.id(0, other);
     pod.send(1, 0, living);
+    pod.send(0, other, ended);
     if pod.extents(0)[0] != ExtentState::Granted {
         return Err("the extent is not granted".into());
     }
@@ -353,6 +354,10 @@ fn process_ends(pod: &mut Pod) -> Outcome {
     if pod.hosts[1].processes[0].gone.contains(&living) {
         return Err("one that lives is told to be gone".into());
     }
+    // What it had not read will never be answered.
+    pod.until("one of the same host hears of the end", |pod| {
+        pod.hosts[0].processes[other].gone.contains(&ended)
+    })?;
     if as_seen(pod) != ExtentState::Free {
         return Err("that the extent is free would not outlive a crash".into());
     }

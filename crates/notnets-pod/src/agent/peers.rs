@@ -205,7 +205,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Processes of this host that met one which does not live have to let go of it.
-    fn report_all_gone(&mut self, host: u16, ended: bool, lives: impl Fn(ProcessId) -> bool) {
+    pub(super) fn report_all_gone(&mut self, host: u16, ended: bool, lives: impl Fn(ProcessId) -> bool) {
         for process in 0..self.processes.len() as u16 {
             let contacts = &self.processes[usize::from(process)].contacts;
             let gone: Vec<_> =

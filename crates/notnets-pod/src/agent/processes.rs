@@ -29,7 +29,7 @@ pub(super) struct Process {
     pub(super) claims_before: BTreeSet<ExtentId>,
     /// It may have claims that were made before the agent began.
     pub(super) unsettled: bool,
-    /// Processes elsewhere with which it has exchanged anything.
+    /// Other processes, of this host as well, with which it has exchanged anything.
     pub(super) contacts: BTreeSet<ProcessId>,
     waiting: Vec<ToProcess>,
 }
@@ -183,6 +183,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.release_memory(process);
         }
         self.on_done_all(process);
+        let ended = self.id_of(process);
+        self.report_all_gone(ended.host, !runs, |met| met != ended);
     }
 
     /// A process that did not count any more has ended.
@@ -297,8 +299,11 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
 
     /// It has links from before our restart.
     fn on_knows(&mut self, process: u16, id: ProcessId) {
-        let there = self.peers.get(id.host).is_some();
-        if !there || self.is_alive(id) {
+        if id.host == self.own.number {
+            self.meet_here(process, id);
+            return;
+        }
+        if self.peers.get(id.host).is_none() {
             return;
         }
         self.processes[usize::from(process)].contacts.insert(id);
@@ -309,10 +314,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn send(&mut self, process: u16, to: ProcessId, body: &[u8]) {
         let from = self.id_of(process);
         if to.host == self.own.number {
-            if self.is_alive(to) {
+            if self.meet_here(process, to) {
+                self.meet_here(to.process, from);
                 self.deliver(to.process, from, body.to_vec());
-            } else {
-                self.tell(process, ToProcess::Gone { id: to, ended: true });
             }
             return;
         }
@@ -334,6 +338,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return;
         }
         self.tell(process, ToProcess::Mail { from, body });
+    }
+
+    /// A process has to do with one of the same host, of whose end it hears. That may have come already: then
+    /// `false` is returned.
+    fn meet_here(&mut self, process: u16, other: ProcessId) -> bool {
+        let lives = self.is_alive(other);
+        if lives {
+            self.processes[usize::from(process)].contacts.insert(other);
+        } else {
+            self.report_gone(process, other, true);
+        }
+        lives
     }
 
     /// A process has heard of one elsewhere. Returns `false` if that can't be: a number's earlier owners have

@@ -55,10 +55,12 @@ struct Bell {
 }
 
 impl Bell {
-    fn ring(&self, came: AcceptorEvent) {
-        let _ = self.queue.send(came);
+    /// Returns what nobody takes any more.
+    fn ring(&self, came: AcceptorEvent) -> Option<AcceptorEvent> {
+        let untaken = self.queue.send(came).err().map(|unsent| unsent.0);
         // It fails only if it was rung many times already.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        untaken
     }
 }
 
@@ -75,8 +77,14 @@ impl PodAcceptor {
         if let Some(latency) = options.wake_latency {
             member.wake_within(latency);
         }
-        let arrivals = bell.clone();
-        let on_arrival = Box::new(move |arrival| arrivals.ring(AcceptorEvent::Arrival(arrival)));
+        let (arrivals, from) = (bell.clone(), member.downgrade());
+        let on_arrival = Box::new(move |arrival| {
+            if let Some(AcceptorEvent::Arrival(arrival)) = arrivals.ring(AcceptorEvent::Arrival(arrival))
+                && let Some(member) = from.upgrade()
+            {
+                refuse(&member, &arrival, &Rejection::ShuttingDown);
+            }
+        });
         member.serve(name, on_arrival, deadline).map_err(failed)?;
         Ok(Self { member, name: name.clone(), came, bell, answering: 0 })
     }
@@ -115,7 +123,7 @@ impl PodAcceptor {
                         Ok(()) => self.answer(arrival, policy.config),
                         Err(why) => {
                             refused(&why);
-                            self.member.refuse(&arrival, why.refusal(), &why.to_string());
+                            refuse(&self.member, &arrival, &why);
                         }
                     }
                 }
@@ -133,7 +141,8 @@ impl PodAcceptor {
         let deadline = Instant::now() + AGENT_TIMEOUT;
         let work = move || {
             let answered = member.answer(arrival, config, deadline);
-            bell.ring(AcceptorEvent::Answered(answered.ok().map(Box::new)));
+            // A server that has stopped takes no more links.
+            let _ = bell.ring(AcceptorEvent::Answered(answered.ok().map(Box::new)));
         };
         // A client that gets no thread gets no answer: it gives up after its timeout.
         let spawned = std::thread::Builder::new().name("notnets-answer".to_owned()).spawn(work);
@@ -146,9 +155,12 @@ impl Drop for PodAcceptor {
         self.member.unserve(&self.name);
         while let Ok(came) = self.came.try_recv() {
             if let AcceptorEvent::Arrival(arrival) = came {
-                let why = Rejection::ShuttingDown;
-                self.member.refuse(&arrival, why.refusal(), &why.to_string());
+                refuse(&self.member, &arrival, &Rejection::ShuttingDown);
             }
         }
     }
+}
+
+fn refuse(member: &Member, arrival: &Arrival, why: &Rejection) {
+    member.refuse(arrival, why.refusal(), &why.to_string());
 }

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Instant;
 
+use notnets_core::link::admission::Rejection;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
@@ -41,9 +42,10 @@ impl PodNames {
             }
             let (sender, from) = (sender.clone(), member.downgrade());
             let on_arrival = Box::new(move |arrival| {
-                // When nobody serves any more, nobody waits for an answer for long.
-                if let Some(member) = from.upgrade() {
-                    let _ = sender.send((member, arrival));
+                if let Some(member) = from.upgrade()
+                    && let Err(mpsc::error::SendError((member, arrival))) = sender.send((member, arrival))
+                {
+                    refuse(&member, &arrival, &Rejection::ShuttingDown);
                 }
             });
             match member.listen_local(directory, uri.name()) {
@@ -66,10 +68,14 @@ impl PodNames {
         if self.served.is_empty() { pending().await } else { self.arrivals.recv().await }
     }
 
-    /// Serves the names no more. Links go on.
+    /// Serves the names no more. Links go on. Clients that have come are told, and go on to another server.
     pub(super) fn give_up(&mut self) {
         for (member, name) in self.served.drain(..) {
             member.unserve(&name);
+        }
+        self.arrivals.close();
+        while let Ok((member, arrival)) = self.arrivals.try_recv() {
+            refuse(&member, &arrival, &Rejection::ShuttingDown);
         }
     }
 }
@@ -80,13 +86,17 @@ impl Drop for PodNames {
     }
 }
 
+fn refuse(member: &Member, arrival: &Arrival, why: &Rejection) {
+    member.refuse(arrival, why.refusal(), &why.to_string());
+}
+
 /// Serves a client of another host to its end.
 pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, arrival: Arrival) {
     let admitted =
         member.client(&arrival).and_then(|client| shared.policy.admit(&client, shared.occupancy()));
     if let Err(why) = admitted {
         shared.refuse(&why);
-        return member.refuse(&arrival, why.refusal(), &why.to_string());
+        return refuse(&member, &arrival, &why);
     }
     let config = shared.settings.link.config_between_hosts();
     let answering =

@@ -1,6 +1,8 @@
 //! Names in a pod: which replica is chosen, and how much memory of the region a busy link takes.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use notnets::Wait;
 use notnets::blocking;
@@ -105,6 +107,48 @@ async fn a_replica_that_refuses_or_hangs_leaves_the_call_to_the_next() {
     near.suspend();
     let client = Client::new(endpoint(&pod.host(0)).connect_lazy());
     assert_eq!(within(client.text("pid", "")).await.unwrap(), far.pid().to_string());
+}
+
+/// Calls that are made while a replica on the caller's host ends, killed or in order, go to the next at once:
+/// nobody waits for the one that has gone, of which the time allowed for connecting would be half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_on_the_own_host_that_ends_is_not_waited_for() {
+    const SOON: Duration = Duration::from_secs(5);
+    let pod = Pod::new(Coherence::Hardware, 2, REGION);
+    let far = pod.server(1, "");
+    reaches(&pod, &far).await;
+    for round in 0..6 {
+        let mut near = pod.server(0, "");
+        reaches(&pod, &near).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let mut callers = JoinSet::new();
+        for _ in 0..3 {
+            let (endpoint, over) = (endpoint(&pod.host(0)), Arc::clone(&over));
+            callers.spawn(async move {
+                let mut longest = Duration::ZERO;
+                while !over.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    // What the dead one had taken fails; that is not the matter here.
+                    let _ = Client::new(endpoint.connect_lazy()).text("pid", "").await;
+                    longest = longest.max(began.elapsed());
+                }
+                longest
+            });
+        }
+        if round % 2 == 0 {
+            near.kill();
+        } else {
+            near.tell("stop");
+            near.expect("stopping");
+            near.expect("stopped");
+        }
+        reaches(&pod, &far).await;
+        over.store(true, Ordering::Relaxed);
+        while let Some(longest) = within(callers.join_next()).await {
+            let longest = longest.unwrap();
+            assert!(longest < SOON, "round {round}: a call took {longest:?}");
+        }
+    }
 }
 
 #[tokio::test]
