@@ -77,7 +77,7 @@ pub(crate) enum Standing {
     Ready(Arc<ClientLink>),
     /// It is not known whether there will be one.
     Idle,
-    /// A link could not be made a moment ago.
+    /// A link could not be made a moment ago, or the server gets no calls for now.
     Failed,
 }
 

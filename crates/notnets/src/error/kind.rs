@@ -69,7 +69,7 @@ impl ErrorKind {
             Cause::ServePod { error, .. } => of_pod(error),
             Cause::ConnectTimeout { .. } => Self::TimedOut,
             #[cfg(feature = "client")]
-            Cause::DialLost => Self::Unavailable,
+            Cause::DialLost | Cause::Unhealthy(_) => Self::Unavailable,
             #[cfg(feature = "http2")]
             Cause::Http2(_) | Cause::LinkOver => Self::Unavailable,
             #[cfg(feature = "http2")]

@@ -105,6 +105,10 @@ pub(crate) enum Cause {
     #[cfg(feature = "client")]
     #[error("{first}{others}")]
     NoneReached { first: Arc<Error>, others: String },
+    /// A server says that it is not well; a sentence.
+    #[cfg(feature = "client")]
+    #[error("{0}")]
+    Unhealthy(String),
     /// There is no connection to a server that is reached over HTTP/2; a sentence.
     #[cfg(feature = "http2")]
     #[error("{0}")]

@@ -5,9 +5,11 @@
 //! connection whose server does not answer ends with its calls, and the next call makes another.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,7 +32,8 @@ const CALLS_PER_CONNECTION: usize = 100;
 
 /// A connection that takes calls.
 pub struct Connection {
-    sender: SendRequest<Bytes>,
+    /// Dropped with this, for a connection goes on as long as there is one.
+    sender: Arc<Mutex<SendRequest<Bytes>>>,
     life: Arc<Life>,
 }
 
@@ -114,7 +117,8 @@ impl Connection {
 
     /// Begins a call, if there is room for one.
     pub fn begin(&self) -> Option<(SendRequest<Bytes>, OpenCall)> {
-        let room = self.sender.current_max_send_streams().clamp(1, CALLS_PER_CONNECTION);
+        let sender = lock(&self.sender);
+        let room = sender.current_max_send_streams().clamp(1, CALLS_PER_CONNECTION);
         let mut state = self.life.state();
         if state.is_closed || state.open >= room {
             return None;
@@ -122,7 +126,7 @@ impl Connection {
         state.open += 1;
         state.called = Some(Instant::now());
         self.life.called.notify_one();
-        Some((self.sender.clone(), OpenCall { life: Arc::clone(&self.life) }))
+        Some((sender.clone(), OpenCall { life: Arc::clone(&self.life) }))
     }
 }
 
@@ -173,7 +177,9 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connectio
     }
     let pings = connection.ping_pong();
     let life = Arc::new(Life { state: Mutex::default(), called: Notify::new(), closed: Notify::new() });
+    let sender = Arc::new(Mutex::new(sender));
     let (address, watched) = (address.clone(), Arc::clone(&life));
+    let connection = until_ended(connection, Arc::downgrade(&sender), Arc::clone(&life));
     tokio::spawn(async move {
         let ended = tokio::select! {
             ended = connection => ended.map_err(|error| error.to_string()),
@@ -188,6 +194,32 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connectio
         }
     });
     Ok(Connection { sender, life })
+}
+
+/// Drives a connection. It is closed to new calls as soon as the server says that it goes away, though it
+/// may go on for long with those that are open.
+async fn until_ended<S: Stream>(
+    mut connection: h2::client::Connection<S, Bytes>,
+    sender: Weak<Mutex<SendRequest<Bytes>>>,
+    life: Arc<Life>,
+) -> Result<(), h2::Error> {
+    let mut goes_away = false;
+    poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        if !goes_away
+            && let Some(sender) = sender.upgrade()
+            && matches!(lock(&sender).poll_ready(cx), Poll::Ready(Err(_)))
+        {
+            goes_away = true;
+            life.close();
+        }
+        ended
+    })
+    .await
+}
+
+fn lock(sender: &Mutex<SendRequest<Bytes>>) -> MutexGuard<'_, SendRequest<Bytes>> {
+    sender.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check(begun: Result<Beginning, RecvError>) -> io::Result<()> {

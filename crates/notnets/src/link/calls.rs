@@ -117,6 +117,18 @@ impl Link {
         self.poll_received(cx, stream, failed, |state| state.take(stream))
     }
 
+    /// Waits until the link takes no more calls: its server goes away, or it has ended.
+    pub(crate) fn poll_unusable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let unusable = self.with(|state| {
+            if !state.session.is_usable() {
+                return Poll::Ready(());
+            }
+            state.wait_unusable(cx.waker());
+            Poll::Pending
+        });
+        unusable.unwrap_or(Poll::Ready(()))
+    }
+
     /// Has the rest of a message put together in one piece behind its `first` bytes, which were taken.
     ///
     /// # Errors
@@ -182,18 +194,6 @@ impl Link {
 
 /// Server.
 impl Link {
-    /// Waits for a request's next data, or their end. The driver polls the lane meanwhile.
-    pub(crate) fn poll_request_data(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
-        let received = self.with(|state| match state.take(stream) {
-            Some(received) => Poll::Ready(received),
-            None => {
-                state.wait_received(stream, cx.waker());
-                Poll::Pending
-            }
-        });
-        received.unwrap_or_else(|| Poll::Ready(failed(Ending::Forked.into())))
-    }
-
     /// Sends a response's head with as much of `data` as fits, and with `status` the end if all fits.
     ///
     /// # Errors
@@ -283,6 +283,19 @@ impl Link {
 
 /// Both sides.
 impl Link {
+    /// Waits for a stream's next data, or their end, and leaves it to others to poll the lane: on a server to
+    /// the driver; on a client to other calls, or to the doorbell.
+    pub(crate) fn poll_data_idly(&self, cx: &mut Context<'_>, stream: StreamId) -> Poll<Received> {
+        let received = self.with(|state| match state.take(stream) {
+            Some(received) => Poll::Ready(received),
+            None => {
+                state.wait_received(stream, cx.waker());
+                Poll::Pending
+            }
+        });
+        received.unwrap_or_else(|| Poll::Ready(failed(Ending::Forked.into())))
+    }
+
     /// Bytes to be written where they are sent from, as far as the link has room for them.
     pub(crate) fn loan(&self, len: usize) -> LoanedBytes {
         let loan = self.with(|state| state.session.live().map(|calls| calls.loan(len)));

@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) replaced: Vec<Waker>,
     /// Tasks that wait to open a stream.
     open_queue: OpenQueue,
+    /// Tasks to be told when the link takes no more calls.
+    leavers: Vec<Waker>,
     pub(super) driver: DriverSlot,
     /// When the driver wakes by itself.
     timer: Option<Timestamp>,
@@ -44,6 +46,7 @@ impl State {
             wakes: WakeList::default(),
             replaced: Vec::new(),
             open_queue: OpenQueue::default(),
+            leavers: Vec::new(),
             driver: DriverSlot::default(),
             timer: None,
             all_told: false,
@@ -100,6 +103,13 @@ impl State {
     /// Leaves a waker for room to open a stream.
     pub(super) fn wait_to_open(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
         self.replaced.extend(self.open_queue.wait(ticket, waker));
+    }
+
+    /// Leaves a waker for when the link takes no more calls.
+    pub(super) fn wait_unusable(&mut self, waker: &Waker) {
+        if !self.leavers.iter().any(|known| known.will_wake(waker)) {
+            self.leavers.push(waker.clone());
+        }
     }
 
     /// A task that waited to open a stream has one, or has given up: then what it may have been woken for is
@@ -214,8 +224,13 @@ impl State {
             Event::CanOpen => self.wake_openers(),
             // The driver that received it accepts it; a channel asks when it opens its next call.
             Event::Request => {}
-            // The next ping is due at another time. For a server: the link can be wound up.
-            Event::Pong(_) | Event::GoAway => self.wake_driver(),
+            // The next ping is due at another time.
+            Event::Pong(_) => self.wake_driver(),
+            // For a server: the link can be wound up.
+            Event::GoAway => {
+                self.wakes.extend(self.leavers.drain(..));
+                self.wake_driver();
+            }
         }
     }
 
@@ -228,6 +243,7 @@ impl State {
             wakers.wake_all(&mut wakes);
         }
         self.open_queue.wake_all(&mut wakes);
+        wakes.extend(self.leavers.drain(..));
         let failure = self.session.ended().cloned().unwrap_or_else(|| Ending::Closed.into());
         (failure, wakes)
     }

@@ -12,6 +12,7 @@ use super::place::Place;
 use super::relay::Relay;
 use super::resolve::Resolve;
 use super::routes;
+use super::server::Settings;
 use super::servers::{Known, Looks, Servers};
 use super::target::Target;
 use crate::client::{Channel, Endpoint, Home};
@@ -25,6 +26,7 @@ pub struct Builder {
     places: Vec<Wanted>,
     routes: Option<PathBuf>,
     pick: Pick,
+    health: Option<Arc<str>>,
     settings: Vec<Setting>,
 }
 
@@ -44,7 +46,8 @@ impl std::fmt::Debug for Builder {
 
 impl Builder {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, places: Vec::new(), routes: None, pick: Pick::default(), settings: Vec::new() }
+        let (places, settings) = (Vec::new(), Vec::new());
+        Self { name, places, routes: None, pick: Pick::default(), health: None, settings }
     }
 
     /// Looks for servers at this target, behind those that were added before. Unless one is added, servers
@@ -88,6 +91,15 @@ impl Builder {
         self
     }
 
+    /// Asks each server for the health of a service by gRPC's health protocol (`grpc.health.v1.Health`, gRFC
+    /// A17), and makes calls only on servers that say `SERVING`, or that have no health service. The empty
+    /// name stands for the server as a whole. Unless set, it is done if `healthCheckConfig` of the
+    /// [`ServiceConfig`](crate::ServiceConfig) says so.
+    pub fn health_check(mut self, service: impl Into<String>) -> Self {
+        self.health = Some(service.into().into());
+        self
+    }
+
     /// Sets what can be set of an [`Endpoint`], for the channel and the links to all of its servers.
     ///
     /// ```no_run
@@ -118,8 +130,7 @@ impl Builder {
     /// # Errors
     /// When the name, a target or the routes file can't be understood.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
-        let Plan { name, endpoint, places, route, pick } = self.plan()?;
-        follow(name, endpoint, places, route, pick)
+        self.plan()?.follow()
     }
 
     /// Makes what makes such channels. They share what is known of the servers, and each has links of its own
@@ -128,9 +139,9 @@ impl Builder {
     /// # Errors
     /// When the name, a target or the routes file can't be understood.
     pub fn channels(self) -> Result<Channels, Error> {
-        let Plan { name, endpoint, places, route, pick } = self.plan()?;
+        let Plan { name, endpoint, places, route, pick, health } = self.plan()?;
         let places = places.into_iter().map(Place::relayed).collect();
-        Ok(Channels { name, endpoint, places, route, pick })
+        Ok(Channels { name, endpoint, places, route, pick, health })
     }
 
     fn plan(self) -> Result<Plan, Error> {
@@ -155,7 +166,8 @@ impl Builder {
             };
             places.extend(Place::all_of(target, &endpoint));
         }
-        Ok(Plan { name, endpoint, places, route, pick: self.pick })
+        let health = self.health.or_else(|| endpoint.policies.as_ref()?.health_service().map(Arc::clone));
+        Ok(Plan { name, endpoint, places, route, pick: self.pick, health })
     }
 }
 
@@ -166,6 +178,7 @@ struct Plan {
     places: Vec<Place>,
     route: Option<Route>,
     pick: Pick,
+    health: Option<Arc<str>>,
 }
 
 /// Makes channels of one name that have links of their own: see [`Builder::channels`].
@@ -182,6 +195,7 @@ pub struct Channels {
     places: Vec<(String, Relay)>,
     route: Option<Route>,
     pick: Pick,
+    health: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for Channels {
@@ -197,32 +211,36 @@ impl Channels {
     /// When the system has no thread for what follows the servers.
     pub fn connect_lazy(&self) -> Result<Channel, Error> {
         let place = |(text, relay): &(String, Relay)| Place::new(text.clone(), Box::new(relay.clone()));
-        let places = self.places.iter().map(place).collect();
-        follow(self.name.clone(), self.endpoint.clone(), places, self.route.clone(), self.pick)
+        let plan = Plan {
+            name: self.name.clone(),
+            endpoint: self.endpoint.clone(),
+            places: self.places.iter().map(place).collect(),
+            route: self.route.clone(),
+            pick: self.pick,
+            health: self.health.clone(),
+        };
+        plan.follow()
     }
 }
 
-fn follow(
-    name: Name,
-    endpoint: Endpoint,
-    places: Vec<Place>,
-    route: Option<Route>,
-    pick: Pick,
-) -> Result<Channel, Error> {
-    let (sender, known) = watch::channel(Known::default());
-    let looks = Arc::<Looks>::default();
-    let follower = Follower {
-        places,
-        known: sender,
-        looks: Arc::clone(&looks),
-        endpoint: endpoint.clone(),
-        home: Home::present(),
-    };
-    // It goes on whatever becomes of the runtimes of callers.
-    let home = Home::fallback()?;
-    let follower = home.spawn(follower.follow(route)).abort_handle();
-    let servers = Servers { name, known, pick, turn: Turn::default(), looks, home, follower };
-    Ok(Channel::of_peers(endpoint, Arc::new(servers)))
+impl Plan {
+    /// Makes the channel, whose servers are followed from now on.
+    fn follow(self) -> Result<Channel, Error> {
+        let Self { name, endpoint, places, route, pick, health } = self;
+        let (sender, known) = watch::channel(Known::default());
+        let looks = Arc::<Looks>::default();
+        let follower = Follower {
+            places,
+            known: sender,
+            looks: Arc::clone(&looks),
+            settings: Settings { endpoint: endpoint.clone(), home: Home::present(), health },
+        };
+        // It goes on whatever becomes of the runtimes of callers.
+        let home = Home::fallback()?;
+        let follower = home.spawn(follower.follow(route)).abort_handle();
+        let servers = Servers { name, known, pick, turn: Turn::default(), looks, home, follower };
+        Ok(Channel::of_peers(endpoint, Arc::new(servers)))
+    }
 }
 
 impl Channel {

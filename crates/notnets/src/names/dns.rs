@@ -12,9 +12,9 @@ use std::str::FromStr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use notnets_core::random;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::backoff::{Backoff, jittered};
 use super::resolve::{Address, BoxError, Resolve};
 use crate::Error;
 use crate::error::Cause;
@@ -25,10 +25,6 @@ use crate::location::Location;
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The least time from one question to the next, unless that had no answer.
 const LEAST: Duration = Duration::from_secs(30);
-/// A question without an answer is asked again after this time, then after 1.6 times as long, …
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// … and at most so long.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(120);
 
 /// A name in DNS and a port: `dns:///HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +72,9 @@ pub(super) struct Dns {
     /// When it was last asked.
     asked: Option<Instant>,
     /// Questions without an answer, since the last one with one.
-    failures: u32,
+    backoff: Backoff,
+    /// The last question was answered.
+    is_answered: bool,
     /// A server could not be reached.
     is_wanted: bool,
 }
@@ -101,7 +99,15 @@ impl Dns {
 
     fn by(name: DnsName, ask: impl Fn(String, u16) -> Answer + Send + 'static) -> Self {
         let ask = Box::new(ask);
-        Self { name, ask, state: State::New, asked: None, failures: 0, is_wanted: false }
+        Self {
+            name,
+            ask,
+            state: State::New,
+            asked: None,
+            backoff: Backoff::default(),
+            is_answered: true,
+            is_wanted: false,
+        }
     }
 
     fn ask(&mut self) -> Answer {
@@ -118,18 +124,18 @@ impl Dns {
         });
         match servers {
             Ok(found) => {
-                self.failures = 0;
+                self.is_answered = true;
+                self.backoff.reset();
                 (Ok(self.addresses(found)), jittered(INTERVAL))
             }
             Err(error) => {
-                let backoff = FIRST_BACKOFF.mul_f64(1.6f64.powi(self.failures.min(20) as i32));
-                self.failures = self.failures.saturating_add(1);
+                self.is_answered = false;
                 let host = self.name.0.host();
                 let sentence = format!(
                     "no address of `{host}` was found: {error}; check the name and the host's DNS, which \
                      `getent ahosts {host}` asks as well"
                 );
-                (Err(sentence.into()), jittered(backoff.min(LONGEST_BACKOFF)))
+                (Err(sentence.into()), self.backoff.fail())
             }
         }
     }
@@ -150,12 +156,6 @@ impl Dns {
     }
 }
 
-/// Within a fifth of it: those that began together do not stay together.
-fn jittered(duration: Duration) -> Duration {
-    let share = (random::word() >> 11) as f64 / (1u64 << 53) as f64;
-    duration.mul_f64(0.8 + 0.4 * share)
-}
-
 impl Resolve for Dns {
     fn poll_servers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Address>, BoxError>> {
         loop {
@@ -163,7 +163,7 @@ impl Resolve for Dns {
                 State::New => self.state = State::Asking(self.ask()),
                 State::Waiting(timer) => {
                     if self.is_wanted
-                        && self.failures == 0
+                        && self.is_answered
                         && let Some(asked) = self.asked
                         && asked + LEAST < timer.deadline()
                     {
@@ -193,6 +193,7 @@ mod tests {
     use std::future::{poll_fn, ready};
     use std::sync::{Arc, Mutex};
 
+    use super::super::backoff::{FIRST, LONGEST};
     use super::*;
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
         }
         let asked = asked.lock().unwrap();
         for (n, pair) in asked.windows(2).enumerate() {
-            let backoff = FIRST_BACKOFF.mul_f64(1.6f64.powi(n as i32)).min(LONGEST_BACKOFF);
+            let backoff = FIRST.mul_f64(1.6f64.powi(n as i32)).min(LONGEST);
             assert!(is_near(pair[1] - pair[0], backoff), "{n}: {:?}", pair[1] - pair[0]);
         }
     }

@@ -9,19 +9,17 @@ use notnets_core::name::Name;
 use tokio::sync::watch;
 
 use super::place::Place;
+use super::server::Settings;
 use super::servers::{Known, Looks};
 use super::table::Table;
 use super::target::Target;
-use crate::client::{Endpoint, Home};
 
 /// Follows the resolvers of a channel.
 pub(super) struct Follower {
     pub(super) places: Vec<Place>,
     pub(super) known: watch::Sender<Known>,
     pub(super) looks: Arc<Looks>,
-    /// The settings of the channel, for each server's link.
-    pub(super) endpoint: Endpoint,
-    pub(super) home: Option<Home>,
+    pub(super) settings: Settings,
 }
 
 /// Where a routes file says that the servers of a name are.
@@ -78,10 +76,10 @@ impl Follower {
 
     /// Waits until another list of servers is there.
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { places, endpoint, home, .. } = self;
+        let Self { places, settings, .. } = self;
         let mut changed = Poll::Pending;
         for place in places {
-            if place.poll_change(cx, endpoint, home.as_ref()).is_ready() {
+            if place.poll_change(cx, settings).is_ready() {
                 changed = Poll::Ready(());
             }
         }
@@ -95,7 +93,7 @@ impl Follower {
             Some(known) => before.swap_remove(known),
             None => place,
         };
-        self.places = Place::all_of(target, &self.endpoint).map(place).collect();
+        self.places = Place::all_of(target, &self.settings.endpoint).map(place).collect();
     }
 
     fn publish(&self, answered: u64) {

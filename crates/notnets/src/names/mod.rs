@@ -31,21 +31,26 @@
 //! | `dns.rs` | those of a name in DNS |
 //! | `table.rs`, `routes.rs` | a file that says where the servers of names are |
 //! | `place.rs` | one place, with its servers |
-//! | `servers.rs` | all of a channel's servers, with their links |
+//! | `servers.rs`, `server.rs` | all of a channel's servers, and one of them with its link |
+//! | `health.rs` | whether a server is healthy |
+//! | `backoff.rs` | how long to wait between attempts that fail |
 //! | `pick.rs` | the server of a call |
 //! | `follower.rs` | the task that follows the resolvers |
 //! | `builder.rs` | how such a channel is made |
 
+mod backoff;
 mod builder;
 #[cfg(feature = "http2")]
 mod dns;
 mod follower;
+mod health;
 mod pick;
 mod place;
 mod relay;
 mod rendezvous;
 mod resolve;
 mod routes;
+mod server;
 mod servers;
 mod table;
 mod target;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::client::{ClientLink, Shared, Standing};
+use super::server::Server;
+use crate::client::{ClientLink, Standing};
 
 /// How a channel chooses among servers that are equally near.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +40,7 @@ struct Ready {
 
 impl Pick {
     /// Chooses a server that has a link. Begins to connect those without one that it would also choose.
-    pub(super) fn choose(self, servers: &[Arc<Shared>], turn: &Turn) -> Choice {
+    pub(super) fn choose(self, servers: &[Arc<Server>], turn: &Turn) -> Choice {
         let n = servers.len();
         if n == 0 {
             return Choice::default();
@@ -71,7 +72,7 @@ impl Pick {
     }
 }
 
-fn look(server: &Arc<Shared>) -> Option<Ready> {
+fn look(server: &Server) -> Option<Ready> {
     match server.standing() {
         Standing::Ready(link) => {
             let (open, free) = link.load();

@@ -8,8 +8,9 @@ use super::dns::Dns;
 use super::relay::Relay;
 use super::rendezvous::Rendezvous;
 use super::resolve::{Address, BoxError, Fixed, Resolve};
+use super::server::{Server, Settings};
 use super::target::{At, Target};
-use crate::client::{Endpoint, Home, Shared};
+use crate::client::Endpoint;
 #[cfg(feature = "http2")]
 use crate::http2::Peer;
 use crate::location::Location;
@@ -19,7 +20,7 @@ pub(super) struct Place {
     resolver: Box<dyn Resolve>,
     /// What it is called in errors.
     text: String,
-    servers: Vec<(Address, Arc<Shared>)>,
+    servers: Vec<(Address, Arc<Server>)>,
     error: Option<BoxError>,
     is_resolved: bool,
 }
@@ -66,7 +67,7 @@ impl Place {
         self.is_resolved
     }
 
-    pub(super) fn servers(&self) -> Vec<Arc<Shared>> {
+    pub(super) fn servers(&self) -> Vec<Arc<Server>> {
         self.servers.iter().map(|(_, server)| Arc::clone(server)).collect()
     }
 
@@ -76,18 +77,13 @@ impl Place {
     }
 
     /// Waits until another list of servers is there.
-    pub(super) fn poll_change(
-        &mut self,
-        cx: &mut Context<'_>,
-        endpoint: &Endpoint,
-        home: Option<&Home>,
-    ) -> Poll<()> {
+    pub(super) fn poll_change(&mut self, cx: &mut Context<'_>, settings: &Settings) -> Poll<()> {
         let servers = ready!(self.resolver.poll_servers(cx));
         self.is_resolved = true;
         match servers {
             Ok(servers) => {
                 self.error = None;
-                self.update(servers, endpoint, home);
+                self.update(servers, settings);
             }
             Err(error) => {
                 tracing::warn!("cannot find the servers at {}: {error}", self.text);
@@ -98,7 +94,8 @@ impl Place {
     }
 
     /// Keeps the links to servers that are still there.
-    fn update(&mut self, servers: Vec<Address>, endpoint: &Endpoint, home: Option<&Home>) {
+    fn update(&mut self, servers: Vec<Address>, settings: &Settings) {
+        let endpoint = &settings.endpoint;
         let mut before = std::mem::take(&mut self.servers);
         let server = |address: Address| {
             if let Some(at) = before.iter().position(|(known, _)| *known == address) {
@@ -109,7 +106,8 @@ impl Place {
                 #[cfg(feature = "http2")]
                 Location::Http2(at) => endpoint.reached(Arc::new(Peer::new(at, address.host.clone()))),
             };
-            (address, Arc::new(Shared::of_peer(endpoint, home.cloned())))
+            let server = Server::new(endpoint, settings, address.to_string());
+            (address, Arc::new(server))
         };
         self.servers = servers.into_iter().map(server).collect();
     }

@@ -13,8 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::pick::{Pick, Turn};
+use super::server::Server;
 use crate::Error;
-use crate::client::{ClientLink, Home, Outcome, Peers, Shared, for_timers};
+use crate::client::{ClientLink, Home, Outcome, Peers, for_timers};
 use crate::error::Cause;
 
 /// A server that does not answer gets this start before the next is tried as well.
@@ -24,7 +25,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     /// Nearest first.
-    pub(super) places: Vec<Vec<Arc<Shared>>>,
+    pub(super) places: Vec<Vec<Arc<Server>>>,
     /// All places have been looked at.
     pub(super) is_complete: bool,
     /// The last [question](Looks) that this answers.

@@ -36,7 +36,9 @@ pub(super) fn parse(text: &str) -> Result<ServiceConfig, String> {
     }
     let throttling = root.get("retryThrottling").filter(|value| !value.is_null());
     let throttling = throttling.map(throttling_of).transpose()?;
-    Ok(ServiceConfig { methods, throttling, replay_bytes: REPLAY_BYTES })
+    let health = root.get("healthCheckConfig").filter(|value| !value.is_null());
+    let health = health.map(health_service).transpose()?.flatten();
+    Ok(ServiceConfig { methods, throttling, health, replay_bytes: REPLAY_BYTES })
 }
 
 fn method_config(method: &Object) -> Result<MethodConfig, String> {
@@ -134,6 +136,15 @@ fn throttling_of(value: &Value) -> Result<Throttling, String> {
     let ratio = number("tokenRatio").map(|ratio| (ratio * 1000.0) as i64).filter(|ratio| *ratio > 0);
     let ratio = ratio.ok_or("retryThrottling: `tokenRatio` has to be a number of 0.001 or more")?;
     Ok(Throttling { max: (max * 1000.0) as i64, ratio })
+}
+
+/// Returns the service whose health is asked for. Without one there, nothing is.
+fn health_service(value: &Value) -> Result<Option<Arc<str>>, String> {
+    match object(value, "`healthCheckConfig`")?.get("serviceName") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(service)) => Ok(Some(service.as_str().into())),
+        Some(_) => Err("healthCheckConfig: `serviceName` has to be a string".to_owned()),
+    }
 }
 
 /// Returns the beginning of the paths that a name stands for.
@@ -281,9 +292,24 @@ mod tests {
             (r#"{"retryThrottling": {"maxTokens": 10}}"#, "`tokenRatio` has to be"),
             (r#"{"retryThrottling": {"maxTokens": 10, "tokenRatio": 0.0001}}"#, "0.001 or more"),
             (r#"{"retryThrottling": 3}"#, "has to be an object"),
+            (r#"{"healthCheckConfig": 3}"#, "`healthCheckConfig` has to be an object"),
+            (r#"{"healthCheckConfig": {"serviceName": 3}}"#, "`serviceName` has to be a string"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn health_is_asked_for_if_a_service_is_named() {
+        for (config, service) in [
+            ("{}", None),
+            (r#"{"healthCheckConfig": null}"#, None),
+            (r#"{"healthCheckConfig": {}}"#, None),
+            (r#"{"healthCheckConfig": {"serviceName": ""}}"#, Some("")),
+            (r#"{"healthCheckConfig": {"serviceName": "a.B"}}"#, Some("a.B")),
+        ] {
+            assert_eq!(parse(config).unwrap().health.as_deref(), service, "{config}");
         }
     }
 

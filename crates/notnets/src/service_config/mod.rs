@@ -54,6 +54,8 @@ pub struct ServiceConfig {
     /// By `/service/method`, `/service/`, or nothing for all.
     methods: HashMap<Box<str>, Arc<MethodConfig>>,
     throttling: Option<Throttling>,
+    /// The service whose health servers are asked for.
+    health: Option<Arc<str>>,
     replay_bytes: usize,
 }
 
@@ -120,6 +122,11 @@ impl Policies {
 
     pub(crate) fn throttle(&self) -> Option<&Throttle> {
         self.throttle.as_ref()
+    }
+
+    /// Returns the service whose health servers are asked for.
+    pub(crate) fn health_service(&self) -> Option<&Arc<str>> {
+        self.config.health.as_ref()
     }
 
     pub(crate) fn replay_bytes(&self) -> usize {

@@ -85,7 +85,7 @@ impl RequestHalf {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.link.poll_request_data(cx, self.stream).map(|received| {
+        self.link.poll_data_idly(cx, self.stream).map(|received| {
             let end = match received {
                 Received::Data(data) => return Some(Ok(data)),
                 Received::End(end) => end,

@@ -1,0 +1,221 @@
+//! Channels that ask their servers for their health.
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Running, within};
+use notnets::names::Pick;
+use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
+use notnets::{Channel, Server, ServiceConfig};
+use tokio::sync::oneshot;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
+
+/// Says who it is.
+struct Who(&'static str);
+
+impl Handler for Who {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        call.responses.send_last(self.0).await
+    }
+}
+
+/// A server with tonic's health service.
+struct Host {
+    running: Running,
+    reporter: HealthReporter,
+    addresses: Vec<String>,
+}
+
+impl Host {
+    fn serve(directory: &Path, id: &'static str, address: &str) -> Self {
+        let (reporter, health) = health_reporter();
+        let server = Server::builder().directory(directory).replica(true).add_service(health);
+        let bound = server.add_rpc_service("test.Who", Who(id)).bind_blocking(address).unwrap();
+        let addresses = bound.http2_addresses();
+        Self { running: Running::start(bound), reporter, addresses }
+    }
+
+    async fn say(&self, status: ServingStatus) {
+        self.reporter.set_service_status("shop", status).await;
+    }
+}
+
+const CONFIG: &str = r#"{"healthCheckConfig": {"serviceName": "shop"}}"#;
+
+fn channel(directory: &Path, target: &str) -> Channel {
+    let directory = directory.to_owned();
+    let config = ServiceConfig::from_json(CONFIG).unwrap();
+    let named = Channel::named("test").local(target).pick(Pick::RoundRobin);
+    named.settings(|endpoint| endpoint.directory(directory).service_config(config)).connect_lazy().unwrap()
+}
+
+async fn who(channel: &Channel) -> Result<String, Status> {
+    const ARE: Method = Method::from_static("/test.Who/Are");
+    let reply = within("a call", channel.unary_call(Request::new(ARE), "")).await?;
+    Ok(String::from_utf8(reply.message.into_bytes().to_vec()).unwrap())
+}
+
+/// Calls until both are called, or only one, or none.
+async fn until_called_are(channel: &Channel, ids: &[&str]) {
+    let begin = Instant::now();
+    loop {
+        let mut called = Vec::new();
+        for _ in 0..8 {
+            called.extend(who(channel).await.ok());
+            tokio::task::yield_now().await;
+        }
+        called.sort_unstable();
+        called.dedup();
+        if called == ids {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "{called:?} are called, and not {ids:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_where_it_is_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = ["a", "b"].map(|id| Host::serve(directory.path(), id, "notnets:///test"));
+    for host in &hosts {
+        host.say(ServingStatus::Serving).await;
+    }
+    let channel = channel(directory.path(), "notnets:///test");
+    assert!(["a", "b"].contains(&who(&channel).await.unwrap().as_str()));
+    until_called_are(&channel, &["a", "b"]).await;
+    hosts[0].say(ServingStatus::NotServing).await;
+    until_called_are(&channel, &["b"]).await;
+    hosts[1].say(ServingStatus::NotServing).await;
+    until_called_are(&channel, &[]).await;
+    let status = who(&channel).await.unwrap_err();
+    assert_eq!((status.code(), status.is_retry_safe()), (Code::UNAVAILABLE, true));
+    let words = "gets no calls: its health service (grpc.health.v1.Health) says NOT_SERVING of `shop`";
+    assert!(status.message().contains(words), "{status:?}");
+    hosts[0].say(ServingStatus::Serving).await;
+    until_called_are(&channel, &["a"]).await;
+    hosts[1].say(ServingStatus::Serving).await;
+    until_called_are(&channel, &["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_do_over_http2() {
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = ["a", "b"].map(|id| Host::serve(directory.path(), id, "http://127.0.0.1:0"));
+    let named = Channel::named("test").pick(Pick::RoundRobin).health_check("shop");
+    let servers = hosts.iter().map(|host| notnets::names::Address::new(&host.addresses[0]).unwrap());
+    let channel = named.or_resolved("a list", notnets::names::Fixed::new(servers)).connect_lazy().unwrap();
+    for host in &hosts {
+        host.say(ServingStatus::Serving).await;
+    }
+    until_called_are(&channel, &["a", "b"]).await;
+    hosts[0].say(ServingStatus::NotServing).await;
+    until_called_are(&channel, &["b"]).await;
+    hosts[0].say(ServingStatus::Serving).await;
+    until_called_are(&channel, &["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farther_place_is_for_when_the_nearer_is_not_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let near = Host::serve(directory.path(), "near", "notnets:///near");
+    let far = Host::serve(directory.path(), "far", "notnets:///far");
+    far.say(ServingStatus::Serving).await;
+    near.say(ServingStatus::NotServing).await;
+    let channel = channel(directory.path(), "notnets:///near, notnets:///far");
+    assert_eq!(who(&channel).await.unwrap(), "far");
+    near.say(ServingStatus::Serving).await;
+    until_called_are(&channel, &["near"]).await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_known_is_not_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let _host = Host::serve(directory.path(), "a", "notnets:///test");
+    let status = who(&channel(directory.path(), "notnets:///test")).await.unwrap_err();
+    // What tonic says there; others say SERVICE_UNKNOWN.
+    assert!(status.message().contains("can't be asked: NOT_FOUND: "), "{status:?}");
+    // Its health as a whole is another matter.
+    let at = directory.path().to_owned();
+    let named = Channel::named("test").health_check("").settings(|endpoint| endpoint.directory(at));
+    assert_eq!(who(&named.connect_lazy().unwrap()).await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_server_without_a_health_service_is_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::builder().directory(directory.path()).add_rpc_service("test.Who", Who("a"));
+    let _running = Running::start(server.bind_blocking("notnets:///test").unwrap());
+    assert_eq!(who(&channel(directory.path(), "notnets:///test")).await.unwrap(), "a");
+}
+
+/// A server waits for its last call, and a watch never ends by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_does_not_hold_up_a_server_that_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    for address in ["notnets:///test", "http://127.0.0.1:0"] {
+        let host = Host::serve(directory.path(), "a", address);
+        host.say(ServingStatus::Serving).await;
+        let target = host.addresses.first().map_or("notnets:///test", String::as_str);
+        let channel = channel(directory.path(), target);
+        assert_eq!(who(&channel).await.unwrap(), "a");
+        let begin = Instant::now();
+        host.running.stop().await;
+        assert!(begin.elapsed() < Duration::from_secs(5), "{address}: {:?}", begin.elapsed());
+        assert_eq!(who(&channel).await.unwrap_err().code(), Code::UNAVAILABLE);
+    }
+}
+
+/// Nor one of tonic's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_does_not_hold_up_a_server_of_tonics() {
+    let (reporter, health) = health_reporter();
+    reporter.set_service_status("shop", ServingStatus::Serving).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("http://{}", listener.local_addr().unwrap());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tonic::transport::Server::builder().add_service(health);
+        server.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) }).await.unwrap();
+    });
+    let channel = channel(Path::new("/nowhere"), &target);
+    // It has no other service than that.
+    assert_eq!(who(&channel).await.unwrap_err().code(), Code::UNIMPLEMENTED);
+    stop.send(()).unwrap();
+    within("stopping", serving).await.unwrap();
+}
+
+/// Fails, and serves later.
+struct Unwell(AtomicUsize);
+
+impl Handler for Unwell {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(Status::new(Code::INTERNAL, "out of order"));
+        }
+        call.responses.send(&[8, 1][..]).await?;
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_fails_is_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::builder().directory(directory.path()).add_rpc_service("test.Who", Who("a"));
+    let server = server.add_rpc_service("grpc.health.v1.Health", Unwell(AtomicUsize::new(0)));
+    let _running = Running::start(server.bind_blocking("notnets:///test").unwrap());
+    let channel = channel(directory.path(), "notnets:///test");
+    let begin = Instant::now();
+    let status = who(&channel).await.unwrap_err();
+    assert!(status.message().ends_with("can't be asked: INTERNAL: out of order"), "{status:?}");
+    while who(&channel).await.is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // A second, within a fifth.
+    assert!(begin.elapsed() >= Duration::from_millis(790), "{:?}", begin.elapsed());
+}
