@@ -187,7 +187,8 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
     /// Loans a block for `want` bytes, or, when none so large is free, the largest free one that has at
     /// least `least` bytes. `None` when there is no such block either.
     pub fn loan(&mut self, want: usize, least: usize) -> Option<Loan> {
-        let best = self.pools.partition_point(|pool| pool.block_bytes < want);
+        // There are a few of them.
+        let best = self.pools.iter().take_while(|pool| pool.block_bytes < want).count();
         self.loan_quickly(best).or_else(|| self.loan_thoroughly(best, least))
     }
 
@@ -713,12 +714,23 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
 
     #[inline]
     fn pool(&self, reference: &Reference) -> Result<&PeerPool<W, R>, BadReference> {
-        let bad = BadReference::Outside(*reference);
-        let at = self.segments.binary_search_by_key(&reference.segment, |(number, _)| *number);
-        let (_, pool) = &self.segments[at.map_err(|_| bad)?];
+        let bad = || BadReference::Outside(*reference);
+        let pool = self.segment(reference.segment).ok_or_else(bad)?;
         let end = reference.offset as usize + reference.length as usize;
         let within = (reference.block as usize) < pool.blocks && end <= pool.block_bytes;
-        if within && reference.head <= reference.length { Ok(pool) } else { Err(bad) }
+        if within && reference.head <= reference.length { Ok(pool) } else { Err(bad()) }
+    }
+
+    #[inline]
+    fn segment(&self, number: u32) -> Option<&PeerPool<W, R>> {
+        // Until one is retired, the segments' numbers are their places.
+        if let Some((present, pool)) = self.segments.get(number as usize)
+            && *present == number
+        {
+            return Some(pool);
+        }
+        let at = self.segments.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some(&self.segments[at].1)
     }
 }
 

@@ -235,9 +235,19 @@ impl View {
 
     #[inline]
     fn at(&self, word: usize) -> &AtomicU64 {
+        &self.all()[word]
+    }
+
+    /// Words one behind the other, whose place is checked once.
+    #[inline]
+    fn array<const N: usize>(&self, word: usize) -> &[AtomicU64; N] {
+        self.all()[word..].first_chunk().expect("it is within the view")
+    }
+
+    #[inline]
+    fn all(&self) -> &[AtomicU64] {
         // SAFETY: within the mapping (`new`) and aligned; all concurrent accesses are atomic.
-        let words = unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) };
-        &words[word]
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 
     #[inline]
@@ -331,26 +341,24 @@ impl View {
             // memory.
             return unsafe { string_copy(from, to, len) };
         }
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_le_bytes();
+        let (mut words, skip) = (&self.all()[byte / WORD..], byte % WORD);
         let mut done = 0;
-        let mut put = |bytes: &[u8]| {
-            // SAFETY: what is put are `len` bytes in all.
-            unsafe { to.add(done).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-            done += bytes.len();
-        };
-        let word = |at: usize| self.at(at).load(Ordering::Relaxed).to_le_bytes();
-        let (mut at, mut left) = (byte / WORD, len);
-        let skip = byte % WORD;
-        if skip > 0 {
-            let first = left.min(WORD - skip);
-            put(&word(at)[skip..skip + first]);
-            at += 1;
-            left -= first;
+        if skip > 0 && len > 0 {
+            done = len.min(WORD - skip);
+            // SAFETY: there is room for `len` bytes.
+            unsafe { to.copy_from_nonoverlapping(load(&words[0])[skip..].as_ptr(), done) };
+            words = &words[1..];
         }
-        for at in at..at + left / WORD {
-            put(&word(at));
+        let (whole, rest) = words.split_at((len - done) / WORD);
+        for word in whole {
+            // SAFETY: as above.
+            unsafe { to.add(done).cast::<[u8; WORD]>().write(load(word)) };
+            done += WORD;
         }
-        if !left.is_multiple_of(WORD) {
-            put(&word(at + left / WORD)[..left % WORD]);
+        if done < len {
+            // SAFETY: as above.
+            unsafe { to.add(done).copy_from_nonoverlapping(load(&rest[0]).as_ptr(), len - done) };
         }
     }
 
@@ -488,6 +496,11 @@ macro_rules! read_through_view {
                 self.0.at(word).load(Ordering::Relaxed)
             }
             #[inline]
+            fn load_each<const N: usize>(&self, word: usize) -> [u64; N] {
+                let words = self.0.array::<N>(word);
+                std::array::from_fn(|i| words[i].load(Ordering::Relaxed))
+            }
+            #[inline]
             fn load_acquire(&self, word: usize) -> u64 {
                 self.0.at(word).load(Ordering::Acquire)
             }
@@ -550,6 +563,12 @@ impl WriteMemory for OwnMemory {
     #[inline]
     fn store(&self, word: usize, value: u64) {
         self.0.at(word).store(value, Ordering::Relaxed);
+    }
+    #[inline]
+    fn store_each<const N: usize>(&self, word: usize, values: [u64; N]) {
+        for (word, value) in self.0.array::<N>(word).iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
     #[inline]
     fn store_release(&self, word: usize, value: u64) {

@@ -25,6 +25,12 @@ pub trait ReadMemory {
     /// Reads a word, relaxed.
     fn load(&self, word: usize) -> u64;
 
+    /// Reads words one behind the other, each relaxed.
+    #[inline]
+    fn load_each<const N: usize>(&self, word: usize) -> [u64; N] {
+        std::array::from_fn(|i| self.load(word + i))
+    }
+
     /// Reads a word; what its writer stored before a [`WriteMemory::store_release`] that is seen
     /// here can be read afterwards.
     fn load_acquire(&self, word: usize) -> u64;
@@ -66,6 +72,14 @@ pub trait ReadMemory {
 pub trait WriteMemory: ReadMemory {
     /// Writes a word, relaxed.
     fn store(&self, word: usize, value: u64);
+
+    /// Writes words one behind the other, each relaxed.
+    #[inline]
+    fn store_each<const N: usize>(&self, word: usize, values: [u64; N]) {
+        for (i, value) in values.into_iter().enumerate() {
+            self.store(word + i, value);
+        }
+    }
 
     /// Writes a word after everything written before.
     fn store_release(&self, word: usize, value: u64);

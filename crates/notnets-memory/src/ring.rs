@@ -119,9 +119,7 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
         self.pushed += 1;
         // Before the first store: a reader that polls takes the line away from us in the middle.
         let first = self.seal.map_or(self.pushed, |seal| sealed(seal, self.pushed, &descriptor));
-        for (i, word) in descriptor.into_iter().enumerate() {
-            self.slots.store(slot + 1 + i, word);
-        }
+        self.slots.store_each(slot + 1, descriptor);
         // Pairs with the load of the sequence in `RingReader`: the slot's other words, and the block,
         // are there.
         self.slots.store_release(slot, first);
@@ -220,8 +218,7 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
 
     #[inline]
     fn descriptor(&self) -> Descriptor {
-        let slot = self.slot();
-        std::array::from_fn(|i| self.slots.load(slot + 1 + i))
+        self.slots.load_each(self.slot() + 1)
     }
 
     fn slot(&self) -> usize {
