@@ -64,6 +64,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
         }
         self.give_link_credit(cost);
-        self.flush();
+        if self.has_control() {
+            self.flush();
+        }
     }
 }

@@ -153,6 +153,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub(super) fn end_response(&mut self, stream: StreamId, end: End) {
         let Some(entry) = self.streams.get_mut(stream) else { return };
         let Some(next) = entry.state.next(Input::ResponseEnded) else { return };
+        let was_sending = entry.state.may_send();
         entry.state = next;
         entry.receive.finish_gathering();
         entry.receive.end = Some(end);
@@ -161,7 +162,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         self.uncount();
         self.events.push_back(Event::Readable(stream));
-        self.events.push_back(Event::Writable(stream));
+        if was_sending {
+            self.events.push_back(Event::Writable(stream));
+        }
     }
 
     /// The stream does not count against the server's limit any more.
@@ -199,7 +202,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
         }
         self.streams.remove(stream);
-        self.starved.remove(&stream);
+        if !self.starved.is_empty() {
+            self.starved.remove(&stream);
+        }
         self.give_link_credit(unread);
         if counts {
             self.uncount();

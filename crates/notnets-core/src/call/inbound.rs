@@ -131,7 +131,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.arrived.retain(|(id, ..)| self.streams.contains(*id));
         }
         self.arrived.push_back((id, method, metadata));
-        self.events.push_back(Event::Request);
         Ok(())
     }
 

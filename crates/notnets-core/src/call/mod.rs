@@ -82,8 +82,6 @@ pub enum Role {
 /// An event for the application.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<T> {
-    /// Server: a request can be accepted.
-    Request,
     /// Something can be received on this stream.
     Readable(StreamId),
     /// Something could not be sent on this stream and may fit now.
@@ -418,6 +416,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     }
 
     /// Returns `true` if something waits for the peer to take descriptors or release blocks.
+    #[inline]
     pub fn waits_for_space(&self) -> bool {
         self.has_control() || !self.queued.is_empty() || self.wants_open
     }

@@ -418,7 +418,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let short = loan.room() < total;
         let bytes = bytes.min(loan.room() - head.len());
         let arena = self.lanes.arena();
-        arena.write(&mut loan, head);
+        if !head.is_empty() {
+            arena.write(&mut loan, head);
+        }
         let mut left = bytes;
         while left > 0 {
             let chunk = data.chunk();
@@ -504,13 +506,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// takes something.
     #[inline]
     pub fn wake_queued(&mut self) {
-        self.flush();
-        if !self.queued.is_empty() || self.wants_open {
+        self.sharing.catch_up();
+        if self.waits_for_space() {
             self.wake_those_queued();
         }
     }
 
     fn wake_those_queued(&mut self) {
+        self.flush();
         if self.has_control() || !self.has_room() || !self.lanes.arena().has_free() {
             return;
         }

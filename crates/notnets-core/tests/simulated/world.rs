@@ -228,7 +228,7 @@ impl World {
             }
             Event::CanOpen => self.calls.iter_mut().for_each(|call| call.must_wait_to_open = false),
             Event::Pong(echo) => self.pongs = echo,
-            Event::Request | Event::GoAway => {}
+            Event::GoAway => {}
         }
     }
 

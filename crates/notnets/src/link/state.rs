@@ -222,8 +222,6 @@ impl State {
                 self.open_queue.wake_all(&mut self.wakes);
             }
             Event::CanOpen => self.wake_openers(),
-            // The driver that received it accepts it; a channel asks when it opens its next call.
-            Event::Request => {}
             // The next ping is due at another time.
             Event::Pong(_) => self.wake_driver(),
             // For a server: the link can be wound up.
