@@ -41,13 +41,15 @@ pub(crate) struct HttpLink {
     #[cfg(feature = "stubs")]
     own_agent: Option<HeaderValue>,
     trace: Option<TraceFn>,
-    connect_info: ConnectInfo,
+    /// Those of each request: who the client is. To clone them takes less than to put them together.
+    extensions: Extensions,
 }
 
 impl HttpLink {
-    /// A service, for the calls of a client with that user agent.
+    /// A service, for the calls of this client, which has that user agent.
     pub(crate) fn new(
         service: Arc<dyn AnyService>,
+        peer: PeerInfo,
         user_agent: String,
         trace: Option<TraceFn>,
         connect_info: ConnectInfo,
@@ -56,19 +58,22 @@ impl HttpLink {
         #[cfg(feature = "stubs")]
         let own_agent = agent.clone().filter(|agent| !agent.as_bytes().starts_with(OUR_AGENT));
         let usual = head::usual_request(agent);
+        let mut extensions = Extensions::new();
+        extensions.insert(peer);
+        connect_info.insert_into(&mut extensions);
         Self {
             service,
             usual,
             #[cfg(feature = "stubs")]
             own_agent,
             trace,
-            connect_info,
+            extensions,
         }
     }
 
     /// Begins to serve a call of the method with that path.
     pub(crate) fn serve(&self, call: IncomingCall, path: Uri) -> Serving {
-        let IncomingCall { metadata, deadline, peer, turn, requests, response, .. } = call;
+        let IncomingCall { metadata, deadline, turn, requests, response, .. } = call;
         let (method, authority, mut headers) = head::request_head(metadata, &self.usual);
         if let Some(deadline) = deadline {
             head::set_timeout(&mut headers, clock::until(deadline));
@@ -81,7 +86,7 @@ impl HttpLink {
         };
         *request.version_mut() = http::Version::HTTP_2;
         *request.headers_mut() = headers;
-        self.insert_peer(request.extensions_mut(), peer);
+        *request.extensions_mut() = self.extensions.clone();
         match &self.trace {
             None => self.service.serve(request, turn, response),
             Some(trace) => {
@@ -95,7 +100,7 @@ impl HttpLink {
     /// Begins to serve a call without HTTP.
     #[cfg(feature = "stubs")]
     pub(crate) fn serve_directly(&self, call: IncomingCall, service: &dyn DirectService) -> Serving {
-        let IncomingCall { method, metadata, deadline, peer, turn, requests, response } = call;
+        let IncomingCall { method, metadata, deadline, turn, requests, response, .. } = call;
         let mut headers = None::<Box<HeaderMap>>;
         if let Some(agent) = &self.own_agent {
             headers.get_or_insert_default().insert(USER_AGENT, agent.clone());
@@ -106,14 +111,8 @@ impl HttpLink {
         if let Some(deadline) = deadline {
             head::set_timeout(headers.get_or_insert_default(), clock::until(deadline));
         }
-        let mut extensions = Extensions::new();
-        self.insert_peer(&mut extensions, peer);
+        let extensions = self.extensions.clone();
         let halves = Halves { turn, requests, response };
         service.serve(DirectCall { path: method, headers, extensions, halves })
-    }
-
-    fn insert_peer(&self, extensions: &mut Extensions, peer: PeerInfo) {
-        extensions.insert(peer);
-        self.connect_info.insert_into(extensions);
     }
 }

@@ -56,7 +56,7 @@ impl Services {
         connect_info: ConnectInfo,
     ) -> LinkServices {
         let service = self.http.for_link(peer).unwrap_or_else(|| Arc::clone(&self.http));
-        let http = HttpLink::new(service, user_agent, trace, connect_info);
+        let http = HttpLink::new(service, *peer, user_agent, trace, connect_info);
         LinkServices {
             rpc: self.rpc.clone(),
             http,
