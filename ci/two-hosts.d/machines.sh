@@ -108,6 +108,11 @@ begin_agent() {
     begin agent 0 /dev/null notnets agent --region /dev/dax0.0 --host-id "$1"
 }
 
+leave_pod() {
+    notnets agent --region /dev/dax0.0 --host-id "$1" --leave
+    ended agent
+}
+
 # A server ends with its standard input, which stays open as long as somebody holds the pipe.
 serve() {
     mkfifo "/tmp/$1.in"

@@ -9,6 +9,7 @@ mod health;
 mod ls;
 mod proxy;
 mod region;
+mod service_manager;
 mod target;
 
 use std::fs::File;
@@ -49,10 +50,21 @@ enum Command {
     Bench(notnets_bench::Command),
 }
 
+impl Command {
+    /// What it logs unless `RUST_LOG` is set: more of what runs for long.
+    fn log(&self) -> &'static str {
+        match self {
+            Self::Agent(_) | Self::Proxy(_) => "warn,notnets=info",
+            _ => "warn",
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr).init();
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(arguments.command.log()));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     let result = descriptors().and_then(|()| match arguments.command {
         Command::Agent(args) => run(agent::run(args)),
         Command::Doctor(args) => doctor::run(&args),

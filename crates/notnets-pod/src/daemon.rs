@@ -3,6 +3,9 @@
 //! One thread does it all: it looks at other hosts every millisecond while there is mail, and every ten
 //! when none is due, and in between it serves its sockets.
 
+mod log;
+mod pulse;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,8 +20,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{fstat, stat};
 use rustix::time::{ClockId, clock_gettime};
 
+use self::log::Refusals;
+use self::pulse::Pulse;
 use super::WAKE_LATENCY;
-use super::agent::{Agent, AgentError, Identity, Start};
+use super::agent::{Agent, AgentError, Identity, Phase, Start};
 use super::packet::{FromProcess, ToProcess};
 use super::table::{HostIncarnation, ProcessEntry};
 use super::wire::{self, Received};
@@ -39,6 +44,8 @@ const BUSY_LOOKS: u32 = 200;
 const MAX_UNREAD: usize = 4096;
 /// How often it is seen whether socket and region are in place.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// An agent that comes late by this part of the lease says so.
+const LATE: u32 = 4;
 /// Connections accepted in one go.
 const MAX_AT_ONCE: usize = 64;
 /// The socket of a pod's agent is named by this and the pod's name.
@@ -137,6 +144,9 @@ pub struct Daemon {
     processes: HashMap<u16, Connection>,
     looks: u32,
     wake_latency: Duration,
+    has_left: bool,
+    refusals: Refusals,
+    pulse: Pulse,
 }
 
 /// A process at the other end of a socket.
@@ -163,6 +173,7 @@ impl Daemon {
         }
         let pod = &region.superblock().pod;
         let pod: Name = pod.parse().map_err(|_| DaemonError::PodName(pod.clone()))?;
+        let lease = Duration::from_millis(region.superblock().lease_ms.into());
         let claim = region.claim(host.into()).map_err(io_error("claim the partition"))?;
         let claim = claim.ok_or(DaemonError::Running(host))?;
         let listener = directory.listen(&socket_name(&pod)).map_err(|error| match error {
@@ -183,6 +194,9 @@ impl Daemon {
             processes: HashMap::new(),
             looks: 0,
             wake_latency: WAKE_LATENCY,
+            has_left: false,
+            refusals: Refusals::default(),
+            pulse: Pulse::new(lease / LATE),
         };
         daemon.begin()?;
         Ok(daemon)
@@ -207,6 +221,7 @@ impl Daemon {
             return;
         }
         self.look_around_at = now + LOOK_AROUND;
+        self.pulse.forget();
         let before = self.displaced;
         self.displaced = self.listener.as_ref().is_some_and(|listener| !listener.is_in_place());
         // Not at once: whoever cleans the directory up is to be done.
@@ -214,10 +229,10 @@ impl Daemon {
             match listener.bind_again() {
                 Ok(again) => {
                     let path = self.path.display();
-                    tracing::warn!(%path, "the agent's socket was removed, or its directory: it is bound again");
+                    tracing::warn!(target: log::TARGET, %path, "the agent's socket was removed, or its directory: it is bound again");
                     self.listener = Some(again);
                 }
-                Err(error) => tracing::debug!(%error, "the agent's socket was removed"),
+                Err(error) => tracing::debug!(target: log::TARGET, %error, "the agent's socket was removed"),
             }
         }
         let other = |path: &PathBuf| match (stat(path), fstat(self.region.descriptor())) {
@@ -227,7 +242,7 @@ impl Daemon {
         };
         if let Some(path) = self.region_path.take_if(|path| other(path)) {
             let path = path.display();
-            tracing::warn!(%path, "this is not the agent's region any more: an agent that starts now has another");
+            tracing::warn!(target: log::TARGET, %path, "this is not the agent's region any more: an agent that starts now has another");
         }
     }
 
@@ -242,24 +257,50 @@ impl Daemon {
         &self.path
     }
 
-    /// Runs until it is asked to stop. Then it leaves in order.
+    /// Runs until it is asked to stop, or a process has the host leave. Then it leaves in order.
     ///
     /// # Errors
     /// When another host takes itself for this one.
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), DaemonError> {
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && !self.has_left {
             self.turn()?;
         }
         self.leave();
         Ok(())
     }
 
-    /// Leaves in order: other hosts need not wait for the lease.
+    /// Returns `true` once processes can join: the host's number is known to be its alone.
+    pub fn is_running(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.phase() == Phase::Running)
+    }
+
+    /// Returns `true` once the host has left the pod: there is nothing more to do.
+    pub fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Leaves in order: other hosts need not wait for the lease. A process can ask for it, too
+    /// ([`leave_host`](super::member::leave_host)).
     pub fn leave(&mut self) {
+        if std::mem::replace(&mut self.has_left, true) {
+            return;
+        }
         if let Some(agent) = &mut self.agent {
             agent.leave();
         }
         self.listener = None;
+        log::stop(true);
+    }
+
+    /// Stops, and leaves all as it is for the next agent of this host: links go on, as they do when it is
+    /// killed. It has the lease to begin.
+    pub fn pause(mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.pause(now());
+        }
+        // Its socket stays: processes that find nobody there wait for a moment.
+        std::mem::forget(self.listener.take());
+        log::stop(false);
     }
 
     /// One look at everything, and a wait for more.
@@ -275,12 +316,18 @@ impl Daemon {
         if let Some(agent) = &mut self.agent {
             match agent.tick(now()) {
                 Ok(()) => {}
-                Err(AgentError::Lapsed) => self.begin()?,
+                Err(AgentError::Lapsed(lapse)) => {
+                    log::lapse(lapse);
+                    self.begin()?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         self.reap_detached();
         self.tell();
+        while let Some(event) = self.agent.as_mut().and_then(Agent::poll_event) {
+            log::event(event);
+        }
         Ok(())
     }
 
@@ -316,8 +363,10 @@ impl Daemon {
             let room = if connection.unread.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             fds.push(PollFd::new(&connection.socket, PollFlags::IN | room));
         }
+        self.pulse.sleeps(pause);
         // Interrupted or not, all is looked at next.
         let _ = poll(&mut fds, Some(&timespec(pause)));
+        self.pulse.wakes();
     }
 
     fn accept(&mut self) {
@@ -328,6 +377,7 @@ impl Daemon {
             if peer.uid != own && peer.uid != 0 {
                 let text = format!("uid {} is not that of the agent, {own}", peer.uid);
                 let _ = wire::send(&socket, &ToProcess::Refused(text).encode(), None);
+                self.refusals.log(peer.pid, peer.uid, "its uid is neither the agent's nor root");
                 continue;
             }
             let pid = peer.pid.unwrap_or(0);
@@ -373,7 +423,16 @@ impl Daemon {
                 connection.flush(self.region.descriptor());
                 return None;
             }
-            _ => return None,
+            Ok(FromProcess::LeaveHost) => {
+                self.leave();
+                connection.push(ToProcess::HostLeft { host: self.host }.encode(), false);
+                connection.flush(self.region.descriptor());
+                return None;
+            }
+            _ => {
+                log::violation(connection.identity.pid, connection.identity.uid);
+                return None;
+            }
         };
         match self.agent.as_mut()?.join(connection.identity, token, before) {
             Ok(process) => {
@@ -381,6 +440,8 @@ impl Daemon {
                 self.processes.insert(process, connection);
             }
             Err(text) => {
+                let Identity { pid, uid, .. } = connection.identity;
+                self.refusals.log(Some(pid), uid, &text);
                 connection.push(ToProcess::Refused(text).encode(), false);
                 connection.flush(self.region.descriptor());
             }
@@ -402,7 +463,10 @@ impl Daemon {
                         self.looks = 0;
                         match FromProcess::decode(&bytes) {
                             Ok(packet) => agent.handle(*process, packet),
-                            Err(_) => connection.over = true,
+                            Err(_) => {
+                                log::violation(connection.identity.pid, connection.identity.uid);
+                                connection.over = true;
+                            }
                         }
                     }
                 }

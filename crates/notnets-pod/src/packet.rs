@@ -60,6 +60,8 @@ pub enum FromProcess {
     Done(ProcessId),
     /// In place of [`Join`](Self::Join): it only wants to look at the region.
     Look,
+    /// In place of [`Join`](Self::Join): the host is to leave the pod for good, and its agent to end.
+    LeaveHost,
     /// It leaves the pod, though it goes on: it has let go of all memory, its own and others'.
     Leave,
     /// It gives back an extent, which nobody reads or writes any more. If payloads lie in it, others may
@@ -130,6 +132,11 @@ pub enum ToProcess {
     NoPayloads,
     /// All hosts can see that it reads payloads in this extent.
     Claimed(ExtentId),
+    /// This host has left the pod, as it was asked to.
+    HostLeft {
+        /// The number of this host.
+        host: u16,
+    },
 }
 
 /// A packet that does not parse.
@@ -197,6 +204,10 @@ impl FromProcess {
             Self::GrantPayloads => out.put_u8(13),
             Self::Claim(extent) => put_extent(&mut out, 14, *extent),
             Self::Unclaim(extent) => put_extent(&mut out, 15, *extent),
+            Self::LeaveHost => {
+                out.put_u8(16);
+                out.put_u64_le(MAGIC);
+            }
         }
         out
     }
@@ -233,6 +244,7 @@ impl FromProcess {
             13 => Self::GrantPayloads,
             14 => Self::Claim(extent(&mut fields)?),
             15 => Self::Unclaim(extent(&mut fields)?),
+            16 if fields.try_get_u64_le()? == MAGIC => Self::LeaveHost,
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -292,6 +304,10 @@ impl ToProcess {
             }
             Self::NoPayloads => out.put_u8(12),
             Self::Claimed(extent) => put_extent(&mut out, 13, *extent),
+            Self::HostLeft { host } => {
+                out.put_u8(14);
+                out.put_u16_le(*host);
+            }
         }
         out
     }
@@ -335,6 +351,7 @@ impl ToProcess {
             11 => Self::GrantedPayloads(fields.try_get_u32_le()?),
             12 => Self::NoPayloads,
             13 => Self::Claimed(extent(&mut fields)?),
+            14 => Self::HostLeft { host: fields.try_get_u16_le()? },
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -412,7 +429,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..17, any::<u8>()], 0..80)) {
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..18, any::<u8>()], 0..80)) {
             if let Ok(packet) = FromProcess::decode(&bytes) {
                 prop_assert_eq!(packet.encode(), bytes.clone());
             }
@@ -444,6 +461,7 @@ mod tests {
             FromProcess::GrantPayloads,
             FromProcess::Claim(ExtentId { host: 1, extent: 2 }),
             FromProcess::Unclaim(ExtentId { host: 3, extent: 4 }),
+            FromProcess::LeaveHost,
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -465,6 +483,7 @@ mod tests {
             ToProcess::GrantedPayloads(7),
             ToProcess::NoPayloads,
             ToProcess::Claimed(ExtentId { host: 1, extent: 2 }),
+            ToProcess::HostLeft { host: 3 },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

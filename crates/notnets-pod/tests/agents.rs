@@ -10,7 +10,7 @@ use notnets_memory::incoherent::{Incoherent, Site, World};
 use notnets_memory::region::layout::Layout;
 use notnets_memory::region::superblock::Superblock;
 use notnets_memory::{WORD, WriteMemory};
-use notnets_pod::agent::{Agent, AgentError, Identity, Phase, Start};
+use notnets_pod::agent::{Agent, AgentError, AgentEvent, HostEnd, Identity, Lapse, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
 use notnets_pod::table::{Control, ExtentId, ExtentState, HostIncarnation, ProcessId};
 
@@ -422,8 +422,18 @@ fn host_sleeps(pod: &mut Pod) -> Outcome {
     pod.behind[2] = pod.now - before;
     pod.hosts[2].agent = asleep;
     let lapsed = (0..PATIENCE).find_map(|_| pod.step().err());
-    if lapsed != Some(AgentError::Lapsed.to_string()) {
+    let by = |host| AgentError::Lapsed(Lapse::MarkedDead { by: host }).to_string();
+    if lapsed.as_ref().is_none_or(|lapsed| ![by(0), by(1)].contains(lapsed)) {
         return Err(format!("who was marked dead goes on: {lapsed:?}"));
+    }
+    let agent = pod.hosts[0].agent.as_mut().unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| agent.poll_event()).collect();
+    let is_silence = |event: &AgentEvent| {
+        matches!(event, AgentEvent::HostDown { host: 2, why: HostEnd::Silent(nanos), .. }
+            if *nanos >= LEASE * 1_000_000)
+    };
+    if !events.iter().any(is_silence) {
+        return Err(format!("nothing says by which silence it was decided: {events:?}"));
     }
     pod.hosts[2].processes.clear();
     pod.start(2);

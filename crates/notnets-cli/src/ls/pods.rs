@@ -104,9 +104,7 @@ fn of_host(host: u16, found: HostSurvey) -> Host {
     Host {
         host,
         state: presence(found.presence),
-        incarnation: found
-            .record
-            .map(|record| format!("{:016x}{:016x}", record.incarnation.0[0], record.incarnation.0[1])),
+        incarnation: found.record.map(|record| record.incarnation.to_string()),
         beats: found.record.map(|record| record.beat),
         processes: processes.collect(),
         names: found.services.into_iter().map(served).collect(),

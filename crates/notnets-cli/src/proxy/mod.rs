@@ -22,8 +22,9 @@ use tokio::sync::watch;
 use self::config::{Config, Pick};
 use self::listeners::Listeners;
 use self::routes::{Upstream, warn_if_missing};
-use self::signals::{Asked, Signals, Standing, notify};
+use self::signals::{Asked, Signals};
 use crate::failure::Failure;
+use crate::service_manager::{Standing, Watchdog, notify};
 use crate::target::{Settings, Target};
 
 /// The arguments of the subcommand.
@@ -125,6 +126,9 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     };
     announce("READY", &listeners);
     notify(Standing::Ready);
+    if let Some(watchdog) = Watchdog::from_env() {
+        tokio::spawn(feed(watchdog));
+    }
     loop {
         tokio::select! {
             ended = listeners.ended() => return ended,
@@ -154,6 +158,15 @@ async fn reload(args: &Args, listeners: &mut Listeners) -> Result<(), Failure> {
     look_for(listeners.change(args.wanted()?).await?);
     announce("RELOADED", listeners);
     Ok(())
+}
+
+/// Feeds the service manager's watchdog for as long as the runtime has turns for it.
+async fn feed(mut watchdog: Watchdog) {
+    let mut due = tokio::time::interval(watchdog.interval());
+    loop {
+        due.tick().await;
+        watchdog.feed();
+    }
 }
 
 /// Warns of upstreams that can't be reached.

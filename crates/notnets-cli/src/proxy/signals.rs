@@ -1,10 +1,7 @@
-//! What the proxy is asked by signals, and what it tells the service manager that has started it.
+//! What the proxy is asked by signals.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use notnets_core::clock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that a proxy waits for.
@@ -54,35 +51,5 @@ impl Signals {
             while let Asked::Reload = self.next().await {}
             std::process::exit(1);
         });
-    }
-}
-
-/// What a service manager is told.
-#[derive(Clone, Copy, Debug)]
-pub enum Standing {
-    Ready,
-    Reloading,
-    Stopping,
-}
-
-/// Tells the service manager, if it wants to know: as `sd_notify(3)` does, for `Type=notify` and
-/// `Type=notify-reload`.
-pub fn notify(standing: Standing) {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let text = match standing {
-        Standing::Ready => "READY=1".to_owned(),
-        Standing::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}", clock::now().as_nanos() / 1000),
-        Standing::Stopping => "STOPPING=1".to_owned(),
-    };
-    let send = || {
-        let bytes = socket.as_encoded_bytes();
-        let address = match bytes.strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&socket)?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &address)
-    };
-    if let Err(error) = send() {
-        tracing::warn!("cannot tell the service manager ({}): {error}", socket.display());
     }
 }

@@ -1,12 +1,15 @@
 //! `notnets agent`: the hosts of a pod as processes.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
+use notnets_pod::survey::survey;
 
 use crate::support::probe::pb::EchoRequest;
 use crate::support::probe::pb::probe_client::ProbeClient;
@@ -39,8 +42,19 @@ fn format(region: &Path) {
 
 fn agent(directory: &Path, region: &Path, host: &str) -> Agent {
     let mut command = notnets(&directory.join(host));
-    command.args(["agent", "--host-id", host, "--region"]).arg(region).stderr(Stdio::piped());
-    Agent(command.spawn().unwrap())
+    command.args(["agent", "--host-id", host, "--region"]).arg(region);
+    Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Takes a host out of the pod.
+fn leave(directory: &Path, region: &Path, host: &str) -> Output {
+    let mut command = notnets(directory);
+    command.args(["agent", "--leave", "--host-id", host, "--region"]).arg(region).output().unwrap()
+}
+
+fn terminate(agent: &Agent) {
+    let pid = rustix::process::Pid::from_child(&agent.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
 /// What `notnets region show` says of each host, once it says that.
@@ -85,8 +99,11 @@ fn hosts_come_and_go() {
     assert!(said.contains("there is no host 3, the last is 2"), "{said}");
     // One is killed, the other leaves in order.
     drop(first);
-    let pid = rustix::process::Pid::from_child(&second.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = leave(&directory.path().join("2"), &region, "0");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is that of host 2, not of 0"), "{said}");
+    let output = leave(&directory.path().join("2"), &region, "2");
+    assert!(output.status.success(), "{output:?}");
     assert!(second.0.wait().unwrap().success());
     until(&region, &["silent", "never", "left"]);
     assert!(!directory.path().join("2/.pod-pod0").exists(), "it takes its socket along");
@@ -100,6 +117,63 @@ fn hosts_come_and_go() {
     until(&region, &["running", "never", "left"]);
     let said = fsck(&region);
     assert!(said.ends_with("is in order\n") && said.lines().count() == 1, "{said}");
+}
+
+/// An agent that is asked to stop is back soon: its host's life goes on, and so do links.
+#[tokio::test]
+async fn an_agent_is_replaced_and_links_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let region = directory.path().join("region");
+    let mut command = notnets(&region);
+    command.args(["region", "format", "--hosts", "2", "--create", "8M", "--heartbeat", "10ms"]);
+    let output = command.args(["--lease", "60s"]).arg(&region).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let manager = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let told = || {
+        let mut text = [0; 200];
+        let length = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    let managed = |host: &str| {
+        let mut command = notnets(&directory.path().join(host));
+        command.args(["agent", "--host-id", host, "--region"]).arg(&region);
+        command.env("NOTIFY_SOCKET", directory.path().join("notify")).env("WATCHDOG_USEC", "100000");
+        let mut agent = Agent(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut ready = String::new();
+        BufReader::new(agent.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let path = directory.path().join(host).join(".pod-pod0");
+        assert_eq!(ready, format!("READY {}\n", path.display()));
+        while told() != "READY=1" {}
+        assert_eq!(told(), "WATCHDOG=1");
+        agent
+    };
+    let _other = agent(directory.path(), &region, "0");
+    let mut first = managed("1");
+    let life = || survey(&Region::open(&region).unwrap()).hosts[1].record.unwrap().incarnation;
+    let before = life();
+    let mut command = notnets(&directory.path().join("1"));
+    command.args(["proxy", "--listen", "notnets://pod0/probe", "--to", &http2_server().await]);
+    let _server = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let endpoint =
+        notnets::Endpoint::from_static("notnets://pod0/probe").directory(directory.path().join("0"));
+    let mut client = ProbeClient::new(endpoint.connect_lazy());
+    in_time(async {
+        while client.echo(EchoRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    terminate(&first);
+    while told() != "STOPPING=1" {}
+    assert!(first.0.wait().unwrap().success());
+    let mut said = String::new();
+    first.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("the agent stops: a successor goes on"), "{said}");
+    in_time(client.echo(EchoRequest::default())).await.expect("no agent is on the path of a call");
+    let _second = managed("1");
+    assert_eq!(life(), before, "the life of before goes on");
+    in_time(client.echo(EchoRequest::default())).await.expect("links go on");
 }
 
 /// Writes one word of host 0's control area, as one does that is killed before it has written the others.

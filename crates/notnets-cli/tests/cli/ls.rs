@@ -264,16 +264,16 @@ async fn the_hosts_of_a_pod_are_listed_with_their_processes_and_names() {
     let table = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(table.contains("POD pod0  (this is host 0)") && table.contains("inventory"), "{table}");
 
-    // A process ends, a host is killed and comes back as another.
+    // A process ends, a host leaves and comes back as another.
     server.kill().await.expect("it is ours");
     let gone =
         |pod: &Value| pod["hosts"][1]["processes"] == json!([]) && pod["hosts"][1]["names"] == json!([]);
     pod_once(&world, &directory("0"), gone).await;
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(second.id().expect("it runs").cast_signed()).expect("a pid"),
-        rustix::process::Signal::TERM,
-    )
-    .expect("it is ours");
+    let leave = world
+        .notnets(["agent", "--leave", "--region", &region, "--host-id", "2"])
+        .env("NOTNETS_DIR", directory("2"))
+        .output();
+    assert!(in_time(leave).await.expect("it starts").status.success());
     assert!(in_time(second.wait()).await.expect("it ends").success());
     pod_once(&world, &directory("0"), |pod| pod["hosts"][1]["state"] == "left").await;
     second = agent("2");

@@ -12,11 +12,13 @@
 //! | `processes.rs` | local processes: joining, ending, and their packets |
 //! | `names.rs` | which processes serve a name |
 //! | `claims.rs` | which extents are read by processes of which host |
+//! | `event.rs` | what was decided, for a log |
 //!
 //! **Everything that another agent could need after a restart of this one is in the control area before it
 //! is acted upon.** The rest (which processes have links with which) the processes send again.
 
 mod claims;
+mod event;
 mod names;
 mod own;
 mod peers;
@@ -31,10 +33,12 @@ use notnets_memory::{ReadMemory, WriteMemory};
 use super::packet::ToProcess;
 use super::table::{Control, HostIncarnation, HostRecord, HostState};
 use claims::Claims;
+use event::MAX_EVENTS;
 use own::OwnHost;
 use peers::{Peer, Peers};
 use processes::Process;
 
+pub use event::{AgentEvent, HostEnd, Lapse};
 pub use processes::Identity;
 
 /// How many heartbeats an unused number is claimed for.
@@ -54,6 +58,7 @@ pub struct Agent<W, R> {
     claims: Claims,
     /// Packets for local processes.
     outbox: VecDeque<(u16, ToProcess)>,
+    events: VecDeque<AgentEvent>,
     /// The wake latency that processes are given, in microseconds.
     wake_us: u32,
 }
@@ -89,8 +94,8 @@ pub enum AgentError {
     #[error("another host writes the partition of host {0}: each host needs a number of its own")]
     Duplicate(u16),
     /// Others have declared this incarnation of the host dead, or soon will. It has to begin a new one.
-    #[error("this host was away for longer than the lease, and begins a new incarnation")]
-    Lapsed,
+    #[error("{0}: it begins a new incarnation")]
+    Lapsed(Lapse),
 }
 
 impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
@@ -143,11 +148,15 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             processes: Vec::new(),
             claims: Claims::default(),
             outbox: VecDeque::new(),
+            events: VecDeque::new(),
             wake_us: super::WAKE_LATENCY.as_micros() as u32,
         };
         let same_boot = before.boot == start.boot;
         agent.recover(resumes, |entry| same_boot && is_alive(entry));
         notnets_core::failpoint!("agent claimed");
+        if resumes {
+            agent.report(AgentEvent::Running { incarnation: record.incarnation, resumed: true });
+        }
         agent
     }
 
@@ -182,11 +191,13 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.phase = Phase::Running;
             self.own.set_state(HostState::Running);
             self.own.beat(now);
+            self.report(AgentEvent::Running { incarnation: self.incarnation(), resumed: false });
         }
-        if now.saturating_sub(self.own.record().beat_at) >= self.lease {
-            return Err(AgentError::Lapsed);
+        let since_beat = now.saturating_sub(self.own.record().beat_at);
+        if since_beat >= self.lease {
+            return Err(AgentError::Lapsed(Lapse::Late(since_beat)));
         }
-        let beats = now.saturating_sub(self.own.record().beat_at) >= self.heartbeat;
+        let beats = since_beat >= self.heartbeat;
         if beats {
             // A host that only claims our number finds our next heartbeat there.
             if self.own.seen_by_others().is_some_and(|other| other.state == HostState::Running) {
@@ -209,9 +220,27 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.own.publish();
     }
 
+    /// Stops for a moment: a successor has all of the lease from `now` on to go on in its place.
+    pub fn pause(&mut self, now: u64) {
+        if self.phase == Phase::Running {
+            self.own.beat(now);
+        }
+    }
+
     /// Tells processes that join from now on how long a message may wait for them, in microseconds.
     pub fn set_wake_latency(&mut self, micros: u32) {
         self.wake_us = micros;
+    }
+
+    /// Takes the next event for the log.
+    pub fn poll_event(&mut self) -> Option<AgentEvent> {
+        self.events.pop_front()
+    }
+
+    fn report(&mut self, event: AgentEvent) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push_back(event);
+        }
     }
 
     /// Takes the next packet for a local process.

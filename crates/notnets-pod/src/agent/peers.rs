@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use notnets_memory::seal::Seal;
 use notnets_memory::{LINE, Part, ReadMemory, WORD, WriteMemory};
 
-use super::{Agent, AgentError};
+use super::{Agent, AgentError, AgentEvent, HostEnd, Lapse};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
 use crate::table::{
@@ -116,11 +116,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             self.update_liveness(host, record, beats);
         }
-        let silent = self.peers.get(host).is_some_and(|peer| {
-            peer.state != State::Absent && now.saturating_sub(peer.seen_at) >= self.lease
-        });
-        if silent {
-            self.mark_dead(host);
+        let silence = self.peers.get(host).map_or(0, |peer| now.saturating_sub(peer.seen_at));
+        if silence >= self.lease && self.peers.get(host).is_some_and(|peer| peer.state != State::Absent) {
+            self.mark_dead(host, HostEnd::Silent(silence));
         }
         if self.peers.get(host).is_some_and(Peer::is_up) {
             self.read_processes(host);
@@ -138,8 +136,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     fn update_liveness(&mut self, host: u16, record: HostRecord, beats: bool) {
         let Some(peer) = self.peers.get(host) else { return };
         let runs = record.state == HostState::Running;
-        if peer.state != State::Absent && (!runs || record.incarnation != peer.published.known) {
-            self.mark_dead(host);
+        let is_other = record.incarnation != peer.published.known;
+        if peer.state != State::Absent && (!runs || is_other) {
+            self.mark_dead(host, if is_other { HostEnd::Replaced } else { HostEnd::Left });
         }
         let Some(peer) = self.peers.get(host) else { return };
         let let_go = peer.pending.is_empty() && !self.is_incomplete();
@@ -184,6 +183,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.mail = Some((writer, reader));
         peer.seen_service_epoch = None;
         peer.state = State::Up;
+        self.report(AgentEvent::HostUp { host, incarnation: record.incarnation });
     }
 
     /// Publishes this host's record about another.
@@ -194,13 +194,15 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     /// Ends a host's incarnation: nothing of it is valid from now on.
-    fn mark_dead(&mut self, host: u16) {
+    fn mark_dead(&mut self, host: u16, why: HostEnd) {
         let Some(peer) = self.peers.get_mut(host) else { return };
+        let incarnation = peer.published.known;
         peer.state = State::Absent;
         peer.mail = None;
         peer.services.clear();
         peer.published.dead = peer.published.known;
         self.own.control.set_peer(host, &peer.published);
+        self.report(AgentEvent::HostDown { host, incarnation, why });
         self.report_all_gone(host, false, |_| false);
     }
 
@@ -342,7 +344,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if verdict.dead == own {
             // So that this incarnation is never resumed.
             self.leave();
-            return Err(AgentError::Lapsed);
+            return Err(AgentError::Lapsed(Lapse::MarkedDead { by: host }));
         }
         if verdict.known == own {
             self.own.forget_exposure(host, verdict.seen_epoch);

@@ -6,7 +6,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::own::{Owner, Purpose};
 use super::peers::Peer;
-use super::{Agent, Phase};
+use super::{Agent, AgentEvent, Phase};
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::{Entry, ExtentId, HostIncarnation, Hosts, ProcessEntry, ProcessId, ServiceEntry};
 
@@ -117,6 +117,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             ToProcess::Joined { incarnation: self.own.record().incarnation, id, wake_us: self.wake_us },
         ));
         self.outbox.extend(waiting.into_iter().map(|packet| (process, packet)));
+        let Identity { pid, uid, .. } = identity;
+        self.report(AgentEvent::ProcessJoined { pid, uid, returned: returns.is_some() });
         Ok(process)
     }
 
@@ -183,6 +185,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.release_memory(process);
         }
         self.on_done_all(process);
+        self.report(AgentEvent::ProcessEnded { pid: entry.pid, uid: entry.uid, runs });
         let ended = self.id_of(process);
         self.report_all_gone(ended.host, !runs, |met| met != ended);
     }
@@ -238,7 +241,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return;
         }
         match packet {
-            FromProcess::Join { .. } | FromProcess::Look => {
+            FromProcess::Join { .. } | FromProcess::Look | FromProcess::LeaveHost => {
                 self.tell(process, ToProcess::Refused("it has joined already".into()))
             }
             FromProcess::Knows(id) => self.on_knows(process, id),

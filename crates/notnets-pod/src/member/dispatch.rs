@@ -20,7 +20,10 @@ pub(super) fn on_packet(
     packet: ToProcess,
 ) -> Option<(Arc<OnArrival>, Arrival)> {
     match packet {
-        ToProcess::Joined { .. } | ToProcess::Refused(_) | ToProcess::Region { .. } => {}
+        ToProcess::Joined { .. }
+        | ToProcess::Refused(_)
+        | ToProcess::Region { .. }
+        | ToProcess::HostLeft { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),
         ToProcess::GrantedPayloads(extent) => match map(state, extent) {
             Some(part) => state.payloads.add(part),

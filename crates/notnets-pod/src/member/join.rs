@@ -80,6 +80,20 @@ pub fn region_of(directory: &Directory, pod: &Name, deadline: Instant) -> Result
     }
 }
 
+/// Asks the agent of a pod in this directory to have its host leave, for good, and to end. Returns the number
+/// of the host that has left.
+///
+/// # Errors
+/// When there is no agent, or it does not answer before `deadline`.
+pub fn leave_host(directory: &Directory, pod: &Name, deadline: Instant) -> Result<u16, PodError> {
+    let path = socket_path(directory, pod);
+    match ask(&path, &FromProcess::LeaveHost, deadline).map_err(|error| error.named(&path, pod))? {
+        (_, ToProcess::HostLeft { host }, _) => Ok(host),
+        (_, ToProcess::Refused(text), _) => Err(PodError::Refused(text)),
+        _ => Err(PodError::Unexpected),
+    }
+}
+
 fn closed() -> Failed {
     Failed::Io(io::Error::from(io::ErrorKind::ConnectionReset))
 }

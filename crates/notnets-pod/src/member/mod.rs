@@ -52,7 +52,7 @@ use state::{Shared, State};
 
 pub use connect::Dial;
 pub use error::PodError;
-pub use join::region_of;
+pub use join::{leave_host, region_of};
 pub use links::between_hosts;
 
 /// How long servers wait for the agent to take a name, or to grant memory.

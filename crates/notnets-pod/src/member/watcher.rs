@@ -8,7 +8,7 @@
 //! process costs. The agent, the bell and closed links are looked at when the kernel reports that something
 //! is there.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
@@ -46,6 +46,8 @@ const UNASKED: Duration = Duration::from_micros(100);
 const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
 const RETRY: Duration = Duration::from_millis(10);
+/// How long one that has gone, and left its socket, is waited for by a process that was never in the pod.
+const SUCCESSION: Duration = Duration::from_secs(1);
 /// How often once nothing depends on it but memory.
 const RARELY: Duration = Duration::from_secs(1);
 
@@ -59,12 +61,19 @@ pub(super) fn start(
     token: [u64; 2],
     deadline: Instant,
 ) -> Result<Arc<Shared>, PodError> {
+    let patience = deadline.min(Instant::now() + SUCCESSION);
     let joined = loop {
         match join(path, token, None, deadline) {
             Ok(joined) => break joined,
             // The agent may have begun just now.
             Err(error) if Instant::now() + RETRY >= deadline => return Err(error.named(path, pod)),
             Err(Failed::Refused(_)) => std::thread::sleep(RETRY),
+            // Its socket is there, and its successor may be on its way.
+            Err(Failed::Io(error))
+                if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < patience =>
+            {
+                std::thread::sleep(RETRY);
+            }
             Err(error) => return Err(error.named(path, pod)),
         }
     };

@@ -1,0 +1,92 @@
+//! The log of an agent: what it has decided and by what, with the target [`TARGET`].
+
+use std::time::Duration;
+
+use notnets_core::clock::{self, Timestamp};
+
+use crate::agent::{AgentEvent, HostEnd, Lapse};
+
+/// The target of all lines.
+pub(super) const TARGET: &str = "notnets::agent";
+
+/// Refusals are logged at most this often.
+const REFUSALS: Duration = Duration::from_secs(1);
+
+pub(super) fn event(event: AgentEvent) {
+    let millis = |nanos: u64| nanos / 1_000_000;
+    match event {
+        AgentEvent::Running { incarnation, resumed } => {
+            let life = incarnation.to_string();
+            let how = if resumed { "goes on with the life of before" } else { "begins a new life" };
+            tracing::info!(target: TARGET, life, "this host {how}");
+        }
+        AgentEvent::HostUp { host, incarnation } => {
+            let life = incarnation.to_string();
+            tracing::info!(target: TARGET, host, life, "a host is there");
+        }
+        AgentEvent::HostDown { host, incarnation, why } => {
+            let life = incarnation.to_string();
+            match why {
+                HostEnd::Silent(nanos) => {
+                    let silent_ms = millis(nanos);
+                    tracing::warn!(target: TARGET, host, life, silent_ms, "a host is marked dead: its heart has not beaten");
+                }
+                HostEnd::Left => tracing::info!(target: TARGET, host, life, "a host has left"),
+                HostEnd::Replaced => {
+                    tracing::warn!(target: TARGET, host, life, "a host is marked dead: it has begun another life");
+                }
+            }
+        }
+        AgentEvent::ProcessJoined { pid, uid, returned } => {
+            tracing::debug!(target: TARGET, pid, uid, returned, "a process has joined");
+        }
+        AgentEvent::ProcessEnded { pid, uid, runs } => {
+            tracing::debug!(target: TARGET, pid, uid, runs, "a process counts no more");
+        }
+    }
+}
+
+/// A life of this host is over.
+pub(super) fn lapse(lapse: Lapse) {
+    match lapse {
+        Lapse::MarkedDead { by } => {
+            tracing::warn!(target: TARGET, by, "this host's life is over: another host has marked it dead");
+        }
+        Lapse::Late(nanos) => {
+            let late_ms = nanos / 1_000_000;
+            tracing::warn!(target: TARGET, late_ms, "this host's life is over: its agent has not run for the lease");
+        }
+    }
+}
+
+/// This agent stops, and a successor is to go on, or the host has left the pod.
+pub(super) fn stop(has_left: bool) {
+    let how = if has_left { "this host has left the pod" } else { "the agent stops: a successor goes on" };
+    tracing::info!(target: TARGET, "{how}");
+}
+
+/// A process that is refused, and why.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    again_at: Option<Timestamp>,
+    untold: u64,
+}
+
+impl Refusals {
+    /// Logs one of them each second, and how many there were since.
+    pub(super) fn log(&mut self, pid: Option<u32>, uid: u32, reason: &str) {
+        let now = clock::now();
+        if self.again_at.is_some_and(|again| now < again) {
+            self.untold += 1;
+            return;
+        }
+        let more = std::mem::take(&mut self.untold);
+        self.again_at = Some(now + REFUSALS);
+        tracing::warn!(target: TARGET, pid, uid, reason, more, "a process is refused");
+    }
+}
+
+/// A process that sends what is no packet.
+pub(super) fn violation(pid: u32, uid: u32) {
+    tracing::warn!(target: TARGET, pid, uid, "a process is cut off: it sent what is no packet");
+}
