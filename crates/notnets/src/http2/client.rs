@@ -24,7 +24,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::Address;
-use super::connection::{Connection, OpenCall, connect, refused};
+use super::connection::{ATTEMPTS, Connection, OpenCall, connect, refused};
 use super::exchange::{Failed, exchange};
 use super::pings::KeepAlive;
 use super::replay::Replay;
@@ -44,9 +44,6 @@ impl Default for Options {
         Self { connect_timeout: Duration::from_secs(10), keep_alive: KeepAlive::default() }
     }
 }
-
-/// How many connections may end under a call before the server has seen it.
-const ATTEMPTS: u32 = 3;
 
 /// Headers that are HTTP/1's own.
 const OF_HTTP1: [HeaderName; 5] = [
@@ -261,8 +258,14 @@ fn unprocessed(mut status: Status) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+    use rustix::net::sockopt::set_socket_linger;
     use tokio::net::TcpSocket;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
     use tokio::time::Instant;
 
     const TIMEOUT: Duration = Duration::from_secs(3);
@@ -309,5 +312,106 @@ mod tests {
         let other = tokio::time::timeout(TIMEOUT * 2, client.ready()).await;
         assert!(other.unwrap().is_err() && start.elapsed() < TIMEOUT * 2);
         assert!(kept.await.is_err());
+    }
+
+    trait Socket: Read + Write + Send {}
+    impl<T: Read + Write + Send> Socket for T {}
+
+    /// A server that does as each test says: its next connection.
+    type Accept = Arc<dyn Fn() -> Box<dyn Socket> + Send + Sync>;
+
+    /// Frames of a server: its first, and one that says that it leaves and has processed nothing.
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    /// What a client answers to the first.
+    const ACKNOWLEDGED: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+
+    /// Servers over TCP, with closed connections that are reset, and over a Unix socket.
+    fn servers(directory: &std::path::Path) -> [(Accept, Address); 2] {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Address::Tcp(tcp.local_addr().unwrap().to_string().parse().unwrap());
+        let path = directory.join("socket");
+        let unix = UnixListener::bind(&path).unwrap();
+        let accept_tcp = move || {
+            let (stream, _) = tcp.accept().unwrap();
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+            Box::new(stream) as Box<dyn Socket>
+        };
+        let accept_unix = move || Box::new(unix.accept().unwrap().0) as Box<dyn Socket>;
+        [(Arc::new(accept_tcp), port), (Arc::new(accept_unix), Address::Unix(path))]
+    }
+
+    /// Has a server do something. A test that fails does not wait for it.
+    async fn done<T: Send + 'static>(server: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, done) = oneshot::channel();
+        std::thread::spawn(move || sender.send(server()));
+        tokio::time::timeout(TIMEOUT, done).await.expect("the client does its part").unwrap()
+    }
+
+    /// Reads up to these bytes.
+    fn read_to(socket: &mut dyn Socket, last: &[u8]) {
+        let mut received = Vec::new();
+        while !received.ends_with(last) {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            received.push(byte[0]);
+        }
+    }
+
+    fn call(mut client: Client) -> JoinHandle<Result<Response<Body>, Status>> {
+        let request = Request::new(Body::default());
+        tokio::spawn(async move { client.call(request).await })
+    }
+
+    /// Accepts a connection and reads until a call begins on it.
+    async fn called(accept: &Accept) -> Box<dyn Socket> {
+        let accept = Arc::clone(accept);
+        done(move || {
+            let mut socket = accept();
+            socket.write_all(&SETTINGS).unwrap();
+            // The headers of the first call, their length aside.
+            read_to(&mut *socket, &[1, 4, 0, 0, 0, 1]);
+            socket
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_last_is_heard_although_it_can_be_sent_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        for (accept, address) in servers(directory.path()) {
+            let client = client_of(address);
+            let server = Arc::clone(&accept);
+            let begun = done(move || {
+                let mut socket = server();
+                socket.write_all(&SETTINGS).unwrap();
+                read_to(&mut *socket, &ACKNOWLEDGED);
+                socket
+            });
+            let (mut socket, ready) = tokio::join!(begun, client.ready());
+            ready.unwrap();
+            // The runtime learns of this only after the call has begun.
+            socket.write_all(&GOAWAY).unwrap();
+            drop(socket);
+            let call = call(client);
+            let _again = called(&accept).await;
+            assert!(!call.is_finished());
+            call.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_leaves_at_once_is_sought_again() {
+        let directory = tempfile::tempdir().unwrap();
+        for (accept, address) in servers(directory.path()) {
+            for words in [Vec::new(), [&SETTINGS[..], &GOAWAY[..]].concat()] {
+                let server = Arc::clone(&accept);
+                let call = call(client_of(address.clone()));
+                done(move || server().write_all(&words)).await.unwrap();
+                let _again = called(&accept).await;
+                assert!(!call.is_finished());
+                call.abort();
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::last_words::LastWords;
 use super::observed::{Beginning, FRAME_HEAD, Observed, Received};
 use super::pings::{KeepAlive, Pings, Seen};
 use super::status::status_of;
@@ -29,6 +30,9 @@ use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, hos
 /// Calls open at once on one connection; further ones get a further connection.
 /// HTTP/2 asks every server to allow at least as many, most allow 100 to 250.
 const CALLS_PER_CONNECTION: usize = 100;
+
+/// How many connections may end under a call, or a dial, before the server has seen it.
+pub const ATTEMPTS: u32 = 3;
 
 /// A connection that takes calls.
 pub struct Connection {
@@ -139,7 +143,7 @@ pub async fn connect(
     timeout: Duration,
     keep_alive: KeepAlive,
 ) -> Result<Connection, Status> {
-    match tokio::time::timeout(timeout, begin(address, keep_alive)).await {
+    match tokio::time::timeout(timeout, until_begun(address, keep_alive)).await {
         Ok(connected) => connected.map_err(|error| refused(address, &error)),
         Err(_) => Err(refused(address, &format_args!("no answer within {timeout:?}"))),
     }
@@ -150,7 +154,33 @@ pub fn refused(address: &Address, why: &dyn fmt::Display) -> Status {
     Status::unavailable(format!("cannot connect to {address}: {why}; is its server running?"))
 }
 
-async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connection> {
+/// Why a connection has not begun.
+struct NotBegun {
+    error: io::Error,
+    /// Its server ended it and said nothing against HTTP/2. It was about to leave, and another may be there.
+    has_left: bool,
+}
+
+impl From<io::Error> for NotBegun {
+    fn from(error: io::Error) -> Self {
+        // What was never connected is refused.
+        let has_left = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        Self { error, has_left }
+    }
+}
+
+async fn until_begun(address: &Address, keep_alive: KeepAlive) -> io::Result<Connection> {
+    let mut attempt = 1;
+    loop {
+        match begin(address, keep_alive).await {
+            Ok(begun) => return Ok(begun),
+            Err(NotBegun { has_left: true, .. }) if attempt < ATTEMPTS => attempt += 1,
+            Err(NotBegun { error, .. }) => return Err(error),
+        }
+    }
+}
+
+async fn begin(address: &Address, keep_alive: KeepAlive) -> Result<Connection, NotBegun> {
     let stream = dial(address, keep_alive).await?;
     let (stream, received, mut beginning) = Observed::new(stream, FRAME_HEAD);
     let (sender, mut connection) = h2::client::Builder::new()
@@ -172,8 +202,8 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> io::Result<Connectio
         // What came before says more than how HTTP/2 failed.
         drop(connection);
         check(beginning.await)?;
-        let lost = || io::Error::other("the connection ended before the server said anything");
-        return Err(ended.err().map_or_else(lost, io::Error::other));
+        let left = || io::Error::other("its server ended the connection as soon as it had begun");
+        return Err(NotBegun { error: ended.err().map_or_else(left, io::Error::other), has_left: true });
     }
     let pings = connection.ping_pong();
     let life = Arc::new(Life { state: Mutex::default(), called: Notify::new(), closed: Notify::new() });
@@ -222,8 +252,9 @@ fn lock(sender: &Mutex<SendRequest<Bytes>>) -> MutexGuard<'_, SendRequest<Bytes>
     sender.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn check(begun: Result<Beginning, RecvError>) -> io::Result<()> {
-    begun.map_or(Ok(()), |begun| begun.check().map_err(io::Error::other))
+fn check(begun: Result<Beginning, RecvError>) -> Result<(), NotBegun> {
+    let Ok(begun) = begun else { return Ok(()) };
+    begun.check().map_err(|why| NotBegun { error: io::Error::other(why), has_left: begun.is_empty() })
 }
 
 async fn dial(address: &Address, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {
@@ -231,9 +262,9 @@ async fn dial(address: &Address, keep_alive: KeepAlive) -> io::Result<Box<dyn St
         Address::Tcp(authority) => {
             let stream = TcpStream::connect(host_and_port(authority)).await?;
             liveness::set(&stream, keep_alive)?;
-            Ok(Box::new(stream))
+            Ok(Box::new(LastWords::new(stream)))
         }
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        Address::Unix(path) => Ok(Box::new(LastWords::new(UnixStream::connect(path).await?))),
     }
 }
 

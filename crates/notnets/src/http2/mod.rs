@@ -13,6 +13,7 @@ pub mod bridge;
 pub mod client;
 mod connection;
 mod exchange;
+mod last_words;
 pub mod listener;
 mod liveness;
 mod lobby;

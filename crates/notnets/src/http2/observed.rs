@@ -42,6 +42,11 @@ impl Received {
 pub struct Beginning(Vec<u8>);
 
 impl Beginning {
+    /// Returns `true` if nothing was received.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Looks at a frame's head from a server.
     ///
     /// # Errors
@@ -74,21 +79,6 @@ impl<S> Observed<S> {
         let observed =
             Self { stream, received: received.clone(), beginning: Vec::new(), wanted, begun: Some(begun) };
         (observed, received, beginning)
-    }
-
-    /// Observes what came before a connection was found closed. Bytes that were received can still be read.
-    fn observe_last(&mut self, cx: &mut Context<'_>)
-    where
-        S: AsyncRead + Unpin,
-    {
-        while self.begun.is_some() {
-            let mut bytes = [0; PREFACE];
-            let mut buf = ReadBuf::new(&mut bytes);
-            if Pin::new(&mut self.stream).poll_read(cx, &mut buf).is_pending() {
-                return;
-            }
-            self.observe(buf.filled());
-        }
     }
 
     fn observe(&mut self, bytes: &[u8]) {
@@ -130,13 +120,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        if written.is_err() {
-            self.observe_last(cx);
-        }
-        Poll::Ready(written)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -144,11 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Observed<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        if written.is_err() {
-            self.observe_last(cx);
-        }
-        Poll::Ready(written)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

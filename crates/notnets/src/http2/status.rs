@@ -10,7 +10,14 @@ pub fn status_of(error: &h2::Error) -> Status {
         let reason = error.reason().unwrap_or(Reason::INTERNAL_ERROR);
         return Status::new(code_of(reason), format!("the server reset the call: {reason}"));
     }
-    Status::unavailable(format!("the connection to the server was lost: {error}"))
+    match error.reason() {
+        // Only calls beyond the last one that a server will process end with its going away.
+        Some(reason) if error.is_go_away() && error.is_remote() => Status::unavailable(match reason {
+            Reason::NO_ERROR => "the server went away before it processed the call".to_owned(),
+            _ => format!("the server went away before it processed the call: {reason}"),
+        }),
+        _ => Status::unavailable(format!("the connection to the server was lost: {error}")),
+    }
 }
 
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors>
