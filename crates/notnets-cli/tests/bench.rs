@@ -233,6 +233,8 @@ fn goals_have_their_verdicts() {
         "large-unread",
         "large-small",
         "large-chain",
+        "large-pod-hardware",
+        "large-pod-software",
         "idle-links",
         "connect",
         "cancel",

@@ -82,6 +82,10 @@ pub const LARGE_CHAIN: Goal = at_least(
     15.0,
     30.0,
 );
+pub const LARGE_POD_HARDWARE: Goal =
+    at_most("large-pod-hardware", "pod, 250 ns a line, hardware: 1 MiB shared, p50 ÷ that of 64 B", 3.0, 1.5);
+pub const LARGE_POD_SOFTWARE: Goal =
+    at_most("large-pod-software", "pod, 250 ns a line, software: 1 MiB shared, p50 ÷ that of 64 B", 3.0, 1.5);
 pub const P50: Goal = at_least("p50", "64 B, 1 open: tonic-UDS p50 ÷ ours", 12.0, 25.0);
 pub const P99: Goal = at_least("p99", "64 B, 1 open: tonic-UDS p99 ÷ ours", 6.0, 12.0);
 pub const THROUGHPUT: Goal = at_least("throughput", "64 B, 64 open: our calls/s ÷ tonic-UDS", 6.0, 10.0);
@@ -150,7 +154,7 @@ pub const BLOCKED_WORKER: Goal = Goal {
 };
 
 /// All goals, in the order in which they are measured.
-pub const ALL: [Goal; 35] = [
+pub const ALL: [Goal; 37] = [
     CORE,
     P50,
     STUBS_P50,
@@ -169,6 +173,8 @@ pub const ALL: [Goal; 35] = [
     LARGE_UNREAD,
     LARGE_SMALL,
     LARGE_CHAIN,
+    LARGE_POD_HARDWARE,
+    LARGE_POD_SOFTWARE,
     IDLE_LINKS,
     CONNECT,
     CANCEL,

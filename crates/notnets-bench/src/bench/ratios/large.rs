@@ -2,11 +2,14 @@
 
 use super::super::case::{Api, Case, Work};
 use super::super::goals;
+use super::super::pod::{Coherence, Pod};
 use super::super::sizes::Size;
 use super::{Runner, judge, least, over_uds, p50};
 use crate::Result;
 
 const MIB: usize = 1 << 20;
+/// What fetching a line from the other host takes beyond what it takes here: a model of far memory.
+const LINE_NS: u64 = 250;
 
 impl Runner<'_> {
     /// Measures those that are wanted.
@@ -16,6 +19,9 @@ impl Runner<'_> {
         }
         if self.wants(&[goals::LARGE_CHAIN]) {
             self.three_hops().await?;
+        }
+        if self.wants(&[goals::LARGE_POD_HARDWARE, goals::LARGE_POD_SOFTWARE]) {
+            self.between_hosts().await?;
         }
         Ok(())
     }
@@ -44,6 +50,26 @@ impl Runner<'_> {
         let rows = self.measure(&[vec![ours], over_uds(&case, &[1])].concat(), 0.8).await?;
         let theirs = least(&rows[1..], p50);
         self.verdicts.push(judge(goals::LARGE_CHAIN, theirs, &rows[0], p50, "µs"));
+        Ok(())
+    }
+
+    async fn between_hosts(&mut self) -> Result {
+        let goals = [
+            (goals::LARGE_POD_HARDWARE, Coherence::Hardware),
+            (goals::LARGE_POD_SOFTWARE, Coherence::Software),
+        ];
+        let mut cases = Vec::new();
+        for (_, coherence) in goals {
+            let pod = Some(Pod { coherence, line_ns: LINE_NS, given: None });
+            let case =
+                Case { work: Work::Ask, api: Api::Stubs, shared: true, trusted: true, ..Case::default() };
+            let small = Case { pod, ..case };
+            cases.extend([Case { size: Size::Bytes(MIB), ..small.clone() }, small]);
+        }
+        let rows = self.measure(&cases, 0.8).await?;
+        for ((goal, _), rows) in goals.into_iter().zip(rows.chunks_exact(2)) {
+            self.verdicts.push(judge(goal, &rows[0], &rows[1], p50, "µs"));
+        }
         Ok(())
     }
 }
