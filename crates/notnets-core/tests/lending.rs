@@ -1,17 +1,30 @@
 //! Payloads of a trusted peer, which are read where they are: two connections over mapped memory.
 
+mod mapped;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use bytes::{Buf, Bytes};
-use notnets_core::call::{Connection, OpenOutcome, PayloadKind, Received, Role, Sent, StreamId};
-use notnets_core::clock::Timestamp;
+use mapped::{BLOCK, Ends, message};
+use notnets_core::call::{PayloadKind, Received};
 use notnets_core::limits::Limits;
-use notnets_memory::lane::{Blocks, FirstSegment, Geometry, Lanes};
-use notnets_memory::{PeerSegment, Returns, TrustPeerMemory};
+use notnets_memory::TrustPeerMemory;
 
-const BLOCK: usize = 64 << 10;
+/// The client has this number of large blocks.
+fn ends(blocks: u32, trusts: bool) -> Ends {
+    let mut ends = Ends::new(blocks, Limits::default());
+    if trusts {
+        // SAFETY: the peer is this test, which writes to no block that is lent, and nothing forks.
+        ends.server.trust_peer_memory(unsafe { TrustPeerMemory::new() });
+    }
+    ends
+}
+
+fn came(ends: &Ends, kind: PayloadKind) -> u64 {
+    ends.server.payloads().of(kind).frames
+}
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
@@ -22,132 +35,55 @@ impl Wake for Woken {
     }
 }
 
-struct Ends {
-    client: Connection<()>,
-    server: Connection<()>,
-    woken: Arc<Woken>,
-}
-
-/// The client has this number of large blocks.
-fn ends(blocks: u32, trusts: bool) -> Ends {
-    let large = Blocks { bytes: BLOCK as u32, count: blocks };
-    let geometry = Geometry { large, ..Geometry::default() };
-    let (a, b) = (FirstSegment::create(geometry).unwrap(), FirstSegment::create(geometry).unwrap());
-    let bytes = geometry.segment_bytes() as u64;
-    let seen_a = PeerSegment::map(a.descriptor(), bytes).unwrap();
-    let seen_b = PeerSegment::map(b.descriptor(), bytes).unwrap();
-    let limits = Limits::default().check().unwrap();
-    let client = Connection::new(Role::Client, Lanes::open(a, &seen_b, geometry).unwrap(), limits, limits);
-    let mut server =
-        Connection::new(Role::Server, Lanes::open(b, &seen_a, geometry).unwrap(), limits, limits);
-    let woken = Arc::<Woken>::default();
-    server.notice_returns(Returns::new().unwrap());
-    server.wake_for_returns(&Waker::from(Arc::clone(&woken)));
-    if trusts {
-        // SAFETY: the peer is this test, which writes to no block that is lent, and nothing forks.
-        server.trust_peer_memory(unsafe { TrustPeerMemory::new() });
-    }
-    Ends { client, server, woken }
-}
-
-impl Ends {
-    fn open(&mut self) -> StreamId {
-        match self.client.open("/a/b", [], None, &mut &[][..], false, &mut Some(())) {
-            Ok(OpenOutcome::Opened(stream, _)) => stream,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn drive(&mut self) {
-        let now = || Timestamp::ZERO;
-        while self.client.receive(128, now) + self.server.receive(128, now) > 0 {}
-        assert!(self.server.violation().is_none() && self.client.violation().is_none());
-    }
-
-    /// Sends all of it, however often it has to wait for credit.
-    fn send(&mut self, stream: StreamId, bytes: &[u8]) -> Vec<Bytes> {
-        let (mut data, mut came) = (bytes, Vec::new());
-        while data.has_remaining() {
-            let before = data.remaining();
-            let sent = self.client.send(stream, &mut data, false);
-            self.drive();
-            came.append(&mut self.take(stream));
-            self.drive();
-            assert!(sent == Sent::All || data.remaining() < before || !came.is_empty(), "it is stuck");
-        }
-        came.append(&mut self.take(stream));
-        came
-    }
-
-    fn came(&self, kind: PayloadKind) -> u64 {
-        self.server.payloads().of(kind).frames
-    }
-
-    fn take(&mut self, stream: StreamId) -> Vec<Bytes> {
-        let next = || match self.server.take(stream) {
-            Received::Data(data) => Some(data),
-            Received::Pending => None,
-            Received::End(end) => panic!("{end:?}"),
-        };
-        std::iter::from_fn(next).collect()
-    }
-}
-
-fn message(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8).collect()
-}
-
 #[test]
 fn a_block_is_held_until_its_last_bytes_are_dropped() {
     let mut ends = ends(4, true);
-    let stream = ends.open();
+    let woken = Arc::<Woken>::default();
+    ends.server.wake_for_returns(&Waker::from(Arc::clone(&woken)));
+    let stream = ends.open(&mut Bytes::new());
     let sent = message(40 << 10);
-    let came = ends.send(stream, &sent).remove(0);
+    let came = ends.send(stream, &sent[..]).remove(0);
     assert!(came == sent);
     let part = came.slice(100..200);
     drop(came);
     ends.drive();
-    assert_eq!((ends.client.lanes().arena().lent(), ends.woken.0.load(Ordering::Relaxed)), (1, 0));
+    assert_eq!((ends.lent(), woken.0.load(Ordering::Relaxed)), (1, 0));
     std::thread::spawn(move || assert_eq!(part, message(200)[100..])).join().unwrap();
-    assert_eq!(
-        ends.woken.0.load(Ordering::Relaxed),
-        1,
-        "whoever drives the link is told, on whatever thread"
-    );
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "whoever drives the link is told, on whatever thread");
     ends.server.lanes().bell_is_due();
     ends.client.lanes().arm_space();
     ends.server.tell_returns();
     assert!(ends.server.lanes().bell_is_due(), "a peer that waits for the block is rung");
-    assert_eq!(ends.client.lanes().arena().lent(), 0);
+    assert_eq!(ends.lent(), 0);
 }
 
 #[test]
 fn half_of_the_blocks_are_held_and_the_rest_is_copied() {
     let mut ends = ends(6, true);
-    let stream = ends.open();
+    let stream = ends.open(&mut Bytes::new());
     let sent = message(30 << 10);
-    let held: Vec<Bytes> = (0..50).flat_map(|_| ends.send(stream, &sent)).collect();
+    let held: Vec<Bytes> = (0..50).flat_map(|_| ends.send(stream, &sent[..])).collect();
     assert!(held.concat() == sent.repeat(50));
-    assert_eq!(ends.client.lanes().arena().lent(), 3);
-    assert_eq!(ends.came(PayloadKind::ReceivedLent), 3);
-    assert_eq!(ends.came(PayloadKind::ReceivedOverShare), 47);
+    assert_eq!(ends.lent(), 3);
+    assert_eq!(came(&ends, PayloadKind::ReceivedLent), 3);
+    assert_eq!(came(&ends, PayloadKind::ReceivedOverShare), 47);
     drop(held);
-    ends.send(stream, &sent);
-    ends.send(stream, &sent);
-    assert!(ends.came(PayloadKind::ReceivedLent) > 3, "there is room again");
+    ends.send(stream, &sent[..]);
+    ends.send(stream, &sent[..]);
+    assert!(came(&ends, PayloadKind::ReceivedLent) > 3, "there is room again");
 }
 
 #[test]
 fn without_trust_and_below_16_kib_nothing_is_held() {
     for (trusts, len) in [(false, 60 << 10), (true, (16 << 10) - 1)] {
         let mut ends = ends(6, trusts);
-        let stream = ends.open();
-        let held: Vec<Bytes> = (0..50).flat_map(|_| ends.send(stream, &message(len))).collect();
+        let stream = ends.open(&mut Bytes::new());
+        let held: Vec<Bytes> = (0..50).flat_map(|_| ends.send(stream, &message(len)[..])).collect();
         assert!(held.concat() == message(len).repeat(50));
-        assert_eq!(ends.client.lanes().arena().lent(), 0);
-        assert_eq!(ends.came(PayloadKind::ReceivedLent), 0);
+        assert_eq!(ends.lent(), 0);
+        assert_eq!(came(&ends, PayloadKind::ReceivedLent), 0);
         let untrusted = if trusts { 0 } else { 50 };
-        assert_eq!(ends.came(PayloadKind::ReceivedUntrusted), untrusted);
+        assert_eq!(came(&ends, PayloadKind::ReceivedUntrusted), untrusted);
     }
 }
 
@@ -156,7 +92,7 @@ fn without_trust_and_below_16_kib_nothing_is_held() {
 fn a_message_is_gathered_where_it_is() {
     for (blocks, in_place) in [(16, true), (6, false)] {
         let mut ends = ends(blocks, true);
-        let stream = ends.open();
+        let stream = ends.open(&mut Bytes::new());
         let sent = message(4 * BLOCK);
         let mut data = &sent[..];
         ends.client.send(stream, &mut data, false);
@@ -171,10 +107,10 @@ fn a_message_is_gathered_where_it_is() {
         assert!(came.concat() == sent);
         assert_eq!(came.len(), 1, "it is one piece");
         ends.server.tell_returns();
-        assert_eq!(ends.client.lanes().arena().lent(), if in_place { 4 } else { 0 });
+        assert_eq!(ends.lent(), if in_place { 4 } else { 0 });
         drop(came);
         ends.server.tell_returns();
-        assert_eq!(ends.client.lanes().arena().lent(), 0);
+        assert_eq!(ends.lent(), 0);
     }
 }
 
@@ -182,9 +118,9 @@ fn a_message_is_gathered_where_it_is() {
 #[test]
 fn views_outlive_the_link() {
     let mut ends = ends(6, true);
-    let stream = ends.open();
+    let stream = ends.open(&mut Bytes::new());
     let sent = message(60 << 10);
-    let came = ends.send(stream, &sent);
+    let came = ends.send(stream, &sent[..]);
     drop(ends);
     assert!(came.concat() == sent);
     drop(came);

@@ -1,88 +1,20 @@
 //! Payloads that are written where they are sent from: two connections over mapped memory.
 
-use bytes::{Buf, BufMut, Bytes};
-use notnets_core::call::{
-    Connection, LEAST_LOANED, OpenOutcome, PayloadKind, Received, Role, Sent, StreamId, Tally,
-};
-use notnets_core::clock::Timestamp;
+mod mapped;
+
+use bytes::{BufMut, Bytes};
+use mapped::{BLOCK, Ends, message};
+use notnets_core::call::{LEAST_LOANED, PayloadKind, Sent, Tally};
 use notnets_core::limits::Limits;
-use notnets_memory::lane::{Blocks, FirstSegment, Geometry, Lanes};
-use notnets_memory::{LoanedBytes, PeerSegment, Returns};
+use notnets_memory::LoanedBytes;
 
-const BLOCK: usize = 64 << 10;
-
-struct Ends {
-    client: Connection<()>,
-    server: Connection<()>,
-}
-
-/// The client has this number of large blocks, and the server these limits.
-fn ends_with(blocks: u32, limits: Limits) -> Ends {
-    let large = Blocks { bytes: BLOCK as u32, count: blocks };
-    let geometry = Geometry { large, ..Geometry::default() };
-    let (a, b) = (FirstSegment::create(geometry).unwrap(), FirstSegment::create(geometry).unwrap());
-    let bytes = geometry.segment_bytes() as u64;
-    let seen_a = PeerSegment::map(a.descriptor(), bytes).unwrap();
-    let seen_b = PeerSegment::map(b.descriptor(), bytes).unwrap();
-    let limits = limits.check().unwrap();
-    let mut client =
-        Connection::new(Role::Client, Lanes::open(a, &seen_b, geometry).unwrap(), limits, limits);
-    let server = Connection::new(Role::Server, Lanes::open(b, &seen_a, geometry).unwrap(), limits, limits);
-    client.notice_returns(Returns::new().unwrap());
-    Ends { client, server }
-}
-
+/// The client has this number of large blocks.
 fn ends(blocks: u32) -> Ends {
-    ends_with(blocks, Limits::default())
+    Ends::new(blocks, Limits::default())
 }
 
-impl Ends {
-    fn open(&mut self, data: &mut Bytes) -> StreamId {
-        match self.client.open("/a/b", [("key", &b"value"[..])], None, data, false, &mut Some(())) {
-            Ok(OpenOutcome::Opened(stream, _)) => stream,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn drive(&mut self) {
-        let now = || Timestamp::ZERO;
-        while self.client.receive(128, now) + self.server.receive(128, now) > 0 {}
-        assert!(self.server.violation().is_none() && self.client.violation().is_none());
-    }
-
-    /// Sends all of it, however often it has to wait, and returns what comes.
-    fn send(&mut self, stream: StreamId, mut data: Bytes) -> Vec<u8> {
-        let mut came = Vec::new();
-        loop {
-            let before = (data.remaining(), came.len());
-            let sent = self.client.send(stream, &mut data, false);
-            self.take(stream, &mut came);
-            if sent == Sent::All && !data.has_remaining() {
-                return came;
-            }
-            assert!((data.remaining(), came.len()) != before, "it is stuck");
-        }
-    }
-
-    fn take(&mut self, stream: StreamId, came: &mut Vec<u8>) {
-        self.drive();
-        while let Received::Data(data) = self.server.take(stream) {
-            came.extend_from_slice(&data);
-            self.drive();
-        }
-    }
-
-    fn sent(&self, kind: PayloadKind) -> Tally {
-        self.client.payloads().of(kind)
-    }
-
-    fn lent(&mut self) -> usize {
-        self.client.lanes().arena().lent()
-    }
-}
-
-fn message(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i % 251) as u8).collect()
+fn sent(ends: &Ends, kind: PayloadKind) -> Tally {
+    ends.client.payloads().of(kind)
 }
 
 fn filled(mut loan: LoanedBytes, bytes: &[u8]) -> Bytes {
@@ -99,14 +31,14 @@ fn what_is_written_in_place_is_not_copied() {
     // Whole blocks, and a little in the last.
     for len in [LEAST_LOANED, BLOCK, 2 * BLOCK + 100, 4 * BLOCK + LEAST_LOANED, 8 * BLOCK - 1] {
         let mut ends = ends(16);
-        let sent = message(len);
+        let bytes = message(len);
         let loan = ends.client.loan(len);
         assert!(loan.is_in_place() && loan.is_empty() && loan.capacity() == len);
-        let mut data = filled(loan, &sent);
+        let mut data = filled(loan, &bytes);
         let kept = data.clone();
         let stream = ends.open(&mut data);
-        let came = ends.send(stream, data);
-        assert!(came == sent && kept == sent, "{len} bytes");
+        let came = ends.send(stream, data).concat();
+        assert!(came == bytes && kept == bytes, "{len} bytes");
         let blocks = len.div_ceil(BLOCK) as u64;
         let counts: Vec<_> = ends.client.payloads().present().collect();
         assert_eq!(counts, [(PayloadKind::SentLoaned, tally(blocks, len))]);
@@ -129,10 +61,9 @@ fn a_block_is_used_again_once_both_sides_are_done_with_it() {
     drop(data);
     ends.client.tell_returns();
     assert_eq!((ends.client.loans(), ends.lent()), (0, 1), "the peer has it");
-    let mut came = Vec::new();
-    ends.take(stream, &mut came);
+    let came = ends.take(stream);
     assert_eq!(ends.lent(), 0);
-    assert!(came == message(BLOCK));
+    assert!(came.concat() == message(BLOCK));
 }
 
 /// One loan can be sent as often as anything else: from the second time on it is copied.
@@ -142,7 +73,7 @@ fn it_goes_as_it_is_once() {
     let stream = ends.open(&mut Bytes::new());
     let data = filled(ends.client.loan(2 * BLOCK), &message(2 * BLOCK));
     for _ in 0..3 {
-        assert!(ends.send(stream, data.clone()) == message(2 * BLOCK));
+        assert!(ends.send(stream, data.clone()).concat() == message(2 * BLOCK));
     }
     let counts: Vec<_> = ends.client.payloads().present().collect();
     let expected =
@@ -151,9 +82,9 @@ fn it_goes_as_it_is_once() {
     // Parts of it, in whatever order.
     let data = filled(ends.client.loan(2 * BLOCK), &message(2 * BLOCK));
     for part in [BLOCK + 100..BLOCK + 30_000, 5..20_000, 0..2 * BLOCK] {
-        assert!(ends.send(stream, data.slice(part.clone())) == message(2 * BLOCK)[part]);
+        assert!(ends.send(stream, data.slice(part.clone())).concat() == message(2 * BLOCK)[part]);
     }
-    assert_eq!(ends.sent(PayloadKind::SentLoaned).frames, 4);
+    assert_eq!(sent(&ends, PayloadKind::SentLoaned).frames, 4);
 }
 
 #[test]
@@ -165,10 +96,8 @@ fn what_may_still_change_is_copied() {
     let mut data: &[u8] = &loan;
     assert_eq!(ends.client.send(stream, &mut data, false), Sent::All);
     loan.fill(2);
-    let mut came = Vec::new();
-    ends.take(stream, &mut came);
-    assert!(came == vec![1; BLOCK]);
-    assert_eq!(ends.sent(PayloadKind::SentLoaned), Tally::default());
+    assert!(ends.take(stream).concat() == vec![1; BLOCK]);
+    assert_eq!(sent(&ends, PayloadKind::SentLoaned), Tally::default());
 }
 
 #[test]
@@ -195,19 +124,19 @@ fn half_of_the_blocks_are_loaned_at_most() {
     assert!(ends.client.wants_segment(), "more blocks are asked for");
     let stream = ends.open(&mut Bytes::new());
     for _ in 0..10 {
-        assert!(ends.send(stream, message(BLOCK).into()) == message(BLOCK));
+        assert!(ends.send(stream, &message(BLOCK)[..]).concat() == message(BLOCK));
     }
-    assert_eq!(ends.sent(PayloadKind::SentPrivate).bytes, 10 * BLOCK as u64);
+    assert_eq!(sent(&ends, PayloadKind::SentPrivate).bytes, 10 * BLOCK as u64);
 }
 
 #[test]
 fn a_small_window_is_filled_with_copies() {
     let limits = Limits::default().with_stream_window(BLOCK as u32);
-    let mut ends = ends_with(8, limits);
+    let mut ends = Ends::new(8, limits);
     let loan = ends.client.loan(BLOCK);
     assert!(!loan.is_in_place(), "a block would need all of the credit");
     let stream = ends.open(&mut Bytes::new());
-    assert!(ends.send(stream, filled(loan, &message(BLOCK))) == message(BLOCK));
+    assert!(ends.send(stream, filled(loan, &message(BLOCK))).concat() == message(BLOCK));
 }
 
 /// What is left of a loan can be read when its link is gone, and is nothing special to another.
@@ -220,7 +149,7 @@ fn a_loan_outlives_its_link() {
     unfinished.put_slice(b"still there");
     assert_eq!(&*unfinished, b"still there");
     let stream = second.open(&mut Bytes::new());
-    assert!(second.send(stream, data) == message(2 * BLOCK));
+    assert!(second.send(stream, data).concat() == message(2 * BLOCK));
     let counts: Vec<_> = second.client.payloads().present().collect();
     assert_eq!(counts, [(PayloadKind::SentPrivate, tally(2, 2 * BLOCK))]);
 }
@@ -233,8 +162,8 @@ fn segments_may_come_and_go_beside_a_loan() {
     assert!(ends.client.lanes().arena().remove(0).is_some(), "the small blocks");
     assert!(ends.client.lanes().arena().remove(1).is_none());
     let stream = ends.open(&mut Bytes::new());
-    assert!(ends.send(stream, data) == message(BLOCK));
-    assert_eq!(ends.sent(PayloadKind::SentLoaned), tally(1, BLOCK));
+    assert!(ends.send(stream, data).concat() == message(BLOCK));
+    assert_eq!(sent(&ends, PayloadKind::SentLoaned), tally(1, BLOCK));
     ends.client.tell_returns();
     assert!(ends.client.lanes().arena().remove(1).is_some());
 }
