@@ -267,8 +267,6 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     payloads: Payloads,
     /// Counts them, too.
     counter: Option<Arc<dyn CountPayloads>>,
-    /// How data that were just looked at go if they are copied.
-    copied_as: PayloadKind,
     scratch: Vec<u8>,
 }
 
@@ -313,7 +311,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             loans: Loans::default(),
             payloads: Payloads::default(),
             counter: None,
-            copied_as: PayloadKind::SentPrivate,
             scratch: Vec::new(),
         }
     }

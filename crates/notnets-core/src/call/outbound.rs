@@ -25,10 +25,24 @@ const GROWTH: [Blocks; 3] =
     [Blocks { bytes: 1024, count: 256 }, Blocks { bytes: 16 * 1024, count: 64 }, LARGEST];
 pub(super) const LARGEST: Blocks = Blocks { bytes: 64 * 1024, count: 32 };
 
+/// Data that have to be copied.
+#[derive(Clone, Copy)]
+struct Private {
+    /// As many as this, from their beginning.
+    bytes: usize,
+    /// How they count.
+    kind: PayloadKind,
+}
+
+impl Private {
+    /// All data, however many.
+    const ALL: Self = Self { bytes: usize::MAX, kind: PayloadKind::SentPrivate };
+}
+
 /// What came of pushing data without copying them.
 enum InPlace {
-    /// So many bytes of them have to be copied.
-    Not(usize),
+    /// These of them have to be copied.
+    Not(Private),
     /// What it cost; `None` if there was no room.
     Pushed(Option<u64>),
     /// They wait: for credit, or for the peer's answer.
@@ -74,8 +88,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let argument = deadline.map_or(0, |deadline| deadline.on_wire);
         let frame = Frame { code: tag.into(), argument, ..Frame::new(Kind::Request, stream) };
         let window = self.peer.stream_window.into();
-        let limit = self.private_bytes(data);
-        let Some(cost) = self.push(frame, 2, data, limit, window, end) else {
+        let private = self.private(data);
+        let Some(cost) = self.push(frame, 2, data, private, window, end) else {
             self.wants_open = true;
             return Ok(OpenOutcome::Blocked);
         };
@@ -164,14 +178,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             }
             let frame = Frame::new(Kind::Data, stream);
             let in_place = if data.remaining() < least {
-                InPlace::Not(usize::MAX)
+                InPlace::Not(Private::ALL)
             } else {
                 self.push_in_place(frame, data, &mut least, credit, end)
             };
             let pushed = match in_place {
-                InPlace::Not(limit) => {
+                InPlace::Not(private) => {
                     self.begin_head();
-                    self.push(frame, 0, data, limit, credit, end)
+                    self.push(frame, 0, data, private, credit, end)
                 }
                 InPlace::Pushed(cost) => cost,
                 InPlace::Waits => {
@@ -212,8 +226,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let written = metadata::write(&mut self.scratch, &mut self.send_strings, entries);
         self.check_head(written)?;
         let frame = Frame { code: status.map_or(0, |status| status.0), ..frame };
-        let limit = self.private_bytes(data);
-        let Some(cost) = self.push(frame, 0, data, limit, credit, status.is_some()) else {
+        let private = self.private(data);
+        let Some(cost) = self.push(frame, 0, data, private, credit, status.is_some()) else {
             self.queue(stream);
             return Ok(Sent::Nothing);
         };
@@ -239,20 +253,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Bytes of these data that can go into a frame with a head.
+    /// Those of these data that can go into a frame with a head.
     #[inline]
-    fn private_bytes(&mut self, data: &impl Buf) -> usize {
-        if data.remaining() < LEAST_SHARED { usize::MAX } else { self.private_bytes_of_large(data) }
+    fn private(&mut self, data: &impl Buf) -> Private {
+        if data.remaining() < LEAST_SHARED { Private::ALL } else { self.private_of_large(data) }
     }
 
     #[cold]
-    fn private_bytes_of_large(&mut self, data: &impl Buf) -> usize {
+    fn private_of_large(&mut self, data: &impl Buf) -> Private {
         match self.sharing.look(data, &self.loans, LEAST_SHARED) {
-            Beginning::Private(bytes, kind) => {
-                self.copied_as = kind;
-                bytes
+            Beginning::Private(bytes, kind) => Private { bytes, kind },
+            Beginning::Shared(_) | Beginning::Loaned(_) | Beginning::Unanswered => {
+                Private { bytes: 0, ..Private::ALL }
             }
-            Beginning::Shared(_) | Beginning::Loaned(_) | Beginning::Unanswered => 0,
         }
     }
 
@@ -268,10 +281,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         end: bool,
     ) -> InPlace {
         let what = match self.sharing.look(data, &self.loans, *least) {
-            Beginning::Private(bytes, kind) => {
-                self.copied_as = kind;
-                return InPlace::Not(bytes);
-            }
+            Beginning::Private(bytes, kind) => return InPlace::Not(Private { bytes, kind }),
             Beginning::Unanswered => {
                 self.sharing.wait(frame.stream);
                 return InPlace::Waits;
@@ -283,8 +293,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 return InPlace::Waits;
             }
             Beginning::Loaned(piece) if charge(piece.len()) > credit.min(self.send_credit) => {
-                self.copied_as = PayloadKind::SentNoCredit;
-                return InPlace::Not(piece.len());
+                return InPlace::Not(Private { bytes: piece.len(), kind: PayloadKind::SentNoCredit });
             }
             Beginning::Shared(reference) => Referred::Shared(reference),
             Beginning::Loaned(piece) => {
@@ -333,7 +342,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         Some(cost)
     }
 
-    /// Pushes one frame with the head that is in the scratch from `skip` on and as much of the first `limit`
+    /// Pushes one frame with the head that is in the scratch from `skip` on and as much of the private
     /// bytes of `data` as there is credit and room in one block for. It carries END when all of `data` went.
     /// Returns what it cost, or `None` when nothing was pushed.
     #[inline]
@@ -342,11 +351,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         mut frame: Frame,
         skip: usize,
         data: &mut impl Buf,
-        limit: usize,
+        private: Private,
         stream_credit: u64,
         end: bool,
     ) -> Option<u64> {
-        let pushed = self.try_push(&mut frame, skip, data, limit, stream_credit, end);
+        let pushed = self.try_push(&mut frame, skip, data, private, stream_credit, end);
         match pushed {
             Some(_) => self.send_strings.commit(),
             None => self.send_strings.roll_back(),
@@ -360,7 +369,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         frame: &mut Frame,
         skip: usize,
         data: &mut impl Buf,
-        limit: usize,
+        private: Private,
         stream_credit: u64,
         end: bool,
     ) -> Option<u64> {
@@ -368,13 +377,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return None;
         }
         let head = &self.scratch[skip..];
-        let sent = match Plan::new(frame.kind, head.len(), data, self.send_credit.min(stream_credit), limit) {
+        let credit = self.send_credit.min(stream_credit);
+        let sent = match Plan::new(frame.kind, head.len(), data, credit, private.bytes) {
             Plan::Blocked => return None,
             Plan::Inline { bytes, message } => {
                 write_inline(frame, head, data, bytes, message);
                 bytes
             }
-            Plan::Block { bytes } => self.write_block(frame, skip, data, bytes)?,
+            Plan::Block { bytes } => self.write_block(frame, skip, data, Private { bytes, ..private })?,
         };
         frame.end = end && !data.has_remaining();
         self.publish(frame);
@@ -397,7 +407,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
     }
 
-    /// Puts the head and up to `bytes` of the data into a block. Returns how many of the data went; `None`
+    /// Puts the head and up to so many of the data into a block. Returns how many of the data went; `None`
     /// when there is no block.
     #[inline]
     fn write_block(
@@ -405,18 +415,18 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         frame: &mut Frame,
         skip: usize,
         data: &mut impl Buf,
-        bytes: usize,
+        private: Private,
     ) -> Option<usize> {
         let head = &self.scratch[skip..];
         let wanted = data.remaining();
-        let total = head.len() + bytes;
+        let total = head.len() + private.bytes;
         // A head may fill the largest block there is: then its data follow in frames of their own.
         let Some(mut loan) = self.lanes.loan(total, head.len().max(1)) else {
             self.want_segment(head.len() + wanted);
             return None;
         };
         let short = loan.room() < total;
-        let bytes = bytes.min(loan.room() - head.len());
+        let bytes = private.bytes.min(loan.room() - head.len());
         let arena = self.lanes.arena();
         if !head.is_empty() {
             arena.write(&mut loan, head);
@@ -430,7 +440,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         frame.payload = Payload::Reference(arena.commit(loan, head.len() as u32));
         if bytes >= LEAST_SHARED {
-            self.count_payload(self.copied_as, bytes);
+            self.count_payload(private.kind, bytes);
         }
         if short {
             self.want_segment(wanted);
