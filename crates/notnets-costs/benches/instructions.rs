@@ -44,7 +44,7 @@ fn over_nothing() -> Bed<EchoServer<Same>> {
 }
 
 // tonic's stubs on both sides, and a link between them.
-#[library_benchmark(config = limit(CALLS, 45_600), setup = over_a_link)]
+#[library_benchmark(config = limit(CALLS, 44_100), setup = over_a_link)]
 fn unary_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls(CALLS);
     bed
@@ -62,7 +62,7 @@ fn rpc_over_a_link() -> RpcBed {
 }
 
 // In gRPC's own terms, without stubs and HTTP.
-#[library_benchmark(config = limit(CALLS, 22_800), setup = rpc_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 22_300), setup = rpc_over_a_link)]
 fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
@@ -73,7 +73,7 @@ fn rpc_by_a_name() -> RpcBed {
 }
 
 // The same by a channel that finds its only server by a name: at most 300 more.
-#[library_benchmark(config = limit(CALLS, 23_100), setup = rpc_by_a_name)]
+#[library_benchmark(config = limit(CALLS, 22_600), setup = rpc_by_a_name)]
 fn unary_by_a_name(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
@@ -84,7 +84,7 @@ fn stubs_over_a_link() -> StubsBed {
 }
 
 // Our stubs on both sides.
-#[library_benchmark(config = limit(CALLS, 23_700), setup = stubs_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 22_900), setup = stubs_over_a_link)]
 fn unary_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls(CALLS);
     bed
@@ -95,7 +95,7 @@ fn stubs_over_an_awake_link() -> StubsBed {
 }
 
 // The same with both sides awake: nobody rings or sleeps, and what is polled in vain counts.
-#[library_benchmark(config = limit(CALLS, 16_800), setup = stubs_over_an_awake_link)]
+#[library_benchmark(config = limit(CALLS, 16_300), setup = stubs_over_an_awake_link)]
 fn unary_by_our_stubs_awake(bed: StubsBed) -> StubsBed {
     bed.calls_in_turns(CALLS);
     bed
@@ -126,7 +126,7 @@ fn stubs_over_a_busy_link() -> StubsBed {
 }
 
 // The same with our stubs.
-#[library_benchmark(config = limit(AT_ONCE * BATCHES, 14_000), setup = stubs_over_a_busy_link)]
+#[library_benchmark(config = limit(AT_ONCE * BATCHES, 13_550), setup = stubs_over_a_busy_link)]
 fn batch_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls_at_once(AT_ONCE, BATCHES);
     bed
@@ -166,7 +166,7 @@ fn joined() -> Result<(Established, Established), Box<dyn std::error::Error>> {
 }
 
 // Without runtime, HTTP and protobuf.
-#[library_benchmark(config = limit(CALLS, 4_900), setup = layers)]
+#[library_benchmark(config = limit(CALLS, 4_650), setup = layers)]
 fn unary_of_the_call_layer(mut layers: Layers) -> Layers {
     layers.calls(CALLS);
     layers
