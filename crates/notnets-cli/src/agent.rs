@@ -16,6 +16,7 @@ use notnets_pod::member::{AGENT_TIMEOUT, PodError, leave_host, region_of};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::place::Place;
 use crate::service_manager::{Standing, Watchdog, notify};
 
 /// The arguments of the subcommand.
@@ -39,6 +40,8 @@ pub struct Args {
     /// shorter, the more processor time its idle links take
     #[arg(long, default_value = "500us", value_parser = duration::parse)]
     wake_latency: Duration,
+    #[command(flatten)]
+    place: Place,
     /// Take the host out of the pod, for good: its agent ends, and so do links to its processes
     #[arg(long)]
     leave: bool,
@@ -51,7 +54,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<(), Failure> {
     let region = Region::open(&args.region)
         .map_err(|error| Failure::new(format!("{}: {error}", args.region.display())))?;
-    let directory = Directory::from_env();
+    let directory = args.place.directory();
     if args.leave {
         return leave(region, args.host_id, &directory);
     }

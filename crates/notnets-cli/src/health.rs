@@ -10,6 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::failure::{Failure, code_name};
+use crate::place::Servers;
 use crate::target::{Settings, Target};
 
 /// The arguments of the subcommand.
@@ -32,6 +33,8 @@ pub struct Args {
     /// How long connecting and the answer may take together
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
     timeout: Duration,
+    #[command(flatten)]
+    servers: Servers,
 }
 
 /// Asks and prints the answer.
@@ -39,7 +42,8 @@ pub struct Args {
 /// # Errors
 /// When it is not `SERVING`.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let settings = Settings { connect_timeout: args.timeout, ..Settings::default() };
+    let servers = args.servers.clone();
+    let settings = Settings { connect_timeout: args.timeout, servers, ..Settings::default() };
     let mut client = HealthClient::new(args.server.connect_lazy(settings)?);
     let mut request = Request::new(HealthCheckRequest { service: args.service.clone() });
     request.set_timeout(args.timeout);

@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod health;
 mod ls;
+mod place;
 mod proxy;
 mod region;
 mod service_manager;

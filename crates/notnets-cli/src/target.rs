@@ -21,6 +21,7 @@ use notnets::{Channel, Endpoint, Server, ServiceConfig};
 use notnets_core::name::Uri;
 
 use crate::failure::Failure;
+use crate::place::Servers;
 
 /// The largest metadata that are passed on; gRPC's own default is 8 KiB, ours 16 KiB.
 const MAX_METADATA: u32 = 64 << 10;
@@ -166,7 +167,7 @@ fn failure(error: notnets::Error) -> Failure {
 }
 
 /// How the other end of a connection is dealt with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a connection may take before its calls fail.
     pub connect_timeout: Duration,
@@ -174,6 +175,8 @@ pub struct Settings {
     pub keepalive_interval: Duration,
     /// How long its answer may take before it counts as dead.
     pub keepalive_timeout: Duration,
+    /// Where names are, and who may serve them.
+    pub servers: Servers,
 }
 
 impl Default for Settings {
@@ -182,13 +185,15 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(20),
+            servers: Servers::default(),
         }
     }
 }
 
 impl Settings {
-    fn of_endpoint(self, endpoint: Endpoint) -> Endpoint {
-        endpoint
+    fn of_endpoint(&self, endpoint: Endpoint) -> Endpoint {
+        self.servers
+            .of_endpoint(endpoint)
             .connect_timeout(self.connect_timeout)
             .max_metadata_size(MAX_METADATA)
             // Parts of messages are passed on, and not kept.
@@ -198,19 +203,21 @@ impl Settings {
     }
 
     /// How the other end of a connection over HTTP/2 is watched.
-    pub fn keep_alive(self) -> KeepAlive {
+    pub fn keep_alive(&self) -> KeepAlive {
         let interval = Some(self.keepalive_interval).filter(|interval| !interval.is_zero());
         KeepAlive { interval, timeout: self.keepalive_timeout }
     }
 
     /// The same of a client over HTTP/2.
-    pub fn http2_client(self) -> client::Options {
+    pub fn http2_client(&self) -> client::Options {
         client::Options { connect_timeout: self.connect_timeout, keep_alive: self.keep_alive() }
     }
 
     /// A server that deals so with its clients.
-    pub fn server(self) -> Server {
-        Server::builder()
+    pub fn server(&self) -> Server {
+        self.servers
+            .place
+            .of_server(Server::builder())
             .max_metadata_size(MAX_METADATA)
             // Parts of messages are passed on, and not kept.
             .max_unfinished_bytes(u64::MAX)

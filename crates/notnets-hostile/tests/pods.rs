@@ -56,6 +56,7 @@ fn link(pod: &Pod) -> Established {
     let deadline = Instant::now() + LIMIT;
     loop {
         let dial = Dial {
+            expected: Default::default(),
             directory: Directory::at(pod.host(0)),
             pod: "pod0".parse().unwrap(),
             name: NAME.parse().unwrap(),

@@ -422,6 +422,7 @@ fn a_name_is_found_on_other_hosts_as_soon_as_it_is_served() {
         let sender = sender.clone();
         server.serve(&service, Box::new(move |arrival| sender.send(arrival).unwrap()), soon()).unwrap();
         let dial = Dial {
+            expected: Default::default(),
             directory: pod.directory(1),
             pod: name("pod0"),
             name: service.clone(),

@@ -120,6 +120,8 @@ pub use http::{ResponseFuture, RetrySafe};
 #[cfg(feature = "server")]
 pub use http::{Routes, RoutesBuilder};
 pub use notnets_core::Wait;
+#[cfg(any(feature = "client", feature = "blocking"))]
+pub use notnets_core::link::expected::ExpectedServer;
 pub use notnets_memory::{LoanedBytes, TrustPeerMemory};
 pub use peer::PeerInfo;
 #[cfg(feature = "server")]

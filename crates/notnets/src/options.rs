@@ -5,6 +5,7 @@ use std::time::Duration;
 use notnets_core::clock;
 use notnets_core::limits::Limits;
 use notnets_core::link::connect::Connecting;
+use notnets_core::link::expected::ExpectedServer;
 use notnets_core::link::handshake::{Config, SHARED_BYTES};
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
@@ -24,6 +25,8 @@ pub(crate) struct LinkOptions {
     pub(crate) geometry: Option<Geometry>,
     /// Bytes of the peer's sealed payloads that are mapped at a time.
     pub(crate) shared_bytes: u64,
+    /// Who may be the server, for a client.
+    pub(crate) expected: ExpectedServer,
     /// Payloads are read where the peer has put them.
     pub(crate) trust: Option<TrustPeerMemory>,
     #[cfg(feature = "pod")]
@@ -38,6 +41,7 @@ impl Default for LinkOptions {
             wait: Wait::default(),
             geometry: None,
             shared_bytes: SHARED_BYTES,
+            expected: ExpectedServer::default(),
             trust: None,
             #[cfg(feature = "pod")]
             wake_latency: None,
@@ -65,6 +69,7 @@ impl LinkOptions {
     pub(crate) fn connecting(&self, name: &Name, user_agent: &str, timeout: Duration) -> Connecting {
         let deadline = clock::after(timeout);
         Connecting::new(self.directory.clone(), name.clone(), self.config(), user_agent, deadline)
+            .expect(self.expected.clone())
     }
 
     /// An attempt to connect to a name of a pod from now on.
@@ -74,6 +79,7 @@ impl LinkOptions {
             directory: self.directory.clone(),
             pod: pod.clone(),
             name: name.clone(),
+            expected: self.expected.clone(),
             limits: self.limits,
             shared_bytes: self.shared_bytes,
             places: self.trust,
@@ -193,4 +199,21 @@ macro_rules! link_setters {
     };
 }
 
+/// The setters of what is a client's alone.
+macro_rules! client_setters {
+    ($($options:ident).+) => {
+        /// Sets whom this client takes for its server; it sends nothing to anybody else. Unless set,
+        /// processes of its own uid and of root are servers, and those of the owner of the rendezvous
+        /// directory if nobody else may put a name there: where several users share the directory, each could
+        /// take a name that is free and be called in the place of its server.
+        ///
+        /// It goes by who listens on the name's socket. Over HTTP/2 nobody is checked.
+        pub fn expect_server(mut self, expected: crate::ExpectedServer) -> Self {
+            self.$($options).+.expected = expected;
+            self
+        }
+    };
+}
+
+pub(crate) use client_setters;
 pub(crate) use link_setters;

@@ -31,6 +31,7 @@ use self::codec::DynamicCodec;
 use self::input::{Body, Input};
 use self::reflection::Reflection;
 use crate::failure::Failure;
+use crate::place::Servers;
 use crate::target::{Settings, Target};
 
 /// gRPC's own default.
@@ -80,6 +81,8 @@ pub struct Args {
     /// Print the response's metadata too, on standard error
     #[arg(short, long)]
     verbose: bool,
+    #[command(flatten)]
+    servers: Servers,
 }
 
 /// Makes the call and prints what comes back.
@@ -87,7 +90,8 @@ pub struct Args {
 /// # Errors
 /// When no call can be made, and when it ends with a status other than OK.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let upstream = args.server.connect_lazy(Settings::default())?;
+    let upstream =
+        args.server.connect_lazy(Settings { servers: args.servers.clone(), ..Settings::default() })?;
     let headers = metadata::collect(&args.headers);
     let client = Grpc::new(upstream).max_decoding_message_size(args.max_message_size);
     let mut reflection = Reflection::new(client.clone(), headers.clone());

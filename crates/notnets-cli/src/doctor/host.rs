@@ -25,14 +25,20 @@ impl Host {
     ///
     /// # Errors
     /// With what keeps it from that.
-    pub fn join(region: Region, path: &Path, host: u16, deadline: Instant) -> Result<Self, Finding> {
+    pub fn join(
+        region: Region,
+        path: &Path,
+        host: u16,
+        directory: Directory,
+        deadline: Instant,
+    ) -> Result<Self, Finding> {
         let fault = |text: String| Finding::fault("host", text);
         let pod: Name = region.superblock().pod.parse().map_err(|error| fault(format!("{error}")))?;
         let own =
             tempfile::tempdir().map_err(|error| fault(format!("no directory for an agent: {error}")))?;
         let (directory, agent) = match AgentThread::start(path, host, own.path()) {
             Ok(agent) => (Directory::at(own.path()), Some((agent, own))),
-            Err(DaemonError::Running(_)) => (Directory::from_env(), None),
+            Err(DaemonError::Running(_)) => (directory, None),
             Err(error @ DaemonError::NoSuchHost { .. }) => return Err(fault(error.to_string())),
             Err(error) => return Err(fault(format!("this host can't join the pod: {error}"))),
         };

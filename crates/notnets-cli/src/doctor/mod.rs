@@ -30,6 +30,7 @@ use notnets_memory::region::file::RegionFile;
 
 use self::finding::{Finding, Findings};
 use crate::failure::Failure;
+use crate::place::Place;
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,8 @@ pub struct Args {
     /// Print one JSON object instead of sentences
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Examines the region.
@@ -77,8 +80,9 @@ fn examine(args: &Args) -> Findings {
         return findings;
     };
     findings.host = Some(host);
-    let outcome = host::Host::join(region, &args.region, host, Instant::now() + args.wait)
-        .and_then(|host| litmus_run::run(&host, Instant::now() + args.wait));
+    let outcome =
+        host::Host::join(region, &args.region, host, args.place.directory(), Instant::now() + args.wait)
+            .and_then(|host| litmus_run::run(&host, Instant::now() + args.wait));
     match outcome {
         Ok(outcome) => diagnosis::diagnose(&outcome, &mut findings),
         Err(finding) => findings.push(finding),

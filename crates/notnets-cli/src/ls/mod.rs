@@ -13,6 +13,7 @@ use notnets_core::link::rendezvous::{Directory, Origin};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::place::Place;
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,8 @@ pub struct Args {
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// One name, with its server's counters.
@@ -72,7 +75,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the rendezvous directory cannot be read.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let directory = Directory::from_env();
+    let directory = args.place.directory();
     let listed = Listed {
         directory: directory.path().to_owned(),
         names: served(&directory)?,

@@ -54,7 +54,7 @@ enum Bound {
 ///
 /// # Errors
 /// When it can't.
-pub fn check(config: &Config, settings: Settings) -> Result<(), Failure> {
+pub fn check(config: &Config, settings: &Settings) -> Result<(), Failure> {
     wanted(config, &mut Vec::new(), settings).map(drop)
 }
 
@@ -62,7 +62,7 @@ pub fn check(config: &Config, settings: Settings) -> Result<(), Failure> {
 fn wanted(
     config: &Config,
     upstreams: &mut Vec<Arc<Upstream>>,
-    settings: Settings,
+    settings: &Settings,
 ) -> Result<BTreeMap<String, Arc<Routes>>, Failure> {
     let mut wanted = BTreeMap::new();
     for listener in &config.listeners {
@@ -72,7 +72,7 @@ fn wanted(
             let upstream = match upstreams.iter().find(|known| known.is(&upstream)) {
                 Some(known) => Arc::clone(known),
                 None => {
-                    let new = Arc::new(Upstream::new(upstream, settings)?);
+                    let new = Arc::new(Upstream::new(upstream, settings.clone())?);
                     upstreams.push(Arc::clone(&new));
                     new
                 }
@@ -99,7 +99,7 @@ impl Listeners {
     pub async fn change(&mut self, config: Config) -> Result<Vec<Arc<Upstream>>, Failure> {
         let mut upstreams = self.upstreams();
         let known = upstreams.len();
-        let wanted = wanted(&config, &mut upstreams, self.settings)?;
+        let wanted = wanted(&config, &mut upstreams, &self.settings)?;
         let mut ready = Vec::new();
         for (uri, routes) in &wanted {
             if !self.serving.contains_key(uri) {
@@ -113,7 +113,7 @@ impl Listeners {
         }
         for Ready { uri, bound, serving, stopped, routes } in ready {
             self.serving.insert(uri.clone(), serving);
-            let (settings, grace) = (self.settings, self.grace);
+            let (settings, grace) = (self.settings.clone(), self.grace);
             self.tasks.spawn(async move {
                 // That nobody can stop it any more is the signal.
                 let stopped = async { drop(stopped.await) };

@@ -24,6 +24,7 @@ use self::listeners::Listeners;
 use self::routes::{Upstream, warn_if_missing};
 use self::signals::{Asked, Signals};
 use crate::failure::Failure;
+use crate::place::Servers;
 use crate::service_manager::{Standing, Watchdog, notify};
 use crate::target::{Settings, Target};
 
@@ -82,6 +83,8 @@ pub struct Args {
     /// How long a ping may remain unanswered before the connection is given up
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     keepalive_timeout: Duration,
+    #[command(flatten)]
+    servers: Servers,
 }
 
 impl Args {
@@ -90,6 +93,7 @@ impl Args {
             connect_timeout: self.connect_timeout,
             keepalive_interval: self.keepalive_interval,
             keepalive_timeout: self.keepalive_timeout,
+            servers: self.servers.clone(),
         }
     }
 
@@ -110,7 +114,7 @@ impl Args {
 pub async fn run(args: Args) -> Result<(), Failure> {
     let wanted = args.wanted()?;
     if args.check {
-        return listeners::check(&wanted, args.settings());
+        return listeners::check(&wanted, &args.settings());
     }
     raise_descriptors();
     let mut signals = Signals::new(args.config.is_some())

@@ -1,6 +1,7 @@
 //! `notnets region format`.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use notnets_cli_common::coherence::Coherence;
@@ -28,7 +29,7 @@ pub struct Args {
     /// How the hosts' copies of a line are kept in step
     #[arg(long, value_enum, default_value_t = Coherence::Software)]
     coherence: Coherence,
-    /// Make a file of this size first, for example 64M. It must not be there yet
+    /// Make a file of this size first, for example 64M, for its owner alone. It must not be there yet
     #[arg(long, value_parser = bytes)]
     create: Option<u64>,
     /// Bytes that an agent grants at once, for example 2M
@@ -83,7 +84,8 @@ fn create(path: &Path, bytes: u64) -> Result<(), Failure> {
     let fail = |error: &dyn std::fmt::Display| {
         Failure::new(format!("could not make {} with {bytes} bytes: {error}", path.display()))
     };
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+    // Whoever may open a region may write all of it.
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = file.map_err(|error| fail(&error))?;
     fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|errno| {
         let _ = std::fs::remove_file(path);

@@ -155,8 +155,14 @@ async fn an_agent_is_replaced_and_links_go_on() {
     let mut command = notnets(&directory.path().join("1"));
     command.args(["proxy", "--listen", "notnets://pod0/probe", "--to", &http2_server().await]);
     let _server = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    let endpoint =
-        notnets::Endpoint::from_static("notnets://pod0/probe").directory(directory.path().join("0"));
+    // The link is another process's: a test beside this one counts how often the watcher of this one sleeps.
+    let mut command = notnets(&directory.path().join("0"));
+    command.args(["proxy", "--listen", "127.0.0.1:0", "--to", "notnets://pod0/probe"]);
+    let mut bridge = Agent(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut ready = String::new();
+    BufReader::new(bridge.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let address = format!("http://{}", ready.trim().strip_prefix("READY ").unwrap());
+    let endpoint = tonic::transport::Endpoint::new(address).unwrap();
     let mut client = ProbeClient::new(endpoint.connect_lazy());
     in_time(async {
         while client.echo(EchoRequest::default()).await.is_err() {

@@ -1,5 +1,6 @@
 //! `notnets region`: making the memory of a pod, and looking at it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -28,6 +29,8 @@ fn a_region_is_formatted_shown_and_checked() {
     let format = ["format", "--hosts", "3", "--pod", "pod7", "--create", "8M", "--heartbeat", "10ms"];
     let said = succeeds(&format, &path);
     assert!(said.contains("pod         pod7\n"), "{said}");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "whoever may open it may write all of it");
     let shown = succeeds(&["show"], &path);
     assert!(shown.starts_with(&said), "{shown}");
     assert_eq!(shown.matches("never").count(), 3, "{shown}");

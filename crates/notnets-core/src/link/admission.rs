@@ -28,9 +28,19 @@ pub enum Admission {
     Custom(Check),
 }
 
-/// A function that judges a client by its identity.
+/// A function that judges a process by its identity.
 #[derive(Clone)]
 pub struct Check(Arc<dyn Fn(&PeerCredentials) -> bool + Send + Sync>);
+
+impl Check {
+    pub(super) fn new(check: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    pub(super) fn holds(&self, peer: &PeerCredentials) -> bool {
+        (self.0)(peer)
+    }
+}
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +61,7 @@ impl Admission {
     /// Admits the processes for which `check` returns `true`. It is called on the server's threads for each
     /// connection: it should not block.
     pub fn by(check: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) -> Self {
-        Self::Custom(Check(Arc::new(check)))
+        Self::Custom(Check::new(check))
     }
 
     /// Returns `true` if a process with these credentials may connect.
@@ -61,7 +71,7 @@ impl Admission {
             Self::SameUser => same,
             Self::Listed { uids, gids } => same || uids.contains(&peer.uid) || gids.contains(&peer.gid),
             Self::Anyone => true,
-            Self::Custom(check) => (check.0)(peer),
+            Self::Custom(check) => check.holds(peer),
         }
     }
 

@@ -2,10 +2,13 @@
 //! to wait for.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use notnets_memory::process::peer_credentials;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::expected::{ExpectedServer, UnexpectedServer};
 use super::handshake::{Config, Dialing};
 use super::packet::Refusal;
 use super::rendezvous::{Directory, RendezvousError};
@@ -25,6 +28,9 @@ const ENDING: [Duration; 4] = [
     Duration::from_millis(30),
 ];
 
+/// Servers that are not expected are passed over up to this many.
+const MAX_STRANGERS: usize = 64;
+
 /// Why there is no link to a name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +41,9 @@ pub enum ConnectError {
     /// The handshake failed.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The process that has the name is not one that this client expects. It was sent nothing.
+    #[error(transparent)]
+    Unexpected(#[from] UnexpectedServer),
     /// The server has not answered by the deadline.
     #[error("no answer in time; does the server hang, or has it run out of descriptors?")]
     TimedOut,
@@ -55,6 +64,9 @@ pub struct Connecting {
     deadline: Timestamp,
     /// The servers that ended while they were dialled, by their addresses.
     ending: Vec<Name>,
+    expected: ExpectedServer,
+    /// Where servers are that are not expected.
+    strangers: Vec<Name>,
     state: State,
 }
 
@@ -97,8 +109,16 @@ impl Connecting {
             user_agent: user_agent.to_owned(),
             deadline,
             ending: Vec::new(),
+            expected: ExpectedServer::default(),
+            strangers: Vec::new(),
             state: State::Dial(Timestamp::ZERO),
         }
+    }
+
+    /// Takes nobody else for the server.
+    pub fn expect(mut self, expected: ExpectedServer) -> Self {
+        self.expected = expected;
+        self
     }
 
     /// Dials this name in the directory, where the server listens instead of at its service's name.
@@ -148,7 +168,8 @@ impl Connecting {
     }
 
     fn dial(&mut self, now: Timestamp) -> Step {
-        let socket = match self.directory.connect_except(&self.address, &self.ending) {
+        let avoided: Vec<_> = self.ending.iter().chain(&self.strangers).cloned().collect();
+        let socket = match self.directory.connect_except(&self.address, &avoided) {
             Ok((socket, address)) => {
                 self.dialled = address;
                 socket
@@ -156,10 +177,22 @@ impl Connecting {
             Err(RendezvousError::Busy { .. }) => return Step::Go(State::Dial(now + BUSY)),
             Err(error) => return Step::Failed(error.into()),
         };
+        if let Err(error) = self.check(&socket) {
+            // Another replica may be who is expected.
+            let is_over = self.strangers.contains(&self.dialled) || self.strangers.len() >= MAX_STRANGERS;
+            self.strangers.push(self.dialled.clone());
+            return if is_over { Step::Failed(error) } else { Step::Go(State::Dial(now)) };
+        }
         match Dialing::start(socket.into(), self.config, self.service.as_str(), &self.user_agent) {
             Ok(dialing) => Step::Go(State::Greeted(dialing)),
             Err(error) => Step::Failed(error.into()),
         }
+    }
+
+    fn check(&self, socket: &OwnedFd) -> Result<(), ConnectError> {
+        let failed = |cause| LinkError::Io { step: "learn who the server is", cause };
+        let server = peer_credentials(socket).map_err(failed)?;
+        Ok(self.expected.check(&server, self.directory.path())?)
     }
 
     fn look_for_answer(&self, dialing: Dialing) -> Step {
@@ -208,6 +241,8 @@ fn is_ending(error: &LinkError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::link::handshake::{answer, refuse};
     use crate::link::packet::{Hello, Packet};
@@ -294,6 +329,27 @@ mod tests {
         refuse(&accept(&listener).0, Refusal::ShuttingDown, "");
         let progress = connecting.advance(now);
         assert!(matches!(progress, Progress::Done(Err(ConnectError::Link(_)))), "{progress:?}");
+    }
+
+    #[test]
+    fn one_that_is_not_expected_is_sent_nothing_and_another_replica_is_found() {
+        let bed = Bed::new();
+        let listener = bed.listen();
+        let nobody = ExpectedServer::by(|_| false);
+        let mut connecting = bed.connecting().expect(nobody);
+        let progress = connecting.advance(START);
+        assert!(matches!(progress, Progress::Done(Err(ConnectError::Unexpected(_)))), "{progress:?}");
+        while let Ok(Some(socket)) = listener.accept() {
+            assert!(matches!(Socket::from(socket).receive(), Ok(Incoming::Closed)), "nothing came");
+        }
+        drop(listener);
+        // Of two replicas the first that is looked at is not expected.
+        let _both = [0, 1].map(|_| bed.directory.listen_as_replica(&name()).unwrap());
+        let looks = AtomicUsize::new(0);
+        let second = ExpectedServer::by(move |_| looks.fetch_add(1, Ordering::Relaxed) == 1);
+        let mut connecting = bed.connecting().expect(second);
+        assert_eq!(waits_until(connecting.advance(START)), DEADLINE);
+        assert!(connecting.socket().is_some(), "it is greeted");
     }
 
     #[test]

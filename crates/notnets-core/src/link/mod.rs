@@ -11,6 +11,7 @@
 //! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
 //! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
 //! | [`admission`] | who is admitted, and the reasons of rejections |
+//! | [`expected`] | whom a client takes for its server |
 //! | [`lobby`] | connections that have said nothing yet |
 //! | [`handshake`] | the first packets on a connected socket |
 //! | [`segments`] | more segments on demand |
@@ -19,6 +20,7 @@
 pub mod accept;
 pub mod admission;
 pub mod connect;
+pub mod expected;
 pub mod handshake;
 pub mod inspect;
 pub mod lobby;

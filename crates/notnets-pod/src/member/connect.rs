@@ -15,6 +15,7 @@ use notnets_core::clock;
 use notnets_core::limits::Limits;
 use notnets_core::link::Established;
 use notnets_core::link::connect::{ConnectError, Connecting};
+use notnets_core::link::expected::ExpectedServer;
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
@@ -38,6 +39,8 @@ pub struct Dial {
     pub pod: Name,
     /// The service.
     pub name: Name,
+    /// Whom it takes for the server.
+    pub expected: ExpectedServer,
     /// The client's limits.
     pub limits: Limits,
     /// The sizes of its first segment on this host, and …
@@ -103,14 +106,19 @@ impl Dial {
                 &self.user_agent,
                 deadline,
             );
-            match connecting.at(address).block() {
+            match connecting.expect(self.expected.clone()).at(address).block() {
                 // The next link is looked for in the same pod.
                 Ok(link) => return Ok(Established { guard: Some(member.guard()), ..*link }),
                 Err(ConnectError::Link(error)) => return Err(error.into()),
+                Err(ConnectError::Unexpected(error)) => return Err(error.into()),
                 // It does not listen in our directory.
                 Err(ConnectError::Rendezvous(_)) => {}
                 Err(_) => return Err(PodError::TimedOut),
             }
+        }
+        if self.expected != ExpectedServer::Trusted {
+            let server = member.credentials(process).ok_or(PodError::Gone(process.host))?;
+            self.expected.check_in_pod(&server)?;
         }
         let (limits, geometry) = (self.limits, self.geometry_between_hosts);
         let config = Config { limits, geometry, shared_bytes: self.shared_bytes, places: self.places };

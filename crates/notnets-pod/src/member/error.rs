@@ -6,6 +6,7 @@ use notnets_memory::lane::LaneError;
 
 use notnets_core::limits::BadLimits;
 use notnets_core::link::LinkError;
+use notnets_core::link::expected::UnexpectedServer;
 use notnets_core::link::packet::{BadPacket, Refusal};
 use notnets_core::name::Name;
 
@@ -68,6 +69,9 @@ pub enum PodError {
         /// In a sentence.
         text: String,
     },
+    /// The process that serves the name is not one that this client expects. It was sent nothing.
+    #[error(transparent)]
+    UnexpectedServer(#[from] UnexpectedServer),
     /// There is no link to a process of this host.
     #[error(transparent)]
     Link(#[from] LinkError),

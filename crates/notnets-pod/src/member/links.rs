@@ -234,7 +234,7 @@ impl Member {
     }
 
     /// Returns a process's identity, vouched for by its agent.
-    fn credentials(&self, id: ProcessId) -> Option<PeerCredentials> {
+    pub(super) fn credentials(&self, id: ProcessId) -> Option<PeerCredentials> {
         // Its agent may be writing the entry just now.
         let entry = (0..LOOKS).find_map(|look| {
             if look > 0 {

@@ -11,7 +11,7 @@ use super::{Client, pods};
 use crate::Error;
 use crate::error::Cause;
 use crate::message_prefix::MAX_MESSAGE_SIZE;
-use crate::options::{LinkOptions, link_setters};
+use crate::options::{LinkOptions, client_setters, link_setters};
 
 /// Where a [`Client`] connects to, and how it behaves.
 ///
@@ -46,6 +46,7 @@ impl Endpoint {
     }
 
     link_setters!(options);
+    client_setters!(options);
 
     /// Bytes of a reply's message, at most. 4 MiB unless set.
     pub fn max_message_size(mut self, bytes: usize) -> Self {

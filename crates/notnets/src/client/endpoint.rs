@@ -13,7 +13,7 @@ use super::Channel;
 use super::reach::Reach;
 use crate::Error;
 use crate::error::Cause;
-use crate::options::{LinkOptions, link_setters};
+use crate::options::{LinkOptions, client_setters, link_setters};
 use crate::service_config::{Policies, ServiceConfig};
 use notnets_core::session::Keepalive;
 
@@ -109,6 +109,7 @@ impl Endpoint {
     }
 
     link_setters!(link);
+    client_setters!(link);
 
     /// Puts this before NotNets' own user agent.
     ///

@@ -25,7 +25,8 @@ pub enum ErrorKind {
     NotFound,
     /// Another server has the name.
     NameInUse,
-    /// The file system, or the server's [`Admission`](crate::Admission), denies access.
+    /// The file system, or the server's [`Admission`](crate::Admission), denies access; or the server is not
+    /// the one that is expected.
     PermissionDenied,
     /// The server, or the agent of a pod, gives no link.
     Refused,
@@ -63,6 +64,7 @@ impl ErrorKind {
             Cause::WithoutPods => Self::InvalidConfiguration,
             Cause::Rendezvous(error) => of_rendezvous(error),
             Cause::Link { error, .. } => of_link(error),
+            Cause::UnexpectedServer { .. } => Self::PermissionDenied,
             #[cfg(feature = "pod")]
             Cause::Pod { error, .. } => of_pod(error),
             #[cfg(all(feature = "pod", any(feature = "server", feature = "blocking")))]
@@ -146,6 +148,7 @@ fn of_segment(error: &SegmentError) -> ErrorKind {
 fn of_pod(error: &PodError) -> ErrorKind {
     match error {
         PodError::NoService { .. } => ErrorKind::NotFound,
+        PodError::UnexpectedServer(_) => ErrorKind::PermissionDenied,
         PodError::NoAgent { .. } | PodError::AgentGone | PodError::Gone(_) => ErrorKind::Unavailable,
         PodError::Refused(_) => ErrorKind::Refused,
         PodError::LinkRefused { reason, .. } => of_refusal(*reason),
@@ -168,6 +171,9 @@ pub(super) fn code(cause: &Cause) -> Code {
     };
     match cause {
         _ if refused == Some(Refusal::Identity) => Code::PERMISSION_DENIED,
+        Cause::UnexpectedServer { .. } => Code::PERMISSION_DENIED,
+        #[cfg(feature = "pod")]
+        Cause::Pod { error: PodError::UnexpectedServer(_), .. } => Code::PERMISSION_DENIED,
         Cause::Uri(_) | Cause::UnusualUri(_) => Code::INVALID_ARGUMENT,
         Cause::UserAgent(_) | Cause::NoNames | Cause::NoCalls(_) | Cause::Limits(_) => Code::INVALID_ARGUMENT,
         Cause::TakeOverInPod(_) => Code::INVALID_ARGUMENT,

@@ -13,6 +13,7 @@ use notnets_core::code::Code;
 use notnets_core::limits::BadLimits;
 use notnets_core::link::LinkError;
 use notnets_core::link::connect::ConnectError;
+use notnets_core::link::expected::UnexpectedServer;
 use notnets_core::link::rendezvous::RendezvousError;
 use notnets_core::name::{Name, Uri, UriError};
 use notnets_memory::{SealedError, SegmentError};
@@ -74,6 +75,8 @@ pub(crate) enum Cause {
     Rendezvous(#[from] RendezvousError),
     #[error("no link to notnets:///{name}: {error}")]
     Link { name: String, error: LinkError },
+    #[error("no link to notnets:///{name}: {error}")]
+    UnexpectedServer { name: String, error: UnexpectedServer },
     #[cfg(feature = "pod")]
     #[error("no link to {uri}: {error}{}", service_of_host(uri, error))]
     Pod { uri: Uri, error: PodError },
@@ -175,6 +178,7 @@ impl Error {
         match error {
             ConnectError::Rendezvous(error) => Cause::Rendezvous(error),
             ConnectError::Link(error) => Cause::Link { name: name.to_string(), error },
+            ConnectError::Unexpected(error) => Cause::UnexpectedServer { name: name.to_string(), error },
             _ => Cause::ConnectTimeout { name: name.to_string(), after },
         }
         .into()
@@ -211,6 +215,7 @@ impl StdError for Error {
         match &*self.0 {
             // Their causes are in their messages, but what is behind those may not be.
             Cause::Link { error, .. } => error.source(),
+            Cause::UnexpectedServer { .. } => None,
             #[cfg(feature = "http2")]
             Cause::Within(error) => error.source(),
             #[cfg(feature = "pod")]

@@ -4,13 +4,14 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use notnets::{Channel, Endpoint, ErrorKind, ExpectedServer, blocking};
 use rustix::process::{getegid, geteuid};
 use tempfile::{TempDir, tempdir};
 use tonic::Code;
 
 use crate::support::client::{Client, endpoint};
 use crate::support::helper::Helper;
-use crate::support::within;
+use crate::support::{NAME, within};
 
 const NOBODY: u32 = 65534;
 
@@ -124,4 +125,49 @@ async fn processes_of_its_own_uid_that_say_nothing_keep_nobody_out() {
     let endpoint = endpoint(directory.path()).connect_timeout(Duration::from_secs(2));
     let client = Client::new(endpoint.connect().await.unwrap());
     assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x");
+}
+
+/// In a directory where several users may serve, one takes a name that is free, and waits for calls. It gets
+/// none of those that are for another, by either API, also where it says that it is a replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_squatter_in_a_shared_directory_gets_no_call() {
+    let directory = tempdir().unwrap();
+    set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
+    let squat = |options: &str| {
+        let mut squatter = stranger_as("server", &directory, &format!("admit=anyone {options}"))?;
+        squatter.expect("serving");
+        Some(squatter)
+    };
+    {
+        let Some(_squatter) = squat("") else { return };
+        let text = format!("the server is a process of uid {NOBODY}");
+        let status = within(Client::new(endpoint(directory.path()).connect_lazy()).text("pid", "")).await;
+        let status = status.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(status.message().contains(&text), "{status:?}");
+        let blocking = blocking::Endpoint::new(NAME).unwrap().directory(directory.path());
+        let error = blocking.connect().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains(&text), "{error}");
+        // Who means it says so.
+        let nobody = || ExpectedServer::Listed { uids: vec![NOBODY], gids: vec![] };
+        blocking.expect_server(nobody()).connect().unwrap();
+        let client = Client::new(endpoint(directory.path()).expect_server(nobody()).connect_lazy());
+        within(client.text("pid", "")).await.unwrap();
+    }
+    let replica = Helper::server(directory.path(), "replica");
+    let Some(_squatters) = (0..3).map(|_| squat("replica")).collect::<Option<Vec<_>>>() else { return };
+    for _ in 0..8 {
+        let client = Client::new(endpoint(directory.path()).connect_lazy());
+        assert_eq!(within(client.text("pid", "")).await.unwrap(), replica.pid().to_string());
+        let named =
+            Channel::named("lives").settings(settings_in(&directory)).or(NAME).connect_lazy().unwrap();
+        assert_eq!(within(Client::new(named).text("pid", "")).await.unwrap(), replica.pid().to_string());
+    }
+}
+
+/// Settings by which names are looked for in this directory.
+fn settings_in(directory: &TempDir) -> impl Fn(Endpoint) -> Endpoint + Send + Sync + 'static {
+    let path = directory.path().to_owned();
+    move |endpoint| endpoint.directory(&path)
 }
