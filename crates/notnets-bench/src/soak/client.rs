@@ -18,9 +18,10 @@ use tokio::sync::mpsc;
 
 use super::content::{Head, Kept, check, message, shared};
 use super::ended::Ended;
-use super::server::{note, notes};
+use super::server::{IN_POD, note, notes};
 use crate::Result;
 use crate::runtime::runtime;
+use crate::trust::trust_peer_memory;
 
 /// The arguments of the process.
 #[derive(Clone, Debug, clap::Args)]
@@ -107,7 +108,11 @@ pub fn call(args: ClientArgs) -> Result {
         });
         let mut tasks = tokio::task::JoinSet::new();
         for (index, uri) in client.args.uris.iter().enumerate() {
-            let channel = Endpoint::new(uri.as_str())?.connect_lazy();
+            let mut endpoint = Endpoint::new(uri.as_str())?;
+            if uri.starts_with(IN_POD) {
+                endpoint = endpoint.trust_peer_memory(trust_peer_memory());
+            }
+            let channel = endpoint.connect_lazy();
             for task in 0..TASKS {
                 let random = Random::new(client.args.seed ^ (index as u64) << 40 ^ task << 20);
                 let (name, channel) = (index as u64, channel.clone());

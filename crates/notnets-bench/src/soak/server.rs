@@ -17,9 +17,10 @@ use super::ended::Ended;
 use crate::Result;
 use crate::child::PATIENCE;
 use crate::runtime::runtime;
+use crate::trust::trust_peer_memory;
 
 /// What names in a pod begin with.
-const IN_POD: &str = "notnets://soak/";
+pub const IN_POD: &str = "notnets://soak/";
 
 /// The arguments of the process.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,7 +56,11 @@ pub fn serve(args: &ServerArgs) -> Result {
             kept: Mutex::default(),
             next: Endpoint::new(args.next.as_str())?.connect_lazy(),
         };
-        let server = Server::builder().take_over(args.take_over).replica(args.replica);
+        let mut server = Server::builder().take_over(args.take_over).replica(args.replica);
+        if args.uri.starts_with(IN_POD) {
+            // Between hosts nothing is read in place without.
+            server = server.trust_peer_memory(trust_peer_memory());
+        }
         let router = server.add_rpc_service("soak.Soak", echo);
         let names: Vec<_> = args.uri.split(',').collect();
         let until = Instant::now() + PATIENCE;
