@@ -103,7 +103,9 @@ impl Plan {
             uuid,
             unit: file.unit,
             partition_bytes,
-            extent_bytes: self.extent_bytes.unwrap_or_else(|| usual_extent(partition_bytes, file.unit)),
+            extent_bytes: self
+                .extent_bytes
+                .unwrap_or_else(|| usual_extent(partition_bytes, file.unit, self.processes)),
             hosts: self.hosts,
             processes: self.processes,
             services: self.services,
@@ -116,9 +118,13 @@ impl Plan {
     }
 }
 
-/// 2 MiB, or less in small partitions, so that there are some of them. A link takes 45 to 270 KiB of one.
-fn usual_extent(partition_bytes: u64, unit: u64) -> u64 {
-    (partition_bytes / 4).clamp(PAGE as u64, 2 << 20).next_multiple_of(unit)
+/// 2 MiB, of which a link takes 45 to 270 KiB. Less in small partitions, so that there are some of them;
+/// more in large ones, as payloads lie in 64 of them at most, and none is longer than one. There are still
+/// four for each process.
+fn usual_extent(partition_bytes: u64, unit: u64, processes: u32) -> u64 {
+    let most = 4 * u64::from(processes).max(64);
+    let extent = (partition_bytes / 4).clamp(PAGE as u64, 2 << 20).max(partition_bytes / most);
+    extent.next_multiple_of(unit)
 }
 
 /// Finds out what lies in this memory where the plan would write.
@@ -194,3 +200,23 @@ fn zero(file: &RegionFile, range: RegionRange) -> Result<(), SegmentError> {
 }
 
 const _: () = assert!(PAGE.is_multiple_of(LINE) && ENTRY_BYTES.is_multiple_of(LINE));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_are_as_large_as_suits_the_partition() {
+        const MIB: u64 = 1 << 20;
+        for (partition, processes, extent) in [
+            (16 << 10, 64, 4 << 10),
+            (4 * MIB, 64, MIB),
+            (512 * MIB, 64, 2 * MIB),
+            (16_384 * MIB, 64, 64 * MIB),
+            (16_384 * MIB, 256, 16 * MIB),
+        ] {
+            assert_eq!(usual_extent(partition, 4096, processes), extent, "{partition} for {processes}");
+        }
+        assert_eq!(usual_extent(16_384 * MIB, 1 << 30, 64), 1 << 30, "whole units");
+    }
+}
