@@ -94,6 +94,12 @@ impl Control {
         self.order.len()
     }
 
+    /// Gives back what many streams took.
+    pub fn shrink_to(&mut self, streams: usize) {
+        self.order.shrink_to(streams);
+        self.slots.shrink_to(streams);
+    }
+
     /// The next frame to push.
     pub fn pop(&mut self) -> Option<Frame> {
         let frame = self.take();

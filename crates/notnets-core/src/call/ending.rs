@@ -5,6 +5,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::state::{Input, State};
 use super::stream::{End, Failure};
+use super::streams::KEPT;
 use super::{Connection, Event, Role, StreamId};
 use crate::clock::Timestamp;
 use crate::code::Code;
@@ -201,7 +202,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if entry.receive.unfinished > 0 {
             self.unfinished -= std::mem::take(&mut entry.receive.unfinished);
         }
-        self.streams.remove(stream);
+        if self.streams.remove(stream) {
+            self.give_back();
+        }
         if !self.starved.is_empty() {
             self.starved.remove(&stream);
         }
@@ -214,5 +217,57 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         // It may have been woken for room that it does not need any more.
         self.wake_queued();
+    }
+
+    /// A burst of calls is over: what is not used of the lists that it has filled is given back.
+    #[cold]
+    fn give_back(&mut self) {
+        self.arrived.shrink_to(KEPT);
+        self.queued.shrink_to(KEPT);
+        self.events.shrink_to(KEPT);
+        self.control.shrink_to(KEPT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::OpenOutcome;
+    use crate::pair::Pair;
+
+    #[test]
+    fn the_lists_of_a_burst_are_given_back() {
+        let mut pair = Pair::default();
+        for burst in 0..2 {
+            let mut streams = Vec::new();
+            loop {
+                let opened = pair.client.open("/a/b", [], None, &mut &b"message"[..], true, &mut Some(()));
+                match opened {
+                    Ok(OpenOutcome::Opened(stream, _)) => streams.push(stream),
+                    Ok(OpenOutcome::Blocked) if pair.server.receive(128, || Timestamp::ZERO) > 0 => {}
+                    other => {
+                        assert!(matches!(other, Ok(OpenOutcome::Blocked)), "{other:?}");
+                        break;
+                    }
+                }
+            }
+            assert!(streams.len() > 4 * KEPT && pair.server.arrived.capacity() > 4 * KEPT, "burst {burst}");
+            while let Some(request) = pair.server.accept() {
+                while pair.client.receive(128, || Timestamp::ZERO) > 0 {}
+                pair.server.respond_trailers_only(request.stream, [], Code::OK).unwrap();
+            }
+            while pair.client.receive(128, || Timestamp::ZERO) > 0 {}
+            for stream in streams {
+                pair.client.close(stream);
+            }
+            for end in [&mut pair.client, &mut pair.server] {
+                while end.poll_event().is_some() {}
+                assert_eq!(end.open_streams(), 0);
+                // Events of a last call may still have been there.
+                end.give_back();
+                let lists = [end.arrived.capacity(), end.queued.capacity(), end.events.capacity()];
+                assert!(lists.iter().all(|capacity| *capacity <= 2 * KEPT), "{lists:?}");
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::StreamId;
 use super::stream::Stream;
 
 /// More slots than this are given back when they are not used.
-const KEPT: usize = 64;
+pub(super) const KEPT: usize = 64;
 /// Places for streams with consecutive ids.
 const PLACES: usize = 128;
 
@@ -85,32 +85,36 @@ impl<T> Streams<T> {
         slot as usize
     }
 
-    /// Forgets a stream, and drops what was not taken of it.
+    /// Forgets a stream, and drops what was not taken of it. Returns `true` if it was the last of many, whose
+    /// slots are given back.
     #[inline]
-    pub fn remove(&mut self, id: StreamId) {
+    pub fn remove(&mut self, id: StreamId) -> bool {
         if id == StreamId::LINK {
-            return;
+            return false;
         }
         if self.first == id {
             self.first = StreamId::LINK;
-            return self.slots[0].end();
+            self.slots[0].end();
+            return false;
         }
         let slot = match self.places.get_mut(place(id)) {
             Some(place) if place.id == id => std::mem::replace(place, Place::EMPTY).slot,
             _ => match self.crowded.remove(&id) {
                 Some(slot) => slot,
-                None => return,
+                None => return false,
             },
         };
         self.others -= 1;
         self.slots[slot as usize].end();
-        if self.others == 0 && self.slots.len() > KEPT {
+        let is_last_of_many = self.others == 0 && self.slots.len() > KEPT;
+        if is_last_of_many {
             self.slots.truncate(1);
             self.slots.shrink_to(KEPT);
             self.free = Vec::new();
         } else {
             self.free.push(slot);
         }
+        is_last_of_many
     }
 
     #[inline]
