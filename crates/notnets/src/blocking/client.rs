@@ -180,6 +180,28 @@ impl Client {
         loan
     }
 
+    /// Does what is due on the link between calls. It does not wait.
+    ///
+    /// Calls do that themselves while they wait for their replies. A client that makes none for long calls
+    /// this every second or so, to give memory back that a burst of large messages took: 5 to 10 s after its
+    /// last use, as servers and channels do. The server's memory is let go of, too.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # fn example(client: &mut notnets::blocking::Client, work: std::sync::mpsc::Receiver<Vec<u8>>) {
+    /// loop {
+    ///     match work.recv_timeout(Duration::from_secs(1)) {
+    ///         Ok(message) => drop(client.call("/screen.Screen/Show", &message)),
+    ///         Err(_nothing_to_do) => client.tend(),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn tend(&mut self) {
+        self.link.tend();
+    }
+
     #[inline]
     fn exchange(
         &mut self,
@@ -286,8 +308,7 @@ impl Client {
     fn park(&mut self, deadline: Option<Timestamp>) {
         if self.link.arm() {
             self.look_at_socket(earlier(deadline, self.link.session.poll_timeout()));
-            self.link.session.handle_timeout(clock::now());
-            self.link.finish_turn();
+            self.link.at_the_clock(clock::now());
         }
         self.link.session.disarm();
         self.waiting.arrived();

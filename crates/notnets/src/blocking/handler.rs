@@ -14,6 +14,9 @@ use notnets_core::clock::{self, Timestamp};
 use notnets_core::metadata::Metadata;
 use notnets_memory::LoanedBytes;
 
+/// A reply's memory up to this size is kept for the next, also when none comes for long.
+const KEPT: usize = 64 << 10;
+
 /// A unary call's request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -100,6 +103,13 @@ impl Reply {
     #[inline]
     pub(super) fn payload(&self) -> &[u8] {
         self.bytes.as_deref().unwrap_or(&self.message)
+    }
+
+    /// Gives back what a large message took.
+    pub(super) fn give_back(&mut self) {
+        if self.message.capacity() > KEPT {
+            self.message = Vec::new();
+        }
     }
 
     #[inline]

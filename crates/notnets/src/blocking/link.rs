@@ -3,7 +3,7 @@
 use std::io;
 
 use notnets_core::call::Role;
-use notnets_core::clock;
+use notnets_core::clock::{self, Timestamp};
 use notnets_core::limits::Limits;
 use notnets_core::link::Established;
 use notnets_core::link::socket::Incoming;
@@ -90,6 +90,27 @@ impl Link {
         self.unsent = !self.session.flush(&self.descriptors.socket);
     }
 
+    /// Does what is due at `now`, and tells the peer.
+    pub fn at_the_clock(&mut self, now: Timestamp) {
+        self.session.handle_timeout(now);
+        self.offer();
+        self.finish_turn();
+    }
+
+    /// Does what there is to do on a link on which no call is open, and does not wait.
+    pub fn tend(&mut self) {
+        self.receive();
+        self.session.tell_returns(None);
+        if !self.session.is_over() {
+            self.read_socket();
+            self.at_the_clock(clock::now());
+        }
+        while self.session.poll_event().is_some() {}
+        if self.session.is_over() {
+            self.shut_down();
+        }
+    }
+
     /// What to watch: the socket, and the peer's process where the kernel shows it.
     pub fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
         let Descriptors { socket, pidfd } = &self.descriptors;
@@ -146,5 +167,54 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.shut_down();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notnets_core::call::{OpenOutcome, Received};
+    use notnets_core::link::handshake::{Config, pair};
+
+    use super::*;
+
+    fn ends() -> (Link, Link) {
+        let (client, server) = pair(Config::default(), Config::default(), "test").unwrap();
+        let link = |role, end| Link::new(role, Limits::default(), None, end).unwrap();
+        (link(Role::Client, client), link(Role::Server, server))
+    }
+
+    #[test]
+    fn what_a_burst_took_is_given_back_between_calls() {
+        let (mut client, mut server) = ends();
+        let message = vec![7; 300 << 10];
+        let mut data = &message[..];
+        let opened = client.session.calls().open("/a/b", [], None, &mut data, false, &mut Some(()));
+        let Ok(OpenOutcome::Opened(stream, _)) = opened else { panic!("{opened:?}") };
+        let mut came = 0;
+        while came < message.len() || client.session.segment_bytes().offered == 0 {
+            if data.is_empty() && came == message.len() {
+                (data, came) = (&message[..], 0);
+            }
+            client.session.calls().send(stream, &mut data, false);
+            for link in [&mut client, &mut server] {
+                link.tend();
+            }
+            while let Received::Data(data) = server.session.calls().take(stream) {
+                came += data.len();
+            }
+        }
+        client.session.calls().close(stream);
+        let mapped = server.session.segment_bytes().mapped;
+        assert!(mapped > 0);
+        // As after five seconds, and five more.
+        for _ in 0..2 {
+            client.tend();
+            client.session.retire_unused();
+        }
+        assert_eq!(server.session.segment_bytes().mapped, mapped, "it does not know yet");
+        client.tend();
+        server.tend();
+        client.tend();
+        assert_eq!((server.session.segment_bytes().mapped, client.session.segment_bytes().offered), (0, 0));
     }
 }

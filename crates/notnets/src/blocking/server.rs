@@ -247,8 +247,9 @@ impl<H: Handler> Loop<H> {
         if self.uncounted > 0 {
             self.acceptor.stats.calls(std::mem::take(&mut self.uncounted));
         }
+        self.app.reply.give_back();
         for served in &mut self.links {
-            served.link.session.handle_timeout(now);
+            served.link.at_the_clock(now);
             // Also to send what was said just now.
             self.uncounted += served.work(&mut self.app);
         }
