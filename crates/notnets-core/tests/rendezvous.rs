@@ -1,7 +1,7 @@
 //! Names are served, found and given back within one process, also by threads that race for them.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -50,6 +50,21 @@ fn leave_dead_socket(path: &Path) {
 fn is_reached(directory: &Directory, listener: &Listener) -> bool {
     let client = directory.connect(listener.name());
     client.is_ok() && matches!(listener.accept(), Ok(Some(_)))
+}
+
+#[test]
+fn a_killed_process_s_links_end_before_its_watches() {
+    let (temporary, directory) = temporary();
+    // Numbers below those of the watches, which get free again.
+    let files: Vec<_> = (0..10).map(|_| fs::File::open(temporary.path()).expect("a directory")).collect();
+    let listener = directory.listen(&inventory()).expect("listens");
+    let watch = listener.watch().expect("the directory is watched");
+    drop(files);
+    let client = directory.connect(listener.name()).expect("connects");
+    let server = listener.accept().expect("nothing is wrong").expect("a client");
+    for socket in [client, server] {
+        assert!(socket.as_raw_fd() > watch.as_fd().as_raw_fd());
+    }
 }
 
 #[test]

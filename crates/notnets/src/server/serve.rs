@@ -194,8 +194,11 @@ impl Bound {
                     look.get_or_insert((Instant::now() + names_in_place::PAUSE, true));
                 }
                 first = come(look) => {
-                    let lost = restore_names(&shared, &mut watched, first);
-                    place = watch(&watched);
+                    let (restored, lost) = restore_names(&shared, &mut watched, first);
+                    // Only then: to let go of a watch keeps the kernel, and so this thread, for milliseconds.
+                    if restored {
+                        place = watch(&watched);
+                    }
                     look = lost.then(|| (Instant::now() + names_in_place::PAUSE, false));
                 }
             }
@@ -332,21 +335,24 @@ async fn come(look: Option<(Instant, bool)>) -> bool {
     first
 }
 
-/// Takes the names again that were removed. Returns `true` if some could not be.
-fn restore_names(shared: &ServerContext, listeners: &mut [Watched<Listener>], first: bool) -> bool {
-    let mut lost = false;
+/// Takes the names again that were removed. Returns whether some were, and whether some could not be.
+fn restore_names(shared: &ServerContext, listeners: &mut [Watched<Listener>], first: bool) -> (bool, bool) {
+    let (mut restored, mut lost) = (false, false);
     for listener in listeners {
         match names_in_place::restore(listener.get_ref(), first) {
             Place::Kept => {}
             Place::Restored(again) => match register(again, Interest::READABLE) {
-                Ok(again) => *listener = again,
+                Ok(again) => {
+                    *listener = again;
+                    restored = true;
+                }
                 Err(_) => lost = true,
             },
             Place::TakenOver => shared.taken_over.notify_one(),
             Place::Lost => lost = true,
         }
     }
-    lost
+    (restored, lost)
 }
 
 /// The next connection on any of the listeners.

@@ -21,7 +21,7 @@ use super::directory::Directory;
 use super::error::RendezvousError;
 use super::lock::Lock;
 use super::socket::{Found, Peephole, dial, seqpacket};
-use super::watch::DirectoryWatch;
+use super::watch::{DirectoryWatch, above_watches};
 use crate::name::{COMING, HIDDEN, Name};
 use crate::random;
 
@@ -180,7 +180,7 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
         loop {
             return match accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(client) => Ok(Some(client)),
+                Ok(client) => Ok(Some(above_watches(client))),
                 Err(Errno::AGAIN) => Ok(None),
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(errno @ (Errno::MFILE | Errno::NFILE)) => {

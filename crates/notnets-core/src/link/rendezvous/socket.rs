@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use notnets_memory::process::{PeerCredentials, peer_credentials};
 
 use super::peer::has_ended;
+use super::watch::above_watches;
 
 /// The kind of file at a path.
 pub(super) enum Found {
@@ -38,7 +39,7 @@ pub(super) fn dial(path: &Path) -> Result<Found, Errno> {
         Ok(()) => {
             let Ok(credentials) = peer_credentials(&socket) else { return Ok(Found::Dead) };
             let orphaned = credentials.pid.is_some_and(has_ended);
-            Ok(if orphaned { Found::Orphaned } else { Found::Server(socket, credentials) })
+            Ok(if orphaned { Found::Orphaned } else { Found::Server(above_watches(socket), credentials) })
         }
         Err(Errno::NOENT) => Ok(Found::Nothing),
         Err(Errno::CONNREFUSED) => Ok(Found::Dead),
