@@ -76,6 +76,12 @@ impl StringWriter {
         (DEFINE | len, true)
     }
 
+    /// The id of a string, by its tag; `None` if it is sent in full each time.
+    #[inline]
+    pub fn id(&self, tag: u16, string: &str) -> Option<u16> {
+        if tag & KNOWN == 0 { self.ids.get(string).copied() } else { Some(tag & !KNOWN) }
+    }
+
     /// Keeps the tags since the last commit: they have been sent.
     #[inline]
     pub fn commit(&mut self) {
@@ -99,6 +105,16 @@ pub struct StringReader {
 }
 
 impl StringReader {
+    /// The id of the string that was read last, by its tag; `None` if it is sent in full each time.
+    #[inline]
+    pub fn id(&self, tag: u16) -> Option<u16> {
+        match tag {
+            _ if tag & KNOWN != 0 => Some(tag & !KNOWN),
+            _ if tag & DEFINE != 0 => (self.strings.len() as u16).checked_sub(1),
+            _ => None,
+        }
+    }
+
     /// Reads the string that a tag announces, its bytes from the front of `rest`.
     ///
     /// # Errors

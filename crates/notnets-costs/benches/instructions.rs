@@ -62,7 +62,7 @@ fn rpc_over_a_link() -> RpcBed {
 }
 
 // In gRPC's own terms, without stubs and HTTP.
-#[library_benchmark(config = limit(CALLS, 22_300), setup = rpc_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 22_600), setup = rpc_over_a_link)]
 fn unary_in_rpc_terms(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
@@ -73,7 +73,7 @@ fn rpc_by_a_name() -> RpcBed {
 }
 
 // The same by a channel that finds its only server by a name: at most 300 more.
-#[library_benchmark(config = limit(CALLS, 22_600), setup = rpc_by_a_name)]
+#[library_benchmark(config = limit(CALLS, 22_850), setup = rpc_by_a_name)]
 fn unary_by_a_name(bed: RpcBed) -> RpcBed {
     bed.calls(CALLS);
     bed
@@ -84,7 +84,7 @@ fn stubs_over_a_link() -> StubsBed {
 }
 
 // Our stubs on both sides.
-#[library_benchmark(config = limit(CALLS, 22_900), setup = stubs_over_a_link)]
+#[library_benchmark(config = limit(CALLS, 23_100), setup = stubs_over_a_link)]
 fn unary_by_our_stubs(bed: StubsBed) -> StubsBed {
     bed.calls(CALLS);
     bed

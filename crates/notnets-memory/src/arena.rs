@@ -366,6 +366,11 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         Some((memory, releases))
     }
 
+    /// How many blocks are lent to the reader, but for those that this side has seen to be released.
+    pub fn lent_as_seen(&self) -> usize {
+        self.pools.iter().map(|pool| pool.lent.len()).sum()
+    }
+
     /// How many blocks are lent to the reader and not yet released.
     pub fn lent(&mut self) -> usize {
         self.pools

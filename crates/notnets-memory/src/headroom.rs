@@ -52,8 +52,16 @@ pub const KEPT_FREE: u64 = 1 << 20;
 /// When a control group above this process, or the host, has less than that left, or a file may not be as
 /// large: the kernel answers that with a signal.
 pub fn check(bytes: u64) -> Result<(), NoHeadroom> {
-    check_file_size(bytes, getrlimit(Resource::Fsize).current)?;
+    check_file(bytes)?;
     View::of_system().check(bytes, KEPT_FREE)
+}
+
+/// Checks that a file may have so many bytes.
+///
+/// # Errors
+/// When it may not: the kernel answers that with a signal.
+pub(crate) fn check_file(bytes: u64) -> Result<(), NoHeadroom> {
+    check_file_size(bytes, getrlimit(Resource::Fsize).current)
 }
 
 fn check_file_size(wanted: u64, limit: Option<u64>) -> Result<(), NoHeadroom> {

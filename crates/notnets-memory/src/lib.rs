@@ -23,6 +23,7 @@
 //! | [`doorbell`] | which side is parked, and whether its doorbell has to be rung |
 //! | [`lane`] | both lanes of a link, and the layout that puts their parts together |
 //! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
+//! | `ticks` | the clock of counters: [`Ticks`] |
 //! | [`descriptors`] | running out of file descriptors, and its remedy |
 //! | [`passed`] | sockets that were opened for this process before it was started |
 //! | [`process`] | a peer's identity and end, from the kernel; use in a forked child |
@@ -74,16 +75,18 @@ pub mod seal;
 pub mod sealed;
 pub mod segment;
 mod sigbus;
+mod ticks;
 
 pub use arena::{Arena, Loan, Reference, Releases, Run};
 pub use coherence::Coherence;
 pub use gather::Gather;
 pub use lent::{Returned, Returns, TrustPeerMemory};
 pub use loaned::LoanedBytes;
-pub use mapping::{Lent, OwnBytes, OwnMemory, PeerMemory, SegmentError};
+pub use mapping::{Lent, OwnBytes, OwnMemory, OwnWords, PeerMemory, SegmentError};
 pub use memory::{Part, ReadMemory, WriteMemory};
 pub use sealed::{Sealed, SealedError, WeakSealed};
 pub use segment::{OwnSegment, PeerSegment};
+pub use ticks::Ticks;
 
 /// Bytes of a cache line: what moves between cores at once.
 pub const LINE: usize = 64;

@@ -540,6 +540,80 @@ impl OwnMemory {
     pub fn with_coherence(self, coherence: Coherence) -> Self {
         Self(self.0.with_coherence(coherence))
     }
+
+    /// Takes the first `bytes` (a multiple of 8) off, as a memory of its own.
+    ///
+    /// # Panics
+    /// When there are not that many.
+    #[must_use]
+    pub fn split_to(&mut self, bytes: usize) -> Self {
+        let words = bytes / WORD;
+        assert!(bytes.is_multiple_of(WORD) && words <= self.0.words);
+        let front = Self(View { words, ..self.0.clone() });
+        // SAFETY: within the mapping, or at the end of the view.
+        self.0.start = unsafe { self.0.start.add(words) };
+        self.0.words -= words;
+        front
+    }
+
+    /// Adds to a word, relaxed and modulo 2^64, as one thread does it at a time.
+    #[inline]
+    pub fn add(&self, word: usize, n: u64) {
+        add(self.0.at(word), n);
+    }
+}
+
+/// A number of words that this process writes. That the compiler knows the number makes a place that it knows
+/// too one that needs no check.
+#[derive(Debug)]
+pub struct OwnWords<const N: usize>(OwnMemory);
+
+impl<const N: usize> OwnWords<N> {
+    /// All words of a memory.
+    ///
+    /// # Panics
+    /// When it has another number of them.
+    pub fn new(memory: OwnMemory) -> Self {
+        assert_eq!(memory.0.words, N);
+        Self(memory)
+    }
+
+    /// The memory that they are.
+    pub fn memory(&mut self) -> &mut OwnMemory {
+        &mut self.0
+    }
+
+    /// Adds to a word, relaxed and modulo 2^64, as one thread does it at a time.
+    #[inline]
+    pub fn add(&self, word: usize, n: u64) {
+        add(&self.all()[word], n);
+    }
+
+    /// Writes a word, relaxed.
+    #[inline]
+    pub fn store(&self, word: usize, value: u64) {
+        self.all()[word].store(value, Ordering::Relaxed);
+    }
+
+    /// Writes words one behind the other, each relaxed.
+    #[inline]
+    pub fn store_each<const M: usize>(&self, word: usize, values: [u64; M]) {
+        let words = self.all()[word..].first_chunk::<M>().expect("they are within the memory");
+        for (word, value) in words.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn all(&self) -> &[AtomicU64; N] {
+        // SAFETY: as many are within the mapping (`new`), and aligned; all concurrent accesses are atomic.
+        unsafe { self.0.0.start.cast().as_ref() }
+    }
+}
+
+#[inline]
+fn add(word: &AtomicU64, n: u64) {
+    word.store(word.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
 impl PeerMemory {

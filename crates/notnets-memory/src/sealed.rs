@@ -29,7 +29,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::mapping::{Lent, os};
 use crate::segment::{check_pages, check_seals, sealable};
-use crate::{PAGE, PeerMemory, Returns, SegmentError, TrustPeerMemory};
+use crate::{PAGE, PeerMemory, Returns, SegmentError, TrustPeerMemory, headroom};
 
 use quota::Reservation;
 pub use ranges::{endings, has_room};
@@ -366,6 +366,7 @@ fn create(len: usize) -> Result<OwnedFd, SegmentError> {
     if len == 0 || len > MAX_LEN {
         return Err(SegmentError::Size(len as u64));
     }
+    headroom::check(len as u64)?;
     sealable("notnets-sealed", len)
 }
 

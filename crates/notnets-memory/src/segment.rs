@@ -52,6 +52,16 @@ impl OwnSegment {
     /// # Errors
     /// As for [`create`](Self::create).
     pub fn create_named(name: &str, bytes: usize) -> Result<Self, SegmentError> {
+        headroom::check(bytes as u64)?;
+        Self::create_sparse(name, bytes)
+    }
+
+    /// Makes a segment as [`create_named`](Self::create_named) does, most of which will never be written, and
+    /// so is no memory. Whoever writes to more of it looks for [`headroom`] first.
+    ///
+    /// # Errors
+    /// When the size is wrong, files may not be as large, or the kernel has no descriptor left.
+    pub fn create_sparse(name: &str, bytes: usize) -> Result<Self, SegmentError> {
         if bytes == 0 || !bytes.is_multiple_of(PAGE) {
             return Err(SegmentError::Size(bytes as u64));
         }
@@ -109,6 +119,20 @@ impl PeerSegment {
         Ok(Self { map: Arc::new(Mapping::new(file, len, ProtFlags::READ)?) })
     }
 
+    /// Maps a segment as [`map`](Self::map) does, of the size that it has, at most `most` bytes.
+    ///
+    /// # Errors
+    /// When it is not sealed as [`OwnSegment::create`] does it, or is larger.
+    pub fn map_whole(file: BorrowedFd<'_>, most: u64) -> Result<Self, SegmentError> {
+        let bytes = fstat(file).map_err(os("look at", 0))?.st_size as u64;
+        if bytes > most { Err(SegmentError::Size(bytes)) } else { Self::map(file, bytes) }
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.map.len()
+    }
+
     /// A part of the segment, or `None` if that is not within it or not made of whole words.
     pub fn part(&self, byte: usize, bytes: usize) -> Option<PeerMemory> {
         let whole = byte.is_multiple_of(WORD) && bytes.is_multiple_of(WORD);
@@ -117,9 +141,9 @@ impl PeerSegment {
     }
 }
 
-/// A new file of `bytes` in memory, which can be sealed.
+/// A new file of `bytes` in memory, which can be sealed. Whether there is memory for them is not looked at.
 pub(crate) fn sealable(name: &str, bytes: usize) -> Result<OwnedFd, SegmentError> {
-    headroom::check(bytes as u64)?;
+    headroom::check_file(bytes as u64)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
         // Kernels before 6.3 don't know that flag.

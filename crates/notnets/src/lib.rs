@@ -77,7 +77,6 @@ pub mod byte_stream;
 mod claim;
 #[cfg(feature = "client")]
 mod client;
-mod counters;
 mod error;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod http;

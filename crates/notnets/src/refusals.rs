@@ -24,8 +24,10 @@ impl Refusals {
     /// Counts and logs that a client was refused. All clients are, of a server that stops: that is no
     /// warning.
     #[cold]
-    pub(crate) fn log(&self, rejection: &Rejection, stats: &Stats) {
-        stats.refused(rejection);
+    pub(crate) fn log(&self, rejection: &Rejection, stats: Option<&Stats>) {
+        if let Some(stats) = stats {
+            stats.refused(rejection);
+        }
         if *rejection == Rejection::ShuttingDown {
             return tracing::debug!(%rejection, "a client was refused");
         }

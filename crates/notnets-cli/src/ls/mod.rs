@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use notnets_core::link::inspect::{self, look};
 use notnets_core::link::rendezvous::{Directory, Origin};
+use notnets_core::stats::Snapshot;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -130,7 +131,7 @@ fn served(directory: &Directory) -> Result<Vec<Served>, Failure> {
             uid: seen.server.uid,
             since: counters.as_ref().map(|counters| counters.since),
             links: counters.as_ref().map(|counters| counters.links_open),
-            calls: counters.as_ref().map(|counters| counters.calls),
+            calls: counters.as_ref().map(Snapshot::calls),
             refused: counters.as_ref().map(|counters| counters.refused.present().collect()),
             memory: payloads::Memory::new(counters.as_ref()),
         }

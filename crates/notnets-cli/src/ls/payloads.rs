@@ -38,10 +38,12 @@ impl Memory {
     /// What these counters say.
     pub fn new(counters: Option<&Snapshot>) -> Self {
         let Some(counters) = counters else { return Self::default() };
-        let present = counters.payloads.present();
+        let counts = counters.counts();
+        let present = counts.payloads.present();
         let payloads =
             present.map(|(kind, tally)| (kind.name(), Tally { frames: tally.frames, bytes: tally.bytes }));
-        let segments = Segments { offered: counters.segments_offered, mapped: counters.segments_mapped };
+        let (offered, mapped) = counters.segment_bytes();
+        let segments = Segments { offered, mapped };
         Self { payloads: Some(payloads.collect()), segments: Some(segments) }
     }
 }

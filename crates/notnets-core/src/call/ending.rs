@@ -128,6 +128,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if let Some(deadline) = entry.deadline.take() {
             self.deadlines.remove(&(deadline, stream));
         }
+        self.count_unanswered(stream, code, reason);
         self.discard(stream);
         self.control.reset(stream, code, refused, reason);
         self.flush();
@@ -156,6 +157,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Some(next) = entry.state.next(Input::ResponseEnded) else { return };
         let was_sending = entry.state.may_send();
         entry.state = next;
+        if let Some(counters) = &mut self.counters {
+            match &end {
+                End::Failed(failure) => {
+                    counters.end_unanswered(&mut entry.counted, failure.code, &failure.message);
+                }
+                End::Trailers(code, _) => counters.end(&mut entry.counted, *code),
+                End::Requests => {}
+            }
+        }
         entry.receive.finish_gathering();
         entry.receive.end = Some(end);
         if let Some(deadline) = entry.deadline.take() {

@@ -24,6 +24,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if data as u64 > self.receive_credit.min(self.own.stream_window.into()) {
             return Err(Violation::Window(frame.stream));
         }
+        if data > 0
+            && let Some(counters) = &self.counters
+        {
+            counters.received(data);
+        }
         let bytes = match &frame.payload {
             Payload::Inline { bytes, .. } if frame.message => {
                 let head = if split == 0 { Bytes::new() } else { Bytes::copy_from_slice(&bytes[..split]) };

@@ -171,6 +171,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         self.lanes.check(reference)?;
         self.bytes_left = self.bytes_left.saturating_sub(length);
+        if let Some(counters) = &self.counters {
+            counters.received(length);
+        }
         let cost = charge(length);
         let charge = self.charge(id, cost)?;
         let Some(entry) = self.streams.get_mut(id) else { return Err(Violation::State(id, frame.kind)) };

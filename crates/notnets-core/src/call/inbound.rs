@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload};
 use crate::metadata::{self, Metadata};
+use crate::stats::WaitsFor;
 use crate::text::shown;
 
 /// Once this many bytes lay in the blocks of one batch, others get a turn. Descriptors are quickly taken; a
@@ -91,6 +92,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let head_bytes = fetched.head.len();
         let tag = u16::try_from(frame.code).map_err(|_| Violation::State(id, frame.kind))?;
         let method = self.receive_strings.read(tag, &mut fetched.head).map_err(metadata::BadHead::from)?;
+        let string = self.receive_strings.id(tag);
         let metadata = metadata::read(&mut fetched.head, &mut self.receive_strings)?;
         let Fetched { data, cost, .. } = fetched;
         let charge = self.charge(id, cost)?;
@@ -106,6 +108,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 (Code::RESOURCE_EXHAUSTED, "too much metadata in open calls")
             };
             self.control.reset(id, code, true, reason);
+            if let Some(counters) = &self.counters {
+                counters.refused();
+            }
             return self.check_answers();
         }
         let deadline = match frame.argument {
@@ -118,6 +123,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.heads += held as u64;
         stream.head_bytes = held;
         stream.deadline = deadline;
+        if let Some(counters) = &mut self.counters {
+            let method = counters.method(string, &method);
+            stream.counted = counters.begin(id, method, deadline, WaitsFor::Application);
+        }
         stream.receive.accept(charge, id)?;
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
@@ -196,6 +205,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if frame.end {
             stream.end_received();
         }
+        self.count_waits_for(id, WaitsFor::Application);
         self.events.push_back(Event::Readable(id));
         Ok(())
     }
@@ -232,6 +242,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.control.closed(id);
         self.discard(id);
         if self.role == Role::Server {
+            self.count_unanswered(id, Code(frame.code), "the client has reset the call");
             let user = self.streams.get_mut(id).and_then(|stream| stream.user.take());
             self.apply(id, Input::ResetReceived);
             self.events.push_back(Event::Cancelled(id, user));

@@ -17,6 +17,7 @@
 
 mod backlog;
 mod control;
+mod counting;
 mod credit;
 mod ending;
 mod fetched;
@@ -48,6 +49,7 @@ use crate::clock::Timestamp;
 use crate::frame::{BadFrame, Kind};
 use crate::limits::ValidLimits;
 use crate::metadata::{BadHead, KeyTooLong, Metadata};
+use crate::stats::LinkCounters;
 use crate::strings::{StringReader, StringWriter};
 use control::Control;
 use lending::Lending;
@@ -59,7 +61,7 @@ pub use crate::stream_id::StreamId;
 pub use backlog::Backlog;
 pub use lending::LEAST_LENT;
 pub use loans::LEAST_LOANED;
-pub use payloads::{CountPayloads, PayloadKind, Payloads, Tally};
+pub use payloads::{PayloadKind, Payloads, Tally};
 pub use places::{Place, Places, Placing};
 pub use sharing::{MAX_PAYLOADS, SharedPayloads};
 pub use stream::{Buffered, End, Failure, Received, ResponseHead};
@@ -265,8 +267,8 @@ pub struct Connection<T, W = OwnMemory, R = PeerMemory> {
     /// Blocks that the application fills.
     loans: Loans,
     payloads: Payloads,
-    /// Counts them, too.
-    counter: Option<Arc<dyn CountPayloads>>,
+    /// Of this link, for tools.
+    counters: Option<LinkCounters>,
     scratch: Vec<u8>,
 }
 
@@ -310,7 +312,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             lending: Lending::default(),
             loans: Loans::default(),
             payloads: Payloads::default(),
-            counter: None,
+            counters: None,
             scratch: Vec::new(),
         }
     }
@@ -336,6 +338,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// The lanes' memory is out of reach, as in a forked child: nothing is sent or received any more.
     pub fn detach(&mut self) {
         self.detached = true;
+        // Its memory is out of reach, too.
+        self.counters = None;
     }
 
     /// The lanes, for parking and for more segments.
@@ -548,11 +552,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     pub fn on_payload(&mut self, payload: u32, sealed: Option<Sealed>) {
         self.sharing.on_packet(payload, sealed);
         self.flush();
-    }
-
-    /// Has large payloads counted by this as well.
-    pub fn count_payloads(&mut self, counter: Arc<dyn CountPayloads>) {
-        self.counter = Some(counter);
     }
 
     /// Asks whether the peer is there; the echo comes back in [`Event::Pong`].

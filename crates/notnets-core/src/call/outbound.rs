@@ -17,6 +17,7 @@ use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload, SharedReference};
 use crate::limits::{MIN_CHARGE, charge};
 use crate::metadata;
+use crate::stats::Want;
 
 /// Segments that are added on demand, by the size of their blocks. Large blocks hold a quarter of a
 /// stream's default window, so that some are filled while others are read. Blocks that are used in turns are
@@ -95,7 +96,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         };
         self.last = stream;
         self.active += 1;
+        let counted = self.count_open(tag, method, stream, deadline);
         let entry = self.streams.insert(stream, self.own.stream_window, self.peer.stream_window);
+        entry.counted = counted;
         entry.user = user.take();
         entry.deadline = deadline.map(|deadline| deadline.at);
         entry.send.credit -= cost;
@@ -168,11 +171,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             let credit = entry.send.credit;
             if data.has_remaining() && credit < MIN_CHARGE {
                 entry.send.starved = true;
+                self.count_wait(stream, Want::StreamCredit);
                 self.wake_queued();
                 return Sent::Nothing;
             }
             if data.has_remaining() && self.send_credit < MIN_CHARGE {
                 self.starved.insert(stream);
+                self.count_wait(stream, Want::LinkCredit);
                 self.wake_queued();
                 return Sent::Nothing;
             }
@@ -199,6 +204,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             };
             if let Some(entry) = self.streams.get_mut(stream) {
                 entry.send.credit -= cost;
+                if let Some(counters) = &mut self.counters {
+                    counters.goes_on(&mut entry.counted);
+                }
                 if end && !data.has_remaining() {
                     entry.end_sent();
                 }
@@ -231,7 +239,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.queue(stream);
             return Ok(Sent::Nothing);
         };
-        if status.is_some() && !data.has_remaining() {
+        if let Some(status) = status.filter(|_| !data.has_remaining()) {
+            if let Some(counters) = &mut self.counters
+                && let Some(entry) = self.streams.get_mut(stream)
+            {
+                counters.end(&mut entry.counted, status);
+            }
             self.apply(stream, Input::StatusSent);
             return Ok(Sent::All);
         }
@@ -338,6 +351,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         data.advance(length);
         frame.end = end && !data.has_remaining();
         self.publish(&frame);
+        if let Some(counters) = &self.counters {
+            counters.sent(length);
+        }
         self.send_credit -= cost;
         Some(cost)
     }
@@ -388,7 +404,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         };
         frame.end = end && !data.has_remaining();
         self.publish(frame);
-        let cost = if sent == 0 { 0 } else { charge(sent) };
+        if sent == 0 {
+            return Some(0);
+        }
+        if let Some(counters) = &self.counters {
+            counters.sent(sent);
+        }
+        let cost = charge(sent);
         self.send_credit -= cost;
         Some(cost)
     }
@@ -508,6 +530,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             && !std::mem::replace(&mut entry.send.queued, true)
         {
             self.queued.push_back(stream);
+            self.count_wait(stream, Want::Room);
         }
     }
 

@@ -1,7 +1,5 @@
 //! How large payloads go and come: by reference, or copied and why. Of less than 16 KiB nothing is counted.
 
-use std::fmt::Debug;
-
 use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::Connection;
@@ -107,12 +105,6 @@ impl Payloads {
     }
 }
 
-/// Counts the payloads of several links together.
-pub trait CountPayloads: Debug + Send + Sync {
-    /// One more frame, with so many bytes.
-    fn count(&self, kind: PayloadKind, bytes: usize);
-}
-
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// How large payloads went and came over this link.
     pub fn payloads(&self) -> &Payloads {
@@ -124,8 +116,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let Tally { frames, bytes: all } = &mut self.payloads.0[kind as usize];
         *frames += 1;
         *all = all.wrapping_add(bytes as u64);
-        if let Some(counter) = &self.counter {
-            counter.count(kind, bytes);
+        if let Some(counters) = &self.counters {
+            counters.payload(kind, bytes);
         }
     }
 }

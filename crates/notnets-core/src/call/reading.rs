@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
-use super::stream::{Buffered, End, Failure, Received, ResponseHead};
+use super::stream::{Buffered, End, Failure, Receive, Received, ResponseHead, Stream};
 use super::{Connection, Request, StreamId};
 use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::frame::PREFIX;
 use crate::limits::charge;
+use crate::stats::WaitsFor;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Server: the next request, unless the client has taken it back meanwhile.
@@ -65,8 +66,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if let Some(data) = self.take_data(stream) {
             return Received::Data(data);
         }
-        match self.streams.get(stream) {
-            Some(entry) => entry.receive.end.clone().map_or(Received::Pending, Received::End),
+        match self.streams.get_mut(stream) {
+            Some(Stream { receive: Receive { end: Some(end), .. }, .. }) => Received::End(end.clone()),
+            Some(entry) => {
+                if let Some(counters) = &self.counters {
+                    counters.waits_for(&mut entry.counted, WaitsFor::Peer);
+                }
+                Received::Pending
+            }
             None => Received::End(End::Failed(gone())),
         }
     }

@@ -10,6 +10,7 @@ use super::state::{Input, State};
 use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::metadata::Metadata;
+use crate::stats::Counted;
 
 /// Why a call ended before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ pub(super) struct Stream<T> {
     pub deadline: Option<Timestamp>,
     /// Server: what the request's head takes.
     pub head_bytes: usize,
+    pub counted: Counted,
     /// Client: which of our descriptors holds the request, counted from 1.
     pub request_at: u64,
 }
@@ -149,6 +151,7 @@ impl<T> Stream<T> {
             send: Send { credit: 0, queued: false, starved: false },
             deadline: None,
             head_bytes: 0,
+            counted: Counted::default(),
             request_at: 0,
         }
     }

@@ -126,7 +126,7 @@ impl Accepting {
 
     /// Reads its first packet, if that is there, and answers it. `stats` is the descriptor of the server's
     /// counters.
-    pub fn advance(self, policy: &Policy, occupancy: Occupancy, stats: BorrowedFd<'_>) -> Accepted {
+    pub fn advance(self, policy: &Policy, occupancy: Occupancy, stats: Option<BorrowedFd<'_>>) -> Accepted {
         match self.socket.receive() {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Accepted::Pending(self),
             Ok(Incoming::Packet(Packet::Hello(hello), descriptor)) => {
@@ -141,7 +141,7 @@ impl Accepting {
             }
             Ok(Incoming::Packet(Packet::Inspect, _)) => {
                 // It fails when the one that asked is gone.
-                let _ = self.socket.send(&Packet::Stats, Some(stats));
+                let _ = self.socket.send(&Packet::Stats, stats);
                 Accepted::Over
             }
             Ok(Incoming::Packet(Packet::TakenOver, _)) => Accepted::TakenOver,
@@ -164,7 +164,7 @@ fn reject(socket: &Socket, rejection: &Rejection) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::OwnedFd;
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -192,8 +192,8 @@ mod tests {
     }
 
     fn advance(accepting: Accepting, occupancy: Occupancy) -> Accepted {
-        let stats = Stats::new(0).unwrap();
-        accepting.advance(&policy(), occupancy, stats.descriptor().as_fd())
+        let stats = Stats::of_server().unwrap();
+        accepting.advance(&policy(), occupancy, Some(stats.descriptor()))
     }
 
     fn refusal(client: &Socket) -> Refusal {

@@ -29,5 +29,5 @@ pub mod rendezvous;
 pub mod segments;
 pub mod socket;
 
-pub use handshake::{Config, Established, LinkError, LinkGuard, PeerIdentity};
+pub use handshake::{Config, Established, IdentitySource, LinkError, LinkGuard, PeerIdentity};
 pub use socket::Socket;

@@ -56,7 +56,7 @@ use crate::link::packet::Packet;
 use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
 use crate::link::socket::Incoming;
 use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
-use crate::stats::{SegmentGauge, Stats};
+use crate::stats::{LinkAbout, OpenLink, Stats};
 
 pub use ending::Ending;
 pub use keepalive::Keepalive;
@@ -82,7 +82,6 @@ pub const DEATH: Duration = Duration::from_millis(100);
 pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     connection: Connection<T, W, R>,
     segments: Segments<W, R>,
-    gauge: SegmentGauge,
     peer: PeerIdentity,
     pings: Option<Pings>,
     /// Once the link is being wound up: when to refuse calls of a client that cannot know yet that they come
@@ -97,6 +96,8 @@ pub struct Session<T, W = OwnMemory, R = PeerMemory> {
     /// It has not: it is to be rung, though it has not asked for that.
     nudges: bool,
     ended: Option<Failure>,
+    /// Among the links that are open.
+    open: Option<OpenLink>,
     /// The end of the peer's process is told: that of its socket alone doesn't prove that it reads no more.
     is_watched: bool,
     /// The peer certainly reads no more.
@@ -175,7 +176,6 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         Ok(Self {
             connection,
             segments: Segments::new(source, own.segment_bytes, peer_limits.segment_bytes),
-            gauge: SegmentGauge::default(),
             peer,
             pings: None,
             refuse_at: None,
@@ -184,6 +184,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             nudge: None,
             nudges: false,
             ended: None,
+            open: None,
             is_watched: false,
             peer_gone: false,
             fork: ForkGuard::new()?,
@@ -206,10 +207,19 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.segments.begin_retiring();
     }
 
-    /// Has large payloads and the bytes of further segments counted there, with those of other links.
-    pub fn count_in(&mut self, stats: &Arc<Stats>) {
-        self.connection.count_payloads(Arc::<Stats>::clone(stats));
-        self.gauge = SegmentGauge::new(Arc::clone(stats));
+    /// Has the link counted there, and all that happens on it. `target` is what is at its other end: a
+    /// client's user agent, or what a client has dialled. A connection of HTTP/2 may be behind it.
+    pub fn count_in(&mut self, stats: &Arc<Stats>, target: &str, is_http2: bool) {
+        let about = LinkAbout { peer: &self.peer, target, is_http2 };
+        let (open, counters) = OpenLink::new(stats, about);
+        self.open = Some(open);
+        if let Some(counters) = counters {
+            self.connection.count_in(counters);
+        }
+    }
+
+    fn count_segments(&mut self) {
+        self.connection.count_segments(self.segments.bytes());
     }
 
     /// Bytes of further segments.
@@ -319,7 +329,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.connection.waits_for_space() != self.space_armed {
             self.watch_space();
         }
-        self.connection.lanes().bell_is_due() || std::mem::take(&mut self.nudges)
+        let rings = self.connection.lanes().bell_is_due() || std::mem::take(&mut self.nudges);
+        if rings && let Some(counters) = self.connection.counters() {
+            counters.rung();
+        }
+        rings
     }
 
     /// Asks to be rung, and looks once more. Returns `false` if something has come meanwhile: don't sleep
@@ -339,6 +353,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.connection.lanes().arm_frames() {
             return false;
         }
+        self.connection.count_park();
         if self.connection.open_streams() > answered && self.connection.lanes().is_unrung() {
             self.nudge_later(now);
         }
@@ -350,6 +365,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     pub fn disarm(&mut self) {
         if self.ended.is_none() {
             self.connection.lanes().disarm_frames();
+            if let Some(counters) = self.connection.counters() {
+                counters.awake();
+            }
         }
     }
 
@@ -381,6 +399,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     /// The words that asked for a doorbell are used up.
     fn on_doorbell(&mut self) {
         self.connection.lanes().disarm_frames();
+        if let Some(counters) = self.connection.counters() {
+            counters.doorbell();
+        }
         if std::mem::take(&mut self.space_armed) {
             self.connection.lanes().disarm_space();
             self.connection.wake_queued();
@@ -409,14 +430,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
                     Packet::Share { payload, bytes } => self.on_payload(payload, bytes, descriptor),
                     packet => {
                         let answered = self.segments.receive(packet, descriptor, lanes);
-                        self.gauge.set(self.segments.bytes());
+                        self.count_segments();
                         answered.map_err(|error| error.to_string())
                     }
                 };
                 match answered {
                     Ok(false) => {}
                     Ok(true) => {
-                        self.gauge.set(self.segments.bytes());
+                        self.count_segments();
                         self.connection.on_segment_answer(true);
                         self.connection.wake_queued();
                     }
@@ -491,7 +512,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if !matches!(offered, Some(Ok(()))) {
             self.connection.on_segment_answer(false);
         }
-        self.gauge.set(self.segments.bytes());
+        self.count_segments();
         offered.unwrap_or(Ok(()))
     }
 
@@ -558,7 +579,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             self.connection.on_segment_answer(true);
             self.connection.wake_queued();
         }
-        self.gauge.set(self.segments.bytes());
+        self.count_segments();
     }
 
     /// Ends the calls whose deadline has passed at `now`, so that none of them is started any more.
@@ -669,8 +690,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             if self.connection.role_accepts() {
                 self.connection.refuse();
             }
-            self.ended = Some(ending.into());
-            self.connection.end_sharing();
+            self.finish(ending);
         }
     }
 
@@ -705,9 +725,21 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if let Some(violation) = self.connection.violation() {
             // Nothing is taken after it.
             let ending = Ending::Violation(violation.to_string());
-            self.ended.get_or_insert_with(|| ending.into());
-            self.connection.end_sharing();
+            self.finish(ending);
         }
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(open) = self.open.take() {
+            open.close(matches!(ending, Ending::Violation(_)));
+        }
+        let failure = Failure::from(ending);
+        self.connection.count_end(&failure);
+        self.ended = Some(failure);
+        self.connection.end_sharing();
     }
 }
 

@@ -1,136 +1,95 @@
-//! A server's counters, readable by tools: one segment for each server, written by it alone.
+//! A process's counters, readable by tools: a segment for each server, and one for all links on which the
+//! process is the client. The process alone writes it.
 //!
-//! A tool gets the segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"), or by
-//! `/proc` that of any process that it may look into ([`find`]). It disturbs nobody, sees no payload, and
+//! A tool gets a server's segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"), or
+//! by
+//! `/proc` those of any process that it may look into ([`find`]). It disturbs nobody, sees no payload, and
 //! needs nothing that runs in the process.
+//!
+//! Each link has an [area](LinkCounters) of its own, which is written where the link is driven: a counter is
+//! a word that is loaded and stored again, and needs no atomic operation. What a link has counted is added to
+//! that of all ended ones when it ends.
 
 pub mod find;
+mod histogram;
+mod layout;
+mod link;
+mod of_clients;
+mod snapshot;
 mod text;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use notnets_memory::process::ForkGuard;
-use notnets_memory::{OwnMemory, OwnSegment, PAGE, PeerSegment, ReadMemory, SegmentError, WriteMemory};
+use notnets_memory::{
+    OwnMemory, OwnSegment, PAGE, ReadMemory, SegmentError, Ticks, WORD, WriteMemory, headroom,
+};
 
-use crate::call::{CountPayloads, PayloadKind, Payloads, Tally};
+use crate::code::Code;
 use crate::link::admission::Rejection;
-use crate::link::segments::SegmentBytes;
+use layout::{AREA, ENDED, HEAD, LINKS, MAGIC, block, link as link_word, method, process};
 use text::{read_text, write_text};
 
-/// `NNSTATS2`.
-const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS2");
+pub use histogram::Histogram;
+pub(crate) use link::{Counted, Want};
+pub use link::{LinkAbout, LinkCounters, WaitsFor};
+pub use of_clients::of_clients;
+pub use snapshot::{Counts, LinkSnapshot, MethodSnapshot, OpenCall, Refusals, Snapshot, Transport};
 
-/// Words of the segment.
-mod word {
-    pub const MAGIC: usize = 0;
-    pub const SINCE: usize = 1;
-    pub const LINKS_OPEN: usize = 2;
-    pub const LINKS_TOTAL: usize = 3;
-    pub const CALLS: usize = 4;
-    pub const CALLS_FAILED: usize = 5;
-    pub const BROKEN: usize = 6;
-    pub const SEGMENTS_OFFERED: usize = 7;
-    pub const SEGMENTS_MAPPED: usize = 8;
-    /// Two for each kind of payload: frames and bytes.
-    pub const PAYLOADS: usize = 9;
-    /// The process, as it numbers itself.
-    pub const PID: usize = 40;
-    /// Connections that got no link, by reason.
-    pub const REFUSED: usize = 48;
-    /// What is served: a text.
-    pub const NAMES: usize = 64;
-    pub const NAMES_WORDS: usize = 128;
-}
+/// What an area of a link takes when it is first written to, about.
+const TOUCHED: u64 = 4 * PAGE as u64;
 
-/// A server's counters.
+/// The counters of a server, or of all links on which the process is the client.
 #[derive(Debug)]
 pub struct Stats {
+    clock: Ticks,
     segment: OwnSegment,
-    words: OwnMemory,
-    links_open: AtomicU64,
-    links_total: AtomicU64,
-    calls: AtomicU64,
-    calls_failed: AtomicU64,
-    broken: AtomicU64,
-    segments_offered: AtomicU64,
-    segments_mapped: AtomicU64,
-    payloads: [[AtomicU64; 2]; PayloadKind::ALL.len()],
-    refused: [AtomicU64; Rejection::REASONS.len()],
+    shared: Mutex<Shared>,
 }
 
-/// A look at them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// When it began to serve, in seconds since 1970.
-    pub since: u64,
-    /// Links that are open.
-    pub links_open: u64,
-    /// Links there have been.
-    pub links_total: u64,
-    /// Calls that were accepted.
-    pub calls: u64,
-    /// Of those, calls that ended without the handler's answer.
-    pub calls_failed: u64,
-    /// Links that were closed because the peer broke the protocol.
-    pub broken: u64,
-    /// Bytes of further segments that clients may have mapped.
-    pub segments_offered: u64,
-    /// Bytes of clients' further segments that the server has mapped.
-    pub segments_mapped: u64,
-    /// Large payloads, over all links.
-    pub payloads: Payloads,
-    /// Connections that got no link.
-    pub refused: Refusals,
-    /// The process, as it numbers itself: in a namespace of its own perhaps.
-    pub pid: u32,
-    /// What is served, as far as there was room for it.
-    pub names: String,
-}
-
-/// Connections that got no link, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refusals([u64; Rejection::REASONS.len()]);
-
-impl Refusals {
-    /// The reasons of which there were any, by names for programs.
-    pub fn present(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Rejection::REASONS.into_iter().zip(self.0).filter(|(_, times)| *times > 0)
-    }
+/// What all links write to, one at a time.
+#[derive(Debug)]
+struct Shared {
+    head: OwnMemory,
+    /// The counters of links that have ended.
+    ended: OwnMemory,
+    /// Areas that were a link's.
+    free: Vec<OwnMemory>,
+    /// Those that were never used.
+    unused: OwnMemory,
 }
 
 impl Stats {
-    /// All zero.
+    /// The counters of a server that begins now, all zero.
     ///
     /// # Errors
     /// When there is no memory for the segment.
-    pub fn new(since: u64) -> Result<Self, SegmentError> {
-        let mut segment = OwnSegment::create_named(find::SEGMENT_NAME, PAGE)?;
-        let words = segment.carve(PAGE);
-        words.store(word::SINCE, since);
-        words.store(word::PID, std::process::id().into());
+    pub fn of_server() -> Result<Self, SegmentError> {
+        Self::new(true)
+    }
+
+    fn new(serves: bool) -> Result<Self, SegmentError> {
+        let clock = Ticks::of_host();
+        headroom::check(TOUCHED).map_err(SegmentError::from)?;
+        let mut segment = create()?;
+        let head = segment.carve(PAGE);
+        let ended = segment.carve(ENDED);
+        let unused = segment.carve(segment.bytes() - HEAD);
+        head.store(process::SINCE, seconds_now());
+        head.store(process::PID, std::process::id().into());
+        head.store(process::SERVES, serves.into());
+        head.store(process::FINE_BITS, clock.fine_bits().into());
         // Pairs with the load of the magic in `Snapshot::read`: what was stored before is there.
-        words.store_release(word::MAGIC, MAGIC);
-        let zero = || AtomicU64::new(0);
-        Ok(Self {
-            segment,
-            words,
-            links_open: zero(),
-            links_total: zero(),
-            calls: zero(),
-            calls_failed: zero(),
-            broken: zero(),
-            segments_offered: zero(),
-            segments_mapped: zero(),
-            payloads: std::array::from_fn(|_| [zero(), zero()]),
-            refused: std::array::from_fn(|_| zero()),
-        })
+        head.store_release(process::MAGIC, MAGIC);
+        let shared = Mutex::new(Shared { head, ended, free: Vec::new(), unused });
+        Ok(Self { clock, segment, shared })
     }
 
     /// What is served, for tools that find the segment by its process.
     pub fn serves(&self, names: &str) {
-        write_text(&self.words, word::NAMES, word::NAMES_WORDS, names);
+        write_text(&self.lock().head, process::NAMES, process::NAMES_WORDS, names);
     }
 
     /// Returns the descriptor that is sent to a tool.
@@ -138,172 +97,161 @@ impl Stats {
         self.segment.descriptor()
     }
 
-    /// A link was opened.
-    pub fn link_opened(&self) {
-        self.add(&self.links_total, word::LINKS_TOTAL, 1);
-        self.add(&self.links_open, word::LINKS_OPEN, 1);
-    }
-
-    /// A link was closed; `broken` when its peer broke the protocol.
-    pub fn link_closed(&self, broken: bool) {
-        self.add(&self.links_open, word::LINKS_OPEN, u64::MAX);
-        if broken {
-            self.add(&self.broken, word::BROKEN, 1);
-        }
-    }
-
-    /// Calls were accepted.
-    pub fn calls(&self, n: u64) {
-        self.add(&self.calls, word::CALLS, n);
-    }
-
-    /// A call ended without its handler's answer.
-    pub fn call_failed(&self) {
-        self.add(&self.calls_failed, word::CALLS_FAILED, 1);
-    }
-
-    /// The further segments of a link have other bytes now than before.
-    fn segments_changed(&self, before: SegmentBytes, now: SegmentBytes) {
-        let more = |before: usize, now: usize| (now as u64).wrapping_sub(before as u64);
-        self.add(&self.segments_offered, word::SEGMENTS_OFFERED, more(before.offered, now.offered));
-        self.add(&self.segments_mapped, word::SEGMENTS_MAPPED, more(before.mapped, now.mapped));
-    }
-
     /// A connection got no link.
     pub fn refused(&self, rejection: &Rejection) {
-        let reason = rejection.number();
-        self.add(&self.refused[reason], word::REFUSED + reason, 1);
+        self.lock().head.add(process::REFUSED + rejection.number(), 1);
     }
 
     /// Links that are open now.
-    pub fn links_open(&self) -> u64 {
-        self.links_open.load(Ordering::Relaxed)
+    pub fn links_open(&self) -> usize {
+        self.lock().head.load(process::LINKS_OPEN) as usize
     }
 
-    fn add(&self, counter: &AtomicU64, word: usize, n: u64) {
-        // Threads that store at once may leave the lower count for a moment; the next store mends it.
-        let value = counter.fetch_add(n, Ordering::Relaxed).wrapping_add(n);
-        self.words.store(word, value);
+    pub(crate) fn clock(&self) -> Ticks {
+        self.clock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // A panic while the lock was held leaves counters that are wrong at most.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An area for a link that opens, and the link's number; no area where there is no memory for one.
+    fn open(&self) -> (u64, Option<OwnMemory>) {
+        let mut shared = self.lock();
+        shared.head.add(process::LINKS_TOTAL, 1);
+        shared.head.add(process::LINKS_OPEN, 1);
+        let number = shared.head.load(process::LINKS_TOTAL);
+        let area = shared.take_area();
+        if area.is_none() {
+            shared.head.add(process::UNLISTED, 1);
+        }
+        (number, area)
+    }
+
+    fn closed(&self, broken: bool) {
+        let head = &self.lock().head;
+        head.add(process::LINKS_OPEN, u64::MAX);
+        head.add(process::BROKEN, broken.into());
+    }
+
+    /// A link's counters are added to those of all that have ended, and its area is free.
+    fn give_back(&self, area: OwnMemory) {
+        let mut shared = self.lock();
+        shared.head.add(process::MOVES, 1);
+        // Pairs with the fence in `Snapshot::try_read`: who sees anything of what follows sees the odd
+        // number.
+        shared.head.fence();
+        area.store(link_word::NUMBER, 0);
+        add_all(&shared.ended, &area);
+        // Pairs with the load of the number in `Snapshot::read`: who sees it even again sees the sums.
+        let moves = shared.head.load(process::MOVES) + 1;
+        shared.head.store_release(process::MOVES, moves);
+        shared.free.push(area);
     }
 }
 
-impl CountPayloads for Stats {
-    fn count(&self, kind: PayloadKind, bytes: usize) {
-        let at = kind as usize;
-        let [frames, all] = &self.payloads[at];
-        self.add(frames, word::PAYLOADS + 2 * at, 1);
-        self.add(all, word::PAYLOADS + 2 * at + 1, bytes as u64);
+impl Shared {
+    fn take_area(&mut self) -> Option<OwnMemory> {
+        if let Some(area) = self.free.pop() {
+            return Some(area);
+        }
+        if self.unused.words() == 0 || headroom::check(TOUCHED).is_err() {
+            return None;
+        }
+        self.head.add(process::AREAS, 1);
+        Some(self.unused.split_to(AREA))
     }
 }
 
-/// The bytes of a link's further segments, as far as a server's counters have them. They go with the link.
-#[derive(Debug, Default)]
-pub struct SegmentGauge {
-    stats: Option<Arc<Stats>>,
-    bytes: SegmentBytes,
+/// A link that is open, as the process's counters have it.
+#[derive(Debug)]
+pub struct OpenLink {
+    stats: Arc<Stats>,
+    broken: bool,
     /// In a forked child the counters are not mapped.
     fork: Option<ForkGuard>,
 }
 
-impl SegmentGauge {
-    /// Counted there.
-    pub fn new(stats: Arc<Stats>) -> Self {
-        Self { stats: Some(stats), bytes: SegmentBytes::default(), fork: ForkGuard::new().ok() }
+impl OpenLink {
+    /// Counts a link that opens. Also returns its own counters, if there is memory for them.
+    pub fn new(stats: &Arc<Stats>, about: LinkAbout<'_>) -> (Self, Option<LinkCounters>) {
+        let (number, area) = stats.open();
+        let counters = area.map(|area| LinkCounters::new(area, Arc::clone(stats), number, about));
+        (Self { stats: Arc::clone(stats), broken: false, fork: ForkGuard::new().ok() }, counters)
     }
 
-    /// Has the link's bytes as they are now.
-    pub fn set(&mut self, bytes: SegmentBytes) {
-        if let Some(stats) = &self.stats
-            && self.bytes != bytes
-            && self.fork.is_some_and(|fork| !fork.is_forked_child())
-        {
-            stats.segments_changed(self.bytes, bytes);
-            self.bytes = bytes;
+    /// It ends; `broken` when its peer broke the protocol.
+    pub fn close(mut self, broken: bool) {
+        self.broken = broken;
+    }
+}
+
+impl Drop for OpenLink {
+    fn drop(&mut self) {
+        if self.fork.is_some_and(|fork| !fork.is_forked_child()) {
+            self.stats.closed(self.broken);
         }
     }
 }
 
-impl Drop for SegmentGauge {
-    fn drop(&mut self) {
-        self.set(SegmentBytes::default());
+/// A segment with areas for as many links as a file here may be large for.
+fn create() -> Result<OwnSegment, SegmentError> {
+    let sizes = [LINKS, LINKS / 16, 0].map(|links| HEAD + links * AREA);
+    let mut created = OwnSegment::create_sparse(find::SEGMENT_NAME, sizes[0]);
+    for size in &sizes[1..] {
+        if !matches!(created, Err(SegmentError::NoHeadroom(_))) {
+            break;
+        }
+        created = OwnSegment::create_sparse(find::SEGMENT_NAME, *size);
     }
+    created
 }
 
-impl Snapshot {
-    /// Reads the counters behind a descriptor that a server gave. `None` if it holds no counters.
-    pub fn read(descriptor: &OwnedFd) -> Option<Self> {
-        let memory = PeerSegment::map(descriptor.as_fd(), PAGE as u64).ok()?.part(0, PAGE)?;
-        // Pairs with the store of the magic in `Stats::new`.
-        (memory.load_acquire(word::MAGIC) == MAGIC).then(|| Self {
-            since: memory.load(word::SINCE),
-            links_open: memory.load(word::LINKS_OPEN),
-            links_total: memory.load(word::LINKS_TOTAL),
-            calls: memory.load(word::CALLS),
-            calls_failed: memory.load(word::CALLS_FAILED),
-            broken: memory.load(word::BROKEN),
-            segments_offered: memory.load(word::SEGMENTS_OFFERED),
-            segments_mapped: memory.load(word::SEGMENTS_MAPPED),
-            payloads: Payloads::of_kinds(|kind| {
-                let at = word::PAYLOADS + 2 * kind as usize;
-                Tally { frames: memory.load(at), bytes: memory.load(at + 1) }
-            }),
-            refused: Refusals(std::array::from_fn(|reason| memory.load(word::REFUSED + reason))),
-            pid: memory.load(word::PID) as u32,
-            names: read_text(&memory, word::NAMES, word::NAMES_WORDS),
-        })
+/// Adds the counters of a link to those of all that have ended, and makes its area zero again.
+fn add_all(ended: &OwnMemory, area: &OwnMemory) {
+    let counters = link_word::COUNTERS..link_word::COUNTERS_END;
+    counters.for_each(|word| ended.add(word, area.load(word)));
+    let blocks = (0..method::count(AREA)).map(block);
+    let used = blocks.take_while(|block| *block == method::FIRST || area.load(*block) != 0);
+    let mut end = method::FIRST;
+    for from in used {
+        let to = block_for(ended, area, from);
+        let counters = method::STARTED..method::WORDS;
+        counters.for_each(|word| ended.add(to + word, area.load(from + word)));
+        end = from + method::WORDS;
     }
+    area.copy_in(0, &vec![0; end * WORD]);
+}
+
+/// The block of a method among those of ended links, which is made if there is room and the server has it: a
+/// client may have called what does not exist.
+fn block_for(ended: &OwnMemory, area: &OwnMemory, from: usize) -> usize {
+    let path = read_text(area, from, method::PATH_WORDS);
+    let calls = area.load(from + method::STARTED);
+    let unknown = area.load(from + method::STATUS + Code::UNIMPLEMENTED.0 as usize);
+    if path.is_empty() {
+        return method::FIRST;
+    }
+    let others = (1..method::count(ENDED)).map(block);
+    for to in others {
+        if ended.load(to) == 0 {
+            if calls == unknown {
+                break;
+            }
+            write_text(ended, to, method::PATH_WORDS, &path);
+            return to;
+        }
+        if read_text(ended, to, method::PATH_WORDS) == path {
+            return to;
+        }
+    }
+    method::FIRST
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tool_sees_the_counts() {
-        let stats = Arc::new(Stats::new(7).unwrap());
-        stats.link_opened();
-        stats.link_opened();
-        stats.link_closed(true);
-        stats.calls(3);
-        stats.call_failed();
-        stats.refused(&Rejection::NoHello);
-        stats.serves("a, b");
-        let seen = Snapshot::read(&stats.descriptor().try_clone_to_owned().unwrap()).unwrap();
-        let expected = Snapshot {
-            since: 7,
-            links_open: 1,
-            links_total: 2,
-            calls: 3,
-            calls_failed: 1,
-            broken: 1,
-            refused: seen.refused,
-            pid: std::process::id(),
-            names: "a, b".to_owned(),
-            ..Snapshot::default()
-        };
-        assert_eq!(seen, expected);
-        assert_eq!(seen.refused.present().collect::<Vec<_>>(), [("no_hello", 1)]);
-    }
-
-    #[test]
-    fn payloads_and_segments_are_counted_over_all_links() {
-        let stats = Arc::new(Stats::new(7).unwrap());
-        let look = || Snapshot::read(&stats.descriptor().try_clone_to_owned().unwrap()).unwrap();
-        for kind in PayloadKind::ALL {
-            (0..=kind as usize).for_each(|bytes| stats.count(kind, bytes));
-        }
-        let seen = look().payloads;
-        for (i, kind) in (0..).zip(PayloadKind::ALL) {
-            assert_eq!(seen.of(kind), Tally { frames: i + 1, bytes: i * (i + 1) / 2 });
-        }
-        let bytes = |seen: Snapshot| (seen.segments_offered, seen.segments_mapped);
-        let [mut first, mut second] = [0; 2].map(|_| SegmentGauge::new(Arc::clone(&stats)));
-        first.set(SegmentBytes { offered: 100, mapped: 20 });
-        second.set(SegmentBytes { offered: 3, mapped: 0 });
-        assert_eq!(bytes(look()), (103, 20));
-        first.set(SegmentBytes { offered: 10, mapped: 30 });
-        assert_eq!(bytes(look()), (13, 30));
-        drop(first);
-        assert_eq!(bytes(look()), (3, 0));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Texts in a stats segment: a word with the number of bytes, then the bytes.
 
-use notnets_memory::{OwnMemory, PeerMemory, ReadMemory, WORD, WriteMemory};
+use notnets_memory::{OwnMemory, ReadMemory, WORD, WriteMemory};
 
 use crate::text::shown;
 
@@ -14,7 +14,7 @@ pub(super) fn write_text(memory: &OwnMemory, word: usize, words: usize, text: &s
 }
 
 /// Reads a text that any process may have written.
-pub(super) fn read_text(memory: &PeerMemory, word: usize, words: usize) -> String {
+pub(super) fn read_text(memory: &impl ReadMemory, word: usize, words: usize) -> String {
     let room = (words - 1) * WORD;
     let len = usize::try_from(memory.load(word)).unwrap_or(room).min(room);
     let mut bytes = vec![0; len];

@@ -17,7 +17,6 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
 use super::pods::PodAcceptor;
-use crate::counters::new_stats;
 use crate::names_in_place::{self, Place};
 use crate::refusals::Refusals;
 
@@ -89,7 +88,7 @@ impl Acceptor {
         if let Some(Err(error)) = self.listener.as_mut().map(Listener::adopt) {
             tracing::warn!(%error, "clients take this process for the one that it was forked from");
         }
-        match new_stats() {
+        match Stats::of_server() {
             Ok(stats) => {
                 stats.serves(&self.names);
                 self.stats = Arc::new(stats);
@@ -190,7 +189,7 @@ impl Acceptor {
                     let accepting = match Accepting::new(socket, &self.policy, clock::now()) {
                         Ok(accepting) => accepting,
                         Err(rejection) => {
-                            self.refusals.log(&rejection, &self.stats);
+                            self.refusals.log(&rejection, Some(&self.stats));
                             continue;
                         }
                     };
@@ -213,10 +212,10 @@ impl Acceptor {
     /// connection if it has not said anything.
     fn advance(&mut self, accepting: Accepting, open: usize, links: &mut Vec<Link>) -> Option<Accepting> {
         let occupancy = Occupancy { links: open + links.len(), stopping: false };
-        match accepting.advance(&self.policy, occupancy, self.stats.descriptor()) {
+        match accepting.advance(&self.policy, occupancy, Some(self.stats.descriptor())) {
             Accepted::Pending(accepting) => return Some(accepting),
             Accepted::Link(established) => links.extend(self.begin(*established)),
-            Accepted::Rejected(rejection) => self.refusals.log(&rejection, &self.stats),
+            Accepted::Rejected(rejection) => self.refusals.log(&rejection, Some(&self.stats)),
             Accepted::Failed(error) => tracing::warn!(%error, "a client got no link"),
             // One that is in a pod, too, goes on there.
             Accepted::TakenOver => {
@@ -231,14 +230,14 @@ impl Acceptor {
     /// Takes the clients that have come from other hosts.
     fn take_from_pod(&mut self, open: usize, links: &mut Vec<Link>) {
         let Some(pod) = &mut self.pod else { return };
-        let established = pod.take(&self.policy, open, |why| self.refusals.log(why, &self.stats));
+        let established = pod.take(&self.policy, open, |why| self.refusals.log(why, Some(&self.stats)));
         links.extend(established.into_iter().filter_map(|established| self.begin(established)));
     }
 
     fn begin(&self, established: Established) -> Option<Link> {
+        let user_agent = established.peer.user_agent.clone();
         let mut link = Link::new(Role::Server, self.policy.config.limits, self.trust, established).ok()?;
-        link.session.count_in(&self.stats);
-        self.stats.link_opened();
+        link.session.count_in(&self.stats, &user_agent, false);
         Some(link)
     }
 }

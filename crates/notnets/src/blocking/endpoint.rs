@@ -5,6 +5,7 @@ use std::time::Duration;
 use notnets_core::call::Role;
 use notnets_core::link::Established;
 use notnets_core::name::Uri;
+use notnets_core::stats;
 
 use super::link::Link;
 use super::{Client, pods};
@@ -76,7 +77,12 @@ impl Endpoint {
             None => self.dial_on_host()?,
         };
         let LinkOptions { limits, trust, .. } = self.options;
-        Link::new(Role::Client, limits, trust, established).map_err(Error::io("tell forks by a page"))
+        let link = Link::new(Role::Client, limits, trust, established);
+        let mut link = link.map_err(Error::io("tell forks by a page"))?;
+        if let Some(stats) = stats::of_clients() {
+            link.session.count_in(&stats, &self.uri.to_string(), false);
+        }
+        Ok(link)
     }
 
     fn dial_on_host(&self) -> Result<Established, Error> {

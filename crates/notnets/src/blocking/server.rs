@@ -16,14 +16,13 @@ use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Reply, Request, Status, Stopper};
 use crate::Error;
 use crate::claim::Claim;
-use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::options::{LinkOptions, link_setters};
 use notnets_core::clock::{self, Timestamp};
-use notnets_core::code::Code;
 use notnets_core::name::Uri;
 use notnets_core::session::Ending;
+use notnets_core::stats::Stats;
 use notnets_core::wait::Wait;
 use notnets_memory::process::ForkGuard;
 
@@ -112,7 +111,7 @@ impl Builder {
     pub fn bind(self, uri: impl AsRef<str>) -> Result<Server, Error> {
         let uri: Uri = uri.as_ref().parse().map_err(Cause::from)?;
         self.options.limits.check().map_err(Cause::from)?;
-        let stats = new_stats().map_err(Cause::from)?;
+        let stats = Stats::of_server().map_err(Cause::from)?;
         let no_page = Error::io("tell forks by a page");
         let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
         let directory = &self.options.directory;
@@ -176,8 +175,7 @@ impl Server {
         let app = App { handler, reply: Reply::default(), limit };
         let waiting = Waiting::new(wait);
         let drain = Drain { limit: drain_timeout, over_at: None };
-        Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, drain, uncounted: 0 }
-            .run();
+        Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, drain }.run();
     }
 }
 
@@ -190,8 +188,6 @@ struct Loop<H> {
     links: Vec<ServerLink>,
     stopping: bool,
     drain: Drain,
-    /// Calls that the counters don't know yet.
-    uncounted: u64,
 }
 
 /// The time that calls are given once the server stops.
@@ -233,10 +229,7 @@ impl<H: Handler> Loop<H> {
     fn take_turns(&mut self) -> bool {
         let mut any = false;
         for served in &mut self.links {
-            if let Some(begun) = served.turn(&mut self.app) {
-                self.uncounted += begun;
-                any = true;
-            }
+            any |= served.turn(&mut self.app);
         }
         any
     }
@@ -244,14 +237,11 @@ impl<H: Handler> Loop<H> {
     /// What is due by now, when nothing else is.
     #[cold]
     fn at_the_clock(&mut self, now: Timestamp) {
-        if self.uncounted > 0 {
-            self.acceptor.stats.calls(std::mem::take(&mut self.uncounted));
-        }
         self.app.reply.give_back();
         for served in &mut self.links {
             served.link.at_the_clock(now);
             // Also to send what was said just now.
-            self.uncounted += served.work(&mut self.app);
+            served.work(&mut self.app);
         }
         if self.drain.over_at.is_some_and(|over_at| over_at <= now) {
             self.end_in_overtime();
@@ -264,22 +254,13 @@ impl<H: Handler> Loop<H> {
     fn end_in_overtime(&mut self) {
         for served in &mut self.links {
             served.link.session.end_calls_in_overtime();
-            self.uncounted += served.work(&mut self.app);
+            served.work(&mut self.app);
             served.link.session.end(Ending::Closed, clock::now);
         }
     }
 
     fn drop_ended(&mut self) {
-        let stats = &self.acceptor.stats;
-        self.links.retain(|served| {
-            let ended = served.link.session.ended();
-            if let Some(failure) = ended {
-                stats.link_closed(failure.code == Code::INTERNAL);
-            } else if served.is_wound_up() {
-                stats.link_closed(false);
-            }
-            ended.is_none() && !served.is_wound_up()
-        });
+        self.links.retain(|served| served.link.session.ended().is_none() && !served.is_wound_up());
     }
 
     #[cold]
@@ -295,7 +276,7 @@ impl<H: Handler> Loop<H> {
         // The name before the calls end, so that a successor can take it while we finish.
         self.acceptor.close();
         for served in &mut self.links {
-            self.uncounted += served.work(&mut self.app);
+            served.work(&mut self.app);
         }
         self.drop_ended();
     }
@@ -352,7 +333,7 @@ impl<H: Handler> Loop<H> {
         }
         for (served, count) in self.links.iter_mut().zip(counts) {
             served.link.on_ready(ready.by_ref().take(count));
-            self.uncounted += served.work(&mut self.app);
+            served.work(&mut self.app);
         }
         let mut links = Vec::new();
         let open = self.links.len();

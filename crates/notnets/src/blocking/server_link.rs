@@ -72,20 +72,20 @@ impl ServerLink {
         self.link.session.is_wound_up()
     }
 
-    /// Takes what has come, and answers it. Returns how many calls began, or `None` when nothing came.
+    /// Takes what has come, and answers it. Returns whether anything had.
     #[inline]
-    pub fn turn<H: Handler>(&mut self, app: &mut App<H>) -> Option<u64> {
+    pub fn turn<H: Handler>(&mut self, app: &mut App<H>) -> bool {
         if !self.link.session.is_ready() {
-            return None;
+            return false;
         }
         self.link.receive();
-        Some(self.work(app))
+        self.work(app);
+        true
     }
 
-    /// Does what events ask for. Returns how many calls began.
+    /// Does what events ask for.
     #[inline]
-    pub fn work<H: Handler>(&mut self, app: &mut App<H>) -> u64 {
-        let mut begun = 0;
+    pub fn work<H: Handler>(&mut self, app: &mut App<H>) {
         if self.link.session.next_deadline().is_some() {
             self.link.session.expire(clock::now());
         }
@@ -94,14 +94,12 @@ impl ServerLink {
             if let Some(stream) = self.calls.readable.pop_front() {
                 self.read_on(stream, app);
             } else if let Some(request) = self.link.session.calls().accept() {
-                begun += 1;
                 self.begin(request, app);
             } else {
                 break;
             }
         }
         self.link.finish_turn();
-        begun
     }
 
     #[inline]

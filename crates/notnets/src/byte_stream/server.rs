@@ -84,7 +84,7 @@ impl AnyHandler for ByteStreams {
             let accept =
                 |cx: &mut Context<'_>| response.poll_send_head(cx, std::iter::empty(), &mut &[][..], None);
             match poll_fn(accept).await {
-                Ok(Sent::Stopped) => return response.abandoned(),
+                Ok(Sent::Stopped) => return response.end(),
                 Ok(_) => {}
                 Err(error) => return response.head_too_large(&error),
             }

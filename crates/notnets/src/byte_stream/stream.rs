@@ -95,12 +95,8 @@ impl ByteStream {
         let sent = match &mut self.end {
             LinkEnd::Client { sending, .. } => ready!(sending.poll_send(cx, data, end)),
             LinkEnd::Server { response, .. } if end => {
-                let (sent, code) = ready!(response.poll_finish(cx, std::iter::empty, Code::OK));
-                if sent == Sent::Stopped {
-                    response.abandoned();
-                } else {
-                    response.end(code);
-                }
+                let sent = ready!(response.poll_finish(cx, std::iter::empty, Code::OK));
+                response.end();
                 sent
             }
             LinkEnd::Server { response, .. } => ready!(response.poll_send(cx, data)),

@@ -7,6 +7,7 @@ use notnets_core::clock;
 use notnets_core::link::Established;
 use notnets_core::link::connect::Progress;
 use notnets_core::name::Name;
+use notnets_core::stats;
 use tokio::io::Interest;
 
 use super::client_link::ClientLink;
@@ -35,6 +36,10 @@ impl Endpoint {
             Some(pod) => self.connect_in_pod(pod, target.name()).await?,
         };
         let link = self.start(established).map_err(Error::io("watch a link's socket"))?;
+        if let Some(stats) = stats::of_clients() {
+            let (address, is_http2) = self.address_for_tools();
+            link.count_in(&stats, &address, is_http2);
+        }
         Ok(ClientLink::new(link, home))
     }
 
@@ -71,6 +76,15 @@ impl Endpoint {
             keepalive: self.keepalive(),
         };
         reach.establish(dial).await
+    }
+
+    /// What was dialled, and whether that is by HTTP/2.
+    fn address_for_tools(&self) -> (String, bool) {
+        #[cfg(feature = "http2")]
+        if let Some(reach) = &self.reach {
+            return (reach.address(), true);
+        }
+        (self.target().map_or_else(|_| String::new(), ToString::to_string), false)
     }
 
     pub(super) fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {

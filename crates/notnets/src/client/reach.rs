@@ -16,6 +16,9 @@ pub(crate) trait Reach: fmt::Debug + Send + Sync {
     /// Makes a link within this process, whose other end passes calls on to the server. Polled in the runtime
     /// that drives the link.
     fn establish(&self, dial: Dial) -> Established;
+
+    /// The server's address.
+    fn address(&self) -> String;
 }
 
 /// What has become of such a link.

@@ -43,8 +43,7 @@ impl Responding {
 
     fn poll(&mut self, cx: &mut Context<'_>, call: &mut ResponseHalf) -> Poll<()> {
         match ready!(self.poll_sent(cx, call)) {
-            Ok(status) => call.end(status),
-            Err(Cut::Abandoned) => call.abandoned(),
+            Ok(()) | Err(Cut::Abandoned) => call.end(),
             Err(Cut::HeadTooLarge(error)) => call.head_too_large(&error),
             Err(Cut::Body(status)) => {
                 tracing::debug!(%status, "a response's body failed");
@@ -54,9 +53,9 @@ impl Responding {
         Poll::Ready(())
     }
 
-    fn poll_sent(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<Code, Cut>> {
-        if let Some(status) = ready!(self.poll_send_head(cx, call))? {
-            return Poll::Ready(Ok(status));
+    fn poll_sent(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<(), Cut>> {
+        if ready!(self.poll_send_head(cx, call))? {
+            return Poll::Ready(Ok(()));
         }
         loop {
             ready!(self.poll_data(cx, call))?;
@@ -65,18 +64,14 @@ impl Responding {
                 continue;
             };
             let status = head::grpc_status(trailers).unwrap_or(Code::NONE);
-            let (sent, status) = ready!(call.poll_finish(cx, || head::trailer_entries(trailers), status));
-            return Poll::Ready(check_sent(sent).map(|_| status));
+            let sent = ready!(call.poll_finish(cx, || head::trailer_entries(trailers), status));
+            return Poll::Ready(check_sent(sent).map(|_| ()));
         }
     }
 
-    /// Sends the head, with what of the body is ready. Returns the status if that was all.
-    fn poll_send_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        call: &ResponseHalf,
-    ) -> Poll<Result<Option<Code>, Cut>> {
-        let Some(parts) = self.head.take() else { return Poll::Ready(Ok(None)) };
+    /// Sends the head, with what of the body is ready. Returns `true` if that was all.
+    fn poll_send_head(&mut self, cx: &mut Context<'_>, call: &ResponseHalf) -> Poll<Result<bool, Cut>> {
+        let Some(parts) = self.head.take() else { return Poll::Ready(Ok(false)) };
         let sent = self.send_head(cx, call, &parts);
         if sent.is_pending() {
             self.head = Some(parts);
@@ -89,11 +84,11 @@ impl Responding {
         cx: &mut Context<'_>,
         call: &ResponseHalf,
         parts: &Parts,
-    ) -> Poll<Result<Option<Code>, Cut>> {
+    ) -> Poll<Result<bool, Cut>> {
         let entries = || head::response_entries(&parts.status, &parts.headers);
         if let Some(status) = head::grpc_status(&parts.headers) {
-            let (sent, status) = ready!(call.poll_trailers_only(cx, entries, status));
-            return Poll::Ready(check_sent(sent).map(|_| Some(status)));
+            let sent = ready!(call.poll_trailers_only(cx, entries, status));
+            return Poll::Ready(check_sent(sent).map(|_| true));
         }
         self.look_ahead()?;
         // One frame can end with a status; trailers with more than that take a frame of their own.
@@ -102,7 +97,7 @@ impl Responding {
         let status = trailers.map(|trailers| head::grpc_status(trailers).unwrap_or(Code::NONE));
         let data = &mut self.data;
         let sent = call.poll_send_head(cx, entries(), data, status);
-        Poll::Ready(check_sent(ready!(sent)?).map(|sent| status.filter(|_| sent == Sent::All)))
+        Poll::Ready(check_sent(ready!(sent)?).map(|sent| status.is_some() && sent == Sent::All))
     }
 
     /// Takes of the body what is ready now, until it is clear whether that is all.

@@ -67,6 +67,10 @@ impl Reach for Peer {
             Ok::<_, Error>(link)
         })
     }
+
+    fn address(&self) -> String {
+        self.address.to_string()
+    }
 }
 
 /// Passes calls on.

@@ -40,6 +40,7 @@ use notnets_core::call::{Failure, Role, StreamId};
 use notnets_core::clock;
 use notnets_core::link::{Established, Socket};
 use notnets_core::session::{Descriptors, Ending, Session};
+use notnets_core::stats::Stats;
 use notnets_core::wait::{self, Polled, WaitFor};
 use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -86,10 +87,9 @@ impl Link {
         self.with(|state| state.session.peer().into())
     }
 
-    /// Has large payloads and further segments counted with those of a server's other links.
-    #[cfg(feature = "server")]
-    pub(crate) fn count_in(&self, stats: &Arc<notnets_core::stats::Stats>) {
-        self.lock_here().session.count_in(stats);
+    /// Has the link counted there, with what is at its other end.
+    pub(crate) fn count_in(&self, stats: &Arc<Stats>, target: &str, is_http2: bool) {
+        self.lock_here().session.count_in(stats, target, is_http2);
     }
 
     /// Takes a turn: locks, acts, finishes. `None` in a forked child.

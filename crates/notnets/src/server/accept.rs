@@ -60,7 +60,11 @@ async fn serve_connection(shared: Arc<ServerContext>, mut accepting: Accepting, 
             tracing::warn!(%error, "a client got no link");
             return;
         }
-        match accepting.advance(&shared.policy, shared.occupancy(), shared.stats.descriptor()) {
+        match accepting.advance(
+            &shared.policy,
+            shared.occupancy(),
+            shared.stats().map(|stats| stats.descriptor()),
+        ) {
             Accepted::Pending(_) if must_leave => return,
             Accepted::Pending(pending) => accepting = pending,
             accepted => break accepted,
@@ -96,6 +100,7 @@ pub(super) async fn serve_link(
         wind_up: Some(WindUp::new(ending(shared, max_age), shared.untold.subscribe())),
         max_age,
         keepalive: shared.settings.keepalive(),
+        is_http2: false,
     };
     serve_link_for(shared, established, connect_info, life).await
 }
@@ -105,6 +110,8 @@ pub(super) struct Life {
     pub(super) wind_up: Option<WindUp>,
     pub(super) max_age: Option<Duration>,
     pub(super) keepalive: Option<Keepalive>,
+    /// Its client is at the other end of a connection of HTTP/2.
+    pub(super) is_http2: bool,
 }
 
 pub(super) async fn serve_link_for(
@@ -114,10 +121,12 @@ pub(super) async fn serve_link_for(
     life: Life,
 ) -> std::io::Result<()> {
     let settings = &shared.settings;
-    let Life { wind_up, max_age, keepalive } = life;
+    let Life { wind_up, max_age, keepalive, is_http2 } = life;
     let peer = established.peer.clone();
     let (link, pidfd) = Link::new(Role::Server, &settings.link, established)?;
-    link.count_in(&shared.stats);
+    if let Some(stats) = shared.stats() {
+        link.count_in(stats, &peer.user_agent, is_http2);
+    }
     let info = PeerInfo::from(&peer);
     let calls = LinkCalls {
         server: Arc::clone(shared),
@@ -131,7 +140,6 @@ pub(super) async fn serve_link_for(
         waiting: Mutex::default(),
     };
     let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, keepalive)?;
-    shared.stats.link_opened();
     shared.links.add(&link);
     let failure = match max_age.zip(settings.max_age_grace) {
         None => (&mut driver).await,
@@ -147,7 +155,6 @@ pub(super) async fn serve_link_for(
     if broken {
         tracing::warn!(pid = peer.credentials.pid, reason = %failure.message, "the client broke the protocol");
     }
-    shared.stats.link_closed(broken);
     Ok(())
 }
 

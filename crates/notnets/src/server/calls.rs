@@ -53,7 +53,6 @@ impl Accept for LinkCalls {
         requests: &mut Vec<(call::Request, Buffered)>,
         may_be_relieved: bool,
     ) -> Started {
-        self.server.stats.calls(requests.len() as u64);
         let is_alone = requests.len() == 1;
         let mut first = None;
         let mut total = 0_u32;
@@ -125,7 +124,7 @@ impl LinkCalls {
         target: &Target,
     ) -> Serving {
         let call::Request { stream, method, metadata, mut deadline, .. } = request;
-        let response = ResponseHalf::new(Arc::clone(link), Arc::clone(&self.server.stats), stream);
+        let response = ResponseHalf::new(Arc::clone(link), stream);
         if let Some(timeout) = self.timeout {
             let own = clock::after(timeout);
             deadline = Some(deadline.map_or(own, |client| client.min(own)));

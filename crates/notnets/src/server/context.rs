@@ -13,7 +13,6 @@ use super::lobby::Lobby;
 use super::methods::Costs;
 use super::services::Services;
 use crate::Error;
-use crate::counters::new_stats;
 use crate::error::Cause;
 use crate::refusals::Refusals;
 
@@ -23,7 +22,8 @@ pub(super) struct ServerContext {
     pub(super) costs: Costs,
     pub(super) settings: Settings,
     pub(super) policy: Policy,
-    pub(super) stats: Arc<Stats>,
+    /// `None` for a server within its client's process.
+    stats: Option<Arc<Stats>>,
     /// What is served, for tools.
     names: String,
     pub(super) lobby: Lobby,
@@ -74,17 +74,25 @@ impl ServerContext {
 
     /// Counts and logs a client that gets no link.
     pub(super) fn refuse(&self, rejection: &Rejection) {
-        self.refusals.log(rejection, &self.stats);
+        self.refusals.log(rejection, self.stats.as_deref());
+    }
+
+    /// The counters, for tools.
+    pub(super) fn stats(&self) -> Option<&Arc<Stats>> {
+        self.stats.as_ref()
     }
 
     pub(super) fn occupancy(&self) -> Occupancy {
-        let links = usize::try_from(self.stats.links_open()).unwrap_or(usize::MAX);
+        let links = self.stats.as_ref().map_or(0, |stats| stats.links_open());
         Occupancy { links, stopping: *self.shutdown.borrow() }
     }
 }
 
-fn new_stats_of(names: &str) -> Result<Arc<Stats>, Error> {
-    let stats = new_stats().map_err(Cause::from)?;
+fn new_stats_of(names: &str) -> Result<Option<Arc<Stats>>, Error> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let stats = Stats::of_server().map_err(Cause::from)?;
     stats.serves(names);
-    Ok(Arc::new(stats))
+    Ok(Some(Arc::new(stats)))
 }

@@ -118,7 +118,7 @@ fn begin(
     let (over, is_over) = oneshot::channel::<()>();
     let context = Arc::clone(shared);
     tokio::spawn(async move {
-        let life = Life { wind_up: None, max_age, keepalive: None };
+        let life = Life { wind_up: None, max_age, keepalive: None, is_http2: true };
         if let Err(error) = serve_link_for(&context, theirs, connect_info, life).await {
             tracing::warn!(%error, "a client over HTTP/2 got no link");
         }

@@ -164,7 +164,7 @@ async fn try_send_stream<S, M>(
     half: &ResponseHalf,
     response: Response<S>,
     settings: Settings,
-) -> Result<Code, Cut>
+) -> Result<(), Cut>
 where
     S: Stream<Item = Result<M, Status>>,
     M: Message,
@@ -178,7 +178,7 @@ where
     let bytes = &mut batch.bytes;
     let sent = poll_fn(|cx| half.poll_send_head(cx, application_entries(&headers), bytes, end)).await?;
     if check(sent)? == Sent::All && end.is_some() {
-        return Ok(Code::OK);
+        return Ok(());
     }
     loop {
         while !batch.bytes.is_empty() {
@@ -192,8 +192,8 @@ where
             After::End => (Code::OK, HeaderMap::new()),
             After::Failed(status) => trailers(&status),
         };
-        let (sent, code) = poll_fn(|cx| half.poll_finish(cx, || trailer_entries(&headers), code)).await;
-        return check(sent).map(|_| code);
+        let sent = poll_fn(|cx| half.poll_finish(cx, || trailer_entries(&headers), code)).await;
+        return check(sent).map(|_| ());
     }
 }
 
@@ -241,8 +241,8 @@ impl Answer {
         Self { head: None, message: None, failure, next: Next::Status, sent: 0 }
     }
 
-    /// Sends what is left. Returns the status that went.
-    fn poll(&mut self, cx: &mut Context<'_>, half: &ResponseHalf) -> Poll<Result<Code, Cut>> {
+    /// Sends what is left.
+    fn poll(&mut self, cx: &mut Context<'_>, half: &ResponseHalf) -> Poll<Result<(), Cut>> {
         let Self { head, message, failure, next, sent: before } = self;
         let (code, trailers) = match failure.as_deref() {
             None => (Code::OK, None),
@@ -258,8 +258,8 @@ impl Answer {
             let end = trailers.is_none().then_some(Code::OK);
             let sent = match next {
                 Next::Status => {
-                    let (sent, code) = ready!(half.poll_trailers_only(cx, entries, code));
-                    return Poll::Ready(check(sent).map(|_| code));
+                    let sent = ready!(half.poll_trailers_only(cx, entries, code));
+                    return Poll::Ready(check(sent).map(|_| ()));
                 }
                 Next::Head => {
                     let entries = head.iter().flat_map(|headers| application_entries(headers));
@@ -267,15 +267,15 @@ impl Answer {
                 }
                 Next::Message if len > 0 => half.poll_send(cx, &mut rest).map(Ok),
                 Next::Message => {
-                    let (sent, code) = ready!(half.poll_finish(cx, entries, code));
-                    return Poll::Ready(check(sent).map(|_| code));
+                    let sent = ready!(half.poll_finish(cx, entries, code));
+                    return Poll::Ready(check(sent).map(|_| ()));
                 }
             };
             // Also of what has to wait a part may have gone.
             *before += len - rest.remaining();
             let sent = check(ready!(sent)?)?;
             if matches!(next, Next::Head) && sent == Sent::All && end.is_some() {
-                return Poll::Ready(Ok(Code::OK));
+                return Poll::Ready(Ok(()));
             }
             *next = Next::Message;
         }
@@ -283,10 +283,9 @@ impl Answer {
 }
 
 /// The answer was sent, or nothing more of it can be.
-fn end(half: &mut ResponseHalf, sent: Result<Code, Cut>) {
+fn end(half: &mut ResponseHalf, sent: Result<(), Cut>) {
     match sent {
-        Ok(code) => half.end(code),
-        Err(Cut::Abandoned) => half.abandoned(),
+        Ok(()) | Err(Cut::Abandoned) => half.end(),
         Err(Cut::TooLarge(error)) => half.head_too_large(&error),
     }
 }

@@ -88,7 +88,7 @@ async fn forked_after_it_took_its_name(options: &str) {
     });
     let client = Client::new(connected.await);
     assert_eq!(within(client.text("pid", "")).await.unwrap(), child);
-    eventually("the call is counted", || counters(directory.path()).calls == 1);
+    eventually("the call is counted", || counters(directory.path()).calls() == 1);
     assert_eq!(counters(directory.path()).links_open, 1);
     server.tell("stop");
     server.expect("stopped");

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use notnets_memory::PAGE;
 use notnets_memory::lane::Geometry;
 use tempfile::tempdir;
 
@@ -68,7 +67,7 @@ fn idle_pairs_use_no_cpu() {
     };
     // A timer looks whether further segments are used, for as long as there are any.
     for ((links, _), pair) in kinds.iter().zip(&pairs) {
-        let first_segments = (2 * links * Geometry::default().segment_bytes() + PAGE) as u64;
+        let first_segments = (2 * links * Geometry::default().segment_bytes()) as u64;
         eventually("further segments are retired", || {
             pair.iter().all(|process| Held::by(process).mapped <= first_segments)
         });

@@ -228,19 +228,17 @@ impl Responses {
             return;
         }
         match self.send_end(code, &result).await {
-            Ok(code) => self.half.end(code),
             // The client listens no more, or the link has reset the call.
-            Err(_) if self.half.is_over() => {}
-            Err(_) => self.half.abandoned(),
+            Ok(()) | Err(_) => self.half.end(),
         }
     }
 
-    async fn send_end(&mut self, code: Code, result: &Result<(), Status>) -> Result<Code, Status> {
+    async fn send_end(&mut self, code: Code, result: &Result<(), Status>) -> Result<(), Status> {
         // One frame can end with a status; trailers with more than that take a frame of their own.
         if result.is_ok() && self.head.is_some() {
             let status = self.trailers.is_empty().then_some(code);
             if self.send_with_head(status).await? {
-                return Ok(code);
+                return Ok(());
             }
         }
         self.flush().await?;
@@ -256,8 +254,7 @@ impl Responses {
                 half.poll_finish(cx, entries, code)
             }
         });
-        let (sent, code) = sent.await;
-        check(sent).map(|()| code)
+        check(sent.await)
     }
 }
 

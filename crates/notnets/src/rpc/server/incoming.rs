@@ -11,7 +11,6 @@ use notnets_core::call::{Buffered, End, Failure, HeadError, Received, Sent, Stre
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
-use notnets_core::stats::Stats;
 use notnets_memory::LoanedBytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
@@ -141,14 +140,13 @@ impl Pieces for RequestHalf {
 /// its runtime goes away.
 pub(crate) struct ResponseHalf {
     link: Arc<Link>,
-    stats: Arc<Stats>,
     stream: StreamId,
     over: bool,
 }
 
 impl ResponseHalf {
-    pub(crate) fn new(link: Arc<Link>, stats: Arc<Stats>, stream: StreamId) -> Self {
-        Self { link, stats, stream, over: false }
+    pub(crate) fn new(link: Arc<Link>, stream: StreamId) -> Self {
+        Self { link, stream, over: false }
     }
 
     /// Sends the head with as much of `data` as fits, and with `status` the end if all fits.
@@ -175,16 +173,15 @@ impl ResponseHalf {
         self.link.poll_send(cx, self.stream, data, false)
     }
 
-    /// Ends a response whose head was sent. Returns the status that went: what is too large for the peer is
-    /// [shortened](ShortStatus).
+    /// Ends a response whose head was sent. What is too large for the peer is [shortened](ShortStatus).
     pub(crate) fn poll_finish<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         &self,
         cx: &mut Context<'_>,
         entries: impl Fn() -> I,
         status: Code,
-    ) -> Poll<(Sent, Code)> {
+    ) -> Poll<Sent> {
         match ready!(self.link.poll_finish(cx, self.stream, entries(), status)) {
-            Ok(sent) => Poll::Ready((sent, status)),
+            Ok(sent) => Poll::Ready(sent),
             Err(error) => {
                 let short = ShortStatus::of(&error, status, entries());
                 let sent = self.link.poll_finish(cx, self.stream, short.entries(), short.code());
@@ -193,16 +190,16 @@ impl ResponseHalf {
         }
     }
 
-    /// Sends a response that is only a status and metadata. Returns the status that went: what is too large
-    /// for the peer is [shortened](ShortStatus).
+    /// Sends a response that is only a status and metadata. What is too large for the peer is
+    /// [shortened](ShortStatus).
     pub(crate) fn poll_trailers_only<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
         &self,
         cx: &mut Context<'_>,
         entries: impl Fn() -> I,
         status: Code,
-    ) -> Poll<(Sent, Code)> {
+    ) -> Poll<Sent> {
         match ready!(self.link.poll_respond_trailers_only(cx, self.stream, entries(), status)) {
-            Ok(sent) => Poll::Ready((sent, status)),
+            Ok(sent) => Poll::Ready(sent),
             Err(error) => {
                 let short = ShortStatus::of(&error, status, entries());
                 let (entries, code) = (short.entries(), short.code());
@@ -212,12 +209,9 @@ impl ResponseHalf {
         }
     }
 
-    /// The response's end was sent.
-    pub(crate) fn end(&mut self, status: Code) {
+    /// The response's end was sent, or the client listens no more.
+    pub(crate) fn end(&mut self) {
         self.over = true;
-        if status != Code::OK {
-            self.stats.call_failed();
-        }
     }
 
     /// Returns `true` once the response has an end, whatever that is.
@@ -225,14 +219,9 @@ impl ResponseHalf {
         self.over
     }
 
-    /// The client listens no more.
-    pub(crate) fn abandoned(&mut self) {
-        self.over = true;
-    }
-
     /// Ends the call with that status instead of what its handler would have answered.
     pub(crate) fn reset(&mut self, code: Code, reason: &'static str) {
-        self.end(code);
+        self.end();
         self.link.reset(self.stream, code, reason);
     }
 
@@ -240,7 +229,7 @@ impl ResponseHalf {
     /// `goes_away` it makes no more calls on this link.
     #[cfg(feature = "http2")]
     pub(crate) fn turn_away(mut self, code: Code, reason: &'static str, goes_away: bool) {
-        self.end(code);
+        self.end();
         self.link.refuse_call(self.stream, code, reason, goes_away);
     }
 
@@ -255,21 +244,19 @@ impl ResponseHalf {
         let message = status_message::encode(&message);
         let entries =
             || (!message.is_empty()).then_some((status_message::KEY, message.as_bytes())).into_iter();
-        match poll_fn(|cx| self.poll_trailers_only(cx, entries, code)).await {
-            (Sent::Stopped, _) => self.abandoned(),
-            (_, code) => self.end(code),
-        }
+        poll_fn(|cx| self.poll_trailers_only(cx, entries, code)).await;
+        self.end();
     }
 }
 
 /// What has come of an end that was shortened. A client that takes not even that has no room for any status.
 #[cold]
-fn shortened(sent: Result<Sent, HeadError>, short: &ShortStatus, error: &HeadError) -> Poll<(Sent, Code)> {
+fn shortened(sent: Result<Sent, HeadError>, short: &ShortStatus, error: &HeadError) -> Poll<Sent> {
     let sent = sent.unwrap_or(Sent::Stopped);
     if sent != Sent::Stopped {
         short.log(error);
     }
-    Poll::Ready((sent, short.code()))
+    Poll::Ready(sent)
 }
 
 impl Drop for ResponseHalf {

@@ -19,7 +19,7 @@ impl Held {
         let read =
             |file: &str| fs::read_to_string(format!("/proc/{}/{file}", process.pid())).expect("it lives");
         let maps = read("maps");
-        let segments = maps.lines().filter(|line| line.contains("/memfd:notnets"));
+        let segments = maps.lines().filter(|line| line.contains("/memfd:notnets "));
         let bytes = segments.map(|line| {
             let range = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
             let [start, end] =

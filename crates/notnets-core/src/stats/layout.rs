@@ -1,0 +1,161 @@
+//! Where what is in a stats segment (`docs/protocol.md`, "Stats"). Offsets are in words of 8 bytes.
+//!
+//! A segment begins with what is known of the process, and the counters of links that have ended, put
+//! together. Then comes an area for each link. Both have the same counters in the same places: a page of
+//! them, and blocks, each for a method.
+
+use notnets_memory::{PAGE, WORD};
+
+use crate::call::PayloadKind;
+
+/// `NNSTATS3`.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS3");
+
+/// Bytes before the areas of the links: a page, and an area for those that have ended.
+pub(super) const HEAD: usize = 64 * 1024;
+/// Bytes of the area of all links that have ended.
+pub(super) const ENDED: usize = HEAD - PAGE;
+/// Bytes of a link's area.
+pub(super) const AREA: usize = 32 * 1024;
+/// Links that have an area. What happens on others is not seen.
+pub(super) const LINKS: usize = 1024;
+/// The most bytes of a segment.
+pub(super) const SEGMENT: usize = HEAD + LINKS * AREA;
+
+/// Of the process.
+pub(super) mod process {
+    pub const MAGIC: usize = 0;
+    /// When it began to count, in seconds since 1970.
+    pub const SINCE: usize = 1;
+    pub const LINKS_OPEN: usize = 2;
+    pub const LINKS_TOTAL: usize = 3;
+    /// Links that were closed because the peer broke the protocol.
+    pub const BROKEN: usize = 4;
+    /// The process, as it numbers itself.
+    pub const PID: usize = 5;
+    /// 1 for a server, 0 for the links on which a process is the client.
+    pub const SERVES: usize = 6;
+    /// As many bits of a time in ticks are left out to find its place in a histogram.
+    pub const FINE_BITS: usize = 7;
+    /// Odd while the counters of a link that has ended go to those of all such.
+    pub const MOVES: usize = 8;
+    /// Links that got no area.
+    pub const UNLISTED: usize = 9;
+    /// Areas that are a link's or were one's: those behind them were never written.
+    pub const AREAS: usize = 10;
+    /// Connections that got no link, by reason.
+    pub const REFUSED: usize = 48;
+    /// What is served: a text.
+    pub const NAMES: usize = 64;
+    pub const NAMES_WORDS: usize = 128;
+}
+
+/// The first page of an area.
+pub(super) mod link {
+    use super::PayloadKind;
+
+    /// The link's number in the process, from 1 on; 0 while the area is no link's.
+    pub const NUMBER: usize = 0;
+    /// When it was opened, in seconds since 1970.
+    pub const SINCE: usize = 1;
+    /// The peer's process and user, as far as they are known here; all ones if not.
+    pub const PEER_PID: usize = 2;
+    pub const PEER_UID: usize = 3;
+    /// What carries it: 0 is the memory of this host, 1 is a connection of HTTP/2, from 16 on it is a pod,
+    /// with the host's number added.
+    pub const TRANSPORT: usize = 4;
+    /// 1 while it sleeps and a doorbell wakes it.
+    pub const IS_PARKED: usize = 5;
+    /// When that began, in ticks.
+    pub const PARKED_SINCE: usize = 6;
+    /// Blocks of this side that the peer has, when it slept last.
+    pub const BLOCKS_OUT: usize = 7;
+    /// Bytes of this side's further segments that the peer may have mapped.
+    pub const SEGMENTS_OFFERED: usize = 8;
+    /// Bytes of the peer's further segments that are mapped here.
+    pub const SEGMENTS_MAPPED: usize = 9;
+    /// What is at the other end: a text.
+    pub const TARGET: usize = 16;
+    pub const TARGET_WORDS: usize = 16;
+    /// The last failure of a call: a text.
+    pub const FAILURE: usize = 32;
+    pub const FAILURE_WORDS: usize = 16;
+
+    /// From here on there are counters, which are added to those of all ended links.
+    pub const COUNTERS: usize = 64;
+    pub const FRAMES_SENT: usize = 64;
+    pub const BYTES_SENT: usize = 65;
+    pub const FRAMES_RECEIVED: usize = 66;
+    pub const BYTES_RECEIVED: usize = 67;
+    /// Calls that ended without an answer of the server's application.
+    pub const UNANSWERED: usize = 68;
+    /// Times that something could not be sent: for want of room in the ring or of a block, of credit of its
+    /// stream, of credit of the link.
+    pub const NO_ROOM: usize = 69;
+    pub const NO_STREAM_CREDIT: usize = 70;
+    pub const NO_LINK_CREDIT: usize = 71;
+    pub const DOORBELLS_RUNG: usize = 72;
+    /// Packets that came through the socket: doorbells, mostly.
+    pub const DOORBELLS_RECEIVED: usize = 73;
+    pub const PARKS: usize = 74;
+    pub const PARKED_TICKS: usize = 75;
+    /// Requests that were refused before any application saw them.
+    pub const REFUSED: usize = 76;
+    /// Two for each kind of large payload: frames and bytes.
+    pub const PAYLOADS: usize = 80;
+    pub const COUNTERS_END: usize = PAYLOADS + 2 * PayloadKind::ALL.len();
+
+    /// Calls that are open.
+    pub const CALLS: usize = 256;
+    /// As many are listed.
+    pub const CALLS_LISTED: usize = 64;
+}
+
+/// A call that is open.
+pub(super) mod call {
+    pub const WORDS: usize = 4;
+    /// Its stream; 0 for none.
+    pub const STREAM: usize = 0;
+    /// When it began, in ticks.
+    pub const SINCE: usize = 1;
+    /// Its deadline, in nanoseconds of `CLOCK_MONOTONIC`; 0 for none.
+    pub const DEADLINE: usize = 2;
+    /// The first word of the block of its method in bits 0 to 15, and what it waits for in those from 16 on.
+    pub const METHOD: usize = 3;
+}
+
+/// The block of a method. The first of an area is that of all methods that have none.
+pub(super) mod method {
+    pub const WORDS: usize = 160;
+    /// The first, in an area.
+    pub const FIRST: usize = super::PAGE / super::WORD;
+    /// Its path: a text. Without one, there is no method.
+    pub const PATH: usize = 0;
+    pub const PATH_WORDS: usize = 16;
+    /// From here on there are counters.
+    pub const STARTED: usize = 16;
+    /// How long ended calls took together, in ticks.
+    pub const TICKS: usize = 17;
+    /// Ended calls by status; the last is that of codes that gRPC does not have.
+    pub const STATUS: usize = 18;
+    pub const STATUSES: usize = 18;
+    /// Ended calls by how long they took.
+    pub const TIMES: usize = 36;
+    pub const BUCKETS: usize = WORDS - TIMES;
+
+    /// How many an area of these bytes has room for.
+    pub const fn count(bytes: usize) -> usize {
+        (bytes / super::WORD - FIRST) / WORDS
+    }
+}
+
+/// The first word of a block, by its number.
+#[inline]
+pub(super) fn block(number: usize) -> usize {
+    method::FIRST + number * method::WORDS
+}
+
+const _: () = assert!(link::COUNTERS_END <= link::CALLS);
+const _: () = assert!((link::CALLS + link::CALLS_LISTED * call::WORDS) * WORD <= PAGE);
+const _: () = assert!((process::NAMES + process::NAMES_WORDS) * WORD <= PAGE);
+const _: () = assert!(method::count(AREA) == 22 && method::count(ENDED) == 44);
