@@ -395,6 +395,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         self.peer.streams.saturating_sub(self.active) as usize
     }
 
+    /// Client: returns `true` if a stream can't be opened now, and may be later.
+    pub fn is_full(&self) -> bool {
+        !self.draining && self.free_streams() == 0
+    }
+
     /// Client: asks for [`Event::CanOpen`] when a stream may be opened, without trying now.
     pub fn want_to_open(&mut self) {
         self.wants_open = !self.draining;

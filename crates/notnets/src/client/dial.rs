@@ -89,6 +89,9 @@ impl Endpoint {
 
     pub(super) fn start(&self, established: Established) -> std::io::Result<Arc<Link>> {
         let (link, pidfd) = Link::new(Role::Client, &self.link, established)?;
+        if let Some(outcomes) = &self.outcomes {
+            link.count_outcomes(outcomes);
+        }
         let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, None, self.keepalive())?;
         tokio::spawn(async move {
             let failure = driver.await;

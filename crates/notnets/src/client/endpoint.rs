@@ -13,6 +13,7 @@ use super::Channel;
 use super::reach::Reach;
 use crate::Error;
 use crate::error::Cause;
+use crate::link::Outcomes;
 use crate::options::{LinkOptions, client_setters, link_setters};
 use crate::service_config::{Policies, ServiceConfig};
 use notnets_core::session::Keepalive;
@@ -45,6 +46,8 @@ pub struct Endpoint {
     #[cfg(feature = "http2")]
     pub(super) reach: Option<Arc<dyn Reach>>,
     pub(crate) link: LinkOptions,
+    /// Counts how the calls end that are made on the endpoint's links.
+    pub(super) outcomes: Option<Arc<Outcomes>>,
     pub(crate) user_agent: String,
     pub(crate) timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
@@ -97,6 +100,7 @@ impl Endpoint {
             #[cfg(feature = "http2")]
             reach: None,
             link: LinkOptions::default(),
+            outcomes: None,
             user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeout: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
@@ -228,6 +232,11 @@ impl Endpoint {
     #[cfg(feature = "http2")]
     pub(crate) fn within(link: LinkOptions) -> Self {
         Self { link, user_agent: String::new(), ..Self::from_static("notnets:///within") }
+    }
+
+    /// Has the ends of calls counted.
+    pub(crate) fn counted(self, outcomes: &Arc<Outcomes>) -> Self {
+        Self { outcomes: Some(Arc::clone(outcomes)), ..self }
     }
 
     /// The same settings for a server that is reached in this way.

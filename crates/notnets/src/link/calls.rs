@@ -117,6 +117,22 @@ impl Link {
         self.poll_received(cx, stream, failed, |state| state.take(stream))
     }
 
+    /// Waits until there is room for another call, or the link takes none any more.
+    pub(crate) fn poll_room(self: &Arc<Self>, cx: &mut Context<'_>, ticket: &mut OpenTicket) -> Poll<()> {
+        let room = self.with(|state| {
+            let is_full = state.session.live().is_some_and(|calls| calls.is_full());
+            if !is_full {
+                return Poll::Ready(());
+            }
+            let mut number = ticket.0.as_ref().map(|(_, number)| *number);
+            state.wait_to_open(&mut number, cx.waker());
+            ticket.0 = number.map(|number| (Arc::clone(self), number));
+            state.session.calls().want_to_open();
+            Poll::Pending
+        });
+        room.unwrap_or(Poll::Ready(()))
+    }
+
     /// Waits until the link takes no more calls: its server goes away, or it has ended.
     pub(crate) fn poll_unusable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let unusable = self.with(|state| {
@@ -346,23 +362,43 @@ impl State {
         // An answer that came before the link's end still counts.
         let head = match self.session.calls().response(stream) {
             Some(Ok(head)) => head,
-            Some(Err(failure)) => return Some(Err(failure)),
-            None => return self.session.failure_of(stream).map(Err),
+            Some(Err(failure)) => return Some(Err(self.fail(failure))),
+            None => return self.session.failure_of(stream).map(|failure| Err(self.fail(failure))),
         };
         let buffered = self.session.calls().take_buffered(stream);
+        if let Some(outcomes) = &self.outcomes {
+            match (&head, &buffered.end) {
+                (ResponseHead::TrailersOnly(code, _), _) => outcomes.count(*code),
+                (ResponseHead::Head(_), Some(end)) => outcomes.count_end(end),
+                (ResponseHead::Head(_), None) => {}
+            }
+        }
         if buffered.end.is_some() {
             self.close(stream);
         }
         Some(Ok((head, buffered)))
     }
 
+    /// Counts a call that was cut short.
+    #[cold]
+    fn fail(&self, failure: Failure) -> Failure {
+        if let Some(outcomes) = &self.outcomes {
+            outcomes.count_failure(&failure);
+        }
+        failure
+    }
+
     /// The next data or the end, once they are there.
     fn take(&mut self, stream: StreamId) -> Option<Received> {
-        match (self.session.calls().take(stream), self.session.ended()) {
-            (Received::Pending, None) => None,
-            (Received::Pending, Some(failure)) => Some(Received::End(End::Failed(failure.clone()))),
-            (received, _) => Some(received),
+        let received = match (self.session.calls().take(stream), self.session.ended()) {
+            (Received::Pending, None) => return None,
+            (Received::Pending, Some(failure)) => Received::End(End::Failed(failure.clone())),
+            (received, _) => received,
+        };
+        if let (Some(outcomes), Received::End(end)) = (&self.outcomes, &received) {
+            outcomes.count_end(end);
         }
+        Some(received)
     }
 
     fn wait_writable(&mut self, stream: StreamId, cx: &Context<'_>) {

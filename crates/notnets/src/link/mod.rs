@@ -9,6 +9,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `calls.rs` | what the layers above ask of a link for one of their calls |
+//! | `outcomes.rs` | counts of how calls end |
 //! | `mod.rs` | the lock, and waiting |
 //! | `state.rs` | what the lock protects: the session, and the wakers |
 //! | `poller.rs` | which task polls the lane |
@@ -21,6 +22,7 @@ mod calls;
 pub(crate) mod driver;
 mod driver_slot;
 mod open_queue;
+mod outcomes;
 mod poller;
 mod state;
 mod stay;
@@ -52,6 +54,7 @@ use stream_wakers::StreamWakers;
 use crate::options::LinkOptions;
 
 pub(crate) use calls::{Answer, OpenRequest, OpenTicket, OpenedCall};
+pub(crate) use outcomes::Outcomes;
 
 /// Batches that don't bring what a task waits for, before it lets others run.
 const MAX_ROUNDS: usize = 16;
@@ -85,6 +88,11 @@ impl Link {
     #[cfg(feature = "byte-stream")]
     pub(crate) fn peer(&self) -> Option<crate::PeerInfo> {
         self.with(|state| state.session.peer().into())
+    }
+
+    /// Has the ends of calls counted with those of other links to the same server.
+    pub(crate) fn count_outcomes(&self, outcomes: &Arc<Outcomes>) {
+        self.lock_here().outcomes = Some(Arc::clone(outcomes));
     }
 
     /// Has the link counted there, with what is at its other end.

@@ -1,5 +1,6 @@
 //! The state under a link's lock: the session, and the tasks to be woken by its events.
 
+use std::sync::Arc;
 use std::task::Waker;
 
 use notnets_core::call::{Event, Failure, StreamId};
@@ -10,6 +11,7 @@ use notnets_core::wait::{Budget, Polled, Wait, WaitFor};
 use super::MAX_ROUNDS;
 use super::driver_slot::DriverSlot;
 use super::open_queue::OpenQueue;
+use super::outcomes::Outcomes;
 use super::poller::PollerSlot;
 use super::stream_wakers::StreamWakers;
 use super::wake_list::WakeList;
@@ -30,6 +32,8 @@ pub(super) struct State {
     open_queue: OpenQueue,
     /// Tasks to be told when the link takes no more calls.
     leavers: Vec<Waker>,
+    /// Counts how a client's calls end, if that is asked for.
+    pub(super) outcomes: Option<Arc<Outcomes>>,
     pub(super) driver: DriverSlot,
     /// When the driver wakes by itself.
     timer: Option<Timestamp>,
@@ -47,6 +51,7 @@ impl State {
             replaced: Vec::new(),
             open_queue: OpenQueue::default(),
             leavers: Vec::new(),
+            outcomes: None,
             driver: DriverSlot::default(),
             timer: None,
             all_told: false,

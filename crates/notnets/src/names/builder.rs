@@ -17,6 +17,7 @@ use super::servers::{Known, Looks, Servers};
 use super::target::Target;
 use crate::client::{Channel, Endpoint, Home};
 use crate::error::Cause;
+use crate::service_config::OutlierDetection;
 use crate::{Error, names};
 
 /// A channel that has a name and finds its servers: see [`names`](crate::names).
@@ -25,8 +26,9 @@ pub struct Builder {
     name: String,
     places: Vec<Wanted>,
     routes: Option<PathBuf>,
-    pick: Pick,
+    pick: Option<Pick>,
     health: Option<Arc<str>>,
+    outliers: Option<OutlierDetection>,
     settings: Vec<Setting>,
 }
 
@@ -47,7 +49,7 @@ impl std::fmt::Debug for Builder {
 impl Builder {
     pub(crate) fn new(name: String) -> Self {
         let (places, settings) = (Vec::new(), Vec::new());
-        Self { name, places, routes: None, pick: Pick::default(), health: None, settings }
+        Self { name, places, routes: None, pick: None, health: None, outliers: None, settings }
     }
 
     /// Looks for servers at this target, behind those that were added before. Unless one is added, servers
@@ -85,9 +87,10 @@ impl Builder {
         self
     }
 
-    /// How to choose among servers that are equally near.
+    /// How to choose among servers that are equally near. Unless set, it is as `loadBalancingConfig` of the
+    /// [`ServiceConfig`](crate::ServiceConfig) says.
     pub fn pick(mut self, pick: Pick) -> Self {
-        self.pick = pick;
+        self.pick = Some(pick);
         self
     }
 
@@ -97,6 +100,14 @@ impl Builder {
     /// [`ServiceConfig`](crate::ServiceConfig) says so.
     pub fn health_check(mut self, service: impl Into<String>) -> Self {
         self.health = Some(service.into().into());
+        self
+    }
+
+    /// Makes no calls for a while on a server of which far more fail than of the others of its place, or
+    /// nearly all: with the defaults of gRFC A50. Others can be set by `loadBalancingConfig` of the
+    /// [`ServiceConfig`](crate::ServiceConfig), which counts unless this is called.
+    pub fn eject_outliers(mut self) -> Self {
+        self.outliers = Some(OutlierDetection::of_both());
         self
     }
 
@@ -139,9 +150,9 @@ impl Builder {
     /// # Errors
     /// When the name, a target or the routes file can't be understood.
     pub fn channels(self) -> Result<Channels, Error> {
-        let Plan { name, endpoint, places, route, pick, health } = self.plan()?;
+        let Plan { name, endpoint, places, route, pick, health, outliers } = self.plan()?;
         let places = places.into_iter().map(Place::relayed).collect();
-        Ok(Channels { name, endpoint, places, route, pick, health })
+        Ok(Channels { name, endpoint, places, route, pick, health, outliers })
     }
 
     fn plan(self) -> Result<Plan, Error> {
@@ -166,8 +177,11 @@ impl Builder {
             };
             places.extend(Place::all_of(target, &endpoint));
         }
-        let health = self.health.or_else(|| endpoint.policies.as_ref()?.health_service().map(Arc::clone));
-        Ok(Plan { name, endpoint, places, route, pick: self.pick, health })
+        let config = endpoint.policies.as_deref();
+        let health = self.health.or_else(|| config?.health_service().map(Arc::clone));
+        let outliers = self.outliers.or_else(|| config?.balancing().outliers.clone());
+        let pick = self.pick.or_else(|| config?.balancing().policy.map(Pick::of)).unwrap_or_default();
+        Ok(Plan { name, endpoint, places, route, pick, health, outliers })
     }
 }
 
@@ -179,6 +193,7 @@ struct Plan {
     route: Option<Route>,
     pick: Pick,
     health: Option<Arc<str>>,
+    outliers: Option<OutlierDetection>,
 }
 
 /// Makes channels of one name that have links of their own: see [`Builder::channels`].
@@ -196,6 +211,7 @@ pub struct Channels {
     route: Option<Route>,
     pick: Pick,
     health: Option<Arc<str>>,
+    outliers: Option<OutlierDetection>,
 }
 
 impl std::fmt::Debug for Channels {
@@ -218,6 +234,7 @@ impl Channels {
             route: self.route.clone(),
             pick: self.pick,
             health: self.health.clone(),
+            outliers: self.outliers.clone(),
         };
         plan.follow()
     }
@@ -226,14 +243,14 @@ impl Channels {
 impl Plan {
     /// Makes the channel, whose servers are followed from now on.
     fn follow(self) -> Result<Channel, Error> {
-        let Self { name, endpoint, places, route, pick, health } = self;
+        let Self { name, endpoint, places, route, pick, health, outliers } = self;
         let (sender, known) = watch::channel(Known::default());
         let looks = Arc::<Looks>::default();
         let follower = Follower {
             places,
             known: sender,
             looks: Arc::clone(&looks),
-            settings: Settings { endpoint: endpoint.clone(), home: Home::present(), health },
+            settings: Settings { endpoint: endpoint.clone(), home: Home::present(), health, outliers },
         };
         // It goes on whatever becomes of the runtimes of callers.
         let home = Home::fallback()?;

@@ -4,10 +4,14 @@ use std::future::pending;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use notnets_core::name::Name;
+use notnets_core::random;
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
 
+use super::outliers;
 use super::place::Place;
 use super::server::Settings;
 use super::servers::{Known, Looks};
@@ -51,6 +55,7 @@ impl Follower {
     /// Goes on for as long as the channel lives.
     pub(super) async fn follow(mut self, mut route: Option<Route>) {
         let looks = Arc::clone(&self.looks);
+        let mut sweeps = self.settings.outliers.as_ref().map(|outliers| interval(outliers.interval));
         loop {
             let answered = looks.last();
             if answered > self.known.borrow().answered {
@@ -60,6 +65,7 @@ impl Follower {
             tokio::select! {
                 () = poll_fn(|cx| self.poll_change(cx)) => self.publish(answered),
                 () = looks.wanted.notified() => {}
+                () = tick(&mut sweeps) => self.sweep(),
                 target = Route::changed(&mut route) => {
                     self.go_to(target);
                     self.publish_what_is_known(answered).await;
@@ -86,6 +92,20 @@ impl Follower {
         changed
     }
 
+    /// Looks for outliers among the servers of each place.
+    fn sweep(&self) {
+        let Some(detection) = &self.settings.outliers else { return };
+        for place in &self.places {
+            let servers = place.servers();
+            let records: Vec<_> = servers.iter().filter_map(|server| server.record()).collect();
+            let lot = || (random::word() % 100) as u32;
+            for ejected in outliers::sweep(detection, &records, std::time::Instant::now(), lot) {
+                let server = servers[ejected].text();
+                tracing::warn!("the server at {server} gets no calls for a while: too many have failed");
+            }
+        }
+    }
+
     /// Looks for servers elsewhere from now on, and keeps what is known of places that stay.
     fn go_to(&mut self, target: Target) {
         let mut before = std::mem::take(&mut self.places);
@@ -105,5 +125,21 @@ impl Follower {
             why: self.places.iter().map(Place::why).collect(),
         };
         self.known.send_replace(known);
+    }
+}
+
+/// A timer that is first due after this period.
+fn interval(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.reset();
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Waits until the timer is due; without one for ever.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => pending().await,
     }
 }

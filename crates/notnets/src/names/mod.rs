@@ -33,6 +33,7 @@
 //! | `place.rs` | one place, with its servers |
 //! | `servers.rs`, `server.rs` | all of a channel's servers, and one of them with its link |
 //! | `health.rs` | whether a server is healthy |
+//! | `outliers.rs` | whether too many of its calls fail |
 //! | `backoff.rs` | how long to wait between attempts that fail |
 //! | `pick.rs` | the server of a call |
 //! | `follower.rs` | the task that follows the resolvers |
@@ -44,6 +45,7 @@ mod builder;
 mod dns;
 mod follower;
 mod health;
+mod outliers;
 mod pick;
 mod place;
 mod relay;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::server::Server;
 use crate::client::{ClientLink, Standing};
+use crate::service_config::Policy;
 
 /// How a channel chooses among servers that are equally near.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,15 @@ struct Ready {
 }
 
 impl Pick {
+    /// The one that gRPC's config calls so.
+    pub(super) fn of(policy: Policy) -> Self {
+        match policy {
+            Policy::PickFirst => Self::First,
+            Policy::RoundRobin => Self::RoundRobin,
+            Policy::LeastRequest => Self::LeastOutstanding,
+        }
+    }
+
     /// Chooses a server that has a link. Begins to connect those without one that it would also choose.
     pub(super) fn choose(self, servers: &[Arc<Server>], turn: &Turn) -> Choice {
         let n = servers.len();
@@ -53,7 +63,9 @@ impl Pick {
         let mut choice = Choice::default();
         let mut at = first;
         loop {
-            if let Some(ready) = look(&servers[at]) {
+            let looked = look(&servers[at]);
+            choice.is_open |= matches!(looked, Look::Connecting);
+            if let Look::Ready(ready) = looked {
                 choice.consider(ready);
                 let is_enough = match self {
                     Self::First | Self::RoundRobin => choice.has_room,
@@ -72,17 +84,25 @@ impl Pick {
     }
 }
 
-fn look(server: &Server) -> Option<Ready> {
+/// A look at a server.
+enum Look {
+    Ready(Ready),
+    Connecting,
+    /// It gets no calls for now.
+    Out,
+}
+
+fn look(server: &Server) -> Look {
     match server.standing() {
         Standing::Ready(link) => {
             let (open, free) = link.load();
-            Some(Ready { link, open, has_room: free > 0 })
+            Look::Ready(Ready { link, open, has_room: free > 0 })
         }
         Standing::Idle => {
             server.begin();
-            None
+            Look::Connecting
         }
-        Standing::Failed => None,
+        Standing::Failed => Look::Out,
     }
 }
 
@@ -93,6 +113,8 @@ pub(super) struct Choice {
     open: usize,
     /// A call need not wait on it.
     pub(super) has_room: bool,
+    /// There may be a better one soon.
+    pub(super) is_open: bool,
     seen: usize,
 }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::health::Health;
+use super::outliers::Record;
 use crate::client::{ClientLink, Endpoint, Home, Outcome, Shared, Standing};
 use crate::error::Cause;
+use crate::service_config::OutlierDetection;
 
 /// Links that may end one after the other while a call waits for word of their server's health.
 const MAX_LOST: usize = 4;
@@ -14,6 +16,10 @@ const MAX_LOST: usize = 4;
 pub(super) struct Server {
     shared: Arc<Shared>,
     health: Option<Health>,
+    /// How its calls end, if that counts.
+    record: Option<Record>,
+    /// What it is called in errors.
+    text: String,
 }
 
 /// What the servers of a channel have in common.
@@ -25,23 +31,50 @@ pub(super) struct Settings {
     pub(super) home: Option<Home>,
     /// The service whose health is asked for, if one is.
     pub(super) health: Option<Arc<str>>,
+    /// When a server gets no calls because too many have failed.
+    pub(super) outliers: Option<OutlierDetection>,
 }
 
 impl Server {
     /// A server that is reached by this endpoint, and is called so in errors.
     pub(super) fn new(endpoint: Endpoint, settings: &Settings, text: String) -> Self {
         let health = settings.health.as_ref().map(|service| Health::new(service, &text));
-        Self { shared: Arc::new(Shared::of_peer(endpoint, settings.home.clone())), health }
+        let record = settings.outliers.as_ref().map(|_| Record::default());
+        let endpoint = match &record {
+            Some(record) => endpoint.counted(&record.outcomes),
+            None => endpoint,
+        };
+        Self { shared: Arc::new(Shared::of_peer(endpoint, settings.home.clone())), health, record, text }
+    }
+
+    /// How its calls end, if that counts.
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    /// What it is called in errors.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.record.as_ref().is_some_and(Record::is_ejected)
     }
 
     /// Returns the last link if it can have calls, as far as is known without a look at it.
     pub(super) fn present(&self) -> Option<Arc<ClientLink>> {
         let link = self.shared.present()?;
+        if self.is_ejected() {
+            return None;
+        }
         self.health.as_ref().is_none_or(|health| health.is_good(&link)).then_some(link)
     }
 
     /// Returns what can be expected of the server.
     pub(super) fn standing(&self) -> Standing {
+        if self.is_ejected() {
+            return Standing::Failed;
+        }
         match (self.shared.standing(), &self.health) {
             (Standing::Ready(link), Some(health)) if !health.is_good(&link) => Standing::Failed,
             (standing, _) => standing,
@@ -58,6 +91,13 @@ impl Server {
     /// # Errors
     /// When it can't be reached, or is not healthy.
     pub(super) async fn link(&self) -> Outcome {
+        if self.is_ejected() {
+            let sentence = format!(
+                "the server at {} gets no calls for now: too many have failed (outlier detection)",
+                self.text
+            );
+            return Err(Arc::new(Cause::Unhealthy(sentence).into()));
+        }
         for _ in 0..MAX_LOST {
             let link = self.shared.link().await?;
             let Some(health) = &self.health else { return Ok(link) };

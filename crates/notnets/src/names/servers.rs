@@ -12,11 +12,12 @@ use notnets_core::name::Name;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::pick::{Pick, Turn};
+use super::pick::{Choice, Pick, Turn};
 use super::server::Server;
 use crate::Error;
-use crate::client::{ClientLink, Home, Outcome, Peers, for_timers};
+use crate::client::{ClientLink, Home, Outcome, Peers, Standing, for_timers};
 use crate::error::Cause;
+use crate::link::OpenTicket;
 
 /// A server that does not answer gets this start before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -90,7 +91,8 @@ impl Peers for Servers {
         {
             return only.present();
         }
-        self.choose(&known)
+        let choice = self.choose(&known);
+        choice.link.filter(|_| choice.has_room || !choice.is_open)
     }
 
     fn link(self: Arc<Self>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
@@ -100,14 +102,15 @@ impl Peers for Servers {
 
 impl Servers {
     /// Chooses a link of the nearest place that has one with room, else of the nearest that has one.
-    fn choose(&self, known: &Known) -> Option<Arc<ClientLink>> {
-        let mut full = None;
+    fn choose(&self, known: &Known) -> Choice {
+        let mut full = Choice::default();
         for place in &known.places {
             let choice = self.pick.choose(place, &self.turn);
             if choice.has_room {
-                return choice.link;
+                return choice;
             }
-            full = full.or(choice.link);
+            full.is_open |= choice.is_open;
+            full.link = full.link.or(choice.link);
         }
         full
     }
@@ -117,10 +120,17 @@ impl Servers {
         let mut is_sure = false;
         loop {
             let now = known.borrow_and_update().clone();
-            if let Some(link) = self.choose_usable(&now) {
+            let choice = self.choose(&now);
+            let usable = choice.link.filter(|link| link.is_usable());
+            if choice.has_room
+                && let Some(link) = usable
+            {
                 return Ok(link);
             }
-            let failed = match self.connect_any(&now).await {
+            if let Some(full) = usable {
+                return Ok(self.spill_over(&now, full).await);
+            }
+            let failed = match self.connect_any(&now, false).await {
                 Ok(link) => return Ok(link),
                 Err(failed) => failed,
             };
@@ -145,19 +155,26 @@ impl Servers {
         }
     }
 
-    /// Chooses a link that takes calls.
-    fn choose_usable(&self, known: &Known) -> Option<Arc<ClientLink>> {
-        self.choose(known).filter(|link| link.is_usable())
+    /// All servers with a link are full, and this is the nearest. Connects to others, unless it has room
+    /// before.
+    async fn spill_over(&self, known: &Known, full: Arc<ClientLink>) -> Arc<ClientLink> {
+        let mut ticket = OpenTicket::default();
+        tokio::select! {
+            biased;
+            other = self.connect_any(known, true) => other.unwrap_or_else(|_failed| Arc::clone(&full)),
+            () = poll_fn(|cx| full.poll_room(cx, &mut ticket)) => Arc::clone(&full),
+        }
     }
 
-    /// Connects to the first server that can be reached.
+    /// Connects to the first server that can be reached; with `anew` to one that has no link.
     ///
     /// # Errors
     /// Of the first that can't be reached of each place.
-    async fn connect_any(&self, known: &Known) -> Result<Arc<ClientLink>, Failures> {
+    async fn connect_any(&self, known: &Known, anew: bool) -> Result<Arc<ClientLink>, Failures> {
         let mut failed = Failures::new();
         let places = known.places.iter().enumerate();
         let servers = places.flat_map(|(place, servers)| servers.iter().map(move |server| (place, server)));
+        let servers = servers.filter(|(_, server)| !anew || !matches!(server.standing(), Standing::Ready(_)));
         let servers: Vec<_> = servers.map(|(place, server)| (place, Arc::clone(server))).collect();
         let mut rest = servers.into_iter();
         let mut open = Vec::new();

@@ -9,12 +9,12 @@ use notnets_core::code::Code;
 use serde_json::{Map, Value};
 
 use super::policy::{HedgingPolicy, MethodConfig, RetryPolicy};
-use super::{REPLAY_BYTES, ServiceConfig, Throttling, code_of_name, code_of_number, duration};
+use super::{REPLAY_BYTES, ServiceConfig, Throttling, balancing, code_of_name, code_of_number, duration};
 
 /// More attempts are not made, whatever is configured.
 const MAX_ATTEMPTS: u64 = 5;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 pub(super) fn parse(text: &str) -> Result<ServiceConfig, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
@@ -38,7 +38,8 @@ pub(super) fn parse(text: &str) -> Result<ServiceConfig, String> {
     let throttling = throttling.map(throttling_of).transpose()?;
     let health = root.get("healthCheckConfig").filter(|value| !value.is_null());
     let health = health.map(health_service).transpose()?.flatten();
-    Ok(ServiceConfig { methods, throttling, health, replay_bytes: REPLAY_BYTES })
+    let balancing = balancing::parse(root, "loadBalancingConfig")?;
+    Ok(ServiceConfig { methods, throttling, health, balancing, replay_bytes: REPLAY_BYTES })
 }
 
 fn method_config(method: &Object) -> Result<MethodConfig, String> {
@@ -162,11 +163,11 @@ fn key_of(name: &Value) -> Result<Box<str>, String> {
     }
 }
 
-fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Object, String> {
+pub(super) fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Object, String> {
     value.as_object().ok_or_else(|| format!("{what} has to be an object"))
 }
 
-fn list<'a>(object: &'a Object, key: &str) -> Result<&'a [Value], String> {
+pub(super) fn list<'a>(object: &'a Object, key: &str) -> Result<&'a [Value], String> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(&[]),
         Some(Value::Array(list)) => Ok(list),
@@ -174,7 +175,7 @@ fn list<'a>(object: &'a Object, key: &str) -> Result<&'a [Value], String> {
     }
 }
 
-fn duration_at(object: &Object, key: &str) -> Result<Duration, String> {
+pub(super) fn duration_at(object: &Object, key: &str) -> Result<Duration, String> {
     let text = object.get(key).and_then(Value::as_str);
     text.and_then(duration).ok_or_else(|| format!("`{key}` has to be a duration like \"1.5s\""))
 }

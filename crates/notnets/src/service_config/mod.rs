@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | `json.rs` | gRPC's JSON, and its errors |
 //! | `policy.rs` | what is configured for a method |
+//! | `balancing.rs` | how servers share the calls |
 //! | `throttle.rs` | when too many calls fail for further attempts |
 
+mod balancing;
 mod json;
 mod policy;
 mod throttle;
@@ -17,6 +19,9 @@ use std::time::Duration;
 
 use notnets_core::code::Code;
 
+pub(crate) use balancing::{Balancing, Bounds, OutlierDetection, Policy};
+#[cfg(test)]
+pub(crate) use balancing::{FailurePercentage, SuccessRate};
 pub(crate) use policy::{HedgingPolicy, MethodConfig};
 pub(crate) use throttle::Throttle;
 
@@ -56,6 +61,7 @@ pub struct ServiceConfig {
     throttling: Option<Throttling>,
     /// The service whose health servers are asked for.
     health: Option<Arc<str>>,
+    balancing: Balancing,
     replay_bytes: usize,
 }
 
@@ -127,6 +133,10 @@ impl Policies {
     /// Returns the service whose health servers are asked for.
     pub(crate) fn health_service(&self) -> Option<&Arc<str>> {
         self.config.health.as_ref()
+    }
+
+    pub(crate) fn balancing(&self) -> &Balancing {
+        &self.config.balancing
     }
 
     pub(crate) fn replay_bytes(&self) -> usize {

@@ -1,16 +1,17 @@
-//! Channels that ask their servers for their health.
+//! Channels that choose among their servers: by health, by how calls end, by room.
 
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Running, within};
 use notnets::names::Pick;
 use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
-use notnets::{Channel, Server, ServiceConfig};
-use tokio::sync::oneshot;
+use notnets::{Channel, Router, Server, ServiceConfig};
+use tokio::sync::{Semaphore, oneshot};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
@@ -218,4 +219,147 @@ async fn a_watch_that_fails_is_begun_again() {
     }
     // A second, within a fifth.
     assert!(begin.elapsed() >= Duration::from_millis(790), "{:?}", begin.elapsed());
+}
+
+/// Fails each call.
+struct Fails;
+
+impl Handler for Fails {
+    async fn call(&self, _call: &mut ServerCall) -> Result<(), Status> {
+        Err(Status::new(Code::INTERNAL, "always"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_calls_fail_gets_none_for_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let serve = |server: Router| Running::start(server.bind_blocking("notnets:///test").unwrap());
+    let builder = || Server::builder().directory(directory.path()).replica(true);
+    let _fails = serve(builder().add_rpc_service("test.Who", Fails));
+    let _others = ["a", "b"].map(|id| serve(builder().add_rpc_service("test.Who", Who(id))));
+    let config = r#"{"loadBalancingConfig": [{"outlier_detection_experimental": {
+        "interval": "0.05s", "baseEjectionTime": "0.3s", "maxEjectionPercent": 40,
+        "failurePercentageEjection": {"minimumHosts": 3, "requestVolume": 5},
+        "childPolicy": [{"round_robin": {}}]
+    }}]}"#;
+    let at = directory.path().to_owned();
+    let config = ServiceConfig::from_json(config).unwrap();
+    let named = Channel::named("test").settings(|endpoint| endpoint.directory(at).service_config(config));
+    let channel = named.connect_lazy().unwrap();
+    let begin = Instant::now();
+    for _ in 0..2 {
+        // It gets its turn, as the policy says, until it is ejected.
+        let mut failed = 0;
+        while failed < 5 {
+            failed += usize::from(who(&channel).await.is_err());
+        }
+        let mut in_a_row = 0;
+        while in_a_row < 30 {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            in_a_row = if who(&channel).await.is_ok() { in_a_row + 1 } else { 0 };
+        }
+    }
+    assert!(begin.elapsed() > Duration::from_millis(300), "{:?}", begin.elapsed());
+}
+
+/// Answers when it is let.
+struct Slow {
+    id: &'static str,
+    begun: Semaphore,
+    go_on: Semaphore,
+}
+
+struct Shared(Arc<Slow>);
+
+impl Handler for Shared {
+    async fn call(&self, call: &mut ServerCall) -> Result<(), Status> {
+        self.0.begun.add_permits(1);
+        self.0.go_on.acquire().await.unwrap().forget();
+        call.responses.send_last(self.0.id).await
+    }
+}
+
+impl Slow {
+    /// A server that has room for one call of a channel.
+    fn serve(directory: &Path, id: &'static str) -> (Arc<Self>, Running) {
+        let slow = Arc::new(Self { id, begun: Semaphore::new(0), go_on: Semaphore::new(0) });
+        let server = Server::builder().directory(directory).max_concurrent_streams(1);
+        let server = server.add_rpc_service("test.Who", Shared(Arc::clone(&slow)));
+        let running = Running::start(server.bind_blocking(format!("notnets:///{id}")).unwrap());
+        (slow, running)
+    }
+
+    async fn begun(&self) {
+        within("a call begins", self.begun.acquire()).await.unwrap().forget();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farther_place_is_for_when_the_nearer_has_no_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let (near, _near) = Slow::serve(directory.path(), "near");
+    let (far, _far) = Slow::serve(directory.path(), "far");
+    let at = directory.path().to_owned();
+    let named = Channel::named("test").local("notnets:///near, notnets:///far");
+    let channel = named.settings(|endpoint| endpoint.directory(at)).connect_lazy().unwrap();
+    let call = || {
+        let channel = channel.clone();
+        tokio::spawn(async move { who(&channel).await.unwrap() })
+    };
+    let first = call();
+    near.begun().await;
+    // Nothing was connected there before it is needed.
+    let second = call();
+    far.begun().await;
+    let third = call();
+    near.go_on.add_permits(1);
+    assert_eq!(within("the first", first).await.unwrap(), "near");
+    near.begun().await;
+    near.go_on.add_permits(1);
+    assert_eq!(within("the third", third).await.unwrap(), "near");
+    far.go_on.add_permits(1);
+    assert_eq!(within("the second", second).await.unwrap(), "far");
+}
+
+/// Where nobody is farther away, a call waits for its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_waits_for_room_if_there_is_none_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (near, _near) = Slow::serve(directory.path(), "near");
+    let at = directory.path().to_owned();
+    let named = Channel::named("test").local("notnets:///near, notnets:///nowhere, unix:/nowhere/far.sock");
+    let channel = named.settings(|endpoint| endpoint.directory(at)).connect_lazy().unwrap();
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let channel = channel.clone();
+            tokio::spawn(async move { who(&channel).await.unwrap() })
+        })
+        .collect();
+    for _ in 0..calls.len() {
+        near.begun().await;
+        near.go_on.add_permits(1);
+    }
+    for call in calls {
+        assert_eq!(within("a call", call).await.unwrap(), "near");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_farther_place_is_for_when_the_nearer_takes_no_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::builder().directory(directory.path()).max_connections(1);
+    let server = server.add_rpc_service("test.Who", Who("near"));
+    let _near = Running::start(server.bind_blocking("notnets:///near").unwrap());
+    let far = Server::builder().directory(directory.path()).add_rpc_service("test.Who", Who("far"));
+    let _far = Running::start(far.bind_blocking("notnets:///far").unwrap());
+    let make = || {
+        let at = directory.path().to_owned();
+        let named = Channel::named("test").local("notnets:///near, notnets:///far");
+        named.settings(|endpoint| endpoint.directory(at)).connect_lazy().unwrap()
+    };
+    let (one, other) = (make(), make());
+    assert_eq!(who(&one).await.unwrap(), "near");
+    assert_eq!(who(&other).await.unwrap(), "far");
+    drop(one);
+    until_called_are(&other, &["near"]).await;
 }
