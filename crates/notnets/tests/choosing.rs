@@ -74,7 +74,7 @@ async fn until_called_are(channel: &Channel, ids: &[&str]) {
         if called == ids {
             return;
         }
-        assert!(begin.elapsed() < Duration::from_secs(10), "{called:?} are called, and not {ids:?}");
+        assert!(begin.elapsed() < Duration::from_secs(8), "{called:?} are called, and not {ids:?}");
     }
 }
 

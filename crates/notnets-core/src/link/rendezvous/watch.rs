@@ -15,7 +15,10 @@ static HIGHEST: AtomicI32 = AtomicI32::new(-1);
 /// Gets readable when something in a directory, or the directory itself, was removed or moved away; one for
 /// comings and goings also when a server has come, and one of files when one was written.
 #[derive(Debug)]
-pub struct DirectoryWatch(OwnedFd);
+pub struct DirectoryWatch {
+    /// There until this is dropped.
+    events: Option<OwnedFd>,
+}
 
 impl DirectoryWatch {
     /// Notices what goes.
@@ -49,18 +52,32 @@ impl DirectoryWatch {
         let all_gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         add_watch(&events, directory, inside | all_gone | WatchFlags::ONLYDIR)?;
         HIGHEST.fetch_max(events.as_raw_fd(), Ordering::Relaxed);
-        Ok(Self(events))
+        Ok(Self { events: Some(events) })
     }
 
     /// Forgets what has happened: look at what is watched afterwards.
     pub fn clear(&self) {
-        while let Ok(1..) = rustix::io::read(&self.0, &mut [0; 4096]) {}
+        while let Ok(1..) = rustix::io::read(self, &mut [0; 4096]) {}
     }
 }
 
 impl AsFd for DirectoryWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        match &self.events {
+            Some(events) => events.as_fd(),
+            None => unreachable!("it is there until it is dropped"),
+        }
+    }
+}
+
+impl Drop for DirectoryWatch {
+    /// The kernel closes such a descriptor only once work of its own is done, which takes seconds where others
+    /// keep the cores busy. A thread that serves others must not wait for that.
+    fn drop(&mut self) {
+        let events = self.events.take();
+        let thread = std::thread::Builder::new().name("notnets-close".to_owned());
+        // Without a thread it is closed here.
+        let _closing = thread.spawn(move || drop(events));
     }
 }
 
