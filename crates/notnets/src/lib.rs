@@ -109,6 +109,11 @@ mod status_message;
 #[cfg(feature = "stubs")]
 #[doc(hidden)]
 pub mod stub;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(all(feature = "http2", not(feature = "tls")))]
+#[path = "no_tls.rs"]
+mod tls;
 
 pub use admission::{Admission, PeerCredentials};
 #[cfg(feature = "client")]

@@ -75,7 +75,7 @@ impl fmt::Display for Location {
             #[cfg(feature = "http2")]
             Self::Http2(address @ http2::Address::Tcp(_)) => write!(f, "http://{address}"),
             #[cfg(feature = "http2")]
-            Self::Http2(address @ http2::Address::Unix(_)) => address.fmt(f),
+            Self::Http2(address) => address.fmt(f),
         }
     }
 }

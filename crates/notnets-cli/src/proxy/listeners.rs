@@ -230,7 +230,7 @@ async fn serve_http2(
     };
     let options = Options::new(settings.keep_alive(), u32::MAX);
     tokio::select! {
-        () = server::serve(listener, make, options, stopped) => {}
+        () = server::serve(listener, None, make, options, stopped) => {}
         () = too_long => tracing::warn!("calls were still open after {grace:?} and have been cut off"),
     }
     Ok(())

@@ -16,6 +16,8 @@ use crate::error::Cause;
 use crate::link::Outcomes;
 use crate::options::{LinkOptions, client_setters, link_setters};
 use crate::service_config::{Policies, ServiceConfig};
+#[cfg(feature = "http2")]
+use crate::tls::ClientTls;
 use notnets_core::session::Keepalive;
 
 /// How long to wait for a server's answer unless another time is set.
@@ -45,6 +47,9 @@ pub struct Endpoint {
     /// How the server is reached, if not through memory itself.
     #[cfg(feature = "http2")]
     pub(super) reach: Option<Arc<dyn Reach>>,
+    /// How servers are reached by TLS, if not by the system's roots.
+    #[cfg(feature = "http2")]
+    pub(crate) tls: Option<ClientTls>,
     pub(crate) link: LinkOptions,
     /// Counts how the calls end that are made on the endpoint's links.
     pub(super) outcomes: Option<Arc<Outcomes>>,
@@ -99,6 +104,8 @@ impl Endpoint {
             address: None,
             #[cfg(feature = "http2")]
             reach: None,
+            #[cfg(feature = "http2")]
+            tls: None,
             link: LinkOptions::default(),
             outcomes: None,
             user_agent: concat!("notnets/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -237,6 +244,12 @@ impl Endpoint {
     /// Has the ends of calls counted.
     pub(crate) fn counted(self, outcomes: &Arc<Outcomes>) -> Self {
         Self { outcomes: Some(Arc::clone(outcomes)), ..self }
+    }
+
+    /// Reaches servers by this TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(self, tls: ClientTls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// The same settings for a server that is reached in this way.

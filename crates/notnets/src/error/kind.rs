@@ -75,6 +75,10 @@ impl ErrorKind {
             #[cfg(feature = "http2")]
             Cause::Http2(_) | Cause::LinkOver => Self::Unavailable,
             #[cfg(feature = "http2")]
+            Cause::WithoutCertificate(_) => Self::InvalidConfiguration,
+            #[cfg(feature = "tls")]
+            Cause::Tls(_) => Self::InvalidConfiguration,
+            #[cfg(feature = "http2")]
             Cause::Within(error) => of_link(error),
             #[cfg(feature = "http2")]
             Cause::Listen { error, .. } => match error.kind() {

@@ -130,6 +130,13 @@ pub(crate) enum Cause {
     #[error("cannot listen on {location}: {error}{}", in_use(error))]
     Listen { location: Location, error: io::Error },
     #[cfg(feature = "http2")]
+    #[error("cannot listen on {0}: TLS needs a certificate and its key; set them by Server::tls_config")]
+    WithoutCertificate(crate::http2::Address),
+    /// Certificates and keys that can't be used; a sentence.
+    #[cfg(feature = "tls")]
+    #[error("{0}")]
+    Tls(String),
+    #[cfg(feature = "http2")]
     #[error("the server takes no more calls on this connection")]
     LinkOver,
     #[cfg(feature = "http2")]

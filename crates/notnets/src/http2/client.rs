@@ -29,6 +29,7 @@ use super::exchange::{Failed, exchange};
 use super::pings::KeepAlive;
 use super::replay::Replay;
 use crate::http::RetrySafe;
+use crate::tls::ClientTls;
 
 /// How a client deals with its server.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +66,7 @@ struct Inner {
     /// The authority of calls that bring none.
     authority: Authority,
     options: Options,
+    tls: Option<ClientTls>,
     connections: Mutex<Connections>,
 }
 
@@ -90,18 +92,15 @@ enum Look {
 impl Client {
     /// A client of `address`; it connects when the first call needs it.
     pub fn new(address: Address, options: Options) -> Self {
-        let authority = match &address {
-            Address::Tcp(authority) => authority.clone(),
-            Address::Unix(_) => Authority::from_static("localhost"),
-        };
-        Self { inner: Arc::new(Inner { address, authority, options, connections: Mutex::default() }) }
+        Self::with(address, options, None, None)
     }
 
-    /// A client of the same address, where that of another name is meant.
-    pub(super) fn for_host(self, host: Option<Authority>) -> Self {
-        let Some(authority) = host else { return self };
-        let (address, options) = (self.inner.address.clone(), self.inner.options);
-        Self { inner: Arc::new(Inner { address, authority, options, connections: Mutex::default() }) }
+    /// A client of `address`, with this in place of the system's for TLS, where that of another name is meant
+    /// if there is one.
+    pub fn with(address: Address, options: Options, tls: Option<ClientTls>, host: Option<Authority>) -> Self {
+        let authority = host.or_else(|| address.authority().cloned());
+        let authority = authority.unwrap_or_else(|| Authority::from_static("localhost"));
+        Self { inner: Arc::new(Inner { address, authority, options, tls, connections: Mutex::default() }) }
     }
 
     /// Connects, unless a connection is open.
@@ -182,7 +181,7 @@ impl Inner {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let authority = request.uri().authority().unwrap_or(&self.authority).clone();
         *request.uri_mut() = Uri::builder()
-            .scheme("http")
+            .scheme(if self.address.is_tls() { "https" } else { "http" })
             .authority(authority)
             .path_and_query(path)
             .build()
@@ -229,10 +228,10 @@ impl Inner {
     fn dial(self: &Arc<Self>) -> watch::Receiver<Option<Dialled>> {
         let (sender, dial) = watch::channel(None);
         let inner = Arc::downgrade(self);
-        let (address, options) = (self.address.clone(), self.options);
+        let (address, options, tls) = (self.address.clone(), self.options, self.tls.clone());
         tokio::spawn(async move {
             let dialled = tokio::select! {
-                dialled = connect(&address, options.connect_timeout, options.keep_alive) => dialled,
+                dialled = connect(&address, options.connect_timeout, options.keep_alive, tls) => dialled,
                 () = sender.closed() => return,
             };
             let Some(inner) = inner.upgrade() else { return };

@@ -25,7 +25,8 @@ use super::last_words::LastWords;
 use super::observed::{Beginning, FRAME_HEAD, Observed, Received};
 use super::pings::{KeepAlive, Pings, Seen};
 use super::status::status_of;
-use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, host_and_port, liveness};
+use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, liveness};
+use crate::tls::{self, ClientTls};
 
 /// Calls open at once on one connection; further ones get a further connection.
 /// HTTP/2 asks every server to allow at least as many, most allow 100 to 250.
@@ -142,8 +143,9 @@ pub async fn connect(
     address: &Address,
     timeout: Duration,
     keep_alive: KeepAlive,
+    tls: Option<ClientTls>,
 ) -> Result<Connection, Status> {
-    match tokio::time::timeout(timeout, until_begun(address, keep_alive)).await {
+    match tokio::time::timeout(timeout, until_begun(address, keep_alive, tls)).await {
         Ok(connected) => connected.map_err(|error| refused(address, &error)),
         Err(_) => Err(refused(address, &format_args!("no answer within {timeout:?}"))),
     }
@@ -164,15 +166,22 @@ struct NotBegun {
 impl From<io::Error> for NotBegun {
     fn from(error: io::Error) -> Self {
         // What was never connected is refused.
-        let has_left = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        let has_left = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+        );
         Self { error, has_left }
     }
 }
 
-async fn until_begun(address: &Address, keep_alive: KeepAlive) -> io::Result<Connection> {
+async fn until_begun(
+    address: &Address,
+    keep_alive: KeepAlive,
+    tls: Option<ClientTls>,
+) -> io::Result<Connection> {
     let mut attempt = 1;
     loop {
-        match begin(address, keep_alive).await {
+        match begin(address, keep_alive, tls.clone()).await {
             Ok(begun) => return Ok(begun),
             Err(NotBegun { has_left: true, .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(NotBegun { error, .. }) => return Err(error),
@@ -180,8 +189,12 @@ async fn until_begun(address: &Address, keep_alive: KeepAlive) -> io::Result<Con
     }
 }
 
-async fn begin(address: &Address, keep_alive: KeepAlive) -> Result<Connection, NotBegun> {
-    let stream = dial(address, keep_alive).await?;
+async fn begin(
+    address: &Address,
+    keep_alive: KeepAlive,
+    tls: Option<ClientTls>,
+) -> Result<Connection, NotBegun> {
+    let stream = dial(address, keep_alive, tls).await?;
     let (stream, received, mut beginning) = Observed::new(stream, FRAME_HEAD);
     let (sender, mut connection) = h2::client::Builder::new()
         .enable_push(false)
@@ -201,6 +214,12 @@ async fn begin(address: &Address, keep_alive: KeepAlive) -> Result<Connection, N
     if let Some(ended) = ended {
         // What came before says more than how HTTP/2 failed.
         drop(connection);
+        let io = ended.as_ref().err().and_then(h2::Error::get_io).map(tls::explained);
+        if address.is_tls()
+            && let Some(error) = io
+        {
+            return Err(NotBegun { error, has_left: false });
+        }
         check(beginning.await)?;
         let left = || io::Error::other("its server ended the connection as soon as it had begun");
         return Err(NotBegun { error: ended.err().map_or_else(left, io::Error::other), has_left: true });
@@ -257,15 +276,23 @@ fn check(begun: Result<Beginning, RecvError>) -> Result<(), NotBegun> {
     begun.check().map_err(|why| NotBegun { error: io::Error::other(why), has_left: begun.is_empty() })
 }
 
-async fn dial(address: &Address, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {
-    match address {
-        Address::Tcp(authority) => {
-            let stream = TcpStream::connect(host_and_port(authority)).await?;
-            liveness::set(&stream, keep_alive)?;
-            Ok(Box::new(LastWords::new(stream)))
-        }
-        Address::Unix(path) => Ok(Box::new(LastWords::new(UnixStream::connect(path).await?))),
+async fn dial(
+    address: &Address,
+    keep_alive: KeepAlive,
+    tls: Option<ClientTls>,
+) -> io::Result<Box<dyn Stream>> {
+    if let Address::Unix(path) = address {
+        return Ok(Box::new(LastWords::new(UnixStream::connect(path).await?)));
     }
+    let (host, port) = address.host_and_port().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let stream = TcpStream::connect((host, port)).await?;
+    liveness::set(&stream, keep_alive)?;
+    let stream = LastWords::new(stream);
+    if !address.is_tls() {
+        return Ok(Box::new(stream));
+    }
+    let tls = tls.map_or_else(ClientTls::of_system, Ok)?;
+    tls.connect(host, stream).await
 }
 
 /// Asks a silent server whether it is there; returns when and why it is given up.

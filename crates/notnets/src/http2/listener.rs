@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::authority::LocalAuthority;
 use super::pings::KeepAlive;
-use super::{Address, Stream, host_and_port, liveness};
+use super::{Address, Stream, liveness};
 
 /// How long the lock on a directory is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -50,12 +50,11 @@ impl Socket {
     /// # Errors
     /// When the address is in use or cannot be bound.
     pub fn bind(address: &Address, is_shared: bool) -> io::Result<Self> {
-        let authority = match address {
-            Address::Tcp(authority) => authority,
-            Address::Unix(path) => return bind_unix(path),
+        let Some(host_and_port) = address.host_and_port() else {
+            return if let Address::Unix(path) = address { bind_unix(path) } else { Err(not_available()) };
         };
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in host_and_port(authority).to_socket_addrs()? {
+        let mut last = not_available();
+        for address in host_and_port.to_socket_addrs()? {
             match bind_tcp(address, is_shared) {
                 Ok(bound) => return Ok(Self::Tcp(bound.into())),
                 Err(error) => last = error,
@@ -157,6 +156,10 @@ impl Listener {
             }
         }
     }
+}
+
+fn not_available() -> io::Error {
+    io::ErrorKind::AddrNotAvailable.into()
 }
 
 fn bind_tcp(address: SocketAddr, is_shared: bool) -> io::Result<OwnedFd> {

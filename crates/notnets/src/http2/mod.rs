@@ -6,7 +6,7 @@
 //! megabytes among all calls of a connection. `notnets proxy` must do none of this, so
 //! `server` stands on hyper directly, and `client` on h2, which tells
 //! what a server has not processed and whether it is still there. Both speak HTTP/2 with
-//! prior knowledge, without TLS, over TCP and over Unix sockets.
+//! prior knowledge, over TCP, with TLS if the address says so, and over Unix sockets.
 
 mod authority;
 pub mod bridge;
@@ -54,6 +54,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub enum Address {
     /// A host name or IP address and a port, as in a URI.
     Tcp(Authority),
+    /// The same, by TLS.
+    #[cfg(feature = "tls")]
+    Tls(Authority),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
@@ -62,6 +65,8 @@ impl std::fmt::Display for Address {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(authority) => authority.fmt(out),
+            #[cfg(feature = "tls")]
+            Self::Tls(authority) => write!(out, "https://{authority}"),
             Self::Unix(path) => write!(out, "unix:{}", path.display()),
         }
     }
@@ -90,26 +95,62 @@ impl FromStr for Address {
                 Ok(Self::Unix(PathBuf::from(path)))
             };
         }
-        if text.starts_with("https:") {
-            return Err(bad("asks for TLS, which notnets does not speak; have a proxy end it"));
-        }
         let uri: Uri = text.parse().map_err(|_| bad("is not a URI"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("is not the address of an HTTP/2 server"));
-        }
+        let address = match uri.scheme_str() {
+            Some("http") => Self::Tcp,
+            #[cfg(feature = "tls")]
+            Some("https") => Self::Tls,
+            #[cfg(not(feature = "tls"))]
+            Some("https") => {
+                return Err(bad(
+                    "asks for TLS, and this program was built without the feature `tls` of notnets",
+                ));
+            }
+            _ => return Err(bad("is not the address of an HTTP/2 server")),
+        };
         if !matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("/")) {
             return Err(bad("has a path, which a gRPC server's address has not"));
         }
-        uri.authority().cloned().map(Self::Tcp).ok_or_else(|| bad("has no host"))
+        uri.authority().cloned().map(address).ok_or_else(|| bad("has no host"))
+    }
+}
+
+impl Address {
+    /// The host and port as they are written, if it is not a Unix socket.
+    fn authority(&self) -> Option<&Authority> {
+        match self {
+            Self::Tcp(authority) => Some(authority),
+            #[cfg(feature = "tls")]
+            Self::Tls(authority) => Some(authority),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The host and port as the socket functions want them, if it is not a Unix socket.
+    fn host_and_port(&self) -> Option<(&str, u16)> {
+        Some(host_and_port_or(self.authority()?, if self.is_tls() { 443 } else { 80 }))
+    }
+
+    /// Returns `true` if connections are made by TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+            _ => false,
+        }
     }
 }
 
 /// The host and port of `authority` as the socket functions want them, without
 /// the brackets of an IPv6 address.
 pub(crate) fn host_and_port(authority: &Authority) -> (&str, u16) {
+    host_and_port_or(authority, 80)
+}
+
+fn host_and_port_or(authority: &Authority, default_port: u16) -> (&str, u16) {
     let host = authority.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (host, authority.port_u16().unwrap_or(80))
+    (host, authority.port_u16().unwrap_or(default_port))
 }
 
 #[cfg(test)]
@@ -122,6 +163,8 @@ mod tests {
             ("http://shop.internal:50051", "shop.internal:50051"),
             ("http://[::1]:50051/", "[::1]:50051"),
             ("http://shop", "shop"),
+            #[cfg(feature = "tls")]
+            ("https://shop:443", "https://shop:443"),
             ("unix:/run/shop.sock", "unix:/run/shop.sock"),
             ("unix:///run/shop.sock", "unix:/run/shop.sock"),
         ] {
@@ -133,7 +176,8 @@ mod tests {
     fn what_is_no_address_is_told_in_a_sentence() {
         for (text, words) in [
             ("unix:", "`unix:` has no path"),
-            ("https://shop:443", "asks for TLS, which notnets does not speak"),
+            #[cfg(not(feature = "tls"))]
+            ("https://shop:443", "asks for TLS, and this program was built without"),
             ("http://shop/cart", "has a path"),
             ("http://", "is not a URI"),
             ("ftp://shop", "is not the address of an HTTP/2 server"),

@@ -53,9 +53,9 @@ impl Beginning {
     /// When that is not how an HTTP/2 server begins, with what it is instead.
     pub fn check(&self) -> Result<(), &'static str> {
         match self.0.as_slice() {
-            [] => Err("it closed the connection and said nothing: does it want TLS?"),
+            [] => Err("it closed the connection and said nothing: does it want TLS (https://)?"),
             bytes if bytes.starts_with(b"HTTP/1") => Err("it speaks HTTP/1 and not HTTP/2, which gRPC needs"),
-            bytes if bytes.starts_with(&TLS_ALERT) => Err("it speaks TLS, which notnets does not"),
+            bytes if bytes.starts_with(&TLS_ALERT) => Err("it speaks TLS: write https://"),
             bytes if bytes.len() == FRAME_HEAD && bytes[TYPE] == SETTINGS => Ok(()),
             _ => Err("what it speaks is not HTTP/2, which gRPC needs"),
         }

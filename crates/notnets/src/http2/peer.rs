@@ -25,6 +25,7 @@ use crate::error::Cause;
 use crate::http::{AnyService, BoxResponse, RetrySafe, respond};
 use crate::rpc::{Code, ResponseHalf, Serving, Turn};
 use crate::server::serve_within;
+use crate::tls::ClientTls;
 
 /// A server that is reached over HTTP/2.
 #[derive(Debug)]
@@ -32,22 +33,24 @@ pub(crate) struct Peer {
     address: Address,
     /// What calls say whom they want, if that is not the address.
     host: Option<Authority>,
+    /// In place of the system's.
+    tls: Option<ClientTls>,
 }
 
 impl Peer {
-    pub(crate) fn new(address: Address, host: Option<Authority>) -> Self {
-        Self { address, host }
+    pub(crate) fn new(address: Address, host: Option<Authority>, tls: Option<ClientTls>) -> Self {
+        Self { address, host, tls }
     }
 }
 
 impl Reach for Peer {
     fn establish(&self, dial: Dial) -> Established {
-        let (address, host) = (self.address.clone(), self.host.clone());
+        let (address, host, tls) = (self.address.clone(), self.host.clone(), self.tls.clone());
         Box::pin(async move {
             let Dial { link, user_agent, timeout, keepalive } = dial;
             let keep_alive = KeepAlive::of_link(keepalive);
-            let client = Client::new(address, Options { connect_timeout: timeout, keep_alive });
-            let client = client.for_host(host);
+            let options = Options { connect_timeout: timeout, keep_alive };
+            let client = Client::with(address, options, tls, host);
             let refused = |status: Status| Cause::Http2(status.message().to_owned());
             client.ready().await.map_err(refused)?;
             let (stop, stopped) = watch::channel(false);

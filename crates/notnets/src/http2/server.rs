@@ -23,6 +23,7 @@ use super::observed::{Observed, PREFACE};
 use super::pings::KeepAlive;
 use super::turns::Turns;
 use super::{CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream};
+use crate::tls::ServerTls;
 
 /// Calls that one client may have open at once.
 const MAX_CALLS: u32 = 10_000;
@@ -49,11 +50,12 @@ impl Options {
 /// A service for one connection, and when its client is to be asked to make another connection.
 pub type Served<S> = (S, Pin<Box<dyn Future<Output = ()> + Send>>);
 
-/// Serves each connection with a service of its own, which `make` makes, but those for which it makes none,
-/// until `shutdown`. Then it refuses new clients, asks the connected ones that no further call is made, and
-/// waits for the open calls.
+/// Serves each connection, by TLS if that is given, with a service of its own, which `make` makes, but those
+/// for which it makes none, until `shutdown`. Then it refuses new clients, asks the connected ones that no
+/// further call is made, and waits for the open calls.
 pub async fn serve<S>(
     listener: Listener,
+    tls: Option<ServerTls>,
     make: impl Fn(&Origin) -> Option<Served<S>>,
     options: Options,
     shutdown: impl Future<Output = ()>,
@@ -66,7 +68,7 @@ pub async fn serve<S>(
     let lobby = Lobby::default();
     let begin = |stream, origin: &Origin, connections: &mut JoinSet<()>| {
         if let Some(served) = make(origin) {
-            let connection = Connection { stream, waiting: lobby.enter(), options };
+            let connection = Connection { stream, tls: tls.clone(), waiting: lobby.enter(), options };
             connections.spawn(connection.serve(served, stopping.clone()));
         }
     };
@@ -106,6 +108,7 @@ async fn now<T>(work: impl Future<Output = T>) -> Option<T> {
 /// A connection that a client has made.
 struct Connection {
     stream: Box<dyn Stream>,
+    tls: Option<ServerTls>,
     waiting: InLobby,
     options: Options,
 }
@@ -120,8 +123,23 @@ impl Connection {
             + 'static,
         S::Future: Send + 'static,
     {
+        let stream = match self.tls {
+            None => self.stream,
+            Some(tls) => {
+                let accepted = tokio::select! {
+                    accepted = tls.accept(self.stream) => accepted,
+                    () = self.waiting.must_leave() => Err(std::io::ErrorKind::TimedOut.into()),
+                    // It has made no call yet.
+                    _ = stopping.changed() => return,
+                };
+                match accepted {
+                    Ok(stream) => stream,
+                    Err(error) => return tracing::debug!("a client's TLS failed: {error}"),
+                }
+            }
+        };
         let turns = Turns::default();
-        let (stream, _, mut beginning) = Observed::new(turns.reading(self.stream), PREFACE);
+        let (stream, _, mut beginning) = Observed::new(turns.reading(stream), PREFACE);
         let connection = http2::Builder::new(turns)
             .timer(TokioTimer::new())
             .keep_alive_interval(self.options.keep_alive.interval)

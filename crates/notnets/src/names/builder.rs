@@ -111,6 +111,17 @@ impl Builder {
         self
     }
 
+    /// Sets how to deal with the TLS of servers at `https://` places. Unless set, the system's roots have to
+    /// vouch for their certificates.
+    ///
+    /// # Errors
+    /// When a certificate or a key can't be used.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(self, tls: crate::tls::ClientTlsConfig) -> Result<Self, Error> {
+        let tls = tls.build()?;
+        Ok(self.settings(|endpoint| endpoint.with_tls(tls)))
+    }
+
     /// Sets what can be set of an [`Endpoint`], for the channel and the links to all of its servers.
     ///
     /// ```no_run

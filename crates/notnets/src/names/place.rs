@@ -104,7 +104,10 @@ impl Place {
             let endpoint = match address.location.clone() {
                 Location::Memory(uri) => endpoint.of_server(uri, address.replica.clone()),
                 #[cfg(feature = "http2")]
-                Location::Http2(at) => endpoint.reached(Arc::new(Peer::new(at, address.host.clone()))),
+                Location::Http2(at) => {
+                    let peer = Peer::new(at, address.host.clone(), endpoint.tls.clone());
+                    endpoint.reached(Arc::new(peer))
+                }
             };
             let server = Server::new(endpoint, settings, address.to_string());
             (address, Arc::new(server))

@@ -127,7 +127,7 @@ mod tests {
                 "without the feature `http2` of notnets: enable it",
                 ErrorKind::InvalidConfiguration,
             ),
-            #[cfg(feature = "http2")]
+            #[cfg(all(feature = "http2", not(feature = "tls")))]
             ("notnets:///a,https://x:1", "asks for TLS", ErrorKind::InvalidUri),
             #[cfg(not(feature = "http2"))]
             (

@@ -91,6 +91,8 @@ pub(crate) struct Settings {
     max_links: usize,
     claim: Claim,
     drain_timeout: Option<Duration>,
+    #[cfg(feature = "http2")]
+    tls: Option<crate::tls::ServerTls>,
 }
 
 impl Settings {
@@ -132,6 +134,8 @@ impl Server {
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             admission: Admission::default(),
+            #[cfg(feature = "http2")]
+            tls: None,
             max_links: usize::MAX,
             claim: Claim::default(),
             drain_timeout: None,
@@ -195,6 +199,16 @@ impl<L> Server<L> {
     pub fn max_connection_age(mut self, age: Duration) -> Self {
         self.config.max_age = Some(age);
         self
+    }
+
+    /// Sets the certificate of the addresses `https://HOST:PORT`, and which clients may connect there.
+    ///
+    /// # Errors
+    /// When a certificate or a key can't be used.
+    #[cfg(feature = "tls")]
+    pub fn tls_config(mut self, tls: crate::tls::ServerTlsConfig) -> Result<Self, Error> {
+        self.config.tls = Some(tls.build()?);
+        Ok(self)
     }
 
     /// Sets how long calls that are open on a link that has reached its

@@ -24,6 +24,7 @@ use crate::http2::pings::KeepAlive;
 use crate::http2::server::{self, Options, Served};
 use crate::http2::{Address, MAX_METADATA};
 use crate::location::Location;
+use crate::tls::ServerTls;
 use crate::{Channel, Endpoint, Error};
 
 /// A client over TCP has no user that the kernel knows: this one exists nowhere.
@@ -31,28 +32,48 @@ const NOBODY: PeerCredentials = PeerCredentials { pid: None, uid: u32::MAX, gid:
 
 /// Addresses that are bound.
 #[derive(Debug)]
-pub(super) struct OverHttp2(Vec<Socket>);
+pub(super) struct OverHttp2(Vec<Place>);
+
+/// A bound address, and what is spoken there before HTTP/2.
+#[derive(Debug)]
+struct Place {
+    socket: Socket,
+    tls: Option<ServerTls>,
+}
 
 impl OverHttp2 {
     /// Binds addresses. Servers that have their names beside others, or after them, share their ports with
     /// these.
-    pub(super) fn bind(addresses: Vec<Address>, claim: Claim) -> Result<Self, Error> {
+    pub(super) fn bind(
+        addresses: Vec<Address>,
+        claim: Claim,
+        tls: Option<&ServerTls>,
+    ) -> Result<Self, Error> {
         let is_shared = claim != Claim::Alone;
         let bind = |address: Address| {
+            let tls = tls.filter(|_| address.is_tls()).cloned();
+            if address.is_tls() && tls.is_none() {
+                return Err(Cause::WithoutCertificate(address).into());
+            }
             let bound = Socket::bind(&address, is_shared);
-            bound.map_err(|error| Cause::Listen { location: Location::Http2(address), error }.into())
+            let cannot = |error| Cause::Listen { location: Location::Http2(address), error }.into();
+            bound.map(|socket| Place { socket, tls }).map_err(cannot)
         };
         Ok(Self(addresses.into_iter().map(bind).collect::<Result<_, Error>>()?))
     }
 
     /// Adds an address that was bound by another process.
     pub(super) fn add(&mut self, socket: Socket) {
-        self.0.push(socket);
+        self.0.push(Place { socket, tls: None });
     }
 
     /// The addresses, as clients write them.
     pub(super) fn addresses(&self) -> Vec<String> {
-        self.0.iter().filter_map(|socket| socket.address().ok()).collect()
+        let address = |place: &Place| {
+            let address = place.socket.address().ok()?;
+            Some(if place.tls.is_some() { address.replacen("http:", "https:", 1) } else { address })
+        };
+        self.0.iter().filter_map(address).collect()
     }
 
     /// Serves clients that come there until the server stops, and those that came to the end of their calls.
@@ -60,15 +81,15 @@ impl OverHttp2 {
     /// # Errors
     /// When the runtime can't watch a socket.
     pub(super) fn serve(self, shared: &Arc<ServerContext>, tasks: &mut JoinSet<()>) -> Result<(), Error> {
-        for socket in self.0 {
+        for Place { socket, tls } in self.0 {
             let listener = socket.listen().map_err(Error::io("watch a listening socket"))?;
-            tasks.spawn(accept(listener, Arc::clone(shared)));
+            tasks.spawn(accept(listener, tls, Arc::clone(shared)));
         }
         Ok(())
     }
 }
 
-async fn accept(listener: Listener, shared: Arc<ServerContext>) {
+async fn accept(listener: Listener, tls: Option<ServerTls>, shared: Arc<ServerContext>) {
     let settings = &shared.settings;
     let keep_alive = KeepAlive::of_link(settings.keepalive());
     let endpoint = Endpoint::within(settings.link.clone()).max_metadata_size(MAX_METADATA);
@@ -77,7 +98,7 @@ async fn accept(listener: Listener, shared: Arc<ServerContext>) {
     // An error means that the server is gone altogether.
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
     let make = |origin: &Origin| begin(&shared, &endpoint, origin);
-    server::serve(listener, make, options, stopped).await;
+    server::serve(listener, tls, make, options, stopped).await;
 }
 
 /// Begins to serve a client, if it is admitted.

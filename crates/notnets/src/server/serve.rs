@@ -283,7 +283,7 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
     pods.iter().try_for_each(|uri| settings.claim.check_in_pod(uri))?;
     // Before a name is taken over: without an address the server that has the name goes on.
     #[cfg(feature = "http2")]
-    let mut over_http2 = OverHttp2::bind(addresses, settings.claim)?;
+    let mut over_http2 = OverHttp2::bind(addresses, settings.claim, settings.tls.as_ref())?;
     let mut listeners = if here.is_empty() {
         Vec::new()
     } else {

@@ -71,8 +71,8 @@ impl AsFd for DirectoryWatch {
 }
 
 impl Drop for DirectoryWatch {
-    /// The kernel closes such a descriptor only once work of its own is done, which takes seconds where others
-    /// keep the cores busy. A thread that serves others must not wait for that.
+    /// The kernel closes such a descriptor only once work of its own is done, which takes seconds where
+    /// others keep the cores busy. A thread that serves others must not wait for that.
     fn drop(&mut self) {
         let events = self.events.take();
         let thread = std::thread::Builder::new().name("notnets-close".to_owned());
