@@ -466,7 +466,7 @@ async fn a_port_that_speaks_something_else_is_named() {
         (&b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"[..], "it speaks HTTP/1 and not HTTP/2"),
         (&[0x15, 3, 1, 0, 2, 2, 70][..], "it speaks TLS"),
         (b"220 mail.example ESMTP\r\n", "what it speaks is not HTTP/2"),
-        (b"", "said nothing: does it want TLS?"),
+        (b"", "said nothing: does it want TLS"),
     ] {
         let server = crate::frames::Server::new().await;
         let address = server.address.clone();
