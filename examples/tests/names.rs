@@ -35,7 +35,7 @@ fn handle(request: &blocking::Request<'_>, reply: &mut blocking::Reply) -> Resul
 #[test]
 fn both_apis_have_the_same_errors_and_settings() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
-    let admission = Admission::by(|peer: &PeerCredentials| peer.uid == 0 || peer.pid.is_some());
+    let admission = Admission::by(|peer| peer.uid == 0 || peer.pid.is_some());
     let server = Server::builder().directory(directory.path()).wait(Wait::Park).admission(admission.clone());
     let server = server.max_metadata_size(1 << 14).max_connections(10).add_routes(Routes::default());
     let bound: Bound = server.bind_blocking("notnets:///names")?;

@@ -56,6 +56,52 @@ pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// The supplementary groups of the peer of a connected Unix socket, when the connection was made
+/// (`SO_PEERGROUPS`).
+///
+/// # Errors
+/// When `socket` is not a connected Unix socket.
+pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let bytes = socket_option_bytes(socket.as_fd(), libc::SO_PEERGROUPS)?;
+    let (groups, _) = bytes.as_chunks();
+    Ok(groups.iter().map(|group| u32::from_ne_bytes(*group)).collect())
+}
+
+/// The label that a security module gives the peer of a connected Unix socket (`SO_PEERSEC`).
+///
+/// # Errors
+/// When no module does.
+pub fn peer_label(socket: impl AsFd) -> io::Result<String> {
+    let mut label = socket_option_bytes(socket.as_fd(), libc::SO_PEERSEC)?;
+    label.truncate(label.iter().position(|byte| *byte == 0).unwrap_or(label.len()));
+    String::from_utf8(label).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// An option of any length.
+fn socket_option_bytes(socket: BorrowedFd<'_>, name: i32) -> io::Result<Vec<u8>> {
+    // Longer ones are asked for again; a process has no more than 65,536 groups.
+    const FIRST: usize = 256;
+    const MOST: usize = 1 << 18;
+    let mut value = vec![0u8; FIRST];
+    loop {
+        let mut len = value.len() as libc::socklen_t;
+        let start = value.as_mut_ptr().cast();
+        // SAFETY: the kernel writes at most `len` bytes to `value`, which is that long.
+        let result =
+            unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, start, &raw mut len) };
+        if result == 0 {
+            value.truncate(len as usize);
+            return Ok(value);
+        }
+        let error = io::Error::last_os_error();
+        let wanted = len as usize;
+        if error.raw_os_error() != Some(libc::ERANGE) || wanted <= value.len() || wanted > MOST {
+            return Err(error);
+        }
+        value.resize(wanted, 0);
+    }
+}
+
 fn socket_option<const N: usize>(socket: BorrowedFd<'_>, name: i32) -> io::Result<[u32; N]> {
     let mut value = [0u32; N];
     let mut len = size_of_val(&value) as libc::socklen_t;
@@ -140,6 +186,20 @@ mod tests {
         let pidfd = peer_pidfd(&a).unwrap();
         assert_eq!(peer_credentials(&a).unwrap().pid, Some(std::process::id()));
         assert!(!is_gone(&pidfd), "we are alive");
+    }
+
+    #[test]
+    fn the_groups_of_a_peer() {
+        let (a, _b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut groups = peer_groups(&a).unwrap();
+        let mut own: Vec<_> = rustix::process::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        groups.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(groups, own);
+        // Whatever the kernel of this machine has.
+        let _ = peer_label(&a);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(peer_groups(&file).is_err() && peer_label(&file).is_err());
     }
 
     #[test]

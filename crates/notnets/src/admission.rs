@@ -12,4 +12,5 @@
 //! ```
 
 pub use notnets_core::link::admission::{Admission, Check, Rejection};
+pub use notnets_core::link::candidate::Candidate;
 pub use notnets_memory::process::PeerCredentials;

@@ -87,6 +87,7 @@ pub mod http2;
 mod link;
 #[cfg(any(feature = "client", feature = "server"))]
 mod location;
+mod log;
 mod message_prefix;
 #[cfg(feature = "client")]
 pub mod names;
@@ -115,7 +116,7 @@ pub mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
-pub use admission::{Admission, PeerCredentials};
+pub use admission::{Admission, Candidate, PeerCredentials};
 #[cfg(feature = "client")]
 pub use client::{Channel, Endpoint};
 pub use error::{Error, ErrorKind};

@@ -32,12 +32,12 @@ pub(crate) fn restore(listener: &Listener, first: bool) -> Place {
     let path = listener.path().display();
     match listener.bind_again() {
         Ok(again) => {
-            tracing::warn!(%path, "the socket of a name was removed, or its directory: it is bound again");
+            tracing::warn!(target: crate::log::SERVER, %path, "the socket of a name was removed, or its directory: it is bound again");
             Place::Restored(again)
         }
         Err(error) => {
             if first {
-                tracing::warn!(%path, %error, "the socket of a name was removed, and it can't be bound again now");
+                tracing::warn!(target: crate::log::SERVER, %path, %error, "the socket of a name was removed, and it can't be bound again now");
             }
             Place::Lost
         }

@@ -4,8 +4,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
+use notnets_core::link::accept::Refused;
 use notnets_core::link::admission::Rejection;
 use notnets_core::stats::Stats;
+
+use crate::log::{self, ADMISSION};
 
 /// A refusal is logged at most once in this time; those between are counted.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -24,18 +27,23 @@ impl Refusals {
     /// Counts and logs that a client was refused. All clients are, of a server that stops: that is no
     /// warning.
     #[cold]
-    pub(crate) fn log(&self, rejection: &Rejection, stats: Option<&Stats>) {
+    pub(crate) fn log(&self, refused: &Refused, stats: Option<&Stats>) {
+        let Refused { rejection, client } = refused;
         if let Some(stats) = stats {
             stats.refused(rejection);
         }
+        log::refused(refused);
         if *rejection == Rejection::ShuttingDown {
-            return tracing::debug!(%rejection, "a client was refused");
+            return;
         }
         let unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner).at(clock::now());
+        let (pid, uid) = (client.and_then(|client| client.pid), client.map(|client| client.uid));
         match unlogged {
             None => {}
-            Some(0) => tracing::warn!(%rejection, "a client was refused"),
-            Some(before) => tracing::warn!(%rejection, before, "a client was refused, as others before it"),
+            Some(0) => tracing::warn!(target: ADMISSION, pid, uid, %rejection, "a client was refused"),
+            Some(before) => {
+                tracing::warn!(target: ADMISSION, pid, uid, %rejection, before, "a client was refused, as others before it");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod descriptors;
 mod doctor;
 mod frames;
 mod health;
+mod log;
 mod ls;
 mod proxy;
 mod proxy_config;

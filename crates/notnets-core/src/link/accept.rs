@@ -5,14 +5,16 @@
 //! live server. One that asks for the counters gets them. One that has taken the name over says so. One that
 //! sends HELLO gets a link or a rejection.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use notnets_memory::process::{PeerCredentials, peer_credentials};
 
 use super::admission::{Admission, Rejection};
+use super::candidate::Candidate;
 use super::handshake::{Config, answer, refuse};
 use super::packet::Packet;
+use super::quota::{Quota, UserLink};
 use super::socket::Incoming;
 use super::{Established, LinkError, Socket};
 use crate::clock::Timestamp;
@@ -27,6 +29,8 @@ pub struct Policy {
     pub admission: Admission,
     /// How many links may be open at once.
     pub max_links: usize,
+    /// How many of them each other user may have.
+    pub quota: Quota,
     /// The configuration of the server's side of each link.
     pub config: Config,
 }
@@ -41,13 +45,15 @@ pub struct Occupancy {
 }
 
 impl Policy {
-    /// Gives a client a link or rejects it with a reason.
+    /// Gives a client a link or rejects it with a reason. Keep what is returned for as long as the link is
+    /// open ([`Established::hold`]).
     ///
     /// # Errors
     /// When it must not have one, or not now.
-    pub fn admit(&self, peer: &PeerCredentials, occupancy: Occupancy) -> Result<(), Rejection> {
-        self.admission.check(peer)?;
-        self.check(occupancy)
+    pub fn admit(&self, client: &Candidate<'_>, occupancy: Occupancy) -> Result<Option<UserLink>, Rejection> {
+        self.admission.check(client)?;
+        self.check(occupancy)?;
+        self.quota.enter(client.uid)
     }
 
     /// Returns whether the server takes one more link now.
@@ -69,8 +75,17 @@ impl Policy {
 #[derive(Debug)]
 pub struct Accepting {
     socket: Socket,
-    uid: u32,
+    client: PeerCredentials,
     expires: Timestamp,
+}
+
+/// A client that gets no link.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The reason, which the client was sent.
+    pub rejection: Rejection,
+    /// The client, if the kernel or its agent knows it.
+    pub client: Option<PeerCredentials>,
 }
 
 /// The outcome of a connection.
@@ -81,7 +96,7 @@ pub enum Accepted {
     /// There is nothing more to do: it was a look, or has been answered or refused.
     Over,
     /// It was rejected, and the rejection was sent.
-    Rejected(Rejection),
+    Rejected(Refused),
     /// The handshake failed.
     Failed(LinkError),
     /// A process says that it has taken the name over: look whether
@@ -96,22 +111,24 @@ impl Accepting {
     ///
     /// # Errors
     /// When it is not. It has been told.
-    pub fn new(socket: impl Into<Socket>, policy: &Policy, now: Timestamp) -> Result<Self, Rejection> {
+    pub fn new(socket: impl Into<Socket>, policy: &Policy, now: Timestamp) -> Result<Self, Refused> {
         let socket = socket.into();
-        let peer = peer_credentials(&socket).map_err(|_| Rejection::Unknown);
-        let admitted = peer.and_then(|peer| policy.admission.check(&peer).map(|()| peer.uid));
+        let client = peer_credentials(&socket).ok();
+        let admitted = client.ok_or(Rejection::Unknown).and_then(|client| {
+            policy.admission.check(&Candidate::at(socket.as_fd(), client)).map(|()| client)
+        });
         match admitted {
-            Ok(uid) => Ok(Self { socket, uid, expires: now + HELLO_TIMEOUT }),
+            Ok(client) => Ok(Self { socket, client, expires: now + HELLO_TIMEOUT }),
             Err(rejection) => {
                 reject(&socket, &rejection);
-                Err(rejection)
+                Err(Refused { rejection, client })
             }
         }
     }
 
     /// The uid of its process.
     pub fn uid(&self) -> u32 {
-        self.uid
+        self.client.uid
     }
 
     /// Returns the socket to wait for, until it is readable.
@@ -130,11 +147,13 @@ impl Accepting {
         match self.socket.receive() {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Accepted::Pending(self),
             Ok(Incoming::Packet(Packet::Hello(hello), descriptor)) => {
-                if let Err(rejection) = policy.check(occupancy) {
-                    return self.reject(rejection);
-                }
+                let place = policy.check(occupancy).and_then(|()| policy.quota.enter(self.client.uid));
+                let place = match place {
+                    Ok(place) => place,
+                    Err(rejection) => return self.reject(rejection),
+                };
                 match answer(self.socket, hello, descriptor, policy.config) {
-                    Ok(established) => Accepted::Link(Box::new(established)),
+                    Ok(established) => Accepted::Link(Box::new(established.hold(place))),
                     Err(LinkError::Closed) => Accepted::Over,
                     Err(error) => Accepted::Failed(error),
                 }
@@ -154,7 +173,7 @@ impl Accepting {
     /// Rejects it.
     pub fn reject(self, rejection: Rejection) -> Accepted {
         reject(&self.socket, &rejection);
-        Accepted::Rejected(rejection)
+        Accepted::Rejected(Refused { rejection, client: Some(self.client) })
     }
 }
 
@@ -176,7 +195,12 @@ mod tests {
     const IDLE: Occupancy = Occupancy { links: 0, stopping: false };
 
     fn policy() -> Policy {
-        Policy { admission: Admission::SameUser, max_links: 2, config: Config::default() }
+        Policy {
+            admission: Admission::SameUser,
+            max_links: 2,
+            quota: Quota::default(),
+            config: Config::default(),
+        }
     }
 
     fn connected() -> (Socket, OwnedFd) {
@@ -214,8 +238,10 @@ mod tests {
     fn who_is_not_admitted_holds_nothing_though_it_says_nothing() {
         let (client, server) = connected();
         let policy = Policy { admission: Admission::by(|_| false), ..policy() };
-        let rejection = Accepting::new(server, &policy, Timestamp::ZERO).unwrap_err();
+        let Refused { rejection, client: who } =
+            Accepting::new(server, &policy, Timestamp::ZERO).unwrap_err();
         assert!(matches!(rejection, Rejection::NotAdmitted { .. }));
+        assert_eq!(who.unwrap().pid, Some(std::process::id()));
         // Its hello comes too late; it reads why.
         let dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
         assert_eq!(refusal(dialing.socket()), Refusal::Identity);
@@ -241,7 +267,10 @@ mod tests {
         }
         let (client, accepting) = connection();
         client.ring();
-        assert!(matches!(advance(accepting, IDLE), Accepted::Rejected(Rejection::NoHello)));
+        assert!(matches!(
+            advance(accepting, IDLE),
+            Accepted::Rejected(Refused { rejection: Rejection::NoHello, .. })
+        ));
         assert_eq!(refusal(&client), Refusal::Protocol);
     }
 

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use notnets_memory::process::PeerCredentials;
-
+use super::candidate::Candidate;
 use super::packet::Refusal;
 
 /// Who may connect to a server, by the client's identity as the kernel vouches for it (between hosts of a
@@ -15,11 +14,11 @@ pub enum Admission {
     /// Processes of the server's own uid.
     #[default]
     SameUser,
-    /// Processes of these uids, or of a group among these gids, and of the server's own uid.
+    /// Processes of these uids, or with a group among these gids, and of the server's own uid.
     Listed {
         /// User ids.
         uids: Vec<u32>,
-        /// Effective group ids.
+        /// Group ids, effective or supplementary.
         gids: Vec<u32>,
     },
     /// Everyone who can reach the rendezvous directory.
@@ -30,14 +29,14 @@ pub enum Admission {
 
 /// A function that judges a process by its identity.
 #[derive(Clone)]
-pub struct Check(Arc<dyn Fn(&PeerCredentials) -> bool + Send + Sync>);
+pub struct Check(Arc<dyn Fn(&Candidate<'_>) -> bool + Send + Sync>);
 
 impl Check {
-    pub(super) fn new(check: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) -> Self {
+    pub(super) fn new(check: impl Fn(&Candidate<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(check))
     }
 
-    pub(super) fn holds(&self, peer: &PeerCredentials) -> bool {
+    pub(super) fn holds(&self, peer: &Candidate<'_>) -> bool {
         (self.0)(peer)
     }
 }
@@ -60,16 +59,16 @@ impl Eq for Check {}
 impl Admission {
     /// Admits the processes for which `check` returns `true`. It is called on the server's threads for each
     /// connection: it should not block.
-    pub fn by(check: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) -> Self {
+    pub fn by(check: impl Fn(&Candidate<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self::Custom(Check::new(check))
     }
 
     /// Returns `true` if a process with these credentials may connect.
-    pub fn admits(&self, peer: &PeerCredentials) -> bool {
+    pub fn admits(&self, peer: &Candidate<'_>) -> bool {
         let same = peer.uid == own_uid();
         match self {
             Self::SameUser => same,
-            Self::Listed { uids, gids } => same || uids.contains(&peer.uid) || gids.contains(&peer.gid),
+            Self::Listed { uids, gids } => same || uids.contains(&peer.uid) || peer.is_in_any(gids),
             Self::Anyone => true,
             Self::Custom(check) => check.holds(peer),
         }
@@ -79,7 +78,7 @@ impl Admission {
     ///
     /// # Errors
     /// When it is not admitted.
-    pub fn check(&self, peer: &PeerCredentials) -> Result<(), Rejection> {
+    pub fn check(&self, peer: &Candidate<'_>) -> Result<(), Rejection> {
         if self.admits(peer) {
             Ok(())
         } else {
@@ -98,6 +97,16 @@ pub enum Rejection {
     /// It has as many links as it may have.
     #[error("the server has as many links as it may have (Server::max_connections)")]
     TooManyLinks,
+    /// The client's user has as many as it may have.
+    #[error(
+        "uid {uid} has {limit} links to the server, and may have no more (Server::max_connections_per_user)"
+    )]
+    TooManyOfUser {
+        /// The client's.
+        uid: u32,
+        /// So many may be open.
+        limit: usize,
+    },
     /// More clients wait for an answer than it serves at a time.
     #[error("too many clients connect at once")]
     TooManyAtOnce,
@@ -126,7 +135,7 @@ impl Rejection {
     pub(crate) fn number(&self) -> usize {
         match self {
             Self::ShuttingDown => 0,
-            Self::TooManyLinks => 1,
+            Self::TooManyLinks | Self::TooManyOfUser { .. } => 1,
             Self::TooManyAtOnce => 2,
             Self::NotAdmitted { .. } => 3,
             Self::Unknown => 4,
@@ -138,14 +147,16 @@ impl Rejection {
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::ShuttingDown => Refusal::ShuttingDown,
-            Self::TooManyLinks | Self::TooManyAtOnce | Self::Unknown => Refusal::Resources,
+            Self::TooManyLinks | Self::TooManyOfUser { .. } | Self::TooManyAtOnce | Self::Unknown => {
+                Refusal::Resources
+            }
             Self::NotAdmitted { .. } => Refusal::Identity,
             Self::NoHello => Refusal::Protocol,
         }
     }
 }
 
-fn own_uid() -> u32 {
+pub(super) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
@@ -159,10 +170,12 @@ fn admitted(admission: &Admission) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use notnets_memory::process::PeerCredentials;
+
     use super::*;
 
-    fn peer(uid: u32, gid: u32) -> PeerCredentials {
-        PeerCredentials { pid: None, uid, gid }
+    fn peer(uid: u32, gid: u32) -> Candidate<'static> {
+        Candidate::known_by(PeerCredentials { pid: None, uid, gid })
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! to wait for.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use notnets_memory::process::peer_credentials;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::candidate::Candidate;
 use super::expected::{ExpectedServer, UnexpectedServer};
 use super::handshake::{Config, Dialing};
 use super::packet::Refusal;
@@ -192,7 +193,7 @@ impl Connecting {
     fn check(&self, socket: &OwnedFd) -> Result<(), ConnectError> {
         let failed = |cause| LinkError::Io { step: "learn who the server is", cause };
         let server = peer_credentials(socket).map_err(failed)?;
-        Ok(self.expected.check(&server, self.directory.path())?)
+        Ok(self.expected.check(&Candidate::at(socket.as_fd(), server), self.directory.path())?)
     }
 
     fn look_for_answer(&self, dialing: Dialing) -> Step {

@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use notnets_memory::process::PeerCredentials;
 use rustix::fs::stat;
 
-use super::admission::Check;
+use super::admission::{Check, own_uid};
+use super::candidate::Candidate;
 
 /// Whom a client takes for its server, by who listens on the socket, as the kernel vouches for it (between
 /// hosts of a pod, the server's agent).
@@ -23,7 +23,7 @@ pub enum ExpectedServer {
     Listed {
         /// User ids.
         uids: Vec<u32>,
-        /// Effective group ids.
+        /// Group ids, effective or supplementary.
         gids: Vec<u32>,
     },
     /// Whoever has the name.
@@ -67,7 +67,7 @@ impl std::fmt::Display for Place {
 impl ExpectedServer {
     /// Expects the processes for which `check` returns `true`. It is called for each link, and should not
     /// block.
-    pub fn by(check: impl Fn(&PeerCredentials) -> bool + Send + Sync + 'static) -> Self {
+    pub fn by(check: impl Fn(&Candidate<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self::Custom(Check::new(check))
     }
 
@@ -75,7 +75,7 @@ impl ExpectedServer {
     ///
     /// # Errors
     /// When it is not.
-    pub fn check(&self, server: &PeerCredentials, directory: &Path) -> Result<(), UnexpectedServer> {
+    pub fn check(&self, server: &Candidate<'_>, directory: &Path) -> Result<(), UnexpectedServer> {
         let expected = match self {
             Self::Trusted => is_trusted(server.uid) || sole_writer(directory) == Some(server.uid),
             _ => self.is_wanted(server),
@@ -89,27 +89,27 @@ impl ExpectedServer {
     ///
     /// # Errors
     /// When it is not.
-    pub fn check_in_pod(&self, server: &PeerCredentials) -> Result<(), UnexpectedServer> {
+    pub fn check_in_pod(&self, server: &Candidate<'_>) -> Result<(), UnexpectedServer> {
         let expected = *self == Self::Trusted || self.is_wanted(server);
         unexpected(expected, server, Place::Elsewhere)
     }
 
-    fn is_wanted(&self, server: &PeerCredentials) -> bool {
+    fn is_wanted(&self, server: &Candidate<'_>) -> bool {
         match self {
             Self::Trusted => is_trusted(server.uid),
-            Self::Listed { uids, gids } => uids.contains(&server.uid) || gids.contains(&server.gid),
+            Self::Listed { uids, gids } => uids.contains(&server.uid) || server.is_in_any(gids),
             Self::Anyone => true,
             Self::Custom(check) => check.holds(server),
         }
     }
 }
 
-fn unexpected(expected: bool, server: &PeerCredentials, place: Place) -> Result<(), UnexpectedServer> {
+fn unexpected(expected: bool, server: &Candidate<'_>, place: Place) -> Result<(), UnexpectedServer> {
     if expected { Ok(()) } else { Err(UnexpectedServer { uid: server.uid, gid: server.gid, place }) }
 }
 
 fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
+    uid == 0 || uid == own_uid()
 }
 
 /// The owner of a directory, if nobody else may put something there.
@@ -124,10 +124,12 @@ mod tests {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
 
+    use notnets_memory::process::PeerCredentials;
+
     use super::*;
 
-    fn server(uid: u32, gid: u32) -> PeerCredentials {
-        PeerCredentials { pid: None, uid, gid }
+    fn server(uid: u32, gid: u32) -> Candidate<'static> {
+        Candidate::known_by(PeerCredentials { pid: None, uid, gid })
     }
 
     #[test]

@@ -93,6 +93,17 @@ pub struct Established {
     pub retires: bool,
 }
 
+impl Established {
+    /// Holds one more value for as long as the link lives.
+    #[must_use]
+    pub fn hold<T: Any + Send + Sync>(mut self, value: Option<T>) -> Self {
+        if let Some(value) = value {
+            self.guard = Some(Arc::new((self.guard.take(), value)));
+        }
+        self
+    }
+}
+
 /// The identity of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerIdentity {

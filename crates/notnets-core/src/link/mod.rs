@@ -11,6 +11,7 @@
 //! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
 //! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
 //! | [`admission`] | who is admitted, and the reasons of rejections |
+//! | [`candidate`], [`quota`] | what is known of a process that is judged, and how many links a user has |
 //! | [`expected`] | whom a client takes for its server |
 //! | [`lobby`] | connections that have said nothing yet |
 //! | [`handshake`] | the first packets on a connected socket |
@@ -19,12 +20,14 @@
 
 pub mod accept;
 pub mod admission;
+pub mod candidate;
 pub mod connect;
 pub mod expected;
 pub mod handshake;
 pub mod inspect;
 pub mod lobby;
 pub mod packet;
+pub mod quota;
 pub mod rendezvous;
 pub mod segments;
 pub mod socket;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use notnets_core::clock;
 use notnets_core::limits::Limits;
 use notnets_core::link::Established;
+use notnets_core::link::candidate::Candidate;
 use notnets_core::link::connect::{ConnectError, Connecting};
 use notnets_core::link::expected::ExpectedServer;
 use notnets_core::link::handshake::Config;
@@ -118,7 +119,7 @@ impl Dial {
         }
         if self.expected != ExpectedServer::Trusted {
             let server = member.credentials(process).ok_or(PodError::Gone(process.host))?;
-            self.expected.check_in_pod(&server)?;
+            self.expected.check_in_pod(&Candidate::known_by(server))?;
         }
         let (limits, geometry) = (self.limits, self.geometry_between_hosts);
         let config = Config { limits, geometry, shared_bytes: self.shared_bytes, places: self.places };

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::link::Link;
 use super::pods::PodAcceptor;
+use crate::log::{self, LINK};
 use crate::names_in_place::{self, Place};
 use crate::refusals::Refusals;
 
@@ -42,7 +43,7 @@ pub struct Acceptor {
     refusals: Refusals,
     pub stats: Arc<Stats>,
     /// What is served, for tools.
-    names: String,
+    pub(super) names: String,
     /// Requests are read where the clients have put them.
     pub trust: Option<TrustPeerMemory>,
     bound_by: ForkGuard,
@@ -188,8 +189,8 @@ impl Acceptor {
                 Ok(Some(socket)) => {
                     let accepting = match Accepting::new(socket, &self.policy, clock::now()) {
                         Ok(accepting) => accepting,
-                        Err(rejection) => {
-                            self.refusals.log(&rejection, Some(&self.stats));
+                        Err(refused) => {
+                            self.refusals.log(&refused, Some(&self.stats));
                             continue;
                         }
                     };
@@ -215,8 +216,8 @@ impl Acceptor {
         match accepting.advance(&self.policy, occupancy, Some(self.stats.descriptor())) {
             Accepted::Pending(accepting) => return Some(accepting),
             Accepted::Link(established) => links.extend(self.begin(*established)),
-            Accepted::Rejected(rejection) => self.refusals.log(&rejection, Some(&self.stats)),
-            Accepted::Failed(error) => tracing::warn!(%error, "a client got no link"),
+            Accepted::Rejected(refused) => self.refusals.log(&refused, Some(&self.stats)),
+            Accepted::Failed(error) => tracing::warn!(target: LINK, %error, "a client got no link"),
             // One that is in a pod, too, goes on there.
             Accepted::TakenOver => {
                 let is_so = self.listener.as_ref().is_some_and(Listener::is_taken_over);
@@ -238,6 +239,7 @@ impl Acceptor {
         let user_agent = established.peer.user_agent.clone();
         let mut link = Link::new(Role::Server, self.policy.config.limits, self.trust, established).ok()?;
         link.session.count_in(&self.stats, &user_agent, false);
+        log::admitted(link.session.peer());
         Some(link)
     }
 }

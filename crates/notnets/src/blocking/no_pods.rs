@@ -4,8 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::BorrowedFd;
 
 use notnets_core::link::Established;
-use notnets_core::link::accept::Policy;
-use notnets_core::link::admission::Rejection;
+use notnets_core::link::accept::{Policy, Refused};
 use notnets_core::link::handshake::Config;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::Name;
@@ -40,12 +39,7 @@ impl PodAcceptor {
         match self.0 {}
     }
 
-    pub fn take(
-        &mut self,
-        _policy: &Policy,
-        _open: usize,
-        _refused: impl Fn(&Rejection),
-    ) -> Vec<Established> {
+    pub fn take(&mut self, _policy: &Policy, _open: usize, _refused: impl Fn(&Refused)) -> Vec<Established> {
         match self.0 {}
     }
 }

@@ -12,9 +12,11 @@ use crate::Error;
 use crate::error::Cause;
 use crate::options::LinkOptions;
 use notnets_core::link::Established;
-use notnets_core::link::accept::{Occupancy, Policy};
+use notnets_core::link::accept::{Occupancy, Policy, Refused};
 use notnets_core::link::admission::Rejection;
+use notnets_core::link::candidate::Candidate;
 use notnets_core::link::handshake::Config;
+use notnets_core::link::quota::UserLink;
 use notnets_core::link::rendezvous::{Directory, Listener};
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
@@ -106,7 +108,7 @@ impl PodAcceptor {
 
     /// Takes the clients that have come, while the server has `open` links. Those of them that it lets in
     /// have their link the next time.
-    pub fn take(&mut self, policy: &Policy, open: usize, refused: impl Fn(&Rejection)) -> Vec<Established> {
+    pub fn take(&mut self, policy: &Policy, open: usize, refused: impl Fn(&Refused)) -> Vec<Established> {
         let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
         let mut established = Vec::new();
         while let Ok(came) = self.came.try_recv() {
@@ -114,16 +116,19 @@ impl PodAcceptor {
                 AcceptorEvent::Arrival(arrival) => {
                     let links = open + self.answering + established.len();
                     let occupancy = Occupancy { links, stopping: false };
+                    let client = self.member.client(&arrival);
                     let admitted = if self.answering < MAX_AT_ONCE {
-                        self.member.client(&arrival).and_then(|client| policy.admit(&client, occupancy))
+                        client
+                            .clone()
+                            .and_then(|client| policy.admit(&Candidate::known_by(client), occupancy))
                     } else {
                         Err(Rejection::TooManyAtOnce)
                     };
                     match admitted {
-                        Ok(()) => self.answer(arrival, policy.config),
-                        Err(why) => {
-                            refused(&why);
-                            refuse(&self.member, &arrival, &why);
+                        Ok(place) => self.answer(arrival, policy.config, place),
+                        Err(rejection) => {
+                            refuse(&self.member, &arrival, &rejection);
+                            refused(&Refused { rejection, client: client.ok() });
                         }
                     }
                 }
@@ -136,11 +141,11 @@ impl PodAcceptor {
         established
     }
 
-    fn answer(&mut self, arrival: Arrival, config: Config) {
+    fn answer(&mut self, arrival: Arrival, config: Config, place: Option<UserLink>) {
         let (member, bell) = (self.member.clone(), self.bell.clone());
         let deadline = Instant::now() + AGENT_TIMEOUT;
         let work = move || {
-            let answered = member.answer(arrival, config, deadline);
+            let answered = member.answer(arrival, config, deadline).map(|made| made.hold(place));
             // A server that has stopped takes no more links.
             let _ = bell.ring(AcceptorEvent::Answered(answered.ok().map(Box::new)));
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use notnets_core::call::Role;
 use notnets_core::link::accept::Policy;
 use notnets_core::link::admission::Admission;
+use notnets_core::link::quota::Quota;
 use rustix::event::{PollFd, PollFlags};
 
 use super::acceptor::Acceptor;
@@ -17,6 +18,7 @@ use super::{Reply, Request, Status, Stopper};
 use crate::Error;
 use crate::claim::Claim;
 use crate::error::Cause;
+use crate::log;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::options::{LinkOptions, link_setters};
 use notnets_core::clock::{self, Timestamp};
@@ -31,6 +33,7 @@ pub struct Builder {
     options: LinkOptions,
     max_message_size: usize,
     max_connections: usize,
+    max_connections_per_user: usize,
     admission: Admission,
     claim: Claim,
     drain_timeout: Option<Duration>,
@@ -42,6 +45,7 @@ impl Default for Builder {
             options: LinkOptions::default(),
             max_message_size: MAX_MESSAGE_SIZE,
             max_connections: 1024,
+            max_connections_per_user: Quota::DEFAULT,
             admission: Admission::default(),
             claim: Claim::default(),
             drain_timeout: None,
@@ -67,6 +71,14 @@ impl Builder {
     /// Links that may be open at once; further clients are refused. 1024 unless set.
     pub fn max_connections(mut self, links: usize) -> Self {
         self.max_connections = links;
+        self
+    }
+
+    /// Links of processes of each other user that may be open at once; more are refused. The server's own
+    /// user and root have no such limit. 128 unless set; it matters where
+    /// [`admission`](Self::admission) lets others in.
+    pub fn max_connections_per_user(mut self, links: usize) -> Self {
+        self.max_connections_per_user = links;
         self
     }
 
@@ -126,7 +138,12 @@ impl Builder {
                 (acceptor.listen_local(directory), Some(acceptor), PodAcceptor::config(&self.options))
             }
         };
-        let policy = Policy { admission: self.admission, max_links: self.max_connections, config };
+        let policy = Policy {
+            admission: self.admission,
+            max_links: self.max_connections,
+            quota: Quota::new(self.max_connections_per_user),
+            config,
+        };
         let mut acceptor =
             Acceptor::new(listener, pod, policy, stats, uri.to_string(), ForkGuard::new().map_err(no_page)?);
         acceptor.trust = self.options.trust;
@@ -198,6 +215,7 @@ struct Drain {
 
 impl<H: Handler> Loop<H> {
     fn run(mut self) {
+        log::serving(&self.acceptor.names);
         while !(self.stopping && self.links.is_empty()) {
             if (self.stopper.is_stopped() || self.acceptor.is_taken_over()) && !self.stopping {
                 self.begin_to_stop();
@@ -222,6 +240,7 @@ impl<H: Handler> Loop<H> {
                 }
             }
         }
+        log::stopped(&self.acceptor.names);
     }
 
     /// Serves each link. Returns whether anything had come.
@@ -260,11 +279,18 @@ impl<H: Handler> Loop<H> {
     }
 
     fn drop_ended(&mut self) {
-        self.links.retain(|served| served.link.session.ended().is_none() && !served.is_wound_up());
+        self.links.retain(|served| {
+            let ended = served.link.session.ended();
+            if let Some(failure) = ended {
+                log::link_ended(served.link.session.peer(), failure.code, &failure.message);
+            }
+            ended.is_none() && !served.is_wound_up()
+        });
     }
 
     #[cold]
     fn begin_to_stop(&mut self) {
+        log::stopping(&self.acceptor.names, self.links.len());
         self.stopping = true;
         let now = clock::now();
         self.drain.over_at = self.drain.limit.map(|limit| now + limit);

@@ -20,6 +20,7 @@ use crate::async_fd::register;
 use crate::error::Cause;
 use crate::link::Link;
 use crate::link::driver::{Driver, NoRequests};
+use crate::log::LINK;
 
 impl Endpoint {
     /// A link to the server. Its driver runs where this is polled, which is this home.
@@ -95,7 +96,7 @@ impl Endpoint {
         let driver = Driver::new(Arc::clone(&link), pidfd, NoRequests, None, self.keepalive())?;
         tokio::spawn(async move {
             let failure = driver.await;
-            tracing::debug!(reason = %failure.message, "link closed");
+            tracing::debug!(target: LINK, reason = %failure.message, "a link to a server has ended");
         });
         Ok(link)
     }

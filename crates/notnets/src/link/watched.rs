@@ -109,7 +109,7 @@ impl Watched {
                 let timer = self.timer.next(earlier(due, lane), now);
                 state.set_timer(timer);
                 if let Err(error) = state.session.offer_memory() {
-                    tracing::warn!(%error, "the link goes on with the memory it has");
+                    tracing::warn!(target: crate::log::LINK, %error, "the link goes on with the memory it has");
                 }
                 (timer, state.session.flush(&link.socket), state.session.take_wants_packets())
             });

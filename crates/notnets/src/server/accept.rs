@@ -22,6 +22,7 @@ use crate::async_fd::register;
 use crate::http::ConnectInfo;
 use crate::link::Link;
 use crate::link::driver::{Driver, WindUp};
+use crate::log::{self, LINK};
 use crate::rpc::PeerInfo;
 
 /// Takes a connection. Returns what serves it to its end, unless its process is not admitted.
@@ -34,8 +35,8 @@ pub(super) fn begin(
             let waiting = shared.lobby.enter(accepting.uid());
             Some(serve_connection(Arc::clone(shared), accepting, waiting))
         }
-        Err(rejection) => {
-            shared.refuse(&rejection);
+        Err(refused) => {
+            shared.refuse(&refused);
             None
         }
     }
@@ -57,7 +58,7 @@ async fn serve_connection(shared: Arc<ServerContext>, mut accepting: Accepting, 
             () = expires => return,
         };
         if let Err(error) = readable {
-            tracing::warn!(%error, "a client got no link");
+            tracing::warn!(target: LINK, %error, "a client got no link");
             return;
         }
         match accepting.advance(
@@ -76,13 +77,13 @@ async fn serve_connection(shared: Arc<ServerContext>, mut accepting: Accepting, 
             let connect_info = ConnectInfo::of(&established.socket);
             serve_link(&shared, *established, connect_info).await
         }
-        Accepted::Rejected(rejection) => return shared.refuse(&rejection),
+        Accepted::Rejected(refused) => return shared.refuse(&refused),
         Accepted::TakenOver => return shared.taken_over.notify_one(),
         Accepted::Failed(error) => Err(std::io::Error::other(error)),
         Accepted::Over | Accepted::Pending(_) => return,
     };
     if let Err(error) = served {
-        tracing::warn!(%error, "a client got no link");
+        tracing::warn!(target: LINK, %error, "a client got no link");
     }
 }
 
@@ -130,7 +131,12 @@ pub(super) async fn serve_link_for(
     let info = PeerInfo::from(&peer);
     let calls = LinkCalls {
         server: Arc::clone(shared),
-        services: shared.services.for_link(&info, peer.user_agent, settings.trace.clone(), connect_info),
+        services: shared.services.for_link(
+            &info,
+            peer.user_agent.clone(),
+            settings.trace.clone(),
+            connect_info,
+        ),
         peer: info,
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
@@ -140,6 +146,7 @@ pub(super) async fn serve_link_for(
         waiting: Mutex::default(),
     };
     let mut driver = Driver::new(Arc::clone(&link), pidfd, calls, wind_up, keepalive)?;
+    log::admitted(&peer);
     shared.links.add(&link);
     let failure = match max_age.zip(settings.max_age_grace) {
         None => (&mut driver).await,
@@ -150,11 +157,7 @@ pub(super) async fn serve_link_for(
         }
     };
     shared.links.remove(&link);
-    tracing::debug!(pid = peer.credentials.pid, reason = %failure.message, "link closed");
-    let broken = failure.code == notnets_core::Code::INTERNAL;
-    if broken {
-        tracing::warn!(pid = peer.credentials.pid, reason = %failure.message, "the client broke the protocol");
-    }
+    log::link_ended(&peer, failure.code, &failure.message);
     Ok(())
 }
 

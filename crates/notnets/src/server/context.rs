@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use notnets_core::link::accept::{Occupancy, Policy};
-use notnets_core::link::admission::Rejection;
+use notnets_core::link::accept::{Occupancy, Policy, Refused};
+use notnets_core::link::quota::Quota;
 use notnets_core::stats::Stats;
 use tokio::sync::{Notify, watch};
 
@@ -25,7 +25,7 @@ pub(super) struct ServerContext {
     /// `None` for a server within its client's process.
     stats: Option<Arc<Stats>>,
     /// What is served, for tools.
-    names: String,
+    pub(super) names: String,
     pub(super) lobby: Lobby,
     pub(super) refusals: Refusals,
     pub(super) shutdown: watch::Receiver<bool>,
@@ -48,6 +48,7 @@ impl ServerContext {
         let policy = Policy {
             admission: settings.admission.clone(),
             max_links: settings.max_links,
+            quota: Quota::new(settings.max_links_of_user),
             config: settings.link.config(),
         };
         Ok(Self {
@@ -73,8 +74,8 @@ impl ServerContext {
     }
 
     /// Counts and logs a client that gets no link.
-    pub(super) fn refuse(&self, rejection: &Rejection) {
-        self.refusals.log(rejection, self.stats.as_deref());
+    pub(super) fn refuse(&self, refused: &Refused) {
+        self.refusals.log(refused, self.stats.as_deref());
     }
 
     /// The counters, for tools.

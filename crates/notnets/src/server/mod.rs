@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::limits::{Limits, MAX_STREAMS};
+use notnets_core::link::quota::Quota;
 use tokio::sync::Semaphore;
 use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
@@ -89,6 +90,7 @@ pub(crate) struct Settings {
     keepalive_timeout: Duration,
     admission: Admission,
     max_links: usize,
+    max_links_of_user: usize,
     claim: Claim,
     drain_timeout: Option<Duration>,
     #[cfg(feature = "http2")]
@@ -137,6 +139,7 @@ impl Server {
             #[cfg(feature = "http2")]
             tls: None,
             max_links: usize::MAX,
+            max_links_of_user: Quota::DEFAULT,
             claim: Claim::default(),
             drain_timeout: None,
         };
@@ -243,6 +246,14 @@ impl<L> Server<L> {
     /// Links that may be open at once; more are refused. Unlimited unless set.
     pub fn max_connections(mut self, links: usize) -> Self {
         self.config.max_links = links;
+        self
+    }
+
+    /// Links of processes of each other user that may be open at once; more are refused. The server's own
+    /// user and root have no such limit. 128 unless set; it matters where
+    /// [`admission`](Self::admission) lets others in.
+    pub fn max_connections_per_user(mut self, links: usize) -> Self {
+        self.config.max_links_of_user = links;
         self
     }
 

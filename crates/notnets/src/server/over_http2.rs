@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use notnets_core::link::accept::Refused;
+use notnets_core::link::candidate::Candidate;
 use notnets_core::link::handshake::pair;
 use notnets_core::link::{Established, PeerIdentity};
 use notnets_memory::process::PeerCredentials;
@@ -113,19 +115,22 @@ fn begin(
         Origin::Unix(credentials) => (*credentials, ConnectInfo::unknown()),
     };
     let admitted = match origin {
-        Origin::Tcp { .. } => shared.policy.check(shared.occupancy()),
-        Origin::Unix(credentials) => shared.policy.admit(credentials, shared.occupancy()),
+        Origin::Tcp { .. } => shared.policy.check(shared.occupancy()).map(|()| None),
+        Origin::Unix(client) => shared.policy.admit(&Candidate::known_by(*client), shared.occupancy()),
     };
-    if let Err(rejection) = admitted {
-        shared.refuse(&rejection);
-        return None;
-    }
+    let place = match admitted {
+        Ok(place) => place,
+        Err(rejection) => {
+            shared.refuse(&Refused { rejection, client: Some(credentials) });
+            return None;
+        }
+    };
     let max_age = shared.settings.max_age_of_link();
     let linked = pair(endpoint.link.config(), shared.policy.config, "").map_err(std::io::Error::other);
     let linked = linked.and_then(|(ours, theirs)| {
         let identity = PeerIdentity { credentials, ..theirs.peer };
         // What ends the link is the connection.
-        let theirs = Established { peer: identity, pidfd: None, ..theirs };
+        let theirs = Established { peer: identity, pidfd: None, ..theirs }.hold(place);
         let channel = OnlyLink::channel(endpoint, Established { pidfd: None, ..ours })?;
         Ok((channel, theirs))
     });

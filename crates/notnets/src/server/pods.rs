@@ -5,7 +5,9 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Instant;
 
+use notnets_core::link::accept::Refused;
 use notnets_core::link::admission::Rejection;
+use notnets_core::link::candidate::Candidate;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
@@ -16,6 +18,7 @@ use super::context::ServerContext;
 use crate::Error;
 use crate::error::Cause;
 use crate::http::ConnectInfo;
+use crate::log::LINK;
 use crate::options::LinkOptions;
 
 /// Names in pods, served until this is dropped.
@@ -92,21 +95,26 @@ fn refuse(member: &Member, arrival: &Arrival, why: &Rejection) {
 
 /// Serves a client of another host to its end.
 pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, arrival: Arrival) {
-    let admitted =
-        member.client(&arrival).and_then(|client| shared.policy.admit(&client, shared.occupancy()));
-    if let Err(why) = admitted {
-        shared.refuse(&why);
-        return refuse(&member, &arrival, &why);
-    }
+    let client = member.client(&arrival);
+    let admitted = client
+        .clone()
+        .and_then(|client| shared.policy.admit(&Candidate::known_by(client), shared.occupancy()));
+    let place = match admitted {
+        Ok(place) => place,
+        Err(rejection) => {
+            refuse(&member, &arrival, &rejection);
+            return shared.refuse(&Refused { rejection, client: client.ok() });
+        }
+    };
     let config = shared.settings.link.config_between_hosts();
     let answering =
         tokio::task::spawn_blocking(move || member.answer(arrival, config, Instant::now() + AGENT_TIMEOUT));
     let served = match answering.await {
-        Ok(Ok(established)) => serve_link(&shared, established, ConnectInfo::unknown()).await,
+        Ok(Ok(established)) => serve_link(&shared, established.hold(place), ConnectInfo::unknown()).await,
         Ok(Err(error)) => Err(std::io::Error::other(error)),
         Err(error) => Err(std::io::Error::other(error)),
     };
     if let Err(error) = served {
-        tracing::warn!(%error, "a client of another host got no link");
+        tracing::warn!(target: LINK, %error, "a client of another host got no link");
     }
 }

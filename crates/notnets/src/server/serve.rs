@@ -31,6 +31,7 @@ use crate::Error;
 use crate::async_fd::{Pollable, register};
 use crate::error::Cause;
 use crate::location::Location;
+use crate::log::{self, SERVER};
 use crate::names_in_place::{self, Place};
 
 type Watched<T> = AsyncFd<Pollable<T>>;
@@ -155,6 +156,7 @@ impl Bound {
     /// When the runtime can't watch a socket.
     pub async fn serve_with_shutdown(mut self, signal: impl Future<Output = ()>) -> Result<(), Error> {
         self.adopt()?;
+        log::serving(&self.shared.names);
         let Self { listeners, mut pods, shared, stop, .. } = self;
         let shared = Arc::new(shared);
         let mut connections = JoinSet::new();
@@ -184,7 +186,7 @@ impl Bound {
                     // One of several names is given up, and the clients that came by it stay.
                     let is_last = pods.is_empty() && watched.iter().all(|name| name.get_ref().is_taken_over());
                     if is_last {
-                        tracing::info!("another process has taken over: this server ends its calls and stops");
+                        tracing::info!(target: SERVER, "another process has taken over: this server ends its calls and stops");
                         break;
                     }
                     watched.retain(|name| !name.get_ref().is_taken_over());
@@ -203,6 +205,7 @@ impl Bound {
                 }
             }
         }
+        log::stopping(&shared.names, shared.links.all().len());
         stop.send_replace(true);
         // A call that is made once a successor has the name is the successor's: so clients are told before.
         let mut all_told = pin!(tokio::time::timeout(TELLING, shared.untold.closed()));
@@ -220,10 +223,11 @@ impl Bound {
         let drain = async |connections: &mut JoinSet<()>| while connections.join_next().await.is_some() {};
         let Some(limit) = shared.settings.drain_timeout else {
             drain(&mut connections).await;
+            log::stopped(&shared.names);
             return Ok(());
         };
         if tokio::time::timeout(limit, drain(&mut connections)).await.is_err() {
-            tracing::warn!("calls were still open after {limit:?} and have been cut off");
+            tracing::warn!(target: SERVER, "calls were still open after {limit:?} and have been cut off");
             for link in shared.links.all() {
                 link.end_calls_in_overtime();
             }
@@ -237,6 +241,7 @@ impl Bound {
                 drain(&mut connections).await;
             }
         }
+        log::stopped(&shared.names);
         Ok(())
     }
 }
@@ -362,7 +367,7 @@ async fn next_connection(listeners: &[AsyncFd<Pollable<Listener>>]) -> OwnedFd {
             Ok(socket) => return socket,
             Err(error) => {
                 // The listener stays readable: a pause keeps this from spinning.
-                tracing::warn!(%error, "could not accept a connection");
+                tracing::warn!(target: SERVER, %error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
