@@ -94,6 +94,8 @@ pub mod names;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod names_in_place;
 mod options;
+#[cfg(any(feature = "blocking", feature = "server"))]
+mod passed;
 mod peer;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod refusals;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::within;
 use notnets::rpc::{Handler, Method, Request, ServerCall, Status};
-use notnets::{Channel, Endpoint, ErrorKind, Server};
+use notnets::{Channel, Endpoint, ErrorKind, Server, blocking};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::sync::Notify;
 
@@ -75,12 +75,12 @@ impl Sockets {
     }
 
     /// Starts the server. What is input and output to the shell becomes what was passed to the server.
-    fn start(&self) -> Started {
+    fn start(&self, test: &str) -> Started {
         const SHELL: &str = "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>/dev/null; \
              LISTEN_PID=$$ LISTEN_FDS=3 LISTEN_FDNAMES=memory:tcp:unix exec \"$0\" --exact \"$1\"";
         let copy = |socket: &dyn AsFd| socket.as_fd().try_clone_to_owned().unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", SHELL]).arg(std::env::current_exe().unwrap()).arg(TEST);
+        command.args(["-c", SHELL]).arg(std::env::current_exe().unwrap()).arg(test);
         command.stdin(copy(&self.memory)).stdout(copy(&self.tcp)).stderr(copy(&self.unix));
         Started(command.spawn().unwrap())
     }
@@ -122,7 +122,7 @@ async fn a_server_is_started_when_clients_wait_for_it_already() {
         while !has_client(&sockets.memory) {
             tokio::task::yield_now().await;
         }
-        let server = sockets.start();
+        let server = sockets.start(TEST);
         let id = within("the first call", first).await.unwrap();
         assert_eq!(id, server.0.id());
         let mut channels = vec![endpoint_at(directory.path())];
@@ -137,6 +137,54 @@ async fn a_server_is_started_when_clients_wait_for_it_already() {
         let ended = tokio::task::spawn_blocking(move || server.0.wait().unwrap());
         assert!(within("stopping", ended).await.unwrap().success());
         assert!(directory.path().join("inventory").exists() && directory.path().join("http2.sock").exists());
+    }
+}
+
+/// Serves what was passed to this process, until it is told to stop.
+fn serve_blocking() {
+    let bind = |at| blocking::Server::builder().bind(at);
+    let error = bind("systemd:other").unwrap_err();
+    assert!(error.to_string().contains("FileDescriptorName=other"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfiguration);
+    let server = bind("systemd:memory").unwrap();
+    let error = bind("systemd:").unwrap_err();
+    let sentence = "2 sockets were passed to this process, and a blocking server takes one: say which as \
+                    `systemd:NAME`";
+    assert_eq!(error.to_string(), sentence);
+    let stopper = server.stopper();
+    let answer = |request: &blocking::Request<'_>, reply: &mut blocking::Reply| {
+        if request.method.ends_with("Stop") {
+            stopper.stop();
+        }
+        reply.message.extend_from_slice(std::process::id().to_string().as_bytes());
+        Ok(())
+    };
+    server.serve(answer);
+}
+
+const BLOCKING_TEST: &str = "a_blocking_server_is_started_when_clients_wait_for_it_already";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocking_server_is_started_when_clients_wait_for_it_already() {
+    if std::env::var_os("LISTEN_FDS").is_some() {
+        return tokio::task::spawn_blocking(serve_blocking).await.unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let sockets = Sockets::open(directory.path());
+    for _ in 0..2 {
+        let endpoint = Endpoint::from_static("notnets:///inventory").directory(directory.path());
+        let waiting = endpoint.connect_timeout(common::LIMIT).connect_lazy();
+        let first = tokio::spawn(async move { (pid(&waiting, PID).await, waiting) });
+        while !has_client(&sockets.memory) {
+            tokio::task::yield_now().await;
+        }
+        let mut server = sockets.start(BLOCKING_TEST);
+        let (id, channel) = within("the first call", first).await.unwrap();
+        assert_eq!(id, server.0.id());
+        assert_eq!(pid(&channel, STOP).await, id);
+        let ended = tokio::task::spawn_blocking(move || server.0.wait().unwrap());
+        assert!(within("stopping", ended).await.unwrap().success());
+        assert!(directory.path().join("inventory").exists());
     }
 }
 

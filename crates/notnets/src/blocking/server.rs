@@ -21,11 +21,15 @@ use crate::error::Cause;
 use crate::log;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
 use crate::options::{LinkOptions, link_setters};
+use crate::passed;
 use notnets_core::clock::{self, Timestamp};
+use notnets_core::link::handshake::Config;
+use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::Uri;
 use notnets_core::session::Ending;
 use notnets_core::stats::Stats;
 use notnets_core::wait::Wait;
+use notnets_memory::passed::Passed;
 use notnets_memory::process::ForkGuard;
 
 /// How a [`Server`] is made.
@@ -118,25 +122,23 @@ impl Builder {
     /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered
     /// once [`Server::serve`] runs.
     ///
+    /// `systemd:` stands for the socket that was passed to this process (`sd_listen_fds(3)`), and
+    /// `systemd:NAME` for the one with that `FileDescriptorName=`.
+    ///
     /// # Errors
-    /// When the name is in use, or the directory doesn't permit it.
+    /// When the name is in use, or the directory doesn't permit it; when no socket was passed, or not one of
+    /// a name.
     pub fn bind(self, uri: impl AsRef<str>) -> Result<Server, Error> {
-        let uri: Uri = uri.as_ref().parse().map_err(Cause::from)?;
         self.options.limits.check().map_err(Cause::from)?;
         let stats = Stats::of_server().map_err(Cause::from)?;
         let no_page = Error::io("tell forks by a page");
         let stopper = Stopper::new().map_err(Error::io("make an event to be stopped by"))?;
-        let directory = &self.options.directory;
-        let (listener, pod, config) = match uri.pod() {
-            None => {
-                let mut taken = self.claim.take(directory, [uri.name()].into_iter()).map_err(Cause::from)?;
-                (taken.pop(), None, self.options.config())
+        let (uri, listener, pod, config) = match uri.as_ref().strip_prefix(passed::SCHEME) {
+            Some(name) => {
+                let listener = passed_listener(Some(name).filter(|name| !name.is_empty()))?;
+                (Uri::on_host(listener.name().clone()), Some(listener), None, self.options.config())
             }
-            Some(pod) => {
-                self.claim.check_in_pod(&uri)?;
-                let acceptor = PodAcceptor::open(&self.options, pod, uri.name())?;
-                (acceptor.listen_local(directory), Some(acceptor), PodAcceptor::config(&self.options))
-            }
+            None => self.take(uri.as_ref().parse().map_err(Cause::from)?)?,
         };
         let policy = Policy {
             admission: self.admission,
@@ -150,6 +152,41 @@ impl Builder {
         let Self { options, max_message_size, drain_timeout, .. } = self;
         Ok(Server { acceptor, wait: options.wait, max_message_size, drain_timeout, stopper })
     }
+
+    /// Takes a name.
+    fn take(&self, uri: Uri) -> Result<Taken, Error> {
+        let directory = &self.options.directory;
+        match uri.pod() {
+            None => {
+                let mut taken = self.claim.take(directory, [uri.name()].into_iter()).map_err(Cause::from)?;
+                Ok((uri, taken.pop(), None, self.options.config()))
+            }
+            Some(pod) => {
+                self.claim.check_in_pod(&uri)?;
+                let acceptor = PodAcceptor::open(&self.options, pod, uri.name())?;
+                let listener = acceptor.listen_local(directory);
+                Ok((uri, listener, Some(acceptor), PodAcceptor::config(&self.options)))
+            }
+        }
+    }
+}
+
+/// A name with what its clients come to, and what they are told.
+type Taken = (Uri, Option<Listener>, Option<PodAcceptor>, Config);
+
+/// Listens on the socket that was passed to this process.
+fn passed_listener(name: Option<&str>) -> Result<Listener, Error> {
+    let mut all = passed::take(name)?;
+    let sentence = match (all.pop(), all.len()) {
+        (Some(Passed { socket, .. }), 0) => {
+            return Listener::of_passed(socket).map_err(|error| Cause::from(error).into());
+        }
+        (_, others) => format!(
+            "{} sockets were passed to this process, and a blocking server takes one: say which as `systemd:NAME`",
+            others + 1
+        ),
+    };
+    Err(Cause::Passed(sentence).into())
 }
 
 /// A server of unary calls that works on the thread that calls [`serve`](Self::serve).

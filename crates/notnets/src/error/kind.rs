@@ -57,9 +57,11 @@ impl ErrorKind {
             | Cause::Limits(_)
             | Cause::TakeOverInPod(_) => Self::InvalidConfiguration,
             #[cfg(feature = "server")]
-            Cause::ServiceName(_) | Cause::ServiceTwice(_) | Cause::ForkedMember | Cause::Passed(_) => {
+            Cause::ServiceName(_) | Cause::ServiceTwice(_) | Cause::ForkedMember => {
                 Self::InvalidConfiguration
             }
+            #[cfg(any(feature = "blocking", feature = "server"))]
+            Cause::Passed(_) => Self::InvalidConfiguration,
             #[cfg(not(feature = "pod"))]
             Cause::WithoutPods => Self::InvalidConfiguration,
             Cause::Rendezvous(error) => of_rendezvous(error),

@@ -68,7 +68,7 @@ pub(crate) enum Cause {
     #[error("no name to serve is given, as `notnets:///NAME`")]
     NoNames,
     /// Sockets that were to be passed to this process; a sentence.
-    #[cfg(feature = "server")]
+    #[cfg(any(feature = "blocking", feature = "server"))]
     #[error("{0}")]
     Passed(String),
     #[error(transparent)]

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::location::Location;
+use crate::passed;
 
 /// One or several names: `"notnets:///a"`, `["notnets:///a", "notnets://pod0/a"]`, a `Vec` of them, an
 /// `http::Uri`. Those of this host and those of pods can be served at once, and with the feature `http2` also
@@ -41,16 +42,15 @@ impl std::fmt::Display for Wanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::At(location) => location.fmt(f),
-            Self::Passed(name) => write!(f, "{PASSED}{}", name.as_deref().unwrap_or_default()),
+            Self::Passed(name) => write!(f, "{}{}", passed::SCHEME, name.as_deref().unwrap_or_default()),
         }
     }
 }
 
 /// The scheme of sockets that were opened for this process.
-const PASSED: &str = "systemd:";
 
 fn parse(uri: &str) -> Result<Wanted, Error> {
-    match uri.strip_prefix(PASSED) {
+    match uri.strip_prefix(passed::SCHEME) {
         Some("") => Ok(Wanted::Passed(None)),
         Some(name) => Ok(Wanted::Passed(Some(name.to_owned()))),
         None => uri.parse().map(Wanted::At),

@@ -1,7 +1,7 @@
-//! Sockets that were opened for a server before its process was started: socket activation.
+//! What is served at sockets that were opened for this process.
 
 use notnets_core::link::rendezvous::Listener;
-use notnets_memory::passed::{Kind, Passed, take_passed};
+use notnets_memory::passed::{Kind, Passed};
 
 #[cfg(feature = "http2")]
 use super::over_http2::OverHttp2;
@@ -9,27 +9,6 @@ use crate::Error;
 use crate::error::Cause;
 #[cfg(feature = "http2")]
 use crate::http2::listener::Socket;
-
-/// Takes the sockets with this name, or all that are left.
-///
-/// # Errors
-/// When there is none.
-pub(super) fn take(name: Option<&str>) -> Result<Vec<Passed>, Error> {
-    let taken = take_passed(name).map_err(Error::io("take the sockets that were passed (LISTEN_FDS)"))?;
-    if !taken.is_empty() {
-        return Ok(taken);
-    }
-    let sentence = match name {
-        None => "no socket was passed to this process (LISTEN_FDS, LISTEN_PID), or all were taken before; \
-                 have systemd start it by a socket unit, or serve `notnets:///NAME`"
-            .to_owned(),
-        Some(name) => format!(
-            "no socket with the name `{name}` was passed to this process (LISTEN_FDS, LISTEN_FDNAMES), or it \
-             was taken before; write FileDescriptorName={name} in its systemd socket unit"
-        ),
-    };
-    Err(Cause::Passed(sentence).into())
-}
 
 /// Serves what connects to a socket, as its kind says.
 ///

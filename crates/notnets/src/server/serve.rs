@@ -282,7 +282,7 @@ fn take_names(names: Result<Vec<Wanted>, Error>, settings: &Settings) -> Result<
             Wanted::At(Location::Memory(uri)) => pods.push(uri),
             #[cfg(feature = "http2")]
             Wanted::At(Location::Http2(address)) => addresses.push(address),
-            Wanted::Passed(name) => all_passed.extend(passed::take(name.as_deref())?),
+            Wanted::Passed(name) => all_passed.extend(crate::passed::take(name.as_deref())?),
         }
     }
     pods.iter().try_for_each(|uri| settings.claim.check_in_pod(uri))?;
