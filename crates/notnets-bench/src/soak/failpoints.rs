@@ -116,14 +116,25 @@ fn can_reach(kind: &Kind, point: &str) -> bool {
     ];
     match kind {
         Kind::Agent { .. } => point.starts_with("agent"),
-        Kind::Client => !point.starts_with("agent") && !OF_SERVERS.contains(&point),
+        Kind::Client => {
+            let of_others = point.starts_with("agent") || point.starts_with(OF_TAKE_OVER);
+            !of_others && !OF_SERVERS.contains(&point)
+        }
         Kind::Server { uri, .. } => {
             let in_pod = !uri.starts_with(ON_HOST);
-            !point.starts_with("agent")
-                && (in_pod || !OF_CLIENTS.contains(&point) && !point.starts_with("pod"))
+            // Names in pods are not taken over.
+            let of_others = if in_pod {
+                point.starts_with(OF_TAKE_OVER)
+            } else {
+                OF_CLIENTS.contains(&point) || point.starts_with("pod")
+            };
+            !point.starts_with("agent") && !of_others
         }
     }
 }
+
+/// What the failpoints of servers begin with that take a name over.
+pub(super) const OF_TAKE_OVER: &str = "successor";
 
 /// How calls know the process of that kind that was started last, if it is on one host.
 fn process(soak: &Soak, kind: &Kind) -> Option<Process> {

@@ -43,6 +43,7 @@ use crate::child::{Child, PATIENCE};
 use crate::runtime::runtime;
 use client::Tally;
 use content::{Head, message};
+use failpoints::OF_TAKE_OVER;
 use footprint::Footprint;
 use replicas::Fate;
 
@@ -383,6 +384,9 @@ impl Starting {
                     let next = next.chain(&self.uris).find(|name| name.starts_with(ON_HOST));
                     let next = next.filter(|_| uri.starts_with(ON_HOST)).unwrap_or(uri);
                     command.arg("soak-server").arg(uri).arg(&notes).arg(next).env("NOTNETS_DIR", directory);
+                    if self.fault.as_ref().is_some_and(|(point, _)| point.starts_with(OF_TAKE_OVER)) {
+                        command.arg("--take-over");
+                    }
                 }
                 Kind::Client => {
                     self.clients += 1;

@@ -47,6 +47,7 @@ impl Successor {
         let socket = bind_socket(directory, name, &path)?;
         let file = finish(&opened, &coming, &socket, TAKES_OVER)
             .map_err(|errno| directory.failed("listen on", &path, errno))?;
+        crate::failpoint!("successor bound");
         drop(lock);
         let listener = Listener::new(socket, opened, name, coming, directory, file)?;
         Ok(Self { listener, old })
@@ -55,6 +56,7 @@ impl Successor {
     /// Takes the name's place.
     pub(super) fn take(mut self) -> Result<(Listener, Old), RendezvousError> {
         self.listener.move_to_its_name()?;
+        crate::failpoint!("successor moved");
         Ok((self.listener, self.old))
     }
 }
@@ -75,5 +77,6 @@ impl Old {
     pub(super) fn tell(self) {
         // It fails if that server has ended meanwhile, or doesn't admit this process.
         let _ = self.0.map(|socket| Socket::from(socket).send(&Packet::TakenOver, None));
+        crate::failpoint!("successor told");
     }
 }
