@@ -47,8 +47,6 @@ impl std::fmt::Display for Wanted {
     }
 }
 
-/// The scheme of sockets that were opened for this process.
-
 fn parse(uri: &str) -> Result<Wanted, Error> {
     match uri.strip_prefix(passed::SCHEME) {
         Some("") => Ok(Wanted::Passed(None)),
