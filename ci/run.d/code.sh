@@ -30,8 +30,9 @@ step_clippy() {
     cargo clippy --workspace --all-targets --locked -- -D warnings
 }
 
+# Most tests wait most of the time.
 step_tests() {
-    cargo test --workspace --locked
+    RUST_TEST_THREADS=$(($(nproc) * 2)) cargo test --workspace --locked
 }
 
 # Every interleaving of the few steps of rings, arenas, doorbells and records.

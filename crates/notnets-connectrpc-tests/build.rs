@@ -8,7 +8,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true).open_file("echo.proto")?;
-    std::fs::write(&descriptors, compiler.encode_file_descriptor_set())?;
+    let set = compiler.encode_file_descriptor_set();
+    // Cargo watches this file: written anew, it would have everything built anew each time.
+    if std::fs::read(&descriptors).ok().as_ref() != Some(&set) {
+        std::fs::write(&descriptors, set)?;
+    }
     connectrpc_build::Config::new()
         .files(&["echo.proto"])
         .descriptor_set(descriptors)

@@ -19,7 +19,7 @@ const WATCHED: Duration = Duration::from_secs(5);
 pub struct Used {
     /// User and system time, in ticks.
     pub ticks: u64,
-    /// Times that one of its threads began to wait, or was made to.
+    /// Times that one of its threads began to wait: not those that others took its processor.
     pub switches: u64,
 }
 
@@ -31,8 +31,8 @@ impl Used {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
         let switches = tasks.map_while(Result::ok).map(|task| {
             let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            let counts = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
-            counts.map(|(_, count)| count.trim().parse::<u64>().expect("is a number")).sum::<u64>()
+            let counts = status.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            counts.map(|count| count.trim().parse::<u64>().expect("is a number")).sum::<u64>()
         });
         Self { ticks: ticks.iter().sum(), switches: switches.sum() }
     }
