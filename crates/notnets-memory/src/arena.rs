@@ -861,6 +861,23 @@ mod tests {
         assert_eq!(arena.loan(100, 1).unwrap().room(), 64, "in part");
         arena.cancel(large);
     }
+
+    #[test]
+    fn what_is_free_is_known_by_its_size() {
+        let (mut arena, _) = pair(&[(64, 1), (64, 1), (1024, 1)]);
+        assert_eq!(arena.largest_block(), 1024);
+        // A block may be filled, and another segment's of its size comes before a larger one.
+        for _ in 0..2 {
+            assert_eq!(arena.loan(64, 64).unwrap().room(), 64);
+        }
+        assert!(arena.wants_more(2048) && !arena.wants_more(1024) && !arena.wants_more(64));
+        let mut large = arena.loan(64, 64).unwrap();
+        arena.write(&mut large, &[1; 24]);
+        assert_eq!(large.room(), 1000);
+        assert!(arena.wants_more(1024) && arena.wants_more(64) && !arena.has_free());
+        arena.cancel(large);
+        assert!(arena.has_free() && !arena.wants_more(64));
+    }
 }
 
 #[cfg(all(test, loom))]
