@@ -850,6 +850,43 @@ mod tests {
     }
 
     #[test]
+    fn a_loan_goes_on_while_other_segments_are_taken_out() {
+        let (mut arena, peer) = pair(&[(64, 1), (1024, 2)]);
+        let (first, mut loan) = (arena.loan(1000, 1000).unwrap(), arena.loan(1000, 1000).unwrap());
+        arena.write(&mut loan, &[1; 10]);
+        assert!(arena.remove(0).is_some());
+        arena.write(&mut loan, &[2; 10]);
+        let reference = arena.commit(loan, 0);
+        let mut read = Vec::new();
+        peer.read(&reference, &mut read).unwrap();
+        assert_eq!((reference.segment, read), (1, [[1; 10], [2; 10]].concat()));
+        arena.cancel(first);
+    }
+
+    #[test]
+    fn each_block_of_a_run_is_lent_once_and_as_far_as_it_goes() {
+        let (mut arena, _) = pair(&[(128, 4), (64, 1)]);
+        let mut run = Run {
+            segment: 0,
+            first: 1,
+            blocks: 2,
+            block_bytes: 128,
+            start: 0,
+            sent: 0,
+            frozen: Arc::default(),
+        };
+        let piece = |block, offset, length| InPlace { block, offset, length };
+        for beyond in [piece(2, 0, 1), piece(0, 120, 9), piece(0, 129, 0)] {
+            assert_eq!(arena.commit_in_place(&mut run, beyond), None);
+        }
+        for block in [1, 0] {
+            let lent = arena.commit_in_place(&mut run, piece(block, 120, 8)).unwrap();
+            assert_eq!((lent.block, lent.generation, lent.offset, lent.length), (1 + block, 1, 120, 8));
+            assert_eq!(arena.commit_in_place(&mut run, piece(block, 120, 8)), None, "it was sent");
+        }
+    }
+
+    #[test]
     fn small_payloads_get_small_blocks() {
         let (mut arena, _) = pair(&[(64, 1), (1024, 1)]);
         let small = arena.loan(10, 10).unwrap();
