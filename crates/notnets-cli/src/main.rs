@@ -5,6 +5,7 @@ mod agent;
 mod call;
 mod doctor;
 mod failure;
+mod generate;
 mod health;
 mod ls;
 mod place;
@@ -17,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -38,10 +39,14 @@ enum Command {
     Call(call::Args),
     /// Find out whether memory can carry a pod, and what to do if not
     Doctor(doctor::Args),
+    /// Write completions for a shell
+    Completions(generate::Completions),
     /// Ask whether a server is serving, for probes
     Health(health::Args),
     /// List the names served on this host
     Ls(ls::Args),
+    /// Write manual pages
+    Man(generate::Man),
     /// Bridge between shared memory and HTTP/2
     Proxy(proxy::Args),
     /// Make the memory that the hosts of a pod share, and look at it
@@ -70,6 +75,8 @@ fn main() -> ExitCode {
         Command::Agent(args) => run(agent::run(args)),
         Command::Doctor(args) => doctor::run(&args),
         Command::Call(args) => run(call::run(args)),
+        Command::Completions(args) => args.run(Arguments::command()),
+        Command::Man(args) => args.run(Arguments::command()),
         Command::Health(args) => run(health::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),

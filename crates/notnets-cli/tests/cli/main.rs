@@ -7,6 +7,7 @@ mod demo_pod;
 mod descriptors;
 mod doctor;
 mod frames;
+mod generate;
 mod health;
 mod log;
 mod ls;
