@@ -7,11 +7,14 @@ mod doctor;
 mod failure;
 mod generate;
 mod health;
+mod inspect;
 mod ls;
+mod observe;
 mod place;
 mod proxy;
 mod region;
 mod service_manager;
+mod table;
 mod target;
 
 use std::fs::File;
@@ -43,6 +46,8 @@ enum Command {
     Completions(generate::Completions),
     /// Ask whether a server is serving, for probes
     Health(health::Args),
+    /// Say what a process has counted: its links, methods and open calls, and what is remarkable
+    Inspect(inspect::Args),
     /// List the names served on this host
     Ls(ls::Args),
     /// Write manual pages
@@ -78,6 +83,7 @@ fn main() -> ExitCode {
         Command::Completions(args) => args.run(Arguments::command()),
         Command::Man(args) => args.run(Arguments::command()),
         Command::Health(args) => run(health::run(args)),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
         Command::Region(args) => region::run(args),

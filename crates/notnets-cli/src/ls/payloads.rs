@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use notnets_core::stats::Snapshot;
 use serde::Serialize;
 
-use super::{Served, aligned};
+use super::Served;
+use crate::table::aligned;
 
 /// What a server's counters say. All is `None` if it gives none.
 #[derive(Debug, Default, Serialize)]

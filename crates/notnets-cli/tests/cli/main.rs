@@ -10,6 +10,7 @@ mod frames;
 mod generate;
 mod health;
 mod log;
+mod inspect;
 mod ls;
 mod proxy;
 mod proxy_config;

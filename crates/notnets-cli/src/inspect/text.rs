@@ -1,0 +1,177 @@
+//! A report in words.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use crate::observe::findings::seconds;
+use crate::observe::report::{End, Link, Method, Open, Report, Sums};
+use crate::table::{age, aligned};
+
+/// All of a report.
+pub fn of(report: &Report) -> String {
+    let mut text = format!("process {} ({})", report.pid, report.command);
+    if let Some(uid) = report.uid {
+        write!(text, ", user {uid}").expect("strings take everything");
+    }
+    text.push('\n');
+    for finding in &report.findings {
+        text += &format!("  ! {finding}\n");
+    }
+    for server in &report.servers {
+        text += &format!("\nserves {}, for {}\n", server.names, age(server.since, SystemTime::now()));
+        end(server, &mut text);
+    }
+    if let Some(clients) = &report.clients {
+        text += &format!("\ncalls others, for {}\n", age(clients.since, SystemTime::now()));
+        end(clients, &mut text);
+    }
+    text
+}
+
+fn end(end: &End, text: &mut String) {
+    let closed = end.links_total - end.links_open.min(end.links_total);
+    *text += &format!("  links: {} open, {closed} closed", end.links_open);
+    for (count, what) in [(end.links_broken, "broke the protocol"), (end.links_unlisted, "not listed")] {
+        if count > 0 {
+            *text += &format!(", {count} {what}");
+        }
+    }
+    text.push('\n');
+    for (reason, times) in &end.refused {
+        *text += &format!("  refused: {times} {}\n", reason.replace('_', " "));
+    }
+    sums(&end.counts, text);
+    if !end.methods.is_empty() {
+        text.push('\n');
+        *text += &indented(&methods(&end.methods));
+    }
+    for link in &end.links {
+        link_in_words(link, text);
+    }
+}
+
+fn sums(counts: &Sums, text: &mut String) {
+    *text += &format!(
+        "  data: {} bytes in {} frames sent, {} bytes in {} frames received\n",
+        counts.bytes_sent, counts.frames_sent, counts.bytes_received, counts.frames_received
+    );
+    *text += &format!(
+        "  waking: {} doorbells rung, {} received, slept {} times for {} in all\n",
+        counts.doorbells_rung,
+        counts.doorbells_received,
+        counts.parks,
+        seconds(Duration::try_from_secs_f64(counts.parked_seconds).unwrap_or_default())
+    );
+    let waits = [
+        (counts.waits_for_room, "for room"),
+        (counts.waits_for_stream_credit, "for credit of a stream"),
+        (counts.waits_for_link_credit, "for credit of a link"),
+    ];
+    let waits: Vec<_> =
+        waits.iter().filter(|(times, _)| *times > 0).map(|(times, what)| format!("{times} {what}")).collect();
+    if !waits.is_empty() {
+        *text += &format!("  waits to send: {}\n", waits.join(", "));
+    }
+    for (times, what) in
+        [(counts.unanswered, "calls without an answer"), (counts.refused, "requests refused")]
+    {
+        if times > 0 {
+            *text += &format!("  {what}: {times}\n");
+        }
+    }
+    for (kind, payloads) in &counts.payloads {
+        let (frames, bytes) = (payloads.frames, payloads.bytes);
+        *text += &format!("  large payloads {}: {bytes} bytes in {frames} frames\n", kind.replace('_', " "));
+    }
+}
+
+const METHOD_HEADINGS: [&str; 8] = ["METHOD", "CALLS", "OPEN", "FAILED", "MEAN", "P50", "P99", "MAX"];
+
+fn methods(methods: &[Method]) -> String {
+    let rows = methods.iter().map(|method| {
+        let failed: u64 =
+            method.ended.iter().filter(|(status, _)| **status != "OK").map(|(_, calls)| calls).sum();
+        let time = |of: fn(&crate::observe::report::Times) -> f64| {
+            method.times.as_ref().map_or_else(|| "-".to_owned(), |times| micros(of(times)))
+        };
+        [
+            if method.method.is_empty() { "(others)".to_owned() } else { method.method.clone() },
+            method.started.to_string(),
+            method.open.to_string(),
+            failed.to_string(),
+            time(|times| times.mean_us),
+            time(|times| times.p50_us),
+            time(|times| times.p99_us),
+            time(|times| times.max_us),
+        ]
+    });
+    aligned(METHOD_HEADINGS, rows)
+}
+
+/// A time in microseconds, to three digits.
+pub fn micros(us: f64) -> String {
+    match us {
+        ..9.995 => format!("{us:.2} µs"),
+        ..99.95 => format!("{us:.1} µs"),
+        ..999.5 => format!("{us:.0} µs"),
+        ..9_995.0 => format!("{:.2} ms", us / 1e3),
+        ..99_950.0 => format!("{:.1} ms", us / 1e3),
+        ..999_500.0 => format!("{:.0} ms", us / 1e3),
+        _ => format!("{:.1} s", us / 1e6),
+    }
+}
+
+fn link_in_words(link: &Link, text: &mut String) {
+    let mut peer = link
+        .peer_pid
+        .map_or_else(|| "a process that can't be seen".to_owned(), |pid| format!("process {pid}"));
+    if let Some(command) = &link.peer_command {
+        peer += &format!(" ({command})");
+    }
+    let state = match link.parked_seconds {
+        None => "awake".to_owned(),
+        Some(parked) => {
+            format!("asleep for {}", seconds(Duration::try_from_secs_f64(parked).unwrap_or_default()))
+        }
+    };
+    let since = age(link.since, SystemTime::now());
+    *text += &format!(
+        "\n  link {} with {peer}, user {}, by {}, for {since}: {state}\n",
+        link.link, link.peer_uid, link.transport
+    );
+    if !link.target.is_empty() {
+        *text += &format!("    {}\n", link.target);
+    }
+    let mut sums_text = String::new();
+    sums(&link.counts, &mut sums_text);
+    *text += &indented(&sums_text);
+    let segments = [(link.segments_offered, "this side's"), (link.segments_mapped, "the peer's")];
+    for (bytes, whose) in segments.into_iter().filter(|(bytes, _)| *bytes > 0) {
+        *text += &format!("    further segments, {whose}: {bytes} bytes\n");
+    }
+    if link.blocks_out > 0 {
+        *text += &format!("    blocks that the peer had when the link slept last: {}\n", link.blocks_out);
+    }
+    if let Some(failure) = &link.last_failure {
+        *text += &format!("    last failure: {failure}\n");
+    }
+    if !link.open.is_empty() {
+        *text += &indented(&indented(&open(&link.open)));
+    }
+}
+
+fn open(calls: &[Open]) -> String {
+    let rows = calls.iter().map(|call| {
+        [
+            if call.method.is_empty() { "(others)".to_owned() } else { call.method.clone() },
+            micros(call.age_seconds * 1e6),
+            call.left_seconds.map_or_else(|| "none".to_owned(), |left| format!("in {left:.1} s")),
+            call.waits_for.to_owned(),
+        ]
+    });
+    aligned(["OPEN CALL", "AGE", "DEADLINE", "WAITS FOR"], rows)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") }).collect()
+}
