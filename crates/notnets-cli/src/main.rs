@@ -4,6 +4,7 @@
 mod agent;
 mod call;
 mod doctor;
+mod exporter;
 mod failure;
 mod generate;
 mod health;
@@ -44,6 +45,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Write completions for a shell
     Completions(generate::Completions),
+    /// Show Prometheus what all processes of this host have counted
+    Exporter(exporter::Args),
     /// Ask whether a server is serving, for probes
     Health(health::Args),
     /// Say what a process has counted: its links, methods and open calls, and what is remarkable
@@ -65,7 +68,7 @@ impl Command {
     /// What it logs unless `RUST_LOG` is set: more of what runs for long.
     fn log(&self) -> &'static str {
         match self {
-            Self::Agent(_) | Self::Proxy(_) => "warn,notnets=info",
+            Self::Agent(_) | Self::Exporter(_) | Self::Proxy(_) => "warn,notnets=info",
             _ => "warn",
         }
     }
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Call(args) => run(call::run(args)),
         Command::Completions(args) => args.run(Arguments::command()),
         Command::Man(args) => args.run(Arguments::command()),
+        Command::Exporter(args) => run(exporter::run(args)),
         Command::Health(args) => run(health::run(args)),
         Command::Inspect(args) => inspect::run(&args),
         Command::Ls(args) => run(ls::run(args)),

@@ -193,7 +193,8 @@ impl MethodSnapshot {
         named.filter(|(_, calls)| *calls > 0)
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds the calls of another one, whatever its path.
+    pub fn add(&mut self, other: &Self) {
         self.started = self.started.wrapping_add(other.started);
         for (calls, more) in self.by_status.iter_mut().zip(other.by_status) {
             *calls = calls.wrapping_add(more);
