@@ -51,8 +51,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Gives the peer credit for more, now and then.
-    #[inline]
+    /// The application has taken data of a stream that cost this: gives the peer credit for more, now and
+    /// then.
     pub(super) fn on_data_taken(&mut self, stream: StreamId, cost: u64) {
         if let Some(entry) = self.streams.get_mut(stream)
             && entry.state.may_receive()
@@ -63,6 +63,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 self.control.window(stream, std::mem::take(&mut entry.receive.taken));
             }
         }
+        self.on_last_data_taken(cost);
+    }
+
+    /// As [`on_data_taken`](Self::on_data_taken), for a stream on which nothing more comes.
+    #[inline]
+    pub(super) fn on_last_data_taken(&mut self, cost: u64) {
         self.give_link_credit(cost);
         if self.has_control() {
             self.flush();

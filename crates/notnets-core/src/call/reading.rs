@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use notnets_memory::{ReadMemory, WriteMemory};
 
+use super::queue::Piece;
 use super::stream::{Buffered, End, Failure, Receive, Received, ResponseHead, Stream};
 use super::{Connection, Request, StreamId};
 use crate::clock::Timestamp;
@@ -90,20 +91,25 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         message.extend_from_slice(only);
         let cost = charge(only.len() + PREFIX);
         queue.pop_message();
-        self.on_data_taken(stream, cost);
+        self.on_last_data_taken(cost);
         true
     }
 
     #[inline]
     fn take_data(&mut self, stream: StreamId) -> Option<Bytes> {
-        let receive = &mut self.streams.get_mut(stream)?.receive;
-        let data = receive.queue.pop()?;
+        let entry = self.streams.get_mut(stream)?;
+        let receive = &mut entry.receive;
+        let Piece { bytes, cost } = receive.queue.pop()?;
         if receive.unfinished > 0 {
             // If they don't end the message, the application says so.
             self.unfinished -= std::mem::take(&mut receive.unfinished);
         }
-        self.on_data_taken(stream, data.cost);
-        Some(data.bytes)
+        if entry.state.may_receive() {
+            self.on_data_taken(stream, cost);
+        } else {
+            self.on_last_data_taken(cost);
+        }
+        Some(bytes)
     }
 }
 

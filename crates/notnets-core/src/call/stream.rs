@@ -190,7 +190,9 @@ impl<T> Stream<T> {
         let receive = &mut self.receive;
         receive.head = None;
         receive.end = None;
-        receive.queue.clear();
+        if !receive.queue.is_empty() {
+            receive.queue.clear();
+        }
         receive.gathering = None;
         self.state = State::Vacant;
         self.user = None;
