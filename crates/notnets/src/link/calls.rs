@@ -87,7 +87,7 @@ impl Link {
                     state.leave_open_queue(number, true);
                 }
                 // A peer that sleeps is rung before we poll for its answer.
-                if state.finish_turn_awake() {
+                if state.pause_turn() {
                     self.socket.ring();
                 }
                 let answer = self.wait_received(cx, state, stream, |state| state.take_answer(stream));

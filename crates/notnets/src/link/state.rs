@@ -176,15 +176,11 @@ impl State {
         ring
     }
 
-    /// As [`finish_turn`](Self::finish_turn), for a task that goes on to look at the lanes.
+    /// Returns `true` if the peer has to be rung, for a task that goes on to look at the lanes and finishes
+    /// its turn then.
     #[inline]
-    pub(super) fn finish_turn_awake(&mut self) -> bool {
-        if self.all_told {
-            return false;
-        }
-        let ring = self.session.finish_turn_awake();
-        self.take_events();
-        ring
+    pub(super) fn pause_turn(&mut self) -> bool {
+        !self.all_told && self.session.finish_turn_awake()
     }
 
     #[inline]

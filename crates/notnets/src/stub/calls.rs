@@ -125,7 +125,7 @@ async fn send_message<M: Message>(
     let deadline = deadline(&head);
     let mut exchange = Exchange::new(channel.opening(deadline), WholeRequest::new(head, encoded));
     let answered = poll_fn(|cx| exchange.poll_answered(cx)).await.map_err(|status| to_tonic(&status))?;
-    Ok((answered, exchange.into_outbound().into_rest()))
+    Ok((answered, exchange.into_rest()))
 }
 
 async fn answered<O: Outbound>(exchange: &mut Exchange<O>) -> Result<Answered, Status> {

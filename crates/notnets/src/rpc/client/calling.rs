@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use notnets_memory::LoanedBytes;
 
 use super::Outbound as _;
-use super::outbound::{RequestHead, StreamHead, WholeRequest};
+use super::outbound::{RequestHead, Rest, StreamHead, WholeRequest};
 use super::{Answered, Exchange, Opened, Opening, Receiver, Sender};
 use crate::Channel;
 use crate::rpc::framing::{Framed, FramedMessage};
@@ -55,7 +55,7 @@ impl Channel {
         let mut exchange = Exchange::new(opening, outbound);
         let (call, head, buffered) = poll_fn(|cx| exchange.poll_answered(cx)).await?;
         let mut receiver = Receiver::new(call, max_message_size);
-        receiver.rest = exchange.into_outbound().into_rest();
+        receiver.rest = exchange.into_rest();
         receiver.on_head(head, buffered)?;
         Ok(receiver)
     }
@@ -126,5 +126,11 @@ impl<H: RequestHead, M: FramedMessage> Exchange<WholeRequest<H, M>> {
             self.outbound().poll_rest(cx);
         }
         answered
+    }
+
+    /// What is left to send when the response has begun: mostly nothing, and then nothing is moved.
+    #[inline]
+    pub(crate) fn into_rest(mut self) -> Option<Box<Rest<M>>> {
+        if self.outbound().has_rest() { self.into_outbound().into_rest() } else { None }
     }
 }

@@ -53,6 +53,12 @@ impl<H, M: FramedMessage> WholeRequest<H, M> {
         }
     }
 
+    /// Returns `true` if a part of the message is still to be sent.
+    #[inline]
+    pub(crate) fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
     pub(crate) fn into_rest(self) -> Option<Box<Rest<M>>> {
         let (half, sent) = self.rest?;
         Some(Box::new(Rest { half, outgoing: Outgoing::new(self.message, sent) }))
