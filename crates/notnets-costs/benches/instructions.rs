@@ -112,8 +112,8 @@ fn over_a_busy_link() -> Bed<notnets::Channel> {
     bed
 }
 
-// The same as over a link, but many at once: what waiting costs is shared. Counts of the same code differ by 4 %
-// between environments.
+// The same as over a link, but many at once: what waiting costs is shared. Counts of the same code differ by
+// 4 % between environments.
 #[library_benchmark(config = limit(AT_ONCE * BATCHES, 38_000), setup = over_a_busy_link)]
 fn batch_over_a_link(bed: Bed<notnets::Channel>) -> Bed<notnets::Channel> {
     bed.calls_at_once(AT_ONCE, BATCHES);

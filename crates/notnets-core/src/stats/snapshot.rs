@@ -15,8 +15,8 @@ use crate::clock::Timestamp;
 use crate::code::Code;
 use crate::link::admission::Rejection;
 
-/// How often a look is repeated when counters of a link moved meanwhile to those of ended ones. One takes some
-/// microseconds, and links do not end much faster than that.
+/// How often a look is repeated when counters of a link moved meanwhile to those of ended ones. One takes
+/// some microseconds, and links do not end much faster than that.
 const LOOKS: usize = 1000;
 
 /// A look at the counters of a server, or of all links on which a process is the client.
