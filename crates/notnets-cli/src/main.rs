@@ -17,6 +17,8 @@ mod region;
 mod service_manager;
 mod table;
 mod target;
+mod top;
+mod units;
 
 use std::fs::File;
 use std::io;
@@ -59,6 +61,8 @@ enum Command {
     Proxy(proxy::Args),
     /// Make the memory that the hosts of a pod share, and look at it
     Region(region::Args),
+    /// Watch what the processes of this host do
+    Top(top::Args),
     #[cfg(feature = "bench")]
     #[command(flatten)]
     Bench(notnets_bench::Command),
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
         Command::Region(args) => region::run(args),
+        Command::Top(args) => run(top::run(args)),
         // Its processes choose their own runtimes.
         #[cfg(feature = "bench")]
         Command::Bench(command) => command.run().map_err(Failure::from),

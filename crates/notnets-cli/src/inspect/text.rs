@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::observe::findings::seconds;
 use crate::observe::report::{End, Link, Method, Open, Report, Sums};
 use crate::table::{age, aligned};
+use crate::units::micros;
 
 /// All of a report.
 pub fn of(report: &Report) -> String {
@@ -106,19 +107,6 @@ fn methods(methods: &[Method]) -> String {
         ]
     });
     aligned(METHOD_HEADINGS, rows)
-}
-
-/// A time in microseconds, to three digits.
-pub fn micros(us: f64) -> String {
-    match us {
-        ..9.995 => format!("{us:.2} µs"),
-        ..99.95 => format!("{us:.1} µs"),
-        ..999.5 => format!("{us:.0} µs"),
-        ..9_995.0 => format!("{:.2} ms", us / 1e3),
-        ..99_950.0 => format!("{:.1} ms", us / 1e3),
-        ..999_500.0 => format!("{:.0} ms", us / 1e3),
-        _ => format!("{:.1} s", us / 1e6),
-    }
 }
 
 fn link_in_words(link: &Link, text: &mut String) {

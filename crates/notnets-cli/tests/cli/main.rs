@@ -20,3 +20,4 @@ mod proxy_strangers;
 mod proxy_upstreams;
 mod region;
 mod support;
+mod top;
