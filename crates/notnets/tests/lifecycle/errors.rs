@@ -139,7 +139,12 @@ fn what_is_no_uri_of_ours() {
             says(bind(directory.path(), uri), &[uri, part]);
         }
     }
-    says(bind(directory.path(), "https://localhost:50051"), &["asks for TLS", "write http://HOST:PORT"]);
+    let tls = bind(directory.path(), "https://localhost:50051");
+    if cfg!(feature = "tls") {
+        says(tls, &["TLS needs a certificate and its key", "Server::tls_config"]);
+    } else {
+        says(tls, &["asks for TLS", "write http://HOST:PORT"]);
+    }
     says(bind(directory.path(), "ftp://x"), &["`ftp://x` is not a notnets: URI", "unix:/PATH"]);
 }
 
