@@ -36,6 +36,7 @@ use claims::Claims;
 use event::MAX_EVENTS;
 use own::OwnHost;
 use peers::{Peer, Peers};
+pub(crate) use processes::JUST_BEGUN;
 use processes::Process;
 
 pub use event::{AgentEvent, HostEnd, Lapse};

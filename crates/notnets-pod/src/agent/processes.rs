@@ -10,6 +10,10 @@ use super::{Agent, AgentEvent, Phase};
 use crate::packet::{FromProcess, ToProcess};
 use crate::table::{Entry, ExtentId, HostIncarnation, Hosts, ProcessEntry, ProcessId, ServiceEntry};
 
+/// Why no process is taken at first: it comes again soon.
+pub(crate) const JUST_BEGUN: &str =
+    "the agent has just begun, and looks whether its host's number is its alone";
+
 /// Packets that wait for a process which has not come back since the agent's restart, at most.
 const MAX_WAITING: usize = 1024;
 
@@ -89,7 +93,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         before: Option<(HostIncarnation, ProcessId)>,
     ) -> Result<u16, String> {
         if self.phase != Phase::Running {
-            return Err("the agent has just begun, and looks whether its host's number is its alone".into());
+            return Err(JUST_BEGUN.into());
         }
         let returns = before.filter(|(incarnation, id)| {
             let known = self.processes.get(usize::from(id.process));

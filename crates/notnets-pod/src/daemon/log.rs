@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
 
-use crate::agent::{AgentEvent, HostEnd, Lapse};
+use crate::agent::{AgentEvent, HostEnd, JUST_BEGUN, Lapse};
 
 /// The target of all lines.
 pub(super) const TARGET: &str = "notnets::agent";
@@ -75,6 +75,10 @@ pub(super) struct Refusals {
 impl Refusals {
     /// Logs one of them each second, and how many there were since.
     pub(super) fn log(&mut self, pid: Option<u32>, uid: u32, reason: &str) {
+        if reason == JUST_BEGUN {
+            tracing::debug!(target: TARGET, pid, uid, reason, "a process is put off");
+            return;
+        }
         let now = clock::now();
         if self.again_at.is_some_and(|again| now < again) {
             self.untold += 1;
