@@ -140,7 +140,7 @@ fn links(ends: &[End], out: &mut Exposition) {
         "notnets_links_parked",
         gauge,
         "Open links that sleep until a doorbell wakes them.",
-        |end| end.sum(|counters| counters.links.iter().filter(|link| link.parked.is_some()).count() as u64),
+        |end| end.sum(Snapshot::links_parked),
     );
     let counter = Kind::Counter;
     numbers(ends, out, "notnets_links_total", counter, "Links there have been.", |end| {

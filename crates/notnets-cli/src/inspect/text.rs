@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::observe::findings::seconds;
-use crate::observe::report::{End, Link, Method, Open, Report, Sums};
+use crate::observe::report::{End, Link, Method, Open, Report, Sums, Times, method_name};
 use crate::table::{age, aligned};
 use crate::units::micros;
 
@@ -92,11 +92,11 @@ fn methods(methods: &[Method]) -> String {
     let rows = methods.iter().map(|method| {
         let failed: u64 =
             method.ended.iter().filter(|(status, _)| **status != "OK").map(|(_, calls)| calls).sum();
-        let time = |of: fn(&crate::observe::report::Times) -> f64| {
+        let time = |of: fn(&Times) -> f64| {
             method.times.as_ref().map_or_else(|| "-".to_owned(), |times| micros(of(times)))
         };
         [
-            if method.method.is_empty() { "(others)".to_owned() } else { method.method.clone() },
+            method_name(&method.method),
             method.started.to_string(),
             method.open.to_string(),
             failed.to_string(),
@@ -151,7 +151,7 @@ fn link_in_words(link: &Link, text: &mut String) {
 fn open(calls: &[Open]) -> String {
     let rows = calls.iter().map(|call| {
         [
-            if call.method.is_empty() { "(others)".to_owned() } else { call.method.clone() },
+            method_name(&call.method),
             micros(call.age_seconds * 1e6),
             call.left_seconds.map_or_else(|| "none".to_owned(), |left| format!("in {left:.1} s")),
             call.waits_for.to_owned(),

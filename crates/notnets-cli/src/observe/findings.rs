@@ -137,8 +137,7 @@ fn waits(counters: &Snapshot, found: &mut Vec<String>) {
 
 fn failures(counters: &Snapshot, found: &mut Vec<String>) {
     for method in counters.methods().values() {
-        let (ended, ok) = (method.ended(), method.by_status[0]);
-        let failed = ended.saturating_sub(ok);
+        let (ended, failed) = (method.ended(), method.failed());
         if ended >= ENOUGH && failed as f64 > MANY_FAILURES * ended as f64 {
             let path = if method.path.is_empty() { "other methods" } else { &method.path };
             let failures = method.statuses().filter(|(status, _)| *status != "OK");

@@ -218,6 +218,11 @@ impl Link {
     }
 }
 
+/// The path of a method, or what stands for all that have no counters of their own.
+pub fn method_name(path: &str) -> String {
+    if path.is_empty() { "(others)".to_owned() } else { path.to_owned() }
+}
+
 /// A word for what carries a link.
 pub fn transport(transport: Transport) -> String {
     match transport {

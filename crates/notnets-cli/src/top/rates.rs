@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::observe::findings::findings;
 use crate::observe::processes::{self, Process, command};
-use crate::observe::report::transport;
+use crate::observe::report::{method_name, transport};
 
 /// The counters of all processes at one time.
 #[derive(Debug)]
@@ -126,17 +126,19 @@ impl Look {
     pub fn now() -> Self {
         Self { at: Instant::now(), processes: processes::all() }
     }
+
+    fn process(&self, pid: u32) -> Option<&Process> {
+        self.processes.iter().find(|process| process.pid == pid)
+    }
 }
 
 impl Interval {
     /// What happened between two looks. Calls that are open for `long` are remarkable.
     pub fn between(earlier: &Look, later: &Look, long: Duration) -> Self {
         let seconds = later.at.duration_since(earlier.at).as_secs_f64().max(1e-3);
-        let of = |looked: &Look, pid| looked.processes.iter().find(|process| process.pid == pid).cloned();
         let rates = |process: &Process| {
-            let before = of(earlier, process.pid);
-            let findings = findings(process, long, &|pid| of(later, pid));
-            ProcessRates::new(process, before.as_ref(), findings, seconds)
+            let findings = findings(process, long, &|pid| later.process(pid).cloned());
+            ProcessRates::new(process, earlier.process(process.pid), findings, seconds)
         };
         Self { seconds, processes: later.processes.iter().map(rates).collect() }
     }
@@ -178,7 +180,7 @@ impl ProcessRates {
         let role = if counters.serves { "server" } else { "client" };
         let sum = if counters.serves { &mut self.served } else { &mut self.called };
         sum.links += counters.links_open;
-        sum.links_parked += counters.links.iter().filter(|link| link.parked.is_some()).count() as u64;
+        sum.links_parked += counters.links_parked();
         sum.add_counts(&counters.counts(), &before.counts(), seconds);
         let (offered, mapped) = counters.segment_bytes();
         sum.memory_bytes = sum.memory_bytes.saturating_add(offered.saturating_add(mapped));
@@ -187,7 +189,12 @@ impl ProcessRates {
             let mut calls = Calls::between(&method, before_methods.get(path), seconds);
             sum.calls.add(&calls);
             calls.find_quantiles();
-            self.methods.push(MethodRates { method: shown(path), role, name: counters.names.clone(), calls });
+            self.methods.push(MethodRates {
+                method: method_name(path),
+                role,
+                name: counters.names.clone(),
+                calls,
+            });
         }
         for link in &counters.links {
             let before = before.links.iter().find(|before| before.number == link.number);
@@ -228,14 +235,18 @@ impl LinkRates {
             let mut calls = Calls::between(method, before, seconds);
             rates.activity.calls.add(&calls);
             calls.find_quantiles();
-            rates.methods.push(MethodRates { method: shown(&method.path), calls, ..MethodRates::default() });
+            rates.methods.push(MethodRates {
+                method: method_name(&method.path),
+                calls,
+                ..MethodRates::default()
+            });
         }
         rates.activity.calls.find_quantiles();
         rates.open_calls = link
             .open
             .iter()
             .map(|call| OpenCall {
-                method: shown(&call.method),
+                method: method_name(&call.method),
                 age_seconds: call.age.as_secs_f64(),
                 waits_for: call.waits_for.name(),
             })
@@ -262,11 +273,10 @@ impl Calls {
     fn between(now: &MethodSnapshot, before: Option<&MethodSnapshot>, seconds: f64) -> Self {
         let nothing = MethodSnapshot::default();
         let before = before.unwrap_or(&nothing);
-        let ended = now.ended().saturating_sub(before.ended());
-        let ok = now.by_status[0].saturating_sub(before.by_status[0]);
+        let rate = |of: fn(&MethodSnapshot) -> u64| of(now).saturating_sub(of(before)) as f64 / seconds;
         Self {
-            calls_per_second: ended as f64 / seconds,
-            failed_per_second: ended.saturating_sub(ok) as f64 / seconds,
+            calls_per_second: rate(MethodSnapshot::ended),
+            failed_per_second: rate(MethodSnapshot::failed),
             open: now.open(),
             times: now.times.since(&before.times),
             ..Self::default()
@@ -284,10 +294,6 @@ impl Calls {
         let at = |part| Some(self.times.quantile(part)? * 1e6);
         (self.p50_us, self.p99_us) = (at(0.5), at(0.99));
     }
-}
-
-fn shown(path: &str) -> String {
-    if path.is_empty() { "(others)".to_owned() } else { path.to_owned() }
 }
 
 #[cfg(test)]

@@ -64,16 +64,14 @@ pub(super) mod link {
     /// What carries it: 0 is the memory of this host, 1 is a connection of HTTP/2, from 16 on it is a pod,
     /// with the host's number added.
     pub const TRANSPORT: usize = 4;
-    /// 1 while it sleeps and a doorbell wakes it.
-    pub const IS_PARKED: usize = 5;
-    /// When that began, in ticks.
-    pub const PARKED_SINCE: usize = 6;
+    /// Since when it sleeps until a doorbell wakes it, in ticks; 0 while it is driven.
+    pub const PARKED_SINCE: usize = 5;
     /// Blocks of this side that the peer has, when it slept last.
-    pub const BLOCKS_OUT: usize = 7;
+    pub const BLOCKS_OUT: usize = 6;
     /// Bytes of this side's further segments that the peer may have mapped.
-    pub const SEGMENTS_OFFERED: usize = 8;
+    pub const SEGMENTS_OFFERED: usize = 7;
     /// Bytes of the peer's further segments that are mapped here.
-    pub const SEGMENTS_MAPPED: usize = 9;
+    pub const SEGMENTS_MAPPED: usize = 8;
     /// What is at the other end: a text.
     pub const TARGET: usize = 16;
     pub const TARGET_WORDS: usize = 16;

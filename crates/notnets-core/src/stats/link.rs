@@ -264,7 +264,6 @@ impl LinkCounters {
             self.area.add(link::PARKS, 1);
             self.area.store(link::PARKED_SINCE, self.parked_since);
             self.area.store(link::BLOCKS_OUT, blocks_out() as u64);
-            self.area.store(link::IS_PARKED, 1);
         }
     }
 
@@ -274,7 +273,7 @@ impl LinkCounters {
         if self.parked_since != 0 {
             let slept = self.clock.now().saturating_sub(std::mem::take(&mut self.parked_since));
             self.area.add(link::PARKED_TICKS, slept);
-            self.area.store(link::IS_PARKED, 0);
+            self.area.store(link::PARKED_SINCE, 0);
         }
     }
 

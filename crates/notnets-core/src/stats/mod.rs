@@ -2,9 +2,8 @@
 //! process is the client. The process alone writes it.
 //!
 //! A tool gets a server's segment read-only through the rendezvous socket (`docs/protocol.md`, "Stats"), or
-//! by
-//! `/proc` those of any process that it may look into ([`find`]). It disturbs nobody, sees no payload, and
-//! needs nothing that runs in the process.
+//! by `/proc` those of any process that it may look into ([`find`]). It disturbs nobody, sees no payload,
+//! and needs nothing that runs in the process.
 //!
 //! Each link has an [area](LinkCounters) of its own, which is written where the link is driven: a counter is
 //! a word that is loaded and stored again, and needs no atomic operation. What a link has counted is added to

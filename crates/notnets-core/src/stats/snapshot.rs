@@ -179,6 +179,11 @@ impl MethodSnapshot {
         self.by_status.iter().fold(0, |all, calls| all.wrapping_add(*calls))
     }
 
+    /// Calls that have ended with another status than OK.
+    pub fn failed(&self) -> u64 {
+        self.ended().saturating_sub(self.by_status[0])
+    }
+
     /// Calls that are open.
     pub fn open(&self) -> u64 {
         self.started.saturating_sub(self.ended())
@@ -308,6 +313,11 @@ impl Snapshot {
         by_path
     }
 
+    /// Open links that sleep until a doorbell wakes them.
+    pub fn links_parked(&self) -> u64 {
+        self.links.iter().filter(|link| link.parked.is_some()).count() as u64
+    }
+
     /// Bytes of further segments, over all open links: those that peers may have mapped, and those of theirs
     /// that are mapped here.
     pub fn segment_bytes(&self) -> (u64, u64) {
@@ -336,7 +346,7 @@ impl LinkSnapshot {
         let methods = methods(area, AREA, clock);
         let calls = (0..link::CALLS_LISTED).map(|place| link::CALLS + place * call::WORDS);
         let open = calls.filter_map(|at| open_call(area, at, clock)).collect();
-        let is_parked = area.load(link::IS_PARKED) != 0;
+        let parked_since = area.load(link::PARKED_SINCE);
         Some(Self {
             number,
             since: area.load(link::SINCE),
@@ -348,7 +358,7 @@ impl LinkSnapshot {
                 _ => Transport::Http2,
             },
             target: read_text(area, link::TARGET, link::TARGET_WORDS),
-            parked: is_parked.then(|| clock.since(area.load(link::PARKED_SINCE))),
+            parked: (parked_since > 0).then(|| clock.since(parked_since)),
             blocks_out: area.load(link::BLOCKS_OUT),
             segments_offered: area.load(link::SEGMENTS_OFFERED),
             segments_mapped: area.load(link::SEGMENTS_MAPPED),
