@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::probe::pb::EchoRequest;
-use crate::support::{ANY, World, handler, http2_server, in_time, key, started};
+use crate::support::{ANY, World, hanging, http2_server, in_time};
 
 /// The head and the body of an answer.
 async fn get(address: &str, request: &str) -> (String, String) {
@@ -74,11 +74,7 @@ async fn processes_are_scraped() {
     for _ in 0..7 {
         in_time(client.echo(EchoRequest::default())).await.expect("a reply");
     }
-    let key = key("hangs");
-    let mut hanging = client.clone();
-    let request = handler(&key);
-    let call = tokio::spawn(async move { hanging.wait(request).await });
-    started(&mut client, &key).await;
+    let call = hanging(&mut client).await;
 
     let exporter = world.proxy_of(["exporter", "--listen", ANY]).await;
     let pid = format!("pid=\"{}\"", proxy.pid());

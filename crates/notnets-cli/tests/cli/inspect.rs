@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::probe::pb::EchoRequest;
-use crate::support::{World, handler, http2_server, in_time, key, keyed, started, unbound};
+use crate::support::{World, hanging, http2_server, in_time, keyed, unbound};
 
 /// What is said of a process, again and again until it is as is wanted: numbers follow what happens by and
 /// by.
@@ -34,11 +34,7 @@ async fn calls_and_what_they_wait_for_are_told() {
     for _ in 0..3 {
         in_time(client.echo(EchoRequest::default())).await.expect("a reply");
     }
-    let key = key("hangs");
-    let mut hanging = client.clone();
-    let request = handler(&key);
-    let call = tokio::spawn(async move { hanging.wait(request).await });
-    started(&mut client, &key).await;
+    let call = hanging(&mut client).await;
 
     let finding = "the handler of /notnets.probe.Probe/Wait has 1 call open, the oldest for ";
     let said = inspected(&world, "inventory", |said| says(said, finding)).await;

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
 use tonic::transport::server::TcpIncoming;
@@ -293,6 +294,15 @@ pub async fn started(client: &mut Probe, key: &str) {
 /// Waits until the handler of `key` has been dropped.
 pub async fn dropped(client: &mut Probe, key: &str) {
     reached(client, key, State::Dropped).await;
+}
+
+/// A call whose handler has begun, and waits for as long as the call is open.
+pub async fn hanging(client: &mut Probe) -> JoinHandle<()> {
+    let key = key("hangs");
+    let (mut caller, request) = (client.clone(), handler(&key));
+    let call = tokio::spawn(async move { drop(caller.wait(request).await) });
+    started(client, &key).await;
+    call
 }
 
 async fn reached(client: &mut Probe, key: &str, state: State) {
