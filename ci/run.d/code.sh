@@ -8,10 +8,10 @@ step_format() {
     ci/atomics
 }
 
-# Both lock files name what the manifests ask for.
+# All lock files name what the manifests ask for.
 locked() {
     local manifest
-    for manifest in Cargo.toml fuzz/Cargo.toml; do
+    for manifest in Cargo.toml foreign-crates/Cargo.toml fuzz/Cargo.toml; do
         cargo metadata --format-version 1 --locked --quiet --manifest-path "$manifest" >/dev/null
     done
 }

@@ -1,6 +1,15 @@
 # shellcheck shell=bash
 # Whole programs, beside others' and on other kernels.
 
+# Crates that have gRPC clients of their own, over links. Some of their build scripts want a protoc, and get ours.
+step_foreign_crates() {
+    local manifest=foreign-crates/Cargo.toml
+    export CARGO_TARGET_DIR=$PWD/target
+    cargo fmt --all --check --manifest-path $manifest
+    cargo build --locked --manifest-path $manifest -p protoc
+    PROTOC=$CARGO_TARGET_DIR/debug/protoc cargo test --locked --manifest-path $manifest
+}
+
 # What the foreign clients run on. A developer's machine has it, a bare one may not.
 step_foreign_clients() {
     if ! (python3 -c 'import ensurepip, venv' && node --version && npm --version); then
