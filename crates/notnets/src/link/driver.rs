@@ -35,15 +35,13 @@ const POLLS_BETWEEN: u32 = 16;
 
 /// A server's handling of a link's requests.
 pub(crate) trait Accept: Send + Sync + 'static {
-    /// Starts the handlers of these requests, with what has come of their bodies, and of those that an
-    /// earlier call of this has left. `may_be_relieved` says that another thread may take over should one
-    /// block.
-    fn accept(
-        &self,
-        link: &Arc<Link>,
-        requests: &mut Vec<(Request, Buffered)>,
-        may_be_relieved: bool,
-    ) -> Started;
+    /// Starts the handlers of these requests, with what has come of their bodies. `leave` says that those
+    /// which would run on this thread, and might block it, are left to [`go_on`](Self::go_on).
+    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, leave: bool) -> Started;
+
+    /// Starts the handlers of requests that are left. Any of them may block this thread: those behind it are
+    /// left to whoever comes next.
+    fn go_on(&self, link: &Arc<Link>) -> Started;
 }
 
 /// What has become of requests.
@@ -51,7 +49,7 @@ pub(crate) trait Accept: Send + Sync + 'static {
 pub(crate) struct Started {
     /// Handlers were started as tasks.
     pub(crate) tasks: bool,
-    /// Requests are left, since these tasks should run before.
+    /// Requests are left, for the link's driver to go on with.
     pub(crate) left: bool,
 }
 
@@ -59,8 +57,12 @@ pub(crate) struct Started {
 pub(crate) struct NoRequests;
 
 impl Accept for NoRequests {
-    fn accept(&self, _: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, _: bool) -> Started {
+    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, _: bool) -> Started {
         requests.clear();
+        self.go_on(link)
+    }
+
+    fn go_on(&self, _: &Arc<Link>) -> Started {
         Started { tasks: false, left: false }
     }
 }
@@ -375,17 +377,33 @@ impl<A: Accept> Turns<A> {
         });
         let Some((lanes, woke)) = looked else { return Lanes::Ended };
         *others |= woke;
-        if requests.is_empty() && !*more {
-            return lanes;
+        // The last of these tasks may run on this thread only: nothing that may block it goes before them.
+        let mut tasks = woke;
+        if !requests.is_empty() {
+            // Should one of several block, another thread can take over with the others.
+            let leave = shared.has_others() && (requests.len() > 1 || *more || woke);
+            let started = accept.accept(link, requests, leave);
+            *more |= started.left;
+            tasks |= started.tasks;
         }
-        // Those behind one that blocks have been taken: no peer rings for them.
-        if requests.len() > 1 && shared.has_others() && link.lock_here().driver.watch() {
-            shared.watch();
+        if *more && !tasks {
+            // Those that are left can be seen by now: a relief that comes from here on finds them. One that
+            // came before has not, and may sleep.
+            let mut state = link.lock_here();
+            if !state.driver.is_driven_by(*id) {
+                return Lanes::Called;
+            }
+            let watch = state.driver.watch();
+            drop(state);
+            if watch {
+                shared.watch();
+            }
+            let started = accept.go_on(link);
+            *more = started.left;
+            tasks = started.tasks;
         }
-        let started = accept.accept(link, requests, shared.has_others());
-        *others |= started.tasks;
-        *more = started.left;
-        if started.left { Lanes::Busy } else { lanes }
+        *others |= tasks;
+        if *more { Lanes::Busy } else { lanes }
     }
 }
 

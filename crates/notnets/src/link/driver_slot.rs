@@ -22,7 +22,7 @@ pub(super) struct DriverSlot {
     waker: Option<Waker>,
     /// It has something else to look at than the lanes.
     wanted: bool,
-    /// A driver that was replaced has taken requests whose handlers were not started.
+    /// A driver that was replaced may have taken requests whose handlers were not started.
     left: bool,
     /// How often a driver has come.
     turns: u64,
@@ -49,7 +49,7 @@ pub(super) enum Found {
 pub(super) struct DriverTurn {
     /// It was woken for something else than the lanes.
     pub(super) wanted: bool,
-    /// A driver before it has taken requests whose handlers were not started.
+    /// A driver before it may have taken requests whose handlers were not started.
     pub(super) left: bool,
     /// The relief that it replaces, to be woken: it is over.
     pub(super) relief: Option<Waker>,
@@ -67,6 +67,8 @@ impl DriverSlot {
             }
             self.id = id;
             relief = self.waker.take();
+            // It may be stuck itself with what it goes on with.
+            self.left = true;
         }
         self.turns += 1;
         self.busy = true;
@@ -88,6 +90,12 @@ impl DriverSlot {
     #[inline]
     pub(super) fn is_driven_by(&self, id: DriverId) -> bool {
         self.id == id
+    }
+
+    /// Returns `true` while the one that drives has not gone to sleep.
+    #[cfg(test)]
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// A driver that was replaced leaves requests, which it has taken, to the present one. Returns the task
@@ -195,6 +203,8 @@ mod tests {
         assert_eq!(slot.look(&mut seen), Found::Awake);
         let returned = slot.begin_turn(DriverId::OWN, Waker::noop()).unwrap();
         assert!(returned.relief.is_some(), "it would wait for ever");
+        assert!(returned.left, "the relief may be stuck, too");
+        assert!(!slot.begin_turn(DriverId::OWN, Waker::noop()).unwrap().left);
         slot.sleep(relief);
         assert_eq!(slot.look(&mut seen), Found::Awake, "it is not the relief that is watched");
         assert!(!turn(&mut slot, relief));

@@ -1,8 +1,8 @@
 //! Bounds on the work of one poll, however much the peer sends.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -110,16 +110,17 @@ fn a_poll_ends_when_the_peer_breaks_the_rules() {
 
 /// Opens a call that ends after this time.
 fn open(link: &Link, timeout: Option<Duration>) -> StreamId {
-    link.with(|state| {
-        let calls = state.session.calls();
-        let deadline = timeout.map(|timeout| calls.deadline(clock::after(timeout), clock::now));
-        let none = std::iter::empty::<(&str, &[u8])>();
-        let mut wakers = Some(StreamWakers::default());
-        let opened = calls.open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
-        let Ok(OpenOutcome::Opened(stream, Sent::All)) = opened else { panic!("{opened:?}") };
-        stream
-    })
-    .unwrap()
+    link.with(|state| open_on(state, timeout)).unwrap()
+}
+
+fn open_on(state: &mut State, timeout: Option<Duration>) -> StreamId {
+    let calls = state.session.calls();
+    let deadline = timeout.map(|timeout| calls.deadline(clock::after(timeout), clock::now));
+    let none = std::iter::empty::<(&str, &[u8])>();
+    let mut wakers = Some(StreamWakers::default());
+    let opened = calls.open("/x", none, deadline, &mut &b""[..], true, &mut wakers);
+    let Ok(OpenOutcome::Opened(stream, Sent::All)) = opened else { panic!("{opened:?}") };
+    stream
 }
 
 /// A wish to wind a link up, which nobody waits for.
@@ -164,13 +165,16 @@ impl Accept for SecondBlocks {
         }
         Started { tasks: false, left: false }
     }
+
+    fn go_on(&self, _: &Arc<Link>) -> Started {
+        unreachable!("nothing is left")
+    }
 }
 
 /// Says which requests come. The first keeps its thread until the second has come; the second is left, once
 /// the driver is back that the first had kept.
 struct SecondIsLeft {
     begun: mpsc::Sender<StreamId>,
-    left: AtomicBool,
     come: Barrier,
 }
 
@@ -187,13 +191,14 @@ impl Accept for SecondIsLeft {
                         std::thread::yield_now();
                     }
                 });
-                self.left.store(true, Ordering::Relaxed);
                 return Started { tasks: true, left: true };
             }
         }
-        if self.left.swap(false, Ordering::Relaxed) {
-            self.begun.send(SECOND).unwrap();
-        }
+        Started { tasks: false, left: false }
+    }
+
+    fn go_on(&self, _: &Arc<Link>) -> Started {
+        self.begun.send(SECOND).unwrap();
         Started { tasks: false, left: false }
     }
 }
@@ -204,7 +209,7 @@ async fn what_a_relief_has_left_is_started_by_the_driver_that_replaces_it() {
     let (client, _) = Link::new(Role::Client, &options(Wait::Park), client).unwrap();
     let (server, _) = Link::new(Role::Server, &options(Wait::Park), server).unwrap();
     let (begun, accepted) = mpsc::channel();
-    let accepts = SecondIsLeft { begun, left: AtomicBool::new(false), come: Barrier::new(2) };
+    let accepts = SecondIsLeft { begun, come: Barrier::new(2) };
     open(&client, None);
     tokio::spawn(Driver::new(server, None, accepts, None, None).unwrap());
     let limit = Duration::from_secs(20);
@@ -215,6 +220,101 @@ async fn what_a_relief_has_left_is_started_by_the_driver_that_replaces_it() {
         [first, accepted.recv_timeout(limit)]
     });
     assert_eq!(both.await.unwrap(), [Ok(FIRST), Ok(SECOND)]);
+}
+
+/// Is overtaken by a relief, which goes to sleep, before the requests that it takes can be seen. Then each
+/// that is gone on with keeps its thread until it is released.
+struct Overtaken {
+    waiting: Mutex<VecDeque<StreamId>>,
+    taken: mpsc::Sender<()>,
+    begun: mpsc::Sender<StreamId>,
+    released: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Accept for Overtaken {
+    fn accept(&self, link: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, leave: bool) -> Started {
+        assert!(leave);
+        self.taken.send(()).unwrap();
+        tokio::task::block_in_place(|| {
+            while link.lock_here().driver.is_driven_by(DriverId::OWN) || link.lock_here().driver.is_busy() {
+                std::thread::yield_now();
+            }
+        });
+        self.waiting.lock().unwrap().extend(requests.drain(..).map(|(request, _)| request.stream));
+        Started { tasks: false, left: true }
+    }
+
+    fn go_on(&self, _: &Arc<Link>) -> Started {
+        let next = self.waiting.lock().unwrap().pop_front();
+        if let Some(stream) = next {
+            self.begun.send(stream).unwrap();
+            let _ = tokio::task::block_in_place(|| self.released.lock().unwrap().recv());
+        }
+        Started { tasks: false, left: false }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_driver_has_taken_is_gone_on_with_though_a_relief_came_too_early_for_it() {
+    let (client, server) = ends();
+    let (client, _) = Link::new(Role::Client, &options(Wait::Park), client).unwrap();
+    let (server, _) = Link::new(Role::Server, &options(Wait::Park), server).unwrap();
+    let (taken, is_taken) = mpsc::channel();
+    let (begun, gone_on_with) = mpsc::channel();
+    // Dropped by a test that fails: then the threads go on, too.
+    let (_release, released) = mpsc::channel();
+    let accepts = Overtaken { waiting: Mutex::default(), taken, begun, released: Mutex::new(released) };
+    open(&client, None);
+    open(&client, None);
+    tokio::spawn(Driver::new(server, None, accepts, None, None).unwrap());
+    let limit = Duration::from_secs(20);
+    let both = tokio::task::spawn_blocking(move || {
+        is_taken.recv_timeout(limit).unwrap();
+        client.socket.ring();
+        [gone_on_with.recv_timeout(limit), gone_on_with.recv_timeout(limit)]
+    });
+    assert_eq!(both.await.unwrap(), [Ok(FIRST), Ok(SECOND)]);
+}
+
+/// Says whether requests are to be left.
+struct IsLeft(mpsc::Sender<(StreamId, bool)>);
+
+impl Accept for IsLeft {
+    fn accept(&self, _: &Arc<Link>, requests: &mut Vec<(Request, Buffered)>, leave: bool) -> Started {
+        requests.drain(..).for_each(|(request, _)| self.0.send((request.stream, leave)).unwrap());
+        Started { tasks: false, left: false }
+    }
+
+    fn go_on(&self, _: &Arc<Link>) -> Started {
+        unreachable!("nothing is left")
+    }
+}
+
+/// The task might be kept by the thread that a request blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_comes_with_what_a_task_waits_for_does_not_go_before_it() {
+    let limit = Duration::from_secs(20);
+    let (client, server) = ends();
+    let (client, _) = Link::new(Role::Client, &options(Wait::Park), client).unwrap();
+    let (server, _) = Link::new(Role::Server, &options(Wait::Park), server).unwrap();
+    let (accepts, accepted) = mpsc::channel();
+    open(&client, None);
+    tokio::spawn(Driver::new(Arc::clone(&server), None, IsLeft(accepts), None, None).unwrap());
+    let next = |accepted: mpsc::Receiver<(StreamId, bool)>| async move {
+        tokio::task::spawn_blocking(move || (accepted.recv_timeout(limit), accepted)).await.unwrap()
+    };
+    let (first, accepted) = next(accepted).await;
+    assert_eq!(first, Ok((FIRST, false)));
+    let waits = |cx: &mut Context<'_>| server.poll_cancelled(cx, FIRST);
+    let mut waiting = Box::pin(poll_fn(waits));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    client.with(|state| {
+        state.session.calls().reset(FIRST, Code::CANCELLED, "");
+        open_on(state, None);
+    });
+    client.socket.ring();
+    let (second, _accepted) = next(accepted).await;
+    assert_eq!(second, Ok((SECOND, true)));
 }
 
 /// A driver that has armed the lane looks at the socket, and at the lanes once more, before it sleeps.

@@ -51,12 +51,10 @@ impl Accept for LinkCalls {
         &self,
         link: &Arc<Link>,
         requests: &mut Vec<(call::Request, Buffered)>,
-        may_be_relieved: bool,
+        leave: bool,
     ) -> Started {
-        let is_alone = requests.len() == 1;
-        let mut first = None;
         let mut total = 0_u32;
-        let mut tasks = false;
+        let mut started = Started { tasks: false, left: false };
         for (request, buffered) in requests.drain(..) {
             let method = self.method(&request.method);
             let limit = self.in_place_limit;
@@ -65,22 +63,24 @@ impl Accept for LinkCalls {
             match in_place {
                 None => {
                     self.run_as_task(link, call);
-                    tasks = true;
+                    started.tasks = true;
                 }
-                Some(_) if !may_be_relieved => tasks |= self.run_in_place(link, call),
-                Some(_) if is_alone => first = Some(call),
-                Some(cost) => {
+                Some(cost) if leave => {
                     total = total.saturating_add(cost);
                     self.waiting().push_back(call);
+                    started.left = true;
                 }
+                Some(_) => started.tasks |= self.run_in_place(link, call),
             }
         }
-        if !may_be_relieved {
-            return Started { tasks, left: false };
-        }
+        started
+    }
+
+    fn go_on(&self, link: &Arc<Link>) -> Started {
         // The last task that was started runs on this thread only, in some runtimes: nothing that may block
         // is run in place before it.
-        while !tasks && let Some(call) = first.take().or_else(|| self.waiting().pop_front()) {
+        let mut tasks = false;
+        while !tasks && let Some(call) = self.next_waiting() {
             tasks = self.run_in_place(link, call);
         }
         Started { tasks, left: tasks && !self.waiting().is_empty() }
@@ -142,6 +142,11 @@ impl LinkCalls {
         let peer = self.peer;
         let call = IncomingCall { method, metadata, deadline, peer, turn, requests, response };
         self.services.serve(call, target)
+    }
+
+    /// Takes the next call, and leaves the others to whoever comes while it runs.
+    fn next_waiting(&self) -> Option<Call> {
+        self.waiting().pop_front()
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Call>> {
