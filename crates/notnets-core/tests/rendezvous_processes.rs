@@ -3,9 +3,11 @@
 mod helper;
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use helper::{Helper, THIS_BINARY, commands, role, say};
 use notnets_core::link::rendezvous::{Absence, Directory, Listener, RendezvousError, peer_credentials};
@@ -33,6 +35,10 @@ fn temporary() -> (TempDir, Directory) {
 /// Of any type, for it is dead.
 fn leave_dead_socket(path: &Path) {
     drop(UnixDatagram::bind(path).expect("binds"));
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("is ours");
 }
 
 /// Does a connection to the listener's name arrive at this very listener?
@@ -103,8 +109,6 @@ fn a_directory_without_permission_says_whose_it_is() {
     let (temporary, _) = temporary();
     let closed = temporary.path().join("closed");
     fs::create_dir(&closed).expect("creates");
-    let set_mode =
-        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("is ours");
     set_mode(temporary.path(), 0o755);
     // Nothing is denied to root, so there somebody else has to try.
     let other = rustix::process::geteuid().is_root().then_some(NOBODY);
@@ -147,6 +151,14 @@ fn a_process_without_descriptors_names_its_limit() {
     assert_eq!(directory.names().expect("is readable"), []);
 }
 
+/// The kernel takes descriptors apart from the highest number down, and some milliseconds for a watch.
+#[test]
+fn a_killed_process_s_links_end_before_watches_that_were_made_later() {
+    let (temporary, _) = temporary();
+    let mut helper = Helper::start("watch", temporary.path());
+    assert_eq!(helper.answer(), "watched");
+}
+
 #[test]
 fn a_peer_in_another_pid_namespace_has_no_pid() {
     let (temporary, directory) = temporary();
@@ -187,6 +199,7 @@ fn helper_process() {
         "contend" => contend(&directory),
         "try" => commands().for_each(|attempt| say(error_of(&directory, &attempt))),
         "starve" => starve(&directory),
+        "watch" => watch(&directory),
         "inspect" => inspect(&directory),
         role => panic!("no such role: {role}"),
     }
@@ -250,6 +263,30 @@ fn starve(directory: &Directory) {
     say(directory.names().expect_err("needs a descriptor"));
     drop(listener);
     say("dropped");
+}
+
+/// As channels do that follow names, and begin to while there are links.
+fn watch(directory: &Directory) {
+    let listener = directory.listen(&inventory()).expect("listens");
+    let client = directory.connect(&inventory()).expect("connects");
+    let server = listener.accept().expect("nothing is wrong").expect("a client");
+    let lowest = client.as_raw_fd().min(server.as_raw_fd());
+    let file = || fs::File::open("/proc/self/exe").expect("can be read");
+    let _no_gaps: Vec<_> =
+        std::iter::repeat_with(file).take_while(|file| file.as_raw_fd() < lowest).collect();
+    let are_below = || {
+        // The kernel has few for one user.
+        let watches = [(); 4].map(|()| directory.watch());
+        watches.iter().all(|watch| watch.as_ref().is_ok_and(|watch| watch.as_fd().as_raw_fd() < lowest))
+    };
+    assert!(are_below());
+    // Once they are closed, which takes a while, others take their numbers.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !are_below() {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    say("watched");
 }
 
 fn inspect(directory: &Directory) {

@@ -47,6 +47,7 @@ mod directory;
 mod error;
 mod listener;
 mod lock;
+mod numbers;
 mod peer;
 mod socket;
 mod successor;

@@ -20,8 +20,9 @@ use rustix::process::geteuid;
 use super::directory::Directory;
 use super::error::RendezvousError;
 use super::lock::Lock;
+use super::numbers::{self, above_watches};
 use super::socket::{Found, Peephole, dial, seqpacket};
-use super::watch::{DirectoryWatch, above_watches};
+use super::watch::DirectoryWatch;
 use crate::name::{COMING, HIDDEN, Name};
 use crate::random;
 
@@ -107,6 +108,7 @@ impl Listener {
     ) -> Result<Self, RendezvousError> {
         let path = place.socket_path(&address)?;
         let (name, place, owner) = (name.clone(), place.clone(), process::id());
+        numbers::keep();
         Ok(Listener { socket, directory, name, address, path, place, file, owner, closed: false })
     }
 

@@ -8,8 +8,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use notnets_memory::process::{PeerCredentials, peer_credentials};
 
+use super::numbers::above_watches;
 use super::peer::has_ended;
-use super::watch::above_watches;
 
 /// The kind of file at a path.
 pub(super) enum Found {

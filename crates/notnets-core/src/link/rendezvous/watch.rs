@@ -2,15 +2,12 @@
 //! go.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use rustix::io::fcntl_dupfd_cloexec;
 
-/// The highest number that the descriptor of a watch has had.
-static HIGHEST: AtomicI32 = AtomicI32::new(-1);
+use super::numbers::{below_links, close};
 
 /// Gets readable when something in a directory, or the directory itself, was removed or moved away; one for
 /// comings and goings also when a server has come, and one of files when one was written.
@@ -51,8 +48,7 @@ impl DirectoryWatch {
         let events = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let all_gone = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         add_watch(&events, directory, inside | all_gone | WatchFlags::ONLYDIR)?;
-        HIGHEST.fetch_max(events.as_raw_fd(), Ordering::Relaxed);
-        Ok(Self { events: Some(events) })
+        Ok(Self { events: Some(below_links(events)) })
     }
 
     /// Forgets what has happened: look at what is watched afterwards.
@@ -77,18 +73,6 @@ impl Drop for DirectoryWatch {
         let events = self.events.take();
         let thread = std::thread::Builder::new().name("notnets-close".to_owned());
         // Without a thread it is closed here.
-        let _closing = thread.spawn(move || drop(events));
+        let _closing = thread.spawn(move || events.map(close));
     }
-}
-
-/// Gives the socket of a link a number above those of the watches that there are, if it can be had.
-///
-/// When a process is killed the kernel takes its descriptors apart from the highest number down, and some
-/// milliseconds for a watch; the peers see its death when their sockets are done.
-pub(super) fn above_watches(socket: OwnedFd) -> OwnedFd {
-    let highest = HIGHEST.load(Ordering::Relaxed);
-    if socket.as_raw_fd() > highest {
-        return socket;
-    }
-    fcntl_dupfd_cloexec(&socket, highest + 1).unwrap_or(socket)
 }
