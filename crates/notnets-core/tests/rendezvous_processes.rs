@@ -137,6 +137,47 @@ fn a_directory_without_permission_says_whose_it_is() {
     set_mode(&closed, 0o755);
 }
 
+/// Where several users may serve, the sticky bit keeps a dead server's socket for its own user.
+#[test]
+fn a_dead_servers_name_is_another_uids_once_its_socket_is_removed() {
+    let (temporary, _) = temporary();
+    let shared = temporary.path().join("shared");
+    fs::create_dir(&shared).expect("creates");
+    set_mode(temporary.path(), 0o755);
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: only root can run a process of another uid");
+    }
+    let mut other = match Helper::start_as(Some(NOBODY), "try", &shared) {
+        Ok(helper) => helper,
+        Err(error) => return println!("skipped: can't run as uid {NOBODY}: {error}"),
+    };
+    let mut listens = || {
+        other.tell("listen");
+        other.answer()
+    };
+    let socket = shared.join("inventory");
+    let die = || {
+        leave_dead_socket(&socket);
+        set_mode(&socket, 0o666);
+    };
+    set_mode(&shared, 0o1777);
+    die();
+    let refused = listens();
+    let text = format!("permission denied: {} belongs to uid 0 and gid 0 ", socket.display());
+    assert!(refused.starts_with("cannot ") && refused.contains(&text), "{refused}");
+    assert!(refused.contains(&format!("while this process has uid {NOBODY}")), "{refused}");
+    // Its server comes back and stops in order, or whoever may remove the socket does.
+    drop(Directory::at(&shared).listen(&inventory()).expect("the socket is ours"));
+    assert_eq!(listens(), "it worked");
+    die();
+    fs::remove_file(&socket).expect("the socket is ours");
+    assert_eq!(listens(), "it worked");
+    // Without the bit those may who may write the directory.
+    set_mode(&shared, 0o777);
+    die();
+    assert_eq!(listens(), "it worked");
+}
+
 #[test]
 fn a_process_without_descriptors_names_its_limit() {
     let (temporary, directory) = temporary();

@@ -129,6 +129,46 @@ async fn interceptors_find_who_connected() {
     task.abort();
 }
 
+#[tokio::test]
+async fn the_layer_that_is_added_first_sees_a_request_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let layer = |name: &'static str| {
+        let seen = Arc::clone(&seen);
+        tonic::service::InterceptorLayer::new(move |request: Request<()>| {
+            seen.lock().unwrap().push(name);
+            Ok(request)
+        })
+    };
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let server = Server::builder().directory(directory.path()).layer(layer("outer")).layer(layer("inner"));
+    let task = tokio::spawn(server.add_service(health).bind(NAME).await.unwrap().serve());
+    check(Endpoint::from_static(NAME).directory(directory.path()).connect_lazy()).await;
+    assert_eq!(*seen.lock().unwrap(), ["outer", "inner"]);
+    task.abort();
+}
+
+/// The version of tonic that this workspace is built with, and what becomes of the line by which programs
+/// connect most often.
+#[tokio::test]
+async fn the_page_on_migrating_names_the_version_and_the_trap() {
+    let read =
+        |path: &str| std::fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let manifest = read("Cargo.toml");
+    let (_, version) = manifest.split_once("\ntonic = { version = \"").unwrap();
+    let (version, _) = version.split_once('"').unwrap();
+    let page = read("docs/migrating-from-tonic.md");
+    for said in [format!("tonic {version} "), format!("tonic = \"{version}\"")] {
+        assert!(page.contains(&said), "the page does not say `{said}`");
+    }
+    // As a generated client's own `connect` does.
+    let connect = async || tonic::transport::Endpoint::new("notnets:///greeter")?.connect().await;
+    let error = connect().await.unwrap_err();
+    let row =
+        format!("| `GreeterClient::connect(\"notnets:///greeter\")` | compiles, and fails with “{error}”");
+    assert!(page.contains(&row), "the page does not say `{row}`");
+}
+
 /// The public methods of `Endpoint`, `Channel`, `Server`, `Router`, `Routes` and `RoutesBuilder` of tonic
 /// 0.14.9.
 const METHODS: &[&str] = &[

@@ -273,6 +273,27 @@ async fn memory_that_is_lost_ends_calls_and_not_the_process() {
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
 }
 
+/// Its server has taken the name, and does not serve it.
+#[tokio::test]
+async fn a_dial_that_takes_too_long_names_what_was_dialled() {
+    const URI: &str = "notnets://pod0/health";
+    const PATIENCE: Duration = Duration::from_millis(100);
+    let pod = Pod::new();
+    let _agents = [pod.agent(0), pod.agent(1)];
+    let (_, service) = tonic_health::server::health_reporter();
+    let _idle =
+        Server::builder().directory(pod.directory(1)).add_service(service).bind_blocking(URI).unwrap();
+    let endpoint = Endpoint::from_static(URI).directory(pod.directory(0)).connect_timeout(PATIENCE);
+    let late = endpoint.connect().await.unwrap_err();
+    let blocking = notnets::blocking::Endpoint::new(URI).unwrap();
+    let blocking = blocking.directory(pod.directory(0)).connect_timeout(PATIENCE);
+    let blocked = tokio::task::spawn_blocking(move || blocking.connect().map(drop)).await.unwrap();
+    for error in [late, blocked.unwrap_err()] {
+        let text = "no link to notnets://pod0/health: the agent, or the process that serves the name, did not answer in time";
+        assert_eq!(error.to_string(), text);
+    }
+}
+
 #[tokio::test]
 async fn what_is_missing_is_told() {
     let pod = Pod::new();
@@ -285,7 +306,10 @@ async fn what_is_missing_is_told() {
     let until = Instant::now() + LIMIT;
     loop {
         let refused = client.check(request()).await.unwrap_err();
-        if refused.message().contains("no host of the pod pod0 serves health") {
+        if refused
+            .message()
+            .starts_with("no link to notnets://pod0/health: no host of the pod pod0 serves health")
+        {
             break;
         }
         assert!(Instant::now() < until, "{refused:?}");
