@@ -1,4 +1,4 @@
-//! Through shared memory.
+//! Through shared memory. Unlike over tonic's transport, a `timeout` cuts off streams, too.
 
 use std::time::Duration;
 
