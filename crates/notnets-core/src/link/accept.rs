@@ -256,6 +256,14 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_ends_before_it_is_welcomed_is_no_fault() {
+        let (client, accepting) = connection();
+        drop(Dialing::start(client, Config::default(), "x", "").unwrap());
+        let accepted = advance(accepting, IDLE);
+        assert!(matches!(accepted, Accepted::Over), "{accepted:?}");
+    }
+
+    #[test]
     fn a_client_that_must_not_or_cannot_have_a_link_is_told_why() {
         let stopping = Occupancy { stopping: true, ..IDLE };
         let full = Occupancy { links: 2, ..IDLE };

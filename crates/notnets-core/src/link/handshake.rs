@@ -341,7 +341,11 @@ fn try_answer(
     let offered = offered.map_err(failed("share a segment"))?;
     let parts = establish(socket, own, config, hello.terms, descriptor, hello.user_agent)?;
     let welcome = Packet::Welcome(terms(version, config));
-    socket.send(&welcome, Some(offered.as_fd())).map_err(failed("welcome the client"))?;
+    match socket.send(&welcome, Some(offered.as_fd())) {
+        // It has ended, or given up.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(LinkError::Closed),
+        sent => sent.map_err(failed("welcome the client"))?,
+    }
     crate::failpoint!("welcome sent");
     Ok(parts)
 }
