@@ -620,6 +620,53 @@ fn a_message_that_is_cut_short_is_what_has_come_of_it() {
     assert_eq!(late, Err(bytes::Bytes::from_static(b"x")), "nothing more comes");
 }
 
+#[test]
+fn a_value_is_attached_to_a_stream_until_it_is_over() {
+    let mut pair = Pair::<u32>::default();
+    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(7)).unwrap();
+    let OpenOutcome::Opened(stream, Sent::All) = opened else { panic!("{opened:?}") };
+    assert_eq!(pair.client.user(stream), Some(&mut 7));
+    assert_eq!(pair.client.user_or_default(stream), Some(&mut 7));
+    pair.drive();
+    let request = pair.server.accept().unwrap().stream;
+    assert_eq!(pair.server.user(request), None);
+    assert_eq!(pair.server.user_or_default(request), Some(&mut 0));
+    assert!(pair.server.set_user(request, 5));
+    assert_eq!(pair.server.user_or_default(request), Some(&mut 5));
+    // From now on it waits for the client to know.
+    pair.server.reset(request, Code::INTERNAL, "");
+    assert!(!pair.server.set_user(request, 6));
+    assert_eq!(pair.server.user_or_default(request), None);
+}
+
+/// A client gives each of its streams a value when it opens it.
+#[test]
+fn a_client_attaches_no_value_of_its_own_accord() {
+    let mut pair = Pair::<u32>::default();
+    let opened = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut None).unwrap();
+    let OpenOutcome::Opened(stream, Sent::All) = opened else { panic!("{opened:?}") };
+    assert_eq!(pair.client.user_or_default(stream), None);
+}
+
+#[test]
+fn a_client_knows_how_many_streams_it_may_open() {
+    let limits = Limits::default().with_streams(2);
+    let mut pair = Pair::<()>::new(Geometry::default(), Limits::default(), limits);
+    for open_already in 0..2 {
+        assert_eq!(pair.client.open_streams(), open_already);
+        assert_eq!((pair.client.free_streams(), pair.client.is_full()), (2 - open_already, false));
+        open(&mut pair.client, b"", true);
+    }
+    assert_eq!((pair.client.open_streams(), pair.client.free_streams()), (2, 0));
+    assert!(pair.client.is_full());
+    let full = pair.client.open(METHOD, NONE, None, &mut &b""[..], true, &mut Some(()));
+    assert!(matches!(full, Ok(OpenOutcome::Blocked)), "{full:?}");
+    // No stream can be opened later either.
+    pair.server.refuse();
+    pair.drive();
+    assert!(!pair.client.is_full());
+}
+
 /// A message without its last byte, gathered by the server.
 fn gather_most(pair: &mut Pair, len: usize) -> StreamId {
     let stream = open(&mut pair.client, &framed(&vec![7; len])[..10], false);
