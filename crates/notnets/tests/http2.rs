@@ -440,6 +440,21 @@ async fn calls_over_http2_that_go_on_for_too_long_are_told() {
     assert_eq!((status.code(), status.message()), (Code::UNAVAILABLE, "server stops: out of time"));
 }
 
+/// Whoever can read the directory can lock it, and a process that was stopped may hold the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_holds_the_lock_on_a_sockets_directory_keeps_nobody_from_serving_and_stopping() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let held = std::fs::File::open(directory.path()).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let begin = Instant::now();
+    let host = Host::over_http2(&format!("unix:{}", path.display())).await;
+    assert_eq!(who(&channel(directory.path(), &host.address)).await.unwrap(), "far");
+    within("the end", host.running.stop()).await;
+    assert!(!path.exists());
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_over_http2_are_admitted_and_counted() {
     let directory = tempfile::tempdir().unwrap();
