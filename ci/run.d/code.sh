@@ -6,6 +6,7 @@ step_format() {
     locked
     long_comments
     ci/atomics
+    named_tests
 }
 
 # All lock files name what the manifests ask for.
@@ -22,6 +23,18 @@ long_comments() {
     lines=$(git ls-files -- '*.rs' | xargs -r awk 'length > 110 && /^ *\/\// { print FILENAME ":" FNR }')
     if [ -n "$lines" ]; then
         printf 'comments longer than 110 characters:\n%s\n' "$lines" >&2
+        return 1
+    fi
+}
+
+# What the page on safety names in backticks, with underscores, is in the code: its tests above all.
+named_tests() {
+    local name missing=()
+    for name in $(grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*`' docs/safety.md | tr -d '`' | sort -u); do
+        git grep --quiet -w "$name" -- '*.rs' || missing+=("$name")
+    done
+    if [ ${#missing[@]} != 0 ]; then
+        printf 'named in docs/safety.md, and nowhere in the code: %s\n' "${missing[*]}" >&2
         return 1
     fi
 }
