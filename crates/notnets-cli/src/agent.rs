@@ -1,7 +1,6 @@
 //! `notnets agent`: the part of a host in a pod.
 
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use notnets_pod::daemon::{Daemon, DaemonError};
 use notnets_pod::member::{AGENT_TIMEOUT, PodError, leave_host, region_of};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::announce::announce;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::service_manager::{Standing, Watchdog, notify};
@@ -45,6 +45,9 @@ pub struct Args {
     /// Take the host out of the pod, for good: its agent ends, and so do links to its processes
     #[arg(long)]
     leave: bool,
+    /// Say in JSON that processes can join: an object with `event` and `addresses`
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs until it is asked to stop, or the host leaves the pod.
@@ -64,7 +67,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut terminated = signal(SignalKind::terminate()).map_err(failure)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let mut work = tokio::task::spawn_blocking(move || serve(daemon, &stopped));
+    let mut work = tokio::task::spawn_blocking(move || serve(daemon, &stopped, args.json));
     let ended = tokio::select! {
         ended = &mut work => ended,
         _ = tokio::signal::ctrl_c() => { stop.store(true, Ordering::Relaxed); work.await }
@@ -74,15 +77,14 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// The agent's thread.
-fn serve(mut daemon: Daemon, stop: &AtomicBool) -> Result<(), DaemonError> {
+fn serve(mut daemon: Daemon, stop: &AtomicBool, json: bool) -> Result<(), DaemonError> {
     let mut watchdog = Watchdog::from_env();
     let mut is_ready = false;
     while !stop.load(Ordering::Relaxed) && !daemon.has_left() {
         daemon.turn()?;
         if !is_ready && daemon.is_running() {
             is_ready = true;
-            // The process that started the agent may have closed its output.
-            let _ = writeln!(io::stdout(), "READY {}", daemon.path().display());
+            announce("READY", [&*daemon.path().to_string_lossy()], json);
             notify(Standing::Ready);
         }
         if let Some(watchdog) = &mut watchdog {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
 use tonic::Code;
 
 /// Why a command could not do what it was asked to: what was tried, what
@@ -10,6 +11,8 @@ use tonic::Code;
 pub struct Failure {
     sentence: String,
     exit_code: u8,
+    /// What a program is told in the sentence's place.
+    json: Option<Value>,
 }
 
 /// The exit code of a command that fails for any reason but a call's status.
@@ -20,12 +23,37 @@ const STATUS_BASE: u8 = 64;
 impl Failure {
     /// Creates a failure that is not the status of a call.
     pub fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), exit_code: GENERAL }
+        Self { sentence: sentence.into(), exit_code: GENERAL, json: None }
     }
 
     /// Creates the failure of a call that ended with `code`.
     pub fn of_call(code: Code, sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), exit_code: STATUS_BASE + code as u8 }
+        Self { sentence: sentence.into(), exit_code: STATUS_BASE + code as u8, json: None }
+    }
+
+    /// With what a program is told instead of the sentence.
+    pub fn with_json(mut self, error: Value) -> Self {
+        self.json = Some(error);
+        self
+    }
+
+    /// Prints the sentence on standard error; or an object, for a program.
+    pub fn print(&self, json: bool) {
+        if json {
+            eprintln!("{}", json!({ "error": self.to_json() }));
+        } else {
+            eprintln!("notnets: {self}");
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        if let Some(json) = &self.json {
+            return json.clone();
+        }
+        match self.exit_code.checked_sub(STATUS_BASE).map(|code| Code::from(i32::from(code))) {
+            Some(code) => json!({"code": code as i32, "status": code_name(code), "message": self.sentence}),
+            None => json!({"message": self.sentence}),
+        }
     }
 
     /// Returns the exit code of the process.

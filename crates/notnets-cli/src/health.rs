@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use notnets_cli_common::duration;
+use serde_json::json;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -33,6 +34,9 @@ pub struct Args {
     /// How long connecting and the answer may take together
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
     timeout: Duration,
+    /// Print the answer, and errors, as JSON objects
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     servers: Servers,
 }
@@ -66,7 +70,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     };
     let name = status.as_str_name();
     // The probe that started this looks at its exit code, and may have closed its output.
-    let _ = writeln!(io::stdout(), "{name}");
+    let answer = if args.json { json!({"status": name}).to_string() } else { name.to_owned() };
+    let _ = writeln!(io::stdout(), "{answer}");
     match status {
         ServingStatus::Serving => Ok(()),
         _ => Err(Failure::new(format!("{whom} is {name}"))),

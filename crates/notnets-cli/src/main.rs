@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod announce;
 mod call;
 mod doctor;
 mod exporter;
@@ -10,28 +11,38 @@ mod generate;
 mod health;
 mod inspect;
 mod ls;
+mod metadata;
 mod observe;
 mod place;
 mod proxy;
 mod region;
+mod schema;
 mod service_manager;
 mod table;
 mod target;
 mod top;
 mod units;
+mod variables;
 
 use std::fs::File;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 
 /// gRPC over shared memory between the processes of one host
 #[derive(Debug, Parser)]
-#[command(name = "notnets", version)]
+#[command(
+    name = "notnets",
+    version,
+    after_help = "\
+Each option can be given by the environment as well: NOTNETS_CALL_TIMEOUT=2s for --timeout of `notnets call`,
+NOTNETS_REGION_FORMAT_POD for --pod of `notnets region format`; NOTNETS_PROXY_JSON=true for one without a
+value. What the command line says goes first. The directory of names is NOTNETS_DIR of all."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -79,7 +90,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let (arguments, json) = parse();
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(arguments.command.log()));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
@@ -87,8 +98,8 @@ fn main() -> ExitCode {
         Command::Agent(args) => run(agent::run(args)),
         Command::Doctor(args) => doctor::run(&args),
         Command::Call(args) => run(call::run(args)),
-        Command::Completions(args) => args.run(Arguments::command()),
-        Command::Man(args) => args.run(Arguments::command()),
+        Command::Completions(args) => args.run(command()),
+        Command::Man(args) => args.run(command()),
         Command::Exporter(args) => run(exporter::run(args)),
         Command::Health(args) => run(health::run(args)),
         Command::Inspect(args) => inspect::run(&args),
@@ -103,10 +114,26 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("notnets: {failure}");
+            failure.print(json);
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The command line with all its commands, and the variables of their options.
+fn command() -> clap::Command {
+    variables::with_variables(Arguments::command())
+}
+
+/// The arguments, and whether the command is to speak to a program.
+fn parse() -> (Arguments, bool) {
+    let matches = command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut matches = &matches;
+    while let Some((_, of_subcommand)) = matches.subcommand() {
+        matches = of_subcommand;
+    }
+    (arguments, matches.try_get_one("json").ok().flatten() == Some(&true))
 }
 
 /// The files that a process of this command has open at least.

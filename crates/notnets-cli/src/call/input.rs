@@ -1,6 +1,7 @@
-//! The requests: JSON from the command line or from standard input.
+//! The requests: JSON from the command line, from a file or from standard input.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::thread;
 
@@ -25,23 +26,45 @@ pub enum Body {
     Nothing,
     /// JSON.
     Text(String),
-    /// Standard input, read while the call runs.
-    Input,
+    /// A file or standard input, read while the call runs.
+    Input(Box<dyn Read + Send>),
 }
 
 impl Body {
-    /// Reads standard input to its end if the method takes one message.
+    /// The body that an argument stands for: JSON, `@FILE`, or `-` for standard input. A file is read to its
+    /// end if the method takes one message.
     ///
     /// # Errors
     /// When it can't be read.
     pub fn new(argument: Option<&str>, method: &MethodDescriptor) -> Result<Self, Failure> {
-        match argument {
-            None => Ok(Self::Nothing),
-            Some("-") if method.is_client_streaming() => Ok(Self::Input),
-            Some("-") => io::read_to_string(io::stdin().lock())
-                .map(Self::Text)
-                .map_err(|error| Failure::new(format!("cannot read standard input: {error}"))),
-            Some(json) => Ok(Self::Text(json.to_owned())),
+        let Some(argument) = argument else { return Ok(Self::Nothing) };
+        match source(argument)? {
+            Some((input, _)) if method.is_client_streaming() => Ok(Self::Input(input)),
+            source => text(argument, source).map(Self::Text),
+        }
+    }
+}
+
+fn text(argument: &str, source: Source) -> Result<String, Failure> {
+    let Some((mut input, what)) = source else { return Ok(argument.to_owned()) };
+    let mut text = String::new();
+    match input.read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::new(format!("cannot read {what}: {error}"))),
+    }
+}
+
+/// What is to be read, and what it is called; `None` for JSON.
+type Source = Option<(Box<dyn Read + Send>, String)>;
+
+fn source(argument: &str) -> Result<Source, Failure> {
+    match argument.strip_prefix('@') {
+        None if argument != "-" => Ok(None),
+        None | Some("-") => Ok(Some((Box::new(io::stdin()), "standard input".to_owned()))),
+        Some(path) => {
+            let file =
+                File::open(path).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?;
+            Ok(Some((Box::new(file), path.to_owned())))
         }
     }
 }
@@ -62,7 +85,7 @@ impl Input {
         match body {
             Body::Nothing if method.is_client_streaming() => Ok(Self::ready(Vec::new())),
             Body::Nothing => Ok(Self::ready(vec![DynamicMessage::new(request)])),
-            Body::Input => Ok(Self::reading(request)),
+            Body::Input(input) => Ok(Self::reading(input, request)),
             Body::Text(json) if method.is_client_streaming() => {
                 parse(json.as_bytes(), &request).collect::<Result<_, _>>().map(Self::ready)
             }
@@ -91,11 +114,11 @@ impl Input {
 
     /// Reads on a thread of its own: a read of standard input cannot be
     /// interrupted, and the command must be able to end before its input does.
-    fn reading(request: MessageDescriptor) -> Self {
+    fn reading(input: Box<dyn Read + Send>, request: MessageDescriptor) -> Self {
         let (send, messages) = mpsc::channel(1);
         let (fail, failure) = oneshot::channel();
         thread::spawn(move || {
-            for message in parse(io::stdin().lock(), &request) {
+            for message in parse(input, &request) {
                 match message {
                     Ok(message) => {
                         if send.blocking_send(message).is_err() {
@@ -128,8 +151,8 @@ fn single(
 }
 
 /// The JSON values of `input`, each as soon as it is complete.
-fn parse(
-    input: impl io::Read,
+pub fn parse(
+    input: impl Read,
     request: &MessageDescriptor,
 ) -> impl Iterator<Item = Result<DynamicMessage, Failure>> {
     let values = Deserializer::from_reader(io::BufReader::new(input)).into_iter::<Value>();

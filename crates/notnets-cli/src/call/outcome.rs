@@ -5,10 +5,12 @@ use notnets_core::text::shown;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use prost_types::Any;
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use super::reflection::Reflection;
 use crate::failure::{Failure, code_name};
+use crate::metadata;
+use crate::schema::Schema;
 use crate::target::Target;
 
 /// The conventional content of `grpc-status-details-bin`.
@@ -23,22 +25,17 @@ struct RichStatus {
 }
 
 /// The sentence on a call that ended with `status`, with its details and
-/// trailing metadata on the lines below.
+/// trailing metadata on the lines below; and the same in JSON.
 pub async fn failure(
     status: &Status,
     method: &MethodDescriptor,
     server: &Target,
     largest_sent: usize,
-    reflection: &mut Reflection,
+    schema: &mut Schema,
 ) -> Failure {
     let code = status.code();
-    let mut text = format!(
-        "{}/{} at {server} ended with {} ({})",
-        method.parent_service().full_name(),
-        method.name(),
-        code_name(code),
-        code as i32
-    );
+    let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+    let mut text = format!("{path} at {server} ended with {} ({})", code_name(code), code as i32);
     if !status.message().is_empty() {
         let lines: Vec<_> = status.message().split('\n').map(shown).collect();
         text += &format!(": {}", lines.join("\n"));
@@ -52,8 +49,9 @@ pub async fn failure(
             "; --max-message-size raises the limit"
         };
     }
-    for detail in details(status, reflection).await {
-        text += &format!("\n  detail {detail}");
+    let details = details(status, schema).await;
+    for detail in &details {
+        text += &format!("\n  detail {}", detail.text);
     }
     // A trailers-only reply brings HTTP's headers along with the metadata.
     let mut metadata = status.metadata().clone().into_headers();
@@ -63,7 +61,15 @@ pub async fn failure(
     for (key, value) in &metadata {
         text += &format!("\n  metadata {key}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
-    Failure::of_call(code, text)
+    Failure::of_call(code, text).with_json(json!({
+        "server": server.to_string(),
+        "method": path,
+        "code": code as i32,
+        "status": code_name(code),
+        "message": status.message(),
+        "details": details.into_iter().map(|detail| detail.json).collect::<Vec<_>>(),
+        "metadata": metadata::to_json(&metadata),
+    }))
 }
 
 /// The length of the message that was too large, in tonic's words.
@@ -72,26 +78,46 @@ fn too_large(message: &str) -> Option<usize> {
     length.split_once(' ')?.0.parse().ok()
 }
 
-async fn details(status: &Status, reflection: &mut Reflection) -> Vec<String> {
+/// One of the details of a status.
+struct Detail {
+    text: String,
+    /// With `@type`; where that is not known, with the bytes in base64.
+    json: Value,
+}
+
+async fn details(status: &Status, schema: &mut Schema) -> Vec<Detail> {
     let bytes = status.details();
     if bytes.is_empty() {
         return Vec::new();
     }
     let rich = RichStatus::decode(bytes).ok().filter(|rich| !rich.details.is_empty());
     let Some(rich) = rich else {
-        return vec![format!("of {} bytes: {}", bytes.len(), bytes.escape_ascii())];
+        let text = format!("of {} bytes: {}", bytes.len(), bytes.escape_ascii());
+        return vec![Detail { text, json: json!({"value": base64(bytes)}) }];
     };
-    let mut lines = Vec::new();
+    let mut details = Vec::new();
     for any in rich.details {
         let name = any.type_url.rsplit('/').next().unwrap_or_default();
-        let descriptor = reflection.message(name).await;
-        let json = descriptor
-            .and_then(|descriptor| DynamicMessage::decode(descriptor, any.value.as_slice()).ok())
-            .and_then(|message| serde_json::to_string(&message).ok());
-        lines.push(match json {
+        let message = schema.message(name).await.and_then(|descriptor| {
+            let message = DynamicMessage::decode(descriptor, any.value.as_slice()).ok()?;
+            serde_json::to_value(&message).ok()
+        });
+        let text = match &message {
             Some(json) => format!("{name}: {json}"),
             None => format!("{name} of {} bytes: {}", any.value.len(), any.value.escape_ascii()),
-        });
+        };
+        let mut json = match message {
+            Some(fields @ Value::Object(_)) => fields,
+            Some(other) => json!({"value": other}),
+            None => json!({"value": base64(&any.value)}),
+        };
+        json["@type"] = any.type_url.into();
+        details.push(Detail { text, json });
     }
-    lines
+    details
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let value = tonic::metadata::BinaryMetadataValue::from_bytes(bytes);
+    String::from_utf8_lossy(value.as_encoded_bytes()).into_owned()
 }

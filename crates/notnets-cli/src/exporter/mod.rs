@@ -7,11 +7,10 @@ mod exposition;
 mod http;
 mod metrics;
 
-use std::io::{self, Write};
-
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::announce::announce;
 use crate::failure::Failure;
 use crate::observe::processes;
 use crate::service_manager::{Standing, notify};
@@ -25,6 +24,9 @@ pub struct Args {
     /// Where to listen: HOST:PORT; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
     listen: String,
+    /// Say in JSON that it can be scraped: an object with `event` and `addresses`
+    #[arg(long)]
+    json: bool,
 }
 
 /// Answers scrapes until a signal comes.
@@ -38,8 +40,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let no_signals = |error| Failure::new(format!("cannot wait for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    // The process that started it may have closed its output; that is not a reason to stop.
-    let _ = writeln!(io::stdout(), "READY {address}");
+    announce("READY", [&*address.to_string()], args.json);
     notify(Standing::Ready);
     tokio::select! {
         () = http::serve(listener, scrape) => {}

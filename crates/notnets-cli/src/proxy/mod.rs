@@ -10,7 +10,6 @@ mod listeners;
 mod routes;
 mod signals;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use self::config::{Config, Pick};
 use self::listeners::Listeners;
 use self::routes::{Upstream, warn_if_missing};
 use self::signals::{Asked, Signals};
+use crate::announce::announce;
 use crate::failure::Failure;
 use crate::place::Servers;
 use crate::service_manager::{Standing, Watchdog, notify};
@@ -83,6 +83,10 @@ pub struct Args {
     /// How long a ping may remain unanswered before the connection is given up
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     keepalive_timeout: Duration,
+    /// Say in JSON that clients can connect, and that the file was read again: objects with `event` and
+    /// `addresses`
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     servers: Servers,
 }
@@ -128,7 +132,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Some(address) => Some(health::serve(address.clone(), args.settings(), state).await?),
         None => None,
     };
-    announce("READY", &listeners);
+    announce("READY", listeners.addresses(), args.json);
     notify(Standing::Ready);
     if let Some(watchdog) = Watchdog::from_env() {
         tokio::spawn(feed(watchdog));
@@ -160,7 +164,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 
 async fn reload(args: &Args, listeners: &mut Listeners) -> Result<(), Failure> {
     look_for(listeners.change(args.wanted()?).await?);
-    announce("RELOADED", listeners);
+    announce("RELOADED", listeners.addresses(), args.json);
     Ok(())
 }
 
@@ -188,9 +192,4 @@ fn raise_descriptors() {
     {
         tracing::debug!("the number of open files stays at {current:?}: {error}");
     }
-}
-
-fn announce(what: &str, listeners: &Listeners) {
-    // The process that started the proxy may have closed its output; that is not a reason to stop.
-    let _ = writeln!(io::stdout(), "{what} {}", listeners.addresses().join(" "));
 }

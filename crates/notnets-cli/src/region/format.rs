@@ -12,7 +12,8 @@ use notnets_memory::region::format::{Plan, Present, format, look};
 use notnets_pod::survey::{Presence, survey};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::{report, sentence};
+use super::report::Division;
+use super::{json, print, sentence};
 use crate::failure::Failure;
 
 /// The arguments of the subcommand.
@@ -53,6 +54,9 @@ pub struct Args {
     /// Format what looks used
     #[arg(long)]
     force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Makes a region.
@@ -76,7 +80,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     refuse_used(args, &present)?;
     format(&file, &plan).map_err(|error| fail(&error))?;
     let region = Region::of(file).map_err(|error| fail(&error))?;
-    print!("{}", report::divided(&args.path, &region));
+    let division = Division::new(&args.path, &region);
+    print(&if args.json { json(&division) } else { division.text() });
     Ok(())
 }
 

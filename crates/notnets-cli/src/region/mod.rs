@@ -5,11 +5,14 @@ mod report;
 
 pub use report::presence;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use notnets_memory::region::Region;
-use notnets_pod::survey::{Survey, survey};
+use notnets_pod::survey::survey;
+use serde::Serialize;
 
+use self::report::{Checked, Shown};
 use crate::failure::Failure;
 
 /// The arguments of the subcommand.
@@ -33,6 +36,9 @@ enum Command {
 struct PathArgs {
     /// The device, file or PCI bar, for example /dev/dax0.0
     path: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the subcommand.
@@ -44,23 +50,29 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Format(args) => format::run(&args),
         Command::Show(args) => {
             let region = open(&args.path)?;
-            print!("{}", report::show(&args.path, &region, &survey(&region)));
+            let shown = Shown::new(&args.path, &region, &survey(&region));
+            print(&if args.json { json(&shown) } else { shown.text() });
             Ok(())
         }
         Command::Fsck(args) => {
             let region = open(&args.path)?;
-            let Survey { hosts, problems } = survey(&region);
-            print!("{}", report::unfinished(&hosts));
-            problems.iter().for_each(|problem| println!("{problem}"));
-            match problems.len() {
-                0 => {
-                    println!("{} is in order", args.path.display());
-                    Ok(())
-                }
+            let checked = Checked::new(&args.path, &survey(&region));
+            print(&if args.json { json(&checked) } else { checked.text() });
+            match checked.faults.len() {
+                0 => Ok(()),
                 n => Err(Failure::new(format!("{} has {n} faults", args.path.display()))),
             }
         }
     }
+}
+
+fn print(text: &str) {
+    // A reader that has seen enough (`| head`) is not a failure.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain structs always serialise") + "\n"
 }
 
 fn open(path: &Path) -> Result<Region, Failure> {

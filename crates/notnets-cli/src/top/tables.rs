@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::rates::{Activity, Calls, Interval, LinkRates, MethodRates, OpenCall, ProcessRates};
 use crate::observe::findings::seconds;
+use crate::table::{Side, table, width};
 use crate::units::{bytes, micros};
 
 /// A table.
@@ -223,24 +224,10 @@ impl Table {
 
     /// As plain text.
     pub fn text(&self) -> String {
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row.cells[column].text().chars().count());
-            cells.chain([self.headings[column].chars().count()]).max().unwrap_or(0)
-        };
-        let widths: Vec<_> = (0..self.headings.len()).map(width).collect();
-        let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let mut line = String::new();
-            for (column, cell) in cells.enumerate() {
-                let width = widths[column];
-                line += &if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
-            }
-            line.trim_end().to_owned() + "\n"
-        };
-        let mut text = line(&mut self.headings.iter().copied());
-        for row in &self.rows {
-            text += &line(&mut row.cells.iter().map(Cell::text));
-        }
-        text
+        let mut sides = vec![Side::Right; self.headings.len()];
+        sides[0] = Side::Left;
+        let rows = self.rows.iter().map(|row| row.cells.iter().map(|cell| cell.text().to_owned()).collect());
+        table(self.headings, &sides, &rows.collect::<Vec<_>>(), width())
     }
 }
 

@@ -373,18 +373,18 @@ async fn what_a_server_does_not_describe_hides_nothing_else() {
     for line in [
         "notnets.probe.Half",
         "  rpc Known(notnets.probe.Chunk) returns (notnets.probe.Chunk)",
-        "  // Unknown: the server does not send `gone.proto`",
+        "  // Unknown: `gone.proto` is missing",
         "  rpc EchoAnything(notnets.probe.Anything) returns (notnets.probe.Anything)",
         "shop.Secret",
-        "  // the server does not describe it",
+        "  // it is not described",
     ] {
         assert!(list.out().lines().any(|listed| listed == line), "{line} is not in\n{}", list.out());
     }
     let reply = world.run(["call", &server, &method("Echo"), r#"{"text":"x"}"#]).await.json();
     assert_eq!(reply["request"]["text"], "x");
     for (name, words) in [
-        ("notnets.probe.Half/Unknown", "does not send `gone.proto`"),
-        ("shop.Secret/Tell", "the server lists `shop.Secret`, but does not describe it"),
+        ("notnets.probe.Half/Unknown", "are not described: `gone.proto` is missing"),
+        ("shop.Secret/Tell", "`shop.Secret` is listed, but not described"),
     ] {
         let ended = world.run(["call", &server, name]).await;
         assert_eq!(ended.code(), Some(1));

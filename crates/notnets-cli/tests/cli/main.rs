@@ -2,6 +2,7 @@
 
 mod agent;
 mod call;
+mod call_described;
 #[cfg(feature = "bench")]
 mod demo_pod;
 mod descriptors;
@@ -11,6 +12,7 @@ mod frames;
 mod generate;
 mod health;
 mod inspect;
+mod json;
 mod log;
 mod ls;
 mod proxy;

@@ -35,6 +35,11 @@ fn a_region_is_formatted_shown_and_checked() {
     assert!(shown.starts_with(&said), "{shown}");
     assert_eq!(shown.matches("never").count(), 3, "{shown}");
     assert!(succeeds(&["fsck"], &path).contains("in order"));
+    let object = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+    let shown = object(succeeds(&["show", "--json"], &path));
+    assert_eq!((&shown["pod"], &shown["hosts"], &shown["faults"]), (&"pod7".into(), &3.into(), &0.into()));
+    assert_eq!((&shown["coherence"], &shown["by_host"][2]["state"]), (&"software".into(), &"never".into()));
+    assert_eq!(object(succeeds(&["fsck", "--json"], &path))["faults"], serde_json::json!([]));
     // A process entry's place: behind the host's line and two for each host.
     let bytes = std::fs::read(&path).unwrap();
     let control = 4096;
@@ -45,6 +50,29 @@ fn a_region_is_formatted_shown_and_checked() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.starts_with("host 0: process entry 0 can't be read: its memory is damaged"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+    let output = region(&["fsck", "--json"], &path);
+    assert_eq!(output.status.code(), Some(1));
+    let faults = object(String::from_utf8(output.stdout).unwrap())["faults"].clone();
+    assert_eq!(faults.as_array().map(Vec::len), Some(1), "{faults}");
+    let error = object(String::from_utf8(output.stderr).unwrap());
+    assert!(error["error"]["message"].as_str().unwrap().ends_with("has 1 faults"), "{error}");
+}
+
+#[test]
+fn options_are_taken_from_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    command.args(["region", "format", "--pod", "pod8"]).arg(&path);
+    // What the command line says goes first; what has no value is yes or no.
+    let variables = [("HOSTS", "2"), ("POD", "pod9"), ("CREATE", "8M"), ("JSON", "yes")];
+    command.envs(variables.map(|(option, value)| (format!("NOTNETS_REGION_FORMAT_{option}"), value)));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let division: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&division["hosts"], &division["pod"]), (&2.into(), &"pod8".into()));
+    let output = command.env("NOTNETS_REGION_FORMAT_HOSTS", "many").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

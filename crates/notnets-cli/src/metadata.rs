@@ -1,6 +1,8 @@
-//! Metadata from the command line.
+//! Metadata from the command line, and in JSON.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 use tonic::metadata::MetadataMap;
 
 /// One `-H key:value`.
@@ -37,9 +39,23 @@ pub fn collect(pairs: &[Pair]) -> MetadataMap {
     MetadataMap::from_headers(headers)
 }
 
+/// An object with a list of values for each key; those of `-bin` keys are in base64, as they are carried.
+pub fn to_json(headers: &HeaderMap) -> Value {
+    let values = |key| {
+        let values = headers.get_all(key).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned().into()).collect()
+    };
+    headers.keys().map(|key| (key.to_string(), Value::Array(values(key)))).collect::<Map<_, _>>().into()
+}
+
 fn is_base64(pair: &Pair) -> bool {
+    binary(pair).is_some()
+}
+
+/// The bytes that the value of a `-bin` key stands for. `None` for other keys.
+pub fn binary(pair: &Pair) -> Option<Bytes> {
     let metadata = collect(std::slice::from_ref(pair));
-    metadata.get_bin(pair.0.as_str()).is_some_and(|value| value.to_bytes().is_ok())
+    metadata.get_bin(pair.0.as_str())?.to_bytes().ok()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 use serde_json::Value as Json;
 
-use super::reflection::Reflection;
+use super::Schema;
 
 /// Fetches the types that a request in JSON names.
-pub async fn fetch_for_request(json: &str, reflection: &mut Reflection) {
+pub async fn fetch_for_request(json: &str, schema: &mut Schema) {
     let values = serde_json::Deserializer::from_str(json).into_iter::<Json>();
     let mut names = BTreeSet::new();
     // What is not JSON is an error of the request's own.
@@ -18,7 +18,7 @@ pub async fn fetch_for_request(json: &str, reflection: &mut Reflection) {
     }
     for name in names {
         // The type that is not there is named when the request is read.
-        let _ = reflection.message(&name).await;
+        let _ = schema.message(&name).await;
     }
 }
 
@@ -39,7 +39,7 @@ fn named_in_json(value: &Json, names: &mut BTreeSet<String>) {
 /// describe: these are shown without their content.
 pub async fn with_known_types(
     mut message: DynamicMessage,
-    reflection: &mut Reflection,
+    schema: &mut Schema,
 ) -> (DynamicMessage, Vec<String>) {
     let mut unknown = Vec::new();
     loop {
@@ -50,14 +50,14 @@ pub async fn with_known_types(
             return (message, unknown);
         }
         for name in names {
-            if reflection.message(&name).await.is_none() {
-                if !reflection.stand_in(&name) {
+            if schema.message(&name).await.is_none() {
+                if !schema.stand_in(&name) {
                     return (message, unknown);
                 }
                 unknown.push(name);
             }
         }
-        let known = reflection.message(message.descriptor().full_name()).await;
+        let known = schema.message(message.descriptor().full_name()).await;
         let again = known.and_then(|known| DynamicMessage::decode(known, &*message.encode_to_vec()).ok());
         let Some(again) = again else { return (message, unknown) };
         message = again;

@@ -8,30 +8,30 @@ use prost_reflect::{
 };
 use tonic::Code;
 
-use super::reflection::{Error, Listed, Reflection};
+use super::{Error, Listed, Schema};
 
 /// All services with their methods.
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn services(reflection: &mut Reflection) -> Result<String, Error> {
+pub async fn services(schema: &mut Schema) -> Result<String, Error> {
     let mut text = String::new();
-    for Listed { name, description } in reflection.services().await? {
+    for Listed { name, description } in schema.services().await? {
         match description {
-            Ok(found) => service(&mut text, &found, reflection),
+            Ok(found) => service(&mut text, &found, schema),
             Err(reason) => writeln_to(&mut text, format_args!("{name}\n  // {reason}")),
         }
     }
     Ok(text)
 }
 
-fn service(text: &mut String, service: &ServiceDescriptor, reflection: &Reflection) {
+fn service(text: &mut String, service: &ServiceDescriptor, schema: &Schema) {
     writeln_to(text, format_args!("{}", service.full_name()));
     for method in service.methods() {
         writeln_to(text, format_args!("  {}", signature(&method)));
     }
-    for (method, file) in reflection.undescribed(service.full_name()) {
-        writeln_to(text, format_args!("  // {method}: the server does not send `{file}`"));
+    for (method, file) in schema.undescribed(service.full_name()) {
+        writeln_to(text, format_args!("  // {method}: `{file}` is missing"));
     }
 }
 
@@ -39,29 +39,29 @@ fn service(text: &mut String, service: &ServiceDescriptor, reflection: &Reflecti
 ///
 /// # Errors
 /// When there is none of that name, and when the server does not answer.
-pub async fn symbol(name: &str, reflection: &mut Reflection) -> Result<String, Error> {
+pub async fn symbol(name: &str, schema: &mut Schema) -> Result<String, Error> {
     let name = name.trim_start_matches('/');
     let mut text = String::new();
     if !name.contains('/') {
-        match reflection.service(name).await {
+        match schema.service(name).await {
             Ok(found) => {
-                service(&mut text, &found, reflection);
+                service(&mut text, &found, schema);
                 return Ok(text);
             }
             Err(Error::Status(status)) if status.code() != Code::NotFound => return Err(status.into()),
             Err(_) => {}
         }
         let mut types = Types::default();
-        if let Some(message) = reflection.message(name).await {
+        if let Some(message) = schema.message(name).await {
             types.add_message(&message);
-        } else if let Some(enumeration) = reflection.enumeration(name) {
+        } else if let Some(enumeration) = schema.enumeration(name) {
             types.add_enum(&enumeration);
         }
         if !types.definitions.is_empty() {
             return Ok(types.definitions.join("\n"));
         }
     }
-    reflection.method(name).await.map(|found| method(&found))
+    schema.method(name).await.map(|found| method(&found))
 }
 
 /// A method with all messages and enums that it leads to, those with the

@@ -1,39 +1,41 @@
-//! Asks a server what it serves: gRPC server reflection, `v1` or, from servers
-//! that have only that, `v1alpha`. The two differ in their name alone.
+//! What methods and messages a server has: as it says by [reflection], or as files say.
 //!
-//! Google's well-known types are known without a server, and so is the health service.
+//! Google's well-known types are known without either, and so is the health service.
+
+pub mod any;
+pub mod describe;
+mod files;
+mod pruned;
+mod reflection;
 
 use std::collections::HashMap;
 
-use http::uri::PathAndQuery;
 use notnets::Channel;
 use prost::Message;
 use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use prost_types::{DescriptorProto, FileDescriptorProto};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Status};
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-use super::pruned::{self, Files};
+pub use self::files::Args;
+use self::pruned::Files;
+use self::reflection::Reflection;
 use crate::failure::{Failure, code_name};
 use crate::target::Target;
 
-const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-const V1ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
-
 const HEALTH: &str = "grpc.health.v1.Health";
 
-/// A server's descriptors, fetched as they are needed.
-pub struct Reflection {
-    client: Grpc<Channel>,
-    headers: MetadataMap,
-    path: &'static str,
+/// A server's descriptors.
+pub struct Schema {
+    /// Where those are fetched that are needed, unless files have them all.
+    reflection: Option<Reflection>,
+    /// Who describes, as it is named in sentences.
+    source: String,
     pool: DescriptorPool,
-    /// Methods whose messages are not described, with the file that the server does not send.
+    /// Methods whose messages are not described, with the file that is missing.
     undescribed: HashMap<String, String>,
 }
 
@@ -61,13 +63,13 @@ impl From<Status> for Error {
 }
 
 impl Error {
-    /// The failure of having asked `server`.
-    pub fn at(self, server: &Target) -> Failure {
+    /// The failure of having asked `server`, or looked into files.
+    fn of(self, server: &str) -> Failure {
         let sentence = match &self {
             Self::Answer(sentence) => return Failure::new(format!("{server}: {sentence}")),
             Self::Status(status) if status.code() == Code::Unimplemented => format!(
                 "{server} has no server reflection, neither v1 nor v1alpha, so its methods and messages are not \
-                 known; add it to the server (in Rust: tonic-reflection)"
+                 known; give the files that have them (--proto), or add it to the server (in Rust: tonic-reflection)"
             ),
             Self::Status(status) => format!(
                 "asking {server} for its services failed with {}: {}",
@@ -82,11 +84,28 @@ impl Error {
     }
 }
 
-impl Reflection {
-    /// Asks through `client`, with `headers` on each call.
-    pub fn new(client: Grpc<Channel>, headers: MetadataMap) -> Self {
+impl Schema {
+    /// What `server` says of itself, which is asked through `client`, with `headers` on each call.
+    pub fn of_server(server: &Target, client: Grpc<Channel>, headers: MetadataMap) -> Self {
+        Self {
+            reflection: Some(Reflection::new(client, headers)),
+            source: server.to_string(),
+            pool: DescriptorPool::global(),
+            undescribed: HashMap::new(),
+        }
+    }
+
+    /// What files describe, which are called `source`.
+    fn of_files(source: String, files: Files) -> Result<Self, Error> {
         let pool = DescriptorPool::global();
-        Self { client, headers, path: V1, pool, undescribed: HashMap::new() }
+        let mut schema = Self { reflection: None, source, pool, undescribed: HashMap::new() };
+        schema.add(files)?;
+        Ok(schema)
+    }
+
+    /// The failure of having asked for a method, or for what there is.
+    pub fn failure(&self, error: Error) -> Failure {
+        error.of(&self.source)
     }
 
     /// All services, by name.
@@ -99,7 +118,7 @@ impl Reflection {
             let description = match self.service(&name).await {
                 Ok(service) => Ok(service),
                 Err(Error::Status(status)) if status.code() == Code::NotFound => {
-                    Err("the server does not describe it".to_owned())
+                    Err("it is not described".to_owned())
                 }
                 Err(Error::Answer(sentence)) => Err(sentence),
                 Err(error) => return Err(error),
@@ -143,7 +162,7 @@ impl Reflection {
         };
         if let Some(file) = self.undescribed.get(&format!("{}/{method}", service.full_name())) {
             return Err(Error::Answer(format!(
-                "the server does not describe the messages of `{text}`: it does not send `{file}`"
+                "the messages of `{text}` are not described: `{file}` is missing"
             )));
         }
         service.methods().find(|candidate| candidate.name() == method).ok_or_else(|| {
@@ -171,7 +190,7 @@ impl Reflection {
     async fn no_service(&mut self, service: &str) -> Result<Error, Error> {
         let names = self.service_names().await?;
         Ok(Error::Answer(if names.iter().any(|name| name == service) {
-            format!("the server lists `{service}`, but does not describe it")
+            format!("`{service}` is listed, but not described")
         } else {
             format!("there is no service `{service}`; there are {}", names.join(", "))
         }))
@@ -188,11 +207,17 @@ impl Reflection {
         {
             return Err(error);
         }
-        let missing = || Error::Answer(format!("the server's description of `{name}` does not contain it"));
+        let missing = || Error::Answer(format!("the description of `{name}` does not contain it"));
         self.pool.get_service_by_name(name).ok_or_else(missing)
     }
 
     async fn service_names(&mut self) -> Result<Vec<String>, Error> {
+        if self.reflection.is_none() {
+            let mut names: Vec<_> =
+                self.pool.services().map(|service| service.full_name().to_owned()).collect();
+            names.sort();
+            return Ok(names);
+        }
         match self.ask(MessageRequest::ListServices(String::new())).await? {
             MessageResponse::ListServicesResponse(list) => {
                 let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
@@ -214,14 +239,27 @@ impl Reflection {
                 _ => {}
             }
             if !files.contains_key(&import) {
-                let gone = pruned::remove(&import, &mut files, &self.pool);
-                self.undescribed.extend(gone.into_iter().map(|method| (method, import.clone())));
+                self.do_without(&import, &mut files);
             }
+        }
+        self.add(files)
+    }
+
+    /// Leaves out what can't be described without a file that is missing.
+    fn do_without(&mut self, import: &str, files: &mut Files) {
+        let gone = pruned::remove(import, files, &self.pool);
+        self.undescribed.extend(gone.into_iter().map(|method| (method, import.to_owned())));
+    }
+
+    /// Adds files to the pool.
+    fn add(&mut self, mut files: Files) -> Result<(), Error> {
+        while let Some(import) = self.missing_import(&files) {
+            self.do_without(&import, &mut files);
         }
         files.retain(|name, _| self.pool.get_file_by_name(name).is_none());
         self.pool
             .add_file_descriptor_protos(files.into_values())
-            .map_err(|error| Error::Answer(format!("the server describes itself inconsistently: {error}")))
+            .map_err(|error| Error::Answer(format!("the descriptions contradict each other: {error}")))
     }
 
     /// Adds the description of the health service, which is the same everywhere, if that is its name.
@@ -249,6 +287,14 @@ impl Reflection {
         files.values().flat_map(|file| &file.dependency).find(|name| !known(name)).cloned()
     }
 
+    /// Asks the server. Where files describe, they have it already or not at all.
+    async fn ask(&mut self, request: MessageRequest) -> Result<MessageResponse, Error> {
+        match &mut self.reflection {
+            Some(reflection) => reflection.ask(request).await,
+            None => Err(Status::not_found("it is not in the files").into()),
+        }
+    }
+
     async fn fetch(&mut self, request: MessageRequest, files: &mut Files) -> Result<(), Error> {
         let MessageResponse::FileDescriptorResponse(response) = self.ask(request).await? else {
             return Err(unexpected());
@@ -259,42 +305,6 @@ impl Reflection {
             files.insert(file.name().to_owned(), file);
         }
         Ok(())
-    }
-
-    /// One question, one answer, each on a call of its own.
-    async fn ask(&mut self, request: MessageRequest) -> Result<MessageResponse, Error> {
-        match self.ask_at(self.path, request.clone()).await {
-            Err(status) if status.code() == Code::Unimplemented && self.path == V1 => {
-                let answer = self.ask_at(V1ALPHA, request).await?;
-                self.path = V1ALPHA;
-                answered(answer)
-            }
-            answer => answered(answer?),
-        }
-    }
-
-    async fn ask_at(
-        &mut self,
-        path: &'static str,
-        request: MessageRequest,
-    ) -> Result<Option<MessageResponse>, Status> {
-        let question = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
-        let mut request = Request::new(tokio_stream::once(question));
-        *request.metadata_mut() = self.headers.clone();
-        let codec = ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
-        self.client.ready().await?;
-        let call = self.client.streaming(request, PathAndQuery::from_static(path), codec);
-        Ok(call.await?.into_inner().message().await?.and_then(|answer| answer.message_response))
-    }
-}
-
-fn answered(answer: Option<MessageResponse>) -> Result<MessageResponse, Error> {
-    match answer {
-        Some(MessageResponse::ErrorResponse(error)) => {
-            Err(Status::new(Code::from(error.error_code), error.error_message).into())
-        }
-        Some(answer) => Ok(answer),
-        None => Err(unexpected()),
     }
 }
 

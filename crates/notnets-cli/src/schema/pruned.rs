@@ -1,7 +1,6 @@
-//! Descriptions without what their server does not describe.
+//! Descriptions without what is not described.
 //!
-//! A file that a server does not send takes with it what uses its types, and nothing else: methods and
-//! fields.
+//! A file that is missing takes with it what uses its types, and nothing else: methods and fields.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,7 +10,7 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 /// Files by their names.
 pub type Files = BTreeMap<String, FileDescriptorProto>;
 
-/// Removes an import that the server does not send, and returns the methods that went with it, as
+/// Removes an import that is missing, and returns the methods that went with it, as
 /// `package.Service/Method`.
 pub fn remove(import: &str, files: &mut Files, pool: &DescriptorPool) -> Vec<String> {
     for file in files.values_mut() {
