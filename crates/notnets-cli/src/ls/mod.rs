@@ -4,10 +4,11 @@ mod payloads;
 mod pods;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use notnets_cli_common::duration;
 use notnets_core::link::inspect::{self, look};
 use notnets_core::link::rendezvous::{Directory, Origin};
 use notnets_core::stats::Snapshot;
@@ -19,10 +20,23 @@ use crate::table::{age, aligned, known};
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  notnets ls --filter cart
+  notnets ls --watch --interval 500ms")]
 pub struct Args {
-    /// Print one JSON object instead of tables
+    /// Print one JSON object instead of tables; with --watch, one for each look
     #[arg(long)]
     json: bool,
+    /// List only names with this text
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    filter: String,
+    /// List again and again, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    /// How long to wait before each further look
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    interval: Duration,
     #[command(flatten)]
     place: Place,
 }
@@ -65,6 +79,8 @@ impl Served {
 struct Listed {
     /// The directory that was looked into.
     directory: PathBuf,
+    /// What made it that one: `NOTNETS_DIR`, `XDG_RUNTIME_DIR`, `default` or `--directory`.
+    directory_from: &'static str,
     names: Vec<Served>,
     pods: Vec<pods::Pod>,
 }
@@ -78,26 +94,56 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// When the rendezvous directory cannot be read.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let directory = args.place.directory();
-    let listed = Listed {
-        directory: directory.path().to_owned(),
-        names: served(&directory)?,
-        pods: pods::look(&directory)?,
-    };
-    if args.json {
-        print(&json(&listed));
+    // Over what was there before, if that is a terminal.
+    let clear = if args.watch && !args.json && io::stdout().is_terminal() { CLEAR } else { "" };
+    loop {
+        let mut listed = Listed {
+            directory: directory.path().to_owned(),
+            directory_from: origin(&directory),
+            names: served(&directory)?,
+            pods: pods::look(&directory)?,
+        };
+        let is_nothing = listed.names.is_empty() && listed.pods.is_empty();
+        listed.filter(&args.filter);
+        let text = if args.json {
+            json(&listed)
+        } else {
+            format!("{clear}names in {directory}\n\n{}", tables(&listed, SystemTime::now()))
+        };
+        if is_nothing && !args.json {
+            nothing(&directory)?;
+        }
+        // A reader that has seen enough (`| head`) is not a failure.
+        let mut out = io::stdout().lock();
+        let is_read = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok();
+        drop(out);
+        if is_nothing && args.json {
+            nothing(&directory)?;
+        }
+        if !args.watch || !is_read {
+            return Ok(());
+        }
+        tokio::time::sleep(args.interval).await;
     }
-    if listed.names.is_empty() && listed.pods.is_empty() {
-        nothing(&directory)?;
-    }
-    if !args.json {
-        print(&tables(&listed, SystemTime::now()));
-    }
-    Ok(())
 }
 
-fn print(text: &str) {
-    // A reader that has seen enough (`| head`) is not a failure.
-    let _ = io::stdout().write_all(text.as_bytes());
+/// Lets a terminal forget what it shows.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+fn origin(directory: &Directory) -> &'static str {
+    match directory.origin() {
+        Origin::Variable => "NOTNETS_DIR",
+        Origin::XdgRuntimeDir => "XDG_RUNTIME_DIR",
+        Origin::Default => "default",
+        Origin::Program => "--directory",
+    }
+}
+
+impl Listed {
+    fn filter(&mut self, text: &str) {
+        self.names.retain(|served| served.name.contains(text));
+        self.pods.iter_mut().for_each(|pod| pod.filter(text));
+    }
 }
 
 /// Says where nothing was found.
@@ -230,7 +276,12 @@ inventory  not admitted     12
 
     #[test]
     fn json_is_one_object() {
-        let listed = Listed { directory: "/run/notnets".into(), names: two(), pods: Vec::new() };
+        let listed = Listed {
+            directory: "/run/notnets".into(),
+            directory_from: "default",
+            names: two(),
+            pods: Vec::new(),
+        };
         let parsed: serde_json::Value = serde_json::from_str(&json(&listed)).expect("valid JSON");
         assert_eq!(parsed["directory"], "/run/notnets");
         assert_eq!(parsed["names"][0]["name"], "inventory");

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::time::Instant;
 
+use notnets_core::link::inspect;
 use notnets_core::link::rendezvous::Directory;
-use notnets_core::name::Name;
+use notnets_core::name::{Name, SCHEME};
+use notnets_core::stats::Snapshot;
 use notnets_pod::daemon::pods;
 use notnets_pod::member::region_of;
 use notnets_pod::survey::{HostSurvey, Presence, survey};
@@ -13,6 +15,7 @@ use serde::Serialize;
 use super::PATIENCE;
 use crate::failure::Failure;
 use crate::region::presence;
+use crate::table::{Side, known, table as aligned, width};
 
 /// A pod, as its region describes it.
 #[derive(Debug, Serialize)]
@@ -64,6 +67,11 @@ pub struct Served {
     pub name: String,
     /// The process that serves it.
     pub process: u16,
+    /// Links that are open now. `None`, as the next, for servers of other hosts, and of processes that may
+    /// not be looked into.
+    pub links: Option<u64>,
+    /// Calls so far, the open ones too.
+    pub calls: Option<u64>,
 }
 
 /// All pods of which an agent listens in the directory. Takes three heartbeats of each.
@@ -86,55 +94,94 @@ fn of_pod(directory: &Directory, pod: &Name) -> Option<Pod> {
     };
     let hosts = survey(&region).hosts.into_iter().enumerate();
     let hosts = hosts.filter(|(_, found)| found.presence != Presence::Never);
-    let hosts = hosts.map(|(host, found)| of_host(host as u16, found)).collect();
+    let hosts = hosts.map(|(of, found)| of_host(of as u16, found, (of == usize::from(host)).then_some(pod)));
+    let hosts = hosts.collect();
     Some(Pod { pod: pod.to_string(), uuid: region.superblock().uuid.to_string(), host, hosts })
 }
 
-fn of_host(host: u16, found: HostSurvey) -> Host {
+/// What a host has. The counters of this one's processes in the pod `own` are looked at.
+fn of_host(host: u16, found: HostSurvey, own: Option<&Name>) -> Host {
     let processes = found.processes.into_iter().map(|process| Process {
         process: process.id.process,
         life: process.id.generation,
         pid: process.pid,
         uid: process.uid,
     });
-    let served = |served: notnets_pod::table::ServiceEntry| Served {
-        name: served.name.to_string(),
-        process: served.process,
+    let processes: Vec<_> = processes.collect();
+    let served = |served: notnets_pod::table::ServiceEntry| {
+        let process = processes.iter().find(|process| process.process == served.process);
+        let counters = own.zip(process).and_then(|(pod, process)| {
+            inspect::in_process(process.pid, &format!("{SCHEME}://{pod}/{}", served.name))
+        });
+        Served {
+            name: served.name.to_string(),
+            process: served.process,
+            links: counters.as_ref().map(|counters| counters.links_open),
+            calls: counters.as_ref().map(Snapshot::calls),
+        }
     };
     Host {
         host,
         state: presence(found.presence),
         incarnation: found.record.map(|record| record.incarnation.to_string()),
         beats: found.record.map(|record| record.beat),
-        processes: processes.collect(),
         names: found.services.into_iter().map(served).collect(),
+        processes,
     }
 }
 
-/// One table for each pod: a row for each process of each host.
+impl Pod {
+    /// Leaves only names with this text, and processes that serve one.
+    pub fn filter(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        for host in &mut self.hosts {
+            host.names.retain(|served| served.name.contains(text));
+            let serves =
+                |process: &Process| host.names.iter().any(|served| served.process == process.process);
+            host.processes.retain(serves);
+        }
+    }
+}
+
+/// One table for each pod: a row for each name and each process without one, and for hosts without either.
 pub fn table(pods: &[Pod]) -> String {
+    use Side::{Left, Right};
+
+    let headings = ["HOST", "STATE", "LIFE", "PROCESS", "PID", "UID", "NAME", "LINKS", "CALLS"];
+    let sides = [Left, Left, Left, Right, Right, Right, Left, Right, Right];
     let mut text = String::new();
     for pod in pods {
         writeln!(text, "\nPOD {}  (this is host {})", pod.pod, pod.host).expect("a string");
-        writeln!(text, "HOST  STATE     INCARNATION  PROCESS  LIFE     PID   UID  SERVES").expect("a string");
-        for host in &pod.hosts {
-            // The beginning distinguishes incarnations.
-            let incarnation = host.incarnation.as_deref().and_then(|all| all.get(..8)).unwrap_or("?");
-            let first = format!("{:<4}  {:<8}  {incarnation:<11}", host.host, host.state);
-            if host.processes.is_empty() {
-                writeln!(text, "{first}  {:>7}", "-").expect("a string");
-            }
-            for (nth, Process { process, life, pid, uid }) in host.processes.iter().enumerate() {
-                let first = if nth == 0 { &*first } else { "" };
-                let names = host.names.iter().filter(|served| served.process == *process);
-                let names: Vec<_> = names.map(|served| served.name.as_str()).collect();
-                let row =
-                    format!("{first:<27}  {process:>7}  {life:>4}  {pid:>6}  {uid:>4}  {}", names.join(" "));
-                writeln!(text, "{}", row.trim_end()).expect("a string");
-            }
-        }
+        let rows: Vec<_> = pod.hosts.iter().flat_map(rows).collect();
+        text += &aligned(&headings, &sides, &rows, width());
     }
     text
+}
+
+fn rows(host: &Host) -> Vec<Vec<String>> {
+    // The beginning distinguishes incarnations.
+    let life = host.incarnation.as_deref().and_then(|all| all.get(..8)).unwrap_or("?");
+    let of_host = || vec![host.host.to_string(), host.state.to_owned(), life.to_owned()];
+    let row = |rest: [String; 6]| of_host().into_iter().chain(rest).collect();
+    let mut rows = Vec::new();
+    for process in &host.processes {
+        let ids = [process.process.to_string(), process.pid.to_string(), process.uid.to_string()];
+        let mut names = host.names.iter().filter(|served| served.process == process.process).peekable();
+        if names.peek().is_none() {
+            let [number, pid, uid] = ids.clone();
+            rows.push(row([number, pid, uid, "-".to_owned(), String::new(), String::new()]));
+        }
+        for Served { name, links, calls, .. } in names {
+            let [number, pid, uid] = ids.clone();
+            rows.push(row([number, pid, uid, name.clone(), known(*links), known(*calls)]));
+        }
+    }
+    if rows.is_empty() {
+        rows.push(row(["-"; 6].map(str::to_owned)));
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -142,9 +189,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_process_has_a_row() {
+    fn each_name_has_a_row() {
         let process = |process, pid| Process { process, life: 1, pid, uid: 1000 };
-        let served = |name: &str, process| Served { name: name.to_owned(), process };
+        let served = |name: &str, process, calls: Option<u64>| Served {
+            name: name.to_owned(),
+            process,
+            links: calls.map(|_| 2),
+            calls,
+        };
         let host = |host, state, processes, names| Host {
             host,
             state,
@@ -153,18 +205,23 @@ mod tests {
             processes,
             names,
         };
+        let names = vec![served("cart", 0, Some(12_345)), served("fraud", 0, None)];
         let hosts = vec![
-            host(0, "running", vec![process(0, 4711), process(3, 99)], vec![served("a", 0), served("b", 0)]),
+            host(0, "running", vec![process(0, 4711), process(3, 99)], names),
             host(2, "left", vec![], vec![]),
         ];
-        let pod = Pod { pod: "pod0".to_owned(), uuid: String::new(), host: 0, hosts };
+        let mut pod = Pod { pod: "pod0".to_owned(), uuid: String::new(), host: 0, hosts };
         let expected = "
 POD pod0  (this is host 0)
-HOST  STATE     INCARNATION  PROCESS  LIFE     PID   UID  SERVES
-0     running   89abcdef           0     1    4711  1000  a b
-                                   3     1      99  1000
-2     left      89abcdef           -
+HOST  STATE    LIFE      PROCESS   PID   UID  NAME   LINKS  CALLS
+0     running  89abcdef        0  4711  1000  cart       2  12345
+0     running  89abcdef        0  4711  1000  fraud      ?      ?
+0     running  89abcdef        3    99  1000  -
+2     left     89abcdef        -     -     -  -          -      -
 ";
-        assert_eq!(table(&[pod]), expected);
+        assert_eq!(table(std::slice::from_ref(&pod)), expected);
+        pod.filter("art");
+        let left = table(&[pod]);
+        assert!(left.contains("cart") && !left.contains("fraud") && !left.contains("99"), "{left}");
     }
 }

@@ -113,7 +113,9 @@ async fn names_are_a_table_in_alphabetical_order() {
     let cart = world.proxy("notnets:///cart", &server).await;
     let fraud = world.proxy("notnets:///fraud-check", &server).await;
     let ended = world.run(["ls"]).await;
-    let rows: Vec<Vec<&str>> = ended.out().lines().map(|row| row.split_whitespace().collect()).collect();
+    let place = format!("names in {} (from NOTNETS_DIR)\n\n", world.names().display());
+    let table = ended.out().strip_prefix(&place).expect("it says where they are");
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
     let uid = rustix::process::getuid().as_raw().to_string();
     let [cart_pid, fraud_pid] = [&cart, &fraud].map(|proxy| proxy.pid().to_string());
     assert_eq!(rows[0], ["NAME", "PID", "UID", "SINCE", "LINKS", "CALLS"]);
@@ -124,6 +126,13 @@ async fn names_are_a_table_in_alphabetical_order() {
     assert_eq!(without_age[1], ["cart", &cart_pid, &uid, "0", "0"]);
     assert_eq!(without_age[2], ["fraud-check", &fraud_pid, &uid, "0", "0"]);
     assert_eq!((rows.len(), ended.code(), ended.err()), (3, Some(0), ""));
+    let filtered = world.run(["ls", "--json", "--filter", "raud"]).await.json();
+    assert_eq!((&filtered["names"][0]["name"], &filtered["names"][1]), (&json!("fraud-check"), &Value::Null));
+    assert_eq!(filtered["directory_from"], "NOTNETS_DIR");
+    // Each cell has a line of its own where a row does not fit.
+    let narrow = in_time(world.notnets(["ls"]).env("COLUMNS", "30").output()).await.expect("it starts");
+    let narrow = String::from_utf8(narrow.stdout).expect("UTF-8");
+    assert!(narrow.contains("\nNAME   fraud-check\nPID    "), "{narrow}");
 }
 
 #[tokio::test]
@@ -140,7 +149,7 @@ async fn each_replica_of_a_name_is_listed() {
     let replicas: Vec<_> = listed.iter().map(|row| row["replica"].as_str().expect("it is one")).collect();
     assert!(listed.iter().all(|row| row["name"] == "inventory" && row["calls"] == 0), "{listed:?}");
     let table = world.run(["ls"]).await;
-    let rows: Vec<_> = table.out().lines().skip(1).map(|row| row.split(' ').next().unwrap_or("")).collect();
+    let rows: Vec<_> = table.out().lines().skip(3).map(|row| row.split(' ').next().unwrap_or("")).collect();
     let [first, second] = replicas[..] else { panic!("{listed:?}") };
     assert_eq!(rows, [format!("inventory@{first}"), format!("inventory@{second}")]);
 }
@@ -155,7 +164,7 @@ async fn a_server_that_has_ended_is_not_listed() {
     assert!(world.names().join("killed").exists(), "its socket is still there");
     assert_eq!(listed(&world).await, Vec::<Value>::new());
     let table = world.run(["ls"]).await;
-    assert_eq!((table.code(), table.out().lines().count()), (Some(0), 1), "{}", table.err());
+    assert_eq!((table.code(), table.out().lines().count()), (Some(0), 3), "{}", table.err());
 }
 
 /// Nothing of it need run for its counters to be read.
@@ -256,10 +265,18 @@ async fn the_hosts_of_a_pod_are_listed_with_their_processes_and_names() {
     let http2 = http2_server().await;
     let mut command = world.notnets(["proxy", "--listen", "notnets://pod0/inventory", "--to", &http2]);
     let mut server = command.env("NOTNETS_DIR", directory("2")).spawn().expect("it starts");
-    let served = |pod: &Value| pod["hosts"][1]["names"] == json!([{ "name": "inventory", "process": 0 }]);
+    let served = |pod: &Value| {
+        pod["hosts"][1]["names"]
+            == json!([{ "name": "inventory", "process": 0, "links": null, "calls": null }])
+    };
     let pod = pod_once(&world, &directory("0"), served).await;
     let process = &pod["hosts"][1]["processes"][0];
     assert_eq!((&process["pid"], &process["process"]), (&json!(server.id()), &json!(0)));
+    // What the processes of the own host have counted is seen, too.
+    let own = world.notnets(["ls", "--json"]).env("NOTNETS_DIR", directory("2")).output().await;
+    let own: Value = serde_json::from_slice(&own.expect("it starts").stdout).expect("JSON");
+    let name = &own["pods"][0]["hosts"][1]["names"][0];
+    assert_eq!((&name["links"], &name["calls"]), (&json!(0), &json!(0)), "{own}");
     let output = world.notnets(["ls"]).env("NOTNETS_DIR", directory("0")).output().await.expect("it starts");
     let table = String::from_utf8(output.stdout).expect("UTF-8");
     assert!(table.contains("POD pod0  (this is host 0)") && table.contains("inventory"), "{table}");
@@ -299,4 +316,25 @@ async fn where_nothing_is_found_is_said() {
     let missing = world.run(["ls"]).await;
     assert_eq!((missing.code(), missing.out()), (Some(1), ""));
     assert!(missing.err().contains(&format!("there is no directory {place}")), "{}", missing.err());
+}
+
+#[tokio::test]
+async fn a_list_that_is_watched_changes() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let world = World::new();
+    let mut command = world.notnets(["ls", "--watch", "--interval", "10ms", "--json"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut look = async || {
+        let line = in_time(out.next_line()).await.expect("UTF-8").expect("a line");
+        serde_json::from_str::<Value>(&line).expect("JSON")["names"].clone()
+    };
+    assert_eq!(look().await, json!([]));
+    let _server = world.server().await;
+    while look().await == json!([]) {}
 }

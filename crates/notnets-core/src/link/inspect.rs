@@ -42,7 +42,8 @@ pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, Re
             let mut counters = ask(&socket, patience);
             let mut silent = None;
             if let Err(why) = &counters
-                && let Some(found) = server.pid.and_then(|pid| in_process(pid, &name))
+                && let Some(found) =
+                    server.pid.and_then(|pid| in_process(pid, &format!("{SCHEME}:///{name}")))
             {
                 silent = Some(why.clone());
                 counters = Ok(found);
@@ -53,8 +54,9 @@ pub fn look(directory: &Directory, patience: Duration) -> Result<Vec<Served>, Re
     Ok(served)
 }
 
-fn in_process(pid: u32, name: &Name) -> Option<Snapshot> {
-    let uri = format!("{SCHEME}:///{name}");
+/// Looks at the counters of the server of a URI in its process. `None` if there is none, or if this process
+/// may not look into that one.
+pub fn in_process(pid: u32, uri: &str) -> Option<Snapshot> {
     let of_name = |snapshot: &Snapshot| snapshot.names.split(", ").any(|served| served == uri);
     find::of_process(pid).into_iter().find(of_name)
 }
