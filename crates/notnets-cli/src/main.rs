@@ -10,6 +10,7 @@ mod failure;
 mod generate;
 mod health;
 mod inspect;
+mod load;
 mod ls;
 mod metadata;
 mod observe;
@@ -64,6 +65,8 @@ enum Command {
     Health(health::Args),
     /// Say what a process has counted: its links, methods and open calls, and what is remarkable
     Inspect(inspect::Args),
+    /// Call a method again and again, and say how long that took
+    Load(load::Args),
     /// List the names served on this host
     Ls(ls::Args),
     /// Write manual pages
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Command::Exporter(args) => run(exporter::run(args)),
         Command::Health(args) => run(health::run(args)),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Load(args) => run(load::run(args)),
         Command::Ls(args) => run(ls::run(args)),
         Command::Proxy(args) => run(proxy::run(args)),
         Command::Region(args) => region::run(args),

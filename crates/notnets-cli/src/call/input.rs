@@ -43,6 +43,14 @@ impl Body {
             source => text(argument, source).map(Self::Text),
         }
     }
+
+    /// The same of a body that is wanted whole.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn text(argument: Option<&str>) -> Result<Option<String>, Failure> {
+        argument.map(|argument| text(argument, source(argument)?)).transpose()
+    }
 }
 
 fn text(argument: &str, source: Source) -> Result<String, Failure> {

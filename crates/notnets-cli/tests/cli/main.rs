@@ -13,6 +13,7 @@ mod generate;
 mod health;
 mod inspect;
 mod json;
+mod load;
 mod log;
 mod ls;
 mod proxy;
