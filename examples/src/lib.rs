@@ -9,6 +9,7 @@
 //! | `greeter` | a server and a client, two processes |
 //! | `streaming` | the other three kinds of call |
 //! | `interceptor_deadline` | interceptors on both sides, who the caller is, a deadline |
+//! | `authorisation` | who may call which method, by the caller's user and group |
 //! | `health_reflection` | tonic-health and tonic-reflection, as they are |
 //! | `graceful_restart` | a new server takes the name while the old one finishes its calls |
 //! | `from_tonic` | what changes in a program that used tonic's transport |

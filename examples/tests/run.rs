@@ -38,6 +38,19 @@ fn greeter() {
 }
 
 #[test]
+fn authorisation() {
+    prints(
+        env!("CARGO_BIN_EXE_authorisation"),
+        &[
+            "Hello everyone!",
+            "Hello our and group!",
+            "PermissionDenied: you may not call /greeter.Greeter/Repeat",
+            "PermissionDenied: you may not call /greeter.Greeter/Chat",
+        ],
+    );
+}
+
+#[test]
 fn blocking() {
     prints(
         env!("CARGO_BIN_EXE_blocking"),
