@@ -13,4 +13,5 @@
 
 pub use notnets_core::link::admission::{Admission, Check, Rejection};
 pub use notnets_core::link::candidate::Candidate;
+pub use notnets_core::link::quota::UserLimits;
 pub use notnets_memory::process::PeerCredentials;

@@ -118,7 +118,7 @@ pub mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
-pub use admission::{Admission, Candidate, PeerCredentials};
+pub use admission::{Admission, Candidate, PeerCredentials, UserLimits};
 #[cfg(feature = "client")]
 pub use client::{Channel, Endpoint};
 pub use error::{Error, ErrorKind};

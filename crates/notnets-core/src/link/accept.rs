@@ -29,7 +29,7 @@ pub struct Policy {
     pub admission: Admission,
     /// How many links may be open at once.
     pub max_links: usize,
-    /// How many of them each other user may have.
+    /// What each other user may take.
     pub quota: Quota,
     /// The configuration of the server's side of each link.
     pub config: Config,
@@ -46,7 +46,7 @@ pub struct Occupancy {
 
 impl Policy {
     /// Gives a client a link or rejects it with a reason. Keep what is returned for as long as the link is
-    /// open ([`Established::hold`]).
+    /// open ([`Established::of_user`]).
     ///
     /// # Errors
     /// When it must not have one, or not now.
@@ -152,8 +152,9 @@ impl Accepting {
                     Ok(place) => place,
                     Err(rejection) => return self.reject(rejection),
                 };
-                match answer(self.socket, hello, descriptor, policy.config) {
-                    Ok(established) => Accepted::Link(Box::new(established.hold(place))),
+                let config = UserLink::limit(place.as_ref(), policy.config);
+                match answer(self.socket, hello, descriptor, config) {
+                    Ok(established) => Accepted::Link(Box::new(established.of_user(place))),
                     Err(LinkError::Closed) => Accepted::Over,
                     Err(error) => Accepted::Failed(error),
                 }

@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::packet::{
     BadPacket, Hello, Incarnation, PLACING, Packet, RETIRING, Refusal, SHARING, Terms, VERSIONS,
 };
+use super::quota::{Meter, UserLink};
 use super::segments::{Memfds, SegmentSource};
 use super::socket::{Incoming, Socket};
 use crate::call::Placing;
@@ -83,6 +84,8 @@ pub struct Established {
     pub peer: PeerIdentity,
     /// A value to hold for as long as the link lives.
     pub guard: Option<LinkGuard>,
+    /// What counts the calls of the peer's user, on a server that takes so many to a second.
+    pub meter: Option<Meter>,
     /// Where more memory for the link comes from.
     pub source: Box<dyn SegmentSource>,
     /// Bytes of the peer's sealed payloads that are mapped at a time. 0 unless both sides share payloads.
@@ -94,6 +97,13 @@ pub struct Established {
 }
 
 impl Established {
+    /// A link of a user that holds this place.
+    #[must_use]
+    pub fn of_user(mut self, place: Option<UserLink>) -> Self {
+        self.meter = place.as_ref().and_then(UserLink::meter);
+        self.hold(place)
+    }
+
     /// Holds one more value for as long as the link lives.
     #[must_use]
     pub fn hold<T: Any + Send + Sync>(mut self, value: Option<T>) -> Self {
@@ -371,6 +381,7 @@ impl Parts {
             peer_limits,
             peer,
             guard: None,
+            meter: None,
             source,
             shared_bytes,
             placing: None,

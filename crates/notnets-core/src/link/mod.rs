@@ -11,7 +11,7 @@
 //! | [`socket`] | packets, descriptors and doorbells on a socket, without waiting |
 //! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
 //! | [`admission`] | who is admitted, and the reasons of rejections |
-//! | [`candidate`], [`quota`] | what is known of a process that is judged, and how many links a user has |
+//! | [`candidate`], [`quota`] | what is known of a process that is judged, and what a user may take |
 //! | [`expected`] | whom a client takes for its server |
 //! | [`lobby`] | connections that have said nothing yet |
 //! | [`handshake`] | the first packets on a connected socket |

@@ -210,6 +210,7 @@ impl Member {
             peer_limits,
             peer: identity,
             guard: Some(self.guard()),
+            meter: None,
             source: Box::new(source),
             // No descriptor goes to another host.
             shared_bytes: 0,

@@ -6,6 +6,7 @@ use notnets_core::call::Role;
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::limits::Limits;
 use notnets_core::link::Established;
+use notnets_core::link::quota::Meter;
 use notnets_core::link::socket::Incoming;
 use notnets_core::session::{DEATH, Descriptors, Session};
 use notnets_memory::TrustPeerMemory;
@@ -22,6 +23,8 @@ pub struct Link {
     descriptors: Descriptors,
     /// A packet waits for room on the socket.
     unsent: bool,
+    /// Counts what the peer's user takes, on a server that limits that.
+    pub meter: Option<Meter>,
 }
 
 impl Link {
@@ -35,11 +38,12 @@ impl Link {
         trust: Option<TrustPeerMemory>,
         established: Established,
     ) -> io::Result<Self> {
+        let meter = established.meter.clone();
         let (mut session, descriptors) = Session::new(role, own, established)?;
         if let Some(trust) = trust {
             session.trust_peer_memory(trust);
         }
-        Ok(Self { session, descriptors, unsent: false })
+        Ok(Self { session, descriptors, unsent: false, meter })
     }
 
     /// Takes what the peer has pushed.

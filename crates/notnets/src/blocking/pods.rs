@@ -125,7 +125,10 @@ impl PodAcceptor {
                         Err(Rejection::TooManyAtOnce)
                     };
                     match admitted {
-                        Ok(place) => self.answer(arrival, policy.config, place),
+                        Ok(place) => {
+                            let config = UserLink::limit(place.as_ref(), policy.config);
+                            self.answer(arrival, config, place);
+                        }
                         Err(rejection) => {
                             refuse(&self.member, &arrival, &rejection);
                             refused(&Refused { rejection, client: client.ok() });
@@ -145,7 +148,7 @@ impl PodAcceptor {
         let (member, bell) = (self.member.clone(), self.bell.clone());
         let deadline = Instant::now() + AGENT_TIMEOUT;
         let work = move || {
-            let answered = member.answer(arrival, config, deadline).map(|made| made.hold(place));
+            let answered = member.answer(arrival, config, deadline).map(|made| made.of_user(place));
             // A server that has stopped takes no more links.
             let _ = bell.ring(AcceptorEvent::Answered(answered.ok().map(Box::new)));
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use notnets_core::call::Role;
 use notnets_core::link::accept::Policy;
 use notnets_core::link::admission::Admission;
-use notnets_core::link::quota::Quota;
+use notnets_core::link::quota::{Quota, UserLimits};
 use rustix::event::{PollFd, PollFlags};
 
 use super::acceptor::Acceptor;
@@ -37,7 +37,7 @@ pub struct Builder {
     options: LinkOptions,
     max_message_size: usize,
     max_connections: usize,
-    max_connections_per_user: usize,
+    user_limits: UserLimits,
     admission: Admission,
     claim: Claim,
     drain_timeout: Option<Duration>,
@@ -49,7 +49,7 @@ impl Default for Builder {
             options: LinkOptions::default(),
             max_message_size: MAX_MESSAGE_SIZE,
             max_connections: 1024,
-            max_connections_per_user: Quota::DEFAULT,
+            user_limits: UserLimits::default(),
             admission: Admission::default(),
             claim: Claim::default(),
             drain_timeout: None,
@@ -82,7 +82,15 @@ impl Builder {
     /// user and root have no such limit. 128 unless set; it matters where
     /// [`admission`](Self::admission) lets others in.
     pub fn max_connections_per_user(mut self, links: usize) -> Self {
-        self.max_connections_per_user = links;
+        self.user_limits.links = links;
+        self
+    }
+
+    /// Sets what processes of each other user may take: links, calls at once, calls and bytes by the second.
+    /// The server's own user and root have no such limits. It matters where [`admission`](Self::admission)
+    /// lets others in.
+    pub fn user_limits(mut self, limits: UserLimits) -> Self {
+        self.user_limits = limits;
         self
     }
 
@@ -143,7 +151,7 @@ impl Builder {
         let policy = Policy {
             admission: self.admission,
             max_links: self.max_connections,
-            quota: Quota::new(self.max_connections_per_user),
+            quota: Quota::new(self.user_limits),
             config,
         };
         let mut acceptor =

@@ -16,7 +16,7 @@ use notnets_core::metadata::Metadata;
 use notnets_memory::Gather;
 
 use crate::short_status::ShortStatus;
-use crate::{PeerInfo, status_message};
+use crate::{PeerInfo, log, status_message};
 
 /// What a server does with a link's calls.
 #[derive(Debug)]
@@ -131,12 +131,17 @@ impl ServerLink {
         let stream = request.stream;
         if self.link.session.calls().take_only_message(stream, app.limit.bytes, &mut self.message) {
             let mut message = std::mem::take(&mut self.message);
-            self.answer(&request, &message, None, app);
+            if self.admit(stream, message.len()) {
+                self.answer(&request, &message, None, app);
+            }
             message.clear();
             self.message = message;
             return;
         }
         let buffered = self.link.session.calls().take_buffered(stream);
+        if !self.admit(stream, buffered.data.as_ref().map_or(0, Bytes::len)) {
+            return;
+        }
         let ended = matches!(buffered.end, Some(End::Requests));
         if let Some(data) = &buffered.data
             && ended
@@ -162,6 +167,16 @@ impl ServerLink {
         }
     }
 
+    /// Whether a call may run that begins with so many bytes. If not, it is answered.
+    #[inline]
+    fn admit(&mut self, stream: StreamId, bytes: usize) -> bool {
+        let Some(meter) = &self.link.meter else { return true };
+        let Err(over) = meter.begin_call(bytes as u64, clock::now()) else { return true };
+        log::over_rate(self.peer.pid, &over);
+        self.send(stream, Err(Status::new(Code::RESOURCE_EXHAUSTED, over.to_string())));
+        false
+    }
+
     /// Takes more of a request.
     fn read_on<H: Handler>(&mut self, stream: StreamId, app: &mut App<H>) {
         let Some(incomplete) = self.calls.incomplete.get_mut(&stream) else { return };
@@ -172,6 +187,10 @@ impl ServerLink {
             match calls.take(stream) {
                 Received::Pending => return,
                 Received::Data(data) => {
+                    // Its rest is taken all the same: it is the user's next calls that are refused.
+                    if let Some(meter) = &self.link.meter {
+                        meter.take(data.len() as u64, clock::now());
+                    }
                     let pushed = assembler.push(data, parts, app.limit);
                     if let Err(status) = pushed {
                         self.calls.incomplete.remove(&stream);

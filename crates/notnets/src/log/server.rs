@@ -4,6 +4,7 @@ use notnets_core::code::Code;
 use notnets_core::link::PeerIdentity;
 use notnets_core::link::accept::Refused;
 use notnets_core::link::handshake::IdentitySource;
+use notnets_core::link::quota::OverRate;
 use notnets_memory::process::PeerCredentials;
 
 use super::LINK;
@@ -28,6 +29,20 @@ pub(crate) fn refused(refused: &Refused) {
     let pid = client.and_then(|client| client.pid);
     let (uid, gid) = (client.map(|client| client.uid), client.map(|client| client.gid));
     tracing::debug!(target: AUDIT, pid, uid, gid, %rejection, "a client is refused");
+}
+
+/// A call is refused, as its user makes too many, or has sent too much. It is logged once a second.
+#[cold]
+pub(crate) fn over_rate(pid: Option<u32>, over: &OverRate) {
+    let uid = over.uid;
+    tracing::debug!(target: AUDIT, pid, uid, %over, "a call is refused");
+    match over.line {
+        None => {}
+        Some(0) => tracing::warn!(target: ADMISSION, pid, uid, %over, "a call was refused"),
+        Some(before) => {
+            tracing::warn!(target: ADMISSION, pid, uid, %over, before, "a call was refused, as others before it");
+        }
+    }
 }
 
 /// A client's link has ended.

@@ -72,7 +72,8 @@ pub use payload::Payload;
 pub use request::{Reply, Request};
 #[cfg(feature = "server")]
 pub(crate) use server::{
-    AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Serving, Turn, erase, run_as_task, run_in_place,
+    AnyHandler, IncomingCall, RequestHalf, ResponseHalf, Serving, Throttle, Turn, erase, run_as_task,
+    run_in_place,
 };
 #[cfg(feature = "server")]
 pub use server::{Handler, Requests, Responses, ServerCall, Unary, unary};

@@ -123,7 +123,7 @@ pub(super) async fn serve_link_for(
 ) -> std::io::Result<()> {
     let settings = &shared.settings;
     let Life { wind_up, max_age, keepalive, is_http2 } = life;
-    let peer = established.peer.clone();
+    let (peer, meter) = (established.peer.clone(), established.meter.clone());
     let (link, pidfd) = Link::new(Role::Server, &settings.link, established)?;
     if let Some(stats) = shared.stats() {
         link.count_in(stats, &peer.user_agent, is_http2);
@@ -138,6 +138,7 @@ pub(super) async fn serve_link_for(
             connect_info,
         ),
         peer: info,
+        meter,
         timeout: settings.timeout,
         running: settings.concurrency_limit.map(|limit| Arc::new(Semaphore::new(limit))),
         load_shed: settings.load_shed,

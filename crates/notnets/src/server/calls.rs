@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use notnets_core::call::{self, Buffered};
 use notnets_core::clock;
 use notnets_core::code::Code;
+use notnets_core::link::quota::Meter;
 use tokio::sync::Semaphore;
 
 use super::context::ServerContext;
@@ -14,7 +16,8 @@ use super::methods::{Method, Methods};
 use super::services::{LinkServices, Target};
 use crate::link::Link;
 use crate::link::driver::{Accept, Started};
-use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Serving, Turn};
+use crate::log;
+use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Serving, Throttle, Turn};
 
 /// Handlers that are run in place one after the other take no longer than this in all, in nanoseconds: others
 /// may have threads to run them on.
@@ -29,6 +32,8 @@ pub(super) struct LinkCalls {
     pub(super) services: LinkServices,
     pub(super) methods: Methods,
     pub(super) peer: PeerInfo,
+    /// Counts what the client's user takes, if that is limited.
+    pub(super) meter: Option<Meter>,
     pub(super) timeout: Option<Duration>,
     pub(super) running: Option<Arc<Semaphore>>,
     pub(super) load_shed: bool,
@@ -125,6 +130,15 @@ impl LinkCalls {
     ) -> Serving {
         let call::Request { stream, method, metadata, mut deadline, .. } = request;
         let response = ResponseHalf::new(Arc::clone(link), stream);
+        let mut throttle = None;
+        if let Some(meter) = &self.meter {
+            let bytes = buffered.data.as_ref().map_or(0, Bytes::len);
+            if let Err(over) = meter.begin_call(bytes as u64, clock::now()) {
+                log::over_rate(self.peer.pid, &over);
+                return Box::pin(response.refuse(Code::RESOURCE_EXHAUSTED, over.to_string().into()));
+            }
+            throttle = Some(Throttle::new(meter.clone()));
+        }
         if let Some(timeout) = self.timeout {
             let own = clock::after(timeout);
             deadline = Some(deadline.map_or(own, |client| client.min(own)));
@@ -138,7 +152,7 @@ impl LinkCalls {
             let text = "the server has too many calls at once";
             return Box::pin(response.refuse(Code::RESOURCE_EXHAUSTED, text.into()));
         };
-        let requests = RequestHalf::new(Arc::clone(link), stream, buffered);
+        let requests = RequestHalf::new(Arc::clone(link), stream, buffered, throttle);
         let peer = self.peer;
         let call = IncomingCall { method, metadata, deadline, peer, turn, requests, response };
         self.services.serve(call, target)

@@ -48,7 +48,7 @@ impl ServerContext {
         let policy = Policy {
             admission: settings.admission.clone(),
             max_links: settings.max_links,
-            quota: Quota::new(settings.max_links_of_user),
+            quota: Quota::new(settings.user_limits),
             config: settings.link.config(),
         };
         Ok(Self {

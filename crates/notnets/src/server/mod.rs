@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::limits::{Limits, MAX_STREAMS};
-use notnets_core::link::quota::Quota;
+use notnets_core::link::quota::UserLimits;
 use tokio::sync::Semaphore;
 use tonic::server::NamedService;
 use tower_layer::{Identity, Layer, Stack};
@@ -90,7 +90,7 @@ pub(crate) struct Settings {
     keepalive_timeout: Duration,
     admission: Admission,
     max_links: usize,
-    max_links_of_user: usize,
+    user_limits: UserLimits,
     claim: Claim,
     drain_timeout: Option<Duration>,
     #[cfg(feature = "http2")]
@@ -139,7 +139,7 @@ impl Server {
             #[cfg(feature = "http2")]
             tls: None,
             max_links: usize::MAX,
-            max_links_of_user: Quota::DEFAULT,
+            user_limits: UserLimits::default(),
             claim: Claim::default(),
             drain_timeout: None,
         };
@@ -253,7 +253,24 @@ impl<L> Server<L> {
     /// user and root have no such limit. 128 unless set; it matters where
     /// [`admission`](Self::admission) lets others in.
     pub fn max_connections_per_user(mut self, links: usize) -> Self {
-        self.config.max_links_of_user = links;
+        self.config.user_limits.links = links;
+        self
+    }
+
+    /// Sets what processes of each other user may take: links, calls at once, calls and bytes by the second.
+    /// The server's own user and root have no such limits, and clients over TCP are nobody's. It matters
+    /// where [`admission`](Self::admission) lets others in.
+    ///
+    /// ```
+    /// use notnets::{Admission, Server, UserLimits};
+    ///
+    /// let server = Server::builder()
+    ///     .admission(Admission::Anyone)
+    ///     .user_limits(UserLimits::default().calls_per_second(10_000).bytes_per_second(100 << 20));
+    /// # drop(server);
+    /// ```
+    pub fn user_limits(mut self, limits: UserLimits) -> Self {
+        self.config.user_limits = limits;
         self
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use notnets_core::link::accept::Refused;
 use notnets_core::link::candidate::Candidate;
 use notnets_core::link::handshake::pair;
+use notnets_core::link::quota::UserLink;
 use notnets_core::link::{Established, PeerIdentity};
 use notnets_memory::process::PeerCredentials;
 use tokio::sync::oneshot;
@@ -126,11 +127,12 @@ fn begin(
         }
     };
     let max_age = shared.settings.max_age_of_link();
-    let linked = pair(endpoint.link.config(), shared.policy.config, "").map_err(std::io::Error::other);
+    let config = UserLink::limit(place.as_ref(), shared.policy.config);
+    let linked = pair(endpoint.link.config(), config, "").map_err(std::io::Error::other);
     let linked = linked.and_then(|(ours, theirs)| {
         let identity = PeerIdentity { credentials, ..theirs.peer };
         // What ends the link is the connection.
-        let theirs = Established { peer: identity, pidfd: None, ..theirs }.hold(place);
+        let theirs = Established { peer: identity, pidfd: None, ..theirs }.of_user(place);
         let channel = OnlyLink::channel(endpoint, Established { pidfd: None, ..ours })?;
         Ok((channel, theirs))
     });

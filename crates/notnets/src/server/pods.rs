@@ -8,6 +8,7 @@ use std::time::Instant;
 use notnets_core::link::accept::Refused;
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::candidate::Candidate;
+use notnets_core::link::quota::UserLink;
 use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::{Name, Uri};
 use notnets_pod::member::{AGENT_TIMEOUT, Arrival, Member};
@@ -106,11 +107,11 @@ pub(super) async fn serve_arrival(shared: Arc<ServerContext>, member: Member, ar
             return shared.refuse(&Refused { rejection, client: client.ok() });
         }
     };
-    let config = shared.settings.link.config_between_hosts();
+    let config = UserLink::limit(place.as_ref(), shared.settings.link.config_between_hosts());
     let answering =
         tokio::task::spawn_blocking(move || member.answer(arrival, config, Instant::now() + AGENT_TIMEOUT));
     let served = match answering.await {
-        Ok(Ok(established)) => serve_link(&shared, established.hold(place), ConnectInfo::unknown()).await,
+        Ok(Ok(established)) => serve_link(&shared, established.of_user(place), ConnectInfo::unknown()).await,
         Ok(Err(error)) => Err(std::io::Error::other(error)),
         Err(error) => Err(std::io::Error::other(error)),
     };

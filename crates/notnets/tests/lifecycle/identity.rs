@@ -2,16 +2,16 @@
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use notnets::{Channel, Endpoint, ErrorKind, ExpectedServer, blocking};
+use notnets::{Admission, Channel, Endpoint, ErrorKind, ExpectedServer, UserLimits, blocking};
 use rustix::process::{getegid, geteuid};
 use tempfile::{TempDir, tempdir};
 use tonic::Code;
 
 use crate::support::client::{Client, endpoint};
 use crate::support::helper::Helper;
-use crate::support::{NAME, within};
+use crate::support::{NAME, counters, within};
 
 const NOBODY: u32 = 65534;
 
@@ -164,6 +164,68 @@ async fn a_squatter_in_a_shared_directory_gets_no_call() {
             Channel::named("lives").settings(settings_in(&directory)).or(NAME).connect_lazy().unwrap();
         assert_eq!(within(Client::new(named).text("pid", "")).await.unwrap(), replica.pid().to_string());
     }
+}
+
+/// Of the users that a server admits, others than its own have as much to the second as it allows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_calls_and_bytes_of_another_user_are_limited() {
+    let directory = public();
+    {
+        let _server = Helper::server(directory.path(), "admit=anyone calls_per_second=2");
+        let Some(mut limited) = stranger(&directory, "links=2") else { return };
+        limited.expect("connected");
+        // One on each link.
+        limited.tell("echo x");
+        assert_eq!([limited.answer(), limited.answer()], ["x", "x"]);
+        limited.tell("echo x");
+        let text = format!(
+            "{:?}: uid {NOBODY} has its 2 calls a second: later calls succeed (Server::user_limits)",
+            Code::ResourceExhausted
+        );
+        assert_eq!([limited.answer(), limited.answer()], [&*text, &*text]);
+        let client = Client::connect(directory.path()).await;
+        for _ in 0..5 {
+            assert_eq!(within(client.text("echo", "x")).await.unwrap(), "x", "the own user has no limit");
+        }
+        let counters = counters(directory.path());
+        let methods = counters.methods();
+        let refused = methods.values().flat_map(|method| method.statuses());
+        let refused = refused.filter(|(status, _)| *status == "RESOURCE_EXHAUSTED").map(|(_, calls)| calls);
+        assert_eq!(refused.sum::<u64>(), 2);
+    }
+    // As much as in a second comes at once, and what is beyond is waited for.
+    let _server = Helper::server(directory.path(), "admit=anyone bytes_per_second=2000000");
+    let Some(mut limited) = stranger(&directory, "") else { return };
+    limited.expect("connected");
+    let begin = Instant::now();
+    limited.tell("upload 2400000");
+    limited.expect("2400000");
+    assert!(begin.elapsed() >= Duration::from_millis(190), "{:?}", begin.elapsed());
+}
+
+/// The same of a blocking server.
+#[test]
+fn a_blocking_server_limits_the_calls_of_another_user() {
+    let directory = public();
+    let server = blocking::Server::builder().directory(directory.path()).admission(Admission::Anyone);
+    let server = server.user_limits(UserLimits::default().calls_per_second(1)).bind(NAME).unwrap();
+    let stopper = server.stopper();
+    let echo = |request: &blocking::Request<'_>, reply: &mut blocking::Reply| {
+        reply.message.extend_from_slice(request.message);
+        Ok(())
+    };
+    let serving = std::thread::spawn(move || server.serve(echo));
+    if let Some(mut limited) = stranger(&directory, "") {
+        limited.expect("connected");
+        limited.tell("echo x");
+        limited.expect("x");
+        limited.tell("echo x");
+        let told = limited.answer();
+        let text = format!("{:?}: uid {NOBODY} has its 1 calls a second", Code::ResourceExhausted);
+        assert!(told.starts_with(&text), "{told}");
+    }
+    stopper.stop();
+    serving.join().unwrap();
 }
 
 /// Settings by which names are looked for in this directory.

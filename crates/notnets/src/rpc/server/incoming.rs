@@ -14,6 +14,7 @@ use notnets_core::metadata::Metadata;
 use notnets_memory::LoanedBytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use super::throttle::Throttle;
 use crate::link::Link;
 use crate::rpc::{PeerInfo, Pieces};
 use crate::short_status::ShortStatus;
@@ -68,11 +69,19 @@ pub(crate) struct RequestHalf {
     /// Data that came with the request itself.
     first: Option<Bytes>,
     ended: bool,
+    /// How fast it is read, if that is limited.
+    throttle: Option<Box<Throttle>>,
 }
 
 impl RequestHalf {
-    pub(crate) fn new(link: Arc<Link>, stream: StreamId, buffered: Buffered) -> Self {
-        Self { link, stream, first: buffered.data, ended: buffered.end == Some(End::Requests) }
+    pub(crate) fn new(
+        link: Arc<Link>,
+        stream: StreamId,
+        buffered: Buffered,
+        throttle: Option<Box<Throttle>>,
+    ) -> Self {
+        let ended = buffered.end == Some(End::Requests);
+        Self { link, stream, first: buffered.data, ended, throttle }
     }
 
     /// Waits for the next data. `None` is the end.
@@ -84,9 +93,17 @@ impl RequestHalf {
         if self.ended {
             return Poll::Ready(None);
         }
+        if let Some(throttle) = &mut self.throttle {
+            ready!(throttle.poll(cx));
+        }
         self.link.poll_data_idly(cx, self.stream).map(|received| {
             let end = match received {
-                Received::Data(data) => return Some(Ok(data)),
+                Received::Data(data) => {
+                    if let Some(throttle) = &mut self.throttle {
+                        throttle.take(data.len());
+                    }
+                    return Some(Ok(data));
+                }
                 Received::End(end) => end,
                 Received::Pending => return None,
             };
@@ -101,8 +118,9 @@ impl RequestHalf {
     /// Takes what there is to read, and leaves nothing.
     #[cfg(feature = "stubs")]
     pub(crate) fn take(&mut self) -> Self {
-        let Self { link, stream, first, ended } = self;
-        let taken = Self { link: Arc::clone(link), stream: *stream, first: first.take(), ended: *ended };
+        let Self { link, stream, first, ended, throttle } = self;
+        let (link, first, throttle) = (Arc::clone(link), first.take(), throttle.take());
+        let taken = Self { link, stream: *stream, first, ended: *ended, throttle };
         self.ended = true;
         taken
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use notnets::{Admission, Bound, Endpoint, Error, Server, SharedBytes, Wait, blocking};
+use notnets::{Admission, Bound, Endpoint, Error, Server, SharedBytes, UserLimits, Wait, blocking};
 use notnets_core::link::inspect::look;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Uri;
@@ -197,6 +197,8 @@ fn configure(directory: &Path, options: &Options) -> Server {
     if let Some(limit) = options.millis("drain") {
         server = server.drain_timeout(limit);
     }
+    let limits = UserLimits::default().calls_per_second(options.get("calls_per_second"));
+    server = server.user_limits(limits.bytes_per_second(options.get("bytes_per_second")));
     if let Some(links) = options.get("max_links") {
         server = server.max_connections(links);
     }
