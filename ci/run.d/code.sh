@@ -68,6 +68,13 @@ step_docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 }
 
+# The pages of docs/ as a site, below target/book. Their links lead somewhere.
+step_book() {
+    tool mdbook 0.5.4 --no-default-features --features search
+    target/tools/bin/mdbook build docs
+    ci/links target/book
+}
+
 # The fuzz targets compile. They are no members of the workspace, but use what is built for it.
 step_fuzz() {
     CARGO_TARGET_DIR=target cargo check --manifest-path fuzz/Cargo.toml --locked

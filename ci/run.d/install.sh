@@ -16,9 +16,9 @@ packages() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
 }
 
-# tool NAME VERSION: builds a program of crates.io below target/tools/, unless it is there.
+# tool NAME VERSION OPTION...: builds a program of crates.io below target/tools/, unless it is there.
 tool() {
-    cargo install --locked --debug --root target/tools --target-dir target/tools/build "$1" --version "$2"
+    cargo install --locked --debug --root target/tools --target-dir target/tools/build "$1" --version "$2" "${@:3}"
 }
 
 # version_of NAME: the version of a crate that the lock file has.
