@@ -53,8 +53,9 @@
 //! | `stubs` | what clients and servers stand on that `notnets-build` generates: calls without HTTP |
 //! | `blocking` | [`blocking`]: clients and servers on plain threads, without tokio and tonic |
 //! | `pod` | names in pods: services of several hosts that share a memory region |
-//! | `tonic-connect-info` | tonic's `UdsConnectInfo` as an extension of requests; brings in its server |
+//! | `tonic-connect-info` | tonic's word on who connected, an extension of requests; brings in its server |
 //! | `http2` | peers that are reached over HTTP/2 in a channel's [`names`], and servers of both |
+//! | `tls` | TLS for these peers and servers (`https://`), by rustls |
 //! | `byte-stream` | `byte_stream`: streams of bytes, for other protocols and for tonic's own transport |
 //! | `testing` | settings that tests need |
 //!

@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio_rustls::rustls::AlertDescription as Alert;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -23,7 +23,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, RootCertStore};
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+#[cfg(feature = "tonic-connect-info")]
+use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 
 use crate::Error;
 use crate::error::Cause;
@@ -122,8 +125,7 @@ impl ClientTlsConfig {
         self
     }
 
-    /// Reads what is set.
-    pub(crate) fn build(&self) -> Result<ClientTls, Error> {
+    fn read(&self) -> Result<Client, Error> {
         let mut roots = RootCertStore::empty();
         let certificates = if self.roots.is_empty() {
             rustls_native_certs::load_native_certs().certs
@@ -149,7 +151,7 @@ impl ClientTlsConfig {
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
         let domain = self.domain.as_deref().map(server_name).transpose()?;
-        Ok(ClientTls { connector: TlsConnector::from(Arc::new(config)), domain })
+        Ok(Client { connector: TlsConnector::from(Arc::new(config)), domain })
     }
 }
 
@@ -189,8 +191,7 @@ impl ServerTlsConfig {
         self
     }
 
-    /// Reads what is set.
-    pub(crate) fn build(&self) -> Result<ServerTls, Error> {
+    fn read(&self) -> Result<TlsAcceptor, Error> {
         let Some(identity) = &self.identity else {
             return Err(bad("a server's TLS needs a certificate and its key: set ServerTlsConfig::identity"));
         };
@@ -214,7 +215,7 @@ impl ServerTlsConfig {
             };
         let mut config = builder.with_single_cert(certificates, key).map_err(unusable)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(ServerTls(TlsAcceptor::from(Arc::new(config))))
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 
@@ -235,27 +236,68 @@ fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
         .map_err(|_| bad(format!("`{name}` is no name that a certificate can be for: write a host")))
 }
 
-/// A client's side, ready for use.
+/// The TLS of a channel, ready for use, which can be set anew while the channel is in use. Clones are one and
+/// the same.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use notnets::tls::{Certificate, ClientTls, ClientTlsConfig};
+///
+/// let read = || {
+///     let root = Certificate::from_pem(std::fs::read("ca.pem")?);
+///     std::io::Result::Ok(ClientTlsConfig::new().ca_certificate(root))
+/// };
+/// let tls = ClientTls::new(read()?)?;
+/// let channel = notnets::Channel::named("inventory").or("https://inventory:50051").tls(tls.clone());
+/// // When the file was written anew:
+/// tls.replace(read()?)?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
-pub struct ClientTls {
+pub struct ClientTls(Arc<RwLock<Client>>);
+
+#[derive(Clone)]
+struct Client {
     connector: TlsConnector,
     domain: Option<ServerName<'static>>,
 }
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTls").field("domain", &self.domain).finish_non_exhaustive()
+        f.debug_struct("ClientTls").field("domain", &self.present().domain).finish_non_exhaustive()
     }
 }
 
 impl ClientTls {
+    /// Reads what is set.
+    ///
+    /// # Errors
+    /// When a certificate or a key can't be used.
+    pub fn new(config: ClientTlsConfig) -> Result<Self, Error> {
+        Ok(Self(Arc::new(RwLock::new(config.read()?))))
+    }
+
+    /// Has connections that are made from now on go by this. Those that are open stay.
+    ///
+    /// # Errors
+    /// When a certificate or a key can't be used. Then all stays as it was.
+    pub fn replace(&self, config: ClientTlsConfig) -> Result<(), Error> {
+        let client = config.read()?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    fn present(&self) -> Client {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What is used where nothing is set: the system's roots.
     pub(crate) fn of_system() -> io::Result<Self> {
         static OF_SYSTEM: OnceLock<ClientTls> = OnceLock::new();
         if let Some(tls) = OF_SYSTEM.get() {
             return Ok(tls.clone());
         }
-        let tls = ClientTlsConfig::new().build().map_err(|error| io::Error::other(error.to_string()))?;
+        let tls = Self::new(ClientTlsConfig::new()).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(OF_SYSTEM.get_or_init(|| tls).clone())
     }
 
@@ -268,11 +310,12 @@ impl ClientTls {
         host: &str,
         stream: impl Stream + 'static,
     ) -> io::Result<Box<dyn Stream>> {
-        let name = match &self.domain {
-            Some(domain) => domain.clone(),
+        let Client { connector, domain } = self.present();
+        let name = match domain {
+            Some(domain) => domain,
             None => server_name(host).map_err(|error| io::Error::other(error.to_string()))?,
         };
-        let stream = self.connector.connect(name, stream).await.map_err(|error| explained(&error))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| explained(&error))?;
         if stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(io::Error::other(NO_HTTP2));
         }
@@ -280,9 +323,33 @@ impl ClientTls {
     }
 }
 
-/// A server's side, ready for use.
+/// The TLS of a server, ready for use, which can be set anew while the server runs: for a certificate that
+/// was renewed. Clones are one and the same.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use notnets::tls::{Identity, ServerTls, ServerTlsConfig};
+/// use tokio::signal::unix::{SignalKind, signal};
+///
+/// let read = || {
+///     let identity = Identity::from_pem(std::fs::read("tls.crt")?, std::fs::read("tls.key")?);
+///     std::io::Result::Ok(ServerTlsConfig::new().identity(identity))
+/// };
+/// let tls = ServerTls::new(read()?)?;
+/// let server = notnets::Server::builder().tls(tls.clone());
+/// let mut hangup = signal(SignalKind::hangup())?;
+/// tokio::spawn(async move {
+///     while hangup.recv().await.is_some() {
+///         match read() {
+///             Ok(config) => tls.replace(config).unwrap_or_else(|error| eprintln!("{error}")),
+///             Err(error) => eprintln!("{error}"),
+///         }
+///     }
+/// });
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
-pub struct ServerTls(TlsAcceptor);
+pub struct ServerTls(Arc<RwLock<TlsAcceptor>>);
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -291,8 +358,82 @@ impl fmt::Debug for ServerTls {
 }
 
 impl ServerTls {
-    pub(crate) async fn accept(&self, stream: Box<dyn Stream>) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.0.accept(stream).await?))
+    /// Reads what is set.
+    ///
+    /// # Errors
+    /// When a certificate or a key can't be used, or there is none.
+    pub fn new(config: ServerTlsConfig) -> Result<Self, Error> {
+        Ok(Self(Arc::new(RwLock::new(config.read()?))))
+    }
+
+    /// Has connections that come from now on go by this. Those that are open stay.
+    ///
+    /// # Errors
+    /// When a certificate or a key can't be used, or there is none. Then all stays as it was.
+    pub fn replace(&self, config: ServerTlsConfig) -> Result<(), Error> {
+        let acceptor = config.read()?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        Ok(())
+    }
+
+    pub(crate) async fn accept(&self, stream: Box<dyn Stream>) -> io::Result<(Box<dyn Stream>, Shown)> {
+        let acceptor = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let stream = acceptor.accept(stream).await?;
+        let shown = Shown::of(&stream);
+        Ok((Box::new(stream), shown))
+    }
+}
+
+/// The certificates that a client has shown to a server with a
+/// [`client_ca_root`](ServerTlsConfig::client_ca_root): an extension of each of its requests.
+///
+/// ```
+/// use notnets::tls::PeerCertificates;
+///
+/// fn certificate<T>(request: &tonic::Request<T>) -> Option<&[u8]> {
+///     request.extensions().get::<PeerCertificates>()?.der().next()
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificates(Arc<Vec<CertificateDer<'static>>>);
+
+impl PeerCertificates {
+    /// The certificates in DER: the client's own first, then those that vouch for it.
+    pub fn der(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|certificate| &**certificate)
+    }
+}
+
+/// What a client has shown of itself.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub(crate) certificates: Option<PeerCertificates>,
+    /// The same in tonic's terms, without addresses.
+    #[cfg(feature = "tonic-connect-info")]
+    pub(crate) info: TlsConnectInfo<TcpConnectInfo>,
+}
+
+impl Shown {
+    #[cfg(not(feature = "tonic-connect-info"))]
+    fn of(stream: &TlsStream<Box<dyn Stream>>) -> Self {
+        let certificates = stream.get_ref().1.peer_certificates();
+        Self { certificates: certificates.map(|all| PeerCertificates(Arc::new(all.to_vec()))) }
+    }
+
+    #[cfg(feature = "tonic-connect-info")]
+    fn of(stream: &TlsStream<Box<dyn Stream>>) -> Self {
+        let info = stream.connect_info();
+        Self { certificates: info.peer_certs().map(PeerCertificates), info }
+    }
+}
+
+/// tonic's word about TLS can only be had of a stream.
+#[cfg(feature = "tonic-connect-info")]
+impl Connected for Box<dyn Stream> {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        TcpConnectInfo { local_addr: None, remote_addr: None }
     }
 }
 

@@ -5,9 +5,13 @@ mod common;
 use common::{Running, within};
 use notnets::names::{Builder, Pick};
 use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
-use notnets::tls::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use notnets::tls::{
+    Certificate, ClientTls, ClientTlsConfig, Identity, PeerCertificates, ServerTls, ServerTlsConfig,
+};
 use notnets::{Channel, ErrorKind, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Says who it is.
 struct Who(&'static str);
@@ -47,7 +51,11 @@ impl Authority {
 }
 
 fn serve(tls: ServerTlsConfig) -> (Running, String) {
-    let server = Server::builder().tls_config(tls).unwrap().add_rpc_service("test.Who", Who("it"));
+    serve_by(ServerTls::new(tls).unwrap())
+}
+
+fn serve_by(tls: ServerTls) -> (Running, String) {
+    let server = Server::builder().tls(tls).add_rpc_service("test.Who", Who("it"));
     let bound = server.bind_blocking("https://127.0.0.1:0").unwrap();
     let address = bound.http2_addresses().pop().unwrap();
     assert!(address.starts_with("https://127.0.0.1:"), "{address}");
@@ -131,6 +139,77 @@ async fn what_refused_tls_is_about_is_told() {
     let _plain = Running::start(plain);
     let sentence = refused(named(&address).tls_config(tls()).unwrap()).await;
     assert!(sentence.contains("what it speaks is not TLS: write http://"), "{sentence}");
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_while_both_sides_run() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let of_server = ServerTls::new(ServerTlsConfig::new().identity(old.vouch("127.0.0.1"))).unwrap();
+    let (_running, address) = serve_by(of_server.clone());
+    let trusting = |authority: &Authority| ClientTlsConfig::new().ca_certificate(authority.certificate());
+    let of_client = ClientTls::new(trusting(&old)).unwrap();
+    let channel = || named(&address).tls(of_client.clone()).connect_lazy().unwrap();
+    let before = channel();
+    assert_eq!(call(&before, "").await.unwrap(), "it");
+    // Nonsense changes nothing.
+    let error = of_server.replace(ServerTlsConfig::new()).unwrap_err();
+    assert!(error.to_string().contains("set ServerTlsConfig::identity"), "{error}");
+    let garbage = ClientTlsConfig::new().ca_certificate(Certificate::from_pem("garbage"));
+    of_client.replace(garbage).unwrap_err();
+    assert_eq!(call(&channel(), "").await.unwrap(), "it");
+
+    of_server.replace(ServerTlsConfig::new().identity(new.vouch("127.0.0.1"))).unwrap();
+    let sentence = refused(named(&address).tls(of_client.clone())).await;
+    assert!(sentence.contains("no root of this side vouches for its certificate"), "{sentence}");
+    of_client.replace(trusting(&new)).unwrap();
+    assert_eq!(call(&channel(), "").await.unwrap(), "it");
+    assert_eq!(call(&before, "").await.unwrap(), "it", "what is open stays");
+}
+
+#[tokio::test]
+async fn services_read_what_clients_have_shown() {
+    let authority = Authority::new();
+    let tls = ServerTlsConfig::new().identity(authority.vouch("127.0.0.1"));
+    let tls = tls.client_ca_root(authority.certificate()).client_auth_optional(true);
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let interceptor = move |request: tonic::Request<()>| {
+        let certificates = request.extensions().get::<PeerCertificates>();
+        #[cfg(feature = "tonic-connect-info")]
+        {
+            assert_eq!(request.peer_certs().map(|all| all.len()), certificates.map(|all| all.der().count()));
+            assert!(request.remote_addr().is_some());
+        }
+        sender.send(certificates.map(|all| all.der().map(<[u8]>::to_vec).collect::<Vec<_>>())).unwrap();
+        Ok(request)
+    };
+    let (_, health) = tonic_health::server::health_reporter();
+    let service = tonic::service::interceptor::InterceptedService::new(health, interceptor);
+    let server = Server::builder().tls_config(tls).unwrap().add_service(service);
+    let bound = server.bind_blocking("https://127.0.0.1:0").unwrap();
+    let address = bound.http2_addresses().pop().unwrap();
+    let _running = Running::start(bound);
+
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &authority.0).unwrap();
+    let known = Identity::from_pem(certificate.pem(), key.serialize_pem());
+    let tls = || ClientTlsConfig::new().ca_certificate(authority.certificate());
+    for (tls, shown) in [(tls().identity(known), Some(vec![certificate.der().to_vec()])), (tls(), None)] {
+        let channel = named(&address).tls_config(tls).unwrap().connect_lazy().unwrap();
+        let mut client = HealthClient::new(channel);
+        within("a call", client.check(HealthCheckRequest::default())).await.unwrap();
+        assert_eq!(seen.recv().await.unwrap(), shown);
+    }
+}
+
+#[tokio::test]
+async fn servers_of_a_name_in_dns_have_certificates_for_it() {
+    let authority = Authority::new();
+    let (_running, address) = serve(ServerTlsConfig::new().identity(authority.vouch("localhost")));
+    let port = address.rsplit(':').next().unwrap();
+    let tls = ClientTlsConfig::new().ca_certificate(authority.certificate());
+    let named = named(&format!("dns+https:///localhost:{port}")).tls_config(tls).unwrap();
+    assert_eq!(call(&named.connect_lazy().unwrap(), "").await.unwrap(), "it");
 }
 
 /// A client that says nothing keeps no server from stopping.

@@ -9,11 +9,16 @@ use tokio::net::UnixStream;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::server::{Connected as _, UdsConnectInfo};
 
+#[cfg(feature = "tls")]
+use crate::tls::Shown;
+
 /// Who connected, in tonic's terms.
 pub(crate) enum ConnectInfo {
     Uds(UdsConnectInfo),
     #[cfg(feature = "http2")]
     Tcp(TcpConnectInfo),
+    #[cfg(feature = "tls")]
+    Tls(Box<Shown>),
 }
 
 impl ConnectInfo {
@@ -30,6 +35,14 @@ impl ConnectInfo {
         Self::Tcp(TcpConnectInfo { local_addr: Some(local), remote_addr: Some(remote) })
     }
 
+    /// Of a client over TCP, by TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(local: std::net::SocketAddr, remote: std::net::SocketAddr, shown: &Shown) -> Self {
+        let mut shown = shown.clone();
+        *shown.info.get_mut() = TcpConnectInfo { local_addr: Some(local), remote_addr: Some(remote) };
+        Self::Tls(Box::new(shown))
+    }
+
     /// Of a client on another host, of which the kernel says nothing.
     pub(crate) fn unknown() -> Self {
         Self::Uds(UdsConnectInfo { peer_addr: None, peer_cred: None })
@@ -41,6 +54,13 @@ impl ConnectInfo {
             Self::Uds(info) => extensions.insert(info.clone()).map(drop),
             #[cfg(feature = "http2")]
             Self::Tcp(info) => extensions.insert(info.clone()).map(drop),
+            #[cfg(feature = "tls")]
+            Self::Tls(shown) => {
+                if let Some(certificates) = &shown.certificates {
+                    extensions.insert(certificates.clone());
+                }
+                extensions.insert(shown.info.clone()).map(drop)
+            }
         };
     }
 }

@@ -24,7 +24,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::Address;
-use super::connection::{ATTEMPTS, Connection, OpenCall, connect, refused};
+use super::connection::{ATTEMPTS, Connection, Destination, OpenCall, connect, refused};
 use super::exchange::{Failed, exchange};
 use super::pings::KeepAlive;
 use super::replay::Replay;
@@ -62,11 +62,8 @@ pub struct Client {
 }
 
 struct Inner {
-    address: Address,
-    /// The authority of calls that bring none.
-    authority: Authority,
+    to: Destination,
     options: Options,
-    tls: Option<ClientTls>,
     connections: Mutex<Connections>,
 }
 
@@ -98,9 +95,10 @@ impl Client {
     /// A client of `address`, with this in place of the system's for TLS, where that of another name is meant
     /// if there is one.
     pub fn with(address: Address, options: Options, tls: Option<ClientTls>, host: Option<Authority>) -> Self {
-        let authority = host.or_else(|| address.authority().cloned());
-        let authority = authority.unwrap_or_else(|| Authority::from_static("localhost"));
-        Self { inner: Arc::new(Inner { address, authority, options, tls, connections: Mutex::default() }) }
+        let host = host.or_else(|| address.authority().cloned());
+        let host = host.unwrap_or_else(|| Authority::from_static("localhost"));
+        let to = Destination { address, host, tls };
+        Self { inner: Arc::new(Inner { to, options, connections: Mutex::default() }) }
     }
 
     /// Connects, unless a connection is open.
@@ -179,9 +177,9 @@ impl Inner {
     /// Addresses the call to this server, with the headers gRPC asks for.
     fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let authority = request.uri().authority().unwrap_or(&self.authority).clone();
+        let authority = request.uri().authority().unwrap_or(&self.to.host).clone();
         *request.uri_mut() = Uri::builder()
-            .scheme(if self.address.is_tls() { "https" } else { "http" })
+            .scheme(if self.to.address.is_tls() { "https" } else { "http" })
             .authority(authority)
             .path_and_query(path)
             .build()
@@ -208,7 +206,7 @@ impl Inner {
                 Ok(Some(Err(status))) => return Err(status.clone()),
                 // It has room, unless others were faster.
                 Ok(_) => {}
-                Err(_) => return Err(refused(&self.address, &"the dial was cut short")),
+                Err(_) => return Err(refused(&self.to.address, &"the dial was cut short")),
             }
         }
     }
@@ -228,10 +226,10 @@ impl Inner {
     fn dial(self: &Arc<Self>) -> watch::Receiver<Option<Dialled>> {
         let (sender, dial) = watch::channel(None);
         let inner = Arc::downgrade(self);
-        let (address, options, tls) = (self.address.clone(), self.options, self.tls.clone());
+        let (to, options) = (self.to.clone(), self.options);
         tokio::spawn(async move {
             let dialled = tokio::select! {
-                dialled = connect(&address, options.connect_timeout, options.keep_alive, tls) => dialled,
+                dialled = connect(&to, options.connect_timeout, options.keep_alive) => dialled,
                 () = sender.closed() => return,
             };
             let Some(inner) = inner.upgrade() else { return };

@@ -25,7 +25,9 @@ use super::last_words::LastWords;
 use super::observed::{Beginning, FRAME_HEAD, Observed, Received};
 use super::pings::{KeepAlive, Pings, Seen};
 use super::status::status_of;
-use super::{Address, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, liveness};
+use super::{
+    Address, Authority, CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream, host_and_port, liveness,
+};
 use crate::tls::{self, ClientTls};
 
 /// Calls open at once on one connection; further ones get a further connection.
@@ -135,19 +137,28 @@ impl Connection {
     }
 }
 
+/// A server, and who it has to be.
+#[derive(Clone)]
+pub struct Destination {
+    pub address: Address,
+    /// The authority of calls that bring none; by TLS, the host that the certificate has to be for.
+    pub host: Authority,
+    /// In place of the system's.
+    pub tls: Option<ClientTls>,
+}
+
 /// Connects, and waits until the server has answered in HTTP/2.
 ///
 /// # Errors
 /// `UNAVAILABLE` with what was tried.
 pub async fn connect(
-    address: &Address,
+    to: &Destination,
     timeout: Duration,
     keep_alive: KeepAlive,
-    tls: Option<ClientTls>,
 ) -> Result<Connection, Status> {
-    match tokio::time::timeout(timeout, until_begun(address, keep_alive, tls)).await {
-        Ok(connected) => connected.map_err(|error| refused(address, &error)),
-        Err(_) => Err(refused(address, &format_args!("no answer within {timeout:?}"))),
+    match tokio::time::timeout(timeout, until_begun(to, keep_alive)).await {
+        Ok(connected) => connected.map_err(|error| refused(&to.address, &error)),
+        Err(_) => Err(refused(&to.address, &format_args!("no answer within {timeout:?}"))),
     }
 }
 
@@ -174,14 +185,10 @@ impl From<io::Error> for NotBegun {
     }
 }
 
-async fn until_begun(
-    address: &Address,
-    keep_alive: KeepAlive,
-    tls: Option<ClientTls>,
-) -> io::Result<Connection> {
+async fn until_begun(to: &Destination, keep_alive: KeepAlive) -> io::Result<Connection> {
     let mut attempt = 1;
     loop {
-        match begin(address, keep_alive, tls.clone()).await {
+        match begin(to, keep_alive).await {
             Ok(begun) => return Ok(begun),
             Err(NotBegun { has_left: true, .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(NotBegun { error, .. }) => return Err(error),
@@ -189,12 +196,9 @@ async fn until_begun(
     }
 }
 
-async fn begin(
-    address: &Address,
-    keep_alive: KeepAlive,
-    tls: Option<ClientTls>,
-) -> Result<Connection, NotBegun> {
-    let stream = dial(address, keep_alive, tls).await?;
+async fn begin(to: &Destination, keep_alive: KeepAlive) -> Result<Connection, NotBegun> {
+    let address = &to.address;
+    let stream = dial(to, keep_alive).await?;
     let (stream, received, mut beginning) = Observed::new(stream, FRAME_HEAD);
     let (sender, mut connection) = h2::client::Builder::new()
         .enable_push(false)
@@ -276,11 +280,8 @@ fn check(begun: Result<Beginning, RecvError>) -> Result<(), NotBegun> {
     begun.check().map_err(|why| NotBegun { error: io::Error::other(why), has_left: begun.is_empty() })
 }
 
-async fn dial(
-    address: &Address,
-    keep_alive: KeepAlive,
-    tls: Option<ClientTls>,
-) -> io::Result<Box<dyn Stream>> {
+async fn dial(to: &Destination, keep_alive: KeepAlive) -> io::Result<Box<dyn Stream>> {
+    let address = &to.address;
     if let Address::Unix(path) = address {
         return Ok(Box::new(LastWords::new(UnixStream::connect(path).await?)));
     }
@@ -291,8 +292,8 @@ async fn dial(
     if !address.is_tls() {
         return Ok(Box::new(stream));
     }
-    let tls = tls.map_or_else(ClientTls::of_system, Ok)?;
-    tls.connect(host, stream).await
+    let tls = to.tls.clone().map_or_else(ClientTls::of_system, Ok)?;
+    tls.connect(host_and_port(&to.host).0, stream).await
 }
 
 /// Asks a silent server whether it is there; returns when and why it is given up.

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::authority::LocalAuthority;
 use super::pings::KeepAlive;
 use super::{Address, Stream, liveness};
+use crate::tls::Shown;
 
 /// How long the lock on a directory is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -110,7 +111,7 @@ impl Socket {
 }
 
 /// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Origin {
     /// Over TCP.
     Tcp {
@@ -119,8 +120,27 @@ pub enum Origin {
         /// The client's end.
         remote: SocketAddr,
     },
+    /// Over TCP by TLS.
+    Tls {
+        /// This end.
+        local: SocketAddr,
+        /// The client's end.
+        remote: SocketAddr,
+        /// What the client has shown of itself.
+        shown: Shown,
+    },
     /// Over a Unix socket, from this process.
     Unix(PeerCredentials),
+}
+
+impl Origin {
+    /// The same by TLS. That is there over TCP only.
+    pub(super) fn by_tls(self, shown: Shown) -> Self {
+        match self {
+            Self::Tcp { local, remote } => Self::Tls { local, remote, shown },
+            other => other,
+        }
+    }
 }
 
 /// A bound address; connections can be made to it from now on.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::observed::{Observed, PREFACE};
 use super::pings::KeepAlive;
 use super::turns::Turns;
 use super::{CONNECTION_WINDOW, MAX_METADATA, STREAM_WINDOW, Stream};
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, Shown};
 
 /// Calls that one client may have open at once.
 const MAX_CALLS: u32 = 10_000;
@@ -51,12 +52,13 @@ impl Options {
 pub type Served<S> = (S, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// Serves each connection, by TLS if that is given, with a service of its own, which `make` makes, but those
-/// for which it makes none, until `shutdown`. Then it refuses new clients, asks the connected ones that no
-/// further call is made, and waits for the open calls.
+/// for which it makes none: once the client has shown who it is, if there is TLS. It does so until
+/// `shutdown`. Then it refuses new clients, asks the connected ones that no further call is made, and waits
+/// for the open calls.
 pub async fn serve<S>(
     listener: Listener,
     tls: Option<ServerTls>,
-    make: impl Fn(&Origin) -> Option<Served<S>>,
+    make: impl Fn(&Origin) -> Option<Served<S>> + Send + Sync + 'static,
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -66,18 +68,31 @@ pub async fn serve<S>(
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     let lobby = Lobby::default();
-    let begin = |stream, origin: &Origin, connections: &mut JoinSet<()>| {
-        if let Some(served) = make(origin) {
-            let connection = Connection { stream, tls: tls.clone(), waiting: lobby.enter(), options };
-            connections.spawn(connection.serve(served, stopping.clone()));
-        }
+    let make = Arc::new(make);
+    let begin = |stream, origin: Origin, connections: &mut JoinSet<()>| {
+        let connection = |stream| Connection { stream, waiting: lobby.enter(), options };
+        let Some(tls) = &tls else {
+            if let Some(served) = make(&origin) {
+                connections.spawn(connection(stream).serve(served, stopping.clone()));
+            }
+            return;
+        };
+        let (connection, make) = (connection(stream), Arc::clone(&make));
+        let (tls, mut stopping) = (tls.clone(), stopping.clone());
+        connections.spawn(async move {
+            if let Some((connection, shown)) = connection.shake_hands(tls, &mut stopping).await
+                && let Some(served) = make(&origin.by_tls(shown))
+            {
+                connection.serve(served, stopping).await;
+            }
+        });
     };
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept(options.keep_alive) => match accepted {
-                Ok((stream, origin)) => begin(stream, &origin, &mut connections),
+                Ok((stream, origin)) => begin(stream, origin, &mut connections),
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}; for too many open files raise RLIMIT_NOFILE");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -88,7 +103,7 @@ pub async fn serve<S>(
     }
     // Those that are connected already are told to go elsewhere, and not cut off.
     while let Some(Ok((stream, origin))) = now(listener.accept(options.keep_alive)).await {
-        begin(stream, &origin, &mut connections);
+        begin(stream, origin, &mut connections);
     }
     drop(listener);
     drop(stop);
@@ -108,12 +123,28 @@ async fn now<T>(work: impl Future<Output = T>) -> Option<T> {
 /// A connection that a client has made.
 struct Connection {
     stream: Box<dyn Stream>,
-    tls: Option<ServerTls>,
     waiting: InLobby,
     options: Options,
 }
 
 impl Connection {
+    /// Goes over to TLS, and learns who the client is.
+    async fn shake_hands(self, tls: ServerTls, stopping: &mut watch::Receiver<()>) -> Option<(Self, Shown)> {
+        let accepted = tokio::select! {
+            accepted = tls.accept(self.stream) => accepted,
+            () = self.waiting.must_leave() => Err(std::io::ErrorKind::TimedOut.into()),
+            // It has made no call yet.
+            _ = stopping.changed() => return None,
+        };
+        match accepted {
+            Ok((stream, shown)) => Some((Self { stream, ..self }, shown)),
+            Err(error) => {
+                tracing::debug!("a client's TLS failed: {error}");
+                None
+            }
+        }
+    }
+
     async fn serve<S>(self, (service, mut ending): Served<S>, mut stopping: watch::Receiver<()>)
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -123,23 +154,8 @@ impl Connection {
             + 'static,
         S::Future: Send + 'static,
     {
-        let stream = match self.tls {
-            None => self.stream,
-            Some(tls) => {
-                let accepted = tokio::select! {
-                    accepted = tls.accept(self.stream) => accepted,
-                    () = self.waiting.must_leave() => Err(std::io::ErrorKind::TimedOut.into()),
-                    // It has made no call yet.
-                    _ = stopping.changed() => return,
-                };
-                match accepted {
-                    Ok(stream) => stream,
-                    Err(error) => return tracing::debug!("a client's TLS failed: {error}"),
-                }
-            }
-        };
         let turns = Turns::default();
-        let (stream, _, mut beginning) = Observed::new(turns.reading(stream), PREFACE);
+        let (stream, _, mut beginning) = Observed::new(turns.reading(self.stream), PREFACE);
         let connection = http2::Builder::new(turns)
             .timer(TokioTimer::new())
             .keep_alive_interval(self.options.keep_alive.interval)

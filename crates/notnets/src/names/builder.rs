@@ -118,8 +118,13 @@ impl Builder {
     /// When a certificate or a key can't be used.
     #[cfg(feature = "tls")]
     pub fn tls_config(self, tls: crate::tls::ClientTlsConfig) -> Result<Self, Error> {
-        let tls = tls.build()?;
-        Ok(self.settings(|endpoint| endpoint.with_tls(tls)))
+        Ok(self.tls(crate::tls::ClientTls::new(tls)?))
+    }
+
+    /// Sets what [`tls_config`](Self::tls_config) sets, by what can be set anew while the channel is in use.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: crate::tls::ClientTls) -> Self {
+        self.settings(|endpoint| endpoint.with_tls(tls))
     }
 
     /// Sets what can be set of an [`Endpoint`], for the channel and the links to all of its servers.

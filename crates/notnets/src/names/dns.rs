@@ -26,21 +26,43 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The least time from one question to the next, unless that had no answer.
 const LEAST: Duration = Duration::from_secs(30);
 
-/// A name in DNS and a port: `dns:///HOST:PORT`.
+/// A name in DNS and a port: `dns:///HOST:PORT`, or `dns+https:///HOST:PORT` for servers that speak TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DnsName(Authority);
+pub(super) struct DnsName {
+    authority: Authority,
+    is_tls: bool,
+}
+
+const PLAIN: &str = "dns:";
+const BY_TLS: &str = "dns+https:";
 
 impl DnsName {
-    /// The beginning of such a target.
-    pub(super) const SCHEME: &str = "dns:";
+    /// Returns `true` if a target begins as such a name does.
+    pub(super) fn is_meant(target: &str) -> bool {
+        target.starts_with(PLAIN) || target.starts_with(BY_TLS)
+    }
+
+    /// What a server at this address of the name is reached by.
+    fn at(&self, authority: Authority) -> http2::Address {
+        #[cfg(feature = "tls")]
+        if self.is_tls {
+            return http2::Address::Tls(authority);
+        }
+        http2::Address::Tcp(authority)
+    }
 }
 
 impl FromStr for DnsName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Cause::Location(format!("`{text}` {why}: write dns:///HOST:PORT")).into();
-        let rest = text.strip_prefix(Self::SCHEME).unwrap_or(text);
+        let is_tls = text.starts_with(BY_TLS);
+        let scheme = if is_tls { BY_TLS } else { PLAIN };
+        let bad = |why: &str| Cause::Location(format!("`{text}` {why}: write {scheme}///HOST:PORT")).into();
+        if is_tls && cfg!(not(feature = "tls")) {
+            return Err(bad("asks for TLS, and this program was built without the feature `tls` of notnets"));
+        }
+        let rest = text.strip_prefix(scheme).unwrap_or(text);
         let name = match rest.strip_prefix("//") {
             Some(rest) => match rest.split_once('/') {
                 Some(("", name)) => name,
@@ -53,14 +75,14 @@ impl FromStr for DnsName {
             None | Some(0) => Err(bad("has no port")),
             Some(_) if authority.host().is_empty() => Err(bad("has no host")),
             Some(_) if authority.as_str().contains('@') => Err(bad("has a user, which servers have not")),
-            Some(_) => Ok(Self(authority)),
+            Some(_) => Ok(Self { authority, is_tls }),
         }
     }
 }
 
 impl std::fmt::Display for DnsName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "dns:///{}", self.0)
+        write!(f, "{}///{}", if self.is_tls { BY_TLS } else { PLAIN }, self.authority)
     }
 }
 
@@ -113,7 +135,7 @@ impl Dns {
     fn ask(&mut self) -> Answer {
         self.asked = Some(Instant::now());
         self.is_wanted = false;
-        let (host, port) = http2::host_and_port(&self.name.0);
+        let (host, port) = http2::host_and_port(&self.name.authority);
         (self.ask)(host.to_owned(), port)
     }
 
@@ -130,7 +152,7 @@ impl Dns {
             }
             Err(error) => {
                 self.is_answered = false;
-                let host = self.name.0.host();
+                let host = self.name.authority.host();
                 let sentence = format!(
                     "no address of `{host}` was found: {error}; check the name and the host's DNS, which \
                      `getent ahosts {host}` asks as well"
@@ -146,8 +168,8 @@ impl Dns {
         for at in found {
             // An address with a scope, as `[fe80::1%2]:80`, is no authority.
             let Ok(authority) = at.to_string().parse() else { continue };
-            let location = Location::Http2(http2::Address::Tcp(authority));
-            let address = Address { host: Some(self.name.0.clone()), ..Address::at(location) };
+            let location = Location::Http2(self.name.at(authority));
+            let address = Address { host: Some(self.name.authority.clone()), ..Address::at(location) };
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -202,6 +224,8 @@ mod tests {
             ("dns:///shop.internal:50051", "dns:///shop.internal:50051"),
             ("dns:shop:1", "dns:///shop:1"),
             ("dns:///[::1]:50051", "dns:///[::1]:50051"),
+            #[cfg(feature = "tls")]
+            ("dns+https:///shop:1", "dns+https:///shop:1"),
         ] {
             assert_eq!(text.parse::<DnsName>().unwrap().to_string(), printed);
         }

@@ -12,7 +12,8 @@ use crate::error::Cause;
 use crate::location::Location;
 
 /// One or several places where the servers of a channel may be, nearest first: URIs with commas between them.
-/// `http://HOST:PORT`, `dns:///HOST:PORT` and `unix:/PATH` need the feature `http2`.
+/// `http://HOST:PORT`, `dns:///HOST:PORT` and `unix:/PATH` need the feature `http2`, `https://HOST:PORT` and
+/// `dns+https:///HOST:PORT` the feature `tls`.
 ///
 /// ```
 /// use notnets::names::Target;
@@ -50,7 +51,7 @@ impl FromStr for At {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         #[cfg(feature = "http2")]
-        if text.starts_with(DnsName::SCHEME) {
+        if DnsName::is_meant(text) {
             return text.parse().map(Self::Dns);
         }
         text.parse().map(Self::Location)

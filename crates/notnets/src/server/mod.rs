@@ -209,9 +209,15 @@ impl<L> Server<L> {
     /// # Errors
     /// When a certificate or a key can't be used.
     #[cfg(feature = "tls")]
-    pub fn tls_config(mut self, tls: crate::tls::ServerTlsConfig) -> Result<Self, Error> {
-        self.config.tls = Some(tls.build()?);
-        Ok(self)
+    pub fn tls_config(self, tls: crate::tls::ServerTlsConfig) -> Result<Self, Error> {
+        Ok(self.tls(crate::tls::ServerTls::new(tls)?))
+    }
+
+    /// Sets what [`tls_config`](Self::tls_config) sets, by what can be set anew while the server runs.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {
+        self.config.tls = Some(tls);
+        self
     }
 
     /// Sets how long calls that are open on a link that has reached its

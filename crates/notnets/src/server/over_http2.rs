@@ -100,7 +100,7 @@ async fn accept(listener: Listener, tls: Option<ServerTls>, shared: Arc<ServerCo
     let mut stop = shared.shutdown.clone();
     // An error means that the server is gone altogether.
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
-    let make = |origin: &Origin| begin(&shared, &endpoint, origin);
+    let make = move |origin: &Origin| begin(&shared, &endpoint, origin);
     server::serve(listener, tls, make, options, stopped).await;
 }
 
@@ -113,10 +113,14 @@ fn begin(
     let (credentials, connect_info) = match origin {
         // Whoever reaches the port may connect.
         Origin::Tcp { local, remote } => (NOBODY, ConnectInfo::tcp(*local, *remote)),
+        #[cfg(feature = "tls")]
+        Origin::Tls { local, remote, shown } => (NOBODY, ConnectInfo::tls(*local, *remote, shown)),
+        #[cfg(not(feature = "tls"))]
+        Origin::Tls { shown, .. } => shown.never(),
         Origin::Unix(credentials) => (*credentials, ConnectInfo::unknown()),
     };
     let admitted = match origin {
-        Origin::Tcp { .. } => shared.policy.check(shared.occupancy()).map(|()| None),
+        Origin::Tcp { .. } | Origin::Tls { .. } => shared.policy.check(shared.occupancy()).map(|()| None),
         Origin::Unix(client) => shared.policy.admit(&Candidate::known_by(*client), shared.occupancy()),
     };
     let place = match admitted {
