@@ -21,6 +21,7 @@ mod schema;
 mod service_manager;
 mod table;
 mod target;
+mod tls;
 mod top;
 mod units;
 mod variables;

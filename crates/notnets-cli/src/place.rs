@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use notnets::{Endpoint, ExpectedServer, Server};
 use notnets_core::link::rendezvous::Directory;
 
+use crate::tls;
+
 /// Where names are found.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Place {
@@ -26,7 +28,7 @@ impl Place {
     }
 }
 
-/// Where names are found, and who may serve them.
+/// Where names are found, who may serve them, and how servers elsewhere show who they are.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Servers {
     #[command(flatten)]
@@ -35,6 +37,8 @@ pub struct Servers {
     /// processes of the own uid and of root, and of the owner of a directory that is its alone
     #[arg(long, value_name = "WHO", value_parser = expected)]
     expect_server: Option<ExpectedServer>,
+    #[command(flatten)]
+    pub tls: tls::OfServers,
 }
 
 impl Servers {

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `inventory`, `notnets:///inventory` | a name, reached through shared memory |
 //! | `127.0.0.1:50051`, `[::1]:50051`, `http://shop.internal:50051` | HTTP/2 over TCP |
+//! | `https://shop.internal:443` | the same by TLS |
+//! | `dns:///shop.internal:50051`, `dns+https:///shop.internal:443` | the same, at all addresses of a host |
 //! | `unix:/run/shop.sock` | HTTP/2 over a Unix socket |
 //!
 //! Further places stand behind commas, for when those before have no server that takes calls. A place may be
@@ -17,6 +19,7 @@ use http::uri::Authority;
 use notnets::http2::pings::KeepAlive;
 use notnets::http2::{self, client};
 use notnets::names::{self, Address, Channels, Fixed, Pick};
+use notnets::tls::ClientTls;
 use notnets::{Channel, Endpoint, Server, ServiceConfig};
 use notnets_core::name::Uri;
 
@@ -48,7 +51,8 @@ impl FromStr for Target {
     }
 }
 
-const FORMS: &str = "write a name, notnets:///NAME, http://HOST:PORT, HOST:PORT or unix:/PATH";
+const FORMS: &str =
+    "write a name, notnets:///NAME, HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH";
 
 /// The URI that is meant. Of names it is only looked at when they are used.
 fn uri(text: &str) -> Result<String, String> {
@@ -72,6 +76,8 @@ fn uri(text: &str) -> Result<String, String> {
 
 /// What the URIs of names begin with.
 pub const NOTNETS: &str = "notnets:";
+/// What addresses begin with that are served by TLS.
+pub const HTTPS: &str = "https:";
 const HTTP: &str = "http://";
 
 impl fmt::Display for Target {
@@ -122,7 +128,8 @@ impl Target {
             let endpoint = Endpoint::new(only.as_str()).map_err(failure)?;
             return Ok(settings.of_endpoint(endpoint).connect_lazy());
         }
-        self.builder(settings)?.connect_lazy().map_err(failure)
+        let builder = self.builder(&settings)?;
+        by_tls(builder, settings.servers.tls.tls()?).connect_lazy().map_err(failure)
     }
 
     /// Makes what makes channels: each has connections of its own, so that its windows, its resets and its
@@ -132,11 +139,16 @@ impl Target {
     /// When the target cannot be reached by any server, whether it runs or not.
     pub fn channels(
         &self,
-        settings: Settings,
-        pick: Pick,
+        settings: &Settings,
+        pick: Option<Pick>,
         config: Option<ServiceConfig>,
+        tls: Option<ClientTls>,
     ) -> Result<Channels, Failure> {
-        let builder = self.builder(settings)?.pick(pick);
+        let builder = by_tls(self.builder(settings)?, tls);
+        let builder = match pick {
+            Some(pick) => builder.pick(pick),
+            None => builder,
+        };
         let builder = match config {
             Some(config) => builder.settings(|endpoint| endpoint.service_config(config)),
             None => builder,
@@ -144,7 +156,8 @@ impl Target {
         builder.channels().map_err(failure)
     }
 
-    fn builder(&self, settings: Settings) -> Result<names::Builder, Failure> {
+    fn builder(&self, settings: &Settings) -> Result<names::Builder, Failure> {
+        let settings = settings.clone();
         let builder = Channel::named(self.name()).settings(move |endpoint| settings.of_endpoint(endpoint));
         self.places.iter().try_fold(builder, |builder, place| match &place[..] {
             [only] => Ok(builder.or(only)),
@@ -159,6 +172,13 @@ impl Target {
     fn name(&self) -> String {
         let names = self.places.iter().flatten().filter_map(|uri| uri.parse::<Uri>().ok());
         names.map(|uri| uri.name().as_str().to_owned()).next().unwrap_or_else(|| NAMELESS.to_owned())
+    }
+}
+
+fn by_tls(builder: names::Builder, tls: Option<ClientTls>) -> names::Builder {
+    match tls {
+        Some(tls) => builder.tls(tls),
+        None => builder,
     }
 }
 
@@ -246,6 +266,8 @@ mod tests {
             ("127.0.0.1:0", "http://127.0.0.1:0"),
             ("[::1]:50051", "http://[::1]:50051"),
             ("http://shop.internal:50051/", "http://shop.internal:50051"),
+            ("https://shop.internal:443", "https://shop.internal:443"),
+            ("dns+https:///shop.internal:443", "dns+https:///shop.internal:443"),
             ("unix:/run/shop.sock", "unix:/run/shop.sock"),
             ("unix:///run/shop.sock", "unix:/run/shop.sock"),
             ("unix:shop.sock", "unix:shop.sock"),

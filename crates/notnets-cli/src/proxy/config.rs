@@ -8,7 +8,10 @@ use notnets::names;
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::target::Target;
+use crate::target::{HTTPS, Target};
+use crate::tls;
+
+const TO_ADD_TLS: &str = "add --cert and --key, or `tls` to the listener in the file";
 
 /// All that a file says.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,6 +26,8 @@ pub struct Config {
 pub struct Listener {
     #[serde(deserialize_with = "target")]
     pub listen: Target,
+    /// What is shown to clients at `https://` addresses.
+    pub tls: Option<tls::OfListener>,
     /// The first that matches a call takes it.
     pub routes: Vec<Route>,
 }
@@ -37,22 +42,25 @@ pub struct Route {
     pub authority: Option<String>,
     #[serde(deserialize_with = "target")]
     to: Target,
-    #[serde(default)]
-    pick: Pick,
+    /// What counts more than the `loadBalancingConfig` of the service config.
+    pick: Option<Pick>,
     /// gRPC's, as it is written for clients.
     service_config: Option<serde_json::Value>,
+    /// How servers at `https://` addresses show who they are, if not as the command line says.
+    tls: Option<tls::OfServers>,
 }
 
 /// Where calls go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub to: Target,
-    pub pick: Pick,
+    pub pick: Option<Pick>,
     pub service_config: Option<serde_json::Value>,
+    pub tls: Option<tls::OfServers>,
 }
 
 /// How to choose among servers that are equally near.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Pick {
@@ -61,7 +69,6 @@ pub enum Pick {
     /// One after the other
     RoundRobin,
     /// Of two that are drawn by lot the one with fewer open calls of the same client
-    #[default]
     LeastOutstanding,
 }
 
@@ -81,9 +88,9 @@ fn target<'de, D: serde::Deserializer<'de>>(text: D) -> Result<Target, D::Error>
 
 impl Config {
     /// All calls that come to `listen` go to `to`.
-    pub fn simple(listen: Target, to: Target, pick: Pick) -> Self {
-        let routes = vec![Route { service: None, authority: None, to, pick, service_config: None }];
-        Self { listeners: vec![Listener { listen, routes }] }
+    pub fn simple(listen: Target, tls: Option<tls::OfListener>, to: Target, pick: Option<Pick>) -> Self {
+        let route = Route { service: None, authority: None, to, pick, service_config: None, tls: None };
+        Self { listeners: vec![Listener { listen, tls, routes: vec![route] }] }
     }
 
     /// What is in a file of JSON.
@@ -98,7 +105,9 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// # Errors
+    /// When it can't be done.
+    pub fn check(&self) -> Result<(), String> {
         if self.listeners.is_empty() {
             return Err("there are no listeners: add one with `listen` and `routes`".to_owned());
         }
@@ -110,6 +119,18 @@ impl Config {
                 }
             }
             let listen = &listener.listen;
+            let https = listen.clone().into_uris().find(|uri| uri.starts_with(HTTPS));
+            match (https, &listener.tls) {
+                (Some(uri), None) => {
+                    return Err(format!("{uri} needs a certificate and its key: {TO_ADD_TLS}"));
+                }
+                (None, Some(_)) => {
+                    return Err(format!(
+                        "nothing on {listen} is by TLS, and a certificate is given: write https://HOST:PORT"
+                    ));
+                }
+                _ => {}
+            }
             match listener.routes.iter().position(Route::takes_all) {
                 None if listener.routes.is_empty() => {
                     return Err(format!("the listener on {listen} has no routes: add one with `to`"));
@@ -131,8 +152,8 @@ impl Config {
 impl Route {
     /// Where the calls go.
     pub fn upstream(&self) -> Upstream {
-        let Self { to, pick, service_config, .. } = self.clone();
-        Upstream { to, pick, service_config }
+        let Self { to, pick, service_config, tls, .. } = self.clone();
+        Upstream { to, pick, service_config, tls }
     }
 
     fn takes_all(&self) -> bool {
@@ -183,7 +204,7 @@ mod tests {
         let config = config.expect("it is right");
         let routes = &config.listeners[0].routes;
         assert_eq!(config.listeners[0].listen.clone().into_uris().count(), 2);
-        assert_eq!(routes[0].pick, Pick::RoundRobin);
+        assert_eq!((routes[0].pick, routes[1].pick), (Some(Pick::RoundRobin), None));
         assert!(routes[1].upstream().service_config().expect("it is right").is_some());
         assert_eq!(routes[2].to.to_string(), "notnets:///cart,c:1");
     }
@@ -207,6 +228,18 @@ mod tests {
                 "route 1 of the listener on a:1 has neither",
             ),
             (r#"{"listeners": [{"listen": "a:1,a:1", "routes": [{"to": "b"}]}]}"#, "listened on twice"),
+            (
+                r#"{"listeners": [{"listen": "https://a:1", "routes": [{"to": "b"}]}]}"#,
+                "https://a:1 needs a certificate and its key: add --cert and --key, or `tls`",
+            ),
+            (
+                r#"{"listeners": [{"listen": "a:1", "tls": {"certificate": "c", "key": "k"}, "routes": [{"to": "b"}]}]}"#,
+                "nothing on a:1 is by TLS",
+            ),
+            (
+                r#"{"listeners": [{"listen": "https://a:1", "tls": {"key": "k"}, "routes": [{"to": "b"}]}]}"#,
+                "missing field `certificate`",
+            ),
             (
                 r#"{"listeners": [{"listen": "a:1", "routes": [{"to": "b", "pick": "best"}]}]}"#,
                 "unknown variant `best`",

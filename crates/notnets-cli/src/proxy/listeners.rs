@@ -8,13 +8,15 @@ use std::time::Duration;
 use notnets::http2::listener::{Listener, Origin, Socket};
 use notnets::http2::server::{self, Options, Served};
 use notnets::http2::{self, Address};
+use notnets::tls::{ServerTls, ServerTlsConfig};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::config::Config;
 use super::routes::{Client, Routes, Upstream};
 use crate::failure::Failure;
-use crate::target::{NOTNETS, Settings, short};
+use crate::target::{HTTPS, NOTNETS, Settings, short};
+use crate::tls::OfListener;
 
 /// All listeners of a proxy.
 pub struct Listeners {
@@ -31,7 +33,14 @@ struct Serving {
     /// Where it is, as clients write it.
     address: String,
     routes: watch::Sender<Arc<Routes>>,
+    tls: Option<ServerTls>,
     _stop: oneshot::Sender<()>,
+}
+
+/// What is wanted of an address.
+struct Wanted {
+    routes: Arc<Routes>,
+    tls: Option<ServerTlsConfig>,
 }
 
 /// A listener that clients can connect to already.
@@ -47,7 +56,7 @@ struct Ready {
 /// each call.
 enum Bound {
     Memory(Box<notnets::Bound>),
-    Http2(Socket),
+    Http2(Socket, Option<ServerTls>),
 }
 
 /// Finds out whether a proxy could do what the config says, as far as that is known without listening.
@@ -58,12 +67,13 @@ pub fn check(config: &Config, settings: &Settings) -> Result<(), Failure> {
     wanted(config, &mut Vec::new(), settings).map(drop)
 }
 
-/// The routes of each URI. Upstreams that are not known yet are added to those that are.
+/// What is wanted of each URI. Upstreams that are not known yet are added to those that are.
 fn wanted(
     config: &Config,
     upstreams: &mut Vec<Arc<Upstream>>,
     settings: &Settings,
-) -> Result<BTreeMap<String, Arc<Routes>>, Failure> {
+) -> Result<BTreeMap<String, Wanted>, Failure> {
+    config.check().map_err(Failure::new)?;
     let mut wanted = BTreeMap::new();
     for listener in &config.listeners {
         let mut routes = Vec::new();
@@ -72,7 +82,7 @@ fn wanted(
             let upstream = match upstreams.iter().find(|known| known.is(&upstream)) {
                 Some(known) => Arc::clone(known),
                 None => {
-                    let new = Arc::new(Upstream::new(upstream, settings.clone())?);
+                    let new = Arc::new(Upstream::new(upstream, settings)?);
                     upstreams.push(Arc::clone(&new));
                     new
                 }
@@ -80,7 +90,14 @@ fn wanted(
             routes.push((route.clone(), upstream));
         }
         let routes = Arc::new(Routes::new(routes));
-        wanted.extend(listener.listen.clone().into_uris().map(|uri| (uri, Arc::clone(&routes))));
+        let tls = listener.tls.as_ref().map(OfListener::read).transpose()?;
+        if let Some(tls) = &tls {
+            ServerTls::new(tls.clone()).map_err(failure)?;
+        }
+        for uri in listener.listen.clone().into_uris() {
+            let tls = tls.clone().filter(|_| uri.starts_with(HTTPS));
+            wanted.insert(uri, Wanted { routes: Arc::clone(&routes), tls });
+        }
     }
     Ok(wanted)
 }
@@ -92,7 +109,7 @@ impl Listeners {
     }
 
     /// Listens where the config says, and there only; calls that begin go where it says. Calls that are open
-    /// go on. Returns the upstreams that are new.
+    /// go on. Certificates are read anew. Returns the upstreams that are new.
     ///
     /// # Errors
     /// When that can't be done. Then all stays as it was.
@@ -101,15 +118,24 @@ impl Listeners {
         let known = upstreams.len();
         let wanted = wanted(&config, &mut upstreams, &self.settings)?;
         let mut ready = Vec::new();
-        for (uri, routes) in &wanted {
+        for (uri, wanted) in &wanted {
             if !self.serving.contains_key(uri) {
-                ready.push(self.bind(uri, routes).await?);
+                ready.push(self.bind(uri, wanted).await?);
             }
+        }
+        for upstream in &upstreams[..known] {
+            upstream.renew()?;
         }
         // From here on nothing fails.
         self.serving.retain(|uri, _| wanted.contains_key(uri));
         for (uri, serving) in &self.serving {
-            serving.routes.send_replace(Arc::clone(&wanted[uri]));
+            let wanted = &wanted[uri];
+            serving.routes.send_replace(Arc::clone(&wanted.routes));
+            if let (Some(tls), Some(config)) = (&serving.tls, &wanted.tls)
+                && let Err(error) = tls.replace(config.clone())
+            {
+                tracing::error!("the certificate of {} stays as it was: {error}", short(uri));
+            }
         }
         for Ready { uri, bound, serving, stopped, routes } in ready {
             self.serving.insert(uri.clone(), serving);
@@ -120,9 +146,11 @@ impl Listeners {
                 let served = match bound {
                     Bound::Memory(bound) => {
                         let served = bound.serve_with_shutdown(stopped).await;
-                        served.map_err(|error| Failure::new(error.to_string()))
+                        served.map_err(failure)
                     }
-                    Bound::Http2(socket) => serve_http2(socket, routes, settings, grace, stopped).await,
+                    Bound::Http2(socket, tls) => {
+                        serve_http2(socket, tls, routes, settings, grace, stopped).await
+                    }
                 };
                 (uri, served)
             });
@@ -130,13 +158,14 @@ impl Listeners {
         Ok(upstreams.split_off(known))
     }
 
-    async fn bind(&self, uri: &str, routes: &Arc<Routes>) -> Result<Ready, Failure> {
-        let (sender, routes) = watch::channel(Arc::clone(routes));
+    async fn bind(&self, uri: &str, wanted: &Wanted) -> Result<Ready, Failure> {
+        let (sender, routes) = watch::channel(Arc::clone(&wanted.routes));
+        let tls = wanted.tls.clone().map(ServerTls::new).transpose().map_err(failure)?;
         let (bound, address) = if uri.starts_with(NOTNETS) {
             let server = self.settings.server().drain_timeout(self.grace);
             let clients = routes.clone();
             let bound = server.bind_make_service(uri, move |_| Client::new(clients.clone())).await;
-            let bound = bound.map_err(|error| Failure::new(error.to_string()))?;
+            let bound = bound.map_err(failure)?;
             (Bound::Memory(Box::new(bound)), uri.to_owned())
         } else {
             let cannot = |error: &dyn std::fmt::Display| {
@@ -144,11 +173,14 @@ impl Listeners {
             };
             let address: Address = uri.parse().map_err(|error: http2::BadAddress| cannot(&error))?;
             let socket = Socket::bind(&address, false).map_err(|error| cannot(&error))?;
-            let address = socket.address().map_err(|error| cannot(&error))?;
-            (Bound::Http2(socket), short(&address).to_owned())
+            let mut address = socket.address().map_err(|error| cannot(&error))?;
+            if tls.is_some() {
+                address = address.replacen("http:", HTTPS, 1);
+            }
+            (Bound::Http2(socket, tls.clone()), short(&address).to_owned())
         };
         let (stop, stopped) = oneshot::channel();
-        let serving = Serving { address, routes: sender, _stop: stop };
+        let serving = Serving { address, routes: sender, tls, _stop: stop };
         Ok(Ready { uri: uri.to_owned(), bound, serving, stopped, routes })
     }
 
@@ -206,8 +238,13 @@ impl Listeners {
     }
 }
 
+fn failure(error: notnets::Error) -> Failure {
+    Failure::new(error.to_string())
+}
+
 async fn serve_http2(
     socket: Socket,
+    tls: Option<ServerTls>,
     routes: watch::Receiver<Arc<Routes>>,
     settings: Settings,
     grace: Duration,
@@ -215,7 +252,7 @@ async fn serve_http2(
 ) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::new(format!("cannot watch a socket: {error}"));
     let listener: Listener = socket.listen().map_err(failure)?;
-    let make = |_: &Origin| -> Option<Served<Client>> {
+    let make = move |_: &Origin| -> Option<Served<Client>> {
         Some((Client::new(routes.clone()), Box::pin(std::future::pending())))
     };
     let (stopping, is_stopping) = oneshot::channel();
@@ -230,7 +267,7 @@ async fn serve_http2(
     };
     let options = Options::new(settings.keep_alive(), u32::MAX);
     tokio::select! {
-        () = server::serve(listener, None, make, options, stopped) => {}
+        () = server::serve(listener, tls, make, options, stopped) => {}
         () = too_long => tracing::warn!("calls were still open after {grace:?} and have been cut off"),
     }
     Ok(())

@@ -27,21 +27,24 @@ use crate::failure::Failure;
 use crate::place::Servers;
 use crate::service_manager::{Standing, Watchdog, notify};
 use crate::target::{Settings, Target};
+use crate::tls::{OfListener, OfServers};
 
 /// The arguments of the subcommand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Prints `READY ADDRESS...` once clients can connect. On SIGINT or SIGTERM no new calls are taken and
-open ones may end; a second signal cuts them off. On SIGHUP the file of --config is read again: calls
-that are open go on, and if the file is not right all stays as it was.
+open ones may end; a second signal cuts them off. On SIGHUP the file of --config, certificates and keys
+are read again: calls that are open go on, and if a file is not right all stays as it was.
 
 The file is JSON. The first route that matches a call takes it:
 
   {\"listeners\": [{
-    \"listen\": \"0.0.0.0:50051, unix:/run/proxy.sock\",
+    \"listen\": \"https://0.0.0.0:50051, unix:/run/proxy.sock\",
+    \"tls\": {\"certificate\": \"tls.crt\", \"key\": \"tls.key\", \"client_ca\": \"ca.crt\"},
     \"routes\": [
       {\"service\": \"shop.Cart\", \"to\": \"cart, http://cart-a:50051 http://cart-b:50051\"},
-      {\"authority\": \"orders.internal\", \"to\": \"http://orders:50051\", \"pick\": \"round_robin\"},
+      {\"authority\": \"orders.internal\", \"to\": \"dns:///orders:50051\", \"pick\": \"round_robin\"},
+      {\"service\": \"shop.Bank\", \"to\": \"https://bank:443\", \"tls\": {\"ca\": \"bank.crt\"}},
       {\"to\": \"notnets:///inventory\", \"service_config\": {\"methodConfig\": []}}
     ]
   }]}
@@ -49,19 +52,23 @@ The file is JSON. The first route that matches a call takes it:
 Examples:
   notnets proxy --listen 127.0.0.1:50051 --to notnets:///inventory
   notnets proxy --listen notnets:///inventory --to unix:/run/inventory.sock
+  notnets proxy --listen https://0.0.0.0:50051 --cert tls.crt --key tls.key --to notnets:///inventory
   notnets proxy --config proxy.json --health 127.0.0.1:50050")]
 pub struct Args {
-    /// Where clients connect: HOST:PORT (port 0 takes a free one), unix:/PATH or notnets:///NAME; several
-    /// with commas between them
+    /// Where clients connect: HOST:PORT (port 0 takes a free one), https://HOST:PORT, unix:/PATH or
+    /// notnets:///NAME; several with commas between them
     #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
     listen: Option<Target>,
-    /// Where their calls go: notnets:///NAME, http://HOST:PORT or unix:/PATH; behind commas, where they go
-    /// when no server before takes calls. Spaces stand between servers that are equally near
+    /// Where their calls go: notnets:///NAME, http://HOST:PORT, https://HOST:PORT, dns:///HOST:PORT or
+    /// unix:/PATH; behind commas, where they go when no server before takes calls. Spaces stand between
+    /// servers that are equally near
     #[arg(long, value_name = "ADDRESS", required_unless_present = "config")]
     to: Option<Target>,
-    /// How to choose among servers that are equally near
-    #[arg(long, value_enum, default_value_t, conflicts_with = "config")]
-    pick: Pick,
+    /// How to choose among servers that are equally near [default: least_outstanding]
+    #[arg(long, value_enum, conflicts_with = "config")]
+    pick: Option<Pick>,
+    #[command(flatten)]
+    tls: Option<OfListener>,
     /// A file that says where clients connect, and where which of their calls go
     #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "to"])]
     config: Option<PathBuf>,
@@ -101,11 +108,18 @@ impl Args {
         }
     }
 
+    /// Returns `true` if there are files to read again.
+    fn is_reloaded(&self) -> bool {
+        self.config.is_some() || self.tls.is_some() || self.servers.tls != OfServers::default()
+    }
+
     /// What is wanted now.
     fn wanted(&self) -> Result<Config, Failure> {
         match (&self.config, &self.listen, &self.to) {
             (Some(path), ..) => Config::read(path),
-            (None, Some(listen), Some(to)) => Ok(Config::simple(listen.clone(), to.clone(), self.pick)),
+            (None, Some(listen), Some(to)) => {
+                Ok(Config::simple(listen.clone(), self.tls.clone(), to.clone(), self.pick))
+            }
             _ => Err(Failure::new("give --listen and --to, or --config")),
         }
     }
@@ -121,7 +135,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         return listeners::check(&wanted, &args.settings());
     }
     raise_descriptors();
-    let mut signals = Signals::new(args.config.is_some())
+    let mut signals = Signals::new(args.is_reloaded())
         .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
     let mut listeners = Listeners::new(args.settings(), args.grace);
     look_for(listeners.change(wanted).await?);

@@ -12,6 +12,7 @@ use notnets::Channel;
 use notnets::http2::bridge::Bridge;
 use notnets::http2::{self, client};
 use notnets::names::Channels;
+use notnets::tls::ClientTls;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
@@ -20,6 +21,7 @@ use tower_service::Service;
 use super::config;
 use crate::failure::Failure;
 use crate::target::Settings;
+use crate::tls;
 
 /// The routes of a listener. The first that matches a call takes it.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ struct Route {
 pub struct Upstream {
     wanted: config::Upstream,
     way: Way,
+    /// What is in the files of the servers' certificates, if there are any.
+    tls: Option<(tls::OfServers, ClientTls)>,
 }
 
 /// How an upstream is reached.
@@ -57,16 +61,29 @@ enum Connections {
 impl Upstream {
     /// # Errors
     /// When it cannot be reached by any server, whether it runs or not.
-    pub fn new(wanted: config::Upstream, settings: Settings) -> Result<Self, Failure> {
+    pub fn new(wanted: config::Upstream, settings: &Settings) -> Result<Self, Failure> {
         let service_config = wanted.service_config()?;
+        let files = wanted.tls.as_ref().unwrap_or(&settings.servers.tls).clone();
+        let tls = files.tls()?;
         let way = match wanted.to.http2_address().filter(|_| service_config.is_none()) {
             Some(address) => Way::Direct(address, settings.http2_client()),
             None => {
-                let channels = wanted.to.channels(settings, wanted.pick.into(), service_config)?;
+                let pick = wanted.pick.map(Into::into);
+                let channels = wanted.to.channels(settings, pick, service_config, tls.clone())?;
                 Way::Channels(Box::new(channels))
             }
         };
-        Ok(Self { wanted, way })
+        Ok(Self { wanted, way, tls: tls.map(|tls| (files, tls)) })
+    }
+
+    /// Has connections that are made from now on go by what is in its files now.
+    ///
+    /// # Errors
+    /// When that can't be used. Then all stays as it was.
+    pub fn renew(&self) -> Result<(), Failure> {
+        let Some((files, tls)) = &self.tls else { return Ok(()) };
+        let config = files.read()?.unwrap_or_default();
+        tls.replace(config).map_err(|error| Failure::new(error.to_string()))
     }
 
     /// Returns `true` if it is what is wanted.
@@ -88,7 +105,8 @@ impl Upstream {
     fn connections(&self) -> Result<Connections, Status> {
         match &self.way {
             Way::Direct(address, options) => {
-                Ok(Connections::Direct(client::Client::new(address.clone(), *options)))
+                let tls = self.tls.as_ref().map(|(_, tls)| tls.clone());
+                Ok(Connections::Direct(client::Client::with(address.clone(), *options, tls, None)))
             }
             Way::Channels(channels) => {
                 let channel = channels.connect_lazy();
@@ -218,7 +236,7 @@ mod tests {
         ]}]}"#;
         let config: config::Config = serde_json::from_str(json).expect("it is right");
         let routes = config.listeners[0].routes.iter().cloned().map(|route| {
-            let upstream = Upstream::new(route.upstream(), Settings::default()).expect("it is right");
+            let upstream = Upstream::new(route.upstream(), &Settings::default()).expect("it is right");
             (route, Arc::new(upstream))
         });
         let routes = Routes::new(routes);

@@ -19,7 +19,7 @@ pub enum Asked {
 
 impl Signals {
     /// Waits for signals from now on; for SIGHUP, which ends other processes, if there is something to
-    /// reload.
+    /// read again.
     ///
     /// # Errors
     /// When the system does not let it.

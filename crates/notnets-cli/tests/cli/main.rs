@@ -20,6 +20,7 @@ mod proxy;
 mod proxy_config;
 mod proxy_lives;
 mod proxy_strangers;
+mod proxy_tls;
 mod proxy_upstreams;
 mod region;
 mod support;
