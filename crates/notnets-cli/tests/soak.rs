@@ -35,3 +35,15 @@ fn no_call_fails_while_servers_take_a_name_over() {
     assert!(out.contains("50 replacements in ") && out.contains("no unary call failed"), "{out}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_server_or_its_successor_may_die_while_both_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    command.env("TMPDIR", directory.path()).args(["soak", "--replace", "30", "--kill-either"]);
+    let run = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{out}\n{err}");
+    assert!(out.contains("30 replacements in ") && out.contains(" surely not"), "{out}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}

@@ -68,6 +68,10 @@ pub struct Args {
     /// time: no call may fail
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints"])]
     replace: Option<u64>,
+    /// Kill the server or its successor each time, while both are there: no call is executed twice, and the
+    /// name is served again
+    #[arg(long, requires = "replace")]
+    kill_either: bool,
     /// Kill one of three replicas this often, while clients call them through memory and over HTTP/2: no call
     /// that may be made again fails, and no other is executed twice
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints", "replace"])]
@@ -106,8 +110,14 @@ pub fn run(args: &Args) -> Result {
         return runtime(0)?.block_on(failpoints::run(args, seed, kills));
     }
     if let Some(times) = args.replace {
-        println!("--seed {seed} --replace {times}");
-        return runtime(0)?.block_on(replacements::run(seed, times));
+        let and = if args.kill_either { " --kill-either" } else { "" };
+        println!("--seed {seed} --replace {times}{and}");
+        return runtime(0)?.block_on(async {
+            match args.kill_either {
+                false => replacements::run(seed, times).await,
+                true => replacements::run_with_deaths(seed, times).await,
+            }
+        });
     }
     if let Some(times) = args.kill {
         println!("--seed {seed} --kill {times}");

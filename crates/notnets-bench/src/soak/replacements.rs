@@ -1,13 +1,17 @@
 //! A server that is replaced again and again, by processes that take its name over, while clients call it.
+//! It, or the one that takes its place, may be killed meanwhile.
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use notnets_cli_common::random::Random;
+use notnets_core::failpoint;
+use rustix::process::Signal;
 
 use super::client::Tally;
-use super::executions;
+use super::failpoints::OF_TAKE_OVER;
+use super::{executions, signal};
 use crate::Result;
 use crate::child::{Child, PATIENCE};
 
@@ -27,10 +31,7 @@ pub async fn run(seed: u64, times: u64) -> Result {
     fs::create_dir(&notes)?;
     let mut random = Random::new(seed);
     let mut server = start_server(work.path(), &notes).await?;
-    let mut clients = Vec::new();
-    for number in 1..=CLIENTS {
-        clients.push(start_client(work.path(), &notes, number, random.bits()).await?);
-    }
+    let mut clients = start_clients(work.path(), &notes, &mut random, &["--strict"]).await?;
     let begin = Instant::now();
     let mut leaving = Vec::new();
     for number in 0..times {
@@ -47,6 +48,133 @@ pub async fn run(seed: u64, times: u64) -> Result {
         end_of(old).await?;
     }
     let took = begin.elapsed();
+    let all = end_clients(clients).await?;
+    println!("{times} replacements in {took:.1?}, no unary call failed; calls of {CLIENTS} clients: {all:?}");
+    server.end().await?;
+    executions(&notes)
+}
+
+/// Replaces the server so many times, and kills it or its successor each time while both are there. Where
+/// there are failpoints, half of the successors that are killed die between two steps of the take-over.
+///
+/// # Errors
+/// When a call had a wrong outcome, the name is not served again, or an old server does not end by itself.
+pub async fn run_with_deaths(seed: u64, times: u64) -> Result {
+    let work = tempfile::tempdir()?;
+    let notes = work.path().join("notes");
+    fs::create_dir(&notes)?;
+    let mut random = Random::new(seed);
+    let mut server = start_server(work.path(), &notes).await?;
+    let mut clients = start_clients(work.path(), &notes, &mut random, &[]).await?;
+    let steps: Vec<_> =
+        failpoint::STEPS.iter().copied().filter(|step| step.starts_with(OF_TAKE_OVER)).collect();
+    let begin = Instant::now();
+    let mut leaving = Vec::new();
+    let (mut old_killed, mut at_steps) = (0, 0);
+    for number in 0..times {
+        let failed = |error: crate::Error| format!("replacement {number}: {error}");
+        let is_old = random.once_in(2);
+        let step = (failpoint::IS_ON && !is_old && random.once_in(2)).then(|| random.one_of(&steps));
+        let mut new = spawn_server(work.path(), &notes, step)?;
+        // Before it begins, in its midst, or when it has the name and the other one ends its calls.
+        let is_ready = random.once_in(2) && step.is_none();
+        if is_ready {
+            ready(&mut new).await.map_err(failed)?;
+        }
+        tokio::time::sleep(Duration::from_micros(random.below(20_000))).await;
+        if is_old {
+            signal_if_there(&mut server, Signal::KILL)?;
+            if !is_ready {
+                ready(&mut new).await.map_err(failed)?;
+            }
+            old_killed += 1;
+            server = new;
+        } else {
+            match step {
+                Some(_) => dead(&mut new).await.map_err(failed)?,
+                None => signal(&new, Signal::KILL)?,
+            }
+            at_steps += u64::from(step.is_some());
+            let next = start_server(work.path(), &notes).await.map_err(failed)?;
+            leaving.push(std::mem::replace(&mut server, next));
+        }
+        if leaving.len() > LEAVING {
+            end_of(leaving.remove(0)).await.map_err(failed)?;
+        }
+        if clients.iter_mut().any(|client| client.ended().is_some()) {
+            return Err(format!("a client has ended by itself at replacement {number}: see above").into());
+        }
+    }
+    for old in leaving {
+        end_of(old).await?;
+    }
+    let took = begin.elapsed();
+    let all = end_clients(clients).await?;
+    println!(
+        "{times} replacements in {took:.1?}: the old server was killed in {old_killed}, its successor in the others, \
+         {at_steps} of them between two steps; calls of {CLIENTS} clients: {all:?}"
+    );
+    server.end().await?;
+    executions(&notes)
+}
+
+async fn start_server(directory: &Path, notes: &Path) -> Result<Child> {
+    let mut server = spawn_server(directory, notes, None)?;
+    ready(&mut server).await?;
+    Ok(server)
+}
+
+/// Starts a server that takes the name over, and dies at a step of that if one is given.
+fn spawn_server(directory: &Path, notes: &Path, step: Option<&str>) -> Result<Child> {
+    Child::start(|command| {
+        command.args(["soak-server", "--take-over", URI]).arg(notes).arg(URI).env("NOTNETS_DIR", directory);
+        if let Some(step) = step {
+            command.env("NOTNETS_FAILPOINT", format!("{step}:1:kill"));
+            command.env("NOTNETS_FAILPOINT_NOTE", directory.join("died"));
+        }
+    })
+}
+
+async fn ready(server: &mut Child) -> Result {
+    let ready: Result<String> = server.answer(PATIENCE).await;
+    ready.map(drop).map_err(|error| format!("a server does not become ready: {error}").into())
+}
+
+/// Sends a signal to a server that may have ended by itself, because its name was taken over.
+fn signal_if_there(server: &mut Child, what: Signal) -> Result {
+    if server.ended().is_some() { Ok(()) } else { signal(server, what) }
+}
+
+async fn start_clients(
+    directory: &Path,
+    notes: &Path,
+    random: &mut Random,
+    options: &[&str],
+) -> Result<Vec<Child>> {
+    let mut clients = Vec::new();
+    for number in 1..=CLIENTS {
+        clients.push(start_client(directory, notes, number, random.bits(), options).await?);
+    }
+    Ok(clients)
+}
+
+async fn start_client(
+    directory: &Path,
+    notes: &Path,
+    number: u64,
+    seed: u64,
+    options: &[&str],
+) -> Result<Child> {
+    let mut client = Child::start(|command| {
+        command.arg("soak-client").args(options).args([number, seed].map(|number| number.to_string()));
+        command.arg(notes).arg(URI).env("NOTNETS_DIR", directory);
+    })?;
+    let ready: Result<String> = client.answer(PATIENCE).await;
+    ready.map_err(|error| format!("a client does not become ready: {error}"))?;
+    Ok(client)
+}
+
+async fn end_clients(clients: Vec<Child>) -> Result<Tally> {
     let mut all = Tally::default();
     for mut client in clients {
         client.tell(&()).await?;
@@ -57,28 +185,19 @@ pub async fn run(seed: u64, times: u64) -> Result {
         all += tally;
         client.end().await?;
     }
-    println!("{times} replacements in {took:.1?}, no unary call failed; calls of {CLIENTS} clients: {all:?}");
-    server.end().await?;
-    executions(&notes)
+    Ok(all)
 }
 
-async fn start_server(directory: &Path, notes: &Path) -> Result<Child> {
-    let mut server = Child::start(|command| {
-        command.args(["soak-server", "--take-over", URI]).arg(notes).arg(URI).env("NOTNETS_DIR", directory);
-    })?;
-    let ready: Result<String> = server.answer(PATIENCE).await;
-    ready.map_err(|error| format!("a server does not become ready: {error}"))?;
-    Ok(server)
-}
-
-async fn start_client(directory: &Path, notes: &Path, number: u64, seed: u64) -> Result<Child> {
-    let mut client = Child::start(|command| {
-        command.args(["soak-client", "--strict"]).args([number, seed].map(|number| number.to_string()));
-        command.arg(notes).arg(URI).env("NOTNETS_DIR", directory);
-    })?;
-    let ready: Result<String> = client.answer(PATIENCE).await;
-    ready.map_err(|error| format!("a client does not become ready: {error}"))?;
-    Ok(client)
+/// Waits until a server has died at its failpoint.
+async fn dead(server: &mut Child) -> Result {
+    let begin = Instant::now();
+    while server.ended().is_none() {
+        if begin.elapsed() > PATIENCE {
+            return Err("a server does not come to its failpoint".into());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 /// Waits for the end of a server whose name was taken over.
@@ -91,7 +210,7 @@ async fn end_of(mut old: Child) -> Result {
             None if begin.elapsed() > PATIENCE => {
                 return Err(format!("a server whose name was taken over runs on for {PATIENCE:?}").into());
             }
-            None => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
 }
