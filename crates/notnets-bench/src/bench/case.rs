@@ -120,6 +120,9 @@ pub struct Case {
     pub burn_ms: Option<f64>,
     /// Client processes.
     pub clients: u32,
+    /// Servers that have one name, to which clients connect by that. 0: one server that has a name alone, to
+    /// whose address clients connect.
+    pub replicas: u32,
     /// Additional idle connections, held by one more process.
     pub links: u32,
     /// Busy processes beside those of the case.
@@ -156,6 +159,7 @@ impl Default for Case {
             outstanding: 1,
             burn_ms: None,
             clients: 1,
+            replicas: 0,
             links: 0,
             neighbours: 0,
             quota: None,
@@ -246,6 +250,9 @@ impl Case {
             _ if blocked && self.workers == 0 => {
                 wrong("blocked and blocked-worker need a runtime with --workers")
             }
+            _ if self.replicas > 0 && !self.can_have_replicas() => wrong(
+                "--replicas is for tonic's and our stubs over NotNets on one host, and not for chain and fan-out",
+            ),
             _ if self.pod.is_some() && self.transport != Transport::NotNets => {
                 wrong("only --transport notnets leads through a pod")
             }
@@ -257,6 +264,12 @@ impl Case {
             _ if self.api == Api::Core => wrong("the blocking API is NotNets' own: --transport notnets"),
             _ => Ok(()),
         }
+    }
+
+    fn can_have_replicas(&self) -> bool {
+        let is_stubs = matches!(self.api, Api::Tonic | Api::Stubs);
+        let is_one_hop = !matches!(self.work, Work::Chain | Work::FanOut);
+        self.transport == Transport::NotNets && is_stubs && is_one_hop && self.pod.is_none()
     }
 
     fn check_iceoryx2(&self) -> Result<(), String> {

@@ -4,7 +4,6 @@
 //! stub and the transport that is measured.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -16,8 +15,8 @@ use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tower::{BoxError, service_fn};
 
-use super::case::{Api, Transport, Wait};
-use super::control::Serve;
+use super::case::{Api, Transport};
+use super::control::{Serve, Setup};
 use super::process::PATIENCE;
 use crate::Result;
 use crate::serving::{Listen, http2_endpoint, serve_over};
@@ -35,18 +34,24 @@ pub trait Channel:
     + 'static
 {
     /// Connects to the address that a server has announced.
-    fn connect(address: &str, directory: &Path, wait: Wait) -> impl Future<Output = Result<Self>> + Send;
+    fn connect(address: &str, setup: &Setup) -> impl Future<Output = Result<Self>> + Send;
 }
 
 impl Channel for tonic::transport::Channel {
-    async fn connect(address: &str, _: &Path, _: Wait) -> Result<Self> {
+    async fn connect(address: &str, _: &Setup) -> Result<Self> {
         Ok(http2_endpoint(address)?.connect().await?)
     }
 }
 
 impl Channel for notnets::Channel {
-    async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
-        let endpoint = notnets::Endpoint::new(address)?.directory(directory).wait(wait.into());
+    async fn connect(address: &str, setup: &Setup) -> Result<Self> {
+        let (directory, wait) = (setup.names().to_owned(), setup.wait.into());
+        if setup.by_name {
+            let named = notnets::Channel::named("bench").local(address);
+            let named = named.settings(move |endpoint| endpoint.directory(directory).wait(wait));
+            return Ok(named.connect().await?);
+        }
+        let endpoint = notnets::Endpoint::new(address)?.directory(directory).wait(wait);
         let until = Instant::now() + PATIENCE;
         loop {
             match endpoint.connect().await {
@@ -64,8 +69,8 @@ impl Channel for notnets::Channel {
 pub struct OverStreams(tonic::transport::Channel);
 
 impl Channel for OverStreams {
-    async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
-        let below = <notnets::Channel as Channel>::connect(address, directory, wait).await?;
+    async fn connect(address: &str, setup: &Setup) -> Result<Self> {
+        let below = <notnets::Channel as Channel>::connect(address, setup).await?;
         let connect = service_fn(move |_| {
             let below = below.clone();
             async move { below.byte_stream().await.map(TokioIo::new) }
@@ -109,8 +114,8 @@ impl Service<Request<Body>> for ByHttp {
 }
 
 impl Channel for ByHttp {
-    async fn connect(address: &str, directory: &Path, wait: Wait) -> Result<Self> {
-        Ok(Self(<notnets::Channel as Channel>::connect(address, directory, wait).await?))
+    async fn connect(address: &str, setup: &Setup) -> Result<Self> {
+        Ok(Self(<notnets::Channel as Channel>::connect(address, setup).await?))
     }
 }
 
@@ -173,6 +178,7 @@ where
         Transport::NotNets => {
             let server =
                 notnets::Server::builder().directory(order.setup.names()).wait(order.setup.wait.into());
+            let server = server.replica(order.setup.by_name);
             let server =
                 if order.setup.trusted { server.trust_peer_memory(trust_peer_memory()) } else { server };
             Listen::NotNets { server: Box::new(server), address: order.address() }

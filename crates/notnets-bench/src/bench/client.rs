@@ -102,7 +102,7 @@ async fn make_calls<C: Channel>(order: &Connect, load: &Load, clients: &[BenchCl
 }
 
 async fn client<C: Channel>(order: &Connect) -> Result<BenchClient<C>> {
-    let channel = C::connect(&order.address, order.setup.names(), order.setup.wait).await?;
+    let channel = C::connect(&order.address, &order.setup).await?;
     Ok(BenchClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
 }
 

@@ -72,6 +72,9 @@ pub struct Setup {
     /// Whether servers read payloads where clients have put them.
     #[serde(default)]
     pub trusted: bool,
+    /// Whether servers share a name, and clients connect by it.
+    #[serde(default)]
+    pub by_name: bool,
 }
 
 impl Setup {

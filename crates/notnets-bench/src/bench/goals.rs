@@ -98,6 +98,18 @@ pub const CLIENTS_UDS: Goal =
 pub const CHAIN: Goal = at_least("chain", "3 hops, 1 KiB: tonic-UDS p50 ÷ ours", 3.0, 6.0);
 pub const OPEN_LOOP: Goal =
     at_least("open-loop", "open loop, 20 % of tonic-UDS's best rate: its p99 ÷ ours, no more CPU", 3.0, 5.0);
+pub const NAMED: Goal = Goal {
+    stretch: None,
+    ..at_most("named", "64 B, 1 open, by a name, one replica: p50 ÷ that of a plain channel", 1.03, 0.0)
+};
+pub const REPLICAS: Goal = Goal {
+    stretch: None,
+    ..at_least("replicas", "64 B, 64 open, 4 replicas: calls/s ÷ one replica", 0.95, 0.0)
+};
+pub const STREAMS: Goal = Goal {
+    stretch: None,
+    ..at_least("streams", "64 B, 1 open: tonic-UDS p50 ÷ tonic over our byte streams", 1.5, 0.0)
+};
 pub const IDLE_LINKS: Goal = at_most("idle-links", "p50 with 1000 idle links beside ÷ alone", 1.2, 1.05);
 pub const MEMORY: Goal =
     Goal { unit: "KiB", ..at_most("memory", "memory of an idle link, both sides", 64.0, 24.0) };
@@ -154,7 +166,7 @@ pub const BLOCKED_WORKER: Goal = Goal {
 };
 
 /// All goals, in the order in which they are measured.
-pub const ALL: [Goal; 37] = [
+pub const ALL: [Goal; 40] = [
     CORE,
     P50,
     STUBS_P50,
@@ -168,6 +180,9 @@ pub const ALL: [Goal; 37] = [
     CLIENTS,
     CLIENTS_UDS,
     CHAIN,
+    NAMED,
+    REPLICAS,
+    STREAMS,
     LARGE,
     LARGE_SHARED,
     LARGE_UNREAD,

@@ -51,6 +51,11 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
 
+    /// Servers that share a name, by which clients connect; several numbers are measured in turns. 0: one
+    /// server, whose address clients have.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    replicas: Vec<u32>,
+
     /// Additional idle connections.
     #[arg(long, default_value_t = 0)]
     links: u32,
@@ -163,7 +168,11 @@ fn cases(args: &Args, pods: &[Pod]) -> Vec<Case> {
                     cases.push(Case { neighbours, quota, ..Case::floor(args.work) });
                 }
                 Transport::Iceoryx2 | Transport::Iceoryx2Event => cases.push(case.iceoryx2(transport)),
-                Transport::NotNets => cases.extend(ways(args, pods, &case)),
+                Transport::NotNets => {
+                    for &replicas in &args.replicas {
+                        cases.extend(ways(args, pods, &Case { replicas, ..case.clone() }));
+                    }
+                }
                 other if args.api == Api::Stubs => {
                     cases.push(Case { api: Api::Tonic, ..case.over(other) });
                 }

@@ -40,7 +40,7 @@ pub fn run() -> Result {
 async fn serve<C: Channel>(order: Serve) -> Result {
     let mut upstream = Vec::new();
     for address in &order.upstream {
-        let channel = C::connect(address, order.setup.names(), order.setup.wait).await?;
+        let channel = C::connect(address, &order.setup).await?;
         upstream.push(BenchClient::new(channel).max_decoding_message_size(MAX_MESSAGE));
     }
     let service =

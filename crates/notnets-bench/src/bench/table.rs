@@ -17,13 +17,14 @@ pub fn render(rows: &[Row]) -> String {
 fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "{:<14} {:<13} {:<8} {:>8} {:>5} {:>7} {:>5} {:>10} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>11}{:>8}{:>16}",
+        "{:<14} {:<13} {:<8} {:>8} {:>5} {:>7} {:>8} {:>5} {:>10} {:>5} {:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{:>11}{:>8}{:>16}",
         "case",
         "over",
         "wait",
         "payload",
         "open",
         "clients",
+        "replicas",
         "links",
         "neighbours",
         "quota",
@@ -58,11 +59,12 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "{:<14} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>5} {:>10} {quota:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{throttled:>11}{:>8}{:>16}",
+            "{:<14} {over:<13} {wait:<8} {:>8} {:>5} {:>7} {:>8} {:>5} {:>10} {quota:>5} {runtime:<9}{:>10}{:>10}{:>10}{:>11}{:>10}{:>9}{:>9}{:>9}{:>9}{throttled:>11}{:>8}{:>16}",
             of.work,
             of.size,
             of.rate.map_or_else(|| of.outstanding.to_string(), |rate| format!("{rate:.0}/s")),
             of.clients,
+            if of.replicas > 0 { of.replicas.to_string() } else { "-".to_owned() },
             of.links,
             of.neighbours,
             number(figures.p50_us),

@@ -108,7 +108,11 @@ impl Testbed {
                 }
                 self.address = self.start_server(FAN_OUT, upstream).await?;
             }
-            _ => self.address = self.start_server(0, Vec::new()).await?,
+            _ => {
+                for nth in 0..self.case.replicas.max(1) as usize {
+                    self.address = self.start_server(nth, Vec::new()).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -121,7 +125,8 @@ impl Testbed {
             _ => 1,
         };
         let setup = self.setup(hop, self.core(nth));
-        let order = Serve { setup, work, name: self.name(nth), upstream, spoil: false };
+        let name = self.name(if self.case.replicas > 0 { 0 } else { nth });
+        let order = Serve { setup, work, name, upstream, spoil: false };
         let mut server = self.start_process("bench-server")?;
         let address = server.be(&Ask::Serve(order)).await?;
         self.servers.push(server);
@@ -156,6 +161,7 @@ impl Testbed {
             core,
             directory: self.directory.path().to_owned(),
             trusted: self.case.trusted,
+            by_name: self.case.replicas > 0,
         }
     }
 

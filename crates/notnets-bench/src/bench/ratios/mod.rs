@@ -195,13 +195,14 @@ fn judge(goal: Goal, over: &Row, under: &Row, figure: Of, unit: &str) -> Verdict
 
 /// The label that distinguishes a row from others of its goal.
 fn describe(row: &Row) -> String {
-    let Case { transport, api, work, workers, connections, clients, links, wait, .. } = &row.of;
+    let Case { transport, api, work, workers, connections, clients, replicas, links, wait, .. } = &row.of;
     match transport {
         Transport::Floor => work.to_string(),
         Transport::NotNets if *api == Api::Core => "blocking API".to_owned(),
         Transport::NotNets if *api == Api::Stubs => "own stubs".to_owned(),
         Transport::NotNets if *wait == Some(Wait::Park) => "notnets, parked".to_owned(),
         Transport::NotNets if *clients > 1 => format!("{clients} clients"),
+        Transport::NotNets if *replicas > 0 => format!("{replicas} of a name"),
         Transport::NotNets if *links > 0 => format!("beside {links} links"),
         Transport::NotNets if *workers > 0 => format!("notnets, {workers} workers"),
         Transport::NotNets => "notnets".to_owned(),

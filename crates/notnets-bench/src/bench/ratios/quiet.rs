@@ -36,6 +36,21 @@ impl Runner<'_> {
         if self.wants(&[goals::CHAIN]) {
             self.chain().await?;
         }
+        if self.wants(&[goals::NAMED]) {
+            let case = Case::default();
+            let rows = self.measure(&[Case { replicas: 1, ..case.clone() }, case], 0.8).await?;
+            self.verdicts.push(judge(goals::NAMED, &rows[0], &rows[1], p50, "µs"));
+        }
+        if self.wants(&[goals::REPLICAS]) {
+            let replicas = |replicas| Case { replicas, outstanding: 64, ..Case::default() };
+            let rows = self.measure(&[replicas(4), replicas(1)], 0.8).await?;
+            self.verdicts.push(judge(goals::REPLICAS, &rows[0], &rows[1], calls_per_s, "calls/s"));
+        }
+        if self.wants(&[goals::STREAMS]) {
+            let over = |transport| Case::default().over(transport);
+            let rows = self.measure(&[over(Transport::Uds), over(Transport::Streams)], 0.8).await?;
+            self.verdicts.push(judge(goals::STREAMS, &rows[0], &rows[1], p50, "µs"));
+        }
         if self.wants(&[goals::IDLE_LINKS]) {
             self.idle_links().await?;
         }
