@@ -22,13 +22,15 @@ use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::{Daemon, DaemonError};
 use notnets_pod::member::{Arrival, Dial, Member, PodError};
 use notnets_pod::survey::survey;
-use notnets_pod::table::{Control, ExtentEntry, ExtentState};
+use notnets_pod::table::{Control, ExtentEntry, ExtentState, PeerRecord};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FallocateFlags, fallocate};
 
 struct Pod {
     directory: tempfile::TempDir,
 }
+
+const LEASE: Duration = Duration::from_millis(400);
 
 struct Agent {
     stop: Arc<AtomicBool>,
@@ -46,7 +48,7 @@ impl Pod {
             processes: 8,
             services: 8,
             heartbeat_ms: 20,
-            lease_ms: 400,
+            lease_ms: LEASE.as_millis() as u32,
             ..Plan::new("pod0", hosts)
         };
         format(&file, &plan).unwrap();
@@ -501,6 +503,32 @@ fn memory_of_a_process_that_leaves_while_no_agent_runs_comes_back() {
     drop(server);
     assert_all_comes_back(&pod, 1);
     drop(b);
+}
+
+#[test]
+fn numbers_of_a_process_that_leaves_while_no_agent_runs_are_free_again() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let (first, _second) = (pod.agent(0), pod.agent(1));
+    let (a, b) = (pod.member(0), pod.member(1));
+    let (client, _server) = link(&a, &b, "inventory");
+    drop(first);
+    let region = Region::open(&pod.path()).unwrap();
+    let layout = *region.layout();
+    let control = region.own(layout.control(0)).unwrap().carve(layout.control(0).len());
+    let control = Control::of_own(control, layout, region.superblock().uuid, 0);
+    // As if a process of this host, whichever, read payloads of the other.
+    control.set_peer(1, &PeerRecord { claims: 1, ..control.peer(1).unwrap() });
+    drop(control);
+    let control = region.peer(layout.control(0)).unwrap();
+    let control = Control::of_peer(control, layout, region.superblock().uuid, 0);
+    let entries = || (0..layout.processes()).filter_map(|process| control.process(process));
+    assert!(entries().any(|entry| entry.alive));
+    drop((client, a));
+    std::thread::sleep(LEASE + LEASE / 4);
+    // The host begins a new life, in which the process runs on and has no number.
+    let _first = pod.agent(0);
+    eventually("all numbers are free", || !entries().any(|entry| entry.alive || entry.lingers));
+    assert_all_comes_back(&pod, 0);
 }
 
 #[test]

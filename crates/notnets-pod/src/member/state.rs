@@ -398,6 +398,14 @@ impl State {
         }
     }
 
+    /// Returns `true` while the agent takes it that this process uses memory under a former number.
+    pub(super) fn lingers(&self, token: [u64; 2]) -> bool {
+        let control = self.host_control();
+        let mut entries =
+            (0..self.region.layout().processes()).filter_map(|process| control.process(process));
+        entries.any(|entry| entry.lingers && entry.token == token)
+    }
+
     /// Extents that are granted to this process and that it does not have: the agent stopped before it said
     /// so, or before it heard that they were given back.
     pub(super) fn unclaimed(&self, token: [u64; 2]) -> Vec<u32> {

@@ -189,6 +189,9 @@ impl Watcher {
         let pools = state.former.drain(..).chain([std::mem::take(&mut state.pool)]);
         let unused: Vec<_> = pools.map(|pool| pool.is_unused()).collect();
         let let_go = !unused.contains(&false) && state.payloads.is_unused();
+        if let_go {
+            state.payloads.take_unused(Duration::ZERO).for_each(drop);
+        }
         self.resign(state, let_go);
     }
 
@@ -198,7 +201,11 @@ impl Watcher {
     fn resign(&mut self, state: &mut State, let_go: bool) {
         let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
         let mut told = false;
-        while state.is_listed() || let_go && !state.unclaimed_of_former(self.shared.token).is_empty() {
+        let holds = |state: &State| {
+            let token = self.shared.token;
+            state.lingers(token) || !state.unclaimed_of_former(token).is_empty()
+        };
+        while state.is_listed() || let_go && holds(state) {
             match &self.agent {
                 AgentLink::Up(agent) => {
                     told = told || self.tell_of_end(agent, state, let_go).is_ok();
@@ -232,6 +239,8 @@ impl Watcher {
         for extent in state.unclaimed_of_former(self.shared.token) {
             wire::send(agent, &FromProcess::Return(extent).encode(), None)?;
         }
+        // It claims nothing either, under any number.
+        wire::send(agent, &FromProcess::Ready.encode(), None)?;
         wire::send(agent, &FromProcess::Leave.encode(), None)
     }
 
