@@ -667,6 +667,30 @@ fn a_client_knows_how_many_streams_it_may_open() {
     assert!(!pair.client.is_full());
 }
 
+#[test]
+fn credit_is_given_back_for_what_had_come_before_a_message_is_gathered() {
+    let mut pair: Pair = Pair::default();
+    let message = framed(&[7; 20_000]);
+    let stream = open(&mut pair.client, &message[..10], false);
+    let request = accept(&mut pair).stream;
+    let send = |pair: &mut Pair, mut part: &[u8], end| {
+        while !part.is_empty() {
+            pair.client.send(stream, &mut part, end);
+            pair.drive();
+        }
+    };
+    send(&mut pair, &message[10..15_000], false);
+    let Received::Data(first) = pair.server.take(request) else { panic!() };
+    assert_eq!(first.len(), 10);
+    pair.server.gather(request, first.slice(5..), 20_000).unwrap();
+    send(&mut pair, &message[15_000..], true);
+    let (whole, end) = take_all(&mut pair.server, request);
+    assert_eq!((&whole[..], end), (&message[5..], Some(End::Requests)));
+    pair.drive();
+    let spent = pair.client.link_credit().to_send + pair.server.link_credit().to_give;
+    assert_eq!(spent, u64::from(Limits::default().link_window));
+}
+
 /// A message without its last byte, gathered by the server.
 fn gather_most(pair: &mut Pair, len: usize) -> StreamId {
     let stream = open(&mut pair.client, &framed(&vec![7; len])[..10], false);
