@@ -7,7 +7,8 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | joining, serving: these block, as do dialling and answering |
+//! | `mod.rs` | serving: this blocks, as do joining, dialling and answering |
+//! | `members.rs` | which pods this process is in: threads that join at once |
 //! | `connect.rs` | which process is asked for a link, and how |
 //! | `links.rs` | dialling and answering through the region |
 //! | `local.rs` | processes of the same host, which are not reached through the region |
@@ -27,14 +28,14 @@ mod join;
 mod link_state;
 mod links;
 mod local;
+mod members;
 mod payloads;
 mod peer_message;
 mod segments;
 mod state;
 mod watcher;
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use notnets_memory::process::ForkGuard;
@@ -46,8 +47,6 @@ use notnets_core::link::LinkGuard;
 use notnets_core::link::packet::Hello;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
-use notnets_core::per_process::PerProcess;
-use notnets_core::random;
 use state::{Shared, State};
 
 pub use connect::Dial;
@@ -100,26 +99,7 @@ impl Member {
     /// # Errors
     /// When there is no agent, or it does not want us before `deadline`.
     pub fn of(directory: &Directory, pod: &Name, deadline: Instant) -> Result<Self, PodError> {
-        type Members = HashMap<std::path::PathBuf, Weak<Membership>>;
-        type Tokens = HashMap<std::path::PathBuf, [u64; 2]>;
-        static MEMBERS: LazyLock<PerProcess<Members>> = LazyLock::new(|| PerProcess::new(Members::new()));
-        // Of those that got no answer: the agent may have admitted them, and knows them again.
-        static UNANSWERED: LazyLock<PerProcess<Tokens>> = LazyLock::new(|| PerProcess::new(Tokens::new()));
-        let path = super::daemon::socket_path(directory, pod);
-        // A forked child joins for itself.
-        let mut members = MEMBERS.lock(Members::new);
-        if let Some(membership) = members.get(&path).and_then(Weak::upgrade) {
-            return Ok(Self(membership));
-        }
-        let fork = ForkGuard::new().map_err(|cause| PodError::Io { step: "tell forks by a page", cause })?;
-        let mut unanswered = UNANSWERED.lock(Tokens::new);
-        let token = *unanswered.entry(path.clone()).or_insert_with(random::words);
-        let shared = watcher::start(&path, pod, token, deadline)?;
-        unanswered.remove(&path);
-        drop(unanswered);
-        let membership = Arc::new(Membership { shared, fork });
-        members.insert(path, Arc::downgrade(&membership));
-        Ok(Self(membership))
+        members::membership(directory, pod, deadline).map(Self)
     }
 
     /// Returns a reference that does not keep the process in the pod.

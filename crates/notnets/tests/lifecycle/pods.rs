@@ -299,3 +299,22 @@ async fn a_full_region_makes_links_slower_and_keeps_none_from_beginning() {
         }
     }
 }
+
+/// It has no room for another process of the client's host, until one ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_room_in_a_pod_keeps_no_other_call_waiting() {
+    let pod = Pod::of(REGION, Plan { processes: 1, ..Plan::new("pod0", 2) });
+    let server = pod.server(1, "");
+    let mut occupant = Helper::client(&pod.host(0), &format!("uri={}", crate::support::pod::NAME));
+    let patient = Client::new(endpoint(&pod.host(0)).connect_lazy());
+    let patient = tokio::spawn(async move { patient.text("pid", "").await });
+    for _ in 0..5 {
+        let endpoint = endpoint(&pod.host(0)).connect_timeout(Duration::from_millis(50));
+        let begin = Instant::now();
+        let status = within(Client::new(endpoint.connect_lazy()).text("pid", "")).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+    occupant.kill();
+    assert_eq!(within(patient).await.unwrap().unwrap(), server.pid().to_string());
+}
