@@ -29,12 +29,11 @@ long_comments() {
 
 # What the page on safety names in backticks, with underscores, is in the code: its tests above all.
 named_tests() {
-    local name missing=()
-    for name in $(grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*`' docs/safety.md | tr -d '`' | sort -u); do
-        git grep --quiet -w "$name" -- '*.rs' || missing+=("$name")
-    done
-    if [ ${#missing[@]} != 0 ]; then
-        printf 'named in docs/safety.md, and nowhere in the code: %s\n' "${missing[*]}" >&2
+    local words='[a-z][a-z0-9]*_[a-z0-9_]*' missing
+    missing=$(comm -23 <(grep -o "\`$words\`" docs/safety.md | tr -d '`' | sort -u) \
+        <(git ls-files -- '*.rs' | xargs grep -ohw "$words" | sort -u))
+    if [ -n "$missing" ]; then
+        printf 'named in docs/safety.md, and nowhere in the code:\n%s\n' "$missing" >&2
         return 1
     fi
 }
