@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `quickstart` | the README's example: a service and a call of it, in one file that can be copied |
 //! | `greeter` | a server and a client, two processes |
+//! | `tutorial_server`, `tutorial_client` | the tutorial's programs (docs/tutorial.md) |
 //! | `streaming` | the other three kinds of call |
 //! | `interceptor_deadline` | interceptors on both sides, who the caller is, a deadline |
 //! | `authorisation` | who may call which method, by the caller's user and group |
