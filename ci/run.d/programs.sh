@@ -18,6 +18,16 @@ step_foreign_clients() {
     ci/foreign-clients
 }
 
+# A day in production, by processes of several users.
+step_day() {
+    local root=()
+    if [ "$(id -u)" != 0 ]; then
+        root=(sudo -n)
+    fi
+    cargo build --quiet --workspace --locked --bin notnets --example foreign-server
+    "${root[@]}" ci/day
+}
+
 # Whether the README's first command does what it says, built as the workspace's tests are; too short to measure
 # anything.
 step_demo() {
