@@ -155,12 +155,9 @@ impl Report {
         }
         if let Some((code, calls)) = by_code.into_iter().max_by_key(|(_, calls)| *calls) {
             let code = Code::from(code.cast_signed());
-            let sentence = format!(
-                "{} of {} calls failed, {calls} of these with {}",
-                self.failed,
-                self.calls,
-                code_name(code)
-            );
+            let with = if calls == self.failed { String::new() } else { format!(", {calls} of these") };
+            let sentence =
+                format!("{} of {} calls failed{with} with {}", self.failed, self.calls, code_name(code));
             return Some(Failure::of_call(code, sentence));
         }
         (self.unfinished > 0).then(|| Failure::new(format!("{} calls had not ended", self.unfinished)))
@@ -358,7 +355,7 @@ mean     21.3 µs
         assert_eq!(lines(&report.text()), lines(expected));
         let failure = report.failure().expect("a call failed");
         assert_eq!(failure.exit_code(), 64 + 14);
-        assert_eq!(failure.to_string(), "1 of 100 calls failed, 1 of these with UNAVAILABLE");
+        assert_eq!(failure.to_string(), "1 of 100 calls failed with UNAVAILABLE");
     }
 
     #[test]
