@@ -52,8 +52,19 @@ impl Servers {
 }
 
 fn expected(text: &str) -> Result<ExpectedServer, String> {
+    Ok(match ids(text)? {
+        None => ExpectedServer::Anyone,
+        Some((uids, gids)) => ExpectedServer::Listed { uids, gids },
+    })
+}
+
+/// Uids and gids.
+type Ids = (Vec<u32>, Vec<u32>);
+
+/// Those that `1001,gid:500` stands for. `None` for `any`.
+pub fn ids(text: &str) -> Result<Option<Ids>, String> {
     if text == "any" {
-        return Ok(ExpectedServer::Anyone);
+        return Ok(None);
     }
     let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for who in text.split(',').map(str::trim) {
@@ -63,7 +74,7 @@ fn expected(text: &str) -> Result<ExpectedServer, String> {
         };
         ids.push(number.parse().map_err(|_| format!("`{who}` is neither a uid, nor gid:N, nor `any`"))?);
     }
-    Ok(ExpectedServer::Listed { uids, gids })
+    Ok(Some((uids, gids)))
 }
 
 #[cfg(test)]

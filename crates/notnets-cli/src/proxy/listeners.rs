@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use notnets::PeerInfo;
 use notnets::http2::listener::{Listener, Origin, Socket};
 use notnets::http2::server::{self, Options, Served};
 use notnets::http2::{self, Address};
@@ -12,6 +13,7 @@ use notnets::tls::{ServerTls, ServerTlsConfig};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::clients::Clients;
 use super::config::Config;
 use super::routes::{Client, Routes, Upstream};
 use crate::failure::Failure;
@@ -21,6 +23,7 @@ use crate::tls::OfListener;
 /// All listeners of a proxy.
 pub struct Listeners {
     settings: Settings,
+    clients: Clients,
     grace: Duration,
     /// By the URIs that are listened on.
     serving: BTreeMap<String, Serving>,
@@ -104,8 +107,8 @@ fn wanted(
 
 impl Listeners {
     /// None so far. Open calls of one that stops may go on for up to `grace`.
-    pub fn new(settings: Settings, grace: Duration) -> Self {
-        Self { settings, grace, serving: BTreeMap::new(), tasks: JoinSet::new() }
+    pub fn new(settings: Settings, clients: Clients, grace: Duration) -> Self {
+        Self { settings, clients, grace, serving: BTreeMap::new(), tasks: JoinSet::new() }
     }
 
     /// Listens where the config says, and there only; calls that begin go where it says. Calls that are open
@@ -139,7 +142,7 @@ impl Listeners {
         }
         for Ready { uri, bound, serving, stopped, routes } in ready {
             self.serving.insert(uri.clone(), serving);
-            let (settings, grace) = (self.settings.clone(), self.grace);
+            let (settings, clients, grace) = (self.settings.clone(), self.clients.clone(), self.grace);
             self.tasks.spawn(async move {
                 // That nobody can stop it any more is the signal.
                 let stopped = async { drop(stopped.await) };
@@ -149,7 +152,7 @@ impl Listeners {
                         served.map_err(failure)
                     }
                     Bound::Http2(socket, tls) => {
-                        serve_http2(socket, tls, routes, settings, grace, stopped).await
+                        serve_http2(socket, tls, routes, settings, clients, grace, stopped).await
                     }
                 };
                 (uri, served)
@@ -162,9 +165,11 @@ impl Listeners {
         let (sender, routes) = watch::channel(Arc::clone(&wanted.routes));
         let tls = wanted.tls.clone().map(ServerTls::new).transpose().map_err(failure)?;
         let (bound, address) = if uri.starts_with(NOTNETS) {
-            let server = self.settings.server().drain_timeout(self.grace);
+            let (server, of) = (self.settings.server().drain_timeout(self.grace), self.clients.clone());
+            let server = server.admission(of.admission());
             let clients = routes.clone();
-            let bound = server.bind_make_service(uri, move |_| Client::new(clients.clone())).await;
+            let make = move |peer: &PeerInfo| Client::new(clients.clone(), of.process(peer));
+            let bound = server.bind_make_service(uri, make).await;
             let bound = bound.map_err(failure)?;
             (Bound::Memory(Box::new(bound)), uri.to_owned())
         } else {
@@ -172,7 +177,8 @@ impl Listeners {
                 Failure::new(format!("cannot listen on {}: {error}", short(uri)))
             };
             let address: Address = uri.parse().map_err(|error: http2::BadAddress| cannot(&error))?;
-            let socket = Socket::bind(&address, false).map_err(|error| cannot(&error))?;
+            let socket =
+                Socket::bind_with(&address, false, self.clients.of_file()).map_err(|error| cannot(&error))?;
             let mut address = socket.address().map_err(|error| cannot(&error))?;
             if tls.is_some() {
                 address = address.replacen("http:", HTTPS, 1);
@@ -247,13 +253,15 @@ async fn serve_http2(
     tls: Option<ServerTls>,
     routes: watch::Receiver<Arc<Routes>>,
     settings: Settings,
+    clients: Clients,
     grace: Duration,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::new(format!("cannot watch a socket: {error}"));
     let listener: Listener = socket.listen().map_err(failure)?;
-    let make = move |_: &Origin| -> Option<Served<Client>> {
-        Some((Client::new(routes.clone()), Box::pin(std::future::pending())))
+    let make = move |origin: &Origin| -> Option<Served<Client>> {
+        let client = Client::new(routes.clone(), clients.origin(origin));
+        clients.admits(origin).then(|| (client, Box::pin(std::future::pending()) as _))
     };
     let (stopping, is_stopping) = oneshot::channel();
     let stopped = async {

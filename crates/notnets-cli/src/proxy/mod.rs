@@ -4,6 +4,7 @@
 //! It calls as clients do (`Channel::named`), with channels of its own for each of its clients. Between
 //! them and the [`listeners`] stand the [`routes`].
 
+mod clients;
 mod config;
 mod health;
 mod listeners;
@@ -18,6 +19,7 @@ use notnets_cli_common::duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
+use self::clients::Clients;
 use self::config::{Config, Pick};
 use self::listeners::Listeners;
 use self::routes::{Upstream, warn_if_missing};
@@ -95,6 +97,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    clients: Clients,
+    #[command(flatten)]
     servers: Servers,
 }
 
@@ -137,7 +141,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     raise_descriptors();
     let mut signals = Signals::new(args.is_reloaded())
         .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
-    let mut listeners = Listeners::new(args.settings(), args.grace);
+    let mut listeners = Listeners::new(args.settings(), args.clients.clone(), args.grace);
     look_for(listeners.change(wanted).await?);
     let (tell, state) = watch::channel(health::State::default());
     let services = listeners.services();

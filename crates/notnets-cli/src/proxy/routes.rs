@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::uri::Authority;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use notnets::Channel;
 use notnets::http2::bridge::Bridge;
 use notnets::http2::{self, client};
@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
+use super::clients::CALLER;
 use super::config;
 use crate::failure::Failure;
 use crate::target::Settings;
@@ -171,12 +172,14 @@ type Connected = (Arc<Upstream>, Connections);
 pub struct Client {
     routes: watch::Receiver<Arc<Routes>>,
     connections: Arc<Mutex<Vec<Connected>>>,
+    /// What servers are told of it.
+    caller: Option<HeaderValue>,
 }
 
 impl Client {
-    /// A client of a listener with these routes.
-    pub fn new(routes: watch::Receiver<Arc<Routes>>) -> Self {
-        Self { routes, connections: Arc::default() }
+    /// A client of a listener with these routes, of which servers are told that it is `caller`.
+    pub fn new(routes: watch::Receiver<Arc<Routes>>, caller: Option<HeaderValue>) -> Self {
+        Self { routes, connections: Arc::default(), caller }
     }
 
     /// The connections for a call.
@@ -207,7 +210,12 @@ impl Service<Request<Body>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // Nobody says of itself who it is.
+        request.headers_mut().remove(&CALLER);
+        if let Some(caller) = &self.caller {
+            request.headers_mut().insert(CALLER, caller.clone());
+        }
         match self.find(&request) {
             Ok(Connections::Direct(client)) => Bridge::new(client).call(request),
             Ok(Connections::Channel(channel)) => Bridge::new(channel).call(request),

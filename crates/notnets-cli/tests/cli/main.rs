@@ -17,6 +17,7 @@ mod load;
 mod log;
 mod ls;
 mod proxy;
+mod proxy_clients;
 mod proxy_config;
 mod proxy_lives;
 mod proxy_strangers;

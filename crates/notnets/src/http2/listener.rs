@@ -6,11 +6,11 @@
 //! directory, so that two processes that start at once cannot take each other's
 //! socket away. Dropping the listener removes the file if it is still its own.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use notnets_memory::process::{PeerCredentials, peer_credentials};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::authority::LocalAuthority;
@@ -43,6 +43,34 @@ pub enum Socket {
     Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
+/// Who may use the file of a Unix socket: who may write it may connect. What is `None` stays as it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileAccess {
+    /// Its mode.
+    pub mode: Option<u32>,
+    /// Its owner.
+    pub uid: Option<u32>,
+    /// Its group.
+    pub gid: Option<u32>,
+}
+
+impl FileAccess {
+    fn apply(self, path: &Path) -> io::Result<()> {
+        let of_file = |what: &str, error: io::Error| {
+            io::Error::new(error.kind(), format!("could not set the {what} of its file: {error}"))
+        };
+        if self.uid.is_some() || self.gid.is_some() {
+            std::os::unix::fs::chown(path, self.uid, self.gid).map_err(|error| of_file("owner", error))?;
+        }
+        // After that, for the owner may change the mode.
+        if let Some(mode) = self.mode {
+            let mode = Permissions::from_mode(mode);
+            fs::set_permissions(path, mode).map_err(|error| of_file("mode", error))?;
+        }
+        Ok(())
+    }
+}
+
 impl Socket {
     /// Binds `address`; port 0 takes a free port. A port that `is_shared` may be bound by other processes of
     /// the user that share it, too: each gets some of the connections. May wait for the system to look up a
@@ -51,8 +79,20 @@ impl Socket {
     /// # Errors
     /// When the address is in use or cannot be bound.
     pub fn bind(address: &Address, is_shared: bool) -> io::Result<Self> {
+        Self::bind_with(address, is_shared, FileAccess::default())
+    }
+
+    /// The same; of a Unix socket the file is such that those may use it.
+    ///
+    /// # Errors
+    /// When the address is in use or cannot be bound.
+    pub fn bind_with(address: &Address, is_shared: bool, access: FileAccess) -> io::Result<Self> {
         let Some(host_and_port) = address.host_and_port() else {
-            return if let Address::Unix(path) = address { bind_unix(path) } else { Err(not_available()) };
+            return if let Address::Unix(path) = address {
+                bind_unix(path, access)
+            } else {
+                Err(not_available())
+            };
         };
         let mut last = not_available();
         for address in host_and_port.to_socket_addrs()? {
@@ -214,7 +254,7 @@ impl Drop for SocketFile {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<Socket> {
+fn bind_unix(path: &Path, access: FileAccess) -> io::Result<Socket> {
     let length = path.as_os_str().len();
     if length > MAX_SOCKET_PATH {
         let sentence = format!(
@@ -224,10 +264,15 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     }
     let _lock = lock_directory(path)?;
     remove_dead(path)?;
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
     let identity = Some(identity(&fs::symlink_metadata(path)?));
-    Ok(Socket::Unix(listener, SocketFile { path: path.to_owned(), identity }))
+    let file = SocketFile { path: path.to_owned(), identity };
+    // Nobody can connect before it listens.
+    access.apply(path)?;
+    listen(&socket, BACKLOG)?;
+    Ok(Socket::Unix(socket.into(), file))
 }
 
 /// Removes the socket that a dead process left at `path`, if there is one.
