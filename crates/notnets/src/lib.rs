@@ -94,6 +94,8 @@ mod message_prefix;
 pub mod names;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod names_in_place;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod observe;
 mod options;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod passed;

@@ -20,6 +20,7 @@ const LAYERS: &[Layer] = &[
             "status_message.rs",
             "async_fd.rs",
             "peer.rs",
+            "observe",
         ],
         except: &[],
         unknown: &[

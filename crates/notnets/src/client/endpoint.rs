@@ -14,6 +14,7 @@ use super::reach::Reach;
 use crate::Error;
 use crate::error::Cause;
 use crate::link::Outcomes;
+use crate::observe::{AnyObserver, Observer, OfChannel};
 use crate::options::{LinkOptions, client_setters, link_setters};
 use crate::service_config::{Policies, ServiceConfig};
 #[cfg(feature = "http2")]
@@ -58,6 +59,7 @@ pub struct Endpoint {
     pub(super) connect_timeout: Duration,
     pub(super) concurrency_limit: Option<usize>,
     pub(crate) policies: Option<Arc<Policies>>,
+    observer: Option<AnyObserver>,
     keepalive_interval: Option<Duration>,
     keepalive_timeout: Duration,
     keepalive_while_idle: bool,
@@ -113,6 +115,7 @@ impl Endpoint {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             concurrency_limit: None,
             policies: None,
+            observer: None,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_while_idle: false,
@@ -150,6 +153,12 @@ impl Endpoint {
     /// further attempts.
     pub fn service_config(mut self, config: ServiceConfig) -> Self {
         self.policies = Some(Arc::new(Policies::new(config)));
+        self
+    }
+
+    /// Has the calls of the endpoint's channels [observed](crate::observe).
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(AnyObserver(Arc::new(observer)));
         self
     }
 
@@ -256,6 +265,13 @@ impl Endpoint {
     #[cfg(feature = "http2")]
     pub(crate) fn reached(&self, reach: Arc<dyn Reach>) -> Self {
         Self { reach: Some(reach), ..self.clone() }
+    }
+
+    /// What sees the calls of a channel of this endpoint.
+    pub(super) fn observer_of_channel(&self) -> Option<OfChannel> {
+        let AnyObserver(observer) = self.observer.as_ref()?;
+        let target = self.target.as_ref().map_or_else(|_| self.uri.to_string(), Uri::to_string);
+        Some(OfChannel(observer.of_channel(&target)))
     }
 
     pub(super) fn keepalive(&self) -> Option<Keepalive> {

@@ -16,6 +16,7 @@ use super::home::Home;
 use super::peers::Peers;
 use crate::Error;
 use crate::error::Cause;
+use crate::observe::OfChannel;
 
 /// After a first failed attempt new ones wait so long, then twice as long, …
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
@@ -28,6 +29,8 @@ const MAX_LOST: usize = 4;
 pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     pub(crate) calls: Option<Arc<Semaphore>>,
+    /// What sees the calls, if they are observed.
+    pub(crate) observer: Option<OfChannel>,
     slot: PerProcess<Slot>,
     /// Where calls get their links, if the channel has several servers; then it has no link of its own.
     peers: Option<Arc<dyn Peers>>,
@@ -92,7 +95,8 @@ impl Shared {
         // With a limit of 0 calls fail as they need a link.
         let limit = endpoint.concurrency_limit.filter(|limit| *limit > 0);
         let calls = limit.map(|limit| Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))));
-        Self { endpoint, calls, slot: PerProcess::new(Slot::new()), peers: None }
+        let observer = endpoint.observer_of_channel();
+        Self { endpoint, calls, observer, slot: PerProcess::new(Slot::new()), peers: None }
     }
 
     /// A channel whose calls get their links from these.
@@ -104,7 +108,7 @@ impl Shared {
     /// The link to one of a channel's servers, made at that channel's home.
     pub(crate) fn of_peer(endpoint: Endpoint, home: Option<Home>) -> Self {
         let slot = Slot { state: State::New, home };
-        Self { endpoint, calls: None, slot: PerProcess::new(slot), peers: None }
+        Self { endpoint, calls: None, observer: None, slot: PerProcess::new(slot), peers: None }
     }
 
     /// Returns what can be expected of the server.

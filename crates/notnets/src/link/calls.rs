@@ -267,6 +267,13 @@ impl Link {
         cancelled.unwrap_or(Poll::Ready(()))
     }
 
+    /// Returns `true` while neither side has ended the call.
+    #[cold]
+    pub(crate) fn is_open(&self, stream: StreamId) -> bool {
+        let is_open = |calls: &mut Connection<_>| calls.is_open(stream);
+        self.with(|state| state.session.live().is_some_and(is_open)).unwrap_or(false)
+    }
+
     /// Brings the end of a call forward.
     pub(crate) fn shorten(&self, stream: StreamId, deadline: Timestamp) {
         self.with(|state| state.session.calls().shorten(stream, deadline));

@@ -137,6 +137,7 @@ pub(super) async fn serve_link_for(
             settings.trace.clone(),
             connect_info,
         ),
+        observer: shared.observer.clone(),
         peer: info,
         meter,
         timeout: settings.timeout,

@@ -17,6 +17,7 @@ use super::services::{LinkServices, Target};
 use crate::link::Link;
 use crate::link::driver::{Accept, Started};
 use crate::log;
+use crate::observe::{Observation, ServerCalls};
 use crate::rpc::{self, IncomingCall, PeerInfo, RequestHalf, ResponseHalf, Serving, Throttle, Turn};
 
 /// Handlers that are run in place one after the other take no longer than this in all, in nanoseconds: others
@@ -31,6 +32,7 @@ pub(super) struct LinkCalls {
     pub(super) server: Arc<ServerContext>,
     pub(super) services: LinkServices,
     pub(super) methods: Methods,
+    pub(super) observer: Option<Arc<dyn ServerCalls>>,
     pub(super) peer: PeerInfo,
     /// Counts what the client's user takes, if that is limited.
     pub(super) meter: Option<Meter>,
@@ -129,7 +131,17 @@ impl LinkCalls {
         target: &Target,
     ) -> Serving {
         let call::Request { stream, method, metadata, mut deadline, .. } = request;
-        let response = ResponseHalf::new(Arc::clone(link), stream);
+        let mut response = ResponseHalf::new(Arc::clone(link), stream);
+        if let Some(timeout) = self.timeout {
+            let own = clock::after(timeout);
+            deadline = Some(deadline.map_or(own, |client| client.min(own)));
+            link.shorten(stream, own);
+        }
+        let observation = self.observer.as_ref().map(|calls| {
+            let observation = Observation::of_server(&**calls, &method, &metadata, self.peer, deadline);
+            response.observe(observation.clone());
+            observation
+        });
         let mut throttle = None;
         if let Some(meter) = &self.meter {
             let bytes = buffered.data.as_ref().map_or(0, Bytes::len);
@@ -139,11 +151,6 @@ impl LinkCalls {
             }
             throttle = Some(Throttle::new(meter.clone()));
         }
-        if let Some(timeout) = self.timeout {
-            let own = clock::after(timeout);
-            deadline = Some(deadline.map_or(own, |client| client.min(own)));
-            link.shorten(stream, own);
-        }
         let turn = match &self.running {
             None => Some(Turn::Unlimited),
             Some(permits) => Turn::of(permits, !self.load_shed),
@@ -152,10 +159,22 @@ impl LinkCalls {
             let text = "the server has too many calls at once";
             return Box::pin(response.refuse(Code::RESOURCE_EXHAUSTED, text.into()));
         };
-        let requests = RequestHalf::new(Arc::clone(link), stream, buffered, throttle);
+        let mut requests = RequestHalf::new(Arc::clone(link), stream, buffered, throttle);
         let peer = self.peer;
+        if let Some(observation) = &observation {
+            requests.observe(observation.clone());
+        }
         let call = IncomingCall { method, metadata, deadline, peer, turn, requests, response };
-        self.services.serve(call, target)
+        match observation {
+            None => self.services.serve(call, target),
+            Some(observation) => self.serve_observed(call, target, &observation),
+        }
+    }
+
+    #[cold]
+    fn serve_observed(&self, call: IncomingCall, target: &Target, observation: &Observation) -> Serving {
+        let serving = observation.run(|| self.services.serve(call, target));
+        Box::pin(observation.serve(serving.unwrap_or_else(|| Box::pin(async {}))))
     }
 
     /// Takes the next call, and leaves the others to whoever comes while it runs.

@@ -14,6 +14,7 @@ use super::methods::Costs;
 use super::services::Services;
 use crate::Error;
 use crate::error::Cause;
+use crate::observe::ServerCalls;
 use crate::refusals::Refusals;
 
 /// What the links of a server share.
@@ -22,6 +23,8 @@ pub(super) struct ServerContext {
     pub(super) costs: Costs,
     pub(super) settings: Settings,
     pub(super) policy: Policy,
+    /// What sees the calls, if they are observed.
+    pub(super) observer: Option<Arc<dyn ServerCalls>>,
     /// `None` for a server within its client's process.
     stats: Option<Arc<Stats>>,
     /// What is served, for tools.
@@ -51,11 +54,13 @@ impl ServerContext {
             quota: Quota::new(settings.user_limits),
             config: settings.link.config(),
         };
+        let observer = settings.observer.as_ref().map(|observer| observer.0.of_server(&names));
         Ok(Self {
             services,
             costs: Costs::default(),
             settings,
             policy,
+            observer,
             stats: new_stats_of(&names)?,
             names,
             lobby: Lobby::default(),

@@ -38,6 +38,7 @@ use crate::error::Cause;
 #[cfg(feature = "stubs")]
 use crate::http::DirectServices;
 use crate::http::{HttpService, Routes, TraceFn, erase, erase_made};
+use crate::observe::{AnyObserver, Observer};
 use crate::options::{LinkOptions, link_setters};
 use crate::rpc::{self, AnyHandler, Handler, PeerInfo};
 use notnets_core::random;
@@ -86,6 +87,7 @@ pub(crate) struct Settings {
     max_age: Option<Duration>,
     max_age_grace: Option<Duration>,
     trace: Option<TraceFn>,
+    observer: Option<AnyObserver>,
     keepalive_interval: Option<Duration>,
     keepalive_timeout: Duration,
     admission: Admission,
@@ -133,6 +135,7 @@ impl Server {
             max_age: None,
             max_age_grace: None,
             trace: None,
+            observer: None,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             admission: Admission::default(),
@@ -337,6 +340,12 @@ impl<L> Server<L> {
         F: Fn(&http::Request<()>) -> tracing::Span + Send + Sync + 'static,
     {
         self.config.trace = Some(TraceFn::new(make));
+        self
+    }
+
+    /// Has the server's calls [observed](crate::observe), of all services.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.config.observer = Some(AnyObserver(Arc::new(observer)));
         self
     }
 

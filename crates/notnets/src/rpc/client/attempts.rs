@@ -109,6 +109,11 @@ impl Attempts {
         true
     }
 
+    /// How long the next attempt waits.
+    pub(super) fn delay(&self) -> Duration {
+        self.pause.until.map_or(Duration::ZERO, clock::until)
+    }
+
     /// The server has begun to answer. No further attempt is made.
     pub(super) fn succeed(&self) {
         if let (Some(throttle), Some(_)) = (self.policies.throttle(), &self.config.retry) {

@@ -74,7 +74,15 @@ impl Channel {
             ready!(opening.poll_turn(cx))?;
             opening.poll_open(cx, &head)
         });
-        let Opened { call, answer, .. } = opened.await?;
+        let opened = opened.await;
+        let observation = opening.take_observation();
+        if let (Some(observation), Err(status)) = (&observation, &opened) {
+            observation.end(status.code());
+        }
+        let Opened { mut call, answer, .. } = opened?;
+        if let Some(observation) = observation {
+            call.observe(observation, true);
+        }
         let sender = Sender::new(call.sending());
         let mut receiver = Receiver::new(call, max_message_size);
         if let Poll::Ready(answer) = answer {

@@ -1,6 +1,7 @@
 //! From what a call begins with to its response's head: opened, and opened again where that is safe.
 
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Buf;
 use notnets_core::call::{Buffered, End, Failure, ResponseHead};
@@ -9,6 +10,7 @@ use notnets_core::metadata::Metadata;
 use super::hedges::Hedges;
 use super::{Call, Opened, Opening};
 use crate::link::Answer;
+use crate::observe::AgainReason;
 use crate::rpc::{Code, Status};
 
 /// The beginning of a call. Kept until its response is there, for the call may be opened again.
@@ -105,7 +107,7 @@ impl<O: Outbound> Exchange<O> {
                     continue;
                 }
                 Phase::Configured => {
-                    ready!(self.poll_configured(cx))?;
+                    ready!(self.poll_configured(cx)).map_err(|status| self.observe_failure(status))?;
                     continue;
                 }
                 Phase::Hedged(hedges) => {
@@ -118,12 +120,15 @@ impl<O: Outbound> Exchange<O> {
                 }
             };
             let answer = ready!(answer);
-            let Phase::Open(call) = std::mem::replace(&mut self.phase, Phase::Over) else { continue };
+            let Phase::Open(mut call) = std::mem::replace(&mut self.phase, Phase::Over) else { continue };
             return Poll::Ready(match answer {
                 Ok((head, buffered)) => {
-                    if self.opening.has_attempts() && self.is_failed_attempt(&head, &buffered) {
-                        self.attempt_again(call);
-                        continue;
+                    if self.opening.is_special() {
+                        if self.is_failed_attempt(&head, &buffered) {
+                            self.attempt_again(call);
+                            continue;
+                        }
+                        self.observe(&mut call, &head, &buffered);
                     }
                     Ok(answered(call, head, buffered))
                 }
@@ -133,6 +138,23 @@ impl<O: Outbound> Exchange<O> {
                 },
             });
         }
+    }
+
+    /// The call is answered: for what sees it.
+    #[cold]
+    fn observe(&mut self, call: &mut Call, head: &ResponseHead, buffered: &Buffered) {
+        if let Some(observation) = self.opening.take_observation() {
+            call.observe_head(observation, head, buffered);
+        }
+    }
+
+    /// The call has failed: for what sees it.
+    #[cold]
+    fn observe_failure(&mut self, status: Status) -> Status {
+        if let Some(observation) = self.opening.take_observation() {
+            observation.end(status.code());
+        }
+        status
     }
 
     /// Waits for the call's turn, and finds out whether it is hedged.
@@ -150,7 +172,8 @@ impl<O: Outbound> Exchange<O> {
     fn end_hedges(&mut self, answer: Result<Answered, Status>) -> Result<Answered, Status> {
         self.phase = Phase::Over;
         let permit = self.opening.take_permit();
-        let (mut call, head, buffered) = answer?;
+        let (mut call, head, buffered) = answer.map_err(|status| self.observe_failure(status))?;
+        self.observe(&mut call, &head, &buffered);
         call.hold(permit);
         Ok(answered(call, head, buffered))
     }
@@ -174,13 +197,16 @@ impl<O: Outbound> Exchange<O> {
         }
         self.phase = Phase::Over;
         self.opening.give_up();
-        Some(status)
+        Some(self.observe_failure(status))
     }
 
     /// The call was cut short. `None` if it is opened again.
     #[cold]
     fn fail_open(&mut self, failure: Failure, call: Call) -> Option<Status> {
         if self.outbound.is_whole() && self.excuse.covers(&failure, &call) {
+            if let Some(observation) = self.opening.observation() {
+                observation.attempted_again(AgainReason::Transparent, failure.code, Duration::ZERO);
+            }
             self.opening.reopen(call);
             self.phase = Phase::Opening;
             return None;
@@ -189,12 +215,12 @@ impl<O: Outbound> Exchange<O> {
             self.attempt_again(call);
             return None;
         }
-        Some(failure.into())
+        Some(self.observe_failure(failure.into()))
     }
 
     #[cold]
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        let paused = ready!(self.opening.poll_pause(cx));
+        let paused = ready!(self.opening.poll_pause(cx)).map_err(|status| self.observe_failure(status));
         if paused.is_ok() {
             self.phase = Phase::Opening;
         } else {
@@ -207,6 +233,9 @@ impl<O: Outbound> Exchange<O> {
     /// Returns `true` if this answer is an error after which the call is attempted again.
     #[cold]
     fn is_failed_attempt(&mut self, head: &ResponseHead, buffered: &Buffered) -> bool {
+        if !self.opening.has_attempts() {
+            return false;
+        }
         if let ResponseHead::TrailersOnly(code, trailers) = head
             && *code != Code::OK
         {

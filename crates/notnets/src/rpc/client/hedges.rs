@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use notnets_core::call::ResponseHead;
@@ -12,6 +13,7 @@ use super::deadline_timer::DeadlineTimer;
 use super::exchange::{Answered, Excuse, has_failed};
 use super::hedging::Hedging;
 use super::{Call, Opened, Opening, Outbound};
+use crate::observe::AgainReason;
 use crate::rpc::{Code, Status};
 
 /// The attempts of a hedged call. Those that are dropped are cancelled.
@@ -49,6 +51,9 @@ impl Hedges {
         loop {
             while let Some(previous) = self.plan.begin(clock::now()) {
                 self.timer = None;
+                if let (1.., Some(observation)) = (previous, opening.observation()) {
+                    observation.attempted_again(AgainReason::Hedge, Code::OK, Duration::ZERO);
+                }
                 let opening = opening.attempt(previous);
                 self.open.push(Attempt { opening, call: None, excuse: Excuse::default() });
             }

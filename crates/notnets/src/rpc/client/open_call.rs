@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use notnets_core::call::{Received, Sent, StreamId};
+use notnets_core::call::{Buffered, End, Received, ResponseHead, Sent, StreamId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::deadline_timer::DeadlineTimer;
@@ -14,6 +14,7 @@ use super::deadline_timer::DeadlineTimer;
 use crate::PeerInfo;
 use crate::client::ClientLink;
 use crate::link::Answer;
+use crate::observe::Observation;
 use crate::rpc::{Code, Pieces};
 
 /// An open call: its receiving half. Its stream is closed, and reset if need be, when it is dropped.
@@ -26,6 +27,10 @@ pub(crate) struct Call {
     has_deadline: bool,
     permit: Option<OwnedSemaphorePermit>,
     timer: Option<Box<DeadlineTimer>>,
+    /// Of a call that is observed.
+    observation: Option<Observation>,
+    /// The call's end is seen here: there will be no other attempt.
+    is_observed_to_end: bool,
 }
 
 impl Call {
@@ -35,13 +40,52 @@ impl Call {
         permit: Option<OwnedSemaphorePermit>,
         has_deadline: bool,
     ) -> Self {
-        Self { link, stream, over: false, has_deadline, permit, timer: None }
+        Self {
+            link,
+            stream,
+            over: false,
+            has_deadline,
+            permit,
+            timer: None,
+            observation: None,
+            is_observed_to_end: false,
+        }
+    }
+
+    /// Is seen by this from now on. With `to_end` the call ends when it is let go of.
+    #[cold]
+    pub(super) fn observe(&mut self, observation: Observation, to_end: bool) {
+        self.observation = Some(observation);
+        self.is_observed_to_end = to_end;
+    }
+
+    /// The answer has come, or will not: for what sees the call.
+    #[inline]
+    pub(super) fn observe_answer(&self, answer: &Answer) {
+        if let Some(observation) = &self.observation {
+            match answer {
+                Ok((head, buffered)) => observe_head(observation, head, buffered),
+                Err(failure) => observation.end(failure.code),
+            }
+        }
+    }
+
+    /// The answer has come: it is seen by this, which ends the call.
+    pub(super) fn observe_head(
+        &mut self,
+        observation: Observation,
+        head: &ResponseHead,
+        buffered: &Buffered,
+    ) {
+        observe_head(&observation, head, buffered);
+        self.observe(observation, true);
     }
 
     /// The half that sends. There is one at most.
     pub(crate) fn sending(&self) -> SendHalf {
-        let Self { stream, has_deadline, .. } = *self;
-        SendHalf { link: Arc::clone(&self.link), stream, over: false, has_deadline, timer: None }
+        let (stream, has_deadline) = (self.stream, self.has_deadline);
+        let observation = self.observation.clone();
+        SendHalf { link: Arc::clone(&self.link), stream, over: false, has_deadline, timer: None, observation }
     }
 
     /// Waits for the response's head.
@@ -53,7 +97,11 @@ impl Call {
     /// Waits for the response's next data, or its end.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         self.check_deadline(cx);
-        self.link.poll_data(cx, self.stream)
+        let received = self.link.poll_data(cx, self.stream);
+        if let (Some(observation), Poll::Ready(received)) = (&self.observation, &received) {
+            observe_received(observation, received);
+        }
+        received
     }
 
     /// Looks at the call's deadline. The waits do it; so does the call that waits from its opening on.
@@ -91,6 +139,11 @@ impl Call {
             self.link.abandon(self.stream);
         }
         self.permit = None;
+        if let Some(observation) = self.observation.take()
+            && self.is_observed_to_end
+        {
+            observation.end(Code::CANCELLED);
+        }
     }
 
     /// Returns `true` if the call's server takes no new calls.
@@ -109,9 +162,46 @@ impl Call {
     }
 }
 
+/// What has come of an answered call, for what sees it.
+#[cold]
+fn observe_head(observation: &Observation, head: &ResponseHead, buffered: &Buffered) {
+    if let ResponseHead::TrailersOnly(code, _) = head {
+        return observation.end(*code);
+    }
+    observation.received(buffered.data.as_ref().map_or(0, Bytes::len));
+    if let Some(end) = &buffered.end {
+        observe_end(observation, end);
+    }
+}
+
+#[cold]
+fn observe_received(observation: &Observation, received: &Received) {
+    match received {
+        Received::Data(data) => observation.received(data.len()),
+        Received::End(end) => observe_end(observation, end),
+        Received::Pending => {}
+    }
+}
+
+fn observe_end(observation: &Observation, end: &End) {
+    match end {
+        End::Trailers(code, _) => observation.end(*code),
+        End::Failed(failure) => observation.end(failure.code),
+        End::Requests => observation.end(Code::NONE),
+    }
+}
+
 impl Pieces for Call {
     fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
-        if self.over { Err(first) } else { self.link.gather(self.stream, first, total) }
+        if self.over {
+            return Err(first);
+        }
+        let bytes = first.len();
+        self.link.gather(self.stream, first, total)?;
+        if let Some(observation) = &self.observation {
+            observation.given_back(bytes);
+        }
+        Ok(())
     }
 
     fn keep_unfinished(&self, bytes: usize) {
@@ -135,6 +225,8 @@ pub(crate) struct SendHalf {
     over: bool,
     has_deadline: bool,
     timer: Option<Box<DeadlineTimer>>,
+    /// Of a call that is observed.
+    observation: Option<Observation>,
 }
 
 impl SendHalf {
@@ -142,7 +234,11 @@ impl SendHalf {
     /// [`Stopped`](Sent::Stopped) when the call is over.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut impl Buf, end: bool) -> Poll<Sent> {
         self.check_deadline(cx);
+        let before = self.observation.as_ref().map_or(0, |_| data.remaining());
         let sent = self.link.poll_send(cx, self.stream, data, end);
+        if let Some(observation) = &self.observation {
+            observation.sent(before - data.remaining(), None);
+        }
         self.over |= matches!(sent, Poll::Ready(Sent::Stopped)) || (end && sent.is_ready());
         sent
     }

@@ -18,6 +18,7 @@ use super::{Call, Outbound};
 use crate::Error;
 use crate::client::{ClientLink, Shared};
 use crate::link::{Answer, Link, OpenRequest, OpenTicket, OpenedCall};
+use crate::observe::{AgainReason, Observation};
 use crate::rpc::{Code, Status};
 
 /// A call that is being opened. Mostly there is nothing to wait for: that takes no memory.
@@ -27,8 +28,33 @@ pub(crate) struct Opening {
     deadline: Option<Timestamp>,
     permit: Option<OwnedSemaphorePermit>,
     waiting: Option<Box<Waiting>>,
-    /// What is configured for the method, if something is.
-    attempts: Option<Box<Attempts>>,
+    /// What hardly any call has.
+    special: Option<Box<Special>>,
+}
+
+/// What is configured for a call's method, and what sees the call.
+#[derive(Debug, Default)]
+struct Special {
+    attempts: Option<Attempts>,
+    observation: Option<Observation>,
+    /// The call's end is seen here: it is none of several attempts.
+    ends: bool,
+}
+
+impl Special {
+    /// What is sent along with the call.
+    fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let previous = self.attempts.as_ref().and_then(Attempts::entry);
+        previous.into_iter().chain(self.observation.iter().flat_map(Observation::entries))
+    }
+}
+
+impl Drop for Special {
+    fn drop(&mut self) {
+        if let (Some(observation), true) = (&self.observation, self.ends) {
+            observation.end(Code::CANCELLED);
+        }
+    }
 }
 
 /// A call that was opened.
@@ -64,42 +90,76 @@ impl std::fmt::Debug for Waiting {
 
 impl Opening {
     pub(crate) fn new(shared: &Arc<Shared>, deadline: Option<Timestamp>) -> Self {
-        Self { shared: Arc::clone(shared), deadline, permit: None, waiting: None, attempts: None }
+        Self { shared: Arc::clone(shared), deadline, permit: None, waiting: None, special: None }
     }
 
-    /// Returns `true` if something may be configured for the call's method.
+    /// Returns `true` if something may be configured for the call's method, or the call is observed.
     #[inline]
     pub(super) fn may_be_configured(&self) -> bool {
-        self.shared.endpoint.policies.is_some()
+        self.shared.endpoint.policies.is_some() || self.shared.observer.is_some()
     }
 
-    /// Makes the call as it is configured for its method.
+    /// Makes the call as it is configured for its method, and has it observed.
     #[cold]
     pub(super) fn configure(&mut self, path: &str) {
         let policies = self.shared.endpoint.policies.as_ref();
-        self.attempts = policies.and_then(|policies| Attempts::new(policies, path)).map(Box::new);
-        let timeout = self.attempts.as_ref().and_then(|attempts| attempts.timeout());
+        let attempts = policies.and_then(|policies| Attempts::new(policies, path));
+        let timeout = attempts.as_ref().and_then(Attempts::timeout);
         self.deadline = [self.deadline, timeout.map(clock::after)].into_iter().flatten().min();
+        let observer = self.shared.observer.as_ref();
+        let observation = observer.map(|observer| Observation::of_client(&*observer.0, path));
+        if attempts.is_some() || observation.is_some() {
+            self.special = Some(Box::new(Special { attempts, observation, ends: true }));
+        }
+    }
+
+    /// Returns `true` if something is configured for the method, or the call is observed.
+    #[inline]
+    pub(super) fn is_special(&self) -> bool {
+        self.special.is_some()
     }
 
     /// Returns `true` if something is configured for the method.
     #[inline]
     pub(super) fn has_attempts(&self) -> bool {
-        self.attempts.is_some()
+        self.attempts().is_some()
+    }
+
+    #[inline]
+    fn attempts(&self) -> Option<&Attempts> {
+        self.special.as_ref()?.attempts.as_ref()
+    }
+
+    #[inline]
+    fn attempts_mut(&mut self) -> Option<&mut Attempts> {
+        self.special.as_mut()?.attempts.as_mut()
     }
 
     /// Returns when the call's attempts are made from now on, if they are hedged.
     #[cold]
     pub(super) fn hedging(&self, outbound: &impl Outbound) -> Option<Hedging> {
-        let attempts = self.attempts.as_ref()?;
+        let attempts = self.attempts()?;
         let can_repeat = outbound.is_whole() && attempts.keeps(outbound.data().remaining());
         if can_repeat { attempts.hedging() } else { None }
     }
 
     /// An attempt of a hedged call, behind so many others. The call has its turn.
     pub(super) fn attempt(&self, previous: u32) -> Self {
-        let attempts = self.attempts.as_ref().map(|attempts| Box::new(attempts.behind(previous)));
-        Self { attempts, ..Self::new(&self.shared, self.deadline) }
+        let attempts = self.attempts().map(|attempts| attempts.behind(previous));
+        let special = Special { attempts, observation: self.observation().cloned(), ends: false };
+        Self { special: Some(Box::new(special)), ..Self::new(&self.shared, self.deadline) }
+    }
+
+    /// What sees the call, if it is observed.
+    #[inline]
+    pub(super) fn observation(&self) -> Option<&Observation> {
+        self.special.as_ref()?.observation.as_ref()
+    }
+
+    /// Lets go of what sees the call, for whoever ends it.
+    #[inline]
+    pub(super) fn take_observation(&mut self) -> Option<Observation> {
+        self.special.as_mut()?.observation.take()
     }
 
     /// When the call has to be over.
@@ -115,14 +175,20 @@ impl Opening {
     /// An attempt has ended with this code. Returns `true` if there is another one, after a
     /// [pause](Self::poll_pause).
     pub(super) fn fail(&mut self, code: Code, trailers: &Metadata, outbound: &impl Outbound) -> bool {
-        let Some(attempts) = &mut self.attempts else { return false };
+        let Some(Special { attempts: Some(attempts), observation, .. }) = self.special.as_deref_mut() else {
+            return false;
+        };
         let can_repeat = outbound.is_whole() && attempts.keeps(outbound.data().remaining());
-        attempts.fail(code, pushback_of(trailers), can_repeat)
+        let goes_on = attempts.fail(code, pushback_of(trailers), can_repeat);
+        if let (true, Some(observation)) = (goes_on, observation) {
+            observation.attempted_again(AgainReason::Retry, code, attempts.delay());
+        }
+        goes_on
     }
 
     /// The server has begun to answer.
     pub(super) fn succeed(&mut self) {
-        if let Some(attempts) = self.attempts.take() {
+        if let Some(attempts) = self.special.as_mut().and_then(|special| special.attempts.take()) {
             attempts.succeed();
         }
     }
@@ -132,8 +198,9 @@ impl Opening {
     /// # Errors
     /// `DEADLINE_EXCEEDED`.
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        match &mut self.attempts {
-            Some(attempts) => attempts.poll_pause(cx, self.deadline),
+        let deadline = self.deadline;
+        match self.attempts_mut() {
+            Some(attempts) => attempts.poll_pause(cx, deadline),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -191,9 +258,9 @@ impl Opening {
                 data: &mut data,
                 end: outbound.is_whole(),
             };
-            let opened = match self.attempts.as_ref().and_then(|attempts| attempts.entry()) {
+            let opened = match &self.special {
                 None => link.poll_open(cx, ticket, request),
-                Some(previous) => poll_open_again(&link, cx, ticket, request, previous),
+                Some(special) => poll_open_with(&link, cx, ticket, request, special.entries()),
             };
             match opened {
                 Poll::Ready(Ok(Some(OpenedCall { stream, sent, answer }))) => {
@@ -201,6 +268,10 @@ impl Opening {
                     let unsent = (!is_all).then(|| data.remaining());
                     self.waiting = None;
                     let mut call = Call::new(link, stream, self.permit.take(), self.deadline.is_some());
+                    if let Some(observation) = self.observation() {
+                        observation.sent(outbound.data().remaining() - data.remaining(), None);
+                        call.observe(observation.clone(), false);
+                    }
                     if answer.is_pending() {
                         call.check_deadline(cx);
                     }
@@ -237,7 +308,7 @@ impl Opening {
             if let Some(link) = &waiting.link {
                 return Poll::Ready(Ok(Arc::clone(link)));
             }
-            if let Some(attempts) = &mut self.attempts {
+            if let Some(attempts) = self.special.as_mut().and_then(|special| special.attempts.as_mut()) {
                 ready!(attempts.poll_pause(cx, self.deadline))?;
             }
             let connecting = waiting.connecting.get_or_insert_with(|| {
@@ -250,7 +321,7 @@ impl Opening {
                 Ok(link) => return Poll::Ready(Ok(link)),
                 Err(error) => Status::no_link(&error),
             };
-            if !self.attempts.as_mut().is_some_and(|attempts| attempts.wait_for_server(&status)) {
+            if !self.attempts_mut().is_some_and(|attempts| attempts.wait_for_server(&status)) {
                 return Poll::Ready(Err(status));
             }
         }
@@ -285,16 +356,16 @@ impl Opening {
     }
 }
 
-/// Opens a call again, and tells the server of the attempts before.
+/// Opens a call with more metadata than its own: about the attempts before, and what its observer sends along.
 #[cold]
-fn poll_open_again<'a>(
+fn poll_open_with<'a>(
     link: &Arc<Link>,
     cx: &mut Context<'_>,
     ticket: &mut OpenTicket,
     request: OpenRequest<'_, impl Iterator<Item = (&'a str, &'a [u8])>, impl Buf>,
-    previous: (&'a str, &'a [u8]),
+    more: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Poll<Result<Option<OpenedCall>, HeadError>> {
     let OpenRequest { method, entries, deadline, data, end } = request;
-    let entries = entries.chain([previous]);
+    let entries = entries.chain(more);
     link.poll_open(cx, ticket, OpenRequest { method, entries, deadline, data, end })
 }

@@ -138,6 +138,7 @@ impl Receiver {
     }
 
     pub(super) fn on_answer(&mut self, answer: Answer) -> Result<(), Status> {
+        self.call.observe_answer(&answer);
         match answer {
             Ok((head, buffered)) => {
                 if buffered.end.is_some() {

@@ -16,6 +16,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::throttle::Throttle;
 use crate::link::Link;
+use crate::observe::Observation;
 use crate::rpc::{PeerInfo, Pieces};
 use crate::short_status::ShortStatus;
 use crate::status_message;
@@ -71,6 +72,8 @@ pub(crate) struct RequestHalf {
     ended: bool,
     /// How fast it is read, if that is limited.
     throttle: Option<Box<Throttle>>,
+    /// Of a call that is observed.
+    observation: Option<Observation>,
 }
 
 impl RequestHalf {
@@ -81,7 +84,14 @@ impl RequestHalf {
         throttle: Option<Box<Throttle>>,
     ) -> Self {
         let ended = buffered.end == Some(End::Requests);
-        Self { link, stream, first: buffered.data, ended, throttle }
+        Self { link, stream, first: buffered.data, ended, throttle, observation: None }
+    }
+
+    /// Is seen by this from now on.
+    #[cold]
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        observation.received(self.first.as_ref().map_or(0, Bytes::len));
+        self.observation = Some(observation);
     }
 
     /// Waits for the next data. `None` is the end.
@@ -102,6 +112,9 @@ impl RequestHalf {
                     if let Some(throttle) = &mut self.throttle {
                         throttle.take(data.len());
                     }
+                    if let Some(observation) = &self.observation {
+                        observation.received(data.len());
+                    }
                     return Some(Ok(data));
                 }
                 Received::End(end) => end,
@@ -118,9 +131,10 @@ impl RequestHalf {
     /// Takes what there is to read, and leaves nothing.
     #[cfg(feature = "stubs")]
     pub(crate) fn take(&mut self) -> Self {
-        let Self { link, stream, first, ended, throttle } = self;
+        let Self { link, stream, first, ended, throttle, observation } = self;
         let (link, first, throttle) = (Arc::clone(link), first.take(), throttle.take());
-        let taken = Self { link, stream: *stream, first, ended: *ended, throttle };
+        let observation = observation.take();
+        let taken = Self { link, stream: *stream, first, ended: *ended, throttle, observation };
         self.ended = true;
         taken
     }
@@ -141,10 +155,14 @@ impl RequestHalf {
 impl Pieces for RequestHalf {
     fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
         if self.ended || self.first.is_some() {
-            Err(first)
-        } else {
-            self.link.gather(self.stream, first, total)
+            return Err(first);
         }
+        let bytes = first.len();
+        self.link.gather(self.stream, first, total)?;
+        if let Some(observation) = &self.observation {
+            observation.given_back(bytes);
+        }
+        Ok(())
     }
 
     fn keep_unfinished(&self, bytes: usize) {
@@ -160,11 +178,19 @@ pub(crate) struct ResponseHalf {
     link: Arc<Link>,
     stream: StreamId,
     over: bool,
+    /// Of a call that is observed. It ends here.
+    observation: Option<Observation>,
 }
 
 impl ResponseHalf {
     pub(crate) fn new(link: Arc<Link>, stream: StreamId) -> Self {
-        Self { link, stream, over: false }
+        Self { link, stream, over: false, observation: None }
+    }
+
+    /// Is seen by this from now on.
+    #[cold]
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        self.observation = Some(observation);
     }
 
     /// Sends the head with as much of `data` as fits, and with `status` the end if all fits.
@@ -178,7 +204,13 @@ impl ResponseHalf {
         data: &mut impl Buf,
         status: Option<Code>,
     ) -> Poll<Result<Sent, HeadError>> {
-        self.link.poll_respond(cx, self.stream, entries, data, status)
+        let before = self.observation.as_ref().map_or(0, |_| data.remaining());
+        let sent = self.link.poll_respond(cx, self.stream, entries, data, status);
+        if let Some(observation) = &self.observation {
+            let status = status.filter(|_| matches!(sent, Poll::Ready(Ok(Sent::All))));
+            observation.sent(before - data.remaining(), status);
+        }
+        sent
     }
 
     /// Bytes to be written where they are sent from.
@@ -188,7 +220,12 @@ impl ResponseHalf {
 
     /// Sends data, or waits for room as long as the call lives.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &mut impl Buf) -> Poll<Sent> {
-        self.link.poll_send(cx, self.stream, data, false)
+        let before = self.observation.as_ref().map_or(0, |_| data.remaining());
+        let sent = self.link.poll_send(cx, self.stream, data, false);
+        if let Some(observation) = &self.observation {
+            observation.sent(before - data.remaining(), None);
+        }
+        sent
     }
 
     /// Ends a response whose head was sent. What is too large for the peer is [shortened](ShortStatus).
@@ -198,7 +235,9 @@ impl ResponseHalf {
         entries: impl Fn() -> I,
         status: Code,
     ) -> Poll<Sent> {
-        match ready!(self.link.poll_finish(cx, self.stream, entries(), status)) {
+        let finished = ready!(self.link.poll_finish(cx, self.stream, entries(), status));
+        self.observe_status(status, &finished);
+        match finished {
             Ok(sent) => Poll::Ready(sent),
             Err(error) => {
                 let short = ShortStatus::of(&error, status, entries());
@@ -216,7 +255,9 @@ impl ResponseHalf {
         entries: impl Fn() -> I,
         status: Code,
     ) -> Poll<Sent> {
-        match ready!(self.link.poll_respond_trailers_only(cx, self.stream, entries(), status)) {
+        let responded = ready!(self.link.poll_respond_trailers_only(cx, self.stream, entries(), status));
+        self.observe_status(status, &responded);
+        match responded {
             Ok(sent) => Poll::Ready(sent),
             Err(error) => {
                 let short = ShortStatus::of(&error, status, entries());
@@ -227,9 +268,23 @@ impl ResponseHalf {
         }
     }
 
+    /// A status was sent, unless the client listens no more: for what sees the call. One that is too large is
+    /// sent shortened.
+    #[inline]
+    fn observe_status(&self, status: Code, sent: &Result<Sent, HeadError>) {
+        if let Some(observation) = &self.observation
+            && !matches!(sent, Ok(Sent::Stopped))
+        {
+            observation.sent(0, Some(status));
+        }
+    }
+
     /// The response's end was sent, or the client listens no more.
     pub(crate) fn end(&mut self) {
         self.over = true;
+        if let Some(observation) = self.observation.take() {
+            observation.end_as_sent();
+        }
     }
 
     /// Returns `true` once the response has an end, whatever that is.
@@ -239,6 +294,7 @@ impl ResponseHalf {
 
     /// Ends the call with that status instead of what its handler would have answered.
     pub(crate) fn reset(&mut self, code: Code, reason: &'static str) {
+        self.observe_reset(code);
         self.end();
         self.link.reset(self.stream, code, reason);
     }
@@ -247,8 +303,19 @@ impl ResponseHalf {
     /// `goes_away` it makes no more calls on this link.
     #[cfg(feature = "http2")]
     pub(crate) fn turn_away(mut self, code: Code, reason: &'static str, goes_away: bool) {
+        self.observe_reset(code);
         self.end();
         self.link.refuse_call(self.stream, code, reason, goes_away);
+    }
+
+    /// For what sees the call: it ends with that status, unless it was over before.
+    #[inline]
+    fn observe_reset(&self, code: Code) {
+        if let Some(observation) = &self.observation
+            && self.link.is_open(self.stream)
+        {
+            observation.end(code);
+        }
     }
 
     /// The head can't be sent.
