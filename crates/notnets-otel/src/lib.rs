@@ -17,22 +17,22 @@
 //!
 //! | name | attributes |
 //! | --- | --- |
-//! | `rpc.client.call.duration` | `rpc.system.name`, `rpc.method`, `rpc.response.status_code`, `error.type`, `server.address` (the target) |
-//! | `rpc.server.call.duration` | the same but for `server.address` |
+//! | `rpc.server.call.duration` | `rpc.system.name`, `rpc.method`, `rpc.response.status_code`, `error.type` |
+//! | `rpc.client.call.duration` | the same, and `server.address`: the target |
 //!
-//! These are the [semantic conventions](https://opentelemetry.io/docs/specs/semconv/rpc/) of version 1.42. With
-//! [`Conventions::Grpc`] they have the names of
+//! These are the [semantic conventions](https://opentelemetry.io/docs/specs/semconv/rpc/) of version 1.42.
+//! With [`Conventions::Grpc`] they have the names of
 //! [gRPC A66](https://github.com/grpc/proposal/blob/master/A66-otel-stats.md) and
-//! [A96](https://github.com/grpc/proposal/blob/master/A96-retry-otel-stats.md): `grpc.client.attempt.started`,
-//! `.duration`, `.sent_total_compressed_message_size`, `.rcvd_total_compressed_message_size`,
-//! `grpc.client.call.duration`, `.retries`, `.transparent_retries`, `.hedges`, `.retry_delay`;
-//! `grpc.server.call.started` and the like. Sizes include gRPC's five bytes before each message; of hedged
-//! attempts only the answered one has a duration.
+//! [A96](https://github.com/grpc/proposal/blob/master/A96-retry-otel-stats.md):
+//! `grpc.client.attempt.started`, `.duration`, `.sent_total_compressed_message_size`,
+//! `.rcvd_total_compressed_message_size`, `grpc.client.call.duration`, `.retries`, `.transparent_retries`,
+//! `.hedges`, `.retry_delay`; `grpc.server.call.started` and the like. Sizes include gRPC's five bytes before
+//! each message; of hedged attempts only the answered one has a duration.
 //!
-//! Histograms of durations begin at 1 µs: they have the buckets of the conventions, and finer ones below. What
-//! is recorded goes to instruments that are bound to their attributes once for each method and status. A
-//! method whose calls have all ended with `UNIMPLEMENTED` is `_OTHER` (`other` with gRPC's names) on a server,
-//! so that no client can make series; so are those beyond the first thousand.
+//! Histograms of durations begin at 1 µs: they have the buckets of the conventions, and finer ones below.
+//! What is recorded goes to instruments that are bound to their attributes once for each method and status.
+//! A method whose calls have all ended with `UNIMPLEMENTED` is `_OTHER` (`other` with gRPC's names) on a
+//! server, so that no client can make series; so are those beyond the first thousand.
 //!
 //! # Spans
 //!

@@ -356,7 +356,7 @@ impl Opening {
     }
 }
 
-/// Opens a call with more metadata than its own: about the attempts before, and what its observer sends along.
+/// Opens a call with more metadata than its own: of the attempts before, and of its observer.
 #[cold]
 fn poll_open_with<'a>(
     link: &Arc<Link>,
