@@ -14,7 +14,15 @@ pub(super) const SEGMENT_NAME: &str = "notnets-stats";
 
 /// Looks at the counters of each of a process's servers. None for one that this process may not look into.
 pub fn of_process(pid: u32) -> Vec<Snapshot> {
-    let process = Path::new("/proc").join(pid.to_string());
+    look(&Path::new("/proc").join(pid.to_string()))
+}
+
+/// Looks at the counters of each of this process's servers, and of its client links.
+pub fn of_this_process() -> Vec<Snapshot> {
+    look(Path::new("/proc/self"))
+}
+
+fn look(process: &Path) -> Vec<Snapshot> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     let mut own_pid = None;
@@ -25,11 +33,13 @@ pub fn of_process(pid: u32) -> Vec<Snapshot> {
         }
         let Ok(file) = File::open(entry.path()) else { continue };
         // One segment has several descriptors when it is sent to a tool, or a child has inherited it.
-        if !file.metadata().is_ok_and(|segment| seen.insert(segment.ino())) {
+        let Ok(segment) = file.metadata().map(|metadata| metadata.ino()) else { continue };
+        if !seen.insert(segment) {
             continue;
         }
-        let Some(snapshot) = Snapshot::read(&OwnedFd::from(file)) else { continue };
-        let own_pid = *own_pid.get_or_insert_with(|| pid_in_its_namespace(&process));
+        let Some(mut snapshot) = Snapshot::read(&OwnedFd::from(file)) else { continue };
+        snapshot.segment = segment;
+        let own_pid = *own_pid.get_or_insert_with(|| pid_in_its_namespace(process));
         if own_pid == Some(snapshot.pid) {
             found.push(snapshot);
         }

@@ -22,6 +22,8 @@ const LOOKS: usize = 1000;
 /// A look at the counters of a server, or of all links on which a process is the client.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
+    /// The inode of the segment, which no other one has; 0 if the look was not [by the process](super::find).
+    pub segment: u64,
     /// The process, as it numbers itself: in a namespace of its own perhaps.
     pub pid: u32,
     /// Of a server. Else of the process's client links.
@@ -271,6 +273,7 @@ impl Snapshot {
         let areas = (HEAD..segment.bytes()).step_by(AREA);
         let areas = areas.map_while(|from| segment.part(from, AREA));
         let seen = Self {
+            segment: 0,
             pid: head.load(process::PID) as u32,
             serves: head.load(process::SERVES) != 0,
             names: read_text(head, process::NAMES, process::NAMES_WORDS),
