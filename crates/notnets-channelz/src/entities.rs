@@ -171,22 +171,13 @@ fn options(link: &LinkSnapshot) -> Vec<SocketOption> {
         Transport::Pod { host } => format!("pod, host {host}"),
     };
     let state = if link.parked.is_some() { "parked" } else { "polling" };
-    let counts = &link.counts;
-    let options = [
+    let mut options = vec![
         ("transport", transport),
         ("state", state.to_owned()),
         ("peer_uid", link.peer_uid.to_string()),
-        ("frames_sent", counts.frames_sent.to_string()),
-        ("frames_received", counts.frames_received.to_string()),
-        ("bytes_sent", counts.bytes_sent.to_string()),
-        ("bytes_received", counts.bytes_received.to_string()),
-        ("waits_for_room", counts.no_room.to_string()),
-        ("waits_for_stream_credit", counts.no_stream_credit.to_string()),
-        ("waits_for_link_credit", counts.no_link_credit.to_string()),
-        ("doorbells_rung", counts.doorbells_rung.to_string()),
-        ("doorbells_received", counts.doorbells_received.to_string()),
         ("last_failure", link.failure.clone()),
     ];
+    options.extend(link.counts.all().map(|(count, sum)| (count.name(), sum.to_string())));
     let option =
         |(name, value): (&str, String)| SocketOption { name: name.to_owned(), value, additional: None };
     options.into_iter().filter(|(_, value)| !value.is_empty()).map(option).collect()

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use notnets_core::stats::{Counts, MethodSnapshot, Snapshot};
+use notnets_core::stats::{Count, Counts, MethodSnapshot, Snapshot};
 
 use super::exposition::{Exposition, Kind, Labels};
 use crate::observe::processes::Process;
@@ -33,8 +33,8 @@ pub fn of(processes: &[Process]) -> String {
     let (ends, omitted) = ends(processes);
     let mut out = Exposition::default();
     links(&ends, &mut out);
-    data(&ends, &mut out);
-    waking(&ends, &mut out);
+    counts(&ends, &mut out);
+    segments(&ends, &mut out);
     payloads(&ends, &mut out);
     calls(&ends, &mut out);
     open_calls(&ends, &mut out);
@@ -180,33 +180,55 @@ fn links(ends: &[End], out: &mut Exposition) {
     });
 }
 
-fn data(ends: &[End], out: &mut Exposition) {
-    let counter = Kind::Counter;
-    numbers(ends, out, "notnets_sent_bytes_total", counter, "Bytes of data that were sent.", |end| {
-        end.counts.bytes_sent
-    });
-    numbers(ends, out, "notnets_sent_frames_total", counter, "Frames with data that were sent.", |end| {
-        end.counts.frames_sent
-    });
-    numbers(ends, out, "notnets_received_bytes_total", counter, "Bytes of data that have come.", |end| {
-        end.counts.bytes_received
-    });
-    numbers(ends, out, "notnets_received_frames_total", counter, "Frames with data that have come.", |end| {
-        end.counts.frames_received
-    });
+/// What links count, as metrics of their own.
+const COUNTED: [(Count, &str, &str); 9] = [
+    (Count::BytesSent, "notnets_sent_bytes_total", "Bytes of data that were sent."),
+    (Count::FramesSent, "notnets_sent_frames_total", "Frames with data that were sent."),
+    (Count::BytesReceived, "notnets_received_bytes_total", "Bytes of data that have come."),
+    (Count::FramesReceived, "notnets_received_frames_total", "Frames with data that have come."),
+    (Count::DoorbellsRung, "notnets_doorbells_rung_total", "Times that peers were rung."),
+    (
+        Count::DoorbellsReceived,
+        "notnets_doorbells_received_total",
+        "Packets that came through the links' sockets: doorbells, mostly.",
+    ),
+    (Count::Parks, "notnets_parks_total", "Times that links went to sleep."),
+    (
+        Count::Unanswered,
+        "notnets_calls_unanswered_total",
+        "Calls that ended without an answer of the server's application.",
+    ),
+    (
+        Count::Refused,
+        "notnets_requests_refused_total",
+        "Requests that were refused before any application saw them.",
+    ),
+];
+
+/// What links count, together as one metric: what something waited for that could not be sent yet.
+const WAITS: [(Count, &str); 3] =
+    [(Count::NoRoom, "room"), (Count::NoStreamCredit, "stream_credit"), (Count::NoLinkCredit, "link_credit")];
+
+fn counts(ends: &[End], out: &mut Exposition) {
+    for (count, name, help) in COUNTED {
+        numbers(ends, out, name, Kind::Counter, help, |end| end.counts.of(count));
+    }
     let name = "notnets_send_waits_total";
-    out.metric(name, counter, "Times that something could not be sent yet, by what it waited for.");
+    let help = "Times that something could not be sent yet, by what it waited for.";
+    out.metric(name, Kind::Counter, help);
     for end in ends {
-        let counts = &end.counts;
-        let waits = [
-            ("room", counts.no_room),
-            ("stream_credit", counts.no_stream_credit),
-            ("link_credit", counts.no_link_credit),
-        ];
-        for (what, times) in waits {
-            out.value(name, &end.labels.with("for", what), times);
+        for (count, what) in WAITS {
+            out.value(name, &end.labels.with("for", what), end.counts.of(count));
         }
     }
+    let name = "notnets_parked_seconds_total";
+    out.metric(name, Kind::Counter, "How long links slept.");
+    for end in ends {
+        out.value(name, &end.labels, end.counts.parked_seconds);
+    }
+}
+
+fn segments(ends: &[End], out: &mut Exposition) {
     let help = "Bytes of this side's further segments that peers may have mapped.";
     numbers(ends, out, "notnets_segments_offered_bytes", Kind::Gauge, help, |end| {
         end.sum(|counters| counters.segment_bytes().0)
@@ -215,25 +237,6 @@ fn data(ends: &[End], out: &mut Exposition) {
     numbers(ends, out, "notnets_segments_mapped_bytes", Kind::Gauge, help, |end| {
         end.sum(|counters| counters.segment_bytes().1)
     });
-}
-
-fn waking(ends: &[End], out: &mut Exposition) {
-    let counter = Kind::Counter;
-    numbers(ends, out, "notnets_doorbells_rung_total", counter, "Times that peers were rung.", |end| {
-        end.counts.doorbells_rung
-    });
-    let help = "Packets that came through the links' sockets: doorbells, mostly.";
-    numbers(ends, out, "notnets_doorbells_received_total", counter, help, |end| {
-        end.counts.doorbells_received
-    });
-    numbers(ends, out, "notnets_parks_total", counter, "Times that links went to sleep.", |end| {
-        end.counts.parks
-    });
-    let name = "notnets_parked_seconds_total";
-    out.metric(name, counter, "How long links slept.");
-    for end in ends {
-        out.value(name, &end.labels, end.counts.parked_seconds);
-    }
 }
 
 fn payloads(ends: &[End], out: &mut Exposition) {
@@ -266,10 +269,6 @@ fn calls(ends: &[End], out: &mut Exposition) {
             out.value(name, &labels.with("status", status), calls);
         }
     }
-    let help = "Calls that ended without an answer of the server's application.";
-    numbers(ends, out, "notnets_calls_unanswered_total", Kind::Counter, help, |end| end.counts.unanswered);
-    let help = "Requests that were refused before any application saw them.";
-    numbers(ends, out, "notnets_requests_refused_total", Kind::Counter, help, |end| end.counts.refused);
     let name = "notnets_call_duration_seconds";
     out.metric(name, Kind::Histogram, "How long ended calls took.");
     for (labels, method) in ends.iter().flat_map(End::methods) {
@@ -331,6 +330,13 @@ mod tests {
         assert!(text.contains(&format!("\nnotnets_links_total{{{labels}}} 2\n")), "{text}");
         let started = format!("\nnotnets_calls_started_total{{{labels},method=\"/s.S/1\"}} 2\n");
         assert!(text.contains(&started), "{text}");
+    }
+
+    #[test]
+    fn all_that_links_count_has_a_metric() {
+        let shown = COUNTED.map(|(count, ..)| count).into_iter().chain(WAITS.map(|(count, _)| count));
+        let shown: Vec<_> = shown.collect();
+        assert!(shown.len() == Count::ALL.len() && Count::ALL.iter().all(|count| shown.contains(count)));
     }
 
     #[test]

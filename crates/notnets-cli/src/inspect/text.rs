@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use notnets_core::stats::{Count, Counts};
+
 use crate::observe::findings::seconds;
 use crate::observe::report::{End, Link, Method, Open, Report, Sums, Times, method_name};
 use crate::table::{age, aligned};
@@ -51,38 +53,42 @@ fn end(end: &End, text: &mut String) {
     }
 }
 
-fn sums(counts: &Sums, text: &mut String) {
+fn sums(Sums(counts): &Sums, text: &mut String) {
     *text += &format!(
         "  data: {} bytes in {} frames sent, {} bytes in {} frames received\n",
-        counts.bytes_sent, counts.frames_sent, counts.bytes_received, counts.frames_received
+        counts.of(Count::BytesSent),
+        counts.of(Count::FramesSent),
+        counts.of(Count::BytesReceived),
+        counts.of(Count::FramesReceived)
     );
     *text += &format!(
         "  waking: {} doorbells rung, {} received, slept {} times for {} in all\n",
-        counts.doorbells_rung,
-        counts.doorbells_received,
-        counts.parks,
+        counts.of(Count::DoorbellsRung),
+        counts.of(Count::DoorbellsReceived),
+        counts.of(Count::Parks),
         seconds(Duration::try_from_secs_f64(counts.parked_seconds).unwrap_or_default())
     );
+    let counted = |counts: &Counts, count| Some(counts.of(count)).filter(|times| *times > 0);
     let waits = [
-        (counts.waits_for_room, "for room"),
-        (counts.waits_for_stream_credit, "for credit of a stream"),
-        (counts.waits_for_link_credit, "for credit of a link"),
+        (Count::NoRoom, "for room"),
+        (Count::NoStreamCredit, "for credit of a stream"),
+        (Count::NoLinkCredit, "for credit of a link"),
     ];
+    let waits = waits.into_iter();
     let waits: Vec<_> =
-        waits.iter().filter(|(times, _)| *times > 0).map(|(times, what)| format!("{times} {what}")).collect();
+        waits.filter_map(|(count, what)| Some(format!("{} {what}", counted(counts, count)?))).collect();
     if !waits.is_empty() {
         *text += &format!("  waits to send: {}\n", waits.join(", "));
     }
-    for (times, what) in
-        [(counts.unanswered, "calls without an answer"), (counts.refused, "requests refused")]
-    {
-        if times > 0 {
+    let ends = [(Count::Unanswered, "calls without an answer"), (Count::Refused, "requests refused")];
+    for (count, what) in ends {
+        if let Some(times) = counted(counts, count) {
             *text += &format!("  {what}: {times}\n");
         }
     }
-    for (kind, payloads) in &counts.payloads {
-        let (frames, bytes) = (payloads.frames, payloads.bytes);
-        *text += &format!("  large payloads {}: {bytes} bytes in {frames} frames\n", kind.replace('_', " "));
+    for (kind, tally) in counts.payloads.present() {
+        let (kind, frames, bytes) = (kind.name().replace('_', " "), tally.frames, tally.bytes);
+        *text += &format!("  large payloads {kind}: {bytes} bytes in {frames} frames\n");
     }
 }
 

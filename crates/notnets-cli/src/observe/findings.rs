@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use notnets_core::stats::{LinkSnapshot, Snapshot, WaitsFor};
+use notnets_core::stats::{Count, LinkSnapshot, Snapshot, WaitsFor};
 
 use super::processes::Process;
 
@@ -114,23 +114,23 @@ fn waits(counters: &Snapshot, found: &mut Vec<String>) {
     if calls < ENOUGH {
         return;
     }
-    if counts.no_room > calls {
+    let no_room = counts.of(Count::NoRoom);
+    if no_room > calls {
         found.push(format!(
-            "{of} had no room {} times in {calls} calls: peers are slow to take and to release",
-            counts.no_room
+            "{of} had no room {no_room} times in {calls} calls: peers are slow to take and to release"
         ));
     }
-    let credit = counts.no_stream_credit + counts.no_link_credit;
+    let credit = counts.of(Count::NoStreamCredit).saturating_add(counts.of(Count::NoLinkCredit));
     if credit > calls {
         found.push(format!(
             "{of} had no credit {credit} times in {calls} calls: what is sent is not taken as fast"
         ));
     }
-    if counts.parks > calls / 2 {
+    let parks = counts.of(Count::Parks);
+    if parks > calls / 2 {
         found.push(format!(
-            "{of} went to sleep {} times in {calls} calls: to be woken takes tens of microseconds, which \
-             Wait::Spin or more calls at once avoid",
-            counts.parks
+            "{of} went to sleep {parks} times in {calls} calls: to be woken takes tens of microseconds, which \
+             Wait::Spin or more calls at once avoid"
         ));
     }
 }
@@ -224,6 +224,15 @@ mod tests {
         assert_eq!(stopped, 1, "it is said once: {found:?}");
     }
 
+    fn counted(parks: u64, no_room: u64, no_link_credit: u64) -> Counts {
+        Counts::of_each(|count| match count {
+            Count::Parks => parks,
+            Count::NoRoom => no_room,
+            Count::NoLinkCredit => no_link_credit,
+            _ => 0,
+        })
+    }
+
     #[test]
     fn where_all_is_well_nothing_is_said() {
         let mut by_status = [0; 18];
@@ -236,10 +245,10 @@ mod tests {
             seconds: 0.1,
             times: Histogram::default(),
         };
-        let counts = Counts { parks: 400, no_room: 900, ..Counts::default() };
+        let counts = counted(400, 900, 0);
         let well = Snapshot { ended: counts, ended_methods: vec![method.clone()], ..Snapshot::default() };
         assert_eq!(of(well), Vec::<String>::new());
-        let counts = Counts { parks: 600, no_room: 1001, no_link_credit: 1001, ..Counts::default() };
+        let counts = counted(600, 1001, 1001);
         by_status[0] = 900;
         by_status[5] = 40;
         by_status[14] = 60;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::stats::{Counts, LinkSnapshot, MethodSnapshot, OpenCall, Snapshot, Transport};
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::findings::findings;
 use super::processes::{Process, command};
@@ -89,33 +90,15 @@ pub struct Link {
     pub open: Vec<Open>,
 }
 
-/// Counts.
-#[derive(Debug, Serialize)]
-#[allow(missing_docs, reason = "they are those of `Counts`")]
-pub struct Sums {
-    pub frames_sent: u64,
-    pub bytes_sent: u64,
-    pub frames_received: u64,
-    pub bytes_received: u64,
-    pub unanswered: u64,
-    pub refused: u64,
-    pub waits_for_room: u64,
-    pub waits_for_stream_credit: u64,
-    pub waits_for_link_credit: u64,
-    pub doorbells_rung: u64,
-    pub doorbells_received: u64,
-    pub parks: u64,
-    pub parked_seconds: f64,
-    pub payloads: BTreeMap<&'static str, Payloads>,
-}
+/// What was counted, by the names of [`Count`](notnets_core::stats::Count) and of kinds of payloads.
+#[derive(Debug)]
+pub struct Sums(pub Counts);
 
 /// Large payloads of one kind.
-#[derive(Debug, Serialize)]
-pub struct Payloads {
-    /// Frames with them.
-    pub frames: u64,
-    /// Bytes in these.
-    pub bytes: u64,
+#[derive(Serialize)]
+struct Tally {
+    frames: u64,
+    bytes: u64,
 }
 
 /// A method.
@@ -186,7 +169,7 @@ impl End {
             links_unlisted: counters.unlisted,
             links_broken: counters.broken,
             refused: counters.refused.present().collect(),
-            counts: Sums::new(&counters.counts()),
+            counts: Sums(counters.counts()),
             methods: counters.methods().values().map(Method::new).collect(),
             links: counters.links.iter().map(Link::new).collect(),
         }
@@ -211,7 +194,7 @@ impl Link {
             segments_offered: link.segments_offered,
             segments_mapped: link.segments_mapped,
             last_failure: Some(link.failure.clone()).filter(|failure| !failure.is_empty()),
-            counts: Sums::new(&link.counts),
+            counts: Sums(link.counts.clone()),
             methods: link.methods.iter().map(Method::new).collect(),
             open,
         }
@@ -232,27 +215,19 @@ pub fn transport(transport: Transport) -> String {
     }
 }
 
-impl Sums {
-    fn new(counts: &Counts) -> Self {
-        let payloads = counts.payloads.present();
-        Self {
-            frames_sent: counts.frames_sent,
-            bytes_sent: counts.bytes_sent,
-            frames_received: counts.frames_received,
-            bytes_received: counts.bytes_received,
-            unanswered: counts.unanswered,
-            refused: counts.refused,
-            waits_for_room: counts.no_room,
-            waits_for_stream_credit: counts.no_stream_credit,
-            waits_for_link_credit: counts.no_link_credit,
-            doorbells_rung: counts.doorbells_rung,
-            doorbells_received: counts.doorbells_received,
-            parks: counts.parks,
-            parked_seconds: counts.parked_seconds,
-            payloads: payloads
-                .map(|(kind, tally)| (kind.name(), Payloads { frames: tally.frames, bytes: tally.bytes }))
-                .collect(),
+impl Serialize for Sums {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(counts) = self;
+        let mut map = serializer.serialize_map(None)?;
+        for (count, sum) in counts.all() {
+            map.serialize_entry(count.name(), &sum)?;
         }
+        map.serialize_entry("parked_seconds", &counts.parked_seconds)?;
+        let payloads = counts.payloads.present();
+        let payloads =
+            payloads.map(|(kind, tally)| (kind.name(), Tally { frames: tally.frames, bytes: tally.bytes }));
+        map.serialize_entry("payloads", &payloads.collect::<BTreeMap<_, _>>())?;
+        map.end()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use notnets_core::stats::{Counts, Histogram, LinkSnapshot, MethodSnapshot, Snapshot};
+use notnets_core::stats::{Count, Counts, Histogram, LinkSnapshot, MethodSnapshot, Snapshot};
 use serde::Serialize;
 
 use crate::observe::findings::findings;
@@ -257,14 +257,13 @@ impl LinkRates {
 
 impl Activity {
     fn add_counts(&mut self, now: &Counts, before: &Counts, seconds: f64) {
-        let rate = |of: fn(&Counts) -> u64| of(now).saturating_sub(of(before)) as f64 / seconds;
-        self.sent_bytes_per_second += rate(|counts| counts.bytes_sent);
-        self.received_bytes_per_second += rate(|counts| counts.bytes_received);
-        self.waits_per_second += rate(|counts| counts.no_room)
-            + rate(|counts| counts.no_stream_credit)
-            + rate(|counts| counts.no_link_credit);
-        self.doorbells_per_second += rate(|counts| counts.doorbells_rung);
-        self.parks_per_second += rate(|counts| counts.parks);
+        let rate = |count| now.of(count).saturating_sub(before.of(count)) as f64 / seconds;
+        self.sent_bytes_per_second += rate(Count::BytesSent);
+        self.received_bytes_per_second += rate(Count::BytesReceived);
+        self.waits_per_second +=
+            rate(Count::NoRoom) + rate(Count::NoStreamCredit) + rate(Count::NoLinkCredit);
+        self.doorbells_per_second += rate(Count::DoorbellsRung);
+        self.parks_per_second += rate(Count::Parks);
     }
 }
 
@@ -305,7 +304,7 @@ mod tests {
         method.started = calls + 1;
         method.by_status[0] = calls - calls / 10;
         method.by_status[14] = calls / 10;
-        let ended = Counts { bytes_sent: 1000 * calls, ..Counts::default() };
+        let ended = Counts::of_each(|count| if count == Count::BytesSent { 1000 * calls } else { 0 });
         let counters = Snapshot {
             serves: true,
             names: "x".to_owned(),

@@ -6,10 +6,11 @@
 
 use notnets_memory::{PAGE, WORD};
 
+use super::counts::Count;
 use crate::call::PayloadKind;
 
-/// `NNSTATS3`.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS3");
+/// `NNSTATS4`.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS4");
 
 /// Bytes before the areas of the links: a page, and an area for those that have ended.
 pub(super) const HEAD: usize = 64 * 1024;
@@ -52,7 +53,7 @@ pub(super) mod process {
 
 /// The first page of an area.
 pub(super) mod link {
-    use super::PayloadKind;
+    use super::{Count, PayloadKind};
 
     /// The link's number in the process, from 1 on; 0 while the area is no link's.
     pub const NUMBER: usize = 0;
@@ -81,24 +82,10 @@ pub(super) mod link {
 
     /// From here on there are counters, which are added to those of all ended links.
     pub const COUNTERS: usize = 64;
-    pub const FRAMES_SENT: usize = 64;
-    pub const BYTES_SENT: usize = 65;
-    pub const FRAMES_RECEIVED: usize = 66;
-    pub const BYTES_RECEIVED: usize = 67;
-    /// Calls that ended without an answer of the server's application.
-    pub const UNANSWERED: usize = 68;
-    /// Times that something could not be sent: for want of room in the ring or of a block, of credit of its
-    /// stream, of credit of the link.
-    pub const NO_ROOM: usize = 69;
-    pub const NO_STREAM_CREDIT: usize = 70;
-    pub const NO_LINK_CREDIT: usize = 71;
-    pub const DOORBELLS_RUNG: usize = 72;
-    /// Packets that came through the socket: doorbells, mostly.
-    pub const DOORBELLS_RECEIVED: usize = 73;
-    pub const PARKS: usize = 74;
-    pub const PARKED_TICKS: usize = 75;
-    /// Requests that were refused before any application saw them.
-    pub const REFUSED: usize = 76;
+    /// Where the first is of those of [`Count`], in its order.
+    pub const COUNTS: usize = COUNTERS;
+    /// How long it has slept, in ticks.
+    pub const PARKED_TICKS: usize = COUNTS + Count::ALL.len();
     /// Two for each kind of large payload: frames and bytes.
     pub const PAYLOADS: usize = 80;
     pub const COUNTERS_END: usize = PAYLOADS + 2 * PayloadKind::ALL.len();
@@ -153,7 +140,7 @@ pub(super) fn block(number: usize) -> usize {
     method::FIRST + number * method::WORDS
 }
 
-const _: () = assert!(link::COUNTERS_END <= link::CALLS);
+const _: () = assert!(link::PARKED_TICKS < link::PAYLOADS && link::COUNTERS_END <= link::CALLS);
 const _: () = assert!((link::CALLS + link::CALLS_LISTED * call::WORDS) * WORD <= PAGE);
 const _: () = assert!((process::NAMES + process::NAMES_WORDS) * WORD <= PAGE);
 const _: () = assert!(method::count(AREA) == 22 && method::count(ENDED) == 44);

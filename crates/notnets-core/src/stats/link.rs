@@ -5,6 +5,7 @@ use std::sync::Arc;
 use notnets_memory::process::ForkGuard;
 use notnets_memory::{OwnMemory, OwnWords, Ticks, WORD, WriteMemory};
 
+use super::counts::Count;
 use super::histogram::bucket;
 use super::layout::{AREA, block, call, link, method};
 use super::text::write_text;
@@ -192,7 +193,7 @@ impl LinkCounters {
             return;
         }
         self.end(counted, status);
-        self.area.add(link::UNANSWERED, 1);
+        self.count(Count::Unanswered, 1);
         write_text(self.area.memory(), link::FAILURE, link::FAILURE_WORDS, &format!("{status}: {why}"));
     }
 
@@ -204,30 +205,35 @@ impl LinkCounters {
         }
     }
 
+    #[inline]
+    fn count(&self, count: Count, more: u64) {
+        self.area.add(link::COUNTS + count as usize, more);
+    }
+
     /// A frame with data was sent.
     #[inline]
     pub(crate) fn sent(&self, bytes: usize) {
-        self.area.add(link::FRAMES_SENT, 1);
-        self.area.add(link::BYTES_SENT, bytes as u64);
+        self.count(Count::FramesSent, 1);
+        self.count(Count::BytesSent, bytes as u64);
     }
 
     /// A frame with data has come.
     #[inline]
     pub(crate) fn received(&self, bytes: usize) {
-        self.area.add(link::FRAMES_RECEIVED, 1);
-        self.area.add(link::BYTES_RECEIVED, bytes as u64);
+        self.count(Count::FramesReceived, 1);
+        self.count(Count::BytesReceived, bytes as u64);
     }
 
     /// A request was refused.
     #[cold]
     pub(crate) fn refused(&self) {
-        self.area.add(link::REFUSED, 1);
+        self.count(Count::Refused, 1);
     }
 
     /// Something could not be sent for want of this.
     #[cold]
     pub(crate) fn wants(&self, want: Want) {
-        self.area.add(want as usize, 1);
+        self.count(want.count(), 1);
     }
 
     /// A large payload went or came.
@@ -247,12 +253,12 @@ impl LinkCounters {
     /// The peer is rung.
     #[inline]
     pub(crate) fn rung(&self) {
-        self.area.add(link::DOORBELLS_RUNG, 1);
+        self.count(Count::DoorbellsRung, 1);
     }
 
     /// The socket has brought something.
     pub(crate) fn doorbell(&mut self) {
-        self.area.add(link::DOORBELLS_RECEIVED, 1);
+        self.count(Count::DoorbellsReceived, 1);
         self.awake();
     }
 
@@ -261,7 +267,7 @@ impl LinkCounters {
     pub(crate) fn park(&mut self, blocks_out: impl FnOnce() -> usize) {
         if self.parked_since == 0 {
             self.parked_since = self.clock.now();
-            self.area.add(link::PARKS, 1);
+            self.count(Count::Parks, 1);
             self.area.store(link::PARKED_SINCE, self.parked_since);
             self.area.store(link::BLOCKS_OUT, blocks_out() as u64);
         }
@@ -298,16 +304,25 @@ impl Drop for LinkCounters {
     }
 }
 
-/// What is wanting when something can't be sent, by the word that counts it.
+/// What is wanting when something can't be sent.
 #[derive(Clone, Copy, Debug)]
-#[repr(usize)]
 pub(crate) enum Want {
     /// Room in the ring, or a block.
-    Room = link::NO_ROOM,
+    Room,
     /// Credit of the stream.
-    StreamCredit = link::NO_STREAM_CREDIT,
+    StreamCredit,
     /// Credit of the link.
-    LinkCredit = link::NO_LINK_CREDIT,
+    LinkCredit,
+}
+
+impl Want {
+    fn count(self) -> Count {
+        match self {
+            Self::Room => Count::NoRoom,
+            Self::StreamCredit => Count::NoStreamCredit,
+            Self::LinkCredit => Count::NoLinkCredit,
+        }
+    }
 }
 
 /// The word of what a call is and waits for.

@@ -9,6 +9,7 @@
 //! a word that is loaded and stored again, and needs no atomic operation. What a link has counted is added to
 //! that of all ended ones when it ends.
 
+mod counts;
 pub mod find;
 mod histogram;
 mod layout;
@@ -31,11 +32,12 @@ use crate::link::admission::Rejection;
 use layout::{AREA, ENDED, HEAD, LINKS, MAGIC, block, link as link_word, method, process};
 use text::{read_text, write_text};
 
+pub use counts::{Count, Counts};
 pub use histogram::Histogram;
 pub(crate) use link::{Counted, Want};
 pub use link::{LinkAbout, LinkCounters, WaitsFor};
 pub use of_clients::of_clients;
-pub use snapshot::{Counts, LinkSnapshot, MethodSnapshot, OpenCall, Refusals, Snapshot, Transport};
+pub use snapshot::{LinkSnapshot, MethodSnapshot, OpenCall, Refusals, Snapshot, Transport};
 
 /// What an area of a link takes when it is first written to, about.
 const TOUCHED: u64 = 4 * PAGE as u64;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use notnets_memory::{PAGE, PeerMemory, PeerSegment, ReadMemory, Ticks};
 
-use super::WaitsFor;
 use super::histogram::Histogram;
 use super::layout::{AREA, ENDED, HEAD, MAGIC, SEGMENT, block, call, link, method, process};
 use super::text::read_text;
+use super::{Counts, WaitsFor};
 use crate::call::{PayloadKind, Payloads, Tally};
 use crate::clock::Timestamp;
 use crate::code::Code;
@@ -101,40 +101,6 @@ pub enum Transport {
     Http2,
 }
 
-/// What a link has counted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// Frames with data that were sent.
-    pub frames_sent: u64,
-    /// Bytes in them.
-    pub bytes_sent: u64,
-    /// Frames with data that have come.
-    pub frames_received: u64,
-    /// Bytes in them.
-    pub bytes_received: u64,
-    /// Calls that ended without an answer of the server's application: cancelled, over their deadline,
-    /// refused, or cut off with their link.
-    pub unanswered: u64,
-    /// Requests that were refused before any application saw them.
-    pub refused: u64,
-    /// Times that something could not be sent for want of room in the ring, or of a block.
-    pub no_room: u64,
-    /// Times that something could not be sent for want of credit of its stream.
-    pub no_stream_credit: u64,
-    /// Times that something could not be sent for want of credit of the link.
-    pub no_link_credit: u64,
-    /// Times that the peer was rung.
-    pub doorbells_rung: u64,
-    /// Packets that came through the socket: doorbells, mostly.
-    pub doorbells_received: u64,
-    /// Times that the link went to sleep.
-    pub parks: u64,
-    /// How long it slept, in seconds.
-    pub parked_seconds: f64,
-    /// Large payloads.
-    pub payloads: Payloads,
-}
-
 /// What was counted of a method.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MethodSnapshot {
@@ -209,37 +175,6 @@ impl MethodSnapshot {
         }
         self.seconds += other.seconds;
         self.times.add(&other.times);
-    }
-}
-
-impl Counts {
-    /// Adds those of another link.
-    pub fn add(&mut self, other: &Self) {
-        let pairs = [
-            (&mut self.frames_sent, other.frames_sent),
-            (&mut self.bytes_sent, other.bytes_sent),
-            (&mut self.frames_received, other.frames_received),
-            (&mut self.bytes_received, other.bytes_received),
-            (&mut self.unanswered, other.unanswered),
-            (&mut self.refused, other.refused),
-            (&mut self.no_room, other.no_room),
-            (&mut self.no_stream_credit, other.no_stream_credit),
-            (&mut self.no_link_credit, other.no_link_credit),
-            (&mut self.doorbells_rung, other.doorbells_rung),
-            (&mut self.doorbells_received, other.doorbells_received),
-            (&mut self.parks, other.parks),
-        ];
-        for (count, more) in pairs {
-            *count = count.wrapping_add(more);
-        }
-        self.parked_seconds += other.parked_seconds;
-        self.payloads = Payloads::of_kinds(|kind| {
-            let (one, other) = (self.payloads.of(kind), other.payloads.of(kind));
-            Tally {
-                frames: one.frames.wrapping_add(other.frames),
-                bytes: one.bytes.wrapping_add(other.bytes),
-            }
-        });
     }
 }
 
@@ -391,25 +326,13 @@ fn open_call(area: &PeerMemory, at: usize, clock: &Clock) -> Option<OpenCall> {
 }
 
 fn counts(area: &PeerMemory, clock: &Clock) -> Counts {
-    Counts {
-        frames_sent: area.load(link::FRAMES_SENT),
-        bytes_sent: area.load(link::BYTES_SENT),
-        frames_received: area.load(link::FRAMES_RECEIVED),
-        bytes_received: area.load(link::BYTES_RECEIVED),
-        unanswered: area.load(link::UNANSWERED),
-        refused: area.load(link::REFUSED),
-        no_room: area.load(link::NO_ROOM),
-        no_stream_credit: area.load(link::NO_STREAM_CREDIT),
-        no_link_credit: area.load(link::NO_LINK_CREDIT),
-        doorbells_rung: area.load(link::DOORBELLS_RUNG),
-        doorbells_received: area.load(link::DOORBELLS_RECEIVED),
-        parks: area.load(link::PARKS),
-        parked_seconds: clock.seconds(area.load(link::PARKED_TICKS)),
-        payloads: Payloads::of_kinds(|kind: PayloadKind| {
-            let at = link::PAYLOADS + 2 * kind as usize;
-            Tally { frames: area.load(at), bytes: area.load(at + 1) }
-        }),
-    }
+    let mut counts = Counts::of_each(|count| area.load(link::COUNTS + count as usize));
+    counts.parked_seconds = clock.seconds(area.load(link::PARKED_TICKS));
+    counts.payloads = Payloads::of_kinds(|kind: PayloadKind| {
+        let at = link::PAYLOADS + 2 * kind as usize;
+        Tally { frames: area.load(at), bytes: area.load(at + 1) }
+    });
+    counts
 }
 
 /// The methods of which there were any calls.

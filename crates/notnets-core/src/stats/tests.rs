@@ -79,8 +79,8 @@ fn a_tool_sees_an_open_link_and_its_calls() {
     assert_eq!((seen.number, seen.peer_pid, seen.peer_uid), (1, Some(4711), 1000));
     assert_eq!((seen.transport, seen.target.as_str()), (Transport::Memory, "a client"));
     assert_eq!((seen.segments_offered, seen.segments_mapped, seen.blocks_out), (100, 20, 7));
-    assert_eq!((seen.counts.bytes_sent, seen.counts.bytes_received), (10, 20));
-    assert_eq!((seen.counts.no_room, seen.counts.parks), (1, 1));
+    assert_eq!((seen.counts.of(Count::BytesSent), seen.counts.of(Count::BytesReceived)), (10, 20));
+    assert_eq!((seen.counts.of(Count::NoRoom), seen.counts.of(Count::Parks)), (1, 1));
     assert!(seen.parked.unwrap() >= Duration::from_millis(2) && seen.parked.unwrap().as_secs() < 60);
     let [others, method] = &seen.methods[..] else { panic!("{:?}", seen.methods) };
     assert_eq!((others.path.as_str(), others.started, others.open()), ("", 1, 1));
@@ -100,7 +100,7 @@ fn a_tool_sees_an_open_link_and_its_calls() {
     counters.end_unanswered(&mut other, Code::CANCELLED, "cancelled");
     let seen = look(&stats).links.pop().unwrap();
     assert!(seen.parked.is_none() && seen.counts.parked_seconds >= 0.002);
-    assert_eq!((seen.failure.as_str(), seen.counts.unanswered), ("CANCELLED: cancelled", 1));
+    assert_eq!((seen.failure.as_str(), seen.counts.of(Count::Unanswered)), ("CANCELLED: cancelled", 1));
     assert_eq!((seen.open.len(), seen.open[0].waits_for), (1, WaitsFor::Application));
 }
 
@@ -122,7 +122,7 @@ fn what_ended_links_have_counted_stays() {
     let seen = look(&stats);
     // Its area was another's: nothing of that is left.
     assert_eq!((seen.links.len(), seen.links[0].number, seen.links[0].methods.len()), (1, 4, 1));
-    assert_eq!((seen.counts().bytes_sent, seen.links[0].counts.bytes_sent), (15, 0));
+    assert_eq!((seen.counts().of(Count::BytesSent), seen.links[0].counts.of(Count::BytesSent)), (15, 0));
     assert_eq!(seen.counts().payloads.of(PayloadKind::SentShared), Tally { frames: 3, bytes: 27 });
     assert_eq!(seen.segment_bytes(), (0, 0));
     let methods = seen.methods();
