@@ -25,9 +25,15 @@ pub(crate) struct Call {
     /// All of it has been received, and its stream is closed.
     over: bool,
     has_deadline: bool,
-    permit: Option<OwnedSemaphorePermit>,
     timer: Option<Box<DeadlineTimer>>,
-    /// Of a call that is observed.
+    /// What hardly any call has.
+    held: Option<Box<Held>>,
+}
+
+/// What is let go of when a call is over.
+#[derive(Debug, Default)]
+struct Held {
+    permit: Option<OwnedSemaphorePermit>,
     observation: Option<Observation>,
     /// The call's end is seen here: there will be no other attempt.
     is_observed_to_end: bool,
@@ -40,29 +46,27 @@ impl Call {
         permit: Option<OwnedSemaphorePermit>,
         has_deadline: bool,
     ) -> Self {
-        Self {
-            link,
-            stream,
-            over: false,
-            has_deadline,
-            permit,
-            timer: None,
-            observation: None,
-            is_observed_to_end: false,
-        }
+        let held = permit.map(|permit| Box::new(Held { permit: Some(permit), ..Held::default() }));
+        Self { link, stream, over: false, has_deadline, timer: None, held }
+    }
+
+    #[inline]
+    fn observation(&self) -> Option<&Observation> {
+        self.held.as_ref()?.observation.as_ref()
     }
 
     /// Is seen by this from now on. With `to_end` the call ends when it is let go of.
     #[cold]
     pub(super) fn observe(&mut self, observation: Observation, to_end: bool) {
-        self.observation = Some(observation);
-        self.is_observed_to_end = to_end;
+        let held = self.held.get_or_insert_default();
+        held.observation = Some(observation);
+        held.is_observed_to_end = to_end;
     }
 
     /// The answer has come, or will not: for what sees the call.
     #[inline]
     pub(super) fn observe_answer(&self, answer: &Answer) {
-        if let Some(observation) = &self.observation {
+        if let Some(observation) = self.observation() {
             match answer {
                 Ok((head, buffered)) => observe_head(observation, head, buffered),
                 Err(failure) => observation.end(failure.code),
@@ -84,7 +88,7 @@ impl Call {
     /// The half that sends. There is one at most.
     pub(crate) fn sending(&self) -> SendHalf {
         let (stream, has_deadline) = (self.stream, self.has_deadline);
-        let observation = self.observation.clone();
+        let observation = self.observation().cloned();
         SendHalf { link: Arc::clone(&self.link), stream, over: false, has_deadline, timer: None, observation }
     }
 
@@ -98,7 +102,7 @@ impl Call {
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         self.check_deadline(cx);
         let received = self.link.poll_data(cx, self.stream);
-        if let (Some(observation), Poll::Ready(received)) = (&self.observation, &received) {
+        if let (Some(observation), Poll::Ready(received)) = (self.observation(), &received) {
             observe_received(observation, received);
         }
         received
@@ -130,7 +134,9 @@ impl Call {
     /// Its end has come with the head, and the link has closed its stream.
     pub(crate) fn closed(&mut self) {
         self.over = true;
-        self.permit = None;
+        if let Some(held) = &mut self.held {
+            held.permit = None;
+        }
     }
 
     /// Lets go of all that the call holds, though it may be held on to.
@@ -138,11 +144,8 @@ impl Call {
         if !std::mem::replace(&mut self.over, true) {
             self.link.abandon(self.stream);
         }
-        self.permit = None;
-        if let Some(observation) = self.observation.take()
-            && self.is_observed_to_end
-        {
-            observation.end(Code::CANCELLED);
+        if let Some(held) = self.held.take() {
+            held.let_go();
         }
     }
 
@@ -153,12 +156,23 @@ impl Call {
 
     /// Gives the call its turn, which it was opened without.
     pub(super) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        self.permit = permit;
+        if permit.is_some() {
+            self.held.get_or_insert_default().permit = permit;
+        }
     }
 
     /// Ends the call, and keeps its turn for the next.
     pub(super) fn take_permit(mut self) -> Option<OwnedSemaphorePermit> {
-        self.permit.take()
+        self.held.as_mut()?.permit.take()
+    }
+}
+
+impl Held {
+    #[cold]
+    fn let_go(self: Box<Self>) {
+        if let (Some(observation), true) = (&self.observation, self.is_observed_to_end) {
+            observation.end(Code::CANCELLED);
+        }
     }
 }
 
@@ -198,7 +212,7 @@ impl Pieces for Call {
         }
         let bytes = first.len();
         self.link.gather(self.stream, first, total)?;
-        if let Some(observation) = &self.observation {
+        if let Some(observation) = self.observation() {
             observation.given_back(bytes);
         }
         Ok(())

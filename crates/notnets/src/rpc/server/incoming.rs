@@ -70,6 +70,13 @@ pub(crate) struct RequestHalf {
     /// Data that came with the request itself.
     first: Option<Bytes>,
     ended: bool,
+    /// What hardly any call has.
+    special: Option<Box<Special>>,
+}
+
+/// What follows a request as it is read.
+#[derive(Default)]
+struct Special {
     /// How fast it is read, if that is limited.
     throttle: Option<Box<Throttle>>,
     /// Of a call that is observed.
@@ -84,14 +91,16 @@ impl RequestHalf {
         throttle: Option<Box<Throttle>>,
     ) -> Self {
         let ended = buffered.end == Some(End::Requests);
-        Self { link, stream, first: buffered.data, ended, throttle, observation: None }
+        let special =
+            throttle.map(|throttle| Box::new(Special { throttle: Some(throttle), observation: None }));
+        Self { link, stream, first: buffered.data, ended, special }
     }
 
     /// Is seen by this from now on.
     #[cold]
     pub(crate) fn observe(&mut self, observation: Observation) {
         observation.received(self.first.as_ref().map_or(0, Bytes::len));
-        self.observation = Some(observation);
+        self.special.get_or_insert_default().observation = Some(observation);
     }
 
     /// Waits for the next data. `None` is the end.
@@ -103,17 +112,14 @@ impl RequestHalf {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Some(throttle) = &mut self.throttle {
+        if let Some(Special { throttle: Some(throttle), .. }) = self.special.as_deref_mut() {
             ready!(throttle.poll(cx));
         }
         self.link.poll_data_idly(cx, self.stream).map(|received| {
             let end = match received {
                 Received::Data(data) => {
-                    if let Some(throttle) = &mut self.throttle {
-                        throttle.take(data.len());
-                    }
-                    if let Some(observation) = &self.observation {
-                        observation.received(data.len());
+                    if let Some(special) = &mut self.special {
+                        special.take(data.len());
                     }
                     return Some(Ok(data));
                 }
@@ -131,10 +137,9 @@ impl RequestHalf {
     /// Takes what there is to read, and leaves nothing.
     #[cfg(feature = "stubs")]
     pub(crate) fn take(&mut self) -> Self {
-        let Self { link, stream, first, ended, throttle, observation } = self;
-        let (link, first, throttle) = (Arc::clone(link), first.take(), throttle.take());
-        let observation = observation.take();
-        let taken = Self { link, stream: *stream, first, ended: *ended, throttle, observation };
+        let Self { link, stream, first, ended, special } = self;
+        let (link, first, special) = (Arc::clone(link), first.take(), special.take());
+        let taken = Self { link, stream: *stream, first, ended: *ended, special };
         self.ended = true;
         taken
     }
@@ -152,6 +157,18 @@ impl RequestHalf {
     }
 }
 
+impl Special {
+    #[cold]
+    fn take(&mut self, bytes: usize) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.take(bytes);
+        }
+        if let Some(observation) = &self.observation {
+            observation.received(bytes);
+        }
+    }
+}
+
 impl Pieces for RequestHalf {
     fn gather(&self, first: Bytes, total: usize) -> Result<(), Bytes> {
         if self.ended || self.first.is_some() {
@@ -159,7 +176,7 @@ impl Pieces for RequestHalf {
         }
         let bytes = first.len();
         self.link.gather(self.stream, first, total)?;
-        if let Some(observation) = &self.observation {
+        if let Some(Special { observation: Some(observation), .. }) = self.special.as_deref() {
             observation.given_back(bytes);
         }
         Ok(())
