@@ -28,6 +28,33 @@ step_day() {
     "${root[@]}" ci/day
 }
 
+# What is to be copied is what systemd and Kubernetes take it for. Nothing of it is started here.
+step_deploy() {
+    local work validate=target/foreign/kubernetes-validate
+    if ! (command -v systemd-analyze && command -v systemd-tmpfiles && python3 -c 'import ensurepip, venv'); then
+        packages "units and manifests are checked by systemd and kubernetes-validate" systemd python3-venv
+    fi
+    if [ ! -e $validate/bin/kubernetes-validate ]; then
+        python3 -m venv $validate
+        $validate/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0
+    fi
+    $validate/bin/kubernetes-validate --strict deploy/kubernetes/*.yaml
+
+    cargo build --quiet --workspace --locked --bin notnets
+    work=$(mktemp -d)
+    mkdir "$work/etc"
+    systemd-sysusers --root="$work" "$PWD/deploy/systemd/notnets.sysusers.conf"
+    systemd-tmpfiles --root="$work" --create "$PWD/deploy/systemd/notnets.tmpfiles.conf"
+    test "$(stat -c '%a %u' "$work/run/notnets")" = "3770 0"
+    # They name a program that is not installed.
+    for unit in agent proxy; do
+        sed "s|/usr/bin/notnets|$(realpath "${CARGO_TARGET_DIR:-target}")/debug/notnets|" \
+            "deploy/systemd/notnets-$unit@.service" >"$work/notnets-$unit@1.service"
+        systemd-analyze verify "$work/notnets-$unit@1.service"
+    done
+    rm -r "$work"
+}
+
 # Whether the README's first command does what it says, built as the workspace's tests are; too short to measure
 # anything.
 step_demo() {
