@@ -169,7 +169,7 @@ impl Call {
 
 impl Held {
     #[cold]
-    fn let_go(self: Box<Self>) {
+    fn let_go(&self) {
         if let (Some(observation), true) = (&self.observation, self.is_observed_to_end) {
             observation.end(Code::CANCELLED);
         }
