@@ -200,7 +200,8 @@ async fn the_calls_and_bytes_of_another_user_are_limited() {
     let begin = Instant::now();
     limited.tell("upload 2400000");
     limited.expect("2400000");
-    assert!(begin.elapsed() >= Duration::from_millis(190), "{:?}", begin.elapsed());
+    // What is under way when they are used up still comes. Without a limit it takes a few milliseconds.
+    assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
 }
 
 /// The same of a blocking server.
