@@ -314,9 +314,12 @@ fn a_null_round_trip_between_hosts_takes_two_lines_each_way_at_most() {
     for row in &rows {
         // A descriptor each way, and for 512 bytes and their prefix of 5 a block of 9 lines. A reader that
         // polls while a descriptor is written fetches it once more. That a slot was written can be noticed
-        // only when its turn comes again, so a short run of a busy machine counts too few of them.
+        // only when its turn comes again, so a short run of a busy machine counts too few of them. A writer
+        // that loses its core in between is polled once more.
         let block = if row["payload"] == 512 { 9.0 } else { 0.0 };
-        assert!(lines_fetched(row).iter().all(|lines| (block + 0.01..=block + 2.0).contains(lines)), "{row}");
+        let torn = if row["preemptions_per_call"].as_f64().unwrap() < 0.5 { 1.0 } else { 2.0 };
+        let lines = block + 0.01..=block + 1.0 + torn;
+        assert!(lines_fetched(row).iter().all(|fetched| lines.contains(fetched)), "{row}");
     }
     assert_eq!(files_in(directory.path()), Vec::<String>::new());
 }
