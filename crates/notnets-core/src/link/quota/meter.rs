@@ -17,7 +17,7 @@ const MOST: u64 = 3600 * BURST;
 /// Counts the calls and bytes of a user. Clones count together.
 ///
 /// Both are buckets of tokens in the form of GCRA: a word has the time until which what was taken is paid
-/// for. What is taken adds to it, and it may be ahead of the clock by no more than [`BURST`].
+/// for. What is taken adds to it, and it may be ahead of the clock by no more than a second.
 #[derive(Clone, Debug)]
 pub struct Meter(Arc<Rates>);
 
