@@ -56,6 +56,11 @@ impl Child {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Waits until it has ended by itself, for [`PATIENCE`] at most, and returns how it has.
+    pub async fn ends(&mut self) -> Option<ExitStatus> {
+        timeout(PATIENCE, self.child.wait()).await.ok()?.ok()
+    }
+
     /// Sends it a line.
     pub async fn tell(&mut self, what: &impl Serialize) -> Result {
         let line = serde_json::to_string(what)? + "\n";
@@ -87,7 +92,7 @@ impl Child {
     /// Waits until it has ended, after telling it to.
     pub async fn end(mut self) -> Result {
         self.tell_to_end();
-        let status = timeout(PATIENCE, self.child.wait()).await.map_err(|_| "a process does not end")??;
+        let status = self.ends().await.ok_or("a process does not end")?;
         if status.success() { Ok(()) } else { Err(format!("a process ended with {status}").into()) }
     }
 }

@@ -156,14 +156,8 @@ impl Place {
     async fn end(&mut self, is_killed: bool) -> Result {
         let mut child = self.child.take().ok_or("a replica is missing")?;
         signal(&child, if is_killed { Signal::KILL } else { Signal::TERM })?;
-        if !is_killed {
-            let begin = Instant::now();
-            while child.ended().is_none() {
-                if begin.elapsed() > PATIENCE {
-                    return Err("a replica that was asked to stop runs on".into());
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        if !is_killed && child.ends().await.is_none() {
+            return Err("a replica that was asked to stop runs on".into());
         }
         Ok(())
     }
