@@ -13,6 +13,7 @@ pub mod failpoint;
 pub mod frame;
 pub mod limits;
 pub mod link;
+pub mod log_pace;
 pub mod metadata;
 pub mod name;
 #[cfg(any(test, feature = "testing"))]

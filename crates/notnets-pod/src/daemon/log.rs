@@ -1,16 +1,12 @@
 //! The log of an agent: what it has decided and by what, with the target [`TARGET`].
 
-use std::time::Duration;
-
-use notnets_core::clock::{self, Timestamp};
+use notnets_core::clock;
+use notnets_core::log_pace::LogPace;
 
 use crate::agent::{AgentEvent, HostEnd, JUST_BEGUN, Lapse};
 
 /// The target of all lines.
 pub(super) const TARGET: &str = "notnets::agent";
-
-/// Refusals are logged at most this often.
-const REFUSALS: Duration = Duration::from_secs(1);
 
 pub(super) fn event(event: AgentEvent) {
     let millis = |nanos: u64| nanos / 1_000_000;
@@ -67,26 +63,18 @@ pub(super) fn stop(has_left: bool) {
 
 /// A process that is refused, and why.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
-    again_at: Option<Timestamp>,
-    untold: u64,
-}
+pub(super) struct Refusals(LogPace);
 
 impl Refusals {
     /// Logs one of them each second, and how many there were since.
-    pub(super) fn log(&mut self, pid: Option<u32>, uid: u32, reason: &str) {
+    pub(super) fn log(&self, pid: Option<u32>, uid: u32, reason: &str) {
         if reason == JUST_BEGUN {
             tracing::debug!(target: TARGET, pid, uid, reason, "a process is put off");
             return;
         }
-        let now = clock::now();
-        if self.again_at.is_some_and(|again| now < again) {
-            self.untold += 1;
-            return;
+        if let Some(more) = self.0.line(clock::now()) {
+            tracing::warn!(target: TARGET, pid, uid, reason, more, "a process is refused");
         }
-        let more = std::mem::take(&mut self.untold);
-        self.again_at = Some(now + REFUSALS);
-        tracing::warn!(target: TARGET, pid, uid, reason, more, "a process is refused");
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use super::UserLimits;
 use crate::clock::Timestamp;
+use crate::log_pace::LogPace;
 
 /// What was not used of a rate in this time may be used at once.
 const BURST: u64 = 1_000_000_000;
-/// That a user is over its rate is logged once in this time, in nanoseconds.
-const PAUSE: u64 = 1_000_000_000;
 /// The longest time that a single message costs.
 const MOST: u64 = 3600 * BURST;
 
@@ -27,9 +26,7 @@ struct Rates {
     limits: UserLimits,
     calls: Bucket,
     bytes: Bucket,
-    /// When the log is to hear of it again, and what it has not heard of.
-    next_line: AtomicU64,
-    unlogged: AtomicU64,
+    log: LogPace,
 }
 
 #[derive(Debug, Default)]
@@ -56,8 +53,7 @@ impl Meter {
                 limits,
                 calls: Bucket::default(),
                 bytes: Bucket::default(),
-                next_line: AtomicU64::new(0),
-                unlogged: AtomicU64::new(0),
+                log: LogPace::default(),
             }))
         })
     }
@@ -67,19 +63,19 @@ impl Meter {
     /// # Errors
     /// When its user is over a rate: then it must not run.
     pub fn begin_call(&self, bytes: u64, now: Timestamp) -> Result<(), OverRate> {
-        let now = now.as_nanos();
+        let nanos = now.as_nanos();
         let UserLimits { calls_per_second, bytes_per_second, .. } = self.0.limits;
         if let Some(limit) = calls_per_second
-            && !self.0.calls.take_if_there(cost(1, limit.into()), now)
+            && !self.0.calls.take_if_there(cost(1, limit.into()), nanos)
         {
             return Err(self.over("calls", limit.into(), now));
         }
         if let Some(limit) = bytes_per_second {
             // What has come has come. So it is what came before that decides.
-            if self.0.bytes.take(0, now) > 0 {
+            if self.0.bytes.take(0, nanos) > 0 {
                 return Err(self.over("bytes", limit, now));
             }
-            self.0.bytes.take(cost(bytes, limit), now);
+            self.0.bytes.take(cost(bytes, limit), nanos);
         }
         Ok(())
     }
@@ -98,18 +94,8 @@ impl Meter {
     }
 
     #[cold]
-    fn over(&self, what: &'static str, limit: u64, now: u64) -> OverRate {
-        let Rates { uid, next_line, unlogged, .. } = &*self.0;
-        // Of two that come at once one logs.
-        let is_due = |next: u64| (next <= now).then_some(now + PAUSE);
-        let is_logged = next_line.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due).is_ok();
-        let line = if is_logged {
-            Some(unlogged.swap(0, Ordering::Relaxed))
-        } else {
-            unlogged.fetch_add(1, Ordering::Relaxed);
-            None
-        };
-        OverRate { uid: *uid, what, limit, line }
+    fn over(&self, what: &'static str, limit: u64, now: Timestamp) -> OverRate {
+        OverRate { uid: self.0.uid, what, limit, line: self.0.log.line(now) }
     }
 }
 
