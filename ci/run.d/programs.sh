@@ -98,6 +98,6 @@ step_kills() {
 
 # built PROGRAM ARGUMENT...: runs a program of the workspace as it is built for the tests, with failpoints.
 built() {
-    cargo build --quiet --workspace --locked --bin "$1"
+    cargo build --quiet --workspace --locked --bin "$1" --example foreign-server
     "${CARGO_TARGET_DIR:-target}/debug/$1" "${@:2}"
 }
