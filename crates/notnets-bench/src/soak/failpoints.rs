@@ -219,6 +219,9 @@ impl Run {
             }
         }
         if let Some(status) = ended {
+            if let Some(who) = life.who.filter(|_| life.was_reached) {
+                self.deaths.is_over(who, clock::now());
+            }
             let was_killed = status.signal() == Some(Signal::KILL.as_raw())
                 && life.was_reached
                 && life.fault != Fault::Cut;
