@@ -10,6 +10,7 @@
 //! | [`duration`] | durations as users write them |
 //! | [`number`] | medians, and figures as people read them |
 //! | [`random`] | numbers that are the same for the same seed |
+//! | [`shards`] | records that threads write, almost one for each |
 #![forbid(unsafe_code)]
 
 pub mod agent_thread;
@@ -17,3 +18,4 @@ pub mod coherence;
 pub mod duration;
 pub mod number;
 pub mod random;
+pub mod shards;

@@ -1,8 +1,7 @@
 //! Latencies of calls, as a client records and reports them.
 
-use std::sync::{Mutex, PoisonError};
-
 use hdrhistogram::Histogram;
+use notnets_cli_common::shards::Shards;
 use serde::{Deserialize, Serialize};
 
 use crate::latencies::histogram;
@@ -20,30 +19,25 @@ pub struct Sample {
     pub latencies: Vec<(u64, u64)>,
 }
 
-/// A client's latencies. Each of its threads has a histogram almost for itself, so that recording costs
-/// nanoseconds; one for each task would cost its memory.
-pub struct Recorder {
-    shards: Box<[Mutex<Histogram<u64>>]>,
-}
+/// A client's latencies.
+pub struct Recorder(Shards<Histogram<u64>>);
 
 impl Recorder {
     /// Creates a recorder for a runtime with `threads` threads.
     pub fn new(threads: usize) -> Self {
-        Self { shards: (0..threads.max(1)).map(|_| Mutex::new(histogram())).collect() }
+        Self(Shards::new(threads, histogram))
     }
 
     /// Records a call of a task.
     #[inline]
     pub fn record(&self, task: usize, nanos: u64) {
-        let shard = &self.shards[task % self.shards.len()];
-        shard.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(nanos.max(1));
+        self.0.of(task).saturating_record(nanos.max(1));
     }
 
     /// Returns the latencies in the form in which they go to the benchmark's parent.
     pub fn latencies(&self) -> Vec<(u64, u64)> {
         let mut all = histogram();
-        for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in self.0.all() {
             all.add(&*shard).expect("the same bounds");
         }
         all.iter_recorded()

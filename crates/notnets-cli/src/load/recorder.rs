@@ -1,11 +1,11 @@
 //! What is kept of calls that have ended.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use notnets::rpc::{Code, Status};
+use notnets_cli_common::shards::Shards;
 
 use super::work::Volume;
 
@@ -14,10 +14,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Messages of statuses that are kept apart.
 const MESSAGES: usize = 20;
 
-/// Records calls. Each thread has a part almost for itself, so that this costs nanoseconds.
-pub struct Recorder {
-    parts: Box<[Mutex<Record>]>,
-}
+/// Records calls.
+pub struct Recorder(Shards<Record>);
 
 /// Calls that have ended.
 #[derive(Clone)]
@@ -106,20 +104,19 @@ impl Volume {
 impl Recorder {
     /// Records calls of so many threads.
     pub fn new(threads: usize) -> Self {
-        Self { parts: (0..threads.max(1)).map(|_| Mutex::new(Record::new())).collect() }
+        Self(Shards::new(threads, Record::new))
     }
 
     /// Records the `n`th call.
     pub fn record(&self, n: u64, times: Times, ended: Instant, result: &Result<Volume, Status>) {
-        let part = &self.parts[(n % self.parts.len() as u64) as usize];
-        part.lock().unwrap_or_else(PoisonError::into_inner).add_call(times, ended, result);
+        self.0.of(n as usize).add_call(times, ended, result);
     }
 
     /// All calls so far.
     pub fn total(&self) -> Record {
         let mut all = Record::new();
-        for part in &self.parts {
-            all.add(&part.lock().unwrap_or_else(PoisonError::into_inner));
+        for record in self.0.all() {
+            all.add(&record);
         }
         all
     }
