@@ -107,6 +107,12 @@ impl SharedBytes {
     }
 }
 
+/// Returns `true` if a piece of a message is shared.
+#[cfg(any(feature = "blocking", feature = "client", feature = "server"))]
+pub(crate) fn has_shared(message: &notnets_memory::Gather) -> bool {
+    message.pieces().iter().any(|piece| SharedBytes::holds(piece))
+}
+
 impl Deref for SharedBytes {
     type Target = [u8];
 

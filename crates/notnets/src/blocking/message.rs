@@ -8,6 +8,7 @@ use notnets_memory::Gather;
 
 use super::Status;
 use crate::message_prefix::{self, BadLength, Limit, MAX_RESERVED};
+use crate::shared_bytes::has_shared;
 
 /// A message of which more bytes are to come is put together where they are copied out of the peer's memory.
 const WORTH_GATHERING: usize = 32 << 10;
@@ -119,7 +120,8 @@ impl Assembler {
     /// that have come. They know what is kept here otherwise.
     pub fn gather(&mut self, parts: &mut Gather, calls: &mut Connection<()>, stream: StreamId) {
         let come = parts.len();
-        if self.known < PREFIX || self.left < WORTH_GATHERING {
+        // What is read in place stays there.
+        if self.known < PREFIX || self.left < WORTH_GATHERING || has_shared(parts) {
             if self.left > 0 && come > 0 {
                 calls.keep_unfinished(stream, come);
             }

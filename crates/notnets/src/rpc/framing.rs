@@ -8,6 +8,7 @@ use notnets_memory::Gather;
 use super::payload::add;
 use super::{Code, Payload, Status, View};
 use crate::message_prefix::{self, BadLength, Limit};
+use crate::shared_bytes::has_shared;
 
 /// A message of which more bytes are to come is put together in one piece.
 const WORTH_GATHERING: usize = 32 << 10;
@@ -145,7 +146,8 @@ impl Assembler {
     fn gather_rest(&mut self, call: &impl Pieces) {
         let (_, len) = message_prefix::decode(self.prefix);
         let come = self.partial.as_ref().map_or(0, |partial| partial.len());
-        if len - come < WORTH_GATHERING {
+        // What is read in place stays there, and then the rest is in other pieces anyway.
+        if len - come < WORTH_GATHERING || self.partial.as_deref().is_some_and(has_shared) {
             if come > 0 {
                 call.keep_unfinished(come);
             }
@@ -249,6 +251,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A call that is not to put anything together.
+    struct Gathers;
+
+    impl Pieces for Gathers {
+        fn gather(&self, _: Bytes, _: usize) -> Result<(), Bytes> {
+            panic!("the message is copied");
+        }
+
+        fn keep_unfinished(&self, _: usize) {}
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn what_is_shared_is_not_copied_when_more_of_its_message_comes_later() {
+        let shared: Bytes = crate::SharedBytes::copy_from(&[7; WORTH_GATHERING]).unwrap().into();
+        let framed = Framed::new(Payload::from(vec![1; 2 * WORTH_GATHERING + 10])).unwrap();
+        let mut assembler = assembler(usize::MAX);
+        for piece in [Bytes::copy_from_slice(&framed.prefix), vec![1; 10].into(), shared.clone()] {
+            assembler.push(piece);
+            assert!(assembler.next().unwrap().is_none());
+        }
+        assembler.gather(&Gathers);
+        assembler.push(shared.clone());
+        let pieces: Vec<Bytes> = assembler.next().unwrap().unwrap().into_pieces().collect();
+        assert_eq!(pieces.len(), 3);
+        assert!(pieces[1..].iter().all(|piece| piece.as_ptr() == shared.as_ptr()));
     }
 
     #[test]
