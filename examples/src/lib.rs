@@ -17,6 +17,7 @@
 //! | `blocking` | calls without a runtime, on threads that wait themselves |
 //! | `rpc` | calls in gRPC's own terms, of messages as bytes: without generated code, HTTP or tonic |
 //! | `typed_in_place` | messages of a mebibyte that are read where they lie: three fields of one (rkyv) |
+//! | `kv_cache` | a store of KV-cache blocks for the hosts of a pod, beside the same over TCP (docs/kv-cache.md) |
 //! | `any_tower_service` | plain HTTP between two processes: a service that is no gRPC at all |
 #![forbid(unsafe_code)]
 
@@ -32,7 +33,13 @@ pub mod greeter {
     tonic::include_proto!("greeter");
 }
 
-/// The same file for reflection.
+/// What tonic-prost-build made of `proto/kv_cache.proto`.
+#[allow(missing_docs)]
+pub mod kv_cache {
+    tonic::include_proto!("kv_cache");
+}
+
+/// The greeter's file for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// What the examples end with.

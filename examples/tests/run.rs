@@ -140,6 +140,25 @@ fn typed_in_place() {
 }
 
 #[test]
+fn kv_cache() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv_cache"));
+    // Less room than all blocks take, so that some are evicted.
+    command.args(["--block", "64", "--prompts", "5", "--documents", "4", "--capacity", "3"]);
+    let printed = printed_by(&mut command);
+    assert_eq!(printed.len(), 1 + 3 * 4, "{printed:#?}");
+    // All that is got was checked by who got it.
+    for (transport, in_place) in [("hardware", true), ("software", true), ("tcp", false)] {
+        for work in ["put", "get"] {
+            let row = printed.iter().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let mut row = row.filter(|row| row.starts_with(&[transport, work]));
+            let row = row.next().unwrap_or_else(|| panic!("{printed:#?}"));
+            let [mib, copied] = [row[6], row[7]].map(|number| number.parse::<u64>().unwrap());
+            assert!(mib > 0 && if in_place { copied < mib } else { copied == mib }, "{printed:#?}");
+        }
+    }
+}
+
+#[test]
 fn any_tower_service() {
     prints(
         env!("CARGO_BIN_EXE_any_tower_service"),
