@@ -67,7 +67,7 @@ pub async fn run(options: &Options) -> Result {
 
 async fn in_pod(options: &Options, coherence: Coherence) -> Result<Report> {
     // Twice: an extent is used again when nothing in it is kept any more.
-    let hosts = Hosts::new(3, coherence, 2 * options.capacity << 20)?;
+    let hosts = Hosts::new(3, coherence, (2 * options.capacity) << 20)?;
     compare(options, ADDRESS, |host| hosts.directory(host)).await
 }
 

@@ -45,7 +45,7 @@ pub fn trust() -> TrustPeerMemory {
 
 /// Connects to a store in a pod.
 pub async fn in_pod(address: &str) -> Result<notnets::Channel> {
-    let endpoint = Endpoint::from_shared(address.to_owned())?.trust_peer_memory(trust());
+    let endpoint = Endpoint::from_shared(address)?.trust_peer_memory(trust());
     let until = Instant::now() + PATIENCE;
     loop {
         match endpoint.connect().await {
