@@ -132,6 +132,24 @@ impl Mapping {
         Ok(map)
     }
 
+    /// Maps registers of a device, which are no memory.
+    pub(crate) fn registers(file: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, SegmentError> {
+        Self::part(file, offset, len, ProtFlags::READ)
+    }
+
+    /// Poisons the page that begins there.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn poison(&self, byte: usize) -> Result<(), Errno> {
+        assert!(byte < self.len);
+        // SAFETY: the byte is mapped, and who reads it later than this has to contain that it is lost.
+        unsafe {
+            let page = self.start.as_ptr().add(byte);
+            // What is not there can't be poisoned.
+            std::ptr::read_volatile(page);
+            madvise(page.cast(), crate::PAGE, Advice::LinuxHwPoison)
+        }
+    }
+
     /// Its length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len

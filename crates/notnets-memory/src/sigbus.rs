@@ -16,8 +16,46 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 #[derive(Debug)]
 pub(crate) struct SigbusGuard(&'static Range);
 
-/// Which parts of a region were lost, one flag for each.
+/// Which parts of a region were lost: a flag for its beginning, and then [`Parts::flags_of_partition`] for each
+/// partition.
 pub(crate) type Lost = &'static [AtomicBool];
+
+/// How a region is divided, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    /// Where the first partition begins.
+    pub first: usize,
+    /// Of a partition.
+    pub partition: usize,
+    /// Of its control area.
+    pub control: usize,
+    /// Of an extent.
+    pub extent: usize,
+}
+
+/// Flags of a partition: for any of its bytes, for its control area, and then for each extent.
+pub(crate) const ANY: usize = 0;
+pub(crate) const CONTROL: usize = 1;
+pub(crate) const FIRST_EXTENT: usize = 2;
+
+impl Parts {
+    /// A file that is not divided.
+    pub const NONE: Self = Self { first: usize::MAX, partition: 1, control: 1, extent: 1 };
+
+    pub fn flags_of_partition(&self) -> usize {
+        // What is left behind the last extent has one, too.
+        FIRST_EXTENT + (self.partition - self.control).div_ceil(self.extent)
+    }
+
+    /// The flags of a byte.
+    fn flags(&self, byte: usize) -> [usize; 2] {
+        let Some(byte) = byte.checked_sub(self.first) else { return [0; 2] };
+        let partition = 1 + byte / self.partition * self.flags_of_partition();
+        let part =
+            (byte % self.partition).checked_sub(self.control).map(|at| FIRST_EXTENT + at / self.extent);
+        [partition + ANY, partition + part.unwrap_or(CONTROL)]
+    }
+}
 
 #[derive(Debug)]
 struct Range {
@@ -29,10 +67,7 @@ struct Range {
     writable: bool,
     /// Where the range begins in the region.
     offset: usize,
-    /// The region's parts: the first begins here, …
-    first: usize,
-    /// … and each has this many bytes.
-    part: usize,
+    parts: Parts,
     lost: Lost,
     next: Option<&'static Range>,
 }
@@ -44,8 +79,7 @@ pub(crate) struct Guarded {
     pub unit: usize,
     pub writable: bool,
     pub offset: usize,
-    pub first: usize,
-    pub part: usize,
+    pub parts: Parts,
     pub lost: Lost,
 }
 
@@ -57,8 +91,8 @@ static BEFORE: (AtomicUsize, AtomicU64) = (AtomicUsize::new(libc::SIG_DFL), Atom
 pub(crate) fn guard(start: usize, guarded: Guarded) -> SigbusGuard {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(install);
-    let Guarded { len, unit, writable, offset, first, part, lost } = guarded;
-    let range = Range { start: start.into(), len, unit, writable, offset, first, part, lost, next: None };
+    let Guarded { len, unit, writable, offset, parts, lost } = guarded;
+    let range = Range { start: start.into(), len, unit, writable, offset, parts, lost, next: None };
     let range: *mut Range = Box::leak(Box::new(range));
     // Pairs with the exchange below, by which another thread has put its range there.
     let mut head = RANGES.load(Ordering::Acquire);
@@ -140,10 +174,12 @@ fn replace(range: &Range, start: usize, address: usize) -> bool {
         *libc::__errno_location() = errno;
         mapped
     };
-    let part = (range.offset + at).checked_sub(range.first).map_or(0, |at| 1 + at / range.part);
-    if let Some(lost) = range.lost.get(part) {
-        // Pairs with the load in `Region::is_lost`.
-        lost.store(true, Ordering::Release);
+    // The one for anything comes last: whoever sees it looks at the others.
+    for flag in range.parts.flags(range.offset + at).into_iter().rev() {
+        if let Some(lost) = range.lost.get(flag) {
+            // Pairs with the loads in `Region`.
+            lost.store(true, Ordering::Release);
+        }
     }
     mapped != libc::MAP_FAILED
 }

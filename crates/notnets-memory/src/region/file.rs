@@ -20,7 +20,7 @@ use rustix::mm::ProtFlags;
 
 use super::offset::RegionRange;
 use crate::mapping::Mapping;
-use crate::sigbus::{self, Guarded};
+use crate::sigbus::{self, Guarded, Parts};
 use crate::{PAGE, SegmentError};
 
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
@@ -205,12 +205,25 @@ impl RegionFile {
             unit: self.unit as usize,
             writable: protection.contains(ProtFlags::WRITE),
             offset: 0,
-            first: usize::MAX,
-            part: 1,
+            parts: Parts::NONE,
             lost: &LOST,
         };
         let guard = |start| sigbus::guard(start, guarded);
         Mapping::guarded(self.descriptor(), range.start().0, range.len(), protection, None, guard)
+    }
+
+    /// Poisons the page of a byte, as the kernel does when the memory below has an error that can't be
+    /// corrected. The page of a file on tmpfs is gone until the machine is booted again.
+    ///
+    /// # Errors
+    /// When the kernel has no way to (`CONFIG_MEMORY_FAILURE`), or this process is not root's.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn poison(&self, byte: u64) -> io::Result<()> {
+        let start = byte / self.unit * self.unit;
+        let map = self.map(RegionRange::within(start as usize, self.unit as usize), ProtFlags::READ);
+        let map = map.map_err(io::Error::other)?;
+        map.poison((byte - start) as usize / PAGE * PAGE)?;
+        Ok(())
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::mm::ProtFlags;
 
 use crate::mapping::{Mapping, View};
-use crate::sigbus::{self, Guarded, Lost};
+use crate::sigbus::{self, ANY, CONTROL, FIRST_EXTENT, Guarded, Lost, Parts};
 use crate::{Coherence, OwnMemory, PeerMemory, ReadMemory, SegmentError, WORD};
 use file::{FileError, RegionFile};
 use layout::Layout;
@@ -48,7 +48,7 @@ struct Shared {
     file: RegionFile,
     superblock: Superblock,
     layout: Layout,
-    /// For the superblock, and then each partition.
+    /// For the superblock, and then each partition, its control area and its extents.
     lost: Lost,
     /// The ranges that are mapped to write, by where they begin.
     own: Mutex<BTreeMap<RegionOffset, RegionOffset>>,
@@ -132,7 +132,8 @@ impl Region {
             return Err(RegionError::Changed { bytes: file.bytes, unit: file.unit, said, said_unit });
         }
         let layout = superblock.layout().map_err(BadSuperblock::from)?;
-        let lost: Vec<AtomicBool> = (0..=layout.hosts()).map(|_| AtomicBool::new(false)).collect();
+        let flags = 1 + layout.hosts() * parts(&layout).flags_of_partition();
+        let lost: Vec<AtomicBool> = (0..flags).map(|_| AtomicBool::new(false)).collect();
         let lost: Lost = lost.leak();
         let all = RegionRange::within(0, said as usize);
         let map = map(&file, &layout, lost, all, ProtFlags::READ, None)?;
@@ -199,8 +200,24 @@ impl Region {
 
     /// Returns `true` if a part of this host's partition was lost: a page is poisoned, or the device is gone.
     pub fn is_lost(&self, host: usize) -> bool {
-        // Pairs with the store in `sigbus::replace`: the page has been replaced.
-        self.shared.lost.get(host + 1).is_some_and(|lost| lost.load(Ordering::Acquire))
+        self.flag(host, ANY)
+    }
+
+    /// Returns `true` if a part of this host's control area was lost.
+    pub fn is_control_lost(&self, host: usize) -> bool {
+        self.flag(host, CONTROL)
+    }
+
+    /// Returns `true` if a part of this extent was lost.
+    pub fn is_extent_lost(&self, host: usize, extent: usize) -> bool {
+        self.flag(host, FIRST_EXTENT + extent)
+    }
+
+    fn flag(&self, host: usize, flag: usize) -> bool {
+        let Shared { lost, layout, .. } = &*self.shared;
+        let flag = 1 + host * parts(layout).flags_of_partition() + flag;
+        // Pairs with the stores in `sigbus::replace`: the page has been replaced.
+        lost.get(flag).is_some_and(|lost| lost.load(Ordering::Acquire))
     }
 }
 
@@ -271,6 +288,12 @@ impl OwnPart {
     }
 }
 
+fn parts(layout: &Layout) -> Parts {
+    let partition = layout.partition(0);
+    let (control, extent) = (layout.control(0).len(), layout.extent_bytes());
+    Parts { first: partition.start().0 as usize, partition: partition.len(), control, extent }
+}
+
 fn map(
     file: &RegionFile,
     layout: &Layout,
@@ -284,8 +307,7 @@ fn map(
         unit: file.unit as usize,
         writable: protection.contains(ProtFlags::WRITE),
         offset: range.start().0 as usize,
-        first: layout.partition(0).start().0 as usize,
-        part: layout.partition(0).len(),
+        parts: parts(layout),
         lost,
     };
     let guard = |start| sigbus::guard(start, guarded);

@@ -170,6 +170,8 @@ fn a_page_that_is_lost_reads_as_zeros_and_is_told() {
     peer.observe(0, 1);
     assert_eq!(peer.load(0), 0);
     assert!(region.is_lost(1) && !region.is_lost(0), "the flag is that host's");
+    assert!(region.is_extent_lost(1, 0) && !region.is_extent_lost(1, 1), "and that extent's");
+    assert!(!region.is_control_lost(1));
     memory.store(PAGE / WORD, 6);
     assert_eq!(memory.load(PAGE / WORD), 6, "stores go on, to nobody");
     let fine = region.peer(first).unwrap();

@@ -29,7 +29,7 @@ use super::peer_message::PeerMessage;
 use super::state::{Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{HostIncarnation, ProcessId};
+use crate::table::{Control, ExtentState, HostIncarnation, ProcessId};
 use crate::wire::{self, Received};
 use notnets_core::clock::timespec;
 use notnets_core::name::Name;
@@ -427,7 +427,7 @@ fn ring(state: &mut State) -> bool {
     let mut rung = false;
     let region = state.region.clone();
     for link in state.links.values_mut() {
-        let lost = region.is_lost(link.peer.host.into()) || region.is_lost(state.id.host.into());
+        let lost = is_lost(&region, link.peer) || is_lost(&region, state.id);
         let Some(end) = link.end_mut() else { continue };
         if lost || end.monitor.is_stuck(STUCK) {
             end.shut_down();
@@ -437,6 +437,24 @@ fn ring(state: &mut State) -> bool {
         }
     }
     rung
+}
+
+/// Returns `true` if memory that a process was granted was lost, or the records of its host.
+fn is_lost(region: &Region, process: ProcessId) -> bool {
+    region.is_lost(process.host.into()) && is_memory_lost(region, process)
+}
+
+#[cold]
+fn is_memory_lost(region: &Region, process: ProcessId) -> bool {
+    let (layout, host) = (*region.layout(), usize::from(process.host));
+    let Some(control) = region.peer(layout.control(host)) else { return true };
+    let control = Control::of_peer(control, layout, region.superblock().uuid, process.host);
+    let is_its = |extent| {
+        let entry = control.extent(extent);
+        entry.is_none_or(|entry| entry.state != ExtentState::Free && entry.process == process.process)
+    };
+    region.is_control_lost(host)
+        || (0..layout.extents()).any(|extent| region.is_extent_lost(host, extent) && is_its(extent))
 }
 
 /// Finds sides that have closed their links, and notifies their peers.

@@ -19,6 +19,8 @@ mod memory;
 mod pod_payloads;
 #[cfg(feature = "pod")]
 mod pods;
+#[cfg(feature = "pod")]
+mod poison;
 mod remains;
 mod removed;
 mod replicas;

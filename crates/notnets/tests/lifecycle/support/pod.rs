@@ -38,7 +38,11 @@ impl Pod {
 
     /// The same by a plan.
     pub fn of(bytes: u64, plan: Plan) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::below(tempfile::tempdir().unwrap(), bytes, plan)
+    }
+
+    /// The same, whose region is a file in this directory.
+    pub fn below(directory: tempfile::TempDir, bytes: u64, plan: Plan) -> Self {
         let path = directory.path().join("region");
         let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         fallocate(file, FallocateFlags::empty(), 0, bytes).unwrap();
@@ -61,7 +65,12 @@ impl Pod {
     }
 
     pub fn region(&self) -> Region {
-        Region::open(&self.directory.path().join("region")).unwrap()
+        Region::open(&self.file()).unwrap()
+    }
+
+    /// The region's file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("region")
     }
 
     /// A process on a host that serves [`NAME`].
@@ -87,7 +96,8 @@ impl Pod {
         self.extents(host).filter(|extent| extent.payloads && extent.state != ExtentState::Free).count()
     }
 
-    fn extents(&self, host: u16) -> impl Iterator<Item = ExtentEntry> {
+    /// The extents of a host, as its agent has them in its table.
+    pub fn extents(&self, host: u16) -> impl Iterator<Item = ExtentEntry> {
         let region = self.region();
         let layout = *region.layout();
         let memory = region.peer(layout.control(host.into())).unwrap();
