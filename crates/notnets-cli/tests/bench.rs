@@ -52,6 +52,16 @@ fn check_row(row: &Value) {
 }
 
 #[test]
+fn lines_have_costs() {
+    let directory = TempDir::new().unwrap();
+    let rows = lines(bench(directory.path()).args(["lines", "--json"]));
+    assert!(rows.len() >= 7, "{rows:?}");
+    for row in rows {
+        assert!(row["single_ns"].as_f64() > Some(0.0) && row["run_ns"].as_f64() > Some(0.0), "{row}");
+    }
+}
+
+#[test]
 fn one_case_over_each_transport() {
     let directory = TempDir::new().unwrap();
     let mut command = bench(directory.path());

@@ -13,6 +13,7 @@
 //! | `lent` | what a trusted peer has lent, read in place: [`TrustPeerMemory`], [`Returns`] |
 //! | `gather` | encoded messages as pieces: [`Gather`] |
 //! | [`region`] | memory that hosts share: device DAX, files, PCI bars; partitions, own and others' |
+//! | [`registers`] | registers of a PCI device, read only |
 //! | `sigbus` | contains bus errors in regions whose memory is lost |
 //! | [`coherence`] | write-back and invalidation for memory that the hardware doesn't keep coherent |
 //! | [`headroom`] | the memory that the control groups above this process still allow |
@@ -33,6 +34,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `litmus` | tests of the behaviour of memory between hosts |
+//! | `line_costs` | what instructions cost that move lines |
 //! | `heap` | memory on the heap of one process, also for loom and miri |
 //! | `incoherent` | memory of simulated hosts without coherence |
 //! | `far_memory_model` | a model of the costs of far memory |
@@ -60,6 +62,8 @@ pub mod heap;
 pub mod incoherent;
 pub mod lane;
 mod lent;
+#[cfg(all(not(loom), any(test, feature = "testing")))]
+pub mod line_costs;
 #[cfg(any(test, loom, feature = "testing"))]
 pub mod litmus;
 mod loaned;
@@ -69,6 +73,7 @@ pub mod passed;
 pub mod process;
 pub mod record;
 pub mod region;
+pub mod registers;
 pub mod remote_lanes;
 pub mod ring;
 pub mod seal;

@@ -20,6 +20,7 @@ mod floor;
 mod goals;
 #[cfg_attr(not(feature = "iceoryx2"), path = "iceoryx2_missing.rs")]
 mod iceoryx2;
+mod lines;
 mod links;
 mod load;
 mod matrix;
@@ -66,6 +67,8 @@ enum What {
     Matrix(matrix::Args),
     /// Whether the goals are reached: ratios to tonic's HTTP/2 and to the floor, in some six minutes
     Ratios(ratios::Args),
+    /// What it costs to write lines back, drop them and fetch them
+    Lines(lines::Args),
 }
 
 /// Measures. A failed call or a wrong reply is an error.
@@ -78,6 +81,7 @@ pub fn run(args: Args) -> Result {
             What::Run(args) => run::run(args).await,
             What::Matrix(args) => matrix::run(args).await,
             What::Ratios(args) => ratios::run(args).await,
+            What::Lines(args) => lines::run(&args),
         }
     })
 }

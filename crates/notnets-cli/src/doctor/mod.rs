@@ -6,6 +6,8 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `dax.rs` | the driver of a device-DAX device |
+//! | `cxl.rs` | the CXL region that it is: interleaving, back-invalidate |
 //! | `device.rs` | the memory itself: device, size, alignment, access, distance |
 //! | `layout.rs` | the region's own records, and its hosts |
 //! | `host.rs` | membership in the pod |
@@ -13,6 +15,8 @@
 //! | `diagnosis.rs` | what follows from their results |
 //! | `finding.rs` | a sentence with what to do |
 
+mod cxl;
+mod dax;
 mod device;
 mod diagnosis;
 mod finding;
@@ -28,7 +32,7 @@ use notnets_cli_common::duration;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 
-use self::finding::{Finding, Findings};
+use self::finding::{Finding, Findings, Level};
 use crate::failure::Failure;
 use crate::place::Place;
 
@@ -92,6 +96,17 @@ fn examine(args: &Args) -> Findings {
 
 /// Looks at what holds the region, and opens it.
 fn open(path: &Path, findings: &mut Findings) -> Option<Region> {
+    let sys = Path::new("/sys");
+    let dax = dax::directory(path, sys);
+    if let Some(dax) = &dax {
+        let driver = dax::driver(dax);
+        let can_be_mapped = driver.level != Level::Fault;
+        findings.push(driver);
+        cxl::examine(dax, sys, findings);
+        if !can_be_mapped {
+            return None;
+        }
+    }
     let file = match RegionFile::open(path) {
         Ok(file) => file,
         Err(error) => {
@@ -99,7 +114,7 @@ fn open(path: &Path, findings: &mut Findings) -> Option<Region> {
             return None;
         }
     };
-    device::examine(path, &file, Path::new("/sys"), findings);
+    device::examine(path, &file, sys, findings);
     match Region::of(file) {
         Ok(region) => Some(region),
         Err(error) => {
