@@ -26,6 +26,17 @@ fn processes_die_at_steps_of_the_protocol() {
 }
 
 #[test]
+fn hosts_of_a_pod_join_die_and_return_while_others_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
+    let run = command.env("TMPDIR", directory.path()).args(["soak", "--hosts", "16"]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{out}\n{err}");
+    assert!(out.contains("host 15 has joined") && out.contains("they are back and called again"), "{out}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn no_call_fails_while_servers_take_a_name_over() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));

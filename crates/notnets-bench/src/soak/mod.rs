@@ -14,6 +14,7 @@ mod ended;
 mod extents;
 mod failpoints;
 mod footprint;
+mod hosts;
 mod plain_deaths;
 mod replacements;
 mod replicas;
@@ -83,6 +84,10 @@ pub struct Args {
     /// caller know?
     #[arg(long, value_name = "TIMES", conflicts_with_all = ["duration", "at_failpoints", "replace", "kill", "move_replicas"])]
     deaths: Option<u64>,
+    /// Have so many hosts in one pod: one joins while others call each other, some die at once and return
+    #[arg(long, value_name = "HOSTS", value_parser = clap::value_parser!(u16).range(4..=256),
+        conflicts_with_all = ["duration", "at_failpoints", "replace", "kill", "move_replicas", "deaths", "no_pod"])]
+    hosts: Option<u16>,
     /// Without a pod of two hosts
     #[arg(long)]
     no_pod: bool,
@@ -126,6 +131,10 @@ pub fn run(args: &Args) -> Result {
     if let Some(times) = args.move_replicas {
         println!("--seed {seed} --move-replicas {times}");
         return runtime(0)?.block_on(replicas::run(seed, Fate::Moved, times));
+    }
+    if let Some(hosts) = args.hosts {
+        println!("--seed {seed} --hosts {hosts}");
+        return runtime(0)?.block_on(hosts::run(seed, hosts));
     }
     if let Some(times) = args.deaths {
         return runtime(0)?.block_on(plain_deaths::run(times));
