@@ -8,7 +8,7 @@ declare -A pid=() in=() out=()
 # Each of these sets the size of the shared file, the options of QEMU and of
 # the kernel, the drivers, and what the machine does after it has loaded them.
 
-# RAM that the firmware calls "soft reserved". Both kernels have it from 4 GiB on, where neither puts
+# RAM that the firmware calls "soft reserved". All kernels have it from 4 GiB on, where neither puts
 # anything else.
 device_hmem() {
     shared=64M
@@ -209,14 +209,14 @@ expect() {
 # ---- leaving nothing behind
 
 work=$(mktemp -d)
-memory=
+memory= hosts=()
 finish() {
     local status=$? host
     # Signals may come twice, as from `timeout` and from its group.
     trap '' INT TERM
     trap - EXIT
     if [ "$status" != 0 ]; then
-        for host in 0 1; do
+        for host in "${hosts[@]}"; do
             if [ -n "${pid[$host]-}" ]; then
                 tail -n 20 "$work/console-$host" "$work/qemu-$host" >&2 || true
             fi
