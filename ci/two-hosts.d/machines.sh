@@ -123,6 +123,7 @@ serve() {
 unserve() {
     kill "$(cat "/tmp/$1.held")"
     ended "$1"
+    rm "/tmp/$1.in"
 }
 
 open_shop() { begin shop $# /dev/null notnets demo serve --pod pod0 "$@"; }
