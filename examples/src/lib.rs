@@ -17,7 +17,7 @@
 //! | `blocking` | calls without a runtime, on threads that wait themselves |
 //! | `rpc` | calls in gRPC's own terms, of messages as bytes: without generated code, HTTP or tonic |
 //! | `typed_in_place` | messages of a mebibyte that are read where they lie: three fields of one (rkyv) |
-//! | `kv_cache` | a store of KV-cache blocks for the hosts of a pod, beside the same over TCP (docs/kv-cache.md) |
+//! | `kv_cache` | a store of KV-cache blocks for the hosts of a pod, and the same over TCP |
 //! | `any_tower_service` | plain HTTP between two processes: a service that is no gRPC at all |
 #![forbid(unsafe_code)]
 

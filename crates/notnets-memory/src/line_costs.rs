@@ -1,8 +1,8 @@
 //! What the instructions cost that move lines between a processor and memory: written back, dropped, stored
 //! past the caches, fetched.
 //!
-//! Each is measured for lines one by one, with a fence after each, and for runs of lines with one fence: within
-//! a run the processor has several of them on their way.
+//! Each is measured for lines one by one, with a fence after each, and for runs of lines with one fence:
+//! within a run the processor has several of them on their way.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 #[derive(Debug)]
 pub(crate) struct SigbusGuard(&'static Range);
 
-/// Which parts of a region were lost: a flag for its beginning, and then [`Parts::flags_of_partition`] for each
-/// partition.
+/// Which parts of a region were lost: a flag for its beginning, and then [`Parts::flags_of_partition`] for
+/// each partition.
 pub(crate) type Lost = &'static [AtomicBool];
 
 /// How a region is divided, in bytes.

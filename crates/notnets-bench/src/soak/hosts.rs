@@ -1,5 +1,5 @@
-//! A pod of many hosts on this machine: each has an agent and a server, and calls some others. One joins while
-//! the others call each other; then some die at once, and return.
+//! A pod of many hosts on this machine: each has an agent and a server, and calls some others. One joins
+//! while the others call each other; then some die at once, and return.
 //!
 //! A call between two hosts that live never fails. One to a host that dies ends, and once that is back it is
 //! called again.
@@ -25,8 +25,8 @@ use super::{POD, signal};
 use crate::Result;
 use crate::child::{Child, PATIENCE};
 
-/// Memory that a process is granted at once, and how often a host has that much: for its server, for the links
-/// that it makes, and as much again that is kept back for a while, or for links to begin with.
+/// Memory that a process is granted at once, and how often a host has that much: for its server, for the
+/// links that it makes, and as much again that is kept back for a while, or for links to begin with.
 const EXTENT: u64 = 2 << 20;
 const EXTENTS: u64 = 6;
 /// Others are missed after this time, and more for each host: a busy machine keeps an agent of many waiting.
@@ -120,7 +120,8 @@ impl Pair {
     }
 }
 
-/// Calls in all pairs at once, again and again until that is as it should be. Returns how many pairs there are.
+/// Calls in all pairs at once, again and again until that is as it should be. Returns how many pairs there
+/// are.
 async fn call_all(pairs: &[Pair], until: Until) -> Result<usize> {
     let mut tasks = JoinSet::new();
     for pair in pairs.iter().cloned() {

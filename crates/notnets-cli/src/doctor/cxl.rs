@@ -110,8 +110,8 @@ fn decoders(pci: &Path) -> Result<Decoders, String> {
 const COMPONENT_BYTES: usize = 64 << 10;
 /// Where the registers of CXL.cache and CXL.mem begin.
 const CACHE_MEM: usize = 0x1000;
-/// Numbers of capabilities: of PCI's designated vendor, of CXL's vendor, of the one that locates registers, of
-/// the component's registers, of a list of capabilities, and of HDM decoders.
+/// Numbers of capabilities: of PCI's designated vendor, of CXL's vendor, of the one that locates registers,
+/// of the component's registers, of a list of capabilities, and of HDM decoders.
 const DVSEC: u32 = 0x23;
 const CXL_VENDOR: u32 = 0x1e98;
 const LOCATOR: u32 = 8;

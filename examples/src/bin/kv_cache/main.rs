@@ -1,13 +1,13 @@
 //! A store of KV-cache blocks, in the shape that users of LMCache and Mooncake know: blocks of a language
-//! model's KV cache are put under chained hashes of their tokens, found by the longest prefix of a prompt, and
-//! evicted when they were not used for long. In a pod they are put into its memory once, and every host reads
-//! them there. Over TCP the same stubs move copies.
+//! model's KV cache are put under chained hashes of their tokens, found by the longest prefix of a prompt,
+//! and evicted when they were not used for long. In a pod they are put into its memory once, and every host
+//! reads them there. Over TCP the same stubs move copies.
 //!
 //! | command | what |
 //! | --- | --- |
-//! | `kv_cache serve ADDRESS` | a store, at a name of a pod (`notnets://pod0/cache`) or at a TCP port (`127.0.0.1:50051`) |
+//! | `kv_cache serve ADDRESS` | a store, at `notnets://pod0/cache` in a pod, or at a TCP port |
 //! | `kv_cache work ADDRESS ROLE` | a client that prefills or decodes the prompts whose numbers it reads |
-//! | `kv_cache [demo]` | a pod of three hosts on this machine, a store and clients, over its memory and over TCP |
+//! | `kv_cache [demo]` | a store and clients on three hosts of a pod on this machine, and over TCP |
 
 mod client;
 mod demo;
