@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use notnets_core::stats::{LinkSnapshot, MethodSnapshot, Snapshot, Transport, find};
+use notnets_core::stats::{Count, LinkSnapshot, MethodSnapshot, Snapshot, Transport, find};
 use prost_types::Timestamp;
 
 use crate::pb::address::{Address as AnyAddress, OtherAddress, UdsAddress};
@@ -149,6 +149,8 @@ fn socket(counters: &Snapshot, link: &LinkSnapshot) -> Socket {
             streams_started: calls.started,
             streams_succeeded: calls.succeeded,
             streams_failed: calls.failed,
+            messages_sent: link.counts.of(Count::MessagesSent) as i64,
+            messages_received: link.counts.of(Count::MessagesReceived) as i64,
             option: options(link),
             ..SocketData::default()
         }),

@@ -42,6 +42,8 @@ async fn links_are_seen_as_sockets() {
     let socket = client.get_socket(request).await.unwrap().into_inner().socket.unwrap();
     let data = socket.data.clone().unwrap();
     assert_eq!((data.streams_started, data.streams_succeeded, data.streams_failed), (5, 3, 1));
+    // The requests, this one included, and the answers to all but this; one was a status alone.
+    assert_eq!((data.messages_sent, data.messages_received), (3, 5));
     assert_eq!((option(&socket, "transport"), option(&socket, "state")), ("memory", "polling"));
     assert!(option(&socket, "bytes_received").parse::<u64>().unwrap() > 0);
 

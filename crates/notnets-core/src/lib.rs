@@ -14,6 +14,7 @@ pub mod frame;
 pub mod limits;
 pub mod link;
 pub mod log_pace;
+pub mod messages;
 pub mod metadata;
 pub mod name;
 #[cfg(any(test, feature = "testing"))]

@@ -181,7 +181,9 @@ fn links(ends: &[End], out: &mut Exposition) {
 }
 
 /// What links count, as metrics of their own.
-const COUNTED: [(Count, &str, &str); 9] = [
+const COUNTED: [(Count, &str, &str); 11] = [
+    (Count::MessagesSent, "notnets_sent_messages_total", "Messages that were sent."),
+    (Count::MessagesReceived, "notnets_received_messages_total", "Messages that have come."),
     (Count::BytesSent, "notnets_sent_bytes_total", "Bytes of data that were sent."),
     (Count::FramesSent, "notnets_sent_frames_total", "Frames with data that were sent."),
     (Count::BytesReceived, "notnets_received_bytes_total", "Bytes of data that have come."),

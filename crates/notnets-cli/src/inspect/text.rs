@@ -55,6 +55,11 @@ fn end(end: &End, text: &mut String) {
 
 fn sums(Sums(counts): &Sums, text: &mut String) {
     *text += &format!(
+        "  messages: {} sent, {} received\n",
+        counts.of(Count::MessagesSent),
+        counts.of(Count::MessagesReceived)
+    );
+    *text += &format!(
         "  data: {} bytes in {} frames sent, {} bytes in {} frames received\n",
         counts.of(Count::BytesSent),
         counts.of(Count::FramesSent),

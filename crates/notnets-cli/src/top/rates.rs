@@ -95,6 +95,8 @@ pub struct Activity {
     pub links_parked: u64,
     #[serde(flatten)]
     pub calls: Calls,
+    pub sent_messages_per_second: f64,
+    pub received_messages_per_second: f64,
     pub sent_bytes_per_second: f64,
     pub received_bytes_per_second: f64,
     /// Times that something could not be sent at once.
@@ -258,6 +260,8 @@ impl LinkRates {
 impl Activity {
     fn add_counts(&mut self, now: &Counts, before: &Counts, seconds: f64) {
         let rate = |count| now.of(count).saturating_sub(before.of(count)) as f64 / seconds;
+        self.sent_messages_per_second += rate(Count::MessagesSent);
+        self.received_messages_per_second += rate(Count::MessagesReceived);
         self.sent_bytes_per_second += rate(Count::BytesSent);
         self.received_bytes_per_second += rate(Count::BytesReceived);
         self.waits_per_second +=

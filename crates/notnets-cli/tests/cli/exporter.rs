@@ -107,6 +107,7 @@ async fn processes_are_scraped() {
     assert_eq!(scrape.of("notnets_links_total", &server), [1.0]);
     assert_eq!(scrape.of("notnets_process_stopped", &server), [0.0]);
     assert!(scrape.of("notnets_received_frames_total", &server)[0] > 0.0);
+    assert!(scrape.of("notnets_received_messages_total", &server)[0] > 0.0);
     // This process is the client, perhaps of other tests' servers, too.
     let own = format!("pid=\"{}\"", std::process::id());
     assert!(scrape.of("notnets_links_open", &[&own, "role=\"client\"", "name=\"\""])[0] >= 1.0);

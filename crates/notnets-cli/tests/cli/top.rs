@@ -34,6 +34,7 @@ async fn an_interval_is_told() {
     let positive = |value: &Value| assert!(value.as_f64() > Some(0.0), "{process}");
     positive(&process["served"]["p99_us"]);
     positive(&process["links"][0]["received_bytes_per_second"]);
+    positive(&process["links"][0]["received_messages_per_second"]);
     let methods = process["methods"].as_array().expect("a list");
     let echo = methods.iter().find(|method| method["role"] == "server").expect("one is served");
     assert_eq!(echo["method"], "/notnets.probe.Probe/Echo");

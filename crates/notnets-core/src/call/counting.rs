@@ -70,6 +70,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// Messages have come whole.
+    #[inline]
+    pub(super) fn count_received(&mut self, messages: u64) {
+        if messages > 0
+            && let Some(counters) = &self.counters
+        {
+            counters.messages_received(messages);
+        }
+    }
+
     /// Something could not be sent on a stream.
     #[cold]
     pub(super) fn count_wait(&mut self, stream: StreamId, want: Want) {

@@ -8,6 +8,7 @@ use super::queue::{Piece, Queue, with_prefix};
 use super::{Connection, Violation};
 use crate::frame::{Frame, Kind, PREFIX, Payload, SharedReference};
 use crate::limits::{MIN_CHARGE, charge};
+use crate::messages::Messages;
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Copies head and data out of the peer's memory, once, and gives its block back. A payload over a limit
@@ -27,7 +28,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if data > 0
             && let Some(counters) = &self.counters
         {
-            counters.received(data);
+            counters.received(data, frame.message.into());
         }
         let bytes = match &frame.payload {
             Payload::Inline { bytes, .. } if frame.message => {
@@ -146,6 +147,15 @@ pub(super) enum Data {
 impl Data {
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
+    }
+
+    /// Returns how many messages end with them, unless their frame says that they are one.
+    #[inline]
+    pub fn ended(&self, messages: &mut Messages, frame: &Frame) -> u64 {
+        match self {
+            Self::Piece(piece) if !frame.message => messages.after(&piece.bytes),
+            _ => 0,
+        }
     }
 
     #[inline]

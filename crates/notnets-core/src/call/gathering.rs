@@ -171,37 +171,42 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         self.lanes.check(reference)?;
         self.bytes_left = self.bytes_left.saturating_sub(length);
-        if let Some(counters) = &self.counters {
-            counters.received(length);
-        }
         let cost = charge(length);
         let charge = self.charge(id, cost)?;
         let Some(entry) = self.streams.get_mut(id) else { return Err(Violation::State(id, frame.kind)) };
         entry.receive.accept(charge, id)?;
-        if let Some(bytes) = entry.receive.gathering.as_mut().and_then(|gathering| gathering.memory()) {
+        let Receive { gathering, messages, .. } = &mut entry.receive;
+        let ended = if let Some(bytes) = gathering.as_mut().and_then(|gathering| gathering.memory()) {
+            let before = bytes.len();
             self.lanes.read(reference, bytes)?;
             self.lanes.release(reference);
+            let ended = messages.after(&bytes[before..]);
             if length >= LEAST_LENT {
                 self.count_payload(PayloadKind::ReceivedUntrusted, length);
             }
+            ended
         } else {
-            self.hold(id, reference)?;
+            self.hold(id, reference)?
+        };
+        if let Some(counters) = &self.counters {
+            counters.received(length, ended);
         }
         self.after_gathering(frame, cost, length);
         Ok(())
     }
 
-    /// A part of a message that stays where it is, if it can.
-    fn hold(&mut self, stream: StreamId, reference: &Reference) -> Result<(), Violation> {
+    /// A part of a message that stays where it is, if it can. Returns how many messages end with it.
+    fn hold(&mut self, stream: StreamId, reference: &Reference) -> Result<u64, Violation> {
         let part = match self.lend(reference) {
             Some(lent) => lent,
             None => self.copy_out(reference)?.into(),
         };
-        let entry = self.streams.get_mut(stream);
-        if let Some(gathering) = entry.and_then(|entry| entry.receive.gathering.as_mut()) {
+        let Some(entry) = self.streams.get_mut(stream) else { return Ok(0) };
+        let ended = entry.receive.messages.after(&part);
+        if let Some(gathering) = &mut entry.receive.gathering {
             gathering.append(part);
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Other data on a stream on which a message is put together.

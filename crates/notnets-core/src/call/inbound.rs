@@ -128,10 +128,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             stream.counted = counters.begin(id, method, deadline, WaitsFor::Application);
         }
         stream.receive.accept(charge, id)?;
+        let ended = data.ended(&mut stream.receive.messages, frame);
         data.push_into(&mut stream.receive.queue, frame);
         if frame.end {
             stream.end_received();
         }
+        self.count_received(ended);
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
@@ -162,12 +164,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         stream.receive.head_seen = true;
         stream.receive.accept(charge, id)?;
+        let ended = data.ended(&mut stream.receive.messages, frame);
         data.push_into(&mut stream.receive.queue, frame);
         stream.receive.head = Some(if frame.trailers_only {
             ResponseHead::TrailersOnly(Code(frame.code), metadata)
         } else {
             ResponseHead::Head(metadata)
         });
+        self.count_received(ended);
         if frame.end {
             self.end_response(id, End::Trailers(Code(frame.code), Metadata::new()));
         } else {
@@ -197,7 +201,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Err(Violation::State(id, frame.kind));
         }
         stream.receive.accept(charge, id)?;
+        let ended = data.ended(&mut stream.receive.messages, frame);
         if stream.receive.gathering.is_some() {
+            self.count_received(ended);
             self.gather_data(frame, data);
             return Ok(());
         }
@@ -205,6 +211,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if frame.end {
             stream.end_received();
         }
+        self.count_received(ended);
         self.count_waits_for(id, WaitsFor::Application);
         self.events.push_back(Event::Readable(id));
         Ok(())
@@ -282,8 +289,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
         let limit = self.peer.stream_window.into();
         let Some(stream) = self.known_stream(frame.stream, frame.kind)? else { return Ok(()) };
-        let sum = stream.send.credit.checked_add(credit).filter(|sum| *sum <= limit);
-        stream.send.credit = sum.ok_or(Violation::Window(frame.stream))?;
+        let sum = stream.send.flow.credit.checked_add(credit).filter(|sum| *sum <= limit);
+        stream.send.flow.credit = sum.ok_or(Violation::Window(frame.stream))?;
         if std::mem::take(&mut stream.send.starved) {
             self.events.push_back(Event::Writable(frame.stream));
         }

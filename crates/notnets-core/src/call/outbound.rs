@@ -9,13 +9,15 @@ use notnets_memory::{ReadMemory, WriteMemory};
 
 use super::loans::LoanedPiece;
 use super::payloads::PayloadKind;
-use super::plan::{Plan, write_inline};
+use super::plan::{Plan, inline_data, write_inline};
 use super::sharing::{Beginning, LEAST_SHARED};
 use super::state::Input;
+use super::stream::Outflow;
 use super::{Connection, Deadline, Event, HeadError, OpenOutcome, Role, Sent, StreamId};
 use crate::code::Code;
 use crate::frame::{Frame, Kind, Payload, SharedReference};
 use crate::limits::{MIN_CHARGE, charge};
+use crate::messages::Messages;
 use crate::metadata;
 use crate::stats::Want;
 
@@ -44,8 +46,8 @@ impl Private {
 enum InPlace {
     /// These of them have to be copied.
     Not(Private),
-    /// What it cost; `None` if there was no room.
-    Pushed(Option<u64>),
+    /// `false` if there was no room.
+    Pushed(bool),
     /// They wait: for credit, or for the peer's answer.
     Waits,
 }
@@ -88,12 +90,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         let tag = u16::from_le_bytes([self.scratch[0], self.scratch[1]]);
         let argument = deadline.map_or(0, |deadline| deadline.on_wire);
         let frame = Frame { code: tag.into(), argument, ..Frame::new(Kind::Request, stream) };
-        let window = self.peer.stream_window.into();
+        let mut flow = Outflow::new(self.peer.stream_window);
         let private = self.private(data);
-        let Some(cost) = self.push(frame, 2, data, private, window, end) else {
+        if !self.push(frame, 2, data, private, &mut flow, end) {
             self.wants_open = true;
             return Ok(OpenOutcome::Blocked);
-        };
+        }
         self.last = stream;
         self.active += 1;
         let counted = self.count_open(tag, method, stream, deadline);
@@ -101,7 +103,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         entry.counted = counted;
         entry.user = user.take();
         entry.deadline = deadline.map(|deadline| deadline.at);
-        entry.send.credit -= cost;
+        entry.send.flow = flow;
         if end && !data.has_remaining() {
             entry.end_sent();
         }
@@ -168,8 +170,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             if !data.has_remaining() && !end {
                 return Sent::All;
             }
-            let credit = entry.send.credit;
-            if data.has_remaining() && credit < MIN_CHARGE {
+            let mut flow = entry.send.flow;
+            if data.has_remaining() && flow.credit < MIN_CHARGE {
                 entry.send.starved = true;
                 self.count_wait(stream, Want::StreamCredit);
                 self.wake_queued();
@@ -185,25 +187,25 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             let in_place = if data.remaining() < least {
                 InPlace::Not(Private::ALL)
             } else {
-                self.push_in_place(frame, data, &mut least, credit, end)
+                self.push_in_place(frame, data, &mut least, &mut flow, end)
             };
             let pushed = match in_place {
                 InPlace::Not(private) => {
                     self.begin_head();
-                    self.push(frame, 0, data, private, credit, end)
+                    self.push(frame, 0, data, private, &mut flow, end)
                 }
-                InPlace::Pushed(cost) => cost,
+                InPlace::Pushed(pushed) => pushed,
                 InPlace::Waits => {
                     self.wake_queued();
                     return Sent::Nothing;
                 }
             };
-            let Some(cost) = pushed else {
+            if !pushed {
                 self.queue(stream);
                 return Sent::Nothing;
-            };
+            }
             if let Some(entry) = self.streams.get_mut(stream) {
-                entry.send.credit -= cost;
+                entry.send.flow = flow;
                 if let Some(counters) = &mut self.counters {
                     counters.goes_on(&mut entry.counted);
                 }
@@ -229,16 +231,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             self.wake_queued();
             return Ok(Sent::Stopped);
         };
-        let credit = entry.send.credit;
+        let mut flow = entry.send.flow;
         self.begin_head();
         let written = metadata::write(&mut self.scratch, &mut self.send_strings, entries);
         self.check_head(written)?;
         let frame = Frame { code: status.map_or(0, |status| status.0), ..frame };
         let private = self.private(data);
-        let Some(cost) = self.push(frame, 0, data, private, credit, status.is_some()) else {
+        if !self.push(frame, 0, data, private, &mut flow, status.is_some()) {
             self.queue(stream);
             return Ok(Sent::Nothing);
-        };
+        }
         if let Some(status) = status.filter(|_| !data.has_remaining()) {
             if let Some(counters) = &mut self.counters
                 && let Some(entry) = self.streams.get_mut(stream)
@@ -249,7 +251,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Ok(Sent::All);
         }
         if let Some(entry) = self.streams.get_mut(stream) {
-            entry.send.credit -= cost;
+            entry.send.flow = flow;
         }
         Ok(match self.send_rest(stream, data, false) {
             // The status is still to be sent.
@@ -290,9 +292,10 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         frame: Frame,
         data: &mut impl Buf,
         least: &mut usize,
-        credit: u64,
+        flow: &mut Outflow,
         end: bool,
     ) -> InPlace {
+        let credit = flow.credit;
         let what = match self.sharing.look(data, &self.loans, *least) {
             Beginning::Private(bytes, kind) => return InPlace::Not(Private { bytes, kind }),
             Beginning::Unanswered => {
@@ -315,7 +318,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 Referred::Loaned(piece)
             }
         };
-        InPlace::Pushed(self.push_reference(frame, what, data, end))
+        InPlace::Pushed(self.push_reference(frame, what, data, flow, end).is_some())
     }
 
     /// Returns `true` if so many bytes, which go in one piece, have to wait for credit of their stream, which
@@ -325,14 +328,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         cost > credit && cost <= u64::from(self.peer.stream_window) / 2
     }
 
-    /// Pushes a reference to the beginning of the data. Returns what it cost, or `None` if there is no room.
+    /// Pushes a reference to the beginning of the data. Returns `None` if there is no room.
     fn push_reference(
         &mut self,
         mut frame: Frame,
         what: Referred,
         data: &mut impl Buf,
+        flow: &mut Outflow,
         end: bool,
-    ) -> Option<u64> {
+    ) -> Option<()> {
         if !self.is_next() {
             return None;
         }
@@ -348,19 +352,21 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
                 (payload, piece.len(), cost)
             }
         };
+        let ended = flow.messages.after(&data.chunk()[..length]);
         data.advance(length);
         frame.end = end && !data.has_remaining();
         self.publish(&frame);
         if let Some(counters) = &self.counters {
-            counters.sent(length);
+            counters.sent(length, ended);
         }
         self.send_credit -= cost;
-        Some(cost)
+        flow.credit -= cost;
+        Some(())
     }
 
     /// Pushes one frame with the head that is in the scratch from `skip` on and as much of the private
     /// bytes of `data` as there is credit and room in one block for. It carries END when all of `data` went.
-    /// Returns what it cost, or `None` when nothing was pushed.
+    /// Returns `false` when nothing was pushed.
     #[inline]
     fn push(
         &mut self,
@@ -368,13 +374,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         skip: usize,
         data: &mut impl Buf,
         private: Private,
-        stream_credit: u64,
+        flow: &mut Outflow,
         end: bool,
-    ) -> Option<u64> {
-        let pushed = self.try_push(&mut frame, skip, data, private, stream_credit, end);
-        match pushed {
-            Some(_) => self.send_strings.commit(),
-            None => self.send_strings.roll_back(),
+    ) -> bool {
+        let pushed = self.try_push(&mut frame, skip, data, private, flow, end).is_some();
+        if pushed {
+            self.send_strings.commit();
+        } else {
+            self.send_strings.roll_back();
         }
         pushed
     }
@@ -386,33 +393,37 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         skip: usize,
         data: &mut impl Buf,
         private: Private,
-        stream_credit: u64,
+        flow: &mut Outflow,
         end: bool,
-    ) -> Option<u64> {
+    ) -> Option<()> {
         if !self.is_next() {
             return None;
         }
         let head = &self.scratch[skip..];
-        let credit = self.send_credit.min(stream_credit);
-        let sent = match Plan::new(frame.kind, head.len(), data, credit, private.bytes) {
+        let credit = self.send_credit.min(flow.credit);
+        let (sent, ended) = match Plan::new(frame.kind, head.len(), data, credit, private.bytes) {
             Plan::Blocked => return None,
             Plan::Inline { bytes, message } => {
                 write_inline(frame, head, data, bytes, message);
-                bytes
+                let ended = if message { 1 } else { flow.messages.after(inline_data(frame)) };
+                (bytes, ended)
             }
-            Plan::Block { bytes } => self.write_block(frame, skip, data, Private { bytes, ..private })?,
+            Plan::Block { bytes } => {
+                self.write_block(frame, skip, data, Private { bytes, ..private }, &mut flow.messages)?
+            }
         };
         frame.end = end && !data.has_remaining();
         self.publish(frame);
         if sent == 0 {
-            return Some(0);
+            return Some(());
         }
         if let Some(counters) = &self.counters {
-            counters.sent(sent);
+            counters.sent(sent, ended);
         }
         let cost = charge(sent);
         self.send_credit -= cost;
-        Some(cost)
+        flow.credit -= cost;
+        Some(())
     }
 
     /// Returns `true` if data can be pushed: control frames go before them.
@@ -429,8 +440,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         crate::failpoint!(crate::failpoint::frame(crate::failpoint::Step::Sent, frame.kind));
     }
 
-    /// Puts the head and up to so many of the data into a block. Returns how many of the data went; `None`
-    /// when there is no block.
+    /// Puts the head and up to so many of the data into a block. Returns how many of the data went, and how
+    /// many messages end with them; `None` when there is no block.
     #[inline]
     fn write_block(
         &mut self,
@@ -438,7 +449,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         skip: usize,
         data: &mut impl Buf,
         private: Private,
-    ) -> Option<usize> {
+        messages: &mut Messages,
+    ) -> Option<(usize, u64)> {
         let head = &self.scratch[skip..];
         let wanted = data.remaining();
         let total = head.len() + private.bytes;
@@ -453,10 +465,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if !head.is_empty() {
             arena.write(&mut loan, head);
         }
-        let mut left = bytes;
+        let is_one = bytes == wanted && messages.are_one(data.chunk(), bytes);
+        let (mut left, mut ended) = (bytes, u64::from(is_one));
         while left > 0 {
             let chunk = data.chunk();
             let n = arena.write(&mut loan, &chunk[..chunk.len().min(left)]);
+            if !is_one {
+                ended += messages.after(&chunk[..n]);
+            }
             data.advance(n);
             left -= n;
         }
@@ -467,7 +483,7 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if short {
             self.want_segment(wanted);
         }
-        Some(bytes)
+        Some((bytes, ended))
     }
 
     fn begin_head(&mut self) {

@@ -67,6 +67,15 @@ pub(super) fn write_inline(
     frame.payload = Payload::Inline { bytes: inline, len: len as u8, head: head.len() as u8 };
 }
 
+/// The data that are in a descriptor.
+#[inline]
+pub(super) fn inline_data(frame: &Frame) -> &[u8] {
+    match &frame.payload {
+        Payload::Inline { bytes, len, head } => &bytes[usize::from(*head)..usize::from(*len)],
+        _ => &[],
+    }
+}
+
 /// Returns `true` if these data are one whole message that is not compressed.
 #[inline]
 fn is_message(data: &impl Buf) -> bool {

@@ -9,6 +9,7 @@ use super::queue::Queue;
 use super::state::{Input, State};
 use crate::clock::Timestamp;
 use crate::code::Code;
+use crate::messages::Messages;
 use crate::metadata::Metadata;
 use crate::stats::Counted;
 
@@ -108,16 +109,34 @@ pub(super) struct Receive {
     pub taken: u64,
     /// Bytes of a message of which the rest has not come, or not been looked at.
     pub unfinished: u64,
+    /// Where they end, of those that come.
+    pub messages: Messages,
 }
 
 #[derive(Debug)]
 pub(super) struct Send {
-    /// Bytes that we may still send.
-    pub credit: u64,
+    pub flow: Outflow,
     /// Waits for room in the ring or for a block.
     pub queued: bool,
     /// Waits for credit of its own.
     pub starved: bool,
+}
+
+/// What flows out on a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outflow {
+    /// Bytes that we may still send.
+    pub credit: u64,
+    /// Where they end, of those that are sent.
+    pub messages: Messages,
+}
+
+impl Outflow {
+    /// Of a stream that begins.
+    #[inline]
+    pub fn new(window: u32) -> Self {
+        Self { credit: window.into(), messages: Messages::default() }
+    }
 }
 
 impl Receive {
@@ -147,8 +166,9 @@ impl<T> Stream<T> {
                 credit: 0,
                 taken: 0,
                 unfinished: 0,
+                messages: Messages::default(),
             },
-            send: Send { credit: 0, queued: false, starved: false },
+            send: Send { flow: Outflow::default(), queued: false, starved: false },
             deadline: None,
             head_bytes: 0,
             counted: Counted::default(),
@@ -164,7 +184,8 @@ impl<T> Stream<T> {
         self.receive.head_seen = false;
         self.receive.credit = receive_window.into();
         self.receive.taken = 0;
-        self.send = Send { credit: send_window.into(), queued: false, starved: false };
+        self.receive.messages = Messages::default();
+        self.send = Send { flow: Outflow::new(send_window), queued: false, starved: false };
     }
 
     /// All of a request is sent.

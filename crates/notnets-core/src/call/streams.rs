@@ -192,7 +192,7 @@ mod tests {
                 streams.remove(gone);
             }
             let stream = streams.insert(id, 7, 8);
-            assert_eq!((stream.user, stream.receive.credit, stream.send.credit), (None, 7, 8));
+            assert_eq!((stream.user, stream.receive.credit, stream.send.flow.credit), (None, 7, 8));
             stream.user = Some(random);
             stream.deadline = Some(Timestamp::from_nanos(id.get()));
             stream

@@ -30,11 +30,15 @@ pub enum Count {
     Parks,
     /// Requests that were refused before any application saw them.
     Refused,
+    /// Messages of gRPC's that were sent, to their ends.
+    MessagesSent,
+    /// Messages of gRPC's that have come, to their ends.
+    MessagesReceived,
 }
 
 impl Count {
     /// All of them, in the order of their words.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::FramesSent,
         Self::BytesSent,
         Self::FramesReceived,
@@ -47,6 +51,8 @@ impl Count {
         Self::DoorbellsReceived,
         Self::Parks,
         Self::Refused,
+        Self::MessagesSent,
+        Self::MessagesReceived,
     ];
 
     /// A name for programs.
@@ -64,6 +70,8 @@ impl Count {
             Self::DoorbellsReceived => "doorbells_received",
             Self::Parks => "parks",
             Self::Refused => "refused",
+            Self::MessagesSent => "messages_sent",
+            Self::MessagesReceived => "messages_received",
         }
     }
 }

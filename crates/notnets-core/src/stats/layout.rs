@@ -9,8 +9,8 @@ use notnets_memory::{PAGE, WORD};
 use super::counts::Count;
 use crate::call::PayloadKind;
 
-/// `NNSTATS4`.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS4");
+/// `NNSTATS5`.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS5");
 
 /// Bytes before the areas of the links: a page, and an area for those that have ended.
 pub(super) const HEAD: usize = 64 * 1024;
@@ -87,7 +87,7 @@ pub(super) mod link {
     /// How long it has slept, in ticks.
     pub const PARKED_TICKS: usize = COUNTS + Count::ALL.len();
     /// Two for each kind of large payload: frames and bytes.
-    pub const PAYLOADS: usize = 80;
+    pub const PAYLOADS: usize = 96;
     pub const COUNTERS_END: usize = PAYLOADS + 2 * PayloadKind::ALL.len();
 
     /// Calls that are open.

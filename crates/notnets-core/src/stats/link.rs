@@ -210,18 +210,26 @@ impl LinkCounters {
         self.area.add(link::COUNTS + count as usize, more);
     }
 
-    /// A frame with data was sent.
+    /// A frame with data was sent, with which so many messages end.
     #[inline]
-    pub(crate) fn sent(&self, bytes: usize) {
+    pub(crate) fn sent(&self, bytes: usize, messages: u64) {
         self.count(Count::FramesSent, 1);
         self.count(Count::BytesSent, bytes as u64);
+        self.count(Count::MessagesSent, messages);
     }
 
-    /// A frame with data has come.
+    /// A frame with data has come, with which so many messages end as far as the frame says.
     #[inline]
-    pub(crate) fn received(&self, bytes: usize) {
+    pub(crate) fn received(&self, bytes: usize, messages: u64) {
         self.count(Count::FramesReceived, 1);
         self.count(Count::BytesReceived, bytes as u64);
+        self.count(Count::MessagesReceived, messages);
+    }
+
+    /// Messages have ended with a frame that did not say so itself.
+    #[inline]
+    pub(crate) fn messages_received(&self, messages: u64) {
+        self.count(Count::MessagesReceived, messages);
     }
 
     /// A request was refused.

@@ -67,8 +67,9 @@ fn a_tool_sees_an_open_link_and_its_calls() {
     let mut other = counters.begin(StreamId::new(8), method, Some(deadline), WaitsFor::Application);
     let method = counters.method(Some(3), "/a.B/C");
     let mut open = counters.begin(StreamId::new(9), method, None, WaitsFor::Peer);
-    counters.sent(10);
-    counters.received(20);
+    counters.sent(10, 1);
+    counters.received(20, 0);
+    counters.messages_received(3);
     counters.wants(Want::Room);
     counters.waits_for(&mut open, WaitsFor::Room);
     counters.segments(SegmentBytes { offered: 100, mapped: 20 });
@@ -80,6 +81,8 @@ fn a_tool_sees_an_open_link_and_its_calls() {
     assert_eq!((seen.transport, seen.target.as_str()), (Transport::Memory, "a client"));
     assert_eq!((seen.segments_offered, seen.segments_mapped, seen.blocks_out), (100, 20, 7));
     assert_eq!((seen.counts.of(Count::BytesSent), seen.counts.of(Count::BytesReceived)), (10, 20));
+    let messages = (seen.counts.of(Count::MessagesSent), seen.counts.of(Count::MessagesReceived));
+    assert_eq!(messages, (1, 3));
     assert_eq!((seen.counts.of(Count::NoRoom), seen.counts.of(Count::Parks)), (1, 1));
     assert!(seen.parked.unwrap() >= Duration::from_millis(2) && seen.parked.unwrap().as_secs() < 60);
     let [others, method] = &seen.methods[..] else { panic!("{:?}", seen.methods) };
@@ -112,7 +115,7 @@ fn what_ended_links_have_counted_stays() {
         // The strings have other ids on each link.
         call(&mut counters, nth, "/a.B/C", Code::OK);
         call(&mut counters, nth + 7, "/a.B/Unknown", Code::UNIMPLEMENTED);
-        counters.sent(5);
+        counters.sent(5, 1);
         counters.payload(PayloadKind::SentShared, 9);
         counters.segments(SegmentBytes { offered: 100, mapped: 20 });
         assert_eq!(look(&stats).calls(), 2 * (u64::from(nth) + 1));

@@ -44,7 +44,6 @@ mod service;
 mod status;
 #[cfg(feature = "server")]
 mod trace;
-mod unfinished;
 
 #[cfg(all(feature = "client", feature = "stubs"))]
 pub(crate) use arrival::{Arrival, Asked};

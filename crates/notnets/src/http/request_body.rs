@@ -5,28 +5,28 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use notnets_core::messages::Messages;
 use tonic::Status;
 
 use super::status::to_tonic;
-use super::unfinished::Unfinished;
 use crate::rpc::{Pieces, RequestHalf};
 
 /// The body of a request.
 pub(crate) struct RequestBody {
     half: RequestHalf,
-    unfinished: Unfinished,
+    messages: Messages,
 }
 
 impl RequestBody {
     /// A body that is read by somebody who keeps parts of messages.
     pub(crate) fn new(half: RequestHalf) -> Self {
-        Self { half, unfinished: Unfinished::Between }
+        Self { half, messages: Messages::Between }
     }
 
     /// A body that is read by somebody who says what is kept of it.
     #[cfg(feature = "stubs")]
     pub(crate) fn of_pieces(half: RequestHalf) -> Self {
-        Self { half, unfinished: Unfinished::Unknown }
+        Self { half, messages: Messages::Unknown }
     }
 }
 
@@ -49,13 +49,13 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { half, unfinished } = &mut *self;
+        let Self { half, messages } = &mut *self;
         half.poll_data(cx).map(|received| {
             received.map(|received| match received {
                 Ok(data) => {
-                    match unfinished.after(&data) {
-                        0 => {}
-                        bytes => half.keep_unfinished(bytes),
+                    messages.after(&data);
+                    if messages.unfinished() > 0 {
+                        half.keep_unfinished(messages.unfinished());
                     }
                     Ok(Frame::data(data))
                 }

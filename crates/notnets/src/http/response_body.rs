@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use notnets_core::call::{Buffered, End, Received};
+use notnets_core::messages::Messages;
 use tonic::Status;
 
 use super::head;
 use super::status::to_tonic;
-use super::unfinished::Unfinished;
 use crate::rpc::{Call, Pieces};
 
 /// The body of a call's response. Dropping it before its end cancels the call.
@@ -18,26 +18,26 @@ pub(crate) struct ResponseBody {
     call: Call,
     buffered: Buffered,
     over: bool,
-    unfinished: Unfinished,
+    messages: Messages,
 }
 
 impl ResponseBody {
     /// A body that is read by somebody who keeps parts of messages.
     pub(crate) fn new(call: Call, buffered: Buffered) -> Self {
-        Self { call, buffered, over: false, unfinished: Unfinished::Between }
+        Self { call, buffered, over: false, messages: Messages::Between }
     }
 
     /// A body that is read by somebody who says what is kept of it.
     #[cfg(feature = "stubs")]
     pub(crate) fn of_pieces(call: Call, buffered: Buffered) -> Self {
-        Self { unfinished: Unfinished::Unknown, ..Self::new(call, buffered) }
+        Self { messages: Messages::Unknown, ..Self::new(call, buffered) }
     }
 
     /// The data as they are read.
     fn data(&mut self, data: Bytes) -> Frame<Bytes> {
-        match self.unfinished.after(&data) {
-            0 => {}
-            bytes => self.call.keep_unfinished(bytes),
+        self.messages.after(&data);
+        if self.messages.unfinished() > 0 {
+            self.call.keep_unfinished(self.messages.unfinished());
         }
         Frame::data(data)
     }

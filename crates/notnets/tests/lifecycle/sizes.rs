@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use notnets_core::stats::Count;
 use tempfile::tempdir;
 use tonic::{Code, Request};
 
@@ -35,6 +36,9 @@ async fn messages_up_to_the_default_limit() {
     for bytes in [0, 1, 4 * MIB - 1, 4 * MIB] {
         echoes(&client, bytes).await;
     }
+    let counts = crate::support::counters(directory.path()).counts();
+    let calls = 6 * 16 + 4;
+    assert_eq!((counts.of(Count::MessagesReceived), counts.of(Count::MessagesSent)), (calls, calls));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,150 @@
+//! Where gRPC's messages end in the bytes of a call, which may be cut anywhere.
+
+use crate::frame::PREFIX;
+
+/// Follows the messages in one direction of a call by the prefixes in front of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Messages {
+    /// Between two messages.
+    #[default]
+    Between,
+    /// Some bytes of a prefix have passed, not all.
+    Prefix {
+        /// Those bytes.
+        bytes: [u8; PREFIX - 1],
+        /// How many they are.
+        known: u8,
+    },
+    /// A part of a message has passed, and more is to come.
+    Message {
+        /// Bytes that have passed.
+        come: u32,
+        /// Bytes that are to come.
+        left: u32,
+    },
+    /// These are no messages of gRPC's, or nobody asks.
+    Unknown,
+}
+
+impl Messages {
+    /// These bytes pass. Returns how many messages have ended with them.
+    #[inline]
+    pub fn after(&mut self, data: &[u8]) -> u64 {
+        // Mostly they are one message.
+        if self.are_one(data, data.len()) {
+            return 1;
+        }
+        match self.within(data.len()) {
+            Some(ended) => ended,
+            None => self.after_any(data),
+        }
+    }
+
+    /// Returns `true` if `len` bytes that begin with these are one message that is not compressed.
+    #[inline]
+    pub fn are_one(&self, first: &[u8], len: usize) -> bool {
+        match (self, first) {
+            (Self::Between, [0, a, b, c, d, ..]) => {
+                len == PREFIX + u32::from_be_bytes([*a, *b, *c, *d]) as usize
+            }
+            _ => false,
+        }
+    }
+
+    /// The same of bytes that belong to the message of which a part has passed. `None`, and nothing has
+    /// passed, if some of them don't.
+    #[inline]
+    fn within(&mut self, bytes: usize) -> Option<u64> {
+        match self {
+            Self::Message { come, left } if bytes < *left as usize => {
+                *come += bytes as u32;
+                *left -= bytes as u32;
+                Some(0)
+            }
+            Self::Message { left, .. } if bytes == *left as usize => {
+                *self = Self::Between;
+                Some(1)
+            }
+            Self::Unknown => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a message that have passed, if not all of it has.
+    #[inline]
+    pub fn unfinished(&self) -> usize {
+        if let Self::Message { come, .. } = self { *come as usize } else { 0 }
+    }
+
+    #[cold]
+    fn after_any(&mut self, mut data: &[u8]) -> u64 {
+        let mut ended = 0;
+        while !data.is_empty() {
+            match self {
+                Self::Unknown => break,
+                Self::Between => *self = Self::Prefix { bytes: [0; PREFIX - 1], known: 0 },
+                Self::Prefix { bytes, known } => {
+                    let byte = data[0];
+                    data = &data[1..];
+                    if let Some(next) = bytes.get_mut(usize::from(*known)) {
+                        *next = byte;
+                        *known += 1;
+                        continue;
+                    }
+                    let [flag, a, b, c] = *bytes;
+                    *self = match (flag, u32::from_be_bytes([a, b, c, byte])) {
+                        (0 | 1, 0) => Self::Between,
+                        (0 | 1, left) => Self::Message { come: 0, left },
+                        _ => Self::Unknown,
+                    };
+                    ended += u64::from(*self == Self::Between);
+                }
+                Self::Message { left, .. } => {
+                    let (now, rest) = data.split_at(data.len().min(*left as usize));
+                    data = rest;
+                    ended += self.within(now.len()).unwrap_or_default();
+                }
+            }
+        }
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However a body is cut, messages are counted where they end, and what is unfinished is what has
+        /// passed of the last one.
+        #[test]
+        fn messages_may_be_cut_anywhere(lengths in prop::collection::vec(0usize..20, 1..6), cuts in prop::collection::vec(1usize..9, 0..100)) {
+            let (mut sent, mut expected) = (Vec::new(), vec![(0, 0)]);
+            for (number, length) in lengths.into_iter().enumerate() {
+                let number = number as u64;
+                sent.push((length % 2) as u8);
+                sent.extend_from_slice(&(length as u32).to_be_bytes());
+                sent.resize(sent.len() + length, 7);
+                expected.extend([(number, 0); PREFIX]);
+                expected.extend((1..=length).map(|come| (number, come)));
+                *expected.last_mut().unwrap() = (number + 1, 0);
+            }
+            let (mut messages, mut ended, mut at) = (Messages::default(), 0, 0);
+            for cut in cuts.into_iter().chain([usize::MAX]) {
+                let end = at + cut.min(sent.len() - at);
+                ended += messages.after(&sent[at..end]);
+                prop_assert_eq!((ended, messages.unfinished()), expected[end]);
+                at = end;
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_messages_is_not_counted() {
+        let mut messages = Messages::default();
+        assert_eq!(messages.after(b"{\"a json\": \"object\"}"), 0);
+        assert_eq!((messages.after(&[0, 0, 0, 0, 9, 1]), messages.unfinished()), (0, 0));
+    }
+}
