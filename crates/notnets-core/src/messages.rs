@@ -30,44 +30,23 @@ impl Messages {
     /// These bytes pass. Returns how many messages have ended with them.
     #[inline]
     pub fn after(&mut self, data: &[u8]) -> u64 {
-        // Mostly they are one message.
-        if self.are_one(data, data.len()) {
-            return 1;
-        }
-        match self.within(data.len()) {
-            Some(ended) => ended,
-            None => self.after_any(data),
+        match (&*self, data) {
+            // Mostly they are one message.
+            (Self::Between, data) if is_one(data, data.len()) => 1,
+            // A flag that gRPC does not have.
+            (Self::Between, [flag, ..]) if *flag > 1 => {
+                *self = Self::Unknown;
+                0
+            }
+            (Self::Unknown, _) => 0,
+            _ => self.after_any(data),
         }
     }
 
     /// Returns `true` if `len` bytes that begin with these are one message that is not compressed.
     #[inline]
     pub fn are_one(&self, first: &[u8], len: usize) -> bool {
-        match (self, first) {
-            (Self::Between, [0, a, b, c, d, ..]) => {
-                len == PREFIX + u32::from_be_bytes([*a, *b, *c, *d]) as usize
-            }
-            _ => false,
-        }
-    }
-
-    /// The same of bytes that belong to the message of which a part has passed. `None`, and nothing has
-    /// passed, if some of them don't.
-    #[inline]
-    fn within(&mut self, bytes: usize) -> Option<u64> {
-        match self {
-            Self::Message { come, left } if bytes < *left as usize => {
-                *come += bytes as u32;
-                *left -= bytes as u32;
-                Some(0)
-            }
-            Self::Message { left, .. } if bytes == *left as usize => {
-                *self = Self::Between;
-                Some(1)
-            }
-            Self::Unknown => Some(0),
-            _ => None,
-        }
+        matches!(self, Self::Between) && is_one(first, len)
     }
 
     /// Bytes of a message that have passed, if not all of it has.
@@ -79,34 +58,47 @@ impl Messages {
     #[cold]
     fn after_any(&mut self, mut data: &[u8]) -> u64 {
         let mut ended = 0;
-        while !data.is_empty() {
+        while let Some((first, rest)) = data.split_first() {
             match self {
                 Self::Unknown => break,
+                Self::Between if *first > 1 => *self = Self::Unknown,
                 Self::Between => *self = Self::Prefix { bytes: [0; PREFIX - 1], known: 0 },
                 Self::Prefix { bytes, known } => {
-                    let byte = data[0];
-                    data = &data[1..];
+                    data = rest;
                     if let Some(next) = bytes.get_mut(usize::from(*known)) {
-                        *next = byte;
+                        *next = *first;
                         *known += 1;
                         continue;
                     }
-                    let [flag, a, b, c] = *bytes;
-                    *self = match (flag, u32::from_be_bytes([a, b, c, byte])) {
-                        (0 | 1, 0) => Self::Between,
-                        (0 | 1, left) => Self::Message { come: 0, left },
-                        _ => Self::Unknown,
+                    let [_, a, b, c] = *bytes;
+                    *self = match u32::from_be_bytes([a, b, c, *first]) {
+                        0 => Self::Between,
+                        left => Self::Message { come: 0, left },
                     };
                     ended += u64::from(*self == Self::Between);
                 }
-                Self::Message { left, .. } => {
-                    let (now, rest) = data.split_at(data.len().min(*left as usize));
-                    data = rest;
-                    ended += self.within(now.len()).unwrap_or_default();
+                Self::Message { come, left } => {
+                    let now = data.len().min(*left as usize);
+                    data = &data[now..];
+                    *come += now as u32;
+                    *left -= now as u32;
+                    if *left == 0 {
+                        *self = Self::Between;
+                        ended += 1;
+                    }
                 }
             }
         }
         ended
+    }
+}
+
+/// Returns `true` if `len` bytes that begin with these are one message that is not compressed.
+#[inline]
+fn is_one(first: &[u8], len: usize) -> bool {
+    match first {
+        [0, a, b, c, d, ..] => len == PREFIX + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+        _ => false,
     }
 }
 

@@ -104,6 +104,7 @@ pub fn sessions<T>(geometry: Geometry, client: Limits, server: Limits) -> [HeapS
         let peer = PeerIdentity {
             credentials: PeerCredentials { pid: None, uid: 0, gid: 0 },
             incarnation: [0; 16],
+            label: None,
             user_agent: String::new(),
             identity_source: IdentitySource::Kernel,
         };

@@ -296,6 +296,56 @@ async fn a_collector_gets_metrics_and_spans_of_calls() {
     metrics_have_the_names_of_grpc(&collector);
 }
 
+/// Two programs without a runtime: one calls the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_gets_metrics_and_spans_of_blocking_calls() {
+    use notnets::blocking::{Client, Reply, Request, Status};
+    let collector = Collector::default();
+    let (address, collecting) = collector.serve().await;
+    let directory = tempfile::tempdir().unwrap();
+    let [shop, stock] = ["shop", "stock"].map(|name| Program::new(name, &address));
+    let server = notnets::blocking::Server::builder().directory(directory.path());
+    let server = server.observer(stock.telemetry.clone()).bind("notnets:///stock").unwrap();
+    let stopper = server.stopper();
+    let served = stock.tracers.tracer("application");
+    let serving = tokio::task::spawn_blocking(move || {
+        server.serve(|request: &Request<'_>, reply: &mut Reply| {
+            drop(served.start("served"));
+            if request.method != "/notnets.costs.Echo/Call" {
+                return Err(Status::unknown_method(request.method));
+            }
+            reply.message.extend_from_slice(request.message);
+            Ok(())
+        });
+    });
+    let endpoint = notnets::blocking::Endpoint::new("notnets:///stock").unwrap().directory(directory.path());
+    let endpoint = endpoint.observer(shop.telemetry.clone());
+    let calling = tokio::task::spawn_blocking(move || {
+        let mut client: Client = endpoint.connect().unwrap();
+        client.call("/notnets.costs.Echo/Call", &[7; 5]).unwrap();
+        client.call("/notnets.costs.Echo/None", &[]).unwrap_err();
+        stopper.stop();
+    });
+    calling.await.unwrap();
+    serving.await.unwrap();
+    for program in [&shop, &stock] {
+        program.flush().await;
+    }
+    collecting.abort();
+    let (called, handled) = (collector.span("shop", METHOD, CLIENT), collector.span("stock", METHOD, SERVER));
+    assert_eq!((&handled.parent_span_id, &handled.trace_id), (&called.span_id, &called.trace_id));
+    let collected = collector.0.lock().unwrap();
+    let within = collected.spans.iter().filter(|(_, span)| span.name == "served").map(|(_, span)| span);
+    assert_eq!(within.filter(|span| span.parent_span_id == handled.span_id).count(), 1);
+    drop(collected);
+    let stock = ("grpc.target", "notnets:///stock");
+    let of = [("grpc.method", METHOD), stock, ("grpc.status", "OK")];
+    let sent = collector.point("grpc.client.attempt.sent_total_compressed_message_size", &of);
+    assert_eq!((sent.count, sent.sum), (1, 10.0));
+    let failed = [("grpc.method", "other"), ("grpc.status", "UNIMPLEMENTED")];
+    assert_eq!(collector.point("grpc.server.call.duration", &failed).count, 1);
+}
+
 fn spans_belong_together(collector: &Collector) {
     let path = [
         collector.span("shop", "work", 1),

@@ -13,5 +13,6 @@
 
 pub use notnets_core::link::admission::{Admission, Check, Rejection};
 pub use notnets_core::link::candidate::Candidate;
+pub use notnets_core::link::label::Label;
 pub use notnets_core::link::quota::UserLimits;
 pub use notnets_memory::process::PeerCredentials;

@@ -94,7 +94,7 @@ mod message_prefix;
 pub mod names;
 #[cfg(any(feature = "blocking", feature = "server"))]
 mod names_in_place;
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "client", feature = "server", feature = "blocking"))]
 pub mod observe;
 mod options;
 #[cfg(any(feature = "blocking", feature = "server"))]

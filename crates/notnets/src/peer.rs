@@ -2,6 +2,8 @@
 
 use notnets_core::link::PeerIdentity;
 use notnets_core::link::handshake::IdentitySource;
+use notnets_core::link::label::Label;
+use notnets_memory::process::PeerCredentials;
 
 /// The caller of a request: a request's extension on the server, and a part of each
 /// [`ServerCall`](crate::rpc::ServerCall).
@@ -23,6 +25,9 @@ pub struct PeerInfo {
     /// `None` for a process of this host, for which the kernel vouches. For one of another host of a pod
     /// that host's number: that host's agent vouches for all of this.
     pub host: Option<u16>,
+    /// Its label when it connected, where a security module of the kernel gives one (SELinux, Smack,
+    /// AppArmor). `None` for processes of other hosts, and for clients over HTTP/2.
+    pub label: Option<Label>,
 }
 
 impl From<&PeerIdentity> for PeerInfo {
@@ -31,6 +36,7 @@ impl From<&PeerIdentity> for PeerInfo {
             IdentitySource::Kernel => None,
             IdentitySource::Agent { host } => Some(host),
         };
-        Self { pid: peer.credentials.pid, uid: peer.credentials.uid, gid: peer.credentials.gid, host }
+        let PeerCredentials { pid, uid, gid } = peer.credentials;
+        Self { pid, uid, gid, host, label: peer.label }
     }
 }

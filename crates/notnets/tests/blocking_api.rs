@@ -4,14 +4,17 @@
 #[path = "../../notnets-core/tests/helper/mod.rs"]
 mod helper;
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use helper::Helper;
 use notnets::blocking::{Call, Client, Endpoint, Reply, Request, Response, Server, Status, Stopper};
+use notnets::observe::{CallEnd, CallToMake, CallToServe, ClientCalls, Observed, Observer, ServerCalls};
 use notnets_core::limits::{Limits, MIN_WINDOW};
 use notnets_core::link::inspect;
 use notnets_core::link::rendezvous::Directory;
@@ -525,4 +528,95 @@ fn a_server_that_was_not_told_of_its_successor_finds_out() {
     fs::set_permissions(successor.path(), fs::Permissions::from_mode(0o1666)).unwrap();
     fs::rename(successor.path(), directory.path().join("test")).unwrap();
     old.join().unwrap();
+}
+
+/// What an observer has seen end: of which side, with which status, and with how many bytes each way.
+type Seen = (&'static str, Code, u64, u64);
+
+/// Keeps what it sees.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Seen>>>);
+
+/// Of one side of calls.
+struct Side(&'static str, Recorder);
+
+impl Observer for Recorder {
+    fn of_channel(&self, target: &str) -> Arc<dyn ClientCalls> {
+        assert_eq!(target, "notnets:///test");
+        Arc::new(Side("client", self.clone()))
+    }
+
+    fn of_server(&self, names: &str) -> Arc<dyn ServerCalls> {
+        assert_eq!(names, "notnets:///test");
+        Arc::new(Side("server", self.clone()))
+    }
+}
+
+impl ClientCalls for Side {
+    fn begin(&self, call: &mut CallToMake<'_>) -> Arc<dyn Observed> {
+        let method = call.method().to_owned();
+        call.send_along("x-seen", method);
+        Arc::new(Self(self.0, self.1.clone()))
+    }
+}
+
+impl ServerCalls for Side {
+    fn begin(&self, call: &CallToServe<'_>) -> Arc<dyn Observed> {
+        assert_eq!(call.metadata("x-seen"), Some(call.method().as_bytes()));
+        assert_eq!(call.peer().pid, Some(std::process::id()));
+        Arc::new(Self(self.0, self.1.clone()))
+    }
+}
+
+thread_local! {
+    static WITHIN: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Observed for Side {
+    fn within(&self, poll: &mut dyn FnMut()) {
+        WITHIN.set(true);
+        poll();
+        WITHIN.set(false);
+    }
+
+    fn end(&self, end: &CallEnd) {
+        let seen = (self.0, end.status, end.bytes_sent, end.bytes_received);
+        self.1.0.lock().unwrap().push(seen);
+    }
+}
+
+#[test]
+fn calls_are_observed_on_both_sides() {
+    let recorder = Recorder::default();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::builder().observer(recorder.clone()).directory(directory.path());
+    let server = server.bind("notnets:///test").unwrap();
+    let stopper = server.stopper();
+    let serving = std::thread::spawn(move || {
+        server.serve(|request: &Request<'_>, reply: &mut Reply| {
+            assert!(WITHIN.get(), "the handler runs within the context of its call");
+            answer(request, reply)
+        });
+    });
+    let mut client = endpoint(directory.path()).observer(recorder.clone()).connect().unwrap();
+    client.call(ECHO, &[7; 3]).unwrap();
+    // In many pieces.
+    let large = bytes(3 << 20);
+    assert_eq!(client.call_bytes(&Call::new(ECHO, &large)).unwrap().message, large);
+    client.call("/test.Test/Fail", b"").unwrap_err();
+    let timeout = Some(Duration::from_millis(20));
+    client
+        .call_into(&Call { timeout, ..Call::new("/test.Test/Late", b"") }, &mut Response::default())
+        .unwrap_err();
+    drop(client);
+    stopper.stop();
+    serving.join().unwrap();
+    let of = |side| {
+        let seen = recorder.0.lock().unwrap();
+        seen.iter().filter(|seen| seen.0 == side).map(|seen| (seen.1, seen.2, seen.3)).collect::<Vec<_>>()
+    };
+    let large = large.len() as u64 + 5;
+    let late = Code::DEADLINE_EXCEEDED;
+    assert_eq!(of("client"), [(Code::OK, 8, 8), (Code::OK, large, large), (Code(5), 5, 0), (late, 5, 0)]);
+    assert_eq!(of("server"), [(Code::OK, 8, 8), (Code::OK, large, large), (Code(5), 0, 5), (late, 0, 5)]);
 }

@@ -181,7 +181,7 @@ fn links(ends: &[End], out: &mut Exposition) {
 }
 
 /// What links count, as metrics of their own.
-const COUNTED: [(Count, &str, &str); 11] = [
+const COUNTED: [(Count, &str, &str); 12] = [
     (Count::MessagesSent, "notnets_sent_messages_total", "Messages that were sent."),
     (Count::MessagesReceived, "notnets_received_messages_total", "Messages that have come."),
     (Count::BytesSent, "notnets_sent_bytes_total", "Bytes of data that were sent."),
@@ -205,11 +205,23 @@ const COUNTED: [(Count, &str, &str); 11] = [
         "notnets_requests_refused_total",
         "Requests that were refused before any application saw them.",
     ),
+    (
+        Count::ReadLater,
+        "notnets_reads_put_off_total",
+        "Times that more of a request was read later, as its user had sent as many bytes as it may.",
+    ),
 ];
 
+/// Calls that were refused, together as one metric: which limit of their user was reached.
+const OVER: [(Count, &str); 2] = [(Count::OverCallRate, "calls"), (Count::OverByteRate, "bytes")];
+
 /// What links count, together as one metric: what something waited for that could not be sent yet.
-const WAITS: [(Count, &str); 3] =
-    [(Count::NoRoom, "room"), (Count::NoStreamCredit, "stream_credit"), (Count::NoLinkCredit, "link_credit")];
+const WAITS: [(Count, &str); 4] = [
+    (Count::NoRoom, "room"),
+    (Count::NoStreamCredit, "stream_credit"),
+    (Count::NoLinkCredit, "link_credit"),
+    (Count::NoStream, "stream"),
+];
 
 fn counts(ends: &[End], out: &mut Exposition) {
     for (count, name, help) in COUNTED {
@@ -221,6 +233,14 @@ fn counts(ends: &[End], out: &mut Exposition) {
     for end in ends {
         for (count, what) in WAITS {
             out.value(name, &end.labels.with("for", what), end.counts.of(count));
+        }
+    }
+    let name = "notnets_calls_over_rate_total";
+    let help = "Calls that were refused, by the limit of their user that was reached.";
+    out.metric(name, Kind::Counter, help);
+    for end in ends {
+        for (count, what) in OVER {
+            out.value(name, &end.labels.with("limit", what), end.counts.of(count));
         }
     }
     let name = "notnets_parked_seconds_total";
@@ -336,7 +356,8 @@ mod tests {
 
     #[test]
     fn all_that_links_count_has_a_metric() {
-        let shown = COUNTED.map(|(count, ..)| count).into_iter().chain(WAITS.map(|(count, _)| count));
+        let shown = COUNTED.map(|(count, ..)| count).into_iter();
+        let shown = shown.chain(WAITS.map(|(count, _)| count)).chain(OVER.map(|(count, _)| count));
         let shown: Vec<_> = shown.collect();
         assert!(shown.len() == Count::ALL.len() && Count::ALL.iter().all(|count| shown.contains(count)));
     }

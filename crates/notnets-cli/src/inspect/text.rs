@@ -78,6 +78,7 @@ fn sums(Sums(counts): &Sums, text: &mut String) {
         (Count::NoRoom, "for room"),
         (Count::NoStreamCredit, "for credit of a stream"),
         (Count::NoLinkCredit, "for credit of a link"),
+        (Count::NoStream, "for one of the calls that may be open"),
     ];
     let waits = waits.into_iter();
     let waits: Vec<_> =
@@ -85,7 +86,13 @@ fn sums(Sums(counts): &Sums, text: &mut String) {
     if !waits.is_empty() {
         *text += &format!("  waits to send: {}\n", waits.join(", "));
     }
-    let ends = [(Count::Unanswered, "calls without an answer"), (Count::Refused, "requests refused")];
+    let ends = [
+        (Count::Unanswered, "calls without an answer"),
+        (Count::Refused, "requests refused"),
+        (Count::OverCallRate, "calls over their users' calls a second"),
+        (Count::OverByteRate, "calls over their users' bytes a second"),
+        (Count::ReadLater, "reads put off by their users' bytes a second"),
+    ];
     for (count, what) in ends {
         if let Some(times) = counted(counts, count) {
             *text += &format!("  {what}: {times}\n");

@@ -35,6 +35,21 @@ fn refusals(counters: &Snapshot, found: &mut Vec<String>) {
         let what = if times == 1 { "connection was" } else { "connections were" };
         found.push(format!("{times} {what} refused by {}: {}", counters.names, reason.replace('_', " ")));
     }
+    let counts = counters.counts();
+    let over = [
+        (Count::OverCallRate, "calls were refused", "calls"),
+        (Count::OverByteRate, "calls were refused", "bytes"),
+        (Count::ReadLater, "reads were put off", "bytes"),
+    ];
+    for (count, what, of) in over {
+        let times = counts.of(count);
+        if times > 0 {
+            let names = &counters.names;
+            found.push(format!(
+                "{times} {what} by {names}: users reached the {of} that each may have in a second"
+            ));
+        }
+    }
     if counters.broken > 0 {
         found.push(format!("{} links were closed because their peers broke the protocol", counters.broken));
     }
@@ -124,6 +139,13 @@ fn waits(counters: &Snapshot, found: &mut Vec<String>) {
     if credit > calls {
         found.push(format!(
             "{of} had no credit {credit} times in {calls} calls: what is sent is not taken as fast"
+        ));
+    }
+    let streams = counts.of(Count::NoStream);
+    if streams > calls / 10 {
+        found.push(format!(
+            "{of} had as many calls open as the servers permit {streams} times in {calls} calls: see \
+             max_concurrent_streams"
         ));
     }
     let parks = counts.of(Count::Parks);

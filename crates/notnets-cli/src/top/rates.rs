@@ -264,8 +264,10 @@ impl Activity {
         self.received_messages_per_second += rate(Count::MessagesReceived);
         self.sent_bytes_per_second += rate(Count::BytesSent);
         self.received_bytes_per_second += rate(Count::BytesReceived);
-        self.waits_per_second +=
-            rate(Count::NoRoom) + rate(Count::NoStreamCredit) + rate(Count::NoLinkCredit);
+        self.waits_per_second += [Count::NoRoom, Count::NoStreamCredit, Count::NoLinkCredit, Count::NoStream]
+            .map(rate)
+            .iter()
+            .sum::<f64>();
         self.doorbells_per_second += rate(Count::DoorbellsRung);
         self.parks_per_second += rate(Count::Parks);
     }

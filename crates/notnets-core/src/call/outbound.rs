@@ -78,6 +78,9 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             return Ok(OpenOutcome::Draining);
         }
         if self.active >= self.peer.streams {
+            if let Some(counters) = &self.counters {
+                counters.wants(Want::Stream);
+            }
             self.wants_open = true;
             return Ok(OpenOutcome::Blocked);
         }
@@ -405,7 +408,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
             Plan::Blocked => return None,
             Plan::Inline { bytes, message } => {
                 write_inline(frame, head, data, bytes, message);
-                let ended = if message { 1 } else { flow.messages.after(inline_data(frame)) };
+                let ended = if message {
+                    1
+                } else if bytes == 0 {
+                    0
+                } else {
+                    flow.messages.after(inline_data(frame))
+                };
                 (bytes, ended)
             }
             Plan::Block { bytes } => {

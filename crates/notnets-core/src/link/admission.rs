@@ -128,18 +128,26 @@ pub enum Rejection {
 
 impl Rejection {
     /// The reasons, by names for programs.
-    pub const REASONS: [&str; 6] =
-        ["shutting_down", "too_many_links", "too_many_at_once", "not_admitted", "unknown_client", "no_hello"];
+    pub const REASONS: [&str; 7] = [
+        "shutting_down",
+        "too_many_links",
+        "too_many_at_once",
+        "not_admitted",
+        "unknown_client",
+        "no_hello",
+        "too_many_links_of_user",
+    ];
 
     /// The place of its reason among [`REASONS`](Self::REASONS).
     pub(crate) fn number(&self) -> usize {
         match self {
             Self::ShuttingDown => 0,
-            Self::TooManyLinks | Self::TooManyOfUser { .. } => 1,
+            Self::TooManyLinks => 1,
             Self::TooManyAtOnce => 2,
             Self::NotAdmitted { .. } => 3,
             Self::Unknown => 4,
             Self::NoHello => 5,
+            Self::TooManyOfUser { .. } => 6,
         }
     }
 

@@ -10,11 +10,12 @@ use std::sync::{Arc, OnceLock};
 
 use notnets_memory::descriptors::DescriptorLimit;
 use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes};
-use notnets_memory::process::{PeerCredentials, peer_credentials, peer_pidfd};
+use notnets_memory::process::{PeerCredentials, peer_credentials, peer_label, peer_pidfd};
 use notnets_memory::{PeerSegment, SegmentError, TrustPeerMemory};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::label::Label;
 use super::packet::{
     BadPacket, Hello, Incarnation, PLACING, Packet, RETIRING, Refusal, SHARING, Terms, VERSIONS,
 };
@@ -121,6 +122,8 @@ pub struct PeerIdentity {
     pub credentials: PeerCredentials,
     /// Its process's random number.
     pub incarnation: Incarnation,
+    /// The label of its process, where a security module of this host's kernel gives one.
+    pub label: Option<Label>,
     /// A client's user agent; empty for a server.
     pub user_agent: String,
     /// The source of the identity.
@@ -433,6 +436,7 @@ fn establish(
         peer: PeerIdentity {
             credentials,
             incarnation: peer.incarnation,
+            label: peer_label(socket).ok().and_then(|label| Label::new(&label)),
             user_agent,
             identity_source: IdentitySource::Kernel,
         },

@@ -12,6 +12,7 @@
 //! | [`connect`], [`accept`] | from a name or a listener to an established link, as state machines |
 //! | [`admission`] | who is admitted, and the reasons of rejections |
 //! | [`candidate`], [`quota`] | what is known of a process that is judged, and what a user may take |
+//! | [`label`] | labels of processes, by a security module of the kernel |
 //! | [`expected`] | whom a client takes for its server |
 //! | [`lobby`] | connections that have said nothing yet |
 //! | [`handshake`] | the first packets on a connected socket |
@@ -25,6 +26,7 @@ pub mod connect;
 pub mod expected;
 pub mod handshake;
 pub mod inspect;
+pub mod label;
 pub mod lobby;
 pub mod packet;
 pub mod quota;

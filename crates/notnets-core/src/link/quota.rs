@@ -6,7 +6,7 @@ mod meter;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use meter::{Meter, OverRate};
+pub use meter::{Meter, OverRate, Rate};
 
 use super::Config;
 use super::admission::{Rejection, own_uid};

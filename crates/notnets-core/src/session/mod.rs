@@ -56,7 +56,7 @@ use crate::link::packet::Packet;
 use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
 use crate::link::socket::Incoming;
 use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
-use crate::stats::{LinkAbout, OpenLink, Stats};
+use crate::stats::{Count, LinkAbout, OpenLink, Stats};
 
 pub use ending::Ending;
 pub use keepalive::Keepalive;
@@ -215,6 +215,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         self.open = Some(open);
         if let Some(counters) = counters {
             self.connection.count_in(counters);
+        }
+    }
+
+    /// Counts one more of these, for tools.
+    #[cold]
+    pub fn count(&mut self, count: Count) {
+        if let Some(counters) = self.connection.counters() {
+            counters.count(count, 1);
         }
     }
 

@@ -34,11 +34,19 @@ pub enum Count {
     MessagesSent,
     /// Messages of gRPC's that have come, to their ends.
     MessagesReceived,
+    /// Times that a client's call had to wait because as many were open as the server lets it have.
+    NoStream,
+    /// Calls that were refused because their user makes as many in a second as it may.
+    OverCallRate,
+    /// Calls that were refused because their user has sent as many bytes as it may.
+    OverByteRate,
+    /// Times that more of a request was read later, because its user has sent as many bytes as it may.
+    ReadLater,
 }
 
 impl Count {
     /// All of them, in the order of their words.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::FramesSent,
         Self::BytesSent,
         Self::FramesReceived,
@@ -53,6 +61,10 @@ impl Count {
         Self::Refused,
         Self::MessagesSent,
         Self::MessagesReceived,
+        Self::NoStream,
+        Self::OverCallRate,
+        Self::OverByteRate,
+        Self::ReadLater,
     ];
 
     /// A name for programs.
@@ -72,6 +84,10 @@ impl Count {
             Self::Refused => "refused",
             Self::MessagesSent => "messages_sent",
             Self::MessagesReceived => "messages_received",
+            Self::NoStream => "waits_for_stream",
+            Self::OverCallRate => "calls_over_call_rate",
+            Self::OverByteRate => "calls_over_byte_rate",
+            Self::ReadLater => "reads_put_off",
         }
     }
 }

@@ -205,8 +205,9 @@ impl LinkCounters {
         }
     }
 
+    /// Counts so many more.
     #[inline]
-    fn count(&self, count: Count, more: u64) {
+    pub fn count(&self, count: Count, more: u64) {
         self.area.add(link::COUNTS + count as usize, more);
     }
 
@@ -321,6 +322,8 @@ pub(crate) enum Want {
     StreamCredit,
     /// Credit of the link.
     LinkCredit,
+    /// A stream of those that may be open at once.
+    Stream,
 }
 
 impl Want {
@@ -329,6 +332,7 @@ impl Want {
             Self::Room => Count::NoRoom,
             Self::StreamCredit => Count::NoStreamCredit,
             Self::LinkCredit => Count::NoLinkCredit,
+            Self::Stream => Count::NoStream,
         }
     }
 }

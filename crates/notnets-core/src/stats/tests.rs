@@ -13,7 +13,8 @@ use crate::link::{IdentitySource, PeerIdentity};
 
 fn peer(identity_source: IdentitySource) -> PeerIdentity {
     let credentials = PeerCredentials { pid: Some(4711), uid: 1000, gid: 100 };
-    PeerIdentity { credentials, incarnation: Default::default(), user_agent: String::new(), identity_source }
+    let (incarnation, user_agent) = (Default::default(), String::new());
+    PeerIdentity { credentials, incarnation, label: None, user_agent, identity_source }
 }
 
 fn link(stats: &Arc<Stats>) -> (OpenLink, LinkCounters) {

@@ -188,6 +188,7 @@ impl Member {
         let identity = PeerIdentity {
             credentials,
             incarnation: terms.incarnation,
+            label: None,
             user_agent: peer.user_agent,
             identity_source: IdentitySource::Agent { host },
         };

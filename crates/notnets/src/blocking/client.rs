@@ -10,10 +10,12 @@ use super::message::{Assembler, Parts, into_bytes, prefix_of};
 use super::waiting::{Next, Waiting, is_ready, sleep};
 use super::{Endpoint, Error, Status};
 use crate::message_prefix::Limit;
+use crate::observe::{AgainReason, Observation, OfChannel};
 use notnets_core::call::Connection;
 use notnets_core::call::{End, OpenOutcome, Received, ResponseHead, Role, Sent, StreamId};
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::code::Code;
+use notnets_core::frame::PREFIX;
 use notnets_core::metadata::Metadata;
 use notnets_core::session::earlier;
 use notnets_memory::{Gather, LoanedBytes};
@@ -28,6 +30,7 @@ pub struct Client {
     endpoint: Endpoint,
     link: Link,
     waiting: Waiting,
+    observer: Option<OfChannel>,
 }
 
 /// What is called, and with what.
@@ -79,9 +82,9 @@ pub struct ResponseBytes {
 struct GoesAway;
 
 impl Client {
-    pub(super) fn new(endpoint: Endpoint, link: Link) -> Self {
+    pub(super) fn new(endpoint: Endpoint, link: Link, observer: Option<OfChannel>) -> Self {
         let waiting = Waiting::new(endpoint.options.wait);
-        Self { endpoint, link, waiting }
+        Self { endpoint, link, waiting, observer }
     }
 
     /// Connects to a URI like `notnets:///inventory`, with the defaults of [`Endpoint`].
@@ -133,14 +136,43 @@ impl Client {
 
     #[inline]
     fn call_with(&mut self, call: &Call<'_>, response: &mut impl Answer) -> Result<(), Status> {
+        if self.observer.is_some() {
+            return self.call_observed(call, response);
+        }
+        self.attempt(call, None, response)
+    }
+
+    #[cold]
+    fn call_observed(&mut self, call: &Call<'_>, response: &mut impl Answer) -> Result<(), Status> {
+        let observer = self.observer.as_ref();
+        let Some(observation) = observer.map(|calls| Observation::of_client(&*calls.0, call.method)) else {
+            return self.attempt(call, None, response);
+        };
+        let result = self.attempt(call, Some(&observation), response);
+        observation.end(result.as_ref().map_or_else(|status| status.code, |()| Code::OK));
+        result
+    }
+
+    #[inline]
+    fn attempt(
+        &mut self,
+        call: &Call<'_>,
+        observation: Option<&Observation>,
+        response: &mut impl Answer,
+    ) -> Result<(), Status> {
         let deadline = call.timeout.map(clock::after);
         let mut dialled = false;
         loop {
             response.clear();
             if !self.link.session.is_over() {
-                match self.exchange(call, deadline, response) {
+                match self.exchange(call, deadline, observation, response) {
                     // Its server had ended: another one may have the name.
-                    Ok(Err(status)) if !dialled && is_unread(&status) => {}
+                    Ok(Err(status)) if !dialled && is_unread(&status) => {
+                        if let Some(observation) = observation {
+                            let reason = AgainReason::Transparent;
+                            observation.attempted_again(reason, status.code, Duration::ZERO);
+                        }
+                    }
                     Ok(result) => return result,
                     Err(GoesAway) if dialled => {
                         let text = "the server shuts down and takes no calls";
@@ -207,6 +239,7 @@ impl Client {
         &mut self,
         call: &Call<'_>,
         deadline: Option<Timestamp>,
+        observation: Option<&Observation>,
         response: &mut impl Answer,
     ) -> Result<Result<(), Status>, GoesAway> {
         let prefix = match prefix_of(call.message) {
@@ -214,11 +247,12 @@ impl Client {
             Err(status) => return Ok(Err(status)),
         };
         let mut data = prefix.chain(call.message);
-        let (stream, sent) = match self.open(call, deadline, &mut data)? {
+        let total = data.remaining();
+        let (stream, sent) = match self.open(call, deadline, observation, &mut data)? {
             Ok(opened) => opened,
             Err(status) => return Ok(Err(status)),
         };
-        let mut receiving = Receiving { stream, assembler: Assembler::default(), headed: false };
+        let mut receiving = Receiving { stream, assembler: Assembler::default(), headed: false, bytes: 0 };
         let mut sending = sent != Sent::All;
         let limit = Limit { receiver: Role::Client, bytes: self.endpoint.max_message_size };
         let result = loop {
@@ -234,6 +268,10 @@ impl Client {
         self.link.session.calls().close(stream);
         self.clear_events();
         self.link.finish_call();
+        if let Some(observation) = observation {
+            observation.sent(total - data.remaining(), None);
+            observation.received(receiving.bytes);
+        }
         Ok(result)
     }
 
@@ -243,6 +281,7 @@ impl Client {
         &mut self,
         call: &Call<'_>,
         deadline: Option<Timestamp>,
+        observation: Option<&Observation>,
         data: &mut impl Buf,
     ) -> Result<Result<(StreamId, Sent), Status>, GoesAway> {
         // What has come since the last call, perhaps that the server goes away.
@@ -254,6 +293,7 @@ impl Client {
                 return Ok(Err(ended));
             }
             let entries = call.metadata.iter().copied();
+            let entries = entries.chain(observation.into_iter().flat_map(Observation::entries));
             let calls = self.link.session.calls();
             let wire = deadline.map(|at| calls.deadline(at, clock::now));
             match calls.open(call.method, entries, wire, data, true, &mut Some(())) {
@@ -345,11 +385,24 @@ trait Answer {
     fn set_metadata(&mut self, metadata: Metadata);
     fn set_trailers(&mut self, trailers: Metadata);
 
-    /// Takes data that are one small message and the end.
-    fn take_only_message(&mut self, calls: &mut Connection<()>, stream: StreamId, limit: Limit) -> bool;
+    /// Takes data that are one small message and the end. Returns the message's length.
+    fn take_only_message(
+        &mut self,
+        calls: &mut Connection<()>,
+        stream: StreamId,
+        limit: Limit,
+    ) -> Option<usize>;
 
-    /// Has a large message put together in one piece, if it is to be.
-    fn gather(&mut self, _assembler: &mut Assembler, _calls: &mut Connection<()>, _stream: StreamId) {}
+    /// Has a large message put together in one piece, if it is to be. Returns how many bytes were given back,
+    /// to come again.
+    fn gather(
+        &mut self,
+        _assembler: &mut Assembler,
+        _calls: &mut Connection<()>,
+        _stream: StreamId,
+    ) -> usize {
+        0
+    }
 }
 
 impl Answer for Response {
@@ -380,8 +433,13 @@ impl Answer for Response {
     }
 
     #[inline]
-    fn take_only_message(&mut self, calls: &mut Connection<()>, stream: StreamId, limit: Limit) -> bool {
-        calls.take_only_message(stream, limit.bytes, &mut self.message)
+    fn take_only_message(
+        &mut self,
+        calls: &mut Connection<()>,
+        stream: StreamId,
+        limit: Limit,
+    ) -> Option<usize> {
+        calls.take_only_message(stream, limit.bytes, &mut self.message).then_some(self.message.len())
     }
 }
 
@@ -412,12 +470,17 @@ impl Answer for Pieces {
         self.trailers = trailers;
     }
 
-    fn take_only_message(&mut self, _calls: &mut Connection<()>, _stream: StreamId, _limit: Limit) -> bool {
-        false
+    fn take_only_message(
+        &mut self,
+        _calls: &mut Connection<()>,
+        _stream: StreamId,
+        _limit: Limit,
+    ) -> Option<usize> {
+        None
     }
 
-    fn gather(&mut self, assembler: &mut Assembler, calls: &mut Connection<()>, stream: StreamId) {
-        assembler.gather(&mut self.parts, calls, stream);
+    fn gather(&mut self, assembler: &mut Assembler, calls: &mut Connection<()>, stream: StreamId) -> usize {
+        assembler.gather(&mut self.parts, calls, stream)
     }
 }
 
@@ -436,6 +499,8 @@ struct Receiving {
     stream: StreamId,
     assembler: Assembler,
     headed: bool,
+    /// Bytes of messages that have come.
+    bytes: usize,
 }
 
 impl Receiving {
@@ -463,14 +528,16 @@ impl Receiving {
                 Some(Ok(ResponseHead::Head(metadata))) => response.set_metadata(metadata),
             }
             self.headed = true;
-            if response.take_only_message(link.session.calls(), stream, limit) {
+            if let Some(bytes) = response.take_only_message(link.session.calls(), stream, limit) {
                 self.assembler = Assembler::done();
+                self.bytes = PREFIX + bytes;
             }
         }
         loop {
-            response.gather(&mut self.assembler, link.session.calls(), stream);
+            self.bytes -= response.gather(&mut self.assembler, link.session.calls(), stream);
             match link.session.calls().take(stream) {
                 Received::Data(data) => {
+                    self.bytes += data.len();
                     if let Err(status) = self.assembler.push(data, response.message(), limit) {
                         return Some(Err(status));
                     }

@@ -1,5 +1,6 @@
 //! Where a client connects to, and how.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::call::Role;
@@ -12,6 +13,7 @@ use super::{Client, pods};
 use crate::Error;
 use crate::error::Cause;
 use crate::message_prefix::MAX_MESSAGE_SIZE;
+use crate::observe::{AnyObserver, Observer, OfChannel};
 use crate::options::{LinkOptions, client_setters, link_setters};
 
 /// Where a [`Client`] connects to, and how it behaves.
@@ -29,6 +31,7 @@ pub struct Endpoint {
     pub(super) options: LinkOptions,
     pub(super) connect_timeout: Duration,
     pub(super) max_message_size: usize,
+    observer: Option<AnyObserver>,
 }
 
 impl Endpoint {
@@ -43,6 +46,7 @@ impl Endpoint {
             options: LinkOptions::default(),
             connect_timeout: Duration::from_secs(5),
             max_message_size: MAX_MESSAGE_SIZE,
+            observer: None,
         })
     }
 
@@ -52,6 +56,12 @@ impl Endpoint {
     /// Bytes of a reply's message, at most. 4 MiB unless set.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
+        self
+    }
+
+    /// Has the calls of the endpoint's clients [observed](crate::observe).
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(AnyObserver(Arc::new(observer)));
         self
     }
 
@@ -67,7 +77,9 @@ impl Endpoint {
     /// When there is no such name, or its server does not want us.
     pub fn connect(&self) -> Result<Client, Error> {
         let link = self.dial()?;
-        Ok(Client::new(self.clone(), link))
+        let observer = self.observer.as_ref();
+        let observer = observer.map(|observer| OfChannel(observer.0.of_channel(&self.uri.to_string())));
+        Ok(Client::new(self.clone(), link, observer))
     }
 
     pub(super) fn dial(&self) -> Result<Link, Error> {

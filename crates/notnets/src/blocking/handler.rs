@@ -1,7 +1,7 @@
 //! What a server's application sees of a call.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use super::Status;
 use super::link::Link;
 use crate::PeerInfo;
 use crate::message_prefix::Limit;
+use crate::observe::ServerCalls;
 use notnets_core::clock::{self, Timestamp};
 use notnets_core::metadata::Metadata;
 use notnets_memory::LoanedBytes;
@@ -139,4 +140,6 @@ pub struct App<H> {
     pub reply: Reply,
     /// Of a request.
     pub limit: Limit,
+    /// Sees the calls.
+    pub observer: Option<Arc<dyn ServerCalls>>,
 }

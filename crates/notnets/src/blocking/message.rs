@@ -117,22 +117,27 @@ impl Assembler {
     }
 
     /// Has the rest of a large message put together by the calls of its link, in one piece with the parts
-    /// that have come. They know what is kept here otherwise.
-    pub fn gather(&mut self, parts: &mut Gather, calls: &mut Connection<()>, stream: StreamId) {
+    /// that have come. They know what is kept here otherwise. Returns how many bytes were given back, to come
+    /// again.
+    pub fn gather(&mut self, parts: &mut Gather, calls: &mut Connection<()>, stream: StreamId) -> usize {
         let come = parts.len();
         // What is read in place stays there.
         if self.known < PREFIX || self.left < WORTH_GATHERING || has_shared(parts) {
             if self.left > 0 && come > 0 {
                 calls.keep_unfinished(stream, come);
             }
-            return;
+            return 0;
         }
         let first = parts.copy_to_bytes(come);
         match calls.gather(stream, first, come + self.left) {
-            Ok(()) => self.left += come,
+            Ok(()) => {
+                self.left += come;
+                return come;
+            }
             Err(first) if first.is_empty() => {}
             Err(first) => parts.push(first),
         }
+        0
     }
 
     /// Returns `true` if all of a message has come.

@@ -76,6 +76,7 @@ mod pods;
 #[cfg(not(feature = "pod"))]
 #[path = "no_pods.rs"]
 mod pods;
+mod seen;
 mod server;
 mod server_link;
 mod status;

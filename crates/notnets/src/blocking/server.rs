@@ -1,6 +1,7 @@
 //! The server: all its links on the calling thread.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_core::call::Role;
@@ -20,6 +21,7 @@ use crate::claim::Claim;
 use crate::error::Cause;
 use crate::log;
 use crate::message_prefix::{Limit, MAX_MESSAGE_SIZE};
+use crate::observe::{AnyObserver, Observer, ServerCalls};
 use crate::options::{LinkOptions, link_setters};
 use crate::passed;
 use notnets_core::clock::{self, Timestamp};
@@ -41,6 +43,7 @@ pub struct Builder {
     admission: Admission,
     claim: Claim,
     drain_timeout: Option<Duration>,
+    observer: Option<AnyObserver>,
 }
 
 impl Default for Builder {
@@ -53,6 +56,7 @@ impl Default for Builder {
             admission: Admission::default(),
             claim: Claim::default(),
             drain_timeout: None,
+            observer: None,
         }
     }
 }
@@ -126,6 +130,13 @@ impl Builder {
         self
     }
 
+    /// Has the server's calls [observed](crate::observe). A handler runs within the context of its call, on
+    /// the thread that serves.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(AnyObserver(Arc::new(observer)));
+        self
+    }
+
     /// Takes the name of a URI like `notnets:///inventory`, or in a pod like `notnets://pod0/inventory`.
     /// Clients can connect from now on, in a pod once the name is known to the other hosts. They are answered
     /// once [`Server::serve`] runs.
@@ -157,8 +168,10 @@ impl Builder {
         let mut acceptor =
             Acceptor::new(listener, pod, policy, stats, uri.to_string(), ForkGuard::new().map_err(no_page)?);
         acceptor.trust = self.options.trust;
-        let Self { options, max_message_size, drain_timeout, .. } = self;
-        Ok(Server { acceptor, wait: options.wait, max_message_size, drain_timeout, stopper })
+        let Self { options, max_message_size, drain_timeout, observer, .. } = self;
+        let observer = observer.map(|observer| observer.0.of_server(&acceptor.names));
+        let wait = options.wait;
+        Ok(Server { acceptor, wait, max_message_size, drain_timeout, observer, stopper })
     }
 
     /// Takes a name.
@@ -203,6 +216,7 @@ pub struct Server {
     wait: Wait,
     max_message_size: usize,
     drain_timeout: Option<Duration>,
+    observer: Option<Arc<dyn ServerCalls>>,
     stopper: Stopper,
 }
 
@@ -231,10 +245,10 @@ impl Server {
     ///
     /// A handler that panics ends all of it: its clients see the end of the server.
     pub fn serve(self, handler: impl FnMut(&Request<'_>, &mut Reply) -> Result<(), Status>) {
-        let Self { mut acceptor, wait, max_message_size, drain_timeout, stopper } = self;
+        let Self { mut acceptor, wait, max_message_size, drain_timeout, observer, stopper } = self;
         acceptor.adopt();
         let limit = Limit { receiver: Role::Server, bytes: max_message_size };
-        let app = App { handler, reply: Reply::default(), limit };
+        let app = App { handler, reply: Reply::default(), limit, observer };
         let waiting = Waiting::new(wait);
         let drain = Drain { limit: drain_timeout, over_at: None };
         Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, drain }.run();

@@ -8,10 +8,12 @@ use foldhash::HashMap;
 use super::handler::{App, Handler, Lender};
 use super::link::Link;
 use super::message::{Assembler, into_bytes, prefix_of, whole};
+use super::seen::Seen;
 use super::{Reply, Request, Status};
 use notnets_core::call::{self, Connection, End, Event, HeadError, Received, Sent, StreamId};
 use notnets_core::clock;
 use notnets_core::code::Code;
+use notnets_core::frame::PREFIX;
 use notnets_core::metadata::Metadata;
 use notnets_memory::Gather;
 
@@ -42,6 +44,7 @@ struct Calls {
 #[derive(Debug)]
 struct Incomplete {
     request: call::Request,
+    seen: Seen,
     assembler: Assembler,
     parts: Gather,
 }
@@ -51,6 +54,7 @@ struct Incomplete {
 struct Unsent {
     reply: Result<Reply, Status>,
     progress: Progress,
+    seen: Seen,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,18 +133,23 @@ impl ServerLink {
     #[inline]
     fn begin<H: Handler>(&mut self, request: call::Request, app: &mut App<H>) {
         let stream = request.stream;
+        let seen = Seen::new(app.observer.as_deref(), &request, &self.peer);
         if self.link.session.calls().take_only_message(stream, app.limit.bytes, &mut self.message) {
             let mut message = std::mem::take(&mut self.message);
-            if self.admit(stream, message.len()) {
-                self.answer(&request, &message, None, app);
+            seen.received(PREFIX + message.len());
+            match self.admit(message.len()) {
+                Ok(()) => self.answer(&request, &message, None, app, seen),
+                Err(over) => self.send(stream, Err(over), seen),
             }
             message.clear();
             self.message = message;
             return;
         }
         let buffered = self.link.session.calls().take_buffered(stream);
-        if !self.admit(stream, buffered.data.as_ref().map_or(0, Bytes::len)) {
-            return;
+        let bytes = buffered.data.as_ref().map_or(0, Bytes::len);
+        seen.received(bytes);
+        if let Err(over) = self.admit(bytes) {
+            return self.send(stream, Err(over), seen);
         }
         let ended = matches!(buffered.end, Some(End::Requests));
         if let Some(data) = &buffered.data
@@ -148,16 +157,16 @@ impl ServerLink {
             && let Some(message) = whole(data)
             && message.len() <= app.limit.bytes
         {
-            return self.answer(&request, message, Some(data), app);
+            return self.answer(&request, message, Some(data), app, seen);
         }
         let mut incomplete =
-            Incomplete { request, assembler: Assembler::default(), parts: Gather::default() };
+            Incomplete { request, seen, assembler: Assembler::default(), parts: Gather::default() };
         let pushed = match buffered.data {
             Some(data) => incomplete.assembler.push(data, &mut incomplete.parts, app.limit),
             None => Ok(()),
         };
         match pushed {
-            Err(status) => self.send(stream, Err(status)),
+            Err(status) => self.send(stream, Err(status), incomplete.seen),
             Ok(()) if ended => self.complete(incomplete, app),
             Ok(()) => {
                 self.calls.incomplete.insert(stream, incomplete);
@@ -167,34 +176,38 @@ impl ServerLink {
         }
     }
 
-    /// Whether a call may run that begins with so many bytes. If not, it is answered.
+    /// Whether a call may run that begins with so many bytes, or what it ends with.
     #[inline]
-    fn admit(&mut self, stream: StreamId, bytes: usize) -> bool {
-        let Some(meter) = &self.link.meter else { return true };
-        let Err(over) = meter.begin_call(bytes as u64, clock::now()) else { return true };
+    fn admit(&mut self, bytes: usize) -> Result<(), Status> {
+        let Some(meter) = &self.link.meter else { return Ok(()) };
+        let Err(over) = meter.begin_call(bytes as u64, clock::now()) else { return Ok(()) };
         log::over_rate(self.peer.pid, &over);
-        self.send(stream, Err(Status::new(Code::RESOURCE_EXHAUSTED, over.to_string())));
-        false
+        self.link.session.count(over.rate.into());
+        Err(Status::new(Code::RESOURCE_EXHAUSTED, over.to_string()))
     }
 
     /// Takes more of a request.
     fn read_on<H: Handler>(&mut self, stream: StreamId, app: &mut App<H>) {
         let Some(incomplete) = self.calls.incomplete.get_mut(&stream) else { return };
         loop {
-            let Incomplete { assembler, parts, .. } = incomplete;
+            let Incomplete { assembler, parts, seen, .. } = incomplete;
             let calls = self.link.session.calls();
-            assembler.gather(parts, calls, stream);
+            match assembler.gather(parts, calls, stream) {
+                0 => {}
+                bytes => seen.given_back(bytes),
+            }
             match calls.take(stream) {
                 Received::Pending => return,
                 Received::Data(data) => {
+                    seen.received(data.len());
                     // Its rest is taken all the same: it is the user's next calls that are refused.
                     if let Some(meter) = &self.link.meter {
                         meter.take(data.len() as u64, clock::now());
                     }
                     let pushed = assembler.push(data, parts, app.limit);
                     if let Err(status) = pushed {
-                        self.calls.incomplete.remove(&stream);
-                        return self.send(stream, Err(status));
+                        let Some(incomplete) = self.calls.incomplete.remove(&stream) else { return };
+                        return self.send(stream, Err(status), incomplete.seen);
                     }
                 }
                 Received::End(end) => {
@@ -210,13 +223,13 @@ impl ServerLink {
 
     /// A request that came in parts has all come.
     fn complete<H: Handler>(&mut self, incomplete: Incomplete, app: &mut App<H>) {
-        let Incomplete { request, assembler, parts } = incomplete;
+        let Incomplete { request, seen, assembler, parts } = incomplete;
         if assembler.is_whole() {
             let message = into_bytes(parts);
-            self.answer(&request, &message, Some(&message), app);
+            self.answer(&request, &message, Some(&message), app, seen);
         } else {
             let text = "the request ended without a whole message";
-            self.send(request.stream, Err(Status::new(Code::INTERNAL, text)));
+            self.send(request.stream, Err(Status::new(Code::INTERNAL, text)), seen);
         }
     }
 
@@ -227,13 +240,15 @@ impl ServerLink {
         message: &[u8],
         held: Option<&Bytes>,
         app: &mut App<H>,
+        seen: Seen,
     ) {
         app.reply.clear();
         let (stream, deadline) = (request.stream, request.deadline);
         let (method, metadata, peer) = (&*request.method, &request.metadata, &self.peer);
         let lender = Lender::new(&mut self.link);
         let request = Request { method, message, metadata, deadline, peer, held, lender: &lender };
-        let result = app.handler.handle(&request, &mut app.reply);
+        let App { handler, reply, .. } = app;
+        let result = seen.run(|| handler.handle(&request, reply));
         if let Some(deadline) = deadline {
             let now = clock::now();
             if now >= deadline {
@@ -241,20 +256,20 @@ impl ServerLink {
             }
         }
         if let Err(status) = result {
-            return self.send(stream, Err(status));
+            return self.send(stream, Err(status), seen);
         }
         // Mostly all of it goes at once, and the reply's memory stays here for the next.
         let mut progress = Progress::default();
-        if !respond(self.link.session.calls(), stream, &app.reply, &mut progress) {
+        if !respond(self.link.session.calls(), stream, &app.reply, &mut progress, &seen) {
             let reply = Ok(std::mem::take(&mut app.reply));
-            self.calls.unsent.insert(stream, Unsent { reply, progress });
+            self.calls.unsent.insert(stream, Unsent { reply, progress, seen });
         }
         // Nothing is held for longer than it is needed.
         app.reply.bytes = None;
     }
 
-    fn send(&mut self, stream: StreamId, reply: Result<Reply, Status>) {
-        let mut unsent = Unsent { reply, progress: Progress::default() };
+    fn send(&mut self, stream: StreamId, reply: Result<Reply, Status>, seen: Seen) {
+        let mut unsent = Unsent { reply, progress: Progress::default(), seen };
         if !advance(self.link.session.calls(), stream, &mut unsent) {
             self.calls.unsent.insert(stream, unsent);
         }
@@ -265,7 +280,7 @@ impl ServerLink {
 #[cold]
 fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsent) -> bool {
     let status = match &unsent.reply {
-        Ok(reply) => return respond(connection, stream, reply, &mut unsent.progress),
+        Ok(reply) => return respond(connection, stream, reply, &mut unsent.progress, &unsent.seen),
         Err(status) => status,
     };
     let message = status_message::encode(&status.message);
@@ -275,7 +290,11 @@ fn advance(connection: &mut Connection<()>, stream: StreamId, unsent: &mut Unsen
         let short = ShortStatus::of(&error, status.code, entries());
         log_sent(connection.respond_trailers_only(stream, short.entries(), short.code()), &short, &error)
     });
-    check_head(connection, stream, sent) != Some(Sent::Nothing)
+    let sent = check_head(connection, stream, sent, &unsent.seen);
+    if sent == Some(Sent::All) {
+        unsent.seen.sent(0, Some(status.code));
+    }
+    sent != Some(Sent::Nothing)
 }
 
 /// Says that a status was shortened, once it is sent.
@@ -296,11 +315,13 @@ fn respond(
     stream: StreamId,
     reply: &Reply,
     progress: &mut Progress,
+    seen: &Seen,
 ) -> bool {
     let prefix = match prefix_of(reply.payload()) {
         Ok(prefix) => prefix,
         Err(status) => {
             connection.reset(stream, status.code, "the reply is over 4 GiB");
+            seen.sent(0, Some(status.code));
             return true;
         }
     };
@@ -312,8 +333,11 @@ fn respond(
     let sent = match progress.begun {
         false => {
             let sent = connection.respond(stream, entries(&reply.metadata), &mut data, with_head);
-            match check_head(connection, stream, sent) {
-                Some(Sent::All) if with_head.is_some() => return true,
+            match check_head(connection, stream, sent, seen) {
+                Some(Sent::All) if with_head.is_some() => {
+                    seen.sent(total, Some(Code::OK));
+                    return true;
+                }
                 Some(Sent::Nothing) => return false,
                 sent => sent,
             }
@@ -321,6 +345,7 @@ fn respond(
         true => Some(connection.send(stream, &mut data, false)),
     };
     progress.begun = true;
+    seen.sent(total - data.remaining() - progress.sent, None);
     progress.sent = total - data.remaining();
     match sent {
         None | Some(Sent::Stopped) => return true,
@@ -331,7 +356,11 @@ fn respond(
         let short = ShortStatus::of(&error, Code::OK, entries(&reply.trailers));
         log_sent(connection.finish(stream, short.entries(), short.code()), &short, &error)
     });
-    check_head(connection, stream, sent) != Some(Sent::Nothing)
+    let sent = check_head(connection, stream, sent, seen);
+    if sent == Some(Sent::All) {
+        seen.sent(0, Some(Code::OK));
+    }
+    sent != Some(Sent::Nothing)
 }
 
 /// A call whose metadata the client would not take is over.
@@ -339,8 +368,10 @@ fn check_head(
     connection: &mut Connection<()>,
     stream: StreamId,
     sent: Result<Sent, HeadError>,
+    seen: &Seen,
 ) -> Option<Sent> {
     if sent.is_err() {
+        seen.sent(0, Some(Code::RESOURCE_EXHAUSTED));
         connection.reset(stream, Code::RESOURCE_EXHAUSTED, "response metadata too large");
     }
     sent.ok()

@@ -42,7 +42,7 @@ use notnets_core::call::{Failure, Role, StreamId};
 use notnets_core::clock;
 use notnets_core::link::{Established, Socket};
 use notnets_core::session::{Descriptors, Ending, Session};
-use notnets_core::stats::Stats;
+use notnets_core::stats::{Count, Stats};
 use notnets_core::wait::{self, Polled, WaitFor};
 use notnets_memory::process::ForkGuard;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -98,6 +98,12 @@ impl Link {
     /// Has the link counted there, with what is at its other end.
     pub(crate) fn count_in(&self, stats: &Arc<Stats>, target: &str, is_http2: bool) {
         self.lock_here().session.count_in(stats, target, is_http2);
+    }
+
+    /// Counts one more of these.
+    #[cold]
+    pub(crate) fn count(&self, count: Count) {
+        self.lock_here().session.count(count);
     }
 
     /// Takes a turn: locks, acts, finishes. `None` in a forked child.

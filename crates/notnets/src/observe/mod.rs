@@ -1,5 +1,5 @@
 //! Seeing calls, for metrics and traces: [`Endpoint::observer`](crate::Endpoint::observer) and
-//! [`Server::observer`](crate::Server::observer).
+//! [`Server::observer`](crate::Server::observer), and those of the [blocking](crate::blocking) API.
 //!
 //! An [`Observer`] is told when a call begins, when it is attempted again, and how it ends. It can send
 //! metadata along, as the context of a trace, and have a handler run within a context of its own. All calls
@@ -205,11 +205,11 @@ impl fmt::Debug for AnyObserver {
 }
 
 /// What sees the calls of a channel, as the channel has it.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "blocking"))]
 #[derive(Clone)]
 pub(crate) struct OfChannel(pub(crate) Arc<dyn ClientCalls>);
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "blocking"))]
 impl fmt::Debug for OfChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientCalls")

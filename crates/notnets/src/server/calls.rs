@@ -147,6 +147,7 @@ impl LinkCalls {
             let bytes = buffered.data.as_ref().map_or(0, Bytes::len);
             if let Err(over) = meter.begin_call(bytes as u64, clock::now()) {
                 log::over_rate(self.peer.pid, &over);
+                link.count(over.rate.into());
                 return Box::pin(response.refuse(Code::RESOURCE_EXHAUSTED, over.to_string().into()));
             }
             throttle = Some(Throttle::new(meter.clone()));

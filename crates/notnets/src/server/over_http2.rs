@@ -134,7 +134,7 @@ fn begin(
     let config = UserLink::limit(place.as_ref(), shared.policy.config);
     let linked = pair(endpoint.link.config(), config, "").map_err(std::io::Error::other);
     let linked = linked.and_then(|(ours, theirs)| {
-        let identity = PeerIdentity { credentials, ..theirs.peer };
+        let identity = PeerIdentity { credentials, label: None, ..theirs.peer };
         // What ends the link is the connection.
         let theirs = Established { peer: identity, pidfd: None, ..theirs }.of_user(place);
         let channel = OnlyLink::channel(endpoint, Established { pidfd: None, ..ours })?;

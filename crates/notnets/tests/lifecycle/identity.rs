@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use notnets::{Admission, Channel, Endpoint, ErrorKind, ExpectedServer, UserLimits, blocking};
+use notnets_core::stats::Count;
 use rustix::process::{getegid, geteuid};
 use tempfile::{TempDir, tempdir};
 use tonic::Code;
@@ -191,7 +192,7 @@ async fn the_calls_and_bytes_of_another_user_are_limited() {
         let methods = counters.methods();
         let refused = methods.values().flat_map(|method| method.statuses());
         let refused = refused.filter(|(status, _)| *status == "RESOURCE_EXHAUSTED").map(|(_, calls)| calls);
-        assert_eq!(refused.sum::<u64>(), 2);
+        assert_eq!((refused.sum::<u64>(), counters.counts().of(Count::OverCallRate)), (2, 2));
     }
     // As much as in a second comes at once, and what is beyond is waited for.
     let _server = Helper::server(directory.path(), "admit=anyone bytes_per_second=2000000");
@@ -202,6 +203,7 @@ async fn the_calls_and_bytes_of_another_user_are_limited() {
     limited.expect("2400000");
     // What is under way when they are used up still comes. Without a limit it takes a few milliseconds.
     assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
+    assert!(counters(directory.path()).counts().of(Count::ReadLater) > 0);
 }
 
 /// The same of a blocking server.
@@ -224,6 +226,7 @@ fn a_blocking_server_limits_the_calls_of_another_user() {
         let told = limited.answer();
         let text = format!("{:?}: uid {NOBODY} has its 1 calls a second", Code::ResourceExhausted);
         assert!(told.starts_with(&text), "{told}");
+        assert_eq!(counters(directory.path()).counts().of(Count::OverCallRate), 1);
     }
     stopper.stop();
     serving.join().unwrap();

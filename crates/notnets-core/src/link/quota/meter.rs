@@ -1,5 +1,6 @@
 //! Calls and bytes of a user by the second.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::UserLimits;
 use crate::clock::Timestamp;
 use crate::log_pace::LogPace;
+use crate::stats::Count;
 
 /// What was not used of a rate in this time may be used at once.
 const BURST: u64 = 1_000_000_000;
@@ -34,14 +36,43 @@ struct Bucket(AtomicU64);
 
 /// A call that does not begin, as its user is over one of its rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("uid {uid} has its {limit} {what} a second: later calls succeed (Server::user_limits)")]
+#[error("uid {uid} has its {limit} {rate} a second: later calls succeed (Server::user_limits)")]
 pub struct OverRate {
     /// The user.
     pub uid: u32,
-    what: &'static str,
+    /// What is counted.
+    pub rate: Rate,
     limit: u64,
     /// If it is to be logged, how many before it were not.
     pub line: Option<u64>,
+}
+
+/// What is counted by the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Calls that begin.
+    Calls,
+    /// Bytes of requests.
+    Bytes,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Calls => "calls",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
+/// What calls are counted as that were refused.
+impl From<Rate> for Count {
+    fn from(rate: Rate) -> Self {
+        match rate {
+            Rate::Calls => Self::OverCallRate,
+            Rate::Bytes => Self::OverByteRate,
+        }
+    }
 }
 
 impl Meter {
@@ -68,12 +99,12 @@ impl Meter {
         if let Some(limit) = calls_per_second
             && !self.0.calls.take_if_there(cost(1, limit.into()), nanos)
         {
-            return Err(self.over("calls", limit.into(), now));
+            return Err(self.over(Rate::Calls, limit.into(), now));
         }
         if let Some(limit) = bytes_per_second {
             // What has come has come. So it is what came before that decides.
             if self.0.bytes.take(0, nanos) > 0 {
-                return Err(self.over("bytes", limit, now));
+                return Err(self.over(Rate::Bytes, limit, now));
             }
             self.0.bytes.take(cost(bytes, limit), nanos);
         }
@@ -94,8 +125,8 @@ impl Meter {
     }
 
     #[cold]
-    fn over(&self, what: &'static str, limit: u64, now: Timestamp) -> OverRate {
-        OverRate { uid: self.0.uid, what, limit, line: self.0.log.line(now) }
+    fn over(&self, rate: Rate, limit: u64, now: Timestamp) -> OverRate {
+        OverRate { uid: self.0.uid, rate, limit, line: self.0.log.line(now) }
     }
 }
 

@@ -11,6 +11,7 @@ use notnets_core::call::{Buffered, End, Failure, HeadError, Received, Sent, Stre
 use notnets_core::clock::Timestamp;
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
+use notnets_core::stats::Count;
 use notnets_memory::LoanedBytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
@@ -119,7 +120,7 @@ impl RequestHalf {
             let end = match received {
                 Received::Data(data) => {
                     if let Some(special) = &mut self.special {
-                        special.take(data.len());
+                        special.take(data.len(), &self.link);
                     }
                     return Some(Ok(data));
                 }
@@ -159,9 +160,11 @@ impl RequestHalf {
 
 impl Special {
     #[cold]
-    fn take(&mut self, bytes: usize) {
-        if let Some(throttle) = &mut self.throttle {
-            throttle.take(bytes);
+    fn take(&mut self, bytes: usize, link: &Link) {
+        if let Some(throttle) = &mut self.throttle
+            && throttle.take(bytes)
+        {
+            link.count(Count::ReadLater);
         }
         if let Some(observation) = &self.observation {
             observation.received(bytes);

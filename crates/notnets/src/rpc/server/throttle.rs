@@ -19,10 +19,11 @@ impl Throttle {
         Box::new(Self { meter, pause: None })
     }
 
-    /// So many bytes are taken.
-    pub(super) fn take(&mut self, bytes: usize) {
+    /// So many bytes are taken. Returns `true` if more may be only later.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
         let pause = self.meter.take(bytes as u64, clock::now());
         self.pause = (!pause.is_zero()).then(|| Box::pin(tokio::time::sleep(pause)));
+        self.pause.is_some()
     }
 
     /// Waits until more may be taken.
