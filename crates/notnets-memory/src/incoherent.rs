@@ -9,10 +9,14 @@
 //! The world also checks what all of this rests on: a line has one writing host, and a host that observes a
 //! line has nothing unpublished in it.
 //!
+//! A host can be [cut off](World::cut_off) from the memory: what it observes is not there, and what it
+//! publishes arrives when it is back. A [journal](World::keep_journal) tells a test what was published,
+//! line by line.
+//!
 //! To prove that a test would notice a missing publish or observe, [`World::sites`] lists the places in the
 //! code where they are, and [`World::omit`] leaves one of them out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +33,17 @@ pub struct Site {
     pub line: u32,
 }
 
+/// A line that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The host that did it.
+    pub host: usize,
+    /// Where the line begins.
+    pub word: usize,
+    /// What it said.
+    pub words: [u64; LINE_WORDS],
+}
+
 /// The memory, and the hosts around it.
 #[derive(Clone, Debug)]
 pub struct World(Arc<Mutex<State>>);
@@ -38,14 +53,27 @@ struct State {
     random: u64,
     weather: Weather,
     lines: Vec<[u64; LINE_WORDS]>,
-    writers: BTreeMap<usize, usize>,
-    caches: Vec<BTreeMap<usize, Copied>>,
+    writers: Vec<Option<usize>>,
+    caches: Vec<Cache>,
     /// Lines that were touched last: those are what prefetching goes for.
     recent: VecDeque<usize>,
     sites: BTreeSet<Site>,
     omitted: Option<Site>,
     /// A line may have several writing hosts, as when two of them take themselves for the same.
     unruly: bool,
+    journal: Option<Vec<Published>>,
+}
+
+/// What a host has of the memory.
+#[derive(Debug, Default)]
+struct Cache {
+    lines: Vec<Option<Copied>>,
+    /// Lines with words that were stored and are not in memory.
+    dirty: BTreeSet<usize>,
+    /// It can't reach the memory.
+    cut_off: bool,
+    /// What it would have published meanwhile.
+    late: BTreeSet<usize>,
 }
 
 /// How often something happens by itself: once in a number of accesses, or never.
@@ -72,12 +100,13 @@ impl World {
             random: seed ^ 0x9e37_79b9_7f4a_7c15,
             weather: Weather { fetch: None, forget: None, write_back: None },
             lines: vec![[0; LINE_WORDS]; words.div_ceil(LINE_WORDS)],
-            writers: BTreeMap::new(),
-            caches: vec![BTreeMap::new(); hosts],
+            writers: vec![None; words.div_ceil(LINE_WORDS)],
+            caches: (0..hosts).map(|_| Cache::of(words.div_ceil(LINE_WORDS))).collect(),
             recent: VecDeque::new(),
             sites: BTreeSet::new(),
             omitted: None,
             unruly: false,
+            journal: None,
         };
         for line in 0..state.lines.len() {
             state.lines[line] = std::array::from_fn(|_| state.draw(1 << 20));
@@ -103,7 +132,34 @@ impl World {
 
     /// The host loses all of its copies, and what it has not published.
     pub fn crash(&self, host: usize) {
-        self.lock().caches[host].clear();
+        let mut state = self.lock();
+        let lines = state.lines.len();
+        state.caches[host] = Cache::of(lines);
+    }
+
+    /// The host can't reach the memory from now on. It has what it has written itself; of the rest it has
+    /// what it does not observe, and then reads ones. It is not told that its publishing fails.
+    pub fn cut_off(&self, host: usize) {
+        self.lock().caches[host].cut_off = true;
+    }
+
+    /// It can again: what it published meanwhile arrives.
+    pub fn reconnect(&self, host: usize) {
+        let mut state = self.lock();
+        state.caches[host].cut_off = false;
+        for line in std::mem::take(&mut state.caches[host].late) {
+            state.write_back(host, line, u8::MAX);
+        }
+    }
+
+    /// Notes what is published from now on.
+    pub fn keep_journal(&self) {
+        self.lock().journal = Some(Vec::new());
+    }
+
+    /// Takes what was published since the last time, in order, also what is to arrive later.
+    pub fn take_journal(&self) -> Vec<Published> {
+        self.lock().journal.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Writes a word's line back for a host, as a test's own preparations need it.
@@ -128,10 +184,12 @@ impl World {
     }
 
     /// A random number below `below`, from the world's seed.
+    #[inline]
     pub fn draw(&self, below: u64) -> u64 {
         self.lock().draw(below)
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,6 +197,7 @@ impl World {
 
 impl State {
     /// xorshift64*: any seed but 0 goes round all numbers.
+    #[inline]
     fn draw(&mut self, below: u64) -> u64 {
         self.random = self.random.max(1);
         self.random ^= self.random >> 12;
@@ -147,11 +206,13 @@ impl State {
         (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % below
     }
 
+    #[inline]
     fn happens(&mut self, once_in: Option<u64>) -> bool {
         once_in.is_some_and(|n| self.draw(n) == 0)
     }
 
     /// The spontaneous events at an access to a line.
+    #[inline]
     fn weather(&mut self, line: usize) {
         if !self.recent.contains(&line) {
             self.recent.push_back(line);
@@ -161,52 +222,105 @@ impl State {
         }
         let Weather { fetch, forget, write_back } = self.weather;
         let host = self.draw(self.caches.len() as u64) as usize;
+        if self.caches[host].cut_off {
+            return;
+        }
         if self.happens(fetch) {
             let nth = self.draw(self.recent.len() as u64) as usize;
             let near = self.recent[nth] + self.draw(3) as usize;
             self.copy(host, near.min(self.lines.len() - 1));
         }
         if self.happens(forget)
-            && let Some(line) = self.some_line(host, |copied| copied.dirty == 0)
+            && let Some(line) = self.some_clean_line(host)
         {
-            self.caches[host].remove(&line);
+            self.caches[host].lines[line] = None;
         }
         if self.happens(write_back)
-            && let Some(line) = self.some_line(host, |copied| copied.dirty != 0)
+            && let Some(line) = self.some_dirty_line(host)
         {
             let words = self.draw(256) as u8;
             self.write_back(host, line, words);
         }
     }
 
-    fn some_line(&mut self, host: usize, which: impl Fn(&Copied) -> bool) -> Option<usize> {
-        let lines: Vec<_> =
-            self.caches[host].iter().filter(|(_, copied)| which(copied)).map(|(line, _)| *line).collect();
-        (!lines.is_empty()).then(|| lines[self.draw(lines.len() as u64) as usize])
+    /// A line of which a host has a clean copy: the first from some place on.
+    #[inline]
+    fn some_clean_line(&mut self, host: usize) -> Option<usize> {
+        let from = self.draw(self.lines.len() as u64) as usize;
+        let lines = &self.caches[host].lines;
+        let is_clean = |line: &usize| lines[*line].is_some_and(|copied| copied.dirty == 0);
+        (from..lines.len()).chain(0..from).find(is_clean)
+    }
+
+    #[inline]
+    fn some_dirty_line(&mut self, host: usize) -> Option<usize> {
+        let count = self.caches[host].dirty.len() as u64;
+        let nth = (count > 0).then(|| self.draw(count) as usize)?;
+        self.caches[host].dirty.iter().nth(nth).copied()
     }
 
     /// Returns the host's copy of a line, fetched if need be.
+    #[inline]
     fn copy(&mut self, host: usize, line: usize) -> &mut Copied {
         let words = self.lines[line];
-        self.caches[host].entry(line).or_insert(Copied { words, dirty: 0 })
+        self.caches[host].lines[line].get_or_insert(Copied { words, dirty: 0 })
+    }
+
+    /// Returns what a host reads in a line.
+    #[inline]
+    fn read(&mut self, host: usize, line: usize, word: usize) -> u64 {
+        let Cache { lines, cut_off, .. } = &self.caches[host];
+        if *cut_off && lines[line].is_none() && self.writers[line] != Some(host) {
+            return u64::MAX;
+        }
+        self.copy(host, line).words[word]
     }
 
     /// Writes those of the words back that are dirty.
+    #[inline]
     fn write_back(&mut self, host: usize, line: usize, words: u8) {
-        let Some(copied) = self.caches[host].get_mut(&line) else { return };
+        let cache = &mut self.caches[host];
+        let Some(copied) = &mut cache.lines[line] else { return };
         for word in 0..LINE_WORDS {
             if copied.dirty & words & 1 << word != 0 {
                 self.lines[line][word] = copied.words[word];
             }
         }
         copied.dirty &= !words;
+        if copied.dirty == 0 {
+            cache.dirty.remove(&line);
+        }
+    }
+
+    /// A host publishes a line. Its own copy may stay, or go.
+    #[inline]
+    fn publish(&mut self, host: usize, line: usize) {
+        if let Some(journal) = &mut self.journal {
+            let words = self.caches[host].lines[line].map_or(self.lines[line], |copied| copied.words);
+            journal.push(Published { host, word: line * LINE_WORDS, words });
+        }
+        if self.caches[host].cut_off {
+            self.caches[host].late.insert(line);
+            return;
+        }
+        self.write_back(host, line, u8::MAX);
+        if self.draw(2) == 0 {
+            self.caches[host].lines[line] = None;
+        }
     }
 
     /// Notes the site. Returns `true` if it is left out.
+    #[inline]
     fn visits(&mut self, publishes: bool, caller: &'static Location<'static>) -> bool {
         let site = Site { publishes, file: caller.file(), line: caller.line() };
         self.sites.insert(site);
         self.omitted == Some(site)
+    }
+}
+
+impl Cache {
+    fn of(lines: usize) -> Self {
+        Self { lines: vec![None; lines], ..Self::default() }
     }
 }
 
@@ -226,12 +340,14 @@ impl Incoherent {
         Self { world: self.world.clone(), first: self.first + word, words, ..*self }
     }
 
+    #[inline]
     fn locate(&self, word: usize) -> (usize, usize) {
         assert!(word < self.words);
         let word = self.first + word;
         (word / LINE_WORDS, word % LINE_WORDS)
     }
 
+    #[inline]
     fn lines(&self, word: usize, words: usize) -> std::ops::Range<usize> {
         assert!(word + words <= self.words);
         let first = self.first + word;
@@ -240,6 +356,7 @@ impl Incoherent {
 }
 
 impl ReadMemory for Incoherent {
+    #[inline]
     fn words(&self) -> usize {
         self.words
     }
@@ -248,17 +365,20 @@ impl ReadMemory for Incoherent {
         Coherence::Software
     }
 
+    #[inline]
     fn load(&self, word: usize) -> u64 {
         let (line, word) = self.locate(word);
         let mut state = self.world.lock();
         state.weather(line);
-        state.copy(self.host, line).words[word]
+        state.read(self.host, line, word)
     }
 
+    #[inline]
     fn load_acquire(&self, word: usize) -> u64 {
         self.load(word)
     }
 
+    #[inline]
     #[track_caller]
     fn observe(&self, word: usize, words: usize) {
         let mut state = self.world.lock();
@@ -266,12 +386,16 @@ impl ReadMemory for Incoherent {
             return;
         }
         for line in self.lines(word, words) {
-            let copied = state.caches[self.host].remove(&line);
+            if state.caches[self.host].late.contains(&line) {
+                continue;
+            }
+            let copied = state.caches[self.host].lines[line].take();
             let unpublished = copied.is_some_and(|copied| copied.dirty != 0);
             assert!(!unpublished, "host {} observes line {line}, which it has stored to", self.host);
         }
     }
 
+    #[inline]
     fn copy_out(&self, byte: usize, into: &mut [u8]) {
         let mut at = byte;
         let mut rest = into;
@@ -289,21 +413,25 @@ impl ReadMemory for Incoherent {
 }
 
 impl WriteMemory for Incoherent {
+    #[inline]
     fn store(&self, word: usize, value: u64) {
         let (line, word) = self.locate(word);
         let mut state = self.world.lock();
-        let writer = *state.writers.entry(line).or_insert(self.host);
+        let writer = *state.writers[line].get_or_insert(self.host);
         assert!(state.unruly || writer == self.host, "line {line} has two writing hosts");
         let copied = state.copy(self.host, line);
         copied.words[word] = value;
         copied.dirty |= 1 << word;
+        state.caches[self.host].dirty.insert(line);
         state.weather(line);
     }
 
+    #[inline]
     fn store_release(&self, word: usize, value: u64) {
         self.store(word, value);
     }
 
+    #[inline]
     #[track_caller]
     fn publish(&self, word: usize, words: usize) {
         let mut state = self.world.lock();
@@ -311,13 +439,11 @@ impl WriteMemory for Incoherent {
             return;
         }
         for line in self.lines(word, words) {
-            state.write_back(self.host, line, u8::MAX);
-            if state.draw(2) == 0 {
-                state.caches[self.host].remove(&line);
-            }
+            state.publish(self.host, line);
         }
     }
 
+    #[inline]
     fn copy_in(&self, byte: usize, from: &[u8]) {
         let mut at = byte;
         let mut rest = from;

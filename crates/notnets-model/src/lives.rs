@@ -195,7 +195,7 @@ impl Lives {
         for peer in self.peers(host) {
             let epoch = pod.host(peer).epoch;
             if !is_there(pod, host, peer) {
-                work.push(Action::Accept { host, peer });
+                work.push(accept(pod, host, peer));
             } else if of.about[usize::from(peer)].seen != epoch {
                 work.push(Action::Acknowledge { host, peer, epoch });
             }
@@ -221,6 +221,12 @@ impl Lives {
         self.hosts().all(|host| !crashed[usize::from(host)] && sees_all(host))
             && self.work(state).into_iter().all(|step| self.next_state(state, step).is_none())
     }
+}
+
+/// A host accepts another as it is.
+fn accept(pod: &Pod, host: u16, peer: u16) -> Action {
+    let Host { life, epoch, .. } = *pod.host(peer);
+    Action::Accept { host, peer, life, epoch }
 }
 
 /// Returns `true` if a host takes the present life of another for living.
@@ -264,7 +270,7 @@ impl Model for Lives {
         }
         for host in self.hosts() {
             for peer in self.peers(host) {
-                pod.apply(Action::Accept { host, peer }).expect("all run");
+                pod.apply(accept(&pod, host, peer)).expect("all run");
             }
         }
         let crashed = vec![false; self.hosts.into()];

@@ -170,8 +170,8 @@ pub enum Fault {
     AcceptedAgain,
     /// A new life is accepted before all have let go of the one before.
     AcceptedEarly,
-    /// A new life runs before processes of the one before have let go.
-    RunsEarly,
+    /// A host that is there in a new life is not waited for, though processes of the one before may read.
+    NewLifeNotWaitedFor,
     /// Others see by its number alone whether a process lives.
     GenerationNotChecked,
     /// Mail is delivered to whoever has the receiver's number.
@@ -209,12 +209,16 @@ pub enum Action {
         /// Which one.
         host: u16,
     },
-    /// A host accepts the present life of another.
+    /// A host accepts a life of another: the present one, or one of before that it still sees.
     Accept {
         /// Which one.
         host: u16,
         /// Whose life.
         peer: u16,
+        /// Which life.
+        life: u32,
+        /// The epoch that it sees.
+        epoch: u64,
     },
     /// A host marks the life of another dead that it had accepted.
     MarkDead {
@@ -365,10 +369,14 @@ impl Pod {
                 host.epoch += 1;
                 host.phase = Phase::Claiming;
             }
-            Action::Run { host } => self.run(host)?,
+            Action::Run { host } => {
+                let of = self.host_mut(host);
+                require(of.phase == Phase::Claiming, "a host runs that has not claimed its number")?;
+                of.phase = Phase::Running;
+            }
             Action::Leave { host } => self.host_mut(host).phase = Phase::Away,
             Action::Count { host } => self.host_mut(host).epoch += 1,
-            Action::Accept { host, peer } => self.accept(host, peer)?,
+            Action::Accept { host, peer, life, epoch } => self.accept(host, peer, life, epoch)?,
             Action::MarkDead { host, peer } => {
                 let about = self.about_mut(host, peer);
                 require(about.known != 0, "a life that was never accepted is marked dead")?;
@@ -428,23 +436,17 @@ impl Pod {
         self.host(by.host).extents[usize::from(extent)] == Extent::Granted(by.process, by.generation)
     }
 
-    fn run(&mut self, host: u16) -> Result<(), Refusal> {
-        let of = self.host(host);
-        require(of.phase == Phase::Claiming, "a host runs that has not claimed its number")?;
-        let reads = of.running.values().any(|running| !running.reads.is_empty());
+    fn accept(&mut self, host: u16, peer: u16, life: u32, epoch: u64) -> Result<(), Refusal> {
+        let of = self.host(peer);
+        let is_past = life < of.life;
         require(
-            !reads || self.lacks(Fault::RunsEarly),
-            "a new life runs, and processes of the one before have not let go",
+            is_past || life == of.life && of.phase == Phase::Running,
+            "a host is accepted that does not run",
         )?;
-        self.host_mut(host).phase = Phase::Running;
-        Ok(())
-    }
-
-    fn accept(&mut self, host: u16, peer: u16) -> Result<(), Refusal> {
-        let Host { life, phase, epoch, .. } = *self.host(peer);
+        require(epoch <= of.epoch, "a host is accepted with an epoch that has not come")?;
         let About { known, dead, .. } = self.about(host, peer);
-        require(phase == Phase::Running, "a host is accepted that does not run")?;
         require(life != dead || self.lacks(Fault::AcceptedAgain), "a life is accepted that was marked dead")?;
+        require(life >= known, "a life is accepted of before the last")?;
         if life == known {
             // It was there before this agent began.
             self.about_mut(host, peer).again = life == dead;
@@ -498,7 +500,10 @@ impl Pod {
 
     fn take_back(&mut self, offer: Offer) -> Result<(), Refusal> {
         require(self.is_granted(offer), "an extent is taken back from whom it is not granted to")?;
-        let is_offered = |mail: &Mail| mail.from == offer.by && mail.extent == Some(offer.extent);
+        let is_offered = |mail: &Mail| {
+            let arrives = mail.lives.1 == self.host(mail.to.host).life && self.is_alive(mail.to);
+            mail.from == offer.by && mail.extent == Some(offer.extent) && arrives
+        };
         let is_used = self.readers().any(|(_, read)| read == offer) || self.mail.iter().any(is_offered);
         require(!is_used, "a process returns an extent that others read")?;
         let Offer { by, extent } = offer;
@@ -548,7 +553,7 @@ impl Pod {
             said.known == self.host(host).life && (said.seen >= epoch || self.lacks(Fault::EpochNotCompared));
         let About { known, dead, .. } = self.about(host, peer);
         let of = self.host(peer);
-        let is_new = of.life != known && of.phase == Phase::Running;
+        let is_new = of.life != known && of.phase == Phase::Running && self.lacks(Fault::NewLifeNotWaitedFor);
         let is_given_up = self.lacks(Fault::SilentNotWaitedFor) && known == dead;
         require(has_answered || is_new || is_given_up, "a host is not waited for that may still read")?;
         if let Extent::Kept { exposed, .. } = &mut self.host_mut(host).extents[usize::from(extent)] {

@@ -97,7 +97,7 @@ fn lives() {
         (SilentNotWaitedFor, "nobody reads what has become another's"),
         (AcceptedAgain, "nothing is believed of the dead"),
         (AcceptedEarly, "nobody reads what has become another's"),
-        (RunsEarly, "nobody reads what has become another's"),
+        (NewLifeNotWaitedFor, "nobody reads what has become another's"),
         (GenerationNotChecked, "nobody reads what has become another's"),
         (DeliveredByNumber, "mail comes to whom it is for"),
         (DeliveredLate, "nobody reads what has become another's"),

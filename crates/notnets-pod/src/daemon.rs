@@ -466,6 +466,7 @@ impl Daemon {
                             Err(_) => {
                                 log::violation(connection.identity.pid, connection.identity.uid);
                                 connection.over = true;
+                                agent.cut_off(*process);
                             }
                         }
                     }
@@ -501,6 +502,9 @@ impl Daemon {
             self.looks = 0;
             if let Some(connection) = self.processes.get_mut(&process) {
                 connection.push(packet.encode(), matches!(packet, ToProcess::Joined { .. }));
+                if connection.over {
+                    agent.cut_off(process);
+                }
             }
         }
         for connection in self.processes.values_mut() {

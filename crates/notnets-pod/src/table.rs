@@ -137,7 +137,8 @@ pub struct ProcessEntry {
     pub start_time: u64,
     /// A random number of its own, with which it finds its entry again.
     pub token: [u64; 2],
-    /// The hosts to which it has ever sent anything: their processes may read its extents.
+    /// The hosts with which it has ever exchanged anything: their processes may read its extents, and it
+    /// theirs.
     pub exposed: Hosts,
 }
 

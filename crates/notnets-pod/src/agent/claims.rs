@@ -82,7 +82,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         self.settle_inherited();
     }
 
-    /// A process that is back has repeated all of its claims. Under former numbers it holds nothing.
+    /// A process that is back has repeated all of its claims. Under former numbers it holds nothing, and has
+    /// let go of its links.
     pub(super) fn settle_claims(&mut self, process: u16) {
         let known = &mut self.processes[usize::from(process)];
         known.claims_before.clear();
@@ -91,7 +92,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         for former in 0..self.processes.len() as u16 {
             let known = &mut self.processes[usize::from(former)];
             if former != process && known.lingers && known.entry().is_of(entry.pid, entry.token) {
-                known.unsettled = false;
+                (known.unsettled, known.has_links) = (false, false);
                 self.keep_claims(former);
                 self.review_lingering(former);
             }

@@ -9,7 +9,7 @@ use super::{Agent, AgentError, AgentEvent, HostEnd, Lapse};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
 use crate::table::{
-    Control, Entry, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessId, ServiceEntry,
+    Control, Entry, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessEntry, ProcessId, ServiceEntry,
 };
 
 /// A message.
@@ -33,9 +33,20 @@ pub(super) struct Peer<R> {
     /// The epochs at which its tables were read; unknown if they have to be read again.
     seen_process_epoch: Option<u64>,
     seen_service_epoch: Option<u64>,
+    /// Its processes as they were read last.
+    seen_processes: Vec<SeenProcess>,
     pub(super) services: Vec<ServiceEntry>,
     /// Local processes that have not acknowledged yet that one of its processes is gone.
     pending: BTreeSet<(u16, ProcessId)>,
+}
+
+/// What another host's table says of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SeenProcess {
+    generation: u32,
+    alive: bool,
+    /// It does not count any more, and may still read what it could.
+    lingers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +71,23 @@ impl<R: ReadMemory> Peer<R> {
             mail: None,
             seen_process_epoch: Some(published.seen_epoch),
             seen_service_epoch: None,
+            seen_processes: Vec::new(),
             services: Vec::new(),
             pending: BTreeSet::new(),
         }
+    }
+
+    /// Returns `true` if a process of it is known to have ended: that may have been acknowledged.
+    fn has_ended(&self, id: ProcessId) -> bool {
+        self.seen_processes.get(usize::from(id.process)).is_some_and(|seen| {
+            id.generation < seen.generation || id.generation == seen.generation && !seen.alive
+        })
+    }
+
+    /// Returns `true` if a process of it is known to have ended, and to read nothing more.
+    fn has_let_go(&self, id: ProcessId) -> bool {
+        let lingers = |seen: &SeenProcess| seen.generation == id.generation && seen.lingers;
+        self.has_ended(id) && !self.seen_processes.get(usize::from(id.process)).is_some_and(lingers)
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -116,8 +141,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             self.update_liveness(host, record, beats);
         }
+        let lease = self.lease;
         let silence = self.peers.get(host).map_or(0, |peer| now.saturating_sub(peer.seen_at));
-        if silence >= self.lease && self.peers.get(host).is_some_and(|peer| peer.state != State::Absent) {
+        if silence >= lease && self.peers.get(host).is_some_and(|peer| peer.state != State::Absent) {
             self.mark_dead(host, HostEnd::Silent(silence));
         }
         if self.peers.get(host).is_some_and(Peer::is_up) {
@@ -125,9 +151,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.read_services(host);
             self.read_mail(host);
             self.write_mail(host);
-            if thoroughly {
-                self.read_own_fate(host)?;
-            }
+        }
+        // Also of one that does not count here: if each has marked the other dead, neither comes up before
+        // both have begun anew.
+        let lives = |peer: &Peer<R>| peer.seen.state == HostState::Running && silence < lease;
+        if thoroughly && self.peers.get(host).is_some_and(lives) {
+            self.read_own_fate(host)?;
         }
         Ok(())
     }
@@ -154,12 +183,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         let Some(peer) = self.peers.get_mut(host) else { return };
         if peer.published.known != record.incarnation {
             peer.published.known = record.incarnation;
-            // None of our processes has met any of its own.
+            // None of our processes has met any of its own. What processes of its incarnation before may
+            // still read it acknowledges itself, once they have let go.
             peer.published.seen_epoch = record.process_epoch;
-            peer.seen_process_epoch = Some(record.process_epoch);
-            // Its incarnation before has read the last of our extents. That stands before it is known.
-            self.own.forget_exposure(host, u64::MAX);
-            self.forget_exposed_claims(host, u64::MAX);
             self.publish_peer(host);
         }
         let own = self.mail_seal(self.own.number, self.own.record().incarnation, host, record.incarnation);
@@ -182,6 +208,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         );
         peer.mail = Some((writer, reader));
         peer.seen_service_epoch = None;
+        // Before any mail is read, which may be of a process that has ended.
+        peer.seen_process_epoch = None;
+        peer.seen_processes.clear();
         peer.state = State::Up;
         self.report(AgentEvent::HostUp { host, incarnation: record.incarnation });
     }
@@ -267,20 +296,27 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if peer.seen_process_epoch == Some(epoch) {
             return;
         }
-        let mut living = Vec::with_capacity(peer.control.layout().processes());
+        let mut seen = Vec::with_capacity(peer.control.layout().processes());
         for entry in peer.control.processes() {
             match entry {
-                Entry::Valid(entry) => living.push(entry.alive.then_some(entry.generation)),
-                Entry::Blank => living.push(None),
+                Entry::Valid(ProcessEntry { generation, alive, lingers, .. }) => {
+                    seen.push(SeenProcess { generation, alive, lingers });
+                }
+                Entry::Blank => seen.push(SeenProcess::default()),
                 // It is being written: next time.
                 Entry::Damaged => return,
             }
         }
-        self.report_all_gone(host, true, |met| {
-            living.get(usize::from(met.process)) == Some(&Some(met.generation))
-        });
+        let lives = |met: ProcessId, lingers: bool| {
+            let is_same = |seen: &&SeenProcess| seen.generation == met.generation;
+            let seen = seen.get(usize::from(met.process)).filter(is_same);
+            seen.is_some_and(|seen| seen.alive || lingers && seen.lingers)
+        };
+        self.report_all_gone(host, true, |met| lives(met, true));
+        self.report_all_gone(host, false, |met| lives(met, false));
         if let Some(peer) = self.peers.get_mut(host) {
             peer.seen_process_epoch = Some(epoch);
+            peer.seen_processes = seen;
         }
         self.publish_ack(host);
     }
@@ -375,6 +411,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     }
 
     fn read_mail(&mut self, host: u16) {
+        if self.peers.get(host).is_none_or(|peer| peer.seen_process_epoch.is_none()) {
+            return;
+        }
         let layout = *self.own.control.layout();
         for _ in 0..BATCH {
             let Some(peer) = self.peers.get_mut(host) else { return };
@@ -401,7 +440,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         if usize::from(from.process) >= self.own.control.layout().processes() {
             return;
         }
+        let has_ended = self.peers.get(host).is_some_and(|peer| peer.has_ended(from));
         match (header[0], self.is_alive(to)) {
+            // What it had offered may be another's by now, and the process here would not hear of its end.
+            (MESSAGE, _) if has_ended => {}
             (MESSAGE, true) => self.deliver(to.process, from, body.to_vec()),
             (MESSAGE, false) => {
                 let answer = self::mail(NOBODY, from, to, &[]);
@@ -411,7 +453,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
                 }
             }
             (NOBODY, true) if self.processes[usize::from(to.process)].contacts.contains(&from) => {
-                self.report_gone(to.process, from, true);
+                let reads_nothing = self.peers.get(host).is_some_and(|peer| peer.has_let_go(from));
+                self.report_gone(to.process, from, reads_nothing);
             }
             _ => {}
         }

@@ -33,6 +33,9 @@ pub(super) struct Process {
     pub(super) claims_before: BTreeSet<ExtentId>,
     /// It may have claims that were made before the agent began.
     pub(super) unsettled: bool,
+    /// It does not count any more, but still runs, and has not said that it has let go of its links: it may
+    /// read what peers have written.
+    pub(super) has_links: bool,
     /// Other processes, of this host as well, with which it has exchanged anything.
     pub(super) contacts: BTreeSet<ProcessId>,
     waiting: Vec<ToProcess>,
@@ -43,7 +46,7 @@ impl Process {
         &self.entry
     }
 
-    /// The hosts to which it has ever sent anything.
+    /// The hosts with which it has ever exchanged anything.
     pub(super) fn exposed(&self) -> Hosts {
         self.entry.exposed
     }
@@ -61,9 +64,9 @@ impl Process {
         self.entry.lingers = lingers;
     }
 
-    /// Returns `true` if it may read payloads.
+    /// Returns `true` if it may read what others have written.
     fn may_read(&self) -> bool {
-        self.unsettled || !self.claims.is_empty() || !self.claims_before.is_empty()
+        self.unsettled || self.has_links || !self.claims.is_empty() || !self.claims_before.is_empty()
     }
 }
 
@@ -114,7 +117,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         known.told_all = returns.is_none();
         // It repeats those that it still has.
         known.claims_before.append(&mut known.claims);
-        let waiting = std::mem::take(&mut known.waiting);
+        let mut waiting = std::mem::take(&mut known.waiting);
+        // Of an end that came meanwhile it was not told, and it would not know of whom to ask.
+        waiting.retain(|packet| match packet {
+            ToProcess::Mail { from, .. } => known.contacts.contains(from),
+            _ => true,
+        });
         let id = self.id_of(process);
         self.outbox.push_back((
             process,
@@ -175,6 +183,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         }
         known.entry.alive = false;
         known.joined = false;
+        // One that was back, and had told all, leaves the pod when it closes its connection.
+        known.has_links = runs && !known.told_all;
         known.contacts.clear();
         known.waiting.clear();
         let uses_memory = self.own.is_granted_any(process, known.entry.generation) || known.may_read();
@@ -198,9 +208,18 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub fn reap(&mut self, process: u16) {
         if let Some(known) = self.processes.get_mut(usize::from(process)).filter(|known| known.lingers) {
             known.set_lingers(false);
+            known.has_links = false;
             let entry = known.entry;
             self.own.control.set_process(process.into(), &entry);
             self.release_memory(process);
+            self.publish_all_acks();
+        }
+    }
+
+    /// A process's connection ends that it has not closed itself: its links go on until it hears of that.
+    pub fn cut_off(&mut self, process: u16) {
+        if let Some(known) = self.processes.get_mut(usize::from(process)) {
+            known.told_all = known.entry.exposed.is_empty();
         }
     }
 
@@ -222,9 +241,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         all.map(|(process, known)| (process as u16, known.entry)).collect()
     }
 
-    /// Returns `true` while a process has not come back since our restart, which may know any other.
+    /// Returns `true` while a process has not come back since our restart, or has a number of before, and
+    /// may read what any other wrote.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.processes.iter().any(|known| known.entry.alive && !known.told_all)
+        self.processes.iter().any(|known| known.entry.alive && !known.told_all || known.has_links)
     }
 
     /// Returns `true` if a process with that number and generation lives here.
@@ -328,21 +348,45 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             return;
         }
         // In the table before anything that it writes can be read.
-        let known = &mut self.processes[usize::from(process)];
-        let is_up = self.peers.get(to.host).is_some_and(Peer::is_up);
-        if is_up && known.entry.exposed.insert(to.host) {
-            self.own.control.set_process(process.into(), &known.entry);
+        if self.peers.get(to.host).is_some_and(Peer::is_up) {
+            self.expose(process, to.host);
         }
-        if self.post(from, to, body) {
-            self.processes[usize::from(process)].contacts.insert(to);
-        } else {
+        let posted = self.post(from, to, body);
+        let contacts = &mut self.processes[usize::from(process)].contacts;
+        if posted {
+            contacts.insert(to);
+        } else if contacts.remove(&to) {
             self.report_gone(process, to, false);
+        } else {
+            // It has no links there, so its answer is not waited for: one that tries again and again would
+            // keep the host's next incarnation from being accepted.
+            self.tell(process, ToProcess::Gone { id: to, ended: false });
+        }
+    }
+
+    /// A process exchanges something with another host. What it shares may lie in an extent that it has
+    /// from a former number.
+    fn expose(&mut self, process: u16, host: u16) {
+        let ProcessEntry { pid, token, exposed, .. } = self.processes[usize::from(process)].entry;
+        if exposed.contains(host) {
+            return;
+        }
+        for number in 0..self.processes.len() {
+            let known = &mut self.processes[number];
+            let is_former = known.lingers && known.entry.is_of(pid, token);
+            if (number == usize::from(process) || is_former) && known.entry.exposed.insert(host) {
+                self.own.control.set_process(number, &known.entry);
+            }
         }
     }
 
     pub(super) fn deliver(&mut self, process: u16, from: ProcessId, body: Vec<u8>) {
-        if from.host != self.own.number && !self.meet(process, from) {
-            return;
+        if from.host != self.own.number {
+            if !self.meet(process, from) {
+                return;
+            }
+            // In the table before it can read anything, for our successor.
+            self.expose(process, from.host);
         }
         self.tell(process, ToProcess::Mail { from, body });
     }
@@ -410,7 +454,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             if let Entry::Valid(entry) = found {
                 known.entry = entry;
             }
-            // One that has never sent anything has no links: it may not even know that it was admitted.
+            // One that has never exchanged anything has no links: it may not even know that it was
+            // admitted.
             known.told_all = known.entry.exposed.is_empty();
             let ends = known.entry.alive && !resumes;
             let was_there = known.entry.alive || known.entry.lingers;
@@ -422,7 +467,9 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             // It may have been let go of by the agent before us.
             let holds = holders.contains(&(process as u16, known.entry.generation)) || known.unsettled;
             let lingered = known.entry.lingers;
-            known.set_lingers(!known.entry.alive && holds && runs(&known.entry));
+            let still_runs = !known.entry.alive && (ends || lingered) && runs(&known.entry);
+            known.has_links = still_runs && !known.entry.exposed.is_empty();
+            known.set_lingers(!known.entry.alive && (holds || known.has_links) && runs(&known.entry));
             known.unsettled &= known.entry.alive || known.lingers;
             if ends || found == Entry::Damaged || lingered != known.lingers {
                 self.own.control.set_process(process, &known.entry);

@@ -74,6 +74,8 @@ pub(super) struct State {
     /// Those of which the agent knows: no process id is given twice.
     gone_before: HashSet<ProcessId>,
     pub(super) agent_gone: bool,
+    /// Links of former numbers that this side still uses, while the agent waits to hear that it does not.
+    former_links: Option<HashSet<u32>>,
     pub(super) stop: bool,
     /// The agent's setting; the least that this process asked for.
     pub(super) wake_latency_of_host: Duration,
@@ -160,8 +162,6 @@ impl UserEnd {
 #[derive(Debug)]
 struct Quarantined {
     peer: ProcessId,
-    /// Its host's, if that could be read.
-    incarnation: Option<HostIncarnation>,
     _hold: Hold,
 }
 
@@ -254,6 +254,7 @@ impl State {
             gone: HashSet::new(),
             gone_before: HashSet::new(),
             agent_gone: false,
+            former_links: None,
             stop: false,
             wake_latency_of_host: wake_latency,
             wake_latency: None,
@@ -367,9 +368,24 @@ impl State {
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.close_there(link);
         }
+        let used = self.links.iter().filter(|(_, link)| link.is_used()).map(|(id, _)| *id);
+        self.former_links = Some(used.collect());
         self.quarantine.clear();
         self.former.push(std::mem::take(&mut self.pool));
         self.payloads.retire();
+    }
+
+    /// Returns `true` once, when this process has another number, and nothing of the former one's links is
+    /// read any more. Until then the agent does not say that its host has let go of anything.
+    pub(super) fn take_let_go_of_former(&mut self) -> bool {
+        let links = &self.links;
+        let is_used = |link: &u32| links.get(link).is_some_and(Link::is_used);
+        self.former_links.take_if(|former| !former.iter().any(is_used)).is_some()
+    }
+
+    /// Returns `true` unless [`take_let_go_of_former`](Self::take_let_go_of_former) is still to come.
+    pub(super) fn has_let_go_of_former(&self) -> bool {
+        self.former_links.is_none()
     }
 
     /// Takes the parts of granted memory that have not been used for `time`, and those of former numbers that
@@ -440,13 +456,8 @@ impl State {
         unclaimed
     }
 
-    /// Returns the incarnation of another host that this host's agent accepts, or accepted last.
-    fn known_incarnation(&self, host: u16) -> Option<HostIncarnation> {
-        let is_host = usize::from(host) < self.region.layout().hosts();
-        is_host.then(|| self.host_control().peer(host)).flatten().map(|record| record.known)
-    }
-
-    /// Returns `true` if a process of another host has ended, as its agent has it in its table.
+    /// Returns `true` if a process of another host has ended, and reads nothing more, as its agent has it
+    /// in its table.
     fn has_ended(&self, peer: ProcessId) -> bool {
         let layout = *self.region.layout();
         if usize::from(peer.host) >= layout.hosts() || usize::from(peer.process) >= layout.processes() {
@@ -455,30 +466,20 @@ impl State {
         let memory = self.region.peer(layout.control(peer.host.into())).expect("within the region");
         let control = Control::of_peer(memory, layout, self.region.superblock().uuid, peer.host);
         let entry = control.process(peer.process.into());
-        entry.is_some_and(|entry| !entry.alive || entry.generation != peer.generation)
+        entry.is_some_and(|entry| entry.generation != peer.generation || !entry.alive && !entry.lingers)
     }
 
-    /// Releases what peers could read that were silent, as soon as they have ended, or their host is there in
-    /// another incarnation: nothing of the one before is read after that.
+    /// Releases what peers could read that were silent, as soon as they have ended and let go: under a new
+    /// incarnation of their host they may still run.
     pub(super) fn review_quarantine(&mut self) {
-        let kept = std::mem::take(&mut self.quarantine);
-        let kept = kept.into_iter().filter_map(|mut kept| {
-            let known = self.known_incarnation(kept.peer.host);
-            kept.incarnation = kept.incarnation.or(known);
-            let may_read = known.is_none() || known == kept.incarnation;
-            (may_read && !self.has_ended(kept.peer)).then_some(kept)
-        });
-        self.quarantine = kept.collect();
+        let mut kept = std::mem::take(&mut self.quarantine);
+        kept.retain(|kept| !self.has_ended(kept.peer));
+        self.quarantine = kept;
     }
 
     /// Keeps what a peer could read that is gone and has not certainly ended.
     pub(super) fn quarantine(&mut self, peer: ProcessId, leases: Vec<Hold>) {
-        let incarnation = self.known_incarnation(peer.host);
-        self.quarantine.extend(leases.into_iter().map(|lease| Quarantined {
-            peer,
-            incarnation,
-            _hold: lease,
-        }));
+        self.quarantine.extend(leases.into_iter().map(|lease| Quarantined { peer, _hold: lease }));
     }
 
     /// Forgets what is kept for peers, as the agent keeps it from now on.
@@ -514,6 +515,7 @@ impl State {
         self.links.insert(link, begun);
         if self.id != id {
             self.close_there(link);
+            self.former_links.get_or_insert_default().insert(link);
         } else if self.closed_early.remove(&(peer, link)) {
             self.closed_there(peer, link);
         } else if self.is_gone(peer) {

@@ -158,6 +158,9 @@ impl Watcher {
             state.drop_claims(dropped);
             let rung = ring(&mut state);
             self.ack_gone_peers(&mut state);
+            if state.take_let_go_of_former() {
+                state.to_agent.push_back(FromProcess::Ready);
+            }
             self.flush_outbox(&mut state);
             if received || rung {
                 self.backoff.reset(Instant::now());
@@ -359,7 +362,7 @@ impl Watcher {
             peers.dedup();
             first.extend(peers.into_iter().map(FromProcess::Knows));
             first.extend(state.payloads.repeat());
-            first.push(FromProcess::Ready);
+            first.extend(state.has_let_go_of_former().then_some(FromProcess::Ready));
             // What was said to peers just before may be lost.
             first.extend(state.closed_here_only().into_iter().map(close));
         } else {
@@ -374,7 +377,6 @@ impl Watcher {
             }
             first.extend(state.services.keys().cloned().map(FromProcess::Serve));
             first.extend(state.payloads.repeat());
-            first.push(FromProcess::Ready);
         }
         use FromProcess::{Claim, GrantPayloads, Return, Unclaim};
         let is_void = |packet: &_| matches!(packet, Return(_) | GrantPayloads | Claim(_) | Unclaim(_));
