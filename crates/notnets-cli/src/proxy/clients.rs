@@ -5,6 +5,7 @@ use std::fmt::Write;
 use http::header::{HeaderName, HeaderValue};
 use notnets::http2::listener::{FileAccess, Origin};
 use notnets::{Admission, Candidate, PeerInfo};
+use serde::{Deserialize, Deserializer};
 
 use crate::place::ids;
 
@@ -30,6 +31,21 @@ pub struct Clients {
     forward_caller: bool,
 }
 
+/// What a file says of the clients of a listener; the command line counts for what it doesn't.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OfListener {
+    /// As `--admit` has it.
+    #[serde(deserialize_with = "parsed_admission")]
+    admit: Option<Admission>,
+    /// As `--socket-mode` has it.
+    #[serde(deserialize_with = "parsed_mode")]
+    socket_mode: Option<u32>,
+    /// As `--socket-owner` has it.
+    #[serde(deserialize_with = "parsed_owner")]
+    socket_owner: Option<Owner>,
+}
+
 /// Who owns a file; what is `None` stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owner {
@@ -38,6 +54,16 @@ struct Owner {
 }
 
 impl Clients {
+    /// The clients of one listener.
+    pub fn of_listener(&self, of: &OfListener) -> Self {
+        Self {
+            admit: of.admit.clone().or_else(|| self.admit.clone()),
+            socket_mode: of.socket_mode.or(self.socket_mode),
+            socket_owner: of.socket_owner.or(self.socket_owner),
+            forward_caller: self.forward_caller,
+        }
+    }
+
     /// Who may connect to a name.
     pub fn admission(&self) -> Admission {
         self.admit.clone().unwrap_or_default()
@@ -50,7 +76,7 @@ impl Clients {
                 let admits = admission.admits(&Candidate::known_by(*client));
                 if !admits {
                     let (pid, uid) = (client.pid, client.uid);
-                    tracing::warn!(target: "notnets::admission", pid, uid, "a client was refused: see --admit");
+                    tracing::warn!(target: "notnets::admission", pid, uid, "a client was refused: see `admit`");
                 }
                 admits
             }
@@ -104,6 +130,27 @@ fn admission(text: &str) -> Result<Admission, String> {
         None => Admission::Anyone,
         Some((uids, gids)) => Admission::Listed { uids, gids },
     })
+}
+
+fn parsed_admission<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Admission>, D::Error> {
+    parsed(text, admission)
+}
+
+fn parsed_mode<'de, D: Deserializer<'de>>(text: D) -> Result<Option<u32>, D::Error> {
+    parsed(text, mode)
+}
+
+fn parsed_owner<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Owner>, D::Error> {
+    parsed(text, owner)
+}
+
+/// A text of a file, read as an option of the command line is.
+fn parsed<'de, T, D: Deserializer<'de>>(
+    text: D,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(text)?;
+    text.map(|text| parse(&text).map_err(serde::de::Error::custom)).transpose()
 }
 
 fn mode(text: &str) -> Result<u32, String> {

@@ -7,6 +7,7 @@ use notnets::ServiceConfig;
 use notnets::names;
 use serde::Deserialize;
 
+use super::clients;
 use crate::failure::Failure;
 use crate::target::{HTTPS, Target};
 use crate::tls;
@@ -28,6 +29,9 @@ pub struct Listener {
     pub listen: Target,
     /// What is shown to clients at `https://` addresses.
     pub tls: Option<tls::OfListener>,
+    /// Who may connect, if not as the command line says.
+    #[serde(default)]
+    pub clients: clients::OfListener,
     /// The first that matches a call takes it.
     pub routes: Vec<Route>,
 }
@@ -90,7 +94,8 @@ impl Config {
     /// All calls that come to `listen` go to `to`.
     pub fn simple(listen: Target, tls: Option<tls::OfListener>, to: Target, pick: Option<Pick>) -> Self {
         let route = Route { service: None, authority: None, to, pick, service_config: None, tls: None };
-        Self { listeners: vec![Listener { listen, tls, routes: vec![route] }] }
+        let clients = clients::OfListener::default();
+        Self { listeners: vec![Listener { listen, tls, clients, routes: vec![route] }] }
     }
 
     /// What is in a file of JSON.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notnets::PeerInfo;
+use notnets::{Admission, PeerInfo};
 use notnets::http2::listener::{Listener, Origin, Socket};
 use notnets::http2::server::{self, Options, Served};
 use notnets::http2::{self, Address};
@@ -13,7 +13,7 @@ use notnets::tls::{ServerTls, ServerTlsConfig};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::clients::Clients;
+use super::clients::{self, Clients};
 use super::config::Config;
 use super::routes::{Client, Routes, Upstream};
 use crate::failure::Failure;
@@ -36,6 +36,7 @@ struct Serving {
     /// Where it is, as clients write it.
     address: String,
     routes: watch::Sender<Arc<Routes>>,
+    clients: watch::Sender<Clients>,
     tls: Option<ServerTls>,
     _stop: oneshot::Sender<()>,
 }
@@ -43,6 +44,7 @@ struct Serving {
 /// What is wanted of an address.
 struct Wanted {
     routes: Arc<Routes>,
+    clients: clients::OfListener,
     tls: Option<ServerTlsConfig>,
 }
 
@@ -53,6 +55,7 @@ struct Ready {
     serving: Serving,
     stopped: oneshot::Receiver<()>,
     routes: watch::Receiver<Arc<Routes>>,
+    clients: watch::Receiver<Clients>,
 }
 
 /// Where clients can connect. Connections over HTTP/2 have no link that is served: it would double the way of
@@ -99,7 +102,8 @@ fn wanted(
         }
         for uri in listener.listen.clone().into_uris() {
             let tls = tls.clone().filter(|_| uri.starts_with(HTTPS));
-            wanted.insert(uri, Wanted { routes: Arc::clone(&routes), tls });
+            let (routes, clients) = (Arc::clone(&routes), listener.clients.clone());
+            wanted.insert(uri, Wanted { routes, clients, tls });
         }
     }
     Ok(wanted)
@@ -134,15 +138,16 @@ impl Listeners {
         for (uri, serving) in &self.serving {
             let wanted = &wanted[uri];
             serving.routes.send_replace(Arc::clone(&wanted.routes));
+            serving.clients.send_replace(self.clients.of_listener(&wanted.clients));
             if let (Some(tls), Some(config)) = (&serving.tls, &wanted.tls)
                 && let Err(error) = tls.replace(config.clone())
             {
                 tracing::error!("the certificate of {} stays as it was: {error}", short(uri));
             }
         }
-        for Ready { uri, bound, serving, stopped, routes } in ready {
+        for Ready { uri, bound, serving, stopped, routes, clients } in ready {
             self.serving.insert(uri.clone(), serving);
-            let (settings, clients, grace) = (self.settings.clone(), self.clients.clone(), self.grace);
+            let (settings, grace) = (self.settings.clone(), self.grace);
             self.tasks.spawn(async move {
                 // That nobody can stop it any more is the signal.
                 let stopped = async { drop(stopped.await) };
@@ -163,12 +168,15 @@ impl Listeners {
 
     async fn bind(&self, uri: &str, wanted: &Wanted) -> Result<Ready, Failure> {
         let (sender, routes) = watch::channel(Arc::clone(&wanted.routes));
+        let (tell_clients, clients) = watch::channel(self.clients.of_listener(&wanted.clients));
         let tls = wanted.tls.clone().map(ServerTls::new).transpose().map_err(failure)?;
         let (bound, address) = if uri.starts_with(NOTNETS) {
-            let (server, of) = (self.settings.server().drain_timeout(self.grace), self.clients.clone());
-            let server = server.admission(of.admission());
-            let clients = routes.clone();
-            let make = move |peer: &PeerInfo| Client::new(clients.clone(), of.process(peer));
+            let server = self.settings.server().drain_timeout(self.grace);
+            let (of, routes) = (clients.clone(), routes.clone());
+            let admits = of.clone();
+            let server = server
+                .admission(Admission::by(move |client| admits.borrow().admission().admits(client)));
+            let make = move |peer: &PeerInfo| Client::new(routes.clone(), of.borrow().process(peer));
             let bound = server.bind_make_service(uri, make).await;
             let bound = bound.map_err(failure)?;
             (Bound::Memory(Box::new(bound)), uri.to_owned())
@@ -178,7 +186,8 @@ impl Listeners {
             };
             let address: Address = uri.parse().map_err(|error: http2::BadAddress| cannot(&error))?;
             let socket =
-                Socket::bind_with(&address, false, self.clients.of_file()).map_err(|error| cannot(&error))?;
+                Socket::bind_with(&address, false, clients.borrow().of_file());
+            let socket = socket.map_err(|error| cannot(&error))?;
             let mut address = socket.address().map_err(|error| cannot(&error))?;
             if tls.is_some() {
                 address = address.replacen("http:", HTTPS, 1);
@@ -186,8 +195,8 @@ impl Listeners {
             (Bound::Http2(socket, tls.clone()), short(&address).to_owned())
         };
         let (stop, stopped) = oneshot::channel();
-        let serving = Serving { address, routes: sender, tls, _stop: stop };
-        Ok(Ready { uri: uri.to_owned(), bound, serving, stopped, routes })
+        let serving = Serving { address, routes: sender, clients: tell_clients, tls, _stop: stop };
+        Ok(Ready { uri: uri.to_owned(), bound, serving, stopped, routes, clients })
     }
 
     /// Where clients connect.
@@ -253,13 +262,14 @@ async fn serve_http2(
     tls: Option<ServerTls>,
     routes: watch::Receiver<Arc<Routes>>,
     settings: Settings,
-    clients: Clients,
+    clients: watch::Receiver<Clients>,
     grace: Duration,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::new(format!("cannot watch a socket: {error}"));
     let listener: Listener = socket.listen().map_err(failure)?;
     let make = move |origin: &Origin| -> Option<Served<Client>> {
+        let clients = clients.borrow();
         let client = Client::new(routes.clone(), clients.origin(origin));
         clients.admits(origin).then(|| (client, Box::pin(std::future::pending()) as _))
     };

@@ -42,6 +42,7 @@ The file is JSON. The first route that matches a call takes it:
 
   {\"listeners\": [{
     \"listen\": \"https://0.0.0.0:50051, unix:/run/proxy.sock\",
+    \"clients\": {\"admit\": \"1001,gid:500\", \"socket_mode\": \"0660\"},
     \"tls\": {\"certificate\": \"tls.crt\", \"key\": \"tls.key\", \"client_ca\": \"ca.crt\"},
     \"routes\": [
       {\"service\": \"shop.Cart\", \"to\": \"cart, http://cart-a:50051 http://cart-b:50051\"},

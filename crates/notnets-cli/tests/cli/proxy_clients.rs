@@ -2,6 +2,9 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use rustix::process::Signal;
+use serde_json::json;
+
 use crate::support::{ANY, World, http2_server};
 
 const ECHO: &str = "notnets.probe.Probe/Echo";
@@ -70,6 +73,7 @@ async fn a_proxy_admits_whom_it_is_told_to() {
             assert_eq!(ended.status.code(), Some(code), "{}", String::from_utf8_lossy(&ended.stderr));
         }
     }
+    each_listener_admits_its_own(&world, &server).await;
     let mut given = world.notnets(["proxy", "--socket-owner", NOBODY].into_iter().chain(to));
     // Of another user is who owns the socket.
     given.stdout(std::process::Stdio::piped());
@@ -81,4 +85,36 @@ async fn a_proxy_admits_whom_it_is_told_to() {
     let file = std::fs::metadata(world.path("proxy.sock")).expect("it is there");
     assert_eq!(file.uid().to_string(), NOBODY);
     child.kill().await.expect("it is ours");
+}
+
+/// What a file says of a listener's clients counts more than the command line.
+async fn each_listener_admits_its_own(world: &World, server: &str) {
+    let sockets = ["first.sock", "second.sock"].map(|name| world.unix(name));
+    let listener = |listen: &str, admit: &str| {
+        let clients = json!({ "admit": admit, "socket_mode": "0666" });
+        json!({ "listen": listen, "clients": clients, "routes": [{ "to": server }] })
+    };
+    let write = |admits: [&str; 2]| {
+        let listeners = [listener(&sockets[0], admits[0]), listener(&sockets[1], admits[1])];
+        let path = world.path("listeners.json");
+        std::fs::write(&path, json!({ "listeners": listeners }).to_string()).expect("writable");
+        path
+    };
+    let path = write(["70124", NOBODY]);
+    let arguments = ["proxy", "--admit", "any", "--config", path.to_str().expect("UTF-8")];
+    let mut proxy = world.proxy_of(arguments).await;
+    let codes = async || {
+        let mut codes = Vec::new();
+        for socket in &sockets {
+            let mut call = world.notnets(["call", socket, ECHO]);
+            let ended = crate::support::in_time(call.uid(70_124).gid(70_124).output()).await.expect("it starts");
+            codes.push(ended.status.code().expect("no signal"));
+        }
+        codes
+    };
+    assert_eq!(codes().await, [0, 64 + 14]);
+    write([NOBODY, "70124"]);
+    proxy.signal(Signal::HUP);
+    assert!(proxy.line().await.starts_with("RELOADED"));
+    assert_eq!(codes().await, [64 + 14, 0]);
 }

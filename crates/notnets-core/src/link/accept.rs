@@ -22,6 +22,8 @@ use crate::clock::Timestamp;
 /// A connection that sends nothing is closed after this time.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+const ROOT: u32 = 0;
+
 /// A server's rules for accepting clients.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -76,6 +78,9 @@ impl Policy {
 pub struct Accepting {
     socket: Socket,
     client: PeerCredentials,
+    /// A process of root's that is not admitted, which may only want to look at the counters: then it is no
+    /// refused client.
+    rejection: Option<Rejection>,
     expires: Timestamp,
 }
 
@@ -110,16 +115,30 @@ impl Accepting {
     /// Takes a connection that was accepted at `now`, if its process is admitted.
     ///
     /// # Errors
-    /// When it is not. It has been told.
+    /// When it is not. It has been told. Of root's processes this is found out by their first packet.
     pub fn new(socket: impl Into<Socket>, policy: &Policy, now: Timestamp) -> Result<Self, Refused> {
         let socket = socket.into();
         let client = peer_credentials(&socket).ok();
+        Self::of(socket, client, policy, now)
+    }
+
+    /// Takes the connection of this client.
+    fn of(
+        socket: Socket,
+        client: Option<PeerCredentials>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<Self, Refused> {
         let admitted = client.ok_or(Rejection::Unknown).and_then(|client| {
             policy.admission.check(&Candidate::at(socket.as_fd(), client)).map(|()| client)
         });
         match admitted {
-            Ok(client) => Ok(Self { socket, client, expires: now + HELLO_TIMEOUT }),
+            Ok(client) => Ok(Self { socket, client, rejection: None, expires: now + HELLO_TIMEOUT }),
             Err(rejection) => {
+                if let Some(client) = client.filter(|client| client.uid == ROOT) {
+                    let rejection = Some(rejection);
+                    return Ok(Self { socket, client, rejection, expires: now + HELLO_TIMEOUT });
+                }
                 reject(&socket, &rejection);
                 Err(Refused { rejection, client })
             }
@@ -144,7 +163,16 @@ impl Accepting {
     /// Reads its first packet, if that is there, and answers it. `stats` is the descriptor of the server's
     /// counters.
     pub fn advance(self, policy: &Policy, occupancy: Occupancy, stats: Option<BorrowedFd<'_>>) -> Accepted {
-        match self.socket.receive() {
+        let received = self.socket.receive();
+        if let (Some(rejection), Ok(Incoming::Packet(packet, _))) = (&self.rejection, &received) {
+            let rejection = rejection.clone();
+            if let Packet::Inspect = packet {
+                reject(&self.socket, &rejection);
+                return Accepted::Over;
+            }
+            return self.reject(rejection);
+        }
+        match received {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Accepted::Pending(self),
             Ok(Incoming::Packet(Packet::Hello(hello), descriptor)) => {
                 let place = policy.check(occupancy).and_then(|()| policy.quota.enter(self.client.uid));
@@ -235,14 +263,34 @@ mod tests {
         assert!(matches!(advance(accepting, IDLE), Accepted::Link(_)));
     }
 
+    fn of_uid(uid: u32) -> Option<PeerCredentials> {
+        Some(PeerCredentials { pid: Some(7), uid, gid: 0 })
+    }
+
+    #[test]
+    fn root_that_looks_at_a_server_that_does_not_admit_it_is_no_refused_client() {
+        let policy = Policy { admission: Admission::by(|_| false), ..policy() };
+        let ask = |packet: &Packet| {
+            let (client, server) = connected();
+            let accepting = Accepting::of(server.into(), of_uid(ROOT), &policy, Timestamp::ZERO).unwrap();
+            client.send(packet, None).unwrap();
+            let accepted = accepting.advance(&policy, IDLE, None);
+            assert_eq!(refusal(&client), Refusal::Identity);
+            accepted
+        };
+        assert!(matches!(ask(&Packet::Inspect), Accepted::Over));
+        let Accepted::Rejected(refused) = ask(&Packet::TakenOver) else { panic!() };
+        assert!(matches!(refused.rejection, Rejection::NotAdmitted { .. }));
+    }
+
     #[test]
     fn who_is_not_admitted_holds_nothing_though_it_says_nothing() {
         let (client, server) = connected();
         let policy = Policy { admission: Admission::by(|_| false), ..policy() };
         let Refused { rejection, client: who } =
-            Accepting::new(server, &policy, Timestamp::ZERO).unwrap_err();
+            Accepting::of(server.into(), of_uid(70_001), &policy, Timestamp::ZERO).unwrap_err();
         assert!(matches!(rejection, Rejection::NotAdmitted { .. }));
-        assert_eq!(who.unwrap().pid, Some(std::process::id()));
+        assert_eq!(who, of_uid(70_001));
         // Its hello comes too late; it reads why.
         let dialing = Dialing::start(client, Config::default(), "x", "").unwrap();
         assert_eq!(refusal(dialing.socket()), Refusal::Identity);
