@@ -168,6 +168,14 @@ impl LaneMonitor {
         due
     }
 
+    /// Returns a number that is another one once the peer has sent something that our side has taken, or has
+    /// taken something of ours.
+    pub fn progress(&self) -> u64 {
+        self.peer_taken.observe(0, 1);
+        // Pairs with the store of `taken` in `RingReader::pop`, on the other host, and here by another thread.
+        self.own.load_acquire(TAKEN).wrapping_add(self.peer_taken.load_acquire(0))
+    }
+
     /// Returns `true` if something lies in the peer's ring that our side has looked at again and again for
     /// `limit` and whose checksum is wrong. Then it won't get whole any more.
     pub fn is_stuck(&self, limit: Duration) -> bool {

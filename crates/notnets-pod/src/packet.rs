@@ -73,6 +73,11 @@ pub enum FromProcess {
     Claim(ExtentId),
     /// It reads none there any more.
     Unclaim(ExtentId),
+    /// Processes of this host have gone on between two looks.
+    Heard {
+        /// As asked.
+        host: u16,
+    },
 }
 
 /// A packet from the agent.
@@ -136,6 +141,13 @@ pub enum ToProcess {
     HostLeft {
         /// The number of this host.
         host: u16,
+    },
+    /// The heart of this host has not beaten for long. Look how far links with its processes are.
+    Listen {
+        /// Its number.
+        host: u16,
+        /// Answer with [`FromProcess::Heard`] if they are farther than at the look before.
+        again: bool,
     },
 }
 
@@ -208,6 +220,10 @@ impl FromProcess {
                 out.put_u8(16);
                 out.put_u64_le(MAGIC);
             }
+            Self::Heard { host } => {
+                out.put_u8(17);
+                out.put_u16_le(*host);
+            }
         }
         out
     }
@@ -245,6 +261,7 @@ impl FromProcess {
             14 => Self::Claim(extent(&mut fields)?),
             15 => Self::Unclaim(extent(&mut fields)?),
             16 if fields.try_get_u64_le()? == MAGIC => Self::LeaveHost,
+            17 => Self::Heard { host: fields.try_get_u16_le()? },
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -308,6 +325,10 @@ impl ToProcess {
                 out.put_u8(14);
                 out.put_u16_le(*host);
             }
+            Self::Listen { host, again } => {
+                out.put_slice(&[15, u8::from(*again)]);
+                out.put_u16_le(*host);
+            }
         }
         out
     }
@@ -352,6 +373,10 @@ impl ToProcess {
             12 => Self::NoPayloads,
             13 => Self::Claimed(extent(&mut fields)?),
             14 => Self::HostLeft { host: fields.try_get_u16_le()? },
+            15 => {
+                let again = flag(&mut fields)?;
+                Self::Listen { host: fields.try_get_u16_le()?, again }
+            }
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -462,6 +487,7 @@ mod tests {
             FromProcess::Claim(ExtentId { host: 1, extent: 2 }),
             FromProcess::Unclaim(ExtentId { host: 3, extent: 4 }),
             FromProcess::LeaveHost,
+            FromProcess::Heard { host: 3 },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -484,6 +510,7 @@ mod tests {
             ToProcess::NoPayloads,
             ToProcess::Claimed(ExtentId { host: 1, extent: 2 }),
             ToProcess::HostLeft { host: 3 },
+            ToProcess::Listen { host: 3, again: true },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

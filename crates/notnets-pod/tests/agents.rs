@@ -41,6 +41,8 @@ struct Process {
     sent: BTreeMap<ProcessId, u64>,
     received: BTreeMap<ProcessId, u64>,
     inbox: VecDeque<(ProcessId, u64)>,
+    /// Its links go on.
+    hears: bool,
 }
 
 struct Host {
@@ -260,7 +262,10 @@ impl Process {
                 self.gone.push(id);
                 agent.handle(self.number.expect("joined"), FromProcess::Done(id));
             }
-            ToProcess::Serving(_) => {}
+            ToProcess::Listen { host, again: true } if self.hears => {
+                agent.handle(self.number.expect("joined"), FromProcess::Heard { host });
+            }
+            ToProcess::Serving(_) | ToProcess::Listen { .. } => {}
             other => return Err(format!("{other:?}")),
         }
         Ok(())
@@ -413,7 +418,12 @@ fn host_dies(pod: &mut Pod) -> Outcome {
 fn host_sleeps(pod: &mut Pod) -> Outcome {
     pod.start(2);
     pod.all_up()?;
-    pod.join(2)?;
+    let sleeper = pod.join(2)?;
+    let of_sleeper = pod.id(2, sleeper);
+    let hears = pod.join(0)?;
+    pod.send(0, hears, of_sleeper);
+    pod.until("mail reaches who will sleep", |pod| !pod.hosts[2].processes[sleeper].inbox.is_empty())?;
+    pod.hosts[0].processes[hears].hears = true;
     let asleep = pod.hosts[2].agent.take();
     let before = pod.now;
     pod.until("the others mark dead who sleeps", |pod| {
@@ -426,14 +436,22 @@ fn host_sleeps(pod: &mut Pod) -> Outcome {
     if lapsed.as_ref().is_none_or(|lapsed| ![by(0), by(1)].contains(lapsed)) {
         return Err(format!("who was marked dead goes on: {lapsed:?}"));
     }
-    let agent = pod.hosts[0].agent.as_mut().unwrap();
-    let events: Vec<_> = std::iter::from_fn(|| agent.poll_event()).collect();
-    let is_silence = |event: &AgentEvent| {
-        matches!(event, AgentEvent::HostDown { host: 2, why: HostEnd::Silent(nanos), .. }
-            if *nanos >= LEASE * 1_000_000)
-    };
-    if !events.iter().any(is_silence) {
-        return Err(format!("nothing says by which silence it was decided: {events:?}"));
+    // Only a host with a process that has heard of one there can tell that it was the agent alone.
+    for (host, starved) in [(0, true), (1, false)] {
+        let agent = pod.hosts[host].agent.as_mut().unwrap();
+        let events: Vec<_> = std::iter::from_fn(|| agent.poll_event()).collect();
+        let is_silence = |event: &AgentEvent| match event {
+            AgentEvent::HostDown { host: 2, why: HostEnd::Silent(nanos), .. } => {
+                !starved && *nanos >= LEASE * 1_000_000
+            }
+            AgentEvent::HostDown { host: 2, why: HostEnd::Starved(nanos), .. } => {
+                starved && *nanos >= LEASE * 1_000_000
+            }
+            _ => false,
+        };
+        if !events.iter().any(is_silence) {
+            return Err(format!("nothing says by which silence it was decided: {events:?}"));
+        }
     }
     pod.hosts[2].processes.clear();
     pod.start(2);

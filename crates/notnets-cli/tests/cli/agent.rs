@@ -119,6 +119,53 @@ fn hosts_come_and_go() {
     assert!(said.ends_with("is in order\n") && said.lines().count() == 1, "{said}");
 }
 
+/// A server on host 1, a client on host 0, and what has that make calls.
+async fn calls_between(directory: &Path) -> ([Agent; 2], ProbeClient<tonic::transport::Channel>) {
+    let mut command = notnets(&directory.join("1"));
+    command.args(["proxy", "--listen", "notnets://pod0/probe", "--to", &http2_server().await]);
+    let server = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    // The link is another process's: a test beside this one counts how often the watcher of this one sleeps.
+    let mut command = notnets(&directory.join("0"));
+    command.args(["proxy", "--listen", "127.0.0.1:0", "--to", "notnets://pod0/probe"]);
+    let mut bridge = Agent(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut ready = String::new();
+    BufReader::new(bridge.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let address = format!("http://{}", ready.trim().strip_prefix("READY ").unwrap());
+    let endpoint = tonic::transport::Endpoint::new(address).unwrap();
+    let mut client = ProbeClient::new(endpoint.connect_lazy());
+    in_time(async {
+        while client.echo(EchoRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    ([server, bridge], client)
+}
+
+/// Calls between processes show that it is the agent that does not run, and not its host.
+#[tokio::test]
+async fn a_starved_agent_is_told_from_a_dead_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let region = directory.path().join("region");
+    format(&region);
+    let mut command = notnets(&directory.path().join("0"));
+    command.args(["agent", "--host-id", "0", "--region"]).arg(&region);
+    let mut watching = Agent(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let starved = agent(directory.path(), &region, "1");
+    let (_processes, mut client) = calls_between(directory.path()).await;
+    let calling = tokio::spawn(async move { while client.echo(EchoRequest::default()).await.is_ok() {} });
+    let pid = rustix::process::Pid::from_child(&starved.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let log = BufReader::new(watching.0.stderr.take().unwrap());
+    let line = tokio::task::spawn_blocking(move || {
+        log.lines().map_while(Result::ok).find(|line| line.contains("a host is marked dead"))
+    });
+    let line = in_time(line).await.unwrap().expect("the other agent goes on");
+    assert!(line.contains("its agent has not run, though its processes have"), "{line}");
+    // Its processes have been let go of all the same.
+    in_time(calling).await.unwrap();
+}
+
 /// An agent that is asked to stop is back soon: its host's life goes on, and so do links.
 #[tokio::test]
 async fn an_agent_is_replaced_and_links_go_on() {
@@ -152,24 +199,7 @@ async fn an_agent_is_replaced_and_links_go_on() {
     let mut first = managed("1");
     let life = || survey(&Region::open(&region).unwrap()).hosts[1].record.unwrap().incarnation;
     let before = life();
-    let mut command = notnets(&directory.path().join("1"));
-    command.args(["proxy", "--listen", "notnets://pod0/probe", "--to", &http2_server().await]);
-    let _server = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    // The link is another process's: a test beside this one counts how often the watcher of this one sleeps.
-    let mut command = notnets(&directory.path().join("0"));
-    command.args(["proxy", "--listen", "127.0.0.1:0", "--to", "notnets://pod0/probe"]);
-    let mut bridge = Agent(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut ready = String::new();
-    BufReader::new(bridge.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    let address = format!("http://{}", ready.trim().strip_prefix("READY ").unwrap());
-    let endpoint = tonic::transport::Endpoint::new(address).unwrap();
-    let mut client = ProbeClient::new(endpoint.connect_lazy());
-    in_time(async {
-        while client.echo(EchoRequest::default()).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let (_processes, mut client) = calls_between(directory.path()).await;
     terminate(&first);
     while told() != "STOPPING=1" {}
     assert!(first.0.wait().unwrap().success());

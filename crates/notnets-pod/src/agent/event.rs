@@ -58,6 +58,9 @@ pub enum AgentEvent {
 pub enum HostEnd {
     /// Its heartbeat has not been seen to change for so many nanoseconds, by the clock of this host.
     Silent(u64),
+    /// The same, but its processes have been seen to go on meanwhile: its agent does not run, or its host's
+    /// processors are too busy for it.
+    Starved(u64),
     /// It has left in order.
     Left,
     /// It has begun another life.

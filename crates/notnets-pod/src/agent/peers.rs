@@ -16,6 +16,8 @@ use crate::table::{
 const MESSAGE: u8 = 0;
 /// Delivery failed: the sender writes to nobody.
 const NOBODY: u8 = 1;
+/// Into so many parts the lease is divided for looks at a silent host's processes.
+const LISTENS: u64 = 4;
 /// Packets taken of a host before others get their turn.
 const BATCH: usize = 64;
 
@@ -28,6 +30,9 @@ pub(super) struct Peer<R> {
     /// Its record, and since when its heart has not beaten.
     seen: HostRecord,
     seen_at: u64,
+    /// How often our processes were asked for signs of its own since then, and whether there were any.
+    listened: u64,
+    heard: bool,
     state: State,
     mail: Option<(MailWriter, MailReader)>,
     /// The epochs at which its tables were read; unknown if they have to be read again.
@@ -67,6 +72,8 @@ impl<R: ReadMemory> Peer<R> {
             published,
             seen: HostRecord::default(),
             seen_at: now,
+            listened: 0,
+            heard: false,
             state: if expected { State::Expected } else { State::Absent },
             mail: None,
             seen_process_epoch: Some(published.seen_epoch),
@@ -138,15 +145,20 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             peer.seen = record;
             if changed {
                 peer.seen_at = now;
+                peer.listened = 0;
+                peer.heard = false;
             }
             self.update_liveness(host, record, beats);
         }
         let lease = self.lease;
         let silence = self.peers.get(host).map_or(0, |peer| now.saturating_sub(peer.seen_at));
         if silence >= lease && self.peers.get(host).is_some_and(|peer| peer.state != State::Absent) {
-            self.mark_dead(host, HostEnd::Silent(silence));
+            let heard = self.peers.get(host).is_some_and(|peer| peer.heard);
+            let why = if heard { HostEnd::Starved(silence) } else { HostEnd::Silent(silence) };
+            self.mark_dead(host, why);
         }
         if self.peers.get(host).is_some_and(Peer::is_up) {
+            self.listen(host, silence);
             self.read_processes(host);
             self.read_services(host);
             self.read_mail(host);
@@ -159,6 +171,30 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             self.read_own_fate(host)?;
         }
         Ok(())
+    }
+
+    /// Has our processes look for signs of life of a silent host's: after a half of the lease how far their
+    /// links are, after three quarters whether they are farther.
+    fn listen(&mut self, host: u16, silence: u64) {
+        let due = (silence / (self.lease / LISTENS).max(1)).saturating_sub(LISTENS / 2 - 1);
+        let Some(peer) = self.peers.get_mut(host).filter(|peer| peer.listened < due) else { return };
+        peer.listened += 1;
+        let again = peer.listened > 1;
+        for process in 0..self.processes.len() as u16 {
+            let known = &self.processes[usize::from(process)];
+            if self.is_joined(process) && known.contacts.iter().any(|met| met.host == host) {
+                self.tell(process, ToProcess::Listen { host, again });
+            }
+        }
+    }
+
+    /// A process of ours has seen those of a host go on. It does not keep the host alive: whoever is told
+    /// there of ends, gets mail or memory is told by its agent.
+    pub(super) fn on_heard(&mut self, host: u16) {
+        if let Some(peer) = self.peers.get_mut(host) {
+            // Else this is of a silence before.
+            peer.heard |= peer.listened > 1;
+        }
     }
 
     /// Applies a host's record: the host goes, or it comes.

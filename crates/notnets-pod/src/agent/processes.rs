@@ -304,6 +304,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             }
             FromProcess::Send { to, body } => self.send(process, to, &body),
             FromProcess::Done(id) => self.on_done(process, id),
+            FromProcess::Heard { host } => self.on_heard(host),
             FromProcess::Leave => self.end(process, false),
         }
     }

@@ -27,6 +27,13 @@ pub(super) fn event(event: AgentEvent) {
                     let silent_ms = millis(nanos);
                     tracing::warn!(target: TARGET, host, life, silent_ms, "a host is marked dead: its heart has not beaten");
                 }
+                HostEnd::Starved(nanos) => {
+                    let silent_ms = millis(nanos);
+                    tracing::warn!(
+                        target: TARGET, host, life, silent_ms,
+                        "a host is marked dead: its agent has not run, though its processes have: give it a processor"
+                    );
+                }
                 HostEnd::Left => tracing::info!(target: TARGET, host, life, "a host has left"),
                 HostEnd::Replaced => {
                     tracing::warn!(target: TARGET, host, life, "a host is marked dead: it has begun another life");

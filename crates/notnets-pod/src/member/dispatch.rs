@@ -43,6 +43,7 @@ pub(super) fn on_packet(
             state.resolved.insert(query, instances);
         }
         ToProcess::Gone { id, ended } => state.peer_gone(id, ended),
+        ToProcess::Listen { host, again } => state.listen(host, again),
         ToProcess::Mail { from, body } => return on_message(state, from, PeerMessage::decode(&body).ok()?),
     }
     None

@@ -69,6 +69,8 @@ pub(super) struct State {
     quarantine: Vec<Quarantined>,
     /// Links that their peers have closed before they were made here.
     closed_early: HashSet<(ProcessId, u32)>,
+    /// How far links with processes of silent hosts were at the last look.
+    progress: HashMap<u16, u64>,
     /// Peers that are gone, until the agent knows that we have let go of them.
     pub(super) gone: HashSet<ProcessId>,
     /// Those of which the agent knows: no process id is given twice.
@@ -228,6 +230,18 @@ impl Link {
 }
 
 impl State {
+    /// Looks how far links with processes of a host are. If this is done again, the agent is told if they are
+    /// farther.
+    pub(super) fn listen(&mut self, host: u16, again: bool) {
+        let of_host = self.links.values().filter(|link| link.peer.host == host);
+        let ends = of_host.filter_map(|link| link.state.end());
+        let progress = ends.map(|end| end.monitor.progress()).fold(0, u64::wrapping_add);
+        let before = self.progress.insert(host, progress);
+        if again && before.is_some_and(|before| before != progress) {
+            self.to_agent.push_back(FromProcess::Heard { host });
+        }
+    }
+
     pub(super) fn new(
         region: Region,
         incarnation: HostIncarnation,
@@ -251,6 +265,7 @@ impl State {
             former: Vec::new(),
             quarantine: Vec::new(),
             closed_early: HashSet::new(),
+            progress: HashMap::new(),
             gone: HashSet::new(),
             gone_before: HashSet::new(),
             agent_gone: false,
