@@ -172,7 +172,7 @@ impl LaneMonitor {
     /// taken something of ours.
     pub fn progress(&self) -> u64 {
         self.peer_taken.observe(0, 1);
-        // Pairs with the store of `taken` in `RingReader::pop`, on the other host, and here by another thread.
+        // Pairs with the stores of `taken` in `RingReader::pop`, on the other host and in a thread here.
         self.own.load_acquire(TAKEN).wrapping_add(self.peer_taken.load_acquire(0))
     }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notnets::{Admission, PeerInfo};
 use notnets::http2::listener::{Listener, Origin, Socket};
 use notnets::http2::server::{self, Options, Served};
 use notnets::http2::{self, Address};
 use notnets::tls::{ServerTls, ServerTlsConfig};
+use notnets::{Admission, PeerInfo};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -174,8 +174,8 @@ impl Listeners {
             let server = self.settings.server().drain_timeout(self.grace);
             let (of, routes) = (clients.clone(), routes.clone());
             let admits = of.clone();
-            let server = server
-                .admission(Admission::by(move |client| admits.borrow().admission().admits(client)));
+            let server =
+                server.admission(Admission::by(move |client| admits.borrow().admission().admits(client)));
             let make = move |peer: &PeerInfo| Client::new(routes.clone(), of.borrow().process(peer));
             let bound = server.bind_make_service(uri, make).await;
             let bound = bound.map_err(failure)?;
@@ -185,8 +185,7 @@ impl Listeners {
                 Failure::new(format!("cannot listen on {}: {error}", short(uri)))
             };
             let address: Address = uri.parse().map_err(|error: http2::BadAddress| cannot(&error))?;
-            let socket =
-                Socket::bind_with(&address, false, clients.borrow().of_file());
+            let socket = Socket::bind_with(&address, false, clients.borrow().of_file());
             let socket = socket.map_err(|error| cannot(&error))?;
             let mut address = socket.address().map_err(|error| cannot(&error))?;
             if tls.is_some() {

@@ -27,3 +27,15 @@ async fn completions_and_pages_know_each_command() {
     assert_eq!(missing.code(), Some(1));
     assert!(missing.err().contains("cannot write pages to /nowhere/man1"), "{}", missing.err());
 }
+
+#[tokio::test]
+async fn help_is_as_wide_as_the_terminal() {
+    let world = World::new();
+    for command in ["proxy", "call", "region"] {
+        let mut help = world.notnets([command, "--help"]);
+        let shown = crate::support::in_time(help.env("COLUMNS", "72").output()).await.expect("it starts");
+        let shown = String::from_utf8(shown.stdout).expect("text");
+        let longest = shown.lines().max_by_key(|line| line.chars().count()).expect("lines");
+        assert!((60..=72).contains(&longest.chars().count()), "{longest}");
+    }
+}

@@ -107,7 +107,8 @@ async fn each_listener_admits_its_own(world: &World, server: &str) {
         let mut codes = Vec::new();
         for socket in &sockets {
             let mut call = world.notnets(["call", socket, ECHO]);
-            let ended = crate::support::in_time(call.uid(70_124).gid(70_124).output()).await.expect("it starts");
+            let ended =
+                crate::support::in_time(call.uid(70_124).gid(70_124).output()).await.expect("it starts");
             codes.push(ended.status.code().expect("no signal"));
         }
         codes
