@@ -31,6 +31,9 @@ const IN_TURNS: usize = 16 << 10;
 /// The part of a segment's blocks that may be held, or loaned to the application, is one of this number.
 const SHARE: usize = 2;
 
+/// Bytes of a payload that are copied before their checksum is calculated.
+const CHECKED_AT_ONCE: usize = 8 << 10;
+
 /// How often a payload that does not agree with its checksum is looked at.
 const LOOKS: usize = 1000;
 
@@ -234,6 +237,17 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
     /// Returns `true` if any block is free.
     pub fn has_free(&mut self) -> bool {
         self.pools.iter_mut().any(Pool::has_free)
+    }
+
+    /// Returns `true` if a block is free, or the one lent first in its segment is released: less than
+    /// [`has_free`](Self::has_free) looks at, where one asks again and again.
+    pub fn has_free_soon(&mut self) -> bool {
+        self.pools.iter_mut().any(|pool| {
+            if pool.free.is_empty() {
+                pool.reclaim_oldest();
+            }
+            !pool.free.is_empty()
+        })
     }
 
     /// Appends bytes to a loan: as many as there is room for. Returns how many.
@@ -611,19 +625,11 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
     pub fn read(&self, reference: &Reference, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
         let pool = self.pool(reference)?;
         let start = reference.block as usize * pool.block_bytes + reference.offset as usize;
-        let length = reference.length as usize;
-        let words = start / WORD..(start + length).div_ceil(WORD);
-        let before = bytes.len();
-        for _ in 0..LOOKS {
-            pool.memory.observe_written(words.start, words.len());
-            pool.memory.append_to(start, length, bytes);
-            let is_hardware = pool.memory.coherence() == Coherence::Hardware;
-            if is_hardware || crc32c::crc32c(&bytes[before..]) == reference.check {
-                return Ok(());
-            }
-            bytes.truncate(before);
+        if pool.memory.is_plain() {
+            pool.memory.append_to(start, reference.length as usize, bytes);
+            return Ok(());
         }
-        Err(BadReference::Damaged(*reference))
+        pool.read_far(reference, start, bytes)
     }
 
     /// Checks a reference before anything is allocated for it.
@@ -736,6 +742,42 @@ impl<W: WriteMemory, R: ReadMemory> PeerArena<W, R> {
         }
         let at = self.segments.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         Some(&self.segments[at].1)
+    }
+}
+
+impl<W: WriteMemory, R: ReadMemory> PeerPool<W, R> {
+    /// Appends a copy of what has to be observed first, and may not be whole yet.
+    fn read_far(&self, reference: &Reference, start: usize, bytes: &mut Vec<u8>) -> Result<(), BadReference> {
+        let length = reference.length as usize;
+        let words = start / WORD..(start + length).div_ceil(WORD);
+        let before = bytes.len();
+        bytes.reserve(length);
+        for _ in 0..LOOKS {
+            self.memory.observe_written(words.start, words.len());
+            let check = self.copy_out(start, length, bytes);
+            self.memory.arrive();
+            if check.is_none_or(|check| check == reference.check) {
+                return Ok(());
+            }
+            bytes.truncate(before);
+        }
+        Err(BadReference::Damaged(*reference))
+    }
+
+    /// Appends a copy. Returns its checksum where coherence is kept by software, calculated piece by piece
+    /// while these are in the nearest cache.
+    fn copy_out(&self, start: usize, length: usize, bytes: &mut Vec<u8>) -> Option<u32> {
+        if self.memory.coherence() == Coherence::Hardware {
+            self.memory.append_to(start, length, bytes);
+            return None;
+        }
+        let mut check = 0;
+        for at in (0..length).step_by(CHECKED_AT_ONCE) {
+            let before = bytes.len();
+            self.memory.append_to(start + at, CHECKED_AT_ONCE.min(length - at), bytes);
+            check = crc32c::crc32c_append(check, &bytes[before..]);
+        }
+        Some(check)
     }
 }
 
@@ -900,6 +942,20 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_release_shows_that_something_is_free() {
+        let (mut arena, peer) = pair(&[(64, 2)]);
+        let lent = [1, 2].map(|_| {
+            let loan = arena.loan(1, 1).unwrap();
+            arena.commit(loan, 0)
+        });
+        assert!(!arena.has_free_soon());
+        peer.release(&lent[1]);
+        assert!(!arena.has_free_soon() && arena.has_free(), "the one behind it is seen by a longer look");
+        peer.release(&lent[0]);
+        assert!(arena.has_free_soon());
+    }
+
+    #[test]
     fn what_is_free_is_known_by_its_size() {
         let (mut arena, _) = pair(&[(64, 1), (64, 1), (1024, 1)]);
         assert_eq!(arena.largest_block(), 1024);
@@ -911,7 +967,9 @@ mod tests {
         let mut large = arena.loan(64, 64).unwrap();
         arena.write(&mut large, &[1; 24]);
         assert_eq!(large.room(), 1000);
-        assert!(arena.wants_more(1024) && arena.wants_more(64) && !arena.has_free());
+        assert!(
+            arena.wants_more(1024) && arena.wants_more(64) && !arena.has_free() && !arena.has_free_soon()
+        );
         arena.cancel(large);
         assert!(arena.has_free() && !arena.wants_more(64));
     }

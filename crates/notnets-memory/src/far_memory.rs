@@ -1,10 +1,10 @@
 //! Where the model of far memory hooks into mapped memory: without the feature `testing` no memory is far.
 
 #[cfg(any(test, loom, feature = "testing"))]
-pub(crate) use crate::far_memory_model::{fetch, is_on as is_modelled};
+pub(crate) use crate::far_memory_model::{arrive, fetch, is_on as is_modelled, write_back};
 
 #[cfg(not(any(test, loom, feature = "testing")))]
-pub(crate) use off::{fetch, is_modelled};
+pub(crate) use off::{arrive, fetch, is_modelled, write_back};
 
 #[cfg(not(any(test, loom, feature = "testing")))]
 mod off {
@@ -17,4 +17,8 @@ mod off {
     }
 
     pub(crate) fn fetch(_: Coherence, _: bool, _: usize, _: Range<usize>, _: impl Fn(usize) -> u64) {}
+
+    pub(crate) fn write_back(_: Coherence, _: usize) {}
+
+    pub(crate) fn arrive() {}
 }

@@ -324,11 +324,34 @@ impl View {
 
     #[inline]
     fn publish(&self, word: usize, words: usize) {
+        if !self.plain {
+            self.write_back(word, words);
+        }
+    }
+
+    fn write_back(&self, word: usize, words: usize) {
+        let start = self.bytes(word * WORD, words * WORD);
         if self.coherence == Coherence::Software {
-            let start = self.bytes(word * WORD, words * WORD);
             // SAFETY: within the view.
             unsafe { coherence::write_back(start, words * WORD) }
         }
+        if self.is_far {
+            far_memory::write_back(self.coherence, words * WORD);
+        }
+    }
+
+    /// Waits until what was observed last has arrived, where a model of far memory says when.
+    #[inline]
+    fn arrive(&self) {
+        if self.is_far {
+            far_memory::arrive();
+        }
+    }
+
+    /// A word that several processes write: a model's, and never one of memory that peers share.
+    #[cfg(any(test, loom, feature = "testing"))]
+    pub(crate) fn word(&self, word: usize) -> &AtomicU64 {
+        self.at(word)
     }
 
     #[inline]
@@ -529,6 +552,14 @@ macro_rules! read_through_view {
             #[inline]
             fn observe_written(&self, word: usize, words: usize) {
                 self.0.observe(word, words, true);
+            }
+            #[inline]
+            fn is_plain(&self) -> bool {
+                self.0.plain
+            }
+            #[inline]
+            fn arrive(&self) {
+                self.0.arrive();
             }
             #[inline]
             fn copy_out(&self, byte: usize, into: &mut [u8]) {

@@ -47,6 +47,16 @@ pub trait ReadMemory {
         self.observe(word, words);
     }
 
+    /// Returns `true` where nothing has to be done to observe.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.coherence() == Coherence::Hardware
+    }
+
+    /// Waits until what was observed last has arrived, where a model says when that is.
+    #[inline]
+    fn arrive(&self) {}
+
     /// Copies bytes out, each read once. They may change meanwhile if their writer misbehaves; what
     /// arrives then is arbitrary but nothing else happens.
     fn copy_out(&self, byte: usize, into: &mut [u8]);

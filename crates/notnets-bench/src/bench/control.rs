@@ -88,7 +88,7 @@ impl Setup {
             usage::stay_on(core)?;
         }
         if let Some(place) = &self.place {
-            place.begin();
+            place.begin()?;
         }
         Ok(())
     }

@@ -86,6 +86,24 @@ pub const LARGE_POD_HARDWARE: Goal =
     at_most("large-pod-hardware", "pod, 250 ns a line, hardware: 1 MiB shared, p50 ÷ that of 64 B", 3.0, 1.5);
 pub const LARGE_POD_SOFTWARE: Goal =
     at_most("large-pod-software", "pod, 250 ns a line, software: 1 MiB shared, p50 ÷ that of 64 B", 3.0, 1.5);
+pub const POD_LARGE_HARDWARE: Goal = at_most(
+    "pod-large-hardware",
+    "pod, hardware: 1 MiB over and back, p50 ÷ (within a host + model)",
+    1.3,
+    1.1,
+);
+pub const POD_LARGE_SOFTWARE: Goal = at_most(
+    "pod-large-software",
+    "pod, software: 1 MiB over and back, p50 ÷ (within a host + model)",
+    1.6,
+    1.2,
+);
+pub const POD_STREAM_HARDWARE: Goal =
+    at_least("pod-stream-hardware", "pod, hardware: stream of 1 MiB, bytes/s ÷ model's bandwidth", 0.7, 0.9);
+pub const POD_STREAM_SOFTWARE: Goal =
+    at_least("pod-stream-software", "pod, software: stream of 1 MiB, bytes/s ÷ model's bandwidth", 0.7, 0.9);
+pub const POD_MEMORY: Goal =
+    Goal { unit: "KiB", ..at_most("pod-memory", "pod: memory of an idle link, both sides", 64.0, 32.0) };
 pub const P50: Goal = at_least("p50", "64 B, 1 open: tonic-UDS p50 ÷ ours", 12.0, 25.0);
 pub const P99: Goal = at_least("p99", "64 B, 1 open: tonic-UDS p99 ÷ ours", 6.0, 12.0);
 pub const THROUGHPUT: Goal = at_least("throughput", "64 B, 64 open: our calls/s ÷ tonic-UDS", 6.0, 10.0);
@@ -166,7 +184,7 @@ pub const BLOCKED_WORKER: Goal = Goal {
 };
 
 /// All goals, in the order in which they are measured.
-pub const ALL: [Goal; 40] = [
+pub const ALL: [Goal; 45] = [
     CORE,
     P50,
     STUBS_P50,
@@ -190,6 +208,11 @@ pub const ALL: [Goal; 40] = [
     LARGE_CHAIN,
     LARGE_POD_HARDWARE,
     LARGE_POD_SOFTWARE,
+    POD_LARGE_HARDWARE,
+    POD_LARGE_SOFTWARE,
+    POD_STREAM_HARDWARE,
+    POD_STREAM_SOFTWARE,
+    POD_MEMORY,
     IDLE_LINKS,
     CONNECT,
     CANCEL,

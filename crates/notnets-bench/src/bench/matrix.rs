@@ -24,8 +24,8 @@ pub struct Args {
     quick: bool,
 
     /// Only these factors: floor, waiting, api, payload, small-reply, profile, outstanding, clients, links,
-    /// open-loop, topology, streams, runtime, placement, lives, idle; between hosts also null and
-    /// line-latency, but no floor.
+    /// open-loop, topology, streams, runtime, placement, lives, idle; between hosts also null,
+    /// line-latency and memory, but no floor.
     #[arg(long, value_delimiter = ',')]
     factors: Vec<String>,
 

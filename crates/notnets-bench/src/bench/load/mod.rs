@@ -10,6 +10,8 @@ mod open;
 pub mod streams;
 pub mod unary;
 
+pub use streams::MESSAGES;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -13,7 +13,7 @@ use super::unary::{Payloads, check};
 use crate::Result;
 
 /// Messages of one call.
-const MESSAGES: usize = 32;
+pub const MESSAGES: usize = 32;
 
 /// A call is a stream to the server, and its answer.
 pub struct Upload<C>(BenchClient<C>, Payloads);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use notnets_cli_common::duration;
 
-use super::{Coherence, Given, Pod};
+use super::{Coherence, Given, Memory, Pod};
 use crate::Result;
 
 /// The hosts between which calls are made.
@@ -34,6 +34,25 @@ pub struct PodArgs {
     /// matrix these five].
     #[arg(long, value_delimiter = ',', value_parser = duration::parse, requires = "pod")]
     line_latency: Vec<Duration>,
+
+    /// In a pod: what a fence behind written lines waits for under software coherence, as part of the model.
+    #[arg(long, value_parser = duration::parse, default_value = "0ns", requires = "pod")]
+    write_latency: Duration,
+
+    /// In a pod: gigabytes that each host reads in a second, and writes meanwhile, as part of the model; lines
+    /// that are read one behind the other come at this rate [default: each in a tenth of the latency].
+    #[arg(long, value_name = "GB/S", value_parser = bandwidth, requires = "pod")]
+    bandwidth: Option<f64>,
+
+    /// In a pod: gigabytes that all hosts together read in a second, and write meanwhile, as part of the
+    /// model.
+    #[arg(long, value_name = "GB/S", value_parser = bandwidth, requires = "pod")]
+    device_bandwidth: Option<f64>,
+
+    /// In a pod: kibibytes of the cache of each process, as part of the model: what was read longer ago is
+    /// fetched again [default: 4096, and no more].
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(1..=4096), requires = "pod")]
+    cache: Option<u32>,
 }
 
 impl PodArgs {
@@ -58,11 +77,31 @@ impl PodArgs {
             let given = given.clone();
             coherences.iter().map(move |coherence| Pod {
                 coherence: *coherence,
-                line_ns,
+                memory: Memory { line_ns, ..self.memory() },
                 given: given.clone(),
             })
         };
         Ok(latencies.iter().flat_map(|latency| of(*latency)).collect())
+    }
+}
+
+impl PodArgs {
+    /// The model but for the latency of a line.
+    fn memory(&self) -> Memory {
+        Memory {
+            line_ns: 0,
+            write_ns: self.write_latency.as_nanos() as u64,
+            host_gb_per_s: self.bandwidth,
+            device_gb_per_s: self.device_bandwidth,
+            cache_kib: self.cache.map(|kib| kib as usize),
+        }
+    }
+}
+
+fn bandwidth(text: &str) -> std::result::Result<f64, String> {
+    match text.trim_end_matches("GB/s").parse() {
+        Ok(gigabytes) if (0.001..=10_000.0).contains(&gigabytes) => Ok(gigabytes),
+        _ => Err("gigabytes in a second are needed, as 20".to_owned()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The matrix between hosts: what far memory costs, and what it costs with what calls.
 
+use super::super::case::Api;
 use super::super::case::{Case, Transport};
 use super::super::factors::{self, Factor, Level};
-use super::Pod;
+use super::super::sizes::Size;
+use super::{Memory, Pod};
 
 /// Nanoseconds to fetch a line: none beyond what it takes here, then what is reported of CXL memory near and
 /// far.
@@ -22,6 +24,12 @@ pub fn all(pods: &[Pod]) -> Vec<Factor> {
         ),
         far("line-latency", "A call of 64 bytes by tonic's stubs, by what a line takes", &Case::default()),
     ];
+    all.push(Factor {
+        name: "memory",
+        what: "A mebibyte over and back, and 64 bytes, by our stubs: this machine's memory, and models of others",
+        steady: false,
+        levels: by_memory(pods),
+    });
     all.extend(factors::all().into_iter().map(|factor| between(factor, &typical)));
     all.retain(|factor| !factor.levels.is_empty());
     all
@@ -30,7 +38,7 @@ pub fn all(pods: &[Pod]) -> Vec<Factor> {
 fn by_latency(pods: &[Pod], case: &Case) -> Vec<Level> {
     let mut levels: Vec<Level> = Vec::new();
     for pod in pods {
-        let name = format!("{} ns", pod.line_ns);
+        let name = format!("{} ns", pod.memory.line_ns);
         let case = Case { pod: Some(pod.clone()), ..case.clone() };
         match levels.last_mut().filter(|level| level.name == name) {
             Some(level) => level.cases.push(case),
@@ -40,11 +48,34 @@ fn by_latency(pods: &[Pod], case: &Case) -> Vec<Level> {
     levels
 }
 
+/// A level for each kind of memory, with the coherences that were asked for. A region that was given is no other
+/// than it is.
+fn by_memory(pods: &[Pod]) -> Vec<Level> {
+    let mut coherences = Vec::new();
+    for pod in pods.iter().filter(|pod| pod.given.is_none()) {
+        if !coherences.contains(&pod.coherence) {
+            coherences.push(pod.coherence);
+        }
+    }
+    if coherences.is_empty() {
+        return Vec::new();
+    }
+    let of = |(name, memory): (&str, Memory)| {
+        let sizes = [64, 1 << 20].map(Size::Bytes);
+        let pods = coherences.iter().map(|coherence| Pod { coherence: *coherence, memory, given: None });
+        let case = |pod: Pod| {
+            sizes.map(|size| Case { api: Api::Stubs, size, pod: Some(pod.clone()), ..Case::default() })
+        };
+        Level { name: name.to_owned(), cases: pods.flat_map(case).collect() }
+    };
+    Memory::KINDS.into_iter().map(of).collect()
+}
+
 /// Factors other than the latency.
 pub fn typical(pods: &[Pod]) -> Vec<Pod> {
-    let has_typical = pods.iter().any(|pod| pod.line_ns == TYPICAL);
-    let chosen = if has_typical { TYPICAL } else { pods.first().map_or(0, |pod| pod.line_ns) };
-    pods.iter().filter(|pod| pod.line_ns == chosen).cloned().collect()
+    let has_typical = pods.iter().any(|pod| pod.memory.line_ns == TYPICAL);
+    let chosen = if has_typical { TYPICAL } else { pods.first().map_or(0, |pod| pod.memory.line_ns) };
+    pods.iter().filter(|pod| pod.memory.line_ns == chosen).cloned().collect()
 }
 
 /// A factor of one host: each case of NotNets within one host and between hosts, and what its generator
@@ -83,13 +114,15 @@ pub fn beside(case: &Case, pods: &[Pod]) -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Coherence;
+    use super::super::{Coherence, Memory};
     use super::*;
 
     const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];
 
     fn pods() -> Vec<Pod> {
-        let of = |line_ns| COHERENCES.map(|coherence| Pod { coherence, line_ns, given: None });
+        let of = |line_ns| {
+            COHERENCES.map(|coherence| Pod { coherence, memory: Memory::line(line_ns), given: None })
+        };
         LATENCIES.into_iter().flat_map(of).collect()
     }
 
@@ -105,9 +138,10 @@ mod tests {
     #[test]
     fn all_of_one_host_is_measured_between_hosts() {
         let between = all(&pods());
-        let [null, latency, ..] = &*between else { panic!() };
+        let [null, latency, memory, ..] = &*between else { panic!() };
+        assert_eq!((memory.levels.len(), memory.levels[0].cases.len()), (4, 4));
         assert!([null, latency].iter().all(|factor| factor.levels.len() == LATENCIES.len()));
-        let typical = COHERENCES.map(|coherence| Pod { coherence, line_ns: 250, given: None });
+        let typical = COHERENCES.map(|coherence| Pod { coherence, memory: Memory::line(250), given: None });
         let places: Vec<_> = std::iter::once(None).chain(typical.map(Some)).collect();
         let payload = between.iter().find(|factor| factor.name == "payload").unwrap();
         assert!(payload.levels[0].cases.iter().map(|case| &case.pod).eq(&places));

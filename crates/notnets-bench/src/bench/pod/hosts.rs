@@ -1,10 +1,12 @@
 //! Two hosts of a pod on this machine: a region, and an agent for each in a thread of the benchmark's parent.
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use notnets_cli_common::agent_thread::AgentThread;
+use notnets_memory::far_memory_model::Queues;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
@@ -13,7 +15,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::super::case::{Case, Work};
-use super::{Coherence, Place, Pod};
+use super::{Coherence, Memory, Place, Pod};
 use crate::Result;
 
 /// The pod in a region that was made for a case.
@@ -28,7 +30,8 @@ const CONTROL: u64 = 1 << 20;
 pub struct Hosts {
     pod: String,
     directories: [PathBuf; 2],
-    line_ns: u64,
+    memory: Memory,
+    queues: PathBuf,
     _agents: Vec<AgentThread>,
 }
 
@@ -39,14 +42,17 @@ impl Hosts {
     /// # Errors
     /// When there is no room for a region.
     pub fn open(case: &Case, pod: &Pod, directory: &Path) -> Result<Self> {
+        let memory = pod.memory;
+        let queues = directory.join("queues");
+        File::create_new(&queues)?.set_len(Queues::BYTES as u64)?;
         if let Some(given) = &pod.given {
             let pod_name = given.pod.clone();
             let directories = given.directories();
-            return Ok(Self { pod: pod_name, directories, line_ns: pod.line_ns, _agents: Vec::new() });
+            return Ok(Self { pod: pod_name, directories, memory, queues, _agents: Vec::new() });
         }
-        let memory = memfd_create("notnets-bench-region", MemfdFlags::CLOEXEC)?;
-        fallocate(&memory, FallocateFlags::empty(), 0, EXTENT + 2 * (CONTROL + extents(case) * EXTENT))?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
+        let region = memfd_create("notnets-bench-region", MemfdFlags::CLOEXEC)?;
+        fallocate(&region, FallocateFlags::empty(), 0, EXTENT + 2 * (CONTROL + extents(case) * EXTENT))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", region.as_raw_fd()));
         let plan = Plan {
             coherence: pod.coherence.into(),
             extent_bytes: Some(EXTENT),
@@ -59,14 +65,15 @@ impl Hosts {
         format(&RegionFile::open(&path)?, &plan)?;
         let directories = directories(directory);
         let _agents = agents(&path, [0, 1], &directories)?;
-        Ok(Self { pod: NAME.to_owned(), directories, line_ns: pod.line_ns, _agents })
+        Ok(Self { pod: NAME.to_owned(), directories, memory, queues, _agents })
     }
 
     /// The place of a process that calls pass on their nth hop: clients are at 0, and each hop leads to the
     /// other host.
     pub fn place(&self, hop: usize) -> Place {
-        let directory = self.directories[hop % 2].clone();
-        Place { pod: self.pod.clone(), directory, line_ns: self.line_ns }
+        let host = hop % 2;
+        let directory = self.directories[host].clone();
+        Place { pod: self.pod.clone(), directory, memory: self.memory, queues: self.queues.clone(), host }
     }
 }
 

@@ -7,25 +7,28 @@
 mod args;
 pub mod factors;
 mod hosts;
+mod memory;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use notnets_memory::far_memory_model;
 use serde::{Deserialize, Serialize};
 
 pub use args::PodArgs;
 pub use hosts::{Given, Hosts};
+pub use memory::Memory;
 pub use notnets_cli_common::coherence::Coherence;
+
+use crate::Result;
 
 /// The pod between whose hosts calls are made, and its distance from them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pod {
     /// How the region is kept coherent.
     pub coherence: Coherence,
-    /// A model: what fetching a line that the other host wrote takes, beyond what it takes here.
-    pub line_ns: u64,
+    /// A model of its memory, beyond what this machine's takes.
+    #[serde(flatten)]
+    pub memory: Memory,
     /// A region that was there before. `None`: one in this machine's memory, made for the case.
     #[serde(rename = "region")]
     pub given: Option<Given>,
@@ -38,14 +41,21 @@ pub struct Place {
     pub pod: String,
     /// Where the processes of its host find their agent.
     pub directory: PathBuf,
-    /// The time that fetching a line takes.
-    pub line_ns: u64,
+    /// A model of the pod's memory.
+    pub memory: Memory,
+    /// What the model's processes have in common.
+    pub queues: PathBuf,
+    /// Which of the pod's hosts it is.
+    pub host: usize,
 }
 
 impl Place {
     /// Begins the model of far memory in this process: before it opens the region.
-    pub fn begin(&self) {
-        far_memory_model::begin(Duration::from_nanos(self.line_ns));
+    ///
+    /// # Errors
+    /// When the hosts are gone.
+    pub fn begin(&self) -> Result {
+        self.memory.begin(&self.queues, self.host)
     }
 }
 
@@ -55,9 +65,6 @@ impl fmt::Display for Pod {
             Coherence::Hardware => "hw",
             Coherence::Software => "sw",
         };
-        match self.line_ns {
-            0 => f.pad(coherence),
-            line => f.pad(&format!("{coherence}+{line}")),
-        }
+        f.pad(&format!("{coherence}{}", self.memory))
     }
 }

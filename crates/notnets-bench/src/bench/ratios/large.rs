@@ -2,7 +2,7 @@
 
 use super::super::case::{Api, Case, Work};
 use super::super::goals;
-use super::super::pod::{Coherence, Pod};
+use super::super::pod::{Coherence, Memory, Pod};
 use super::super::sizes::Size;
 use super::{Runner, judge, least, over_uds, p50};
 use crate::Result;
@@ -60,7 +60,7 @@ impl Runner<'_> {
         ];
         let mut cases = Vec::new();
         for (_, coherence) in goals {
-            let pod = Some(Pod { coherence, line_ns: LINE_NS, given: None });
+            let pod = Some(Pod { coherence, memory: Memory::line(LINE_NS), given: None });
             let case =
                 Case { work: Work::Ask, api: Api::Stubs, shared: true, trusted: true, ..Case::default() };
             let small = Case { pod, ..case };

@@ -9,10 +9,12 @@
 //! | --- | --- |
 //! | `quiet` | of a machine with nothing else to do |
 //! | `large` | of large payloads, copied and shared |
+//! | `pod` | between hosts |
 //! | `scarce` | beside busy loops, and under a CPU quota |
 //! | `runtimes` | of runtimes with several workers |
 
 mod large;
+mod pod;
 mod quiet;
 mod runtimes;
 mod scarce;
@@ -108,6 +110,7 @@ impl Runner<'_> {
     async fn run(&mut self) -> Result {
         self.quiet().await?;
         self.large().await?;
+        self.pod().await?;
         self.scarce().await?;
         self.runtimes().await?;
         let args = self.args;
