@@ -177,3 +177,43 @@ fn calls_come_back_as_they_were_sent() {
         }
     }
 }
+
+/// A client that sends more than its blocks hold goes on when it sees that there is room, which nobody tells it.
+#[test]
+fn a_sender_that_polls_sees_room_by_itself() {
+    let seed = 7;
+    let world = World::new(2 * words(), 2, seed);
+    let [mut client, mut server] = sides(&world);
+    let bytes = vec![7; 8000];
+    let none: [(&str, &[u8]); 0] = [];
+    let mut waits = 0;
+    for _ in 0..3 {
+        let mut rest = &bytes[..];
+        let mut stream = None;
+        loop {
+            let sent = match stream {
+                Some(stream) => client.send(stream, &mut rest, true) == Sent::All,
+                None => match client.open("/echo.Echo/Say", none, None, &mut rest, true, &mut Some(())) {
+                    Ok(OpenOutcome::Opened(opened, sent)) => {
+                        stream = Some(opened);
+                        sent == Sent::All
+                    }
+                    _ => false,
+                },
+            };
+            if sent {
+                break;
+            }
+            waits += 1;
+            let mut looks = 0;
+            while !client.can_go_on() {
+                looks += 1;
+                assert!(looks < PATIENCE, "seed {seed}: the room is not seen");
+                server.receive(1, frozen_clock);
+            }
+            client.wake_queued();
+        }
+    }
+    assert!(waits > 2, "seed {seed}: all of it had room");
+    assert!(server.violation().is_none() && client.violation().is_none(), "seed {seed}");
+}

@@ -126,7 +126,8 @@ macro_rules! link_setters {
             self
         }
 
-        /// Sets the bytes of one stream that may have arrived and wait to be read. `None` is the default.
+        /// Sets the bytes of one stream that may have arrived and wait to be read. `None` is the default: 256
+        /// KiB, and between the hosts of a pod, as where 256 KiB are set, a mebibyte.
         #[doc(alias = "http2_initial_stream_window_size")]
         pub fn initial_stream_window_size(mut self, bytes: impl Into<Option<u32>>) -> Self {
             let default = notnets_core::limits::Limits::default();

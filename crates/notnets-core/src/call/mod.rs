@@ -347,6 +347,11 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         &mut self.lanes
     }
 
+    /// Returns `true` if no doorbell rings for either side.
+    pub fn is_between_hosts(&self) -> bool {
+        self.lanes.is_silent()
+    }
+
     /// Takes the next event for the application.
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event<T>> {

@@ -559,6 +559,16 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
+    /// Returns `true` if [`wake_queued`](Self::wake_queued) would find room for something that waits. Looks at
+    /// as little of the peer's memory as shows that.
+    pub fn can_go_on(&mut self) -> bool {
+        if self.has_control() {
+            return self.has_room();
+        }
+        let wants_open = self.wants_open && self.active < self.peer.streams;
+        (wants_open || !self.queued.is_empty()) && self.has_room() && self.lanes.arena().has_free_soon()
+    }
+
     /// Gives room to what waits for it: to control frames, then to streams, as many as there is room for. A
     /// caller that is woken for room and can't use it calls this for the next: the peer rings only when it
     /// takes something.

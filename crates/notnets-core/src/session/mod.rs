@@ -57,6 +57,7 @@ use crate::link::segments::{SegmentBytes, SegmentSource, Segments};
 use crate::link::socket::Incoming;
 use crate::link::{Established, LinkGuard, PeerIdentity, Socket};
 use crate::stats::{Count, LinkAbout, OpenLink, Stats};
+use crate::wait::{Budget, Wait};
 
 pub use ending::Ending;
 pub use keepalive::Keepalive;
@@ -126,6 +127,8 @@ impl<T> Session<T> {
     pub fn new(role: Role, own: Limits, established: Established) -> io::Result<(Self, Descriptors)> {
         let Established { socket, pidfd, lanes, peer_limits, peer, guard, source, .. } = established;
         let Established { shared_bytes, placing, retires, .. } = established;
+        // As announced.
+        let own = if lanes.is_silent() { own.between_hosts() } else { own };
         let own = own.check().map_err(io::Error::other)?;
         let ends = Ends { lanes, source, own, peer_limits, peer };
         let mut session = Self { guard, ..Self::over(role, ends)? };
@@ -268,6 +271,15 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.ended.is_some() { None } else { Some(&mut self.connection) }
     }
 
+    /// How long this side polls, if it waits that way.
+    pub fn budget(&self, wait: Wait) -> Budget {
+        let mut budget = Budget::new(wait);
+        if self.connection.is_between_hosts() {
+            budget.reach_other_hosts();
+        }
+        budget
+    }
+
     /// Returns `true` if calls can be opened.
     pub fn is_usable(&self) -> bool {
         self.ended.is_none() && !self.connection.is_draining()
@@ -312,6 +324,17 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         self.ended.is_none() && self.connection.lanes().is_ready()
+    }
+
+    /// Returns `true` if the peer has pushed a frame, or made room for what waits for that where it rings no
+    /// doorbell: a side that polls sees it before anybody would wake it.
+    #[inline]
+    pub fn has_news(&mut self) -> bool {
+        self.is_ready() || self.connection.lanes().is_silent() && self.has_made_room()
+    }
+
+    fn has_made_room(&mut self) -> bool {
+        self.ended.is_none() && self.connection.can_go_on()
     }
 
     /// Ends a turn in which something was sent or taken. Returns `true` if the peer has to be rung. `now` is

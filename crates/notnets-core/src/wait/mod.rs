@@ -75,6 +75,10 @@ const REPLY: u64 = 150_000;
 /// A request may never come. Waiting for one, a link polls for about as long as being woken takes, in
 /// nanoseconds, so that it never spends more than twice what the better choice would have cost.
 const REQUEST: u64 = 40_000;
+/// Between hosts no doorbell rings, and a side that is parked is woken by a watcher that sleeps for up to 500
+/// µs. So polling pays off for longer, for a reply and for a request, in nanoseconds.
+const REPLY_BETWEEN_HOSTS: u64 = 750_000;
+const REQUEST_BETWEEN_HOSTS: u64 = 500_000;
 /// `Wait::Spin` gives up when nothing has come for this number of nanoseconds.
 const LINGER: u64 = 100_000_000;
 /// One poll of a task spins for at most this number of nanoseconds before it lets other tasks run.
@@ -93,6 +97,8 @@ pub struct Budget {
     parked_waits: u32,
     /// How many will after the next failure; doubles with each, and halves with each success.
     penalty: u32,
+    /// How long a wait for a reply may poll, and one for a request.
+    limits: (u64, u64),
     /// How long this wait may poll.
     limit: u64,
     scheduler: Scheduler,
@@ -121,14 +127,27 @@ pub enum WaitFor {
 impl Budget {
     /// A budget that knows nothing of the link yet.
     pub fn new(wait: Wait) -> Self {
-        Self { wait, idle: None, parked_waits: 0, penalty: 1, limit: REPLY, scheduler: Scheduler::new() }
+        Self {
+            wait,
+            idle: None,
+            parked_waits: 0,
+            penalty: 1,
+            limits: (REPLY, REQUEST),
+            limit: REPLY,
+            scheduler: Scheduler::new(),
+        }
+    }
+
+    /// A link between hosts is among those that are polled.
+    pub fn reach_other_hosts(&mut self) {
+        self.limits = (REPLY_BETWEEN_HOSTS, REQUEST_BETWEEN_HOSTS);
     }
 
     /// Returns `true` if polling goes on when nothing is there at `now`; else it is time to park.
     #[inline]
     pub fn allows(&mut self, now: Timestamp, what: WaitFor) -> bool {
         let idle = self.idle_at(now);
-        self.limit = if what == WaitFor::Reply { REPLY } else { REQUEST };
+        self.limit = if what == WaitFor::Reply { self.limits.0 } else { self.limits.1 };
         match self.wait {
             Wait::Spin => idle < LINGER,
             Wait::Park => false,
@@ -266,6 +285,15 @@ mod tests {
         waits(&mut budget, 10_000, 1_000_000);
         waits(&mut budget, 1_000, 5_000);
         assert_eq!(waits(&mut budget, 1000, 5_000), 1000);
+    }
+
+    #[test]
+    fn between_hosts_polling_pays_for_longer() {
+        let mut budget = Budget::new(Wait::Adaptive);
+        budget.reach_other_hosts();
+        assert!(budget.allows(START, WaitFor::Request));
+        assert!(budget.allows(START.add_nanos(REQUEST_BETWEEN_HOSTS - 1), WaitFor::Request));
+        assert!(!budget.allows(START.add_nanos(REQUEST_BETWEEN_HOSTS), WaitFor::Request));
     }
 
     #[test]

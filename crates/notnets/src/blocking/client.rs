@@ -83,7 +83,8 @@ struct GoesAway;
 
 impl Client {
     pub(super) fn new(endpoint: Endpoint, link: Link, observer: Option<OfChannel>) -> Self {
-        let waiting = Waiting::new(endpoint.options.wait);
+        let wait = endpoint.options.wait;
+        let waiting = Waiting::new(wait, link.session.budget(wait));
         Self { endpoint, link, waiting, observer }
     }
 
@@ -318,7 +319,7 @@ impl Client {
         self.clear_events();
         self.link.finish_turn();
         loop {
-            if self.link.session.is_ready() {
+            if self.link.session.has_news() {
                 let look = self.waiting.arrived();
                 self.link.receive();
                 if look {

@@ -30,7 +30,7 @@ use notnets_core::link::rendezvous::Listener;
 use notnets_core::name::Uri;
 use notnets_core::session::Ending;
 use notnets_core::stats::Stats;
-use notnets_core::wait::Wait;
+use notnets_core::wait::{Budget, Wait};
 use notnets_memory::passed::Passed;
 use notnets_memory::process::ForkGuard;
 
@@ -249,7 +249,7 @@ impl Server {
         acceptor.adopt();
         let limit = Limit { receiver: Role::Server, bytes: max_message_size };
         let app = App { handler, reply: Reply::default(), limit, observer };
-        let waiting = Waiting::new(wait);
+        let waiting = Waiting::new(wait, Budget::new(wait));
         let drain = Drain { limit: drain_timeout, over_at: None };
         Loop { acceptor, app, waiting, stopper, links: Vec::new(), stopping: false, drain }.run();
     }
@@ -423,6 +423,9 @@ impl<H: Handler> Loop<H> {
         let mut links = Vec::new();
         let open = self.links.len();
         self.acceptor.on_ready(ready, clock::now(), open, &mut links);
+        if links.iter_mut().any(|link| link.session.calls().is_between_hosts()) {
+            self.waiting.reach_other_hosts();
+        }
         self.links.extend(links.into_iter().map(ServerLink::new));
         self.drop_ended();
     }

@@ -79,7 +79,7 @@ impl ServerLink {
     /// Takes what has come, and answers it. Returns whether anything had.
     #[inline]
     pub fn turn<H: Handler>(&mut self, app: &mut App<H>) -> bool {
-        if !self.link.session.is_ready() {
+        if !self.link.session.has_news() {
             return false;
         }
         self.link.receive();

@@ -39,9 +39,14 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Waits that way.
-    pub fn new(wait: Wait) -> Self {
-        Self { wait, budget: Budget::new(wait), looks: 0, busy: 0, sockets_at: None }
+    /// Waits that way, for as long as the budget allows.
+    pub fn new(wait: Wait, budget: Budget) -> Self {
+        Self { wait, budget, looks: 0, busy: 0, sockets_at: None }
+    }
+
+    /// A link between hosts is among those that are polled.
+    pub fn reach_other_hosts(&mut self) {
+        self.budget.reach_other_hosts();
     }
 
     /// Something came. Returns whether it is time for a look at the sockets.

@@ -44,8 +44,8 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(session: Session<StreamWakers>, wait: Wait) -> Self {
         Self {
+            budget: session.budget(wait),
             session,
-            budget: Budget::new(wait),
             poller: PollerSlot::default(),
             wakes: WakeList::default(),
             replaced: Vec::new(),
@@ -96,7 +96,7 @@ impl State {
     pub(super) fn poll(&mut self, now: Timestamp) -> Polled {
         let Self { session, budget, .. } = self;
         session.disarm();
-        budget.poll(now, || session.is_ready())
+        budget.poll(now, || session.has_news())
     }
 
     /// Leaves a waker for what is received on a stream.
