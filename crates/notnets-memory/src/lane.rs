@@ -112,7 +112,12 @@ impl Geometry {
 
     /// Bytes of the whole segment.
     pub fn segment_bytes(self) -> usize {
-        PAGE + self.ring_bytes() + self.small.segment_bytes() + self.large.segment_bytes()
+        self.header_bytes() + self.small.segment_bytes() + self.large.segment_bytes()
+    }
+
+    /// Bytes before its blocks.
+    pub(crate) fn header_bytes(self) -> usize {
+        PAGE + self.ring_bytes()
     }
 
     fn ring_bytes(self) -> usize {

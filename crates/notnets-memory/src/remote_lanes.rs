@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// After this many looks in vain, the descriptor there will hardly ever become valid.
 const MANY_LOOKS: u32 = 100;
 
-/// A first segment in a region, zeroed and stamped: it can be offered before the peer's is known.
+/// A first segment in a region, ready and stamped: it can be offered before the peer's is known.
 #[derive(Debug)]
 pub struct PodSegment {
     block: OwnBlock,
@@ -36,13 +36,14 @@ pub struct PodSegment {
 }
 
 impl PodSegment {
-    /// Zeroes a block and stamps it.
+    /// Zeroes all of a block but the payloads to be, and stamps it. Pages that hold nothing but payloads are
+    /// not touched.
     ///
     /// # Panics
     /// When the block is too short for the geometry.
     pub fn new(mut block: OwnBlock, geometry: Geometry) -> Self {
         assert!(geometry.segment_bytes() <= block.range().len());
-        block.zero();
+        block.zero(geometry.header_bytes());
         let header = block.carve(LINE);
         stamp(&header);
         Self { block, header, geometry }

@@ -53,7 +53,7 @@ impl Lockstep {
         let region = member.region();
         let own_id = member.id();
         let mut block = member.block(CONTROL_BYTES + bytes, deadline)?;
-        block.zero();
+        block.zero(CONTROL_BYTES + bytes);
         let own = block.carve(CONTROL_BYTES).with_coherence(Coherence::Software);
         let nonce = random::word();
         record::publish(&own, 0, seal(&region, own_id), [nonce, 0, 0, 0, 0, 0, 0]);

@@ -119,15 +119,16 @@ impl OwnBlock {
         self.held.range
     }
 
-    /// Zeroes the whole block and writes that back.
+    /// Zeroes the first `bytes` of it, in whole pages, and writes that back.
     ///
     /// # Panics
-    /// When something of it has been given away.
-    pub fn zero(&mut self) {
+    /// When something of it has been given away, or it is shorter.
+    pub fn zero(&mut self, bytes: usize) {
         assert_eq!(self.carved, 0);
-        let all = self.view(0, self.held.range.len());
+        let bytes = bytes.next_multiple_of(PAGE);
+        let all = self.view(0, bytes);
         let zeros = vec![0; PAGE];
-        for at in (0..self.held.range.len()).step_by(PAGE) {
+        for at in (0..bytes).step_by(PAGE) {
             all.copy_in(at, &zeros);
             all.publish(at / WORD, PAGE / WORD);
         }

@@ -27,9 +27,9 @@ use notnets_core::name::Name;
 use notnets_core::random;
 use notnets_core::text::shown;
 
-/// Blocks of the first segment of a link between hosts.
-const SMALL: u32 = 64;
-const LARGE: u32 = 12;
+/// Slots of the first segment of a link between hosts, a page of them, and blocks of the small size.
+const SLOTS: u32 = 64;
+const SMALL: u32 = 4;
 
 /// How often an entry that can't be read is looked at, and the pause between.
 const LOOKS: u32 = 5;
@@ -223,6 +223,7 @@ impl Member {
     /// What is said to a process of that host. Payloads are read where they lie only if the agent publishes
     /// that, so that their memory is kept.
     fn between(&self, config: Config, host: u16) -> Config {
+        let config = Config { limits: config.limits.between_hosts(), ..config };
         if config.places.is_some() && self.can_place(host) {
             return config;
         }
@@ -311,11 +312,9 @@ struct Peer {
     user_agent: String,
 }
 
-/// A first segment as large as one between hosts should be, where a further segment takes a while to come:
-/// some 256 KiB, so that one side fills blocks while the other reads. Of blocks that are larger than usual it
-/// has fewer, but two: a segment has to fit into an extent.
+/// A first segment for a link between hosts: 28 KiB, unless the large block has to be larger. A host may have
+/// very many links, of which few are busy at a time, and its memory is not given out page by page as that of a
+/// memfd is. A busy link gets further segments.
 pub fn between_hosts(first: Geometry) -> Geometry {
-    let usual = LARGE * Geometry::default().large.bytes;
-    let large = Blocks { count: (usual / first.large.bytes).clamp(2, LARGE), ..first.large };
-    Geometry { small: Blocks { count: SMALL, ..first.small }, large, ..first }
+    Geometry { slots: SLOTS, small: Blocks { count: SMALL, ..first.small }, ..first }
 }

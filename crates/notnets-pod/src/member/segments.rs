@@ -166,7 +166,7 @@ impl SegmentSource for PodSegments {
 
     fn accept(&mut self, segment: u32, bytes: usize, _outbox: &mut Outbox) -> Result<OwnMemory, NoMemory> {
         let mut table = self.allocate(bytes)?;
-        table.zero();
+        table.zero(bytes);
         let offset = table.range().start();
         self.tables.insert(segment, table.lease());
         self.write(PeerMessage::Accept { to: self.peer.1, segment, offset });
