@@ -5,6 +5,7 @@ use std::fmt::Write;
 use notnets_cli_common::number::number;
 
 use super::figures::Row;
+use super::pod::Memory;
 
 /// A line for each row.
 pub fn render(rows: &[Row]) -> String {
@@ -79,6 +80,10 @@ fn write(text: &mut String, rows: &[Row]) -> std::fmt::Result {
             number(figures.disturbance),
             lines,
         )?;
+    }
+    let is_model = |row: &Row| row.of.pod.as_ref().is_some_and(|pod| pod.memory != Memory::LOCAL);
+    if rows.iter().any(is_model) {
+        writeln!(text, "(+nanoseconds of a line, /GB/s: a model of far memory, on top of this machine's)")?;
     }
     Ok(())
 }
