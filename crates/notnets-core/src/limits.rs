@@ -92,9 +92,9 @@ impl Limits {
         }
     }
 
-    /// These limits for a link between hosts: there a stream's window is a mebibyte, unless another was set. A
-    /// message of that size goes without a wait for credit, which is farther away, and at which a side that
-    /// has to be woken takes long.
+    /// These limits for a link between hosts: there a stream's window is a mebibyte, unless another was
+    /// set. A message of that size goes without a wait for credit, which is farther away, and at which a
+    /// side that has to be woken takes long.
     #[must_use]
     pub const fn between_hosts(mut self) -> Self {
         if self.stream_window == Self::new().stream_window {

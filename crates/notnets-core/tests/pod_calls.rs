@@ -178,7 +178,8 @@ fn calls_come_back_as_they_were_sent() {
     }
 }
 
-/// A client that sends more than its blocks hold goes on when it sees that there is room, which nobody tells it.
+/// A client that sends more than its blocks hold goes on when it sees that there is room, which nobody
+/// tells it.
 #[test]
 fn a_sender_that_polls_sees_room_by_itself() {
     let seed = 7;

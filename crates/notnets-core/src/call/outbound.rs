@@ -559,8 +559,8 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         }
     }
 
-    /// Returns `true` if [`wake_queued`](Self::wake_queued) would find room for something that waits. Looks at
-    /// as little of the peer's memory as shows that.
+    /// Returns `true` if [`wake_queued`](Self::wake_queued) would find room for something that waits. Looks
+    /// at as little of the peer's memory as shows that.
     pub fn can_go_on(&mut self) -> bool {
         if self.has_control() {
             return self.has_room();

@@ -312,9 +312,9 @@ struct Peer {
     user_agent: String,
 }
 
-/// A first segment for a link between hosts: 28 KiB, unless the large block has to be larger. A host may have
-/// very many links, of which few are busy at a time, and its memory is not given out page by page as that of a
-/// memfd is. A busy link gets further segments.
+/// A first segment for a link between hosts: 28 KiB, unless the large block has to be larger. A host may
+/// have very many links, of which few are busy at a time, and its memory is not given out page by page as
+/// that of a memfd is. A busy link gets further segments.
 pub fn between_hosts(first: Geometry) -> Geometry {
     Geometry { slots: SLOTS, small: Blocks { count: SMALL, ..first.small }, ..first }
 }

@@ -39,8 +39,9 @@ pub struct PodArgs {
     #[arg(long, value_parser = duration::parse, default_value = "0ns", requires = "pod")]
     write_latency: Duration,
 
-    /// In a pod: gigabytes that each host reads in a second, and writes meanwhile, as part of the model; lines
-    /// that are read one behind the other come at this rate [default: each in a tenth of the latency].
+    /// In a pod: gigabytes that each host reads in a second, and writes meanwhile, as part of the model;
+    /// lines that are read one behind the other come at this rate [default: each in a tenth of the
+    /// latency].
     #[arg(long, value_name = "GB/S", value_parser = bandwidth, requires = "pod")]
     bandwidth: Option<f64>,
 

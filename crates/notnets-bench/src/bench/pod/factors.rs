@@ -48,8 +48,8 @@ fn by_latency(pods: &[Pod], case: &Case) -> Vec<Level> {
     levels
 }
 
-/// A level for each kind of memory, with the coherences that were asked for. A region that was given is no other
-/// than it is.
+/// A level for each kind of memory, with the coherences that were asked for. A region that was given is no
+/// other than it is.
 fn by_memory(pods: &[Pod]) -> Vec<Level> {
     let mut coherences = Vec::new();
     for pod in pods.iter().filter(|pod| pod.given.is_none()) {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// A model of far memory, on top of what this machine's memory takes. The default is this machine's memory, of
-/// which lines are counted.
+/// A model of far memory, on top of what this machine's memory takes. The default is this machine's memory,
+/// of which lines are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// What fetching a line that the other host wrote takes.
@@ -38,8 +38,8 @@ impl Memory {
     /// This machine's memory, of which lines are counted.
     pub const LOCAL: Self = Self::line(0);
 
-    /// Memories that there are or may be, by name. The figures are public ones (`docs/benchmarking.md` has the
-    /// sources), less what this machine's memory takes itself.
+    /// Memories that there are or may be, by name. The figures are public ones (`docs/benchmarking.md` has
+    /// the sources), less what this machine's memory takes itself.
     pub const KINDS: [(&str, Self); 4] = [
         ("this machine's", Self::LOCAL),
         ("expander", Self::kind(115, 115, 26.0, 26.0)),

@@ -1,5 +1,5 @@
-//! The goals between hosts: large messages that are copied, streams of them, and memory. A model of far memory:
-//! a line takes 250 ns, and each host reads and writes 20 GB/s.
+//! The goals between hosts: large messages that are copied, streams of them, and memory. A model of far
+//! memory: a line takes 250 ns, and each host reads and writes 20 GB/s.
 
 use super::super::case::{Api, Case, Work};
 use super::super::goals::{self, Goal};
