@@ -155,6 +155,17 @@ fn too_little_memory_is_told() {
 }
 
 #[test]
+fn memory_that_has_grown_is_divided_as_it_was() {
+    let file = memory(BYTES);
+    format(&file, &Plan::new("pod0", 2)).unwrap();
+    let before = *Region::of(again(&file)).unwrap().layout();
+    fallocate(&file.fd, rustix::fs::FallocateFlags::empty(), 0, 2 * BYTES).unwrap();
+    assert_eq!(*Region::of(again(&file)).unwrap().layout(), before);
+    ftruncate(&file.fd, BYTES / 2).unwrap();
+    assert!(matches!(Region::of(again(&file)), Err(RegionError::Changed { .. })));
+}
+
+#[test]
 fn a_page_that_is_lost_reads_as_zeros_and_is_told() {
     let file = memory(BYTES);
     format(&file, &Plan::new("pod0", 2)).unwrap();
