@@ -15,9 +15,10 @@ use crate::transport::{Channel, MAX_MESSAGE, PAGE};
 
 /// Blocks of more bytes are put in several pieces of memory. Each has to fit into an extent of the region.
 const SLAB: usize = 8 << 20;
-/// How often it is looked whether blocks would go by reference, and how long it takes until the next time.
-const LOOKS: usize = 20;
-const LOOK_AGAIN: Duration = Duration::from_micros(200);
+/// How often it is looked whether blocks would go by reference: at first at once again, then after a while.
+const LOOKS: usize = 30;
+const AT_ONCE: usize = 10;
+const WHILE: Duration = Duration::from_millis(1);
 
 /// A client, and what it has measured.
 pub struct Client<T> {
@@ -83,12 +84,12 @@ impl<T: Channel> Client<T> {
     /// In a pod, bytes that are shared go as a copy the first time, beside which the peer is told where they
     /// are. So a page of them goes first.
     async fn announce(&mut self, page: Bytes) -> Result {
-        for _ in 0..LOOKS {
+        for look in 0..LOOKS {
             let request = AnnounceRequest { page: page.clone() };
             if self.calls.announce(request).await?.into_inner().in_place {
                 break;
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            pause(look).await;
         }
         Ok(())
     }
@@ -115,15 +116,15 @@ impl<T: Channel> Client<T> {
     /// How many blocks of a prompt are there. Where they are to be read in place, their memory is made known
     /// to this process, page by page.
     async fn look_up(&mut self, prompt: &[Hash]) -> Result<usize> {
-        let mut looks = 0;
+        let mut look = 0;
         loop {
             let request = LookupRequest { hashes: names(prompt), pages: self.shares };
             let LookupReply { found, pages } = self.calls.lookup(request).await?.into_inner();
-            looks += 1;
-            if looks == LOOKS || pages.iter().all(|page| SharedBytes::holds(page)) {
+            look += 1;
+            if look == LOOKS || pages.iter().all(|page| SharedBytes::holds(page)) {
                 return Ok(prompt.len().min(found as usize));
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            pause(look).await;
         }
     }
 
@@ -138,6 +139,12 @@ impl<T: Channel> Client<T> {
             count += 1;
         }
         Ok(count)
+    }
+}
+
+async fn pause(look: usize) {
+    if look > AT_ONCE {
+        tokio::time::sleep(WHILE).await;
     }
 }
 
