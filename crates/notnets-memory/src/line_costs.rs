@@ -5,6 +5,7 @@
 //! within a run the processor has several of them on their way.
 
 use std::hint::black_box;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -15,6 +16,9 @@ pub const RUN: usize = 256;
 /// Lines that are measured at a time.
 const LINES: usize = 16 * RUN;
 const ROUNDS: usize = 31;
+/// From one line to the next one of those that are measured one by one. It is odd, so that all have their
+/// turn.
+const STEP: usize = 1667;
 
 /// What a line costs.
 #[derive(Clone, Debug)]
@@ -104,17 +108,20 @@ fn drop_all(lines: &[Line]) {
 }
 
 fn cost(what: &'static str, lines: &[Line], before: impl Fn(&[Line]), each: impl Fn(&[Line])) -> LineCost {
-    let of_runs = |run| {
+    let median = |all: &dyn Fn()| {
         let mut rounds = [(); ROUNDS].map(|()| {
             before(lines);
             let begin = Instant::now();
-            lines.chunks(run).for_each(&each);
+            all();
             begin.elapsed().as_nanos() as f64 / lines.len() as f64
         });
         rounds.sort_unstable_by(f64::total_cmp);
         rounds[ROUNDS / 2]
     };
-    LineCost { what, single_ns: of_runs(1), run_ns: of_runs(RUN) }
+    // Not one behind the other, or the processor would fetch the next one before it is asked for.
+    let single = || (0..lines.len()).for_each(|n| each(from_ref(&lines[n * STEP % lines.len()])));
+    let runs = || lines.chunks(RUN).for_each(&each);
+    LineCost { what, single_ns: median(&single), run_ns: median(&runs) }
 }
 
 #[cfg(target_arch = "x86_64")]
