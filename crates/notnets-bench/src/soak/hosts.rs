@@ -4,6 +4,7 @@
 //! A call between two hosts that live never fails. One to a host that dies ends, and once that is back it is
 //! called again.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -47,22 +48,20 @@ pub async fn run(seed: u64, count: u16) -> Result {
     let mut random = Random::new(seed);
     let mut pod = Pod::new(count)?;
     let last = count - 1;
-    for host in 0..last {
-        pod.start(host).await?;
-    }
+    pod.start(0..last).await?;
     println!("{last} hosts run after {:.1?}", pod.begin.elapsed());
     let pairs = pod.pairs(|host| host < last)?;
     let reached = call_all(&pairs, Until::Answered).await?;
     println!("{reached} pairs of hosts call each other after {:.1?}", pod.begin.elapsed());
 
     let calls = calls_go_on(&pairs);
-    pod.start(last).await?;
+    pod.start([last]).await?;
     let with_last = pod.pairs(|host| host == last)?;
     call_all(&with_last, Until::Answered).await?;
     let answered = calls.end().await?;
     println!("host {last} has joined and is called; meanwhile {answered} calls of others were answered");
 
-    let dead: Vec<u16> =
+    let dead: BTreeSet<u16> =
         (0..u64::from(count).div_ceil(MORTAL)).map(|_| random.below(count.into()) as u16).collect();
     let is_dead = |pair: &&Pair| dead.contains(&pair.from) || dead.contains(&pair.to);
     let all: Vec<Pair> = pairs.into_iter().chain(with_last).collect();
@@ -77,9 +76,7 @@ pub async fn run(seed: u64, count: u16) -> Result {
     call_all(&to_dead, Until::Failed).await?;
     println!("hosts {dead:?} are dead, and calls to them fail after {:.1?}", begin.elapsed());
     let begin = Instant::now();
-    for host in &dead {
-        pod.start(*host).await?;
-    }
+    pod.start(dead.clone()).await?;
     call_all(&to_dead, Until::Answered).await?;
     let answered = calls.end().await?;
     println!(
@@ -236,19 +233,20 @@ impl Pod {
         self.work.path().join(host.to_string())
     }
 
-    /// Starts a host that does not run.
-    async fn start(&mut self, host: u16) -> Result {
-        let (region, directory, notes) = (self.path(), self.directory(host), self.work.path().join("notes"));
-        let mut agent = Child::start(|command| {
-            command.arg("soak-agent").arg(host.to_string()).arg(&region).arg(&directory);
-        })?;
-        ready(&mut agent, "agent", host).await?;
-        let name = format!("notnets://{POD}/host-{host}");
-        let mut server = Child::start(|command| {
-            command.arg("soak-server").arg(&name).arg(&notes).arg(&name).env("NOTNETS_DIR", &directory);
-        })?;
-        ready(&mut server, "server", host).await?;
-        self.hosts[usize::from(host)] = Some([agent, server]);
+    /// Starts hosts that do not run, all at once.
+    async fn start(&mut self, hosts: impl IntoIterator<Item = u16>) -> Result {
+        let mut tasks = JoinSet::new();
+        for host in hosts {
+            let (region, directory, notes) =
+                (self.path(), self.directory(host), self.work.path().join("notes"));
+            tasks.spawn(
+                async move { Result::Ok((host, start_host(host, &region, &directory, &notes).await?)) },
+            );
+        }
+        while let Some(started) = tasks.join_next().await {
+            let (host, processes) = started??;
+            self.hosts[usize::from(host)] = Some(processes);
+        }
         Ok(())
     }
 
@@ -298,6 +296,20 @@ impl Pod {
         }
         Ok(())
     }
+}
+
+/// The agent and the server of a host.
+async fn start_host(host: u16, region: &Path, directory: &Path, notes: &Path) -> Result<[Child; 2]> {
+    let mut agent = Child::start(|command| {
+        command.arg("soak-agent").arg(host.to_string()).arg(region).arg(directory);
+    })?;
+    ready(&mut agent, "agent", host).await?;
+    let name = format!("notnets://{POD}/host-{host}");
+    let mut server = Child::start(|command| {
+        command.arg("soak-server").arg(&name).arg(notes).arg(&name).env("NOTNETS_DIR", directory);
+    })?;
+    ready(&mut server, "server", host).await?;
+    Ok([agent, server])
 }
 
 async fn ready(process: &mut Child, what: &str, host: u16) -> Result {
