@@ -33,8 +33,9 @@ const EXTENTS: u64 = 6;
 /// Others are missed after this time, and more for each host: a busy machine keeps an agent of many waiting.
 const LEASE: Duration = Duration::from_secs(4);
 const LEASE_EACH: Duration = Duration::from_millis(40);
-/// How long a call may take until it has ended, whatever has died.
-const HANGS: Duration = Duration::from_secs(60);
+/// How long a call may take until it has ended, whatever has died: one was seen to take 59 s where the lease
+/// was 4.6 s, on a busy machine.
+const HANGS: Duration = Duration::from_secs(120);
 /// How long agents are looked at while nothing else happens.
 const REST: Duration = Duration::from_secs(2);
 /// One in so many hosts dies.
@@ -290,10 +291,8 @@ impl Pod {
             self.count,
             share / f64::from(self.count)
         );
-        for [agent, server] in self.hosts.drain(..).flatten() {
-            server.end().await?;
-            agent.end().await?;
-        }
+        // In order each would wait for links to hosts that have just gone.
+        self.hosts.clear();
         Ok(())
     }
 }
