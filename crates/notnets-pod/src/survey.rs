@@ -9,7 +9,9 @@ use std::time::Duration;
 use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
-use super::table::{Control, Entry, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry};
+use super::table::{
+    Control, Entry, ExtentEntry, ExtentId, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry,
+};
 
 /// How often an unreadable entry is read again …
 const LOOKS: usize = 4;
@@ -42,8 +44,60 @@ pub struct HostSurvey {
     pub granted: usize,
     /// Extents that are kept back, for others may still read them.
     pub kept: usize,
+    /// Those, and extents of processes that are not in the pod any more, and for whom each is held.
+    pub held: Vec<HeldExtent>,
     /// The one record that its agent left half written when it was killed. The host's next agent mends it.
     pub unfinished: Option<String>,
+}
+
+/// An extent that is not free though its process is not in the pod any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldExtent {
+    /// Its number, in the partition of its host.
+    pub extent: usize,
+    /// The process that wrote it.
+    pub owner: ProcessId,
+    /// Payloads lie in it.
+    pub payloads: bool,
+    /// For whom it is held. Nobody, if its host has just not looked.
+    pub held_for: Vec<Holder>,
+}
+
+/// For whom an extent is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Its own process runs on, outside of the pod, and may use it until it ends.
+    Owner,
+    /// Processes of that host may read it, until the host has seen an end.
+    Reader {
+        /// Which host.
+        host: u16,
+        /// Whether that is there.
+        presence: Presence,
+        /// The process epoch of the extent's host that it has to see.
+        epoch: u64,
+        /// The last that it has seen of the present incarnation.
+        seen: Option<u64>,
+    },
+    /// Processes of that host read payloads there, or its agent has not taken that back.
+    Claim {
+        /// Which host.
+        host: u16,
+        /// Whether that is there.
+        presence: Presence,
+    },
+}
+
+impl HeldExtent {
+    /// Returns `true` if it stays as it is until somebody is there again who is not.
+    pub fn is_lost(&self) -> bool {
+        self.held_for.iter().any(|holder| match holder {
+            Holder::Owner => false,
+            Holder::Reader { presence, .. } | Holder::Claim { presence, .. } => {
+                !matches!(presence, Presence::Running | Presence::Claiming)
+            }
+        })
+    }
 }
 
 /// A process that a host lists as in the pod.
@@ -83,8 +137,9 @@ pub fn survey(region: &Region) -> Survey {
     let look = || {
         let mut problems = Vec::new();
         let hosts = controls.iter().zip(&before).enumerate();
-        let hosts =
+        let mut hosts: Vec<_> =
             hosts.map(|(host, (control, before))| of_host(host, control, *before, &mut problems)).collect();
+        find_holders(&mut hosts, &controls);
         Survey { hosts, problems }
     };
     heartbeats(3);
@@ -126,6 +181,7 @@ fn of_host(
         free: 0,
         granted: 0,
         kept: 0,
+        held: Vec::new(),
         unfinished: None,
     };
     let mut processes = Vec::new();
@@ -163,9 +219,16 @@ fn of_host(
             Entry::Blank => survey.free += 1,
             Entry::Valid(extent) => match extent.state {
                 ExtentState::Free => survey.free += 1,
-                ExtentState::Kept => survey.kept += 1,
+                ExtentState::Kept => {
+                    survey.kept += 1;
+                    survey.held.push(held(host, index, &extent));
+                }
                 ExtentState::Granted => {
                     survey.granted += 1;
+                    if entry(extent.process).is_some_and(|entry| entry == (extent.generation, false)) {
+                        let held_for = vec![Holder::Owner];
+                        survey.held.push(HeldExtent { held_for, ..held(host, index, &extent) });
+                    }
                     if !may_write(extent.process, extent.generation) {
                         problem(format!(
                             "extent {index} is granted to process {}, whose number is another's by now",
@@ -185,6 +248,42 @@ fn of_host(
         problem(format!("{what} can't be read: its memory is damaged, or somebody else writes there"));
     }
     survey
+}
+
+fn held(host: usize, extent: usize, entry: &ExtentEntry) -> HeldExtent {
+    let ExtentEntry { process, generation, payloads, .. } = *entry;
+    let owner = ProcessId { host: host as u16, process, generation };
+    HeldExtent { extent, owner, payloads, held_for: Vec::new() }
+}
+
+/// Looks up for whom extents are kept back: their entries name hosts, which say how far they are, and which
+/// claim payloads.
+fn find_holders(hosts: &mut [HostSurvey], controls: &[Control<PeerMemory>]) {
+    let presences: Vec<_> = hosts.iter().map(|host| host.presence).collect();
+    for (host, survey) in (0u16..).zip(hosts) {
+        let incarnation = survey.record.map(|record| record.incarnation);
+        // What each host says of this one.
+        let said: Vec<_> = controls.iter().map(|control| control.peer(host)).collect();
+        for held in &mut survey.held {
+            let entry = controls[usize::from(host)].extent(held.extent).unwrap_or_default();
+            if entry.state != ExtentState::Kept {
+                continue;
+            }
+            for (reader, (presence, said)) in (0u16..).zip(presences.iter().zip(&said)) {
+                let (host, presence) = (reader, *presence);
+                if entry.exposed.contains(reader) {
+                    let seen =
+                        said.filter(|said| Some(said.known) == incarnation).map(|said| said.seen_epoch);
+                    let epoch = entry.released_at_epoch;
+                    held.held_for.push(Holder::Reader { host, presence, epoch, seen });
+                }
+                let extent = ExtentId { host: held.owner.host, extent: held.extent as u16 };
+                if entry.payloads && said.is_some_and(|said| said.claims & extent.bit() != 0) {
+                    held.held_for.push(Holder::Claim { host, presence });
+                }
+            }
+        }
+    }
 }
 
 fn presence(control: &Control<PeerMemory>, before: Option<HostRecord>) -> (Presence, Option<HostRecord>) {

@@ -21,7 +21,7 @@ use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use notnets_pod::daemon::{Daemon, DaemonError};
 use notnets_pod::member::{Arrival, Dial, Member, PodError};
-use notnets_pod::survey::survey;
+use notnets_pod::survey::{Holder, Presence, survey};
 use notnets_pod::table::{Control, ExtentEntry, ExtentState, PeerRecord};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -486,6 +486,40 @@ fn assert_all_comes_back(pod: &Pod, host: usize) {
         }
         assert!(begin.elapsed() < Duration::from_secs(10), "host {host}: {found:?}");
     }
+}
+
+#[test]
+fn memory_that_is_lost_to_a_silent_host_is_named() {
+    let pod = Pod::new(Coherence::Software, 2);
+    let (_first, second) = (pod.agent(0), pod.agent(1));
+    let (a, b) = (pod.member(0), pod.member(1));
+    let (client, server) = link(&a, &b, "inventory");
+    drop(second);
+    assert_hung_up(&client);
+    let owner = a.id();
+    drop((client, a));
+    let region = Region::open(&pod.path()).unwrap();
+    let begin = Instant::now();
+    let held = loop {
+        let found = survey(&region).hosts.swap_remove(0);
+        if found.kept > 0 && found.granted == 0 {
+            break found.held;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "{found:?}");
+    };
+    assert!(!held.is_empty());
+    for extent in held {
+        let holder = extent.held_for[..].first().copied();
+        let Some(Holder::Reader { host: 1, presence: Presence::Silent, epoch, seen }) = holder else {
+            panic!("{extent:?}");
+        };
+        assert!((extent.is_lost(), extent.owner) == (true, owner) && seen < Some(epoch), "{extent:?}");
+    }
+    drop(server);
+    let _second = pod.agent(1);
+    assert_all_comes_back(&pod, 0);
+    assert!(survey(&region).hosts[0].held.is_empty());
+    drop(b);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         Command::Fsck(args) => {
             let region = open(&args.path)?;
-            let checked = Checked::new(&args.path, &survey(&region));
+            let checked = Checked::new(&args.path, &region, &survey(&region));
             print(&if args.json { json(&checked) } else { checked.text() });
             match checked.faults.len() {
                 0 => Ok(()),

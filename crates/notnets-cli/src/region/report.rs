@@ -7,7 +7,7 @@ use notnets_cli_common::coherence::Coherence;
 use notnets_cli_common::number::bytes;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::Kind;
-use notnets_pod::survey::{HostSurvey, Presence, Survey};
+use notnets_pod::survey::{HeldExtent, Holder, HostSurvey, Presence, Survey};
 use serde::Serialize;
 
 use crate::table::{Side, table, width};
@@ -50,13 +50,45 @@ struct Host {
     processes: usize,
     extents_used: usize,
     extents_kept: usize,
+    /// Extents whose processes are not in the pod any more, and for whom they are held.
+    held: Vec<Held>,
     serves: Vec<String>,
+}
+
+/// An extent whose process is not in the pod any more, and that is not free.
+#[derive(Debug, Serialize)]
+struct Held {
+    host: usize,
+    extent: usize,
+    bytes: u64,
+    /// It stays as it is until a host is there again that is not.
+    lost: bool,
+    payloads: bool,
+    process: u16,
+    generation: u32,
+    held_for: Vec<HeldFor>,
+}
+
+/// For whom.
+#[derive(Debug, Serialize)]
+struct HeldFor {
+    /// `owner`, `reader` or `claim`.
+    who: &'static str,
+    host: usize,
+    state: &'static str,
+    /// The process epoch that a reader's host has to see, and has seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<u64>,
 }
 
 /// What was found by looking at each record.
 #[derive(Debug, Serialize)]
 pub struct Checked {
     region: PathBuf,
+    /// Extents that no process of the pod uses, and that are not free, which is no fault.
+    held: Vec<Held>,
     /// What agents left half written when they were killed, which is no fault.
     unfinished: Vec<String>,
     pub faults: Vec<String>,
@@ -120,6 +152,7 @@ impl Shown {
             processes: found.processes.len(),
             extents_used: found.granted,
             extents_kept: found.kept,
+            held: Held::of(host, found, region.layout().extent_bytes() as u64),
             serves: found.services.iter().map(|service| service.name.to_string()).collect(),
         };
         Self {
@@ -158,7 +191,9 @@ impl Shown {
 }
 
 impl Checked {
-    pub fn new(path: &Path, survey: &Survey) -> Self {
+    pub fn new(path: &Path, region: &Region, survey: &Survey) -> Self {
+        let bytes = region.layout().extent_bytes() as u64;
+        let held = survey.hosts.iter().enumerate().flat_map(|(host, found)| Held::of(host, found, bytes));
         let unfinished = survey.hosts.iter().enumerate().filter_map(|(host, found)| {
             let what = found.unfinished.as_ref()?;
             Some(format!(
@@ -167,6 +202,7 @@ impl Checked {
         });
         Self {
             region: path.to_owned(),
+            held: held.collect(),
             unfinished: unfinished.collect(),
             faults: survey.problems.iter().map(ToString::to_string).collect(),
         }
@@ -177,10 +213,82 @@ impl Checked {
         for line in self.unfinished.iter().chain(&self.faults) {
             writeln!(text, "{line}").expect("a string");
         }
+        for held in &self.held {
+            writeln!(text, "{}", held.sentence()).expect("a string");
+        }
+        let lost = self.held.iter().filter(|held| held.lost);
+        let (extents, lost) = lost.fold((0, 0), |(extents, all), held| (extents + 1, all + held.bytes));
+        if extents > 0 {
+            let lost = bytes(lost);
+            writeln!(text, "{lost} in {extents} extents are lost until those hosts are there again")
+                .expect("a string");
+        }
         if self.faults.is_empty() {
             writeln!(text, "{} is in order", self.region.display()).expect("a string");
         }
         text
+    }
+}
+
+impl Held {
+    fn of(host: usize, found: &HostSurvey, bytes: u64) -> Vec<Self> {
+        let held = |held: &HeldExtent| Self {
+            host,
+            extent: held.extent,
+            bytes,
+            lost: held.is_lost(),
+            payloads: held.payloads,
+            process: held.owner.process,
+            generation: held.owner.generation,
+            held_for: held.held_for.iter().map(|holder| HeldFor::of(host, found, *holder)).collect(),
+        };
+        found.held.iter().map(held).collect()
+    }
+
+    fn sentence(&self) -> String {
+        let Self { host, extent, process, generation, .. } = self;
+        let held_for: Vec<_> = self.held_for.iter().map(HeldFor::phrase).collect();
+        let held_for = match &held_for[..] {
+            [] => "until its agent has looked again".to_owned(),
+            holders => holders.join(", and "),
+        };
+        let (verb, size) = (if self.lost { "lost" } else { "kept back" }, bytes(self.bytes));
+        format!(
+            "host {host}: extent {extent} ({size}) of process {process} (generation {generation}) is {verb}: {held_for}"
+        )
+    }
+}
+
+impl HeldFor {
+    fn of(own: usize, found: &HostSurvey, holder: Holder) -> Self {
+        let at = |who, host: u16, state: Presence| Self {
+            who,
+            host: host.into(),
+            state: presence(state),
+            epoch: None,
+            seen: None,
+        };
+        match holder {
+            Holder::Owner => at("owner", own as u16, found.presence),
+            Holder::Reader { host, presence, epoch, seen } => {
+                Self { epoch: Some(epoch), seen, ..at("reader", host, presence) }
+            }
+            Holder::Claim { host, presence } => at("claim", host, presence),
+        }
+    }
+
+    fn phrase(&self) -> String {
+        let Self { host, state, .. } = self;
+        match (self.who, self.epoch, self.seen) {
+            ("owner", ..) => "the process runs on outside of the pod, and may use it".to_owned(),
+            ("claim", ..) => format!("host {host} ({state}) reads payloads there"),
+            (_, Some(epoch), Some(seen)) => {
+                format!("host {host} ({state}) has seen process epoch {seen}, and not {epoch}")
+            }
+            (_, epoch, _) => {
+                format!("host {host} ({state}) has not seen process epoch {}", epoch.unwrap_or_default())
+            }
+        }
     }
 }
 

@@ -4,6 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use notnets_memory::OwnMemory;
+use notnets_memory::region::Region;
+use notnets_pod::table::{
+    Control, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, PeerRecord,
+};
+
 fn region(arguments: &[&str], path: &Path) -> Output {
     let (first, rest) = arguments.split_first().expect("a subcommand");
     let mut command = Command::new(env!("CARGO_BIN_EXE_notnets"));
@@ -56,6 +62,61 @@ fn a_region_is_formatted_shown_and_checked() {
     assert_eq!(faults.as_array().map(Vec::len), Some(1), "{faults}");
     let error = object(String::from_utf8(output.stderr).unwrap());
     assert!(error["error"]["message"].as_str().unwrap().ends_with("has 1 faults"), "{error}");
+}
+
+/// Host 0 keeps extents of processes that have ended: one for host 1, which is silent, and one for itself.
+#[test]
+fn what_is_lost_and_to_whom_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region");
+    succeeds(&["format", "--hosts", "2", "--create", "8M", "--extent", "64K", "--heartbeat", "10ms"], &path);
+    let region = Region::open(&path).unwrap();
+    let (layout, uuid) = (*region.layout(), region.superblock().uuid);
+    let write = |host: u16, write: &dyn Fn(&Control<OwnMemory>)| {
+        let control = layout.control(host.into());
+        write(&Control::of_own(region.own(control).unwrap().carve(control.len()), layout, uuid, host));
+    };
+    let record = |host| HostRecord {
+        incarnation: HostIncarnation([host, 7]),
+        process_epoch: 9,
+        state: HostState::Running,
+        ..HostRecord::default()
+    };
+    let mut exposed = Hosts::default();
+    exposed.insert(1);
+    let kept = ExtentEntry { state: ExtentState::Kept, process: 3, generation: 5, ..ExtentEntry::default() };
+    write(0, &|control| {
+        control.set_host(&record(0));
+        control.set_extent(2, &ExtentEntry { exposed, released_at_epoch: 9, ..kept });
+        control.set_extent(4, &ExtentEntry { payloads: true, ..kept });
+        control.set_peer(0, &PeerRecord { claims: 1 << 4, ..PeerRecord::default() });
+    });
+    write(1, &|control| {
+        control.set_host(&record(1));
+        control
+            .set_peer(0, &PeerRecord { known: HostIncarnation([0, 7]), seen_epoch: 8, ..Default::default() });
+    });
+    let said = succeeds(&["fsck"], &path);
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            "host 0: extent 2 (64 KiB) of process 3 (generation 5) is lost: host 1 (silent) has seen process \
+             epoch 8, and not 9",
+            "host 0: extent 4 (64 KiB) of process 3 (generation 5) is lost: host 0 (silent) reads payloads there",
+            "128 KiB in 2 extents are lost until those hosts are there again",
+            &format!("{} is in order", path.display()),
+        ]
+    );
+    let object = |text: String| serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+    let expected = serde_json::json!([{
+        "host": 0, "extent": 2, "bytes": 65536, "lost": true, "payloads": false, "process": 3, "generation": 5,
+        "held_for": [{"who": "reader", "host": 1, "state": "silent", "epoch": 9, "seen": 8}],
+    }, {
+        "host": 0, "extent": 4, "bytes": 65536, "lost": true, "payloads": true, "process": 3, "generation": 5,
+        "held_for": [{"who": "claim", "host": 0, "state": "silent"}],
+    }]);
+    assert_eq!(object(succeeds(&["fsck", "--json"], &path))["held"], expected);
+    assert_eq!(object(succeeds(&["show", "--json"], &path))["by_host"][0]["held"], expected);
 }
 
 #[test]
