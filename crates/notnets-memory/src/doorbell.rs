@@ -53,15 +53,19 @@ impl ArmedFlag {
         }
     }
 
-    /// Says to the thread that polls for this process that this side parks. The peer does not look there.
+    /// Says to the thread that polls for this side that it parks. The peer does not look there. The caller
+    /// **must look again** before it sleeps.
     #[inline]
     pub fn arm_local(&mut self, own: &impl WriteMemory) {
         if !self.armed {
             self.armed = true;
             self.epoch += 1;
-            // Pairs with the load in `LaneMonitor::is_due`.
+            // Pairs with the load in `LaneMonitor::look`.
             own.store_release(self.word, self.epoch);
         }
+        // Pairs with the fence in `ActivityWatch::look`: the thread sees that we are armed, or we see what
+        // was pushed before it looked.
+        own.fence();
     }
 
     /// Says to the thread that polls for this process that this side is awake again.
@@ -69,7 +73,7 @@ impl ArmedFlag {
     pub fn disarm_local(&mut self, own: &impl WriteMemory) {
         if self.armed {
             self.armed = false;
-            // Pairs with the load in `LaneMonitor::is_due`.
+            // Pairs with the load in `LaneMonitor::look`.
             own.store_release(self.word, 0);
         }
     }

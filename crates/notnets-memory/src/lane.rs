@@ -4,7 +4,7 @@
 //!
 //! | byte | bytes | content |
 //! | --- | --- | --- |
-//! | 0 | 64 | magic, layout version |
+//! | 0 | 64 | magic, layout version; between hosts where the [activity line](crate::activity) lies, or 0 |
 //! | 64 | 64 | armed words: 0 frames (wants descriptors), 1 space (wants room in the ring or blocks) |
 //! | 128 | 64 | taken: how many of the peer's descriptors this side has popped |
 //! | 192 | 64 | reserved, zero |
@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::activity::ActivityLine;
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
 use crate::doorbell::{ArmedFlag, Doorbell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
@@ -37,7 +38,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"NOTNETS1");
 pub const LAYOUT_VERSION: u64 = 1;
 
 const RELEASES_BYTES: usize = PAGE - 4 * LINE;
-const MAX_SLOTS: u32 = 1 << 16;
+pub(crate) const MAX_SLOTS: u32 = 1 << 16;
 /// Bytes of a first segment at most: it is mapped before anything is known of the peer.
 const MAX_SEGMENT_BYTES: usize = 1 << 26;
 const FRAMES: usize = 0;
@@ -260,6 +261,17 @@ pub struct Lanes<W = OwnMemory, R = PeerMemory> {
     freed: bool,
     /// Neither side can ring the other: it has to be polled.
     silent: bool,
+    /// How those who poll learn that they should.
+    notes: Option<Notes<W>>,
+}
+
+/// The lines in which a side between hosts notes what it does, and the number of its link in each.
+#[derive(Debug)]
+pub struct Notes<W = OwnMemory> {
+    /// Says to the peer's host that something was pushed, with the peer's number.
+    pub pushed: (Arc<ActivityLine<W>>, u32),
+    /// Says to this side's host that it waits for room, with its own.
+    pub waits: (Arc<ActivityLine<W>>, u32),
 }
 
 impl Lanes {
@@ -354,6 +366,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             unrung: false,
             freed: false,
             silent: false,
+            notes: None,
         })
     }
 
@@ -362,6 +375,11 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         let outgoing = self.outgoing.sealed(own);
         let incoming = self.incoming.sealed(peer);
         Self { outgoing, incoming, silent: true, ..self }
+    }
+
+    /// From now on notes are taken of what is pushed and waited for.
+    pub fn with_notes(self, notes: Notes<W>) -> Self {
+        Self { notes: Some(notes), ..self }
     }
 
     /// Returns `true` if these lanes have no doorbells.
@@ -505,6 +523,9 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn arm_space(&mut self) {
         if self.silent {
             self.space.arm_local(&self.own_armed);
+            if let Some(Notes { waits: (line, link), .. }) = &self.notes {
+                line.note(*link);
+            }
         } else {
             self.space.arm(&self.own_armed);
         }
@@ -542,15 +563,14 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     }
 
     /// Returns `true` if the peer's doorbell must be rung, after a batch of pushes, pops and releases. Costs
-    /// nothing when no frame was there.
+    /// nothing when no frame was there. Between hosts it takes a note instead.
     #[inline]
     pub fn bell_is_due(&mut self) -> bool {
         if !self.pushed && !self.freed {
             return false;
         }
         if self.silent {
-            self.pushed = false;
-            self.freed = false;
+            self.take_note();
             return false;
         }
         // Pairs with the fence in `ArmedFlag::arm`: the waiter sees what was stored, or we see that it
@@ -564,6 +584,16 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         self.pushed = false;
         self.freed = false;
         frames || space
+    }
+
+    /// Between hosts: what was pushed is noted for those who poll.
+    #[inline(never)]
+    fn take_note(&mut self) {
+        if let Some(Notes { pushed: (line, link), .. }) = self.notes.as_ref().filter(|_| self.pushed) {
+            line.note(*link);
+        }
+        self.pushed = false;
+        self.freed = false;
     }
 
     /// Returns `true` if the peer was awake when it was last pushed to, and nothing was rung since.

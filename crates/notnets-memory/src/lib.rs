@@ -24,6 +24,7 @@
 //! | [`doorbell`] | which side is parked, and whether its doorbell has to be rung |
 //! | [`lane`] | both lanes of a link, and the layout that puts their parts together |
 //! | [`remote_lanes`] | lanes between hosts: how they are made in a region, and polled |
+//! | [`activity`] | one line that shows on which of many links something was pushed |
 //! | `ticks` | the clock of counters: [`Ticks`] |
 //! | [`descriptors`] | running out of file descriptors, and its remedy |
 //! | [`passed`] | sockets that were opened for this process before it was started |
@@ -47,6 +48,7 @@ compile_error!("NotNets runs on Linux only: it is built on memfd seals, pidfds a
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
 compile_error!("the layouts in shared memory are little-endian and need 64-bit words");
 
+pub mod activity;
 pub mod arena;
 pub mod coherence;
 pub mod descriptors;

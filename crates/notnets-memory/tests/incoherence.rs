@@ -1,13 +1,15 @@
 //! Lanes between two simulated hosts without coherence: what arrives is whole, in order and all of it, for
 //! every seed; and leaving out any one publish or observe is noticed.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use notnets_memory::activity::{Activity, ActivityLine, ActivityWatch};
 use notnets_memory::incoherent::{Incoherent, Site, World};
 use notnets_memory::lane::{Blocks, Geometry, Lanes, Parts, stamp};
 use notnets_memory::seal::Seal;
-use notnets_memory::{LINE, Reference, WORD, WriteMemory};
+use notnets_memory::{LINE, LINE_WORDS, ReadMemory, Reference, WORD, WriteMemory};
 
 type Side = Lanes<Incoherent, Incoherent>;
 
@@ -142,6 +144,147 @@ fn leaving_out_any_publish_or_observe_is_noticed() {
     assert!(sites.len() >= 9, "{sites:#?}");
     for site in sites {
         let noticed = (0..40).find(|seed| run(*seed, Some(site)).is_err());
+        assert!(noticed.is_some(), "nobody notices that {site:?} is left out");
+    }
+}
+
+/// Links that are noted in one line, more than it names.
+const LINKS: usize = 9;
+const NOTES: usize = 60;
+
+/// Memory whose reader may come between what is stored and what is published.
+struct Interrupted<'a> {
+    memory: Incoherent,
+    between: &'a dyn Fn(),
+}
+
+impl ReadMemory for Interrupted<'_> {
+    fn words(&self) -> usize {
+        self.memory.words()
+    }
+
+    fn load(&self, word: usize) -> u64 {
+        self.memory.load(word)
+    }
+
+    fn load_acquire(&self, word: usize) -> u64 {
+        self.memory.load_acquire(word)
+    }
+
+    fn observe(&self, _word: usize, _words: usize) {
+        unreachable!("it only writes")
+    }
+
+    fn copy_out(&self, byte: usize, into: &mut [u8]) {
+        self.memory.copy_out(byte, into);
+    }
+
+    fn fence(&self) {
+        self.memory.fence();
+    }
+}
+
+impl WriteMemory for Interrupted<'_> {
+    fn store(&self, word: usize, value: u64) {
+        self.memory.store(word, value);
+    }
+
+    fn store_release(&self, word: usize, value: u64) {
+        self.memory.store_release(word, value);
+    }
+
+    #[track_caller]
+    fn publish(&self, word: usize, words: usize) {
+        (self.between)();
+        self.memory.publish(word, words);
+    }
+
+    fn copy_in(&self, byte: usize, from: &[u8]) {
+        self.memory.copy_in(byte, from);
+    }
+}
+
+/// The host that learns of pushes by a line, and looks at these links only.
+struct Reader {
+    world: World,
+    watch: ActivityWatch<Incoherent>,
+    seen: [u64; LINKS + 1],
+}
+
+impl Reader {
+    fn look(&mut self) {
+        let found: Vec<usize> = match self.watch.look() {
+            Activity::None => Vec::new(),
+            Activity::On(names) => names.into_iter().map(|name| name as usize).collect(),
+            Activity::Any => (1..=LINKS).collect(),
+        };
+        for link in found.into_iter().filter(|link| *link != 0) {
+            let line = line(&self.world, 1, link);
+            line.observe(0, 1);
+            self.seen[link] = line.load_acquire(0);
+        }
+    }
+}
+
+/// The line of activity is the first, those of links come behind it.
+fn line(world: &World, host: usize, nth: usize) -> Incoherent {
+    world.memory(host).part(nth * LINE_WORDS, LINE_WORDS)
+}
+
+/// A host pushes on links and notes it, and another looks only at those of which it learns.
+fn note(world: &World) -> Result<(), String> {
+    for nth in 0..=LINKS {
+        let line = line(world, 0, nth);
+        (0..LINE_WORDS).for_each(|word| line.store(word, 0));
+        line.publish(0, LINE_WORDS);
+    }
+    let watch = ActivityWatch::new(line(world, 1, 0));
+    let reader = RefCell::new(Reader { world: world.clone(), watch, seen: [0; LINKS + 1] });
+    let between = || {
+        if world.draw(3) == 0 {
+            reader.borrow_mut().look();
+        }
+    };
+    let writer = ActivityLine::new(Interrupted { memory: line(world, 0, 0), between: &between });
+    let mut pushed = [0; LINKS + 1];
+    let mut busy = 1;
+    for _ in 0..NOTES {
+        if world.draw(6) == 0 {
+            busy = 1 + world.draw(LINKS as u64) as usize;
+        }
+        pushed[busy] += 1;
+        let line = line(world, 0, busy);
+        line.store_release(0, pushed[busy]);
+        line.publish(0, 1);
+        writer.note(busy as u32);
+    }
+    let mut reader = reader.borrow_mut();
+    reader.look();
+    let seen = reader.seen;
+    if seen == pushed { Ok(()) } else { Err(format!("of {pushed:?} only {seen:?} was seen")) }
+}
+
+fn run_notes(seed: u64, without: Option<Site>) -> Result<World, String> {
+    let world = World::new((LINKS + 1) * LINE_WORDS, 2, seed);
+    without.into_iter().for_each(|site| world.omit(site));
+    note(&world).map(|()| world)
+}
+
+#[test]
+fn no_note_is_missed() {
+    for seed in 0..300 {
+        if let Err(error) = run_notes(seed, None) {
+            panic!("seed {seed}: {error}");
+        }
+    }
+}
+
+#[test]
+fn leaving_out_any_publish_or_observe_of_a_note_is_noticed() {
+    let sites = run_notes(0, None).expect("passes").sites();
+    assert!(sites.len() >= 5, "{sites:#?}");
+    for site in sites {
+        let noticed = (0..200).find(|seed| run_notes(*seed, Some(site)).is_err());
         assert!(noticed.is_some(), "nobody notices that {site:?} is left out");
     }
 }

@@ -179,7 +179,7 @@ impl Villain {
         });
         let (pool, geometry) = (Pool::default(), Geometry::default());
         pool.add(self.region.own(self.region.layout().extent(0, extent)).unwrap());
-        let own = PodSegment::new(Pool::allocate(&pool, geometry.segment_bytes()).unwrap(), geometry);
+        let own = PodSegment::new(Pool::allocate(&pool, geometry.segment_bytes()).unwrap(), geometry, None);
         self.own.insert(own).range().start().0
     }
 
