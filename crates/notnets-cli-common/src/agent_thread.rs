@@ -7,7 +7,10 @@ use std::thread::JoinHandle;
 
 use notnets_core::link::rendezvous::Directory;
 use notnets_memory::region::Region;
-use notnets_pod::daemon::{Daemon, DaemonError};
+use notnets_pod::daemon::{Daemon, DaemonError, raise_descriptor_limit};
+
+/// The name of its thread.
+pub const NAME: &str = "notnets-agent";
 
 /// An agent that runs until this is dropped. It leaves the pod in order.
 #[derive(Debug)]
@@ -22,16 +25,19 @@ impl AgentThread {
     /// # Errors
     /// When the host already has an agent, or does not exist.
     pub fn start(region: &Path, host: u16, directory: &Path) -> Result<Self, DaemonError> {
+        raise_descriptor_limit();
         let open = |error| DaemonError::Io { step: "open the region", cause: std::io::Error::other(error) };
         let region = Region::open(region).map_err(open)?;
         let mut daemon = Daemon::start(region, host, &Directory::at(directory))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
+        let run = move || {
             if let Err(error) = daemon.run(&stopped) {
                 tracing::error!("{error}");
             }
-        });
+        };
+        let thread = std::thread::Builder::new().name(NAME.into()).spawn(run);
+        let thread = thread.map_err(|cause| DaemonError::Io { step: "start a thread", cause })?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -1,10 +1,11 @@
 //! The agent of a host with its I/O: a Unix socket for local processes, the region, the clock.
 //!
-//! One thread does it all: it looks at other hosts every millisecond while there is mail, and every ten
-//! when none is due, and in between it serves its sockets.
+//! One thread looks at other hosts every millisecond while there is mail, and every ten when none is due, and
+//! in between it serves its sockets. Another one watches the links of this host's processes (`watchman`).
 
 mod log;
 mod pulse;
+mod watchman;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -22,10 +23,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use self::log::Refusals;
 use self::pulse::Pulse;
+use self::watchman::Watchman;
+pub use self::watchman::raise_descriptor_limit;
 use super::WAKE_LATENCY;
 use super::agent::{Agent, AgentError, Identity, Phase, Start};
 use super::packet::{FromProcess, ToProcess};
 use super::table::{HostIncarnation, ProcessEntry};
+use super::watch::WatchCounts;
 use super::wire::{self, Received};
 use notnets_core::clock::{self, Timestamp, timespec};
 use notnets_core::link::accept::HELLO_TIMEOUT;
@@ -147,6 +151,7 @@ pub struct Daemon {
     has_left: bool,
     refusals: Refusals,
     pulse: Pulse,
+    watchman: Watchman,
 }
 
 /// A process at the other end of a socket.
@@ -180,7 +185,9 @@ impl Daemon {
             RendezvousError::NameInUse { path, .. } => DaemonError::InUse(path),
             error => error.into(),
         })?;
+        let watchman = Watchman::new(region.clone(), host, WAKE_LATENCY);
         let mut daemon = Self {
+            watchman,
             region,
             host,
             agent: None,
@@ -206,6 +213,7 @@ impl Daemon {
     /// don't choose themselves. [`WAKE_LATENCY`] unless set.
     pub fn set_wake_latency(&mut self, latency: Duration) {
         self.wake_latency = latency;
+        self.watchman.set_latency(latency);
         self.tell_wake_latency();
     }
 
@@ -250,6 +258,11 @@ impl Daemon {
         if let Some(agent) = &mut self.agent {
             agent.set_wake_latency(self.wake_latency.as_micros().try_into().unwrap_or(u32::MAX));
         }
+    }
+
+    /// How much it has looked at links for the processes of its host.
+    pub fn watch_counts(&self) -> WatchCounts {
+        self.watchman.counts()
     }
 
     /// Where it listens.
@@ -336,6 +349,7 @@ impl Daemon {
     fn begin(&mut self) -> Result<(), DaemonError> {
         self.agent = None;
         self.processes.clear();
+        self.watchman.forget_all();
         let layout = *self.region.layout();
         let own = self
             .region
@@ -437,6 +451,8 @@ impl Daemon {
         match self.agent.as_mut()?.join(connection.identity, token, before) {
             Ok(process) => {
                 self.looks = 0;
+                // It asks again for what it wants watched.
+                self.watchman.forget(process);
                 self.processes.insert(process, connection);
             }
             Err(text) => {
@@ -459,9 +475,18 @@ impl Daemon {
                         connection.over = true;
                         break;
                     }
-                    Received::Packet(bytes, _) => {
+                    Received::Packet(bytes, descriptor) => {
                         self.looks = 0;
                         match FromProcess::decode(&bytes) {
+                            Ok(FromProcess::Watch { link, place }) => {
+                                let watched = self.watchman.add(*process, link, place, descriptor);
+                                connection.push(ToProcess::Watching { link, watched }.encode(), false);
+                            }
+                            Ok(FromProcess::Unwatch { link }) => self.watchman.remove(*process, link),
+                            Ok(FromProcess::WakeWithin { wake_us }) => {
+                                let latency = Duration::from_micros(wake_us.into());
+                                self.watchman.set_latency_of(*process, latency);
+                            }
                             Ok(packet) => agent.handle(*process, packet),
                             Err(_) => {
                                 log::violation(connection.identity.pid, connection.identity.uid);
@@ -479,6 +504,7 @@ impl Daemon {
                 // One that only let go of us may still write.
                 let gone = connection.pidfd.as_ref().is_none_or(is_gone);
                 agent.end(*process, !gone);
+                self.watchman.forget(*process);
             }
             !connection.over
         });

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | [`agent`] | the agent of a host as a state machine |
 //! | [`daemon`] | the agent with its socket, the region and the clock |
-//! | [`member`] | a process in a pod: serving, dialling, watching its lanes |
+//! | [`member`] | a process in a pod: serving, dialling |
+//! | [`watch`], `backoff` | looking at links for their parked sides, and how long to sleep in between |
 //! | `lockstep` | two processes that work in turns, by memory alone: with the feature `testing` |
 //! | [`packet`] | packets between a process and its agent |
 //! | [`table`] | the records of a host's control area |
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod backoff;
 pub mod daemon;
 #[cfg(any(test, feature = "testing"))]
 pub mod lockstep;
@@ -25,6 +27,7 @@ pub mod member;
 pub mod packet;
 pub mod survey;
 pub mod table;
+pub mod watch;
 mod wire;
 
 use std::time::Duration;

@@ -7,7 +7,10 @@ use bytes::{Buf, BufMut, TryGetError};
 
 use super::mailbox::{MAIL_HEADER, MAX_MAIL};
 use super::table::{ExtentId, HostIncarnation, ProcessId};
+use super::watch::LinkPlace;
 use notnets_core::name::{MAX_NAME_LENGTH, Name};
+use notnets_memory::region::RegionOffset;
+use notnets_memory::remote_lanes::LanePlace;
 
 /// No packet is longer.
 pub const MAX_PACKET: usize = 2048;
@@ -77,6 +80,24 @@ pub enum FromProcess {
     Heard {
         /// As asked.
         host: u16,
+    },
+    /// It wants a link to be watched for it. Comes with a descriptor of the socket on which the link's user is
+    /// rung.
+    Watch {
+        /// Its number for the link.
+        link: u32,
+        /// Where the link lies.
+        place: LinkPlace,
+    },
+    /// It wants that no more.
+    Unwatch {
+        /// Its number for the link.
+        link: u32,
+    },
+    /// For no longer than this may a message wait for its parked sides.
+    WakeWithin {
+        /// In microseconds.
+        wake_us: u32,
     },
 }
 
@@ -148,6 +169,13 @@ pub enum ToProcess {
         host: u16,
         /// Answer with [`FromProcess::Heard`] if they are farther than at the look before.
         again: bool,
+    },
+    /// The answer to [`FromProcess::Watch`].
+    Watching {
+        /// As asked.
+        link: u32,
+        /// Whether the agent watches it. Else there is no room for more.
+        watched: bool,
     },
 }
 
@@ -224,6 +252,19 @@ impl FromProcess {
                 out.put_u8(17);
                 out.put_u16_le(*host);
             }
+            Self::Watch { link, place } => {
+                out.put_u8(18);
+                out.put_u32_le(*link);
+                put_place(&mut out, place);
+            }
+            Self::Unwatch { link } => {
+                out.put_u8(19);
+                out.put_u32_le(*link);
+            }
+            Self::WakeWithin { wake_us } => {
+                out.put_u8(20);
+                out.put_u32_le(*wake_us);
+            }
         }
         out
     }
@@ -262,6 +303,9 @@ impl FromProcess {
             15 => Self::Unclaim(extent(&mut fields)?),
             16 if fields.try_get_u64_le()? == MAGIC => Self::LeaveHost,
             17 => Self::Heard { host: fields.try_get_u16_le()? },
+            18 => Self::Watch { link: fields.try_get_u32_le()?, place: place(&mut fields)? },
+            19 => Self::Unwatch { link: fields.try_get_u32_le()? },
+            20 => Self::WakeWithin { wake_us: fields.try_get_u32_le()? },
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -329,6 +373,10 @@ impl ToProcess {
                 out.put_slice(&[15, u8::from(*again)]);
                 out.put_u16_le(*host);
             }
+            Self::Watching { link, watched } => {
+                out.put_slice(&[16, u8::from(*watched)]);
+                out.put_u32_le(*link);
+            }
         }
         out
     }
@@ -377,6 +425,7 @@ impl ToProcess {
                 let again = flag(&mut fields)?;
                 Self::Listen { host: fields.try_get_u16_le()?, again }
             }
+            16 => Self::Watching { watched: flag(&mut fields)?, link: fields.try_get_u32_le()? },
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -396,6 +445,24 @@ fn put_extent(out: &mut Vec<u8>, kind: u8, ExtentId { host, extent }: ExtentId) 
 
 fn extent(fields: &mut &[u8]) -> Result<ExtentId, BadPodPacket> {
     Ok(ExtentId { host: fields.try_get_u16_le()?, extent: fields.try_get_u16_le()? })
+}
+
+fn put_place(out: &mut Vec<u8>, place: &LinkPlace) {
+    let LinkPlace { lanes: LanePlace { own, peer, peer_slots }, peer: process, activity, waits } = place;
+    let line = |line: &Option<RegionOffset>| line.map_or(0, |line| line.0);
+    for offset in [own.0, peer.0, line(activity), line(waits)] {
+        out.put_u64_le(offset);
+    }
+    out.put_u32_le(*peer_slots);
+    put_process_id(out, *process);
+}
+
+fn place(fields: &mut &[u8]) -> Result<LinkPlace, BadPodPacket> {
+    let mut offset = || fields.try_get_u64_le().map(RegionOffset);
+    let line = |line: RegionOffset| Some(line).filter(|line| line.0 != 0);
+    let (own, peer, activity, waits) = (offset()?, offset()?, line(offset()?), line(offset()?));
+    let lanes = LanePlace { own, peer, peer_slots: fields.try_get_u32_le()? };
+    Ok(LinkPlace { lanes, peer: process_id(fields)?, activity, waits })
 }
 
 /// A sentence, cut to what a packet has room for.
@@ -454,7 +521,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..18, any::<u8>()], 0..80)) {
+        fn any_bytes_are_refused_or_round_trip(bytes in prop::collection::vec(prop_oneof![0u8..22, any::<u8>()], 0..80)) {
             if let Ok(packet) = FromProcess::decode(&bytes) {
                 prop_assert_eq!(packet.encode(), bytes.clone());
             }
@@ -462,6 +529,12 @@ mod tests {
                 prop_assert_eq!(packet.encode(), bytes);
             }
         }
+    }
+
+    fn link_place(activity: Option<RegionOffset>, waits: Option<RegionOffset>) -> LinkPlace {
+        let lanes = LanePlace { own: RegionOffset(1), peer: RegionOffset(2), peer_slots: 3 };
+        let peer = ProcessId { host: 4, process: 5, generation: 6 };
+        LinkPlace { lanes, peer, activity, waits }
     }
 
     #[test]
@@ -488,6 +561,10 @@ mod tests {
             FromProcess::Unclaim(ExtentId { host: 3, extent: 4 }),
             FromProcess::LeaveHost,
             FromProcess::Heard { host: 3 },
+            FromProcess::Watch { link: 7, place: link_place(Some(RegionOffset(8192)), None) },
+            FromProcess::Watch { link: 7, place: link_place(None, Some(RegionOffset(64))) },
+            FromProcess::Unwatch { link: 7 },
+            FromProcess::WakeWithin { wake_us: 20 },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -511,6 +588,8 @@ mod tests {
             ToProcess::Claimed(ExtentId { host: 1, extent: 2 }),
             ToProcess::HostLeft { host: 3 },
             ToProcess::Listen { host: 3, again: true },
+            ToProcess::Watching { link: 7, watched: true },
+            ToProcess::Watching { link: 7, watched: false },
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

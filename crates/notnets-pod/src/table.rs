@@ -82,6 +82,8 @@ pub struct HostRecord {
     pub state: HostState,
     /// Its agent publishes claims on extents, and respects those of others.
     pub claims: bool,
+    /// Its agent watches links for its processes.
+    pub watches: bool,
     /// Tells this boot of the host from others, for the host itself.
     pub boot: u32,
 }
@@ -209,7 +211,8 @@ impl Hosts {
 
 impl HostRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
-        let state = self.state as u64 | u64::from(self.claims) << 8 | u64::from(self.boot) << 32;
+        let abilities = u64::from(self.claims) | u64::from(self.watches) << 1;
+        let state = self.state as u64 | abilities << 8 | u64::from(self.boot) << 32;
         [
             self.incarnation.0[0],
             self.incarnation.0[1],
@@ -236,6 +239,7 @@ impl HostRecord {
                 _ => return None,
             },
             claims: state >> 8 & 1 == 1,
+            watches: state >> 9 & 1 == 1,
             boot: (state >> 32) as u32,
         })
     }

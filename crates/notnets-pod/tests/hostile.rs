@@ -83,6 +83,7 @@ impl Villain<'_> {
             beat_at: random.word(),
             state: HostState::Running,
             claims: random.below(2) == 0,
+            watches: true,
             boot: random.word() as u32,
         };
         self.control().set_host(&record);

@@ -196,6 +196,7 @@ fn pass(from: &mut Established, to: &mut Established, n: u64) {
         let words = from.lanes.arena().commit(loan, 0).to_words();
         assert!(from.lanes.room().unwrap() > 0);
         from.lanes.push([n, 0, 0, words[0], words[1], words[2], words[3]]);
+        assert!(!from.lanes.bell_is_due(), "a note is taken");
         assert!(matches!(next(to), Incoming::Packet(Packet::Doorbell, None)), "the watcher rings");
         to.lanes.disarm_frames();
         let got = to.lanes.pop().unwrap();
@@ -283,6 +284,37 @@ fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let until = soon();
     while !so() {
         assert!(Instant::now() < until, "{what}");
+    }
+}
+
+/// Waits until messages both ways wake those who park without a look of these processes.
+fn assert_left_to_agents(members: [&Member; 2], client: &mut Established, server: &mut Established) {
+    eventually("agents watch the link", || {
+        let looks = || members.map(|member| member.watch_counts().looks);
+        let before = looks();
+        exchange(client, server, 7);
+        looks() == before
+    });
+}
+
+#[test]
+fn agents_watch_links_and_processes_do_so_while_there_is_none() {
+    for coherence in [Coherence::Hardware, Coherence::Software] {
+        let pod = Pod::new(coherence, 2);
+        let (first, _second) = (pod.agent(0), pod.agent(1));
+        let (a, b) = (pod.member(0), pod.member(1));
+        let (mut client, mut server) = link(&a, &b, "inventory");
+        assert_left_to_agents([&a, &b], &mut client, &mut server);
+        let (of_a, of_b) = (a.watch_counts(), b.watch_counts());
+        drop(first);
+        exchange(&mut client, &mut server, 5);
+        assert!(a.watch_counts().rings > of_a.rings, "its agent is gone");
+        assert_eq!(b.watch_counts().rings, of_b.rings, "its agent is there");
+        let _first = pod.agent(0);
+        assert_left_to_agents([&a, &b], &mut client, &mut server);
+        // One busy link beside others that are as they were.
+        let (_other_client, _other_server) = link(&a, &b, "stock");
+        assert_left_to_agents([&a, &b], &mut client, &mut server);
     }
 }
 

@@ -118,8 +118,7 @@ macro_rules! link_setters {
 
         /// Sets how long, in a pod, a message from another host may wait for a side that is parked. What the
         /// host's agent says unless set, and that is 500 µs unless set there. No doorbell rings between
-        /// hosts, so a thread of this process looks that often; of several wishes in a process the shortest
-        /// counts.
+        /// hosts, so the host's agent looks that often; of several wishes the shortest counts.
         #[cfg(feature = "pod")]
         pub fn wake_latency(mut self, latency: std::time::Duration) -> Self {
             self.$($options).+.wake_latency = Some(latency);

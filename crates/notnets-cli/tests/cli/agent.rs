@@ -226,13 +226,13 @@ fn fsck(region: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// How often a process's watcher slept so far, and for how many nanoseconds it ran.
-fn watcher(pid: u32) -> (u64, u64) {
+/// How often a thread of a process slept so far, and for how many nanoseconds it ran.
+fn thread(pid: u32, name: &str) -> (u64, u64) {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
     let is_watcher = |task: &std::path::PathBuf| {
-        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "notnets-pod")
+        fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name)
     };
-    let task = tasks.into_iter().find(is_watcher).expect("one watcher");
+    let task = tasks.into_iter().find(is_watcher).expect("it has this thread");
     let status = fs::read_to_string(task.join("status")).unwrap();
     let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     let time = fs::read_to_string(task.join("schedstat")).unwrap();
@@ -240,16 +240,20 @@ fn watcher(pid: u32) -> (u64, u64) {
     (sleeps.unwrap().trim().parse().unwrap(), time)
 }
 
-/// A process with an idle link looks at it as often as its agent says, and no more often.
+/// An agent looks at the links of its host as often as it was told, and no more often. Processes leave it to
+/// their agent.
 #[tokio::test]
-async fn idle_processes_look_as_often_as_the_agent_says() {
+async fn idle_processes_are_looked_after_as_often_as_the_agent_says() {
     let directory = tempfile::tempdir().unwrap();
     let region = directory.path().join("region");
     format(&region);
-    let _first = agent(directory.path(), &region, "0");
-    let mut command = notnets(&directory.path().join("1"));
-    command.args(["agent", "--host-id", "1", "--wake-latency", "20ms", "--region"]).arg(&region);
-    let _second = Agent(command.spawn().unwrap());
+    let first = agent(directory.path(), &region, "0");
+    let start_second = || {
+        let mut command = notnets(&directory.path().join("1"));
+        command.args(["agent", "--host-id", "1", "--wake-latency", "20ms", "--region"]).arg(&region);
+        Agent(command.spawn().unwrap())
+    };
+    let second = start_second();
     until(&region, &["running", "running", "never"]);
     let mut command = notnets(&directory.path().join("1"));
     command.args(["proxy", "--listen", "notnets://pod0/probe", "--to", &http2_server().await]);
@@ -263,18 +267,40 @@ async fn idle_processes_look_as_often_as_the_agent_says() {
         }
     })
     .await;
-    // Some looks until it sleeps for as long as it may.
-    let before = (Instant::now(), watcher(server.0.id()), watcher(std::process::id()));
+    // Some looks until it sleeps for as long as it may, and until the link is handed over.
+    let look = || {
+        let watchers = [&first, &second].map(|agent| thread(agent.0.id(), "notnets-watch"));
+        (Instant::now(), watchers, thread(server.0.id(), "notnets-pod"))
+    };
+    let before = look();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let after = (Instant::now(), watcher(server.0.id()), watcher(std::process::id()));
+    let after = look();
     let time = after.0 - before.0;
-    let sleeps = after.1.0 - before.1.0;
-    let busy = |before: u64, after: u64| (after - before) as f64 / time.as_nanos() as f64 * 100.0;
-    println!("20 ms: {sleeps} sleeps, {:.2} % of a processor", busy(before.1.1, after.1.1));
-    println!("500 us: {} sleeps, {:.2} %", after.2.0 - before.2.0, busy(before.2.1, after.2.1));
-    let (least, most) = (1, time.as_millis() as u64 / 20 + 60);
-    assert!((least..=most).contains(&sleeps), "{sleeps} sleeps in {time:?}");
+    let [often, seldom] = [0, 1].map(|host: usize| after.1[host].0 - before.1[host].0);
+    for (host, latency) in ["500 us", "20 ms"].into_iter().enumerate() {
+        let busy = (after.1[host].1 - before.1[host].1) as f64 / time.as_nanos() as f64 * 100.0;
+        println!("{latency}: {} sleeps, {busy:.2} % of a processor", after.1[host].0 - before.1[host].0);
+    }
+    let most = time.as_millis() as u64 / 20 + 60;
+    assert!((1..=most).contains(&seldom), "{seldom} sleeps in {time:?}");
     // The one with the default looks more often.
-    assert!(after.2.0 - before.2.0 > 2 * sleeps, "{} and {sleeps} sleeps", after.2.0 - before.2.0);
+    assert!(often > 2 * seldom, "{often} and {seldom} sleeps");
+    // Now and then it sees whether memory is unused.
+    let own = after.2.0 - before.2.0;
+    assert!(own < 40, "the server looked {own} times itself");
+    // It does while its agent is gone, and leaves it to the next one.
+    drop(second);
+    in_time(client.echo(EchoRequest::default())).await.unwrap();
+    let _second = start_second();
+    in_time(async {
+        loop {
+            let before = thread(server.0.id(), "notnets-pod").0;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if thread(server.0.id(), "notnets-pod").0 - before < 4 {
+                break;
+            }
+        }
+    })
+    .await;
     in_time(client.echo(EchoRequest::default())).await.unwrap();
 }

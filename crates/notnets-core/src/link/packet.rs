@@ -12,7 +12,7 @@ use notnets_memory::lane::{Blocks, Geometry};
 use crate::limits::Limits;
 
 /// A doorbell, encoded: it is sent too often for a buffer of its own.
-pub(super) const DOORBELL: [u8; 1] = [0];
+pub const DOORBELL: [u8; 1] = [0];
 /// No packet is longer.
 pub const MAX_PACKET: usize = 1024;
 /// `NOTN`: a packet that begins a link begins with it.

@@ -306,6 +306,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             FromProcess::Done(id) => self.on_done(process, id),
             FromProcess::Heard { host } => self.on_heard(host),
             FromProcess::Leave => self.end(process, false),
+            // They are for the thread that watches.
+            FromProcess::Watch { .. } | FromProcess::Unwatch { .. } | FromProcess::WakeWithin { .. } => {}
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) fn on_packet(
         }
         ToProcess::Gone { id, ended } => state.peer_gone(id, ended),
         ToProcess::Listen { host, again } => state.listen(host, again),
+        ToProcess::Watching { link, watched: true } => state.watch.remove(link),
+        ToProcess::Watching { watched: false, .. } => {}
         ToProcess::Mail { from, body } => return on_message(state, from, PeerMessage::decode(&body).ok()?),
     }
     None

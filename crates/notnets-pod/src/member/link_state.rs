@@ -46,14 +46,6 @@ impl<E, L> LinkState<E, L> {
         }
     }
 
-    /// Returns the watcher's end to change it; see [`end`](Self::end).
-    pub(super) fn end_mut(&mut self) -> Option<&mut E> {
-        match self {
-            Self::Open { end, .. } | Self::ClosedThere { end } => Some(end),
-            Self::ClosedHere { .. } => None,
-        }
-    }
-
     /// The leases of what the peer may read, while it uses the link.
     pub(super) fn leases_mut(&mut self) -> Option<&mut Vec<L>> {
         match self {
@@ -91,7 +83,7 @@ mod tests {
         let (left, leases) = left.expect("its user has not closed it").close_there();
         assert!(leases.is_empty());
         let mut state = left.expect("nothing changes");
-        assert_eq!(state.end_mut(), Some(&mut "end"));
+        assert_eq!(state.end(), Some(&"end"));
         assert_eq!(state.leases_mut(), None);
         assert!(state.close_here().is_none());
     }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notnets_memory::lane::{Blocks, Geometry};
+use notnets_memory::lane::{Blocks, Geometry, Notes};
 use notnets_memory::process::PeerCredentials;
 use notnets_memory::region::pool::{OwnBlock, Pool};
 use notnets_memory::region::{RegionOffset, RegionRange};
-use notnets_memory::remote_lanes::PodSegment;
+use notnets_memory::remote_lanes::{LanePlace, PodSegment, announced_activity};
 use notnets_memory::seal::Seal;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::activity::Placed;
 use super::payloads::PodPayloads;
 use super::peer_message::{PeerMessage, seals};
 use super::segments::PodSegments;
@@ -19,6 +20,7 @@ use super::state::{Answer, Link, UserEnd, Waiting};
 use super::{Arrival, Member, PodError};
 use crate::packet::FromProcess;
 use crate::table::{Control, ProcessEntry, ProcessId};
+use crate::watch::LinkPlace;
 use notnets_core::call::Placing;
 use notnets_core::link::admission::Rejection;
 use notnets_core::link::handshake::{self, Config, Established, IdentitySource, PeerIdentity, incarnation};
@@ -55,7 +57,7 @@ impl Member {
     ) -> Result<Established, PodError> {
         let own_id = self.id();
         let config = self.between(config, to.host);
-        let own = self.segment(config.geometry, deadline)?;
+        let (own, lines) = self.segment(config.geometry, to, deadline)?;
         let nonce = random::word();
         let link = self.expect(to);
         let hello = Packet::Hello(handshake::hello(config, name.as_str(), user_agent));
@@ -80,7 +82,7 @@ impl Member {
             Ok(Packet::Welcome(terms)) if handshake::is_spoken(terms.version) => {
                 let seals = seals((incarnation(), nonce), (terms.incarnation, peer_nonce));
                 let peer = Peer { id: to, link: peer_link, offset, user_agent: String::new() };
-                self.establish((own_id, link), own, peer, terms, config, seals)
+                self.establish((own_id, link), (own, lines), peer, terms, config, seals)
             }
             Ok(_) => Err(PodError::Unexpected),
             Err(bad) => Err(PodError::Packet(bad)),
@@ -144,13 +146,14 @@ impl Member {
         let version = handshake::negotiate(&hello).map_err(|_| PodError::Unexpected)?;
         let own_id = self.id();
         let config = self.between(config, from.host);
-        let own = self.segment(config.geometry, deadline)?;
+        let (own, lines) = self.segment(config.geometry, from, deadline)?;
         let nonce = random::word();
         let own_offset = own.range().start();
         let link = self.state().number();
         let (client, server) = seals((hello.terms.incarnation, peer_nonce), (incarnation(), nonce));
         let peer = Peer { id: from, link: peer_link, offset, user_agent: hello.user_agent };
-        let established = self.establish((own_id, link), own, peer, hello.terms, config, (server, client))?;
+        let established =
+            self.establish((own_id, link), (own, lines), peer, hello.terms, config, (server, client))?;
         let packet = Packet::Welcome(handshake::terms(version, config)).encode();
         let message = PeerMessage::Answer { to: peer_link, link, nonce, offset: own_offset, packet };
         self.send(FromProcess::Send { to: from, body: message.encode() });
@@ -161,7 +164,7 @@ impl Member {
     fn establish(
         &self,
         (own_id, link): (ProcessId, u32),
-        own: PodSegment,
+        (own, lines): (PodSegment, Option<Lines>),
         peer: Peer,
         terms: Terms,
         config: Config,
@@ -183,7 +186,20 @@ impl Member {
         epoll::add(&self.0.shared.closings, &end, EventData::new_u64(link.into()), EventFlags::RDHUP)
             .map_err(|errno| PodError::Io { step: "watch a link's socket", cause: errno.into() })?;
         let lease = own.lease();
-        let (lanes, monitor) = own.open(&region, start, geometry, seals).map_err(PodError::Lane)?;
+        let lanes = LanePlace { own: own.range().start(), peer: start, peer_slots: geometry.slots };
+        let (activity, waits) =
+            (announced_activity(&region, start), lines.as_ref().map(|lines| lines.waits.1));
+        let place = LinkPlace { lanes, peer: peer.id, activity, waits };
+        if !place.is_valid(&region, own_id.host) {
+            return Err(PodError::Place(host));
+        }
+        let lanes = own.open(&region, start, geometry, seals).map_err(PodError::Lane)?;
+        let lanes = match lines {
+            Some(Lines { pushed: (pushed, _), waits: (waits, _) }) => {
+                lanes.with_notes(Notes { pushed: (pushed, peer.link), waits: (waits, link) })
+            }
+            None => lanes,
+        };
         let credentials = self.credentials(peer.id).ok_or(PodError::Gone(host))?;
         let identity = PeerIdentity {
             credentials,
@@ -192,7 +208,7 @@ impl Member {
             user_agent: peer.user_agent,
             identity_source: IdentitySource::Agent { host },
         };
-        let end = UserEnd { socket: end, monitor };
+        let end = UserEnd { socket: Arc::new(end), place };
         let begun = Link::new(peer.id, peer.link, end, lease);
         let (inbox, claims) = (Arc::clone(&begun.inbox), Arc::clone(&begun.claims));
         let source = PodSegments::new(self.clone(), link, (peer.id, peer.link), inbox);
@@ -259,9 +275,25 @@ impl Member {
             .filter(|entry| entry.alive && entry.generation == id.generation)
     }
 
-    /// A first segment, of what was granted or what is granted now.
-    fn segment(&self, geometry: Geometry, deadline: Instant) -> Result<PodSegment, PodError> {
-        Ok(PodSegment::new(self.block(geometry.segment_bytes(), deadline)?, geometry))
+    /// A first segment for a link with `peer`, of what was granted or what is granted now. Without memory for
+    /// lines beside it the link is looked at each time.
+    fn segment(
+        &self,
+        geometry: Geometry,
+        peer: ProcessId,
+        deadline: Instant,
+    ) -> Result<(PodSegment, Option<Lines>), PodError> {
+        let block = self.block(geometry.segment_bytes(), deadline)?;
+        let lines = self.lines(peer);
+        let activity = lines.as_ref().map(|lines| lines.pushed.1);
+        Ok((PodSegment::new(block, geometry, activity), lines))
+    }
+
+    fn lines(&self, peer: ProcessId) -> Option<Lines> {
+        let mut state = self.state();
+        let (pool, own) = (state.pool.clone(), state.id);
+        let mut line = |of| state.activity.line(&pool, of);
+        Some(Lines { pushed: line(peer)?, waits: line(own)? })
     }
 
     /// Memory of this host's partition that this process writes, of what was granted or what is granted now.
@@ -302,6 +334,12 @@ impl Member {
         self.state().begin(link, begun, id);
         self.0.shared.wake();
     }
+}
+
+/// The lines in which this side of a link notes what it pushes, and that it waits for room.
+struct Lines {
+    pushed: Placed,
+    waits: Placed,
 }
 
 /// The other end of a link to be.

@@ -1,7 +1,7 @@
 //! A process's membership in a pod: links with processes on other hosts.
 //!
 //! A [`Member`] has one connection to the agent of its host and one thread, the *watcher*, which speaks with
-//! the agent and polls the lanes of all links for parked sides. To its user a link looks as one on the same
+//! the agent, and looks at lanes for parked sides while the agent doesn't. To its user a link looks as one on the same
 //! host: it has a [`Socket`](notnets_core::link::Socket), whose other end the watcher holds. The watcher
 //! rings it when there is something in the lanes, and closes it when the peer is gone.
 //!
@@ -16,11 +16,12 @@
 //! | `segments.rs` | further segments of a link |
 //! | `payloads.rs` | payloads that lie in the region |
 //! | `join.rs` | joining the pod, and joining it again |
-//! | `watcher.rs`, `backoff.rs` | the thread, and how long it sleeps |
+//! | `watcher.rs` | the thread |
+//! | `activity.rs` | the lines in which this process notes what it does on its links |
 //! | `dispatch.rs` | what follows from the packets of the agent and of other processes |
 //! | `state.rs`, `link_state.rs` | what they share, and of a link what each side still uses |
 
-mod backoff;
+mod activity;
 mod connect;
 mod dispatch;
 mod error;
@@ -43,6 +44,7 @@ use notnets_memory::region::{Region, RegionOffset};
 
 use super::packet::FromProcess;
 use super::table::ProcessId;
+use super::watch::WatchCounts;
 use notnets_core::link::LinkGuard;
 use notnets_core::link::packet::Hello;
 use notnets_core::link::rendezvous::Directory;
@@ -129,10 +131,15 @@ impl Member {
 
     /// From now on a message waits for no longer than this for a parked side of this process, whatever its
     /// agent says. If several are set in a process, the shortest wins. The shorter, the more processor time
-    /// an idle link takes: a look at each link's lanes each time.
+    /// the agent takes, which looks that often.
     pub fn wake_within(&self, latency: Duration) {
         self.state().wake_within(latency);
         self.0.shared.wake();
+    }
+
+    /// How much this process has looked at its links itself, since no agent did.
+    pub fn watch_counts(&self) -> WatchCounts {
+        self.state().watch.counts()
     }
 
     /// Serves a name: arrivals for it are reported from now on.

@@ -10,15 +10,15 @@ use notnets_memory::process::ForkGuard;
 use notnets_memory::region::pool::Pool;
 use notnets_memory::region::{OwnPart, Region, RegionOffset};
 use notnets_memory::remote_lanes::LaneMonitor;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use super::activity::ActivityLines;
 use super::link_state::LinkState;
 use super::payloads::{Claim, ClaimInbox, Hold, Payloads};
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
 use crate::table::{Control, Entry, ExtentId, HostIncarnation, ProcessId};
-use notnets_core::link::packet::Packet;
+use crate::watch::{self, LinkPlace, Watch};
 use notnets_core::link::segments::SegmentEvent;
 use notnets_core::name::Name;
 
@@ -63,6 +63,11 @@ pub(super) struct State {
     /// Links that were asked for.
     pub(super) waiting: HashMap<u32, Waiting>,
     pub(super) links: HashMap<u32, Link>,
+    /// The lines in which this process notes what it does.
+    pub(super) activity: ActivityLines,
+    /// Links that this process watches itself, and whether its agent can do so.
+    pub(super) watch: Watch,
+    agent_watches: bool,
     /// Memory that was granted under former numbers of this process: of each part the agent is told once
     /// nothing of it is used.
     pub(super) former: Vec<Pool>,
@@ -142,21 +147,20 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct UserEnd {
     /// The watcher's end of the link's socket.
-    pub(super) socket: OwnedFd,
-    /// Looks at the lanes while the user parks.
-    pub(super) monitor: LaneMonitor,
+    pub(super) socket: Arc<OwnedFd>,
+    /// Where the lanes are looked at while the user parks.
+    pub(super) place: LinkPlace,
 }
 
 impl UserEnd {
     /// Rings the link's user. That its socket is full means that it was rung already.
     pub(super) fn ring(&self) {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = send(&self.socket, &Packet::Doorbell.encode(), flags);
+        watch::ring(&self.socket);
     }
 
     /// Closes the link's socket: its user sees that the peer is gone.
     pub(super) fn shut_down(&self) {
-        let _ = shutdown(&self.socket, Shutdown::Both);
+        watch::shut_down(&self.socket);
     }
 }
 
@@ -215,11 +219,6 @@ impl Link {
         }
     }
 
-    /// The watcher's side of it, while this side uses it.
-    pub(super) fn end_mut(&mut self) -> Option<&mut UserEnd> {
-        self.state.end_mut()
-    }
-
     /// Tells its user something. Returns `false` when that does not read.
     fn tell(&self, event: SegmentEvent) -> bool {
         let Some(end) = self.state.end() else { return true };
@@ -235,7 +234,8 @@ impl State {
     pub(super) fn listen(&mut self, host: u16, again: bool) {
         let of_host = self.links.values().filter(|link| link.peer.host == host);
         let ends = of_host.filter_map(|link| link.state.end());
-        let progress = ends.map(|end| end.monitor.progress()).fold(0, u64::wrapping_add);
+        let monitors = ends.filter_map(|end| LaneMonitor::new(&self.region, end.place.lanes).ok());
+        let progress = monitors.map(|monitor| monitor.progress()).fold(0, u64::wrapping_add);
         let before = self.progress.insert(host, progress);
         if again && before.is_some_and(|before| before != progress) {
             self.to_agent.push_back(FromProcess::Heard { host });
@@ -249,6 +249,9 @@ impl State {
         wake_latency: Duration,
     ) -> Self {
         Self {
+            activity: ActivityLines::default(),
+            watch: Watch::new(region.clone(), id.host, id.process),
+            agent_watches: false,
             region,
             incarnation,
             id,
@@ -285,6 +288,62 @@ impl State {
     /// Lowers it to at most this.
     pub(super) fn wake_within(&mut self, latency: Duration) {
         self.wake_latency = Some(self.wake_latency.map_or(latency, |least| least.min(latency)));
+        if self.agent_watches {
+            self.to_agent.extend(self.wake_within_packet());
+        }
+    }
+
+    fn wake_within_packet(&self) -> Option<FromProcess> {
+        self.wake_latency?;
+        Some(FromProcess::WakeWithin { wake_us: self.wake_latency().as_micros() as u32 })
+    }
+
+    /// From now on the agent is asked to watch, if it can. Returns what to ask it first.
+    pub(super) fn hand_links_over(&mut self) -> Vec<FromProcess> {
+        self.agent_watches = self.host_control().host().is_some_and(|record| record.watches);
+        if !self.agent_watches {
+            return Vec::new();
+        }
+        let links = self.links.iter();
+        let watched = links.filter_map(|(link, one)| {
+            one.state.end().map(|end| FromProcess::Watch { link: *link, place: end.place })
+        });
+        self.wake_within_packet().into_iter().chain(watched).collect()
+    }
+
+    /// The agent is gone: this process watches all of its links.
+    pub(super) fn take_links_back(&mut self) {
+        self.agent_watches = false;
+        for (link, one) in &self.links {
+            if let Some(end) = one.state.end() {
+                self.watch.add(*link, end.place, Arc::clone(&end.socket));
+            }
+        }
+    }
+
+    /// Ends links whose memory is lost, for those who use them may be the first to see it.
+    pub(super) fn end_lost(&self) {
+        let is_lost = |id: ProcessId| watch::is_lost(&self.region, id.host, id.process);
+        let own = is_lost(self.id);
+        for link in self.links.values().filter(|link| own || is_lost(link.peer)) {
+            if let Some(end) = link.state.end() {
+                end.shut_down();
+            }
+        }
+    }
+
+    /// The socket of a link in use.
+    pub(super) fn socket(&self, link: u32) -> Option<Arc<OwnedFd>> {
+        self.links.get(&link)?.state.end().map(|end| Arc::clone(&end.socket))
+    }
+
+    /// Watches a link that begins, and asks the agent to.
+    fn watch_link(&mut self, link: u32) {
+        let Some(end) = self.links.get(&link).and_then(|link| link.state.end()) else { return };
+        self.watch.add(link, end.place, Arc::clone(&end.socket));
+        if self.agent_watches {
+            self.to_agent.push_back(FromProcess::Watch { link, place: end.place });
+        }
     }
 
     /// Returns a number for a link or a query. 0 is not used.
@@ -332,6 +391,10 @@ impl State {
     pub(super) fn closed_here(&mut self, link: u32) -> Option<(ProcessId, u32)> {
         let closed = self.links.remove(&link)?;
         let told = (closed.peer, closed.peer_link);
+        self.watch.remove(link);
+        if self.agent_watches {
+            self.to_agent.push_back(FromProcess::Unwatch { link });
+        }
         if let Some(state) = closed.state.close_here() {
             self.links.insert(link, Link { state, ..closed });
         }
@@ -387,6 +450,7 @@ impl State {
         self.former_links = Some(used.collect());
         self.quarantine.clear();
         self.former.push(std::mem::take(&mut self.pool));
+        self.forget_lines();
         self.payloads.retire();
     }
 
@@ -406,6 +470,7 @@ impl State {
     /// Takes the parts of granted memory that have not been used for `time`, and those of former numbers that
     /// are used no more.
     pub(super) fn take_unused_memory(&mut self, time: Duration) -> Vec<OwnPart> {
+        self.activity.tidy();
         let mut parts = self.pool.take_unused(time);
         parts.extend(self.former.iter().flat_map(|pool| pool.take_unused(Duration::ZERO)));
         self.former.retain(|pool| !pool.is_empty());
@@ -497,6 +562,12 @@ impl State {
         self.quarantine.extend(leases.into_iter().map(|lease| Quarantined { peer, _hold: lease }));
     }
 
+    /// Forgets in which lines something was noted, and what is watched: no link goes on.
+    pub(super) fn forget_lines(&mut self) {
+        self.activity = ActivityLines::default();
+        self.watch.begin_anew(self.region.clone(), self.id.host, self.id.process);
+    }
+
     /// Forgets what is kept for peers, as the agent keeps it from now on.
     pub(super) fn forget_quarantine(&mut self) {
         self.quarantine.clear();
@@ -528,6 +599,7 @@ impl State {
     pub(super) fn begin(&mut self, link: u32, begun: Link, id: ProcessId) {
         let peer = begun.peer;
         self.links.insert(link, begun);
+        self.watch_link(link);
         if self.id != id {
             self.close_there(link);
             self.former_links.get_or_insert_default().insert(link);

@@ -1,17 +1,17 @@
-//! The one thread of a member: it speaks with the agent, and polls the lanes of all links.
+//! The one thread of a member: it speaks with the agent, and looks at links that the agent does not watch.
 //!
-//! There are no doorbells between hosts. The thread looks at the lanes of parked sides, and rings them on
-//! their own socket. While messages come it spins for a moment; then it sleeps for as long as before, and
-//! longer, but never longer than the wake latency. Without links it only waits for the agent.
+//! There are no doorbells between hosts. The agent looks at the links of all processes of its host, and rings
+//! their parked sides. This thread does so ([`crate::watch`]) for the links of its process while there is no
+//! agent, or one that has no room for more or is of an earlier version: while messages come it spins for a
+//! moment; then it sleeps for as long as before, and longer, but never longer than the wake latency. Without
+//! such links it only waits for the agent, and an idle process costs nothing.
 //!
-//! A look is one system call, the sleep before it, and the lines of parked sides: that is what an idle
-//! process costs. The agent, the bell and closed links are looked at when the kernel reports that something
-//! is there.
+//! The agent, the bell and closed links are looked at when the kernel reports that something is there.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -20,28 +20,29 @@ use notnets_memory::process::ForkGuard;
 use notnets_memory::region::Region;
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
-use super::backoff::Backoff;
 use super::dispatch::on_packet;
 use super::join::{Failed, Joined, join};
 use super::peer_message::PeerMessage;
 use super::state::{Shared, State, Waiting};
 use super::{Arrival, PodError, lock};
+use crate::backoff::{Backoff, TIMER_SLACK};
 use crate::packet::{FromProcess, ToProcess};
-use crate::table::{Control, ExtentState, HostIncarnation, ProcessId};
+use crate::table::{HostIncarnation, ProcessId};
 use crate::wire::{self, Received};
 use notnets_core::clock::timespec;
 use notnets_core::name::Name;
 
 /// Without links nothing is looked at but the agent's socket.
 const IDLE: Duration = Duration::from_secs(1);
-/// A message that does not get whole within this time never will: its link ends.
-const STUCK: Duration = Duration::from_secs(1);
 /// So many links that were closed are looked at in one go.
 const CLOSINGS: usize = 64;
 /// The longest time between two looks at the agent's socket while messages come.
 const UNASKED: Duration = Duration::from_micros(100);
+/// How often it is looked at most whether memory of links is lost.
+const LOST: Duration = Duration::from_millis(10);
 /// How long an unused extent is kept, for it may be needed again.
 const SPARE: Duration = Duration::from_millis(500);
 /// How often an agent that is gone is looked for.
@@ -50,9 +51,6 @@ const RETRY: Duration = Duration::from_millis(10);
 const SUCCESSION: Duration = Duration::from_secs(1);
 /// How often once nothing depends on it but memory.
 const RARELY: Duration = Duration::from_secs(1);
-
-/// Nanoseconds by which the kernel may let a sleep take longer.
-const TIMER_SLACK: u64 = 5000;
 
 /// Joins the pod as the process of this token, and starts the thread.
 pub(super) fn start(
@@ -82,7 +80,10 @@ pub(super) fn start(
     let io_error = |step| move |errno: rustix::io::Errno| PodError::Io { step, cause: errno.into() };
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error("make a bell"))?;
     let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
-    let state = Mutex::new(State::new(region, incarnation, id, wake_latency));
+    let mut state = State::new(region, incarnation, id, wake_latency);
+    // It has no links yet.
+    state.hand_links_over();
+    let state = Mutex::new(state);
     let fork = ForkGuard::new().map_err(|cause| PodError::Io { step: "tell forks by a page", cause })?;
     let (changed, dropped) = (Condvar::new(), Mutex::default());
     let shared = Arc::new(Shared { state, changed, bell, closings, token, dropped, fork });
@@ -95,6 +96,7 @@ pub(super) fn start(
         agent_speaks: true,
         some_closed: false,
         reviewed: Instant::now(),
+        lost_at: Instant::now(),
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
     thread.map_err(|cause| PodError::Io { step: "start a thread", cause })?;
@@ -113,13 +115,13 @@ impl Shared {
 enum AgentLink {
     /// It is there.
     Up(OwnedFd),
-    /// It is gone.
-    Lost { since: Instant },
+    /// It is gone, and was last looked for then.
+    Lost { since: Instant, looked: Option<Instant> },
 }
 
 impl AgentLink {
     fn lost() -> Self {
-        Self::Lost { since: Instant::now() }
+        Self::Lost { since: Instant::now(), looked: None }
     }
 }
 
@@ -135,6 +137,8 @@ struct Watcher {
     some_closed: bool,
     /// When memory was last searched for unused extents.
     reviewed: Instant,
+    /// When it was last looked whether memory of links is lost.
+    lost_at: Instant,
 }
 
 impl Watcher {
@@ -156,7 +160,11 @@ impl Watcher {
             self.give_back(&mut state);
             let dropped = std::mem::take(&mut *lock(&shared.dropped));
             state.drop_claims(dropped);
-            let rung = ring(&mut state);
+            let rung = state.watch.look(Instant::now()) > 0;
+            if self.lost_at.elapsed() >= LOST {
+                self.lost_at = Instant::now();
+                state.end_lost();
+            }
             self.ack_gone_peers(&mut state);
             if state.take_let_go_of_former() {
                 state.to_agent.push_back(FromProcess::Ready);
@@ -168,18 +176,24 @@ impl Watcher {
             if received {
                 shared.changed.notify_all();
             }
-            let links = state.links.values().filter(|link| link.is_used()).count();
+            let mut watches = !state.watch.is_empty();
             let latency = state.wake_latency();
             let unsent = !state.to_agent.is_empty();
             drop(state);
             for (on_arrival, arrival) in arrivals {
                 on_arrival(arrival);
             }
-            if let AgentLink::Lost { since } = self.agent {
+            if let AgentLink::Lost { since, looked } = self.agent
+                && looked.is_none_or(|looked| looked.elapsed() >= RETRY)
+            {
+                if looked.is_none() {
+                    lock(&shared.state).take_links_back();
+                    watches = true;
+                }
                 self.reconnect(since);
                 self.agent_speaks = true;
             }
-            self.wait(links, latency, unsent);
+            self.wait(watches, latency, unsent);
         }
     }
 
@@ -188,6 +202,7 @@ impl Watcher {
         self.flush_outbox(state);
         state.shut_down_all();
         state.links.clear();
+        state.forget_lines();
         state.forget_quarantine();
         let pools = state.former.drain(..).chain([std::mem::take(&mut state.pool)]);
         let unused: Vec<_> = pools.map(|pool| pool.is_unused()).collect();
@@ -218,7 +233,7 @@ impl Watcher {
                         self.agent = AgentLink::lost();
                     }
                 }
-                AgentLink::Lost { since } => {
+                AgentLink::Lost { since, .. } => {
                     // After the lease nobody waits for this process; only its memory is missed.
                     let pause = if since.elapsed() < lease { RETRY } else { RARELY };
                     let before = Some((state.incarnation, state.id));
@@ -302,8 +317,22 @@ impl Watcher {
         while let AgentLink::Up(agent) = &self.agent
             && let Some(packet) = state.to_agent.front()
         {
-            match wire::send(agent, &packet.encode(), None) {
+            let socket = match packet {
+                FromProcess::Watch { link, .. } => state.socket(*link),
+                _ => None,
+            };
+            if socket.is_none() && matches!(packet, FromProcess::Watch { .. }) {
+                // It is closed already.
+                state.to_agent.pop_front();
+                continue;
+            }
+            let socket = socket.as_ref().map(|socket| socket.as_fd());
+            match wire::send(agent, &packet.encode(), socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOMANYREFS) => {
+                    // More descriptors are under way than may be: this process goes on looking at the link.
+                    state.to_agent.pop_front();
+                }
                 Err(_) => self.agent = AgentLink::lost(),
                 Ok(()) => {
                     state.to_agent.pop_front();
@@ -336,8 +365,7 @@ impl Watcher {
                     state.shut_down_all();
                     self.shared.changed.notify_all();
                 }
-                drop(state);
-                std::thread::sleep(RETRY);
+                self.agent = AgentLink::Lost { since: lost_since, looked: Some(Instant::now()) };
             }
         }
     }
@@ -363,6 +391,7 @@ impl Watcher {
             first.extend(peers.into_iter().map(FromProcess::Knows));
             first.extend(state.payloads.repeat());
             first.extend(state.has_let_go_of_former().then_some(FromProcess::Ready));
+            first.extend(state.hand_links_over());
             // What was said to peers just before may be lost.
             first.extend(state.closed_here_only().into_iter().map(close));
         } else {
@@ -375,11 +404,17 @@ impl Watcher {
             if let Some(region) = region {
                 state.region = region;
             }
+            state.forget_lines();
+            let asked = state.hand_links_over();
             first.extend(state.services.keys().cloned().map(FromProcess::Serve));
             first.extend(state.payloads.repeat());
+            first.extend(asked);
         }
-        use FromProcess::{Claim, GrantPayloads, Return, Unclaim};
-        let is_void = |packet: &_| matches!(packet, Return(_) | GrantPayloads | Claim(_) | Unclaim(_));
+        use FromProcess::{Claim, GrantPayloads, Return, Unclaim, Unwatch, WakeWithin, Watch};
+        let is_void = |packet: &_| {
+            let memory = matches!(packet, Return(_) | GrantPayloads | Claim(_) | Unclaim(_));
+            memory || matches!(packet, Watch { .. } | Unwatch { .. } | WakeWithin { .. })
+        };
         state.to_agent.retain(|packet| !is_void(packet));
         first.extend(state.unclaimed(self.shared.token).into_iter().map(FromProcess::Return));
         for packet in first.into_iter().rev() {
@@ -388,14 +423,14 @@ impl Watcher {
     }
 
     /// Waits for a moment. Something that the agent had no room for is `unsent`.
-    fn wait(&mut self, links: usize, latency: Duration, unsent: bool) {
+    fn wait(&mut self, watches: bool, latency: Duration, unsent: bool) {
         let now = Instant::now();
-        let spins = links > 0 && self.backoff.spins(now);
+        let spins = watches && self.backoff.spins(now);
         if spins && now - self.asked < UNASKED {
             return std::hint::spin_loop();
         }
         let nap = if spins { Duration::ZERO } else { self.backoff.next_nap(latency) };
-        let pause = if links == 0 { IDLE } else { nap };
+        let pause = if watches { nap } else { IDLE };
         let bell = PollFd::new(&self.shared.bell, PollFlags::IN);
         let closings = PollFd::new(&self.shared.closings, PollFlags::IN);
         let [rung, closed, speaks] = match &self.agent {
@@ -424,47 +459,16 @@ fn poll_ready<const N: usize>(mut fds: [PollFd<'_>; N], pause: Duration) -> [boo
     fds.map(|fd| failed || !fd.revents().is_empty())
 }
 
-/// Rings parked sides for which something is there.
-fn ring(state: &mut State) -> bool {
-    let mut rung = false;
-    let region = state.region.clone();
-    for link in state.links.values_mut() {
-        let lost = is_lost(&region, link.peer) || is_lost(&region, state.id);
-        let Some(end) = link.end_mut() else { continue };
-        if lost || end.monitor.is_stuck(STUCK) {
-            end.shut_down();
-        } else if end.monitor.is_due() {
-            rung = true;
-            end.ring();
-        }
-    }
-    rung
-}
-
-/// Returns `true` if memory that a process was granted was lost, or the records of its host.
-fn is_lost(region: &Region, process: ProcessId) -> bool {
-    region.is_lost(process.host.into()) && is_memory_lost(region, process)
-}
-
-#[cold]
-fn is_memory_lost(region: &Region, process: ProcessId) -> bool {
-    let (layout, host) = (*region.layout(), usize::from(process.host));
-    let Some(control) = region.peer(layout.control(host)) else { return true };
-    let control = Control::of_peer(control, layout, region.superblock().uuid, process.host);
-    let is_its = |extent| {
-        let entry = control.extent(extent);
-        entry.is_none_or(|entry| entry.state != ExtentState::Free && entry.process == process.process)
-    };
-    region.is_control_lost(host)
-        || (0..layout.extents()).any(|extent| region.is_extent_lost(host, extent) && is_its(extent))
-}
-
 /// Finds sides that have closed their links, and notifies their peers.
 fn reap_closed_links(state: &mut State, closings: &OwnedFd) {
     let mut events = [const { MaybeUninit::uninit() }; CLOSINGS];
     let closed = epoll::wait(closings, &mut events, Some(&timespec(Duration::ZERO)));
     for event in closed.map_or(&mut [][..], |(closed, _)| closed) {
         let link = event.data.u64() as u32;
+        // The agent may have the same socket still open.
+        if let Some(socket) = state.socket(link) {
+            let _ = epoll::delete(closings, &*socket);
+        }
         let Some(closed) = state.closed_here(link) else { continue };
         state.to_agent.push_back(close(closed));
     }

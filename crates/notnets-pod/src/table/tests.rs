@@ -45,7 +45,10 @@ fn sets_of_hosts() {
 
 #[test]
 fn an_older_agent_reads_past_what_it_does_not_know() {
-    let with = |claims| HostRecord { state: HostState::Running, claims, boot: 7, ..Default::default() };
+    let with = |able| {
+        let (claims, watches) = (able, able);
+        HostRecord { state: HostState::Running, claims, watches, boot: 7, ..Default::default() }
+    };
     let state = |record: HostRecord| record.encode()[6];
     assert_eq!(
         state(with(true)) & !0xff00,
