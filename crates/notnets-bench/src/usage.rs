@@ -76,6 +76,16 @@ pub fn time_on_core(pid: u32) -> Option<u64> {
     Some(nanos)
 }
 
+/// Returns the nanoseconds that those of this process's living threads have run which have one of these names.
+pub fn time_of_threads(names: &[&str]) -> u64 {
+    let time = |task: fs::DirEntry| -> Option<u64> {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        names.contains(&name.trim()).then_some(())?;
+        fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+    };
+    fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.flatten().filter_map(time).sum())
+}
+
 /// Bytes of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {

@@ -104,6 +104,24 @@ pub const POD_STREAM_SOFTWARE: Goal =
     at_least("pod-stream-software", "pod, software: stream of 1 MiB, bytes/s ÷ model's bandwidth", 0.7, 0.9);
 pub const POD_MEMORY: Goal =
     Goal { unit: "KiB", ..at_most("pod-memory", "pod: memory of an idle link, both sides", 64.0, 32.0) };
+pub const POD_TAIL_HARDWARE: Goal =
+    at_most("pod-tail-hardware", "pod, 250 ns a line, hardware: 64 B, 1 open: p99 ÷ p50", 4.0, 2.0);
+pub const POD_TAIL_SOFTWARE: Goal =
+    at_most("pod-tail-software", "pod, 250 ns a line, software: 64 B, 1 open: p99 ÷ p50", 4.0, 2.0);
+pub const POD_CLIENTS_HARDWARE: Goal =
+    at_least("pod-clients-hardware", "pod, hardware: 64 clients: calls/s ÷ within a host", 0.6, 0.8);
+pub const POD_CLIENTS_SOFTWARE: Goal =
+    at_least("pod-clients-software", "pod, software: 64 clients: calls/s ÷ within a host", 0.6, 0.8);
+pub const POD_NULL: Goal =
+    at_most("pod-null", "pod, 0 ns a line, hardware: null round trip ÷ core API within a host", 1.3, 1.1);
+pub const POD_IDLE_HARDWARE: Goal = Goal {
+    unit: "%",
+    ..at_most("pod-idle-hardware", "pod, hardware: a host with 1000 idle links", 2.0, 0.5)
+};
+pub const POD_IDLE_SOFTWARE: Goal = Goal {
+    unit: "%",
+    ..at_most("pod-idle-software", "pod, software: a host with 1000 idle links", 2.0, 0.5)
+};
 pub const P50: Goal = at_least("p50", "64 B, 1 open: tonic-UDS p50 ÷ ours", 12.0, 25.0);
 pub const P99: Goal = at_least("p99", "64 B, 1 open: tonic-UDS p99 ÷ ours", 6.0, 12.0);
 pub const THROUGHPUT: Goal = at_least("throughput", "64 B, 64 open: our calls/s ÷ tonic-UDS", 6.0, 10.0);
@@ -184,7 +202,7 @@ pub const BLOCKED_WORKER: Goal = Goal {
 };
 
 /// All goals, in the order in which they are measured.
-pub const ALL: [Goal; 45] = [
+pub const ALL: [Goal; 52] = [
     CORE,
     P50,
     STUBS_P50,
@@ -213,6 +231,13 @@ pub const ALL: [Goal; 45] = [
     POD_STREAM_HARDWARE,
     POD_STREAM_SOFTWARE,
     POD_MEMORY,
+    POD_TAIL_HARDWARE,
+    POD_TAIL_SOFTWARE,
+    POD_CLIENTS_HARDWARE,
+    POD_CLIENTS_SOFTWARE,
+    POD_NULL,
+    POD_IDLE_HARDWARE,
+    POD_IDLE_SOFTWARE,
     IDLE_LINKS,
     CONNECT,
     CANCEL,

@@ -6,7 +6,7 @@ use notnets_cli_common::number::median;
 use serde::Serialize;
 
 use super::case::{Case, Transport};
-use super::pod::Pod;
+use super::pod::{Hosts, Pod};
 use super::testbed::Testbed;
 use crate::Result;
 use crate::usage::{self, Memory};
@@ -92,6 +92,8 @@ pub struct Idle {
     pub wake_ups: u64,
     /// For how long it kept a core busy, by the scheduler's account.
     pub cpu_us: f64,
+    /// For how long the agent of its host did, in a pod: both hosts' agents do the same.
+    pub agent_us: f64,
 }
 
 /// The cost of idle links over one transport.
@@ -110,7 +112,8 @@ pub async fn idle(over: &Case, links: u32, seconds: f64) -> Result<Idle> {
     tokio::time::sleep(SETTLE).await;
     let look = || {
         let switches = usage::switches(testbed.server());
-        (switches.voluntary + switches.involuntary, usage::time_on_core(testbed.server()).unwrap_or(0))
+        let agent = testbed.hosts().map_or(0, Hosts::agent_time);
+        (switches.voluntary + switches.involuntary, usage::time_on_core(testbed.server()).unwrap_or(0), agent)
     };
     let before = look();
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
@@ -121,7 +124,8 @@ pub async fn idle(over: &Case, links: u32, seconds: f64) -> Result<Idle> {
     let transport = over.transport;
     let pod = over.pod.clone();
     let cpu_us = cpu as f64 / 1000.0;
-    Ok(Idle { case: "idle", transport, pod, links, seconds, wake_ups, cpu_us })
+    let agent_us = after.2.saturating_sub(before.2) as f64 / 1000.0;
+    Ok(Idle { case: "idle", transport, pod, links, seconds, wake_ups, cpu_us, agent_us })
 }
 
 /// Returns the case with `links` idle links and no client that makes calls.

@@ -150,11 +150,12 @@ fn print_idle(args: &Args, idle_costs: &[IdleCost]) -> Result {
                 .map(|bytes| number(bytes / 1024.0));
         println!(
             "{:<8} {all} KiB for each of {} links (pages {pss}, page tables {tables}, kernel {kernel}); their server: \
-             {} wake-ups and {} µs of processor time in {} s",
+             {} wake-ups and {} µs of processor time, its agent {} µs, in {} s",
             over.way(),
             memory.links,
             idle.wake_ups,
             number(idle.cpu_us),
+            number(idle.agent_us),
             idle.seconds
         );
     }

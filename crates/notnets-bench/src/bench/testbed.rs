@@ -46,6 +46,11 @@ pub struct Testbed {
 }
 
 impl Testbed {
+    /// In a pod: its hosts.
+    pub fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref()
+    }
+
     /// Starts servers and clients, and connects them.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use notnets_cli_common::agent_thread::AgentThread;
+use notnets_cli_common::agent_thread::{AgentThread, NAME as AGENT};
 use notnets_memory::far_memory_model::Queues;
 use notnets_memory::region::Region;
 use notnets_memory::region::file::RegionFile;
@@ -16,13 +16,15 @@ use tempfile::TempDir;
 
 use super::super::case::{Case, Work};
 use super::{Coherence, Memory, Place, Pod};
-use crate::Result;
+use crate::{Result, usage};
 
 /// The pod in a region that was made for a case.
 const NAME: &str = "bench";
 /// The memory that a process is granted at once, and the links that find room in it.
 const EXTENT: u64 = 2 << 20;
 const LINKS: u32 = 7;
+/// The threads of an agent: its own, and that which watches links.
+const AGENT_THREADS: &[&str] = &[AGENT, "notnets-watch"];
 /// More than the control area of a host takes.
 const CONTROL: u64 = 1 << 20;
 
@@ -66,6 +68,11 @@ impl Hosts {
         let directories = directories(directory);
         let _agents = agents(&path, [0, 1], &directories)?;
         Ok(Self { pod: NAME.to_owned(), directories, memory, queues, _agents })
+    }
+
+    /// The nanoseconds that the agent of a host has run: half of what both have, in threads of this process.
+    pub fn agent_time(&self) -> u64 {
+        usage::time_of_threads(AGENT_THREADS) / 2
     }
 
     /// The place of a process that calls pass on their nth hop: clients are at 0, and each hop leads to the

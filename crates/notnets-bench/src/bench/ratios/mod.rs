@@ -10,6 +10,7 @@
 //! | `quiet` | of a machine with nothing else to do |
 //! | `large` | of large payloads, copied and shared |
 //! | `pod` | between hosts |
+//! | `waiting` | of waiting between hosts |
 //! | `scarce` | beside busy loops, and under a CPU quota |
 //! | `runtimes` | of runtimes with several workers |
 
@@ -18,6 +19,7 @@ mod pod;
 mod quiet;
 mod runtimes;
 mod scarce;
+mod waiting;
 
 use notnets_cli_common::number::number;
 
@@ -111,6 +113,7 @@ impl Runner<'_> {
         self.quiet().await?;
         self.large().await?;
         self.pod().await?;
+        self.waiting().await?;
         self.scarce().await?;
         self.runtimes().await?;
         let args = self.args;
