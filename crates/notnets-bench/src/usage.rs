@@ -76,7 +76,7 @@ pub fn time_on_core(pid: u32) -> Option<u64> {
     Some(nanos)
 }
 
-/// Returns the nanoseconds that those of this process's living threads have run which have one of these names.
+/// Returns the nanoseconds that threads of this process have run which have one of these names.
 pub fn time_of_threads(names: &[&str]) -> u64 {
     let time = |task: fs::DirEntry| -> Option<u64> {
         let name = fs::read_to_string(task.path().join("comm")).ok()?;

@@ -19,8 +19,8 @@
 //!
 //! | atomic | pairs with |
 //! | --- | --- |
-//! | writer: `store_release(word 0)` | reader: `load_acquire(word 0)`: names, and what was pushed, are there |
-//! | reader: fence after the load, before it looks who is armed | parker: fence in [`ArmedFlag::arm_local`], before it looks once more |
+//! | writer: `store_release(word 0)` | reader: `load_acquire(word 0)`: all before it is there |
+//! | reader: fence before it looks who is armed | parker: fence in [`ArmedFlag::arm_local`] |
 //!
 //! [`ArmedFlag::arm_local`]: crate::doorbell::ArmedFlag::arm_local
 
@@ -145,7 +145,7 @@ impl<R: ReadMemory> ActivityWatch<R> {
     }
 
     fn any(&mut self) -> Activity {
-        // They were published before the word that was seen, and are on its line. Later ones have another word.
+        // They were published before the word that was seen, and are on its line.
         self.names = self.line.load_each(1).map(|name: u64| name as u32);
         // Pairs with the fence in `ArmedFlag::arm_local`.
         self.line.fence();

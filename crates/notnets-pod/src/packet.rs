@@ -81,8 +81,7 @@ pub enum FromProcess {
         /// As asked.
         host: u16,
     },
-    /// It wants a link to be watched for it. Comes with a descriptor of the socket on which the link's user is
-    /// rung.
+    /// It wants a link to be watched for it. Comes with a descriptor of the socket on which its user is rung.
     Watch {
         /// Its number for the link.
         link: u32,

@@ -137,8 +137,8 @@ impl Watch {
         self.counts
     }
 
-    /// Watches a link, whose user is rung at the other end of `socket`. Returns `false` if it doesn't lie where
-    /// it may.
+    /// Watches a link, whose user is rung at the other end of `socket`. Returns `false` if it lies where it
+    /// may not.
     pub fn add(&mut self, link: u32, place: LinkPlace, socket: Arc<OwnedFd>) -> bool {
         if !place.is_valid(&self.region, self.host) {
             return false;

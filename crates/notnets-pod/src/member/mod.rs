@@ -1,9 +1,9 @@
 //! A process's membership in a pod: links with processes on other hosts.
 //!
 //! A [`Member`] has one connection to the agent of its host and one thread, the *watcher*, which speaks with
-//! the agent, and looks at lanes for parked sides while the agent doesn't. To its user a link looks as one on the same
-//! host: it has a [`Socket`](notnets_core::link::Socket), whose other end the watcher holds. The watcher
-//! rings it when there is something in the lanes, and closes it when the peer is gone.
+//! the agent, and looks at lanes for parked sides while the agent doesn't. To its user a link looks as one on
+//! the same host: it has a [`Socket`](notnets_core::link::Socket), whose other end the watcher holds. That is
+//! rung when there is something in the lanes, and closed when the peer is gone.
 //!
 //! | file | what |
 //! | --- | --- |
