@@ -22,6 +22,10 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use crate::table::{Control, ExtentState, ProcessId};
 
+/// How often each link is looked at though nothing is noted: between hosts nothing promises that what was
+/// pushed comes to memory before the note that tells of it.
+const UNNOTED: Duration = Duration::from_millis(200);
+
 /// A message that does not get whole within this time never will: its link ends.
 const STUCK: Duration = Duration::from_secs(1);
 
@@ -93,6 +97,8 @@ pub struct Watch {
     lines: HashMap<RegionOffset, Line>,
     /// Links to be looked at though nothing is noted.
     hot: BTreeSet<u32>,
+    /// When all links were last looked at.
+    all_looked: Instant,
     counts: WatchCounts,
 }
 
@@ -113,8 +119,16 @@ struct Line {
 impl Watch {
     /// Of this process of this host.
     pub fn new(region: Region, host: u16, process: u16) -> Self {
-        let (links, lines) = (HashMap::new(), HashMap::new());
-        Self { region, host, process, links, lines, hot: BTreeSet::new(), counts: WatchCounts::default() }
+        Self {
+            region,
+            host,
+            process,
+            links: HashMap::new(),
+            lines: HashMap::new(),
+            hot: BTreeSet::new(),
+            all_looked: Instant::now(),
+            counts: WatchCounts::default(),
+        }
     }
 
     /// Watches nothing any more, and from now on links of this process in this region.
@@ -184,7 +198,7 @@ impl Watch {
 
     /// Rings parked sides for which something is there. Returns how many.
     pub fn look(&mut self, now: Instant) -> u64 {
-        let Self { links, lines, hot, counts, .. } = self;
+        let Self { links, lines, hot, all_looked, counts, .. } = self;
         if links.is_empty() {
             return 0;
         }
@@ -196,6 +210,10 @@ impl Watch {
                 Activity::On(names) => hot.extend(names.iter().filter(|name| line.links.contains(name))),
                 Activity::Any => hot.extend(&line.links),
             }
+        }
+        if now.saturating_duration_since(*all_looked) >= UNNOTED {
+            *all_looked = now;
+            hot.extend(links.keys());
         }
         counts.lines += hot.len() as u64;
         let before = counts.rings;
@@ -265,4 +283,65 @@ pub(crate) fn ring(socket: &OwnedFd) {
 /// Closes a link's socket: its user sees that the peer is gone.
 pub(crate) fn shut_down(socket: &OwnedFd) {
     let _ = shutdown(socket, Shutdown::Both);
+}
+
+#[cfg(test)]
+mod tests {
+    use notnets_memory::Coherence;
+    use notnets_memory::lane::Geometry;
+    use notnets_memory::region::file::RegionFile;
+    use notnets_memory::region::format::{Plan, format};
+    use notnets_memory::region::pool::Pool;
+    use notnets_memory::remote_lanes::PodSegment;
+    use notnets_memory::seal::Seal;
+    use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+    use super::*;
+
+    fn region() -> Region {
+        let fd = memfd_create("region", MemfdFlags::CLOEXEC).unwrap();
+        fallocate(&fd, FallocateFlags::empty(), 0, 4 << 20).unwrap();
+        let file = RegionFile::of(fd).unwrap();
+        format(&file, &Plan { coherence: Coherence::Hardware, ..Plan::new("pod0", 2) }).unwrap();
+        Region::of(file).unwrap()
+    }
+
+    /// A first segment of a host, and where a line of its activity lies.
+    fn segment(region: &Region, host: usize) -> (PodSegment, RegionOffset) {
+        let pool = Pool::default();
+        pool.add(region.own(region.layout().extent(host, 0)).unwrap());
+        let geometry = Geometry::default();
+        let segment = PodSegment::new(pool.allocate(geometry.segment_bytes()).unwrap(), geometry, None);
+        let line = pool.allocate(notnets_memory::PAGE).unwrap().range().start();
+        (segment, line)
+    }
+
+    #[test]
+    fn what_nothing_notes_is_found_after_a_while() {
+        let region = region();
+        let [(sender, activity), (receiver, waits)] = [segment(&region, 0), segment(&region, 1)];
+        let [of_sender, of_receiver] = [&sender, &receiver].map(|segment| segment.range().start());
+        let geometry = Geometry::default();
+        let lanes = LanePlace { own: of_receiver, peer: of_sender, peer_slots: geometry.slots };
+        let seals = || (Seal::new([1]), Seal::new([2]));
+        let mut sender = sender.open(&region, of_receiver, geometry, seals()).unwrap();
+        let (own, other) = seals();
+        let mut receiver = receiver.open(&region, of_sender, geometry, (other, own)).unwrap();
+
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (watched, user) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let peer = ProcessId { host: 0, process: 0, generation: 1 };
+        let place = LinkPlace { lanes, peer, activity: Some(activity), waits: Some(waits) };
+        let mut watch = Watch::new(region, 1, 0);
+        let now = Instant::now();
+        assert!(watch.add(7, place, Arc::new(watched)));
+        assert!(!receiver.arm_frames());
+        assert_eq!(watch.look(now), 0, "nothing is there");
+        sender.push([1; 7]);
+        assert_eq!(watch.look(now), 0, "nothing was noted");
+        assert_eq!(watch.look(now + UNNOTED), 1);
+        let mut byte = [0; 2];
+        assert_eq!(recv(&user, &mut byte[..], RecvFlags::DONTWAIT).unwrap().0, 1);
+    }
 }
