@@ -285,9 +285,9 @@ async fn idle_processes_are_looked_after_as_often_as_the_agent_says() {
     assert!((1..=most).contains(&seldom), "{seldom} sleeps in {time:?}");
     // The one with the default looks more often.
     assert!(often > 2 * seldom, "{often} and {seldom} sleeps");
-    // Now and then it sees whether memory is unused.
+    // Every 50 ms it sees whether its agent runs.
     let own = after.2.0 - before.2.0;
-    assert!(own < 40, "the server looked {own} times itself");
+    assert!(own < 70, "the server looked {own} times itself");
     // It does while its agent is gone, and leaves it to the next one.
     drop(second);
     in_time(client.echo(EchoRequest::default())).await.unwrap();
@@ -296,7 +296,7 @@ async fn idle_processes_are_looked_after_as_often_as_the_agent_says() {
         loop {
             let before = thread(server.0.id(), "notnets-pod").0;
             tokio::time::sleep(Duration::from_millis(200)).await;
-            if thread(server.0.id(), "notnets-pod").0 - before < 4 {
+            if thread(server.0.id(), "notnets-pod").0 - before < 7 {
                 break;
             }
         }

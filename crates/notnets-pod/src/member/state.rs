@@ -311,6 +311,11 @@ impl State {
         self.wake_within_packet().into_iter().chain(watched).collect()
     }
 
+    /// Returns `true` if the agent is asked to watch links.
+    pub(super) fn agent_watches(&self) -> bool {
+        self.agent_watches
+    }
+
     /// The agent is gone: this process watches all of its links.
     pub(super) fn take_links_back(&mut self) {
         self.agent_watches = false;

@@ -97,6 +97,7 @@ pub(super) fn start(
         some_closed: false,
         reviewed: Instant::now(),
         lost_at: Instant::now(),
+        pulse: Pulse { beat: 0, looked: Instant::now() },
     };
     let thread = std::thread::Builder::new().name("notnets-pod".into()).spawn(move || watcher.run());
     thread.map_err(|cause| PodError::Io { step: "start a thread", cause })?;
@@ -139,6 +140,13 @@ struct Watcher {
     reviewed: Instant,
     /// When it was last looked whether memory of links is lost.
     lost_at: Instant,
+    pulse: Pulse,
+}
+
+/// The heartbeat of the agent, and when it was last looked at.
+struct Pulse {
+    beat: u64,
+    looked: Instant,
 }
 
 impl Watcher {
@@ -165,6 +173,7 @@ impl Watcher {
                 self.lost_at = Instant::now();
                 state.end_lost();
             }
+            let patience = self.check_pulse(&mut state);
             self.ack_gone_peers(&mut state);
             if state.take_let_go_of_former() {
                 state.to_agent.push_back(FromProcess::Ready);
@@ -193,7 +202,7 @@ impl Watcher {
                 self.reconnect(since);
                 self.agent_speaks = true;
             }
-            self.wait(watches, latency, unsent);
+            self.wait(watches.then_some(latency), patience, unsent);
         }
     }
 
@@ -285,6 +294,30 @@ impl Watcher {
             }
         }
         received
+    }
+
+    /// An agent that does not run watches no links, though its socket is there: meanwhile this process does.
+    /// Returns after what time to look again; nothing has to be looked at without links.
+    fn check_pulse(&mut self, state: &mut State) -> Duration {
+        let superblock = state.region.superblock();
+        let heartbeat = Duration::from_millis(superblock.heartbeat_ms.into());
+        let patience = (2 * heartbeat).max(Duration::from_millis(superblock.lease_ms.into()) / 8);
+        if state.links.is_empty() || !matches!(self.agent, AgentLink::Up(_)) {
+            return IDLE;
+        }
+        if self.pulse.looked.elapsed() < patience {
+            return patience;
+        }
+        let Some(record) = state.host_control().host() else { return patience };
+        let beats = record.beat != self.pulse.beat;
+        self.pulse = Pulse { beat: record.beat, looked: Instant::now() };
+        if !beats {
+            state.take_links_back();
+        } else if !state.agent_watches() {
+            let asked = state.hand_links_over();
+            state.to_agent.extend(asked);
+        }
+        patience
     }
 
     /// Peers that are gone and of which nothing is read any more.
@@ -422,15 +455,19 @@ impl Watcher {
         }
     }
 
-    /// Waits for a moment. Something that the agent had no room for is `unsent`.
-    fn wait(&mut self, watches: bool, latency: Duration, unsent: bool) {
+    /// Waits for a moment, no longer than `patience`. A process that looks at links itself has a latency.
+    /// Something that the agent had no room for is `unsent`.
+    fn wait(&mut self, latency: Option<Duration>, patience: Duration, unsent: bool) {
         let now = Instant::now();
-        let spins = watches && self.backoff.spins(now);
+        let spins = latency.is_some() && self.backoff.spins(now);
         if spins && now - self.asked < UNASKED {
             return std::hint::spin_loop();
         }
-        let nap = if spins { Duration::ZERO } else { self.backoff.next_nap(latency) };
-        let pause = if watches { nap } else { IDLE };
+        let pause = match latency {
+            Some(_) if spins => Duration::ZERO,
+            Some(latency) => self.backoff.next_nap(latency),
+            None => patience.min(IDLE),
+        };
         let bell = PollFd::new(&self.shared.bell, PollFlags::IN);
         let closings = PollFd::new(&self.shared.closings, PollFlags::IN);
         let [rung, closed, speaks] = match &self.agent {
