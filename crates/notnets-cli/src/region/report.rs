@@ -246,16 +246,19 @@ impl Held {
     }
 
     fn sentence(&self) -> String {
-        let Self { host, extent, process, generation, .. } = self;
+        let Self { host, extent, .. } = self;
+        let owner = match (self.process, self.generation) {
+            // Its entry was damaged.
+            (u16::MAX, _) => "an unknown process".to_owned(),
+            (process, generation) => format!("process {process} (generation {generation})"),
+        };
         let held_for: Vec<_> = self.held_for.iter().map(HeldFor::phrase).collect();
         let held_for = match &held_for[..] {
             [] => "until its agent has looked again".to_owned(),
             holders => holders.join(", and "),
         };
         let (verb, size) = (if self.lost { "lost" } else { "kept back" }, bytes(self.bytes));
-        format!(
-            "host {host}: extent {extent} ({size}) of process {process} (generation {generation}) is {verb}: {held_for}"
-        )
+        format!("host {host}: extent {extent} ({size}) of {owner} is {verb}: {held_for}")
     }
 }
 
@@ -282,6 +285,9 @@ impl HeldFor {
         match (self.who, self.epoch, self.seen) {
             ("owner", ..) => "the process runs on outside of the pod, and may use it".to_owned(),
             ("claim", ..) => format!("host {host} ({state}) reads payloads there"),
+            (_, Some(epoch), Some(seen)) if seen >= epoch => {
+                format!("host {host} ({state}) is not there to say that it reads nothing")
+            }
             (_, Some(epoch), Some(seen)) => {
                 format!("host {host} ({state}) has seen process epoch {seen}, and not {epoch}")
             }
