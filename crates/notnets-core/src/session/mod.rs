@@ -271,6 +271,12 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
         if self.ended.is_some() { None } else { Some(&mut self.connection) }
     }
 
+    /// Returns `true` if no doorbell rings on this link: its sides see what is there, or watchers tell them.
+    #[inline]
+    pub fn is_between_hosts(&self) -> bool {
+        self.connection.is_between_hosts()
+    }
+
     /// How long this side polls, if it waits that way.
     pub fn budget(&self, wait: Wait) -> Budget {
         let mut budget = Budget::new(wait);

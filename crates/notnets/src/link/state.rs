@@ -96,7 +96,10 @@ impl State {
     pub(super) fn poll(&mut self, now: Timestamp) -> Polled {
         let Self { session, budget, .. } = self;
         session.disarm();
-        budget.poll(now, || session.has_news())
+        if session.is_between_hosts() {
+            return budget.poll(now, || session.has_news());
+        }
+        budget.poll(now, || session.is_ready())
     }
 
     /// Leaves a waker for what is received on a stream.
