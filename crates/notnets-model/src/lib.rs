@@ -3,7 +3,7 @@
 //!
 //! | module | what is modelled |
 //! | --- | --- |
-//! | [`line`] | a line of memory that nothing keeps coherent |
+//! | [`mod@line`] | a line of memory that nothing keeps coherent |
 //! | [`mailbox`] | packets from one agent to another, through restarts and new lives |
 //! | [`lease`] | heartbeats, when a host is marked dead, and that it finds out |
 //! | [`pod`] | lives of hosts and processes, who may read which extent: steps and their conditions |
