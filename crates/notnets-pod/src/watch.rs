@@ -1,10 +1,11 @@
 //! Watching the links of one process for its parked sides, which no peer can ring.
 //!
 //! One piece of code, for the thread of the agent that watches the links of all processes of its host, and
-//! for that of a process whose agent doesn't. A [`Watch`] looks at one [activity line](activity) for each
-//! remote process, and then only at links on which something was noted. A link stays *hot*, and is looked at
-//! each time, while something is there that its side has not taken, or that side waits for room. Links with
-//! peers that have no such line, being of an earlier version, are always hot.
+//! for that of a process whose agent doesn't. A [`Watch`] looks at one
+//! [activity line](notnets_memory::activity) for each remote process, and then only at links on which
+//! something was noted. A link stays *hot*, and is looked at each time, while something is there that its
+//! side has not taken, or that side waits for room. Links with peers that have no such line, being of an
+//! earlier version, are always hot.
 //!
 //! It only reads memory. All that it finds there is for deciding whether to ring.
 
