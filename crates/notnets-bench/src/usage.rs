@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use notnets_memory::descriptors;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -39,9 +39,8 @@ pub fn stay_on(core: usize) -> std::io::Result<()> {
 
 /// Raises the limit of open descriptors as far as allowed: a thousand connections need thousands.
 pub fn allow_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
     // If it can't be raised, opening too many descriptors fails with an error of its own.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ = descriptors::raise_limit();
 }
 
 /// How often a process's threads gave up a processor or lost it. Reading it does not disturb the process.
@@ -68,22 +67,21 @@ pub fn switches(pid: u32) -> Switches {
 /// Returns the nanoseconds that a process's living threads have run, up to their last switch, by the
 /// scheduler's own account. Unlike asking for [`cpu_time`], reading it does not wake the process.
 pub fn time_on_core(pid: u32) -> Option<u64> {
-    let mut nanos = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        let line = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        nanos += line.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    Some(nanos)
+    fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().map(|task| time_of(&task)).sum()
 }
 
 /// Returns the nanoseconds that threads of this process have run which have one of these names.
 pub fn time_of_threads(names: &[&str]) -> u64 {
-    let time = |task: fs::DirEntry| -> Option<u64> {
-        let name = fs::read_to_string(task.path().join("comm")).ok()?;
-        names.contains(&name.trim()).then_some(())?;
-        fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+    let is_named = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| names.contains(&name.trim()))
     };
-    fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.flatten().filter_map(time).sum())
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter(is_named).filter_map(|task| time_of(&task)).sum()
+}
+
+/// The nanoseconds that a thread has run.
+fn time_of(task: &fs::DirEntry) -> Option<u64> {
+    fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
 }
 
 /// Bytes of memory.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use notnets_core::link::rendezvous::Directory;
+use notnets_memory::descriptors;
 use notnets_memory::region::Region;
-use notnets_pod::daemon::{Daemon, DaemonError, raise_descriptor_limit};
+use notnets_pod::daemon::{Daemon, DaemonError};
 
 /// The name of its thread.
 pub const NAME: &str = "notnets-agent";
@@ -25,7 +26,8 @@ impl AgentThread {
     /// # Errors
     /// When the host already has an agent, or does not exist.
     pub fn start(region: &Path, host: u16, directory: &Path) -> Result<Self, DaemonError> {
-        raise_descriptor_limit();
+        // One for each link that it watches. Without them processes watch their own.
+        let _ = descriptors::raise_limit();
         let open = |error| DaemonError::Io { step: "open the region", cause: std::io::Error::other(error) };
         let region = Region::open(region).map_err(open)?;
         let mut daemon = Daemon::start(region, host, &Directory::at(directory))?;

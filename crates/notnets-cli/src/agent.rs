@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use notnets_cli_common::duration;
 use notnets_core::link::rendezvous::Directory;
 use notnets_core::name::Name;
+use notnets_memory::descriptors;
 use notnets_memory::region::Region;
-use notnets_pod::daemon::{Daemon, DaemonError, raise_descriptor_limit};
+use notnets_pod::daemon::{Daemon, DaemonError};
 use notnets_pod::member::{AGENT_TIMEOUT, PodError, leave_host, region_of};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -61,7 +62,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     if args.leave {
         return leave(region, args.host_id, &directory);
     }
-    raise_descriptor_limit();
+    // One for each link that it watches. Without them processes watch their own.
+    let _ = descriptors::raise_limit();
     let mut daemon = Daemon::start(region, args.host_id, &directory).map_err(failure)?;
     daemon.set_wake_latency(args.wake_latency);
     daemon.set_region_path(&args.region);

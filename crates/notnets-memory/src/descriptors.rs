@@ -1,9 +1,19 @@
-//! Running out of file descriptors: which limit was reached, and what to do about it.
+//! Running out of file descriptors: which limit was reached, and what to do about it or before it.
 
 use std::fmt;
 
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Lets this process have as many file descriptors as it may. Programs with very many links call it: it does
+/// not suit those that use `select`.
+///
+/// # Errors
+/// When the kernel refuses. Then the limit stays as it is.
+pub fn raise_limit() -> Result<(), Errno> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+}
 
 /// Which limit left no file descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

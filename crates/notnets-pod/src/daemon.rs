@@ -24,7 +24,6 @@ use rustix::time::{ClockId, clock_gettime};
 use self::log::Refusals;
 use self::pulse::Pulse;
 use self::watchman::Watchman;
-pub use self::watchman::raise_descriptor_limit;
 use super::WAKE_LATENCY;
 use super::agent::{Agent, AgentError, Identity, Phase, Start};
 use super::packet::{FromProcess, ToProcess};

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notnets_cli_common::duration;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use notnets_memory::descriptors;
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 
 use self::clients::Clients;
@@ -205,10 +206,8 @@ fn look_for(upstreams: Vec<Arc<Upstream>>) {
 
 /// Each client takes some descriptors, so there may be as many as the system allows.
 fn raise_descriptors() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current < maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-    {
+    if let Err(error) = descriptors::raise_limit() {
+        let current = getrlimit(Resource::Nofile).current;
         tracing::debug!("the number of open files stays at {current:?}: {error}");
     }
 }

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use notnets_memory::region::Region;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use crate::backoff::{Backoff, TIMER_SLACK};
 use crate::watch::{LinkPlace, Watch, WatchCounts};
@@ -25,12 +25,6 @@ const MAX_LINKS: usize = 1 << 16;
 const LOST: Duration = Duration::from_millis(100);
 /// Bounds of the wake latency, as a process has them for itself.
 const LATENCIES: (Duration, Duration) = (Duration::from_micros(1), Duration::from_secs(1));
-
-/// Lets this process have as many descriptors as it may: an agent needs one for each link that it watches.
-pub fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
 
 /// The thread, which begins with the first link and ends with this.
 #[derive(Debug)]
