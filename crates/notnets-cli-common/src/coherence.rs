@@ -13,6 +13,11 @@ pub enum Coherence {
     Software,
 }
 
+impl Coherence {
+    /// Both ways.
+    pub const ALL: [Self; 2] = [Self::Hardware, Self::Software];
+}
+
 impl From<Coherence> for notnets_memory::Coherence {
     fn from(coherence: Coherence) -> Self {
         match coherence {

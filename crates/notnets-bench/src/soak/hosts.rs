@@ -15,7 +15,6 @@ use notnets_cli_common::random::Random;
 use notnets_memory::region::file::RegionFile;
 use notnets_memory::region::format::{Plan, format};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
-use rustix::param::clock_ticks_per_second;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -23,8 +22,8 @@ use tokio::task::JoinSet;
 use super::content::{Head, message};
 use super::footprint::Footprint;
 use super::{POD, signal};
-use crate::Result;
 use crate::child::{Child, PATIENCE};
+use crate::{Result, usage};
 
 /// Memory that a process is granted at once, and how often a host has that much: for its server, for the
 /// links that it makes, and as much again that is kept back for a while, or for links to begin with.
@@ -280,11 +279,10 @@ impl Pod {
     /// Tells what agents take while nothing happens, and ends.
     async fn rest(mut self) -> Result {
         let agents = || self.hosts.iter().flatten().filter_map(|[agent, _]| agent.id());
-        let used = |pids: &mut dyn Iterator<Item = u32>| pids.map(processor_ticks).sum::<u64>();
-        let before = used(&mut agents());
+        let used = || agents().filter_map(usage::time_on_core).sum::<u64>();
+        let before = used();
         tokio::time::sleep(REST).await;
-        let ticks = used(&mut agents()) - before;
-        let share = 100.0 * ticks as f64 / clock_ticks_per_second() as f64 / REST.as_secs_f64();
+        let share = 100.0 * used().saturating_sub(before) as f64 / REST.as_nanos() as f64;
         let memory = agents().next().and_then(Footprint::of);
         println!(
             "at rest the {} agents take {share:.0} % of a processor, each {:.2} %; the first has {memory:?}",
@@ -320,12 +318,4 @@ async fn ready(process: &mut Child, what: &str, host: u16) -> Result {
 fn channel(directory: &Path, to: u16) -> Result<Channel> {
     let endpoint = Endpoint::new(format!("notnets://{POD}/host-{to}"))?;
     Ok(endpoint.directory(directory).connect_lazy())
-}
-
-/// The time that a process has run, in the kernel's ticks.
-fn processor_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Behind the name, which may contain anything: the state, then eleven fields, then user and system time.
-    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
-    fields.filter_map(|field| field.parse::<u64>().ok()).sum()
 }

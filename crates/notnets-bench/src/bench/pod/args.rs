@@ -69,7 +69,7 @@ impl PodArgs {
                 let (given, coherence) = Given::begin(file, self.hosts)?;
                 (Some(given), vec![coherence])
             }
-            None if self.coherence.is_empty() => (None, vec![Coherence::Hardware, Coherence::Software]),
+            None if self.coherence.is_empty() => (None, Coherence::ALL.to_vec()),
             None => (None, self.coherence.clone()),
         };
         let asked: Vec<_> = self.line_latency.iter().map(|latency| latency.as_nanos() as u64).collect();

@@ -9,10 +9,8 @@ use super::{Memory, Pod};
 /// Nanoseconds to fetch a line: none beyond what it takes here, then what is reported of CXL memory near and
 /// far.
 pub const LATENCIES: [u64; 5] = [0, 115, 250, 400, 1000];
-/// Where something else is varied it is this one, if it is among those asked for.
-const TYPICAL: u64 = 250;
 
-/// Two that only far memory has, and all those of one host that are about NotNets.
+/// Three that only far memory has, and all those of one host that are about NotNets.
 pub fn all(pods: &[Pod]) -> Vec<Factor> {
     let far = |name, what, case: &Case| Factor { name, what, steady: true, levels: by_latency(pods, case) };
     let typical = typical(pods);
@@ -73,8 +71,9 @@ fn by_memory(pods: &[Pod]) -> Vec<Level> {
 
 /// Factors other than the latency.
 pub fn typical(pods: &[Pod]) -> Vec<Pod> {
-    let has_typical = pods.iter().any(|pod| pod.memory.line_ns == TYPICAL);
-    let chosen = if has_typical { TYPICAL } else { pods.first().map_or(0, |pod| pod.memory.line_ns) };
+    let typical = Memory::TYPICAL.line_ns;
+    let has_typical = pods.iter().any(|pod| pod.memory.line_ns == typical);
+    let chosen = if has_typical { typical } else { pods.first().map_or(0, |pod| pod.memory.line_ns) };
     pods.iter().filter(|pod| pod.memory.line_ns == chosen).cloned().collect()
 }
 
@@ -117,11 +116,9 @@ mod tests {
     use super::super::{Coherence, Memory};
     use super::*;
 
-    const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];
-
     fn pods() -> Vec<Pod> {
         let of = |line_ns| {
-            COHERENCES.map(|coherence| Pod { coherence, memory: Memory::line(line_ns), given: None })
+            Coherence::ALL.map(|coherence| Pod { coherence, memory: Memory::line(line_ns), given: None })
         };
         LATENCIES.into_iter().flat_map(of).collect()
     }
@@ -141,7 +138,8 @@ mod tests {
         let [null, latency, memory, ..] = &*between else { panic!() };
         assert_eq!((memory.levels.len(), memory.levels[0].cases.len()), (4, 4));
         assert!([null, latency].iter().all(|factor| factor.levels.len() == LATENCIES.len()));
-        let typical = COHERENCES.map(|coherence| Pod { coherence, memory: Memory::line(250), given: None });
+        let typical =
+            Coherence::ALL.map(|coherence| Pod { coherence, memory: Memory::line(250), given: None });
         let places: Vec<_> = std::iter::once(None).chain(typical.map(Some)).collect();
         let payload = between.iter().find(|factor| factor.name == "payload").unwrap();
         assert!(payload.levels[0].cases.iter().map(|case| &case.pod).eq(&places));

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
+use notnets_memory::LINE;
 use notnets_memory::far_memory_model::{self, FarMemory, Queues};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ fn is_zero(number: &u64) -> bool {
 impl Memory {
     /// This machine's memory, of which lines are counted.
     pub const LOCAL: Self = Self::line(0);
+
+    /// What is reported of CXL memory that is not far, by the latency of a line alone.
+    pub const TYPICAL: Self = Self::line(250);
 
     /// Memories that there are or may be, by name. The figures are public ones (`docs/benchmarking.md` has
     /// the sources), less what this machine's memory takes itself.
@@ -76,7 +80,7 @@ impl Memory {
             write_latency: Duration::from_nanos(self.write_ns),
             host_bandwidth: self.host_gb_per_s.map(bytes),
             device_bandwidth: self.device_gb_per_s.map(bytes),
-            cache_lines: self.cache_kib.map(|kib| (kib << 10) / 64),
+            cache_lines: self.cache_kib.map(|kib| (kib << 10) / LINE),
         };
         far_memory_model::begin(memory, Queues::shared(&file, host)?);
         Ok(())

@@ -8,8 +8,6 @@ use super::{Runner, judge, least, over_uds, p50};
 use crate::Result;
 
 const MIB: usize = 1 << 20;
-/// What fetching a line from the other host takes beyond what it takes here: a model of far memory.
-const LINE_NS: u64 = 250;
 
 impl Runner<'_> {
     /// Measures those that are wanted.
@@ -60,7 +58,7 @@ impl Runner<'_> {
         ];
         let mut cases = Vec::new();
         for (_, coherence) in goals {
-            let pod = Some(Pod { coherence, memory: Memory::line(LINE_NS), given: None });
+            let pod = Some(Pod { coherence, memory: Memory::TYPICAL, given: None });
             let case =
                 Case { work: Work::Ask, api: Api::Stubs, shared: true, trusted: true, ..Case::default() };
             let small = Case { pod, ..case };

@@ -12,8 +12,7 @@ use crate::Result;
 use notnets_cli_common::number::number;
 
 const MIB: usize = 1 << 20;
-const MEMORY: Memory = Memory { host_gb_per_s: Some(20.0), ..Memory::line(250) };
-const COHERENCES: [Coherence; 2] = [Coherence::Hardware, Coherence::Software];
+const MEMORY: Memory = Memory { host_gb_per_s: Some(20.0), ..Memory::TYPICAL };
 
 fn pod(coherence: Coherence) -> Option<Pod> {
     Some(Pod { coherence, memory: MEMORY, given: None })
@@ -37,7 +36,7 @@ impl Runner<'_> {
     /// A mebibyte over and back. What the model itself takes is that of one run of lines each way.
     async fn copied_between_hosts(&mut self) -> Result {
         let within = Case { api: Api::Stubs, size: Size::Bytes(MIB), ..Case::default() };
-        let far = COHERENCES.map(|coherence| Case { pod: pod(coherence), ..within.clone() });
+        let far = Coherence::ALL.map(|coherence| Case { pod: pod(coherence), ..within.clone() });
         let rows = self.measure(&[vec![within], far.into()].concat(), 0.8).await?;
         let model = 2.0 * MEMORY.read_us(MIB);
         let base = rows[0].figures.p50_us;
@@ -66,7 +65,7 @@ impl Runner<'_> {
             pod: pod(coherence),
             ..Case::default()
         };
-        let rows = self.measure(&COHERENCES.map(case), 0.8).await?;
+        let rows = self.measure(&Coherence::ALL.map(case), 0.8).await?;
         let bandwidth = MEMORY.host_gb_per_s.unwrap_or(f64::INFINITY);
         let goals: [Goal; 2] = [goals::POD_STREAM_HARDWARE, goals::POD_STREAM_SOFTWARE];
         for (goal, row) in goals.into_iter().zip(&rows) {

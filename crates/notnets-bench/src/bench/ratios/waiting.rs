@@ -9,8 +9,6 @@ use super::super::pod::{Coherence, Memory, Pod};
 use super::{Of, Runner, calls_per_s, judge, p50};
 use crate::Result;
 
-/// What fetching a line from the other host takes beyond what it takes here: a model of far memory.
-const LINE_NS: u64 = 250;
 const CLIENTS: u32 = 64;
 
 impl Runner<'_> {
@@ -23,7 +21,7 @@ impl Runner<'_> {
             self.pod_clients().await?;
         }
         if self.wants(&[goals::POD_NULL]) {
-            let far = Case { pod: Some(pod(Coherence::Hardware, 0)), ..Case::core() };
+            let far = Case { pod: Some(pod(Coherence::Hardware, Memory::LOCAL)), ..Case::core() };
             let rows = self.measure(&[far, Case::core()], 0.3).await?;
             self.verdicts.push(judge(goals::POD_NULL, &rows[0], &rows[1], p50, "µs"));
         }
@@ -40,8 +38,8 @@ impl Runner<'_> {
     }
 
     async fn pod_tails(&mut self) -> Result {
-        let case = |coherence| Case { pod: Some(pod(coherence, LINE_NS)), ..Case::default() };
-        let rows = self.measure(&[case(Coherence::Hardware), case(Coherence::Software)], 0.8).await?;
+        let case = |coherence| Case { pod: Some(pod(coherence, Memory::TYPICAL)), ..Case::default() };
+        let rows = self.measure(&Coherence::ALL.map(case), 0.8).await?;
         for (goal, row) in [goals::POD_TAIL_HARDWARE, goals::POD_TAIL_SOFTWARE].into_iter().zip(&rows) {
             let (half, tail) = (row.figures.p50_us, row.figures.p99_us);
             let from = format!("p99 {} ÷ p50 {} µs", number(tail), number(half));
@@ -53,7 +51,7 @@ impl Runner<'_> {
     async fn pod_clients(&mut self) -> Result {
         let clients = if self.args.smoke { 4 } else { CLIENTS };
         let near = Case { clients, ..Case::default() };
-        let far = |coherence| Case { pod: Some(pod(coherence, LINE_NS)), ..near.clone() };
+        let far = |coherence| Case { pod: Some(pod(coherence, Memory::TYPICAL)), ..near.clone() };
         let cases = [far(Coherence::Hardware), far(Coherence::Software), near.clone()];
         let rows = self.measure(&cases, 0.8).await?;
         for (goal, row) in [goals::POD_CLIENTS_HARDWARE, goals::POD_CLIENTS_SOFTWARE].into_iter().zip(&rows) {
@@ -65,7 +63,7 @@ impl Runner<'_> {
     async fn pod_idle(&mut self, goal: goals::Goal, coherence: Coherence) -> Result {
         let (links, seconds) = if self.args.smoke { (20, 0.2) } else { (1000, 5.0) };
         self.progress.note("watching a host with idle links");
-        let case = Case { pod: Some(pod(coherence, LINE_NS)), ..Case::default() };
+        let case = Case { pod: Some(pod(coherence, Memory::TYPICAL)), ..Case::default() };
         let idle = links::idle(&case, links, seconds).await?;
         let percent = |cpu_us: f64| cpu_us / idle.seconds / 1e6 * 100.0;
         let from =
@@ -75,6 +73,6 @@ impl Runner<'_> {
     }
 }
 
-fn pod(coherence: Coherence, line_ns: u64) -> Pod {
-    Pod { coherence, memory: Memory::line(line_ns), given: None }
+fn pod(coherence: Coherence, memory: Memory) -> Pod {
+    Pod { coherence, memory, given: None }
 }
