@@ -234,14 +234,8 @@ impl Watch {
 
     /// Ends links whose memory is lost.
     pub fn end_lost(&self) {
-        let is_lost = |host, process| is_lost(&self.region, host, process);
-        let own = is_lost(self.host, self.process);
-        for watched in self.links.values() {
-            let ProcessId { host, process, .. } = watched.place.peer;
-            if own || is_lost(host, process) {
-                shut_down(&watched.socket);
-            }
-        }
+        let links = self.links.values().map(|watched| (watched.place.peer, &*watched.socket));
+        end_lost(&self.region, (self.host, self.process), links);
     }
 }
 
@@ -257,8 +251,21 @@ impl LinkPlace {
     }
 }
 
+/// Ends those of the links of a process of which the memory of either side is lost. Each comes with its peer,
+/// and the socket on which its user is rung.
+pub(crate) fn end_lost<'a>(
+    region: &Region,
+    (host, process): (u16, u16),
+    links: impl Iterator<Item = (ProcessId, &'a OwnedFd)>,
+) {
+    let own = is_lost(region, host, process);
+    links
+        .filter(|(peer, _)| own || is_lost(region, peer.host, peer.process))
+        .for_each(|(_, socket)| shut_down(socket));
+}
+
 /// Returns `true` if memory that a process was granted was lost, or the records of its host.
-pub(crate) fn is_lost(region: &Region, host: u16, process: u16) -> bool {
+fn is_lost(region: &Region, host: u16, process: u16) -> bool {
     region.is_lost(host.into()) && is_memory_lost(region, host, process)
 }
 

@@ -328,13 +328,8 @@ impl State {
 
     /// Ends links whose memory is lost, for those who use them may be the first to see it.
     pub(super) fn end_lost(&self) {
-        let is_lost = |id: ProcessId| watch::is_lost(&self.region, id.host, id.process);
-        let own = is_lost(self.id);
-        for link in self.links.values().filter(|link| own || is_lost(link.peer)) {
-            if let Some(end) = link.state.end() {
-                end.shut_down();
-            }
-        }
+        let used = self.links.values().filter_map(|link| Some((link.peer, &*link.state.end()?.socket)));
+        watch::end_lost(&self.region, (self.id.host, self.id.process), used);
     }
 
     /// The socket of a link in use.

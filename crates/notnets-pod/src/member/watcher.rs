@@ -311,9 +311,9 @@ impl Watcher {
         let Some(record) = state.host_control().host() else { return patience };
         let beats = record.beat != self.pulse.beat;
         self.pulse = Pulse { beat: record.beat, looked: Instant::now() };
-        if !beats {
+        if !beats && state.agent_watches() {
             state.take_links_back();
-        } else if !state.agent_watches() {
+        } else if beats && !state.agent_watches() {
             let asked = state.hand_links_over();
             state.to_agent.extend(asked);
         }
