@@ -31,9 +31,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::mm::ProtFlags;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::mapping::{Mapping, View};
+use crate::ticks::monotonic as now;
 use crate::{Coherence, LINE, LINE_WORDS, PAGE, SegmentError};
 
 /// Lines whose content is remembered, as in a cache: in sets of some, of which one has to go for another.
@@ -275,12 +275,6 @@ impl Queues {
         let begins = before.max(now);
         Carried { begins, ends: begins + takes }
     }
-}
-
-/// Nanoseconds by a clock that all processes share.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn wait_until(time: u64) {

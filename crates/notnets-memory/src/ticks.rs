@@ -55,7 +55,8 @@ fn kernel_trusts_it() -> bool {
     source.is_ok_and(|source| ["tsc", "arch_sys_counter"].contains(&source.trim()))
 }
 
-fn monotonic() -> u64 {
+/// Nanoseconds by a clock that all processes share.
+pub(crate) fn monotonic() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

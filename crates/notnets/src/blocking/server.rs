@@ -423,7 +423,7 @@ impl<H: Handler> Loop<H> {
         let mut links = Vec::new();
         let open = self.links.len();
         self.acceptor.on_ready(ready, clock::now(), open, &mut links);
-        if links.iter_mut().any(|link| link.session.calls().is_between_hosts()) {
+        if links.iter_mut().any(|link| link.session.is_between_hosts()) {
             self.waiting.reach_other_hosts();
         }
         self.links.extend(links.into_iter().map(ServerLink::new));
