@@ -1,5 +1,6 @@
 //! What is asked of a model, as blocks of tokens, and the KV cache that belongs to each.
 
+use notnets_cli_common::random::Random;
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
 /// The name of a block: it stands for all tokens from the prompt's first to the block's last.
@@ -14,9 +15,9 @@ const QUESTION: u64 = 2;
 /// Returns the hashes of a prompt's blocks: instructions that are always the same, one of some documents, of
 /// which the first are asked about most, and a question of its own.
 pub fn prompt(stream: u64, request: u64, documents: u64) -> Vec<Hash> {
-    let mut random = Random(stream << 32 | request);
+    let mut random = Random::new(stream << 32 | request);
     // Half of the draws are below half of those before.
-    let document = (0..2).fold(documents, |below, _| random.next() % below.max(1) + 1) - 1;
+    let document = (0..2).fold(documents, |below, _| random.below(below.max(1)) + 1) - 1;
     let system = (0..SYSTEM).map(|nth| (0, nth));
     let document = (0..DOCUMENT).map(|nth| (1 + document, nth));
     let question = (0..QUESTION).map(|nth| (u64::MAX - (stream << 32 | request), nth));
@@ -42,29 +43,17 @@ fn chain(parent: &Hash, tokens: &[u32; TOKENS]) -> Hash {
 }
 
 fn tokens(text: u64, block: u64) -> [u32; TOKENS] {
-    let mut random = Random(text.rotate_left(16) ^ block);
-    [(); TOKENS].map(|()| random.next() as u32 % 128_256)
+    let mut random = Random::new(text.rotate_left(16) ^ block);
+    [(); TOKENS].map(|()| random.bits() as u32 % 128_256)
 }
 
 /// Stands for the forward pass of a model: fills a block with what belongs to its tokens. It begins with the
 /// block's hash.
 pub fn compute(hash: &Hash, block: &mut [u8]) {
-    let mut random = Random(u64::from_le_bytes(*hash.first_chunk().expect("a hash has eight bytes")));
+    let mut random = Random::new(u64::from_le_bytes(*hash.first_chunk().expect("a hash has eight bytes")));
     for word in block.chunks_mut(8) {
-        word.copy_from_slice(&random.next().to_le_bytes()[..word.len()]);
+        word.copy_from_slice(&random.bits().to_le_bytes()[..word.len()]);
     }
     let len = block.len().min(hash.len());
     block[..len].copy_from_slice(&hash[..len]);
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
 }
