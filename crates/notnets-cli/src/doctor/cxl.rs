@@ -10,6 +10,7 @@ use notnets_cli_common::number::bytes;
 use notnets_memory::registers::Registers;
 
 use super::finding::{Finding, Findings};
+use super::sysfs::read;
 
 const CHECK: &str = "cxl";
 
@@ -19,10 +20,6 @@ pub fn examine(dax: &Path, sys: &Path, findings: &mut Findings) {
     let ways = number(region, "interleave_ways").unwrap_or(1);
     findings.push(interleaving(region, ways));
     findings.push(back_invalidation(region, ways, sys));
-}
-
-fn read(directory: &Path, attribute: &str) -> Option<String> {
-    Some(fs::read_to_string(directory.join(attribute)).ok()?.trim().to_owned())
 }
 
 /// Numbers in sysfs are decimal or hexadecimal.

@@ -9,6 +9,7 @@ use notnets_memory::region::file::{Kind, RegionFile};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, major, minor, statfs, statx};
 
 use super::finding::{Finding, Findings};
+use super::sysfs::read;
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const HUGE: u64 = 2 << 20;
@@ -104,9 +105,7 @@ fn distance(directory: Option<&Path>, sys: &Path) -> Finding {
     let Some(directory) = directory else {
         return Finding::note("distance", "the kernel does not say on which NUMA node a file's memory is");
     };
-    let number = |attribute| -> Option<usize> {
-        fs::read_to_string(directory.join(attribute)).ok()?.trim().parse().ok()
-    };
+    let number = |attribute| -> Option<usize> { read(directory, attribute)?.parse().ok() };
     let Some(target) = number("target_node").or_else(|| number("numa_node")) else {
         return Finding::note("distance", "its NUMA node is not known: the firmware does not say");
     };
@@ -131,9 +130,8 @@ fn distances(sys: &Path, target: usize) -> Vec<(usize, u32)> {
     let nodes = fs::read_dir(sys.join("devices/system/node")).into_iter().flatten().flatten();
     let distance = |entry: fs::DirEntry| {
         let node = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;
-        let read = |attribute| fs::read_to_string(entry.path().join(attribute)).ok();
-        let has_processors = !read("cpulist")?.trim().is_empty();
-        let distance = read("distance")?.split_whitespace().nth(target)?.parse().ok()?;
+        let has_processors = !read(&entry.path(), "cpulist")?.is_empty();
+        let distance = read(&entry.path(), "distance")?.split_whitespace().nth(target)?.parse().ok()?;
         has_processors.then_some((node, distance))
     };
     nodes.filter_map(distance).collect()

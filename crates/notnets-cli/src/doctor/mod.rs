@@ -10,6 +10,7 @@
 //! | `cxl.rs` | the CXL region that it is: interleaving, back-invalidate |
 //! | `device.rs` | the memory itself: device, size, alignment, access, distance |
 //! | `layout.rs` | the region's own records, and its hosts |
+//! | `sysfs.rs` | what the kernel says of a device |
 //! | `host.rs` | membership in the pod |
 //! | `litmus_run.rs` | the tests that two doctors run together |
 //! | `diagnosis.rs` | what follows from their results |
@@ -23,6 +24,7 @@ mod finding;
 mod host;
 mod layout;
 mod litmus_run;
+mod sysfs;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
