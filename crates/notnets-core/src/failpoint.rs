@@ -92,9 +92,9 @@ mod active {
     use std::ffi::OsString;
     use std::fs::{self, File};
     use std::io::{self, Write};
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use once_cell::race::OnceBox;
     use rustix::net::sockopt::{socket_acceptconn, socket_type};
     use rustix::net::{Shutdown, SocketType, shutdown};
     use rustix::process::{
@@ -118,8 +118,8 @@ mod active {
 
     /// Ends or stops the process or cuts its links, if that is what it was told for this point.
     pub fn reach(name: &str) {
-        static POINT: OnceLock<Option<Point>> = OnceLock::new();
-        let Some(point) = POINT.get_or_init(told) else { return };
+        static POINT: OnceBox<Option<Point>> = OnceBox::new();
+        let Some(point) = POINT.get_or_init(|| told().into()) else { return };
         if point.name == name && point.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             let _ = point.happen();
         }

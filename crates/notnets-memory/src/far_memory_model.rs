@@ -26,10 +26,11 @@ use std::cell::Cell;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
 use rustix::mm::ProtFlags;
 
 use crate::mapping::{Mapping, View};
@@ -44,7 +45,7 @@ const AT_ONCE: u64 = 10;
 /// A look at more lines than this is a copy, which goes on while they arrive.
 const FEW: u64 = 4;
 
-static MODEL: OnceLock<Model> = OnceLock::new();
+static MODEL: OnceBox<Model> = OnceBox::new();
 
 thread_local! {
     /// When the lines that this thread has looked at last have all arrived.
@@ -68,7 +69,7 @@ pub struct FarMemory {
 
 /// Makes regions that are opened in this process from now on far. What was begun once stays as it is.
 pub fn begin(memory: FarMemory, queues: Queues) {
-    let _ = MODEL.set(Model::new(memory, queues));
+    let _ = MODEL.set(Model::new(memory, queues).into());
 }
 
 /// How many lines that others had changed this process has fetched.

@@ -28,8 +28,8 @@ mod limit;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
+use once_cell::race::OnceBox;
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
@@ -141,8 +141,8 @@ struct View {
 
 impl View {
     fn of_system() -> &'static View {
-        static VIEW: OnceLock<View> = OnceLock::new();
-        VIEW.get_or_init(|| View::from(Path::new("/")))
+        static VIEW: OnceBox<View> = OnceBox::new();
+        VIEW.get_or_init(|| View::from(Path::new("/")).into())
     }
 
     fn from(root: &Path) -> View {

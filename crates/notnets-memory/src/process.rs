@@ -2,9 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use once_cell::race::OnceRef;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -141,16 +141,10 @@ impl ForkGuard {
     /// # Errors
     /// When the kernel has no page for it.
     pub fn new() -> io::Result<Self> {
-        static PAGE_OF_PROCESS: OnceLock<&'static AtomicU64> = OnceLock::new();
+        static PAGE_OF_PROCESS: OnceRef<AtomicU64> = OnceRef::new();
         // Inherited by forked children, so that they count on and never take a parent's mark.
         static MARKS: AtomicU64 = AtomicU64::new(1);
-        let page = match PAGE_OF_PROCESS.get() {
-            Some(page) => page,
-            None => {
-                let made = wiped_on_fork()?;
-                PAGE_OF_PROCESS.get_or_init(|| made)
-            }
-        };
+        let page = PAGE_OF_PROCESS.get_or_try_init(wiped_on_fork)?;
         let fresh = MARKS.fetch_add(1, Ordering::Relaxed);
         let mark = match page.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => fresh,

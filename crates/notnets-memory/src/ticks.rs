@@ -4,9 +4,9 @@
 //! A look at the time stamp takes a fifth of what a look at a clock takes. All processes of a host see the
 //! same one, but its rate isn't told: whoever reads counters [measures](Ticks::per_second) it.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use once_cell::race::OnceBox;
 use rustix::time::{ClockId, clock_gettime};
 
 /// A clock that counts ticks, the same in all processes of a host.
@@ -18,8 +18,8 @@ pub struct Ticks {
 impl Ticks {
     /// The clock of this host.
     pub fn of_host() -> Self {
-        static HOST: OnceLock<Ticks> = OnceLock::new();
-        *HOST.get_or_init(|| Self { is_time_stamp: time_stamp::EXISTS && kernel_trusts_it() })
+        static HOST: OnceBox<Ticks> = OnceBox::new();
+        *HOST.get_or_init(|| Self { is_time_stamp: time_stamp::EXISTS && kernel_trusts_it() }.into())
     }
 
     /// Ticks since a point in the past. Never 0.
@@ -36,7 +36,7 @@ impl Ticks {
 
     /// How many ticks a second has, measured once in a process for 10 ms.
     pub fn per_second(self) -> f64 {
-        static RATE: OnceLock<f64> = OnceLock::new();
+        static RATE: OnceBox<f64> = OnceBox::new();
         if !self.is_time_stamp {
             return 1e9;
         }
@@ -44,7 +44,7 @@ impl Ticks {
             let (ticks, begin) = (self.now(), Instant::now());
             std::thread::sleep(Duration::from_millis(10));
             let (passed, time) = (self.now().saturating_sub(ticks), begin.elapsed());
-            passed as f64 / time.as_secs_f64()
+            (passed as f64 / time.as_secs_f64()).into()
         })
     }
 }

@@ -1,10 +1,10 @@
 //! The instruments, and those that are bound to the attributes of one method.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use notnets::rpc::Code;
+use once_cell::race::OnceBox;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter};
 
@@ -149,9 +149,9 @@ fn seconds(meter: &Meter, name: impl Into<Cow<'static, str>>) -> Histogram<f64> 
 
 /// What is recorded of one method: all of it is bound to its attributes where it is first needed.
 pub(crate) struct MethodMetrics {
-    started: OnceLock<Option<BoundCounter<u64>>>,
-    by_status: [OnceLock<ByStatus>; STATUSES],
-    calls: OnceLock<Option<Calls>>,
+    started: OnceBox<Option<BoundCounter<u64>>>,
+    by_status: [OnceBox<ByStatus>; STATUSES],
+    calls: OnceBox<Option<Calls>>,
 }
 
 /// What is recorded of calls that end with one status.
@@ -188,14 +188,14 @@ pub(crate) struct About<'a> {
 
 impl MethodMetrics {
     pub(crate) fn new() -> Self {
-        let by_status = [const { OnceLock::new() }; STATUSES];
-        Self { started: OnceLock::new(), by_status, calls: OnceLock::new() }
+        let by_status = [const { OnceBox::new() }; STATUSES];
+        Self { started: OnceBox::new(), by_status, calls: OnceBox::new() }
     }
 
     /// A call has begun on a server, or an attempt of one on a client.
     pub(crate) fn started(&self, about: About<'_>) {
         let bind = || Some(about.instruments.grpc.as_ref()?.started.bind(&about.grpc(None)));
-        if let Some(started) = self.started.get_or_init(bind) {
+        if let Some(started) = self.started.get_or_init(|| bind().into()) {
             started.add(1);
         }
     }
@@ -219,7 +219,7 @@ impl MethodMetrics {
 
     /// A client's call that has ended took several attempts.
     pub(crate) fn attempts(&self, about: About<'_>, attempts: &Attempts) {
-        if let Some(calls) = self.calls.get_or_init(|| about.bind_calls()) {
+        if let Some(calls) = self.calls.get_or_init(|| about.bind_calls().into()) {
             let counts = [
                 (&calls.retries, attempts.retries),
                 (&calls.transparent_retries, attempts.transparent_retries),
@@ -236,7 +236,7 @@ impl MethodMetrics {
 
     fn by_status(&self, about: About<'_>, status: Code) -> &ByStatus {
         let place = if status == Code::NONE { STATUSES - 1 } else { (status.0 as usize).min(STATUSES - 2) };
-        self.by_status[place].get_or_init(|| about.bind(status))
+        self.by_status[place].get_or_init(|| about.bind(status).into())
     }
 }
 

@@ -14,8 +14,9 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use once_cell::race::OnceBox;
 use tokio_rustls::rustls::AlertDescription as Alert;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
@@ -293,12 +294,12 @@ impl ClientTls {
 
     /// What is used where nothing is set: the system's roots.
     pub(crate) fn of_system() -> io::Result<Self> {
-        static OF_SYSTEM: OnceLock<ClientTls> = OnceLock::new();
+        static OF_SYSTEM: OnceBox<ClientTls> = OnceBox::new();
         if let Some(tls) = OF_SYSTEM.get() {
             return Ok(tls.clone());
         }
         let tls = Self::new(ClientTlsConfig::new()).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(OF_SYSTEM.get_or_init(|| tls).clone())
+        Ok(OF_SYSTEM.get_or_init(|| tls.into()).clone())
     }
 
     /// Makes a connection to this host one by TLS.

@@ -5,10 +5,10 @@
 //! A reply that is lost, doubled, cut or meant for somebody else therefore shows.
 
 use std::fmt::Write as _;
-use std::sync::OnceLock;
 
 use bytes::Bytes;
 use notnets::SharedBytes;
+use once_cell::race::OnceBox;
 
 use super::proto::*;
 
@@ -171,11 +171,11 @@ pub fn add_to_cart(cart: &mut CartSummary, line: &CartLine) {
 
 /// The pixels of a product's picture, in memory that is shared with those who are sent it.
 pub fn picture(product_id: u64) -> Bytes {
-    static PIXELS: [OnceLock<Bytes>; PICTURES] = [const { OnceLock::new() }; PICTURES];
+    static PIXELS: [OnceBox<Bytes>; PICTURES] = [const { OnceBox::new() }; PICTURES];
     let which = (product_id % PICTURES as u64) as usize;
     let pixels = PIXELS[which].get_or_init(|| {
         let words = (0..PICTURE_BYTES as u64 / 8).map(|nth| mix(nth, 60 + which as u64));
-        share(words.flat_map(u64::to_le_bytes).collect())
+        share(words.flat_map(u64::to_le_bytes).collect()).into()
     });
     pixels.clone()
 }
@@ -183,7 +183,7 @@ pub fn picture(product_id: u64) -> Bytes {
 /// One quarter of the catalogue, a line for each product, in memory that is shared with those who are sent
 /// it.
 pub fn table(quarter: u32) -> Bytes {
-    static TABLES: [OnceLock<Bytes>; QUARTERS as usize] = [const { OnceLock::new() }; QUARTERS as usize];
+    static TABLES: [OnceBox<Bytes>; QUARTERS as usize] = [const { OnceBox::new() }; QUARTERS as usize];
     let which = quarter % QUARTERS;
     let table = TABLES[which as usize].get_or_init(|| {
         let mut table = String::with_capacity(TABLE_BYTES + 64);
@@ -195,7 +195,7 @@ pub fn table(quarter: u32) -> Bytes {
             writeln!(table, "{product_id},{name},{}", list_price(product_id)).expect("a String takes it all");
         }
         table.truncate(TABLE_BYTES);
-        share(table.into_bytes())
+        share(table.into_bytes()).into()
     });
     table.clone()
 }

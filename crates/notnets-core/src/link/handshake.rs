@@ -6,12 +6,13 @@
 use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use notnets_memory::descriptors::DescriptorLimit;
 use notnets_memory::lane::{BadGeometry, FirstSegment, Geometry, LaneError, Lanes};
 use notnets_memory::process::{PeerCredentials, peer_credentials, peer_label, peer_pidfd};
 use notnets_memory::{PeerSegment, SegmentError, TrustPeerMemory};
+use once_cell::race::OnceBox;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -230,8 +231,8 @@ impl LinkError {
 
 /// The random number of this process's life.
 pub fn incarnation() -> Incarnation {
-    static INCARNATION: OnceLock<Incarnation> = OnceLock::new();
-    *INCARNATION.get_or_init(random::bytes)
+    static INCARNATION: OnceBox<Incarnation> = OnceBox::new();
+    *INCARNATION.get_or_init(|| random::bytes().into())
 }
 
 /// The client's side, after its hello.

@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
-use super::{Identity, Mapped};
+use once_cell::race::OnceBox;
 use rustix::process::{Resource, getrlimit};
 
+use super::{Identity, Mapped};
 use crate::process::ForkGuard;
 
 /// Sealed memory that a process maps at most if it is its peers'.
@@ -21,14 +22,17 @@ const SHARE: u64 = 4;
 
 static ENDINGS: AtomicU64 = AtomicU64::new(0);
 static SERIALS: AtomicU64 = AtomicU64::new(0);
-static RANGES: LazyLock<Option<Ranges>> = LazyLock::new(|| {
-    let fork = ForkGuard::new().ok()?;
-    Some(Ranges { fork, tables: RwLock::default() })
-});
 
 struct Ranges {
     fork: ForkGuard,
     tables: RwLock<Tables>,
+}
+
+/// `None` in a forked child: a thread of the parent may have held the lock.
+fn ranges() -> Option<&'static Ranges> {
+    static RANGES: OnceBox<Option<Ranges>> = OnceBox::new();
+    let make = || ForkGuard::new().ok().map(|fork| Ranges { fork, tables: RwLock::default() });
+    RANGES.get_or_init(|| make().into()).as_ref().filter(|ranges| !ranges.fork.is_forked_child())
 }
 
 #[derive(Default)]
@@ -110,14 +114,10 @@ pub(super) fn find(bytes: &[u8]) -> Option<(Arc<Mapped>, usize)> {
     (offset + bytes.len() <= mapped.len).then_some((mapped, offset))
 }
 
-/// `None` in a forked child: a thread of the parent may have held the lock.
 fn read() -> Option<RwLockReadGuard<'static, Tables>> {
-    let ranges = RANGES.as_ref().filter(|ranges| !ranges.fork.is_forked_child())?;
-    Some(ranges.tables.read().unwrap_or_else(PoisonError::into_inner))
+    Some(ranges()?.tables.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// As [`read`].
 fn write() -> Option<RwLockWriteGuard<'static, Tables>> {
-    let ranges = RANGES.as_ref().filter(|ranges| !ranges.fork.is_forked_child())?;
-    Some(ranges.tables.write().unwrap_or_else(PoisonError::into_inner))
+    Some(ranges()?.tables.write().unwrap_or_else(PoisonError::into_inner))
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, LazyLock, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use notnets_core::link::rendezvous::Directory;
@@ -13,12 +13,13 @@ use notnets_core::name::Name;
 use notnets_core::per_process::PerProcess;
 use notnets_core::random;
 use notnets_memory::process::ForkGuard;
+use once_cell::race::OnceBox;
 
 use super::{Membership, PodError, watcher};
 use crate::daemon::socket_path;
 
 /// By the sockets of their agents. A forked child joins for itself.
-static MEMBERS: LazyLock<PerProcess<Members>> = LazyLock::new(|| PerProcess::new(Members::default()));
+static MEMBERS: OnceBox<PerProcess<Members>> = OnceBox::new();
 
 #[derive(Debug, Default)]
 struct Members {
@@ -34,7 +35,7 @@ struct Members {
 }
 
 fn lock() -> MutexGuard<'static, Members> {
-    MEMBERS.lock(Members::default)
+    MEMBERS.get_or_init(|| PerProcess::new(Members::default()).into()).lock(Members::default)
 }
 
 /// The membership in the pod of that name, by the agent in this directory. Joins if there is none.

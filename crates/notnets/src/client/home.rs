@@ -6,10 +6,10 @@
 
 use std::future::{Future, pending};
 use std::io;
-use std::sync::LazyLock;
 
 use notnets_core::per_process::PerProcess;
 use notnets_memory::process::ForkGuard;
+use once_cell::race::OnceBox;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
@@ -97,8 +97,8 @@ pub(crate) fn for_timers() -> io::Result<Handle> {
 }
 
 fn fallback() -> io::Result<Home> {
-    static FALLBACK: LazyLock<PerProcess<Option<Home>>> = LazyLock::new(|| PerProcess::new(None));
-    let mut present = FALLBACK.lock(|| None);
+    static FALLBACK: OnceBox<PerProcess<Option<Home>>> = OnceBox::new();
+    let mut present = FALLBACK.get_or_init(|| PerProcess::new(None).into()).lock(|| None);
     if let Some(home) = &*present {
         return Ok(home.clone());
     }

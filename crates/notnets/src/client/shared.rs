@@ -218,7 +218,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        for slot in self.slot.values() {
+        for mut slot in self.slot.values() {
             std::mem::replace(&mut slot.state, State::New).abandon();
         }
     }

@@ -3,7 +3,6 @@
 //! Entries that are the same on every call are not sent: `te`, the usual content type, the user agent that
 //! the client has announced once. The deadline and the status have fields of their own.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
@@ -11,6 +10,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
+use once_cell::race::OnceBox;
 
 use crate::rpc::is_base64;
 
@@ -162,10 +162,10 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
 
 /// Trailers, from their entries and the status.
 pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
-    static OK: LazyLock<HeaderMap> =
-        LazyLock::new(|| HeaderMap::from_iter([(GRPC_STATUS.clone(), HeaderValue::from(0))]));
+    static OK: OnceBox<HeaderMap> = OnceBox::new();
     if status == Code::OK && metadata.is_empty() {
-        return OK.clone();
+        let make = || HeaderMap::from_iter([(GRPC_STATUS.clone(), HeaderValue::from(0))]).into();
+        return OK.get_or_init(make).clone();
     }
     let mut headers = header_map(&metadata);
     for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {

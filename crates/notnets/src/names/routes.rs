@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, MutexGuard};
 
 use notnets_core::link::rendezvous::DirectoryWatch;
 use notnets_core::per_process::PerProcess;
+use once_cell::race::OnceBox;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -25,7 +26,11 @@ pub(super) const VARIABLE: &str = "NOTNETS_ROUTES";
 type Followed = HashMap<PathBuf, Arc<watch::Sender<Arc<Table>>>>;
 
 /// The files that are followed in this process.
-static FOLLOWED: LazyLock<PerProcess<Followed>> = LazyLock::new(|| PerProcess::new(Followed::new()));
+static FOLLOWED: OnceBox<PerProcess<Followed>> = OnceBox::new();
+
+fn followed() -> MutexGuard<'static, Followed> {
+    FOLLOWED.get_or_init(|| PerProcess::new(Followed::new()).into()).lock(Followed::new)
+}
 
 /// Returns the file that the environment names.
 pub(super) fn from_env() -> Option<PathBuf> {
@@ -39,7 +44,7 @@ pub(super) fn from_env() -> Option<PathBuf> {
 pub(super) fn follow(path: &Path) -> Result<watch::Receiver<Arc<Table>>, Error> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let home = Home::fallback()?;
-    let mut followed = FOLLOWED.lock(Followed::new);
+    let mut followed = followed();
     if let Some(sender) = followed.get(&absolute) {
         return Ok(sender.subscribe());
     }
@@ -63,7 +68,7 @@ async fn keep(path: PathBuf, sender: Arc<watch::Sender<Arc<Table>>>) {
 async fn unused(path: &Path, sender: &watch::Sender<Arc<Table>>) {
     loop {
         sender.closed().await;
-        let mut followed = FOLLOWED.lock(Followed::new);
+        let mut followed = followed();
         if sender.receiver_count() == 0 {
             followed.remove(path);
             return;
