@@ -48,12 +48,20 @@ pub fn trust() -> TrustPeerMemory {
 }
 
 /// Waits until something is so.
-pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+pub fn eventually(what: &str, so: impl FnMut() -> bool) {
+    assert!(comes(so), "{what}: not within {LIMIT:?}");
+}
+
+/// Waits until it is so. `false` if that is not within the limit.
+pub fn comes(mut so: impl FnMut() -> bool) -> bool {
     let begin = std::time::Instant::now();
     while !so() {
-        assert!(begin.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
+        if begin.elapsed() > LIMIT {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
+    true
 }
 
 /// Says the status that it is safe to make the call again?
