@@ -15,7 +15,7 @@ pub fn publish<const N: usize>(memory: &impl WriteMemory, word: usize, seal: Sea
     for (i, field) in fields.into_iter().enumerate() {
         memory.store(word + i, field);
     }
-    // Pairs with the load of the checksum in `read`.
+    // Pairs with the load of the checksum in `Unchecked::read`.
     memory.store_release(word + N, check);
     memory.publish(word, N + 1);
 }
@@ -29,10 +29,30 @@ pub fn observe<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal
 
 /// Reads a record that this host writes itself. `None` when its checksum is wrong.
 pub fn read<const N: usize>(memory: &impl ReadMemory, word: usize, seal: Seal) -> Option<[u64; N]> {
-    // Pairs with the store of the checksum in `publish`.
-    let said = memory.load_acquire(word + N);
-    let fields = std::array::from_fn(|i| memory.load(word + i));
-    (said == check(seal, fields)).then_some(fields)
+    let seen = Unchecked::read(memory, word);
+    seen.proves(seal, seen.fields).then_some(seen.fields)
+}
+
+/// What lies where a record is, which may be torn: the checksum of one, and fields that are as late or later.
+#[derive(Clone, Copy, Debug)]
+pub struct Unchecked<const N: usize> {
+    /// The fields that are there.
+    pub fields: [u64; N],
+    check: u64,
+}
+
+impl<const N: usize> Unchecked<N> {
+    /// Reads what there is, as [`read`].
+    pub fn read(memory: &impl ReadMemory, word: usize) -> Self {
+        // Pairs with the store of the checksum in `publish`.
+        let check = memory.load_acquire(word + N);
+        Self { fields: std::array::from_fn(|i| memory.load(word + i)), check }
+    }
+
+    /// Returns `true` if the checksum is that of these fields: the writer has published them.
+    pub fn proves(&self, seal: Seal, fields: [u64; N]) -> bool {
+        self.check == check(seal, fields)
+    }
 }
 
 fn check<const N: usize>(seal: Seal, fields: [u64; N]) -> u64 {

@@ -54,7 +54,7 @@ impl MailWriter {
             waiting: VecDeque::new(),
         };
         // The value that this side saw last suffices: nothing written since then has overwritten anything.
-        writer.believe(record::read(taken, 0, seal));
+        writer.believe(last_taken(taken, writer.slots, seal));
         writer.pushed = writer.taken;
         while has_slot(slots, writer.slots, seal, writer.pushed + 1) {
             writer.pushed += 1;
@@ -105,11 +105,12 @@ impl MailWriter {
 
     #[track_caller]
     fn look(&mut self, taken: &impl ReadMemory) {
-        self.believe(record::observe(taken, 0, self.seal));
+        let said: Option<[u64; FIELDS]> = record::observe(taken, 0, self.seal);
+        self.believe(said.map(|[said, ..]| said));
     }
 
-    fn believe(&mut self, said: Option<[u64; FIELDS]>) {
-        let Some([said, ..]) = said.filter(|[said, ..]| *said <= MAX_COUNT) else { return };
+    fn believe(&mut self, said: Option<u64>) {
+        let Some(said) = said.filter(|said| *said <= MAX_COUNT) else { return };
         // A count that the reader can't have reached is ignored.
         if said >= self.taken && (self.pushed == 0 || said <= self.pushed) {
             self.taken = said;
@@ -130,8 +131,8 @@ pub struct MailReader {
 impl MailReader {
     /// The reader's end of a mailbox in `slots`, with its own word in `taken`. Goes on where it was.
     pub fn open(slots: &impl ReadMemory, taken: &impl ReadMemory, seal: Seal) -> Self {
-        let before = record::read::<FIELDS>(taken, 0, seal).map_or(0, |[popped, ..]| popped);
-        Self { seal, popped: before, slots: (slots.words() / LINE_WORDS) as u64, partial: None }
+        let count = (slots.words() / LINE_WORDS) as u64;
+        Self { seal, popped: last_taken(taken, count, seal).unwrap_or(0), slots: count, partial: None }
     }
 
     /// The next packet, if it is there. Looks at each slot once, for a writer could go on for ever.
@@ -158,9 +159,7 @@ impl MailReader {
 
     #[track_caller]
     fn publish(&self, taken: &impl WriteMemory) {
-        let mut fields = [0; FIELDS];
-        fields[0] = self.popped;
-        record::publish(taken, 0, self.seal, fields);
+        record::publish(taken, 0, self.seal, taken_fields(self.popped));
     }
 
     fn take(&mut self, part: u64, len: usize, data: &[u8]) -> Option<Vec<u8>> {
@@ -175,6 +174,21 @@ impl MailReader {
         }
         self.partial.take().map(|(_, mail)| mail)
     }
+}
+
+fn taken_fields(count: u64) -> [u64; FIELDS] {
+    let mut fields = [0; FIELDS];
+    fields[0] = count;
+    fields
+}
+
+/// How far a reader was by its own word, without a look past the caches. A reader that is killed as it
+/// publishes, or looked at then, leaves the new count and the checksum of the one before, which is as good:
+/// less by no more than there are slots. `None` before the first packet.
+fn last_taken(taken: &impl ReadMemory, slots: u64, seal: Seal) -> Option<u64> {
+    let seen = record::Unchecked::<FIELDS>::read(taken, 0);
+    let least = seen.fields[0].saturating_sub(slots);
+    (least..=seen.fields[0]).rev().find(|count| seen.proves(seal, taken_fields(*count)))
 }
 
 fn slot_of(sequence: u64, slots: u64) -> usize {
@@ -267,6 +281,28 @@ mod tests {
         writer.send(vec![99; 7]).unwrap();
         writer.flush(&slots, &taken);
         assert_eq!(reader.receive(&slots, &taken), Some(vec![99; 7]));
+    }
+
+    #[test]
+    fn both_ends_find_their_place_where_the_reader_was_killed_as_it_published() {
+        let (slots, taken, seal) = (Heap::new(64 * LINE_WORDS), Heap::new(LINE_WORDS), Seal::new([1]));
+        let mut writer = MailWriter::open(&slots, &taken, seal);
+        let mut reader = MailReader::open(&slots, &taken, seal);
+        for n in 0..200 {
+            writer.send(mail(n)).unwrap();
+            writer.flush(&slots, &taken);
+            let check_before = taken.load(FIELDS);
+            assert_eq!(reader.receive(&slots, &taken), Some(mail(n)));
+            // The count was stored, and its checksum was not.
+            let (count, check) = (taken.load(0), taken.load(FIELDS));
+            taken.store(FIELDS, check_before);
+            let restarted = MailReader::open(&slots, &taken, seal).receive(&slots, &taken);
+            assert_eq!(restarted, Some(mail(n)), "as it was not published, it comes again");
+            taken.store(0, count);
+            taken.store(FIELDS, check_before);
+            writer = MailWriter::open(&slots, &taken, seal);
+            taken.store(FIELDS, check);
+        }
     }
 
     #[test]
