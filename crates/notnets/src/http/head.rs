@@ -10,7 +10,6 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use notnets_core::code::Code;
 use notnets_core::metadata::Metadata;
-use once_cell::race::OnceBox;
 
 use crate::rpc::is_base64;
 
@@ -162,10 +161,8 @@ pub(crate) fn response_head(metadata: Metadata) -> (StatusCode, HeaderMap) {
 
 /// Trailers, from their entries and the status.
 pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
-    static OK: OnceBox<HeaderMap> = OnceBox::new();
     if status == Code::OK && metadata.is_empty() {
-        let make = || HeaderMap::from_iter([(GRPC_STATUS.clone(), HeaderValue::from(0))]).into();
-        return OK.get_or_init(make).clone();
+        return OK.try_with(HeaderMap::clone).unwrap_or_else(|_ended| ok());
     }
     let mut headers = header_map(&metadata);
     for (key, value) in metadata.into_iter().take(MAX_ENTRIES) {
@@ -173,6 +170,14 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
     }
     set_status(&mut headers, status);
     headers
+}
+
+thread_local! {
+    static OK: HeaderMap = ok();
+}
+
+fn ok() -> HeaderMap {
+    HeaderMap::from_iter([(GRPC_STATUS.clone(), HeaderValue::from(0))])
 }
 
 /// Puts the status where gRPC libraries look for it.
