@@ -1,13 +1,14 @@
-//! What the other end of a connection has said, below HTTP/2: when it last did, and how it began.
+//! What the other end of a connection has said, below HTTP/2: when it last did, and how it began; and how
+//! much of that is taken in before others have a turn.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 /// A frame's head: length (3 bytes), type, flags, stream (4 bytes).
 pub const FRAME_HEAD: usize = 9;
@@ -19,22 +20,28 @@ const SETTINGS: u8 = 4;
 /// The first byte of a TLS alert, and that of its version: what a TLS port says to other protocols.
 const TLS_ALERT: [u8; 2] = [0x15, 3];
 
+/// How long a connection's task may read on before others have a turn. An end that sends small frames without
+/// a pause (pings, say) would keep the runtime to itself: what tokio lets a task read at once is a megabyte.
+const TURN: Duration = Duration::from_micros(100);
+/// How much is read at a time from an end after a read that has taken a turn.
+const PIECE: usize = 1024;
+
 /// When something was last received.
 #[derive(Clone)]
-pub struct Received(Arc<Mutex<Instant>>);
+pub struct Received(Arc<Mutex<tokio::time::Instant>>);
 
 impl Received {
     fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(tokio::time::Instant::now())))
     }
 
     /// The time of the last byte; at first, when the connection was made.
-    pub fn last(&self) -> Instant {
+    pub fn last(&self) -> tokio::time::Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
     }
 }
 
@@ -62,9 +69,18 @@ impl Beginning {
     }
 }
 
-/// A stream whose reader is told what it received.
+/// What is read without a pause.
+#[derive(Clone, Copy)]
+struct Turn {
+    began: Instant,
+    last_read: Instant,
+}
+
+/// A stream whose reader is told what it received, and takes turns with other tasks.
 pub struct Observed<S> {
     stream: S,
+    turn: Option<Turn>,
+    in_pieces: bool,
     received: Received,
     beginning: Vec<u8>,
     wanted: usize,
@@ -76,12 +92,37 @@ impl<S> Observed<S> {
     pub fn new(stream: S, wanted: usize) -> (Self, Received, oneshot::Receiver<Beginning>) {
         let received = Received::now();
         let (begun, beginning) = oneshot::channel();
-        let observed =
-            Self { stream, received: received.clone(), beginning: Vec::new(), wanted, begun: Some(begun) };
+        let observed = Self {
+            stream,
+            turn: None,
+            in_pieces: false,
+            received: received.clone(),
+            beginning: Vec::new(),
+            wanted,
+            begun: Some(begun),
+        };
         (observed, received, beginning)
     }
 
+    /// Looks at the time, before each read.
+    fn is_turn_over(&mut self) -> bool {
+        let now = Instant::now();
+        let Some(turn) = self.turn else {
+            self.turn = Some(Turn { began: now, last_read: now });
+            return false;
+        };
+        self.in_pieces = now - turn.last_read > TURN;
+        let is_over = now - turn.began > TURN;
+        if is_over {
+            self.turn = None;
+        }
+        is_over
+    }
+
     fn observe(&mut self, bytes: &[u8]) {
+        if let Some(turn) = &mut self.turn {
+            turn.last_read = Instant::now();
+        }
         self.received.touch();
         if self.begun.is_none() {
             return;
@@ -95,6 +136,19 @@ impl<S> Observed<S> {
             // That it is not waited for is no fault.
             let _ = begun.send(Beginning(std::mem::take(&mut self.beginning)));
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Observed<S> {
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.in_pieces || buf.remaining() <= PIECE {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let mut bytes = [0; PIECE];
+        let mut piece = ReadBuf::new(&mut bytes);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut piece);
+        buf.put_slice(piece.filled());
+        read
     }
 }
 
@@ -113,8 +167,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_turn_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        let Poll::Ready(read) = self.poll_stream(cx, buf) else {
+            self.turn = None;
+            return Poll::Pending;
+        };
         self.observe(&buf.filled()[before..]);
         Poll::Ready(read)
     }
@@ -148,6 +209,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -176,6 +239,31 @@ mod tests {
         observed.read_to_end(&mut all).await.expect("no error");
         assert_eq!(all, pieces.concat());
         beginning.await.expect("it is said").check()
+    }
+
+    #[tokio::test]
+    async fn others_have_a_turn_while_what_is_sent_takes_long() {
+        const READS: usize = 10;
+        let (mut observed, ..) = Observed::new(tokio::io::repeat(7), PREFACE);
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&turns);
+        let other = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut bytes = [0; 4 * PIECE];
+        let mut lengths = Vec::new();
+        for _ in 0..READS {
+            lengths.push(observed.read(&mut bytes).await.expect("it never ends"));
+            let read = Instant::now();
+            while read.elapsed() <= TURN {}
+        }
+        other.abort();
+        assert!(turns.load(Ordering::Relaxed) >= READS - 1, "{turns:?}");
+        assert_eq!(lengths[0], 4 * PIECE);
+        assert_eq!(lengths[1..], [PIECE; READS - 1]);
     }
 
     #[tokio::test]
