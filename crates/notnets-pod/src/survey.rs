@@ -10,7 +10,8 @@ use notnets_memory::PeerMemory;
 use notnets_memory::region::Region;
 
 use super::table::{
-    Control, Entry, ExtentEntry, ExtentId, ExtentState, HostRecord, HostState, ProcessId, ServiceEntry,
+    Control, EndedBy, Entry, ExtentEntry, ExtentId, ExtentState, HostRecord, HostState, ProcessId,
+    ServiceEntry,
 };
 
 /// How often an unreadable entry is read again …
@@ -48,6 +49,19 @@ pub struct HostSurvey {
     pub held: Vec<HeldExtent>,
     /// The one record that its agent left half written when it was killed. The host's next agent mends it.
     pub unfinished: Option<String>,
+    /// Hosts that have marked it dead for its silence, in this life or in the one before.
+    pub burials: Vec<Burial>,
+}
+
+/// A host has marked another dead for its silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burial {
+    /// Which host.
+    pub by: u16,
+    /// The other's processes were seen to go on: its agent alone did not run.
+    pub starved: bool,
+    /// It was in the life before the present one.
+    pub before: bool,
 }
 
 /// An extent that is not free though its process is not in the pod any more.
@@ -140,6 +154,7 @@ pub fn survey(region: &Region) -> Survey {
         let mut hosts: Vec<_> =
             hosts.map(|(host, (control, before))| of_host(host, control, *before, &mut problems)).collect();
         find_holders(&mut hosts, &controls);
+        find_burials(&mut hosts, &controls);
         Survey { hosts, problems }
     };
     heartbeats(3);
@@ -183,6 +198,7 @@ fn of_host(
         kept: 0,
         held: Vec::new(),
         unfinished: None,
+        burials: Vec::new(),
     };
     let mut processes = Vec::new();
     for (index, found) in control.processes().enumerate() {
@@ -281,6 +297,21 @@ fn find_holders(hosts: &mut [HostSurvey], controls: &[Control<PeerMemory>]) {
                 if entry.payloads && said.is_some_and(|said| said.claims & extent.bit() != 0) {
                     held.held_for.push(Holder::Claim { host, presence });
                 }
+            }
+        }
+    }
+}
+
+/// Looks up who has marked hosts dead.
+fn find_burials(hosts: &mut [HostSurvey], controls: &[Control<PeerMemory>]) {
+    for (host, survey) in (0u16..).zip(hosts) {
+        let Some(incarnation) = survey.record.map(|record| record.incarnation) else { continue };
+        for (by, control) in (0u16..).zip(controls).filter(|(by, _)| *by != host) {
+            let Some(said) = control.peer(host) else { continue };
+            let before = said.dead != incarnation;
+            let silent = matches!(said.ended_by, EndedBy::Silence | EndedBy::Starvation);
+            if silent && (!before || said.known == incarnation) {
+                survey.burials.push(Burial { by, starved: said.ended_by == EndedBy::Starvation, before });
             }
         }
     }

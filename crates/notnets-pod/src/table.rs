@@ -114,6 +114,24 @@ pub struct PeerRecord {
     pub claims: u64,
     /// Counts up when these bits change.
     pub claim_changes: u64,
+    /// Why `dead` is not accepted any more.
+    pub ended_by: EndedBy,
+}
+
+/// What has shown a host that a life of another was over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndedBy {
+    /// It does not say so.
+    #[default]
+    Unsaid = 0,
+    /// Its heart did not beat.
+    Silence = 1,
+    /// Its heart did not beat, though its processes were seen to go on.
+    Starvation = 2,
+    /// It left in order.
+    Leave = 3,
+    /// It began another life.
+    Replacement = 4,
 }
 
 /// A set of hosts.
@@ -245,17 +263,25 @@ impl HostRecord {
     }
 }
 
+/// The bits of a peer's record that count changes of claims. Those above say what has ended a life.
+const CLAIM_CHANGES: u64 = (1 << 56) - 1;
+
 impl PeerRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
         let known = self.known.0;
         let dead = self.dead.0;
-        [known[0], known[1], dead[0], dead[1], self.seen_epoch, self.claims, self.claim_changes]
+        let changes =
+            self.claim_changes & CLAIM_CHANGES | (self.ended_by as u64) << CLAIM_CHANGES.count_ones();
+        [known[0], known[1], dead[0], dead[1], self.seen_epoch, self.claims, changes]
     }
 
     fn decode(fields: [u64; LINE_FIELDS]) -> Self {
-        let [known0, known1, dead0, dead1, seen_epoch, claims, claim_changes] = fields;
+        let [known0, known1, dead0, dead1, seen_epoch, claims, changes] = fields;
         let [known, dead] = [[known0, known1], [dead0, dead1]].map(HostIncarnation);
-        Self { known, dead, seen_epoch, claims, claim_changes }
+        let said = changes >> CLAIM_CHANGES.count_ones();
+        let all = [EndedBy::Silence, EndedBy::Starvation, EndedBy::Leave, EndedBy::Replacement];
+        let ended_by = all.into_iter().find(|ended_by| *ended_by as u64 == said).unwrap_or_default();
+        Self { known, dead, seen_epoch, claims, claim_changes: changes & CLAIM_CHANGES, ended_by }
     }
 }
 

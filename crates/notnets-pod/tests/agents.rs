@@ -12,7 +12,7 @@ use notnets_memory::region::superblock::Superblock;
 use notnets_memory::{WORD, WriteMemory};
 use notnets_pod::agent::{Agent, AgentError, AgentEvent, HostEnd, Identity, Lapse, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
-use notnets_pod::table::{Control, ExtentId, ExtentState, HostIncarnation, ProcessId};
+use notnets_pod::table::{Control, EndedBy, ExtentId, ExtentState, HostIncarnation, ProcessId};
 
 use support::LEASE;
 
@@ -451,6 +451,11 @@ fn host_sleeps(pod: &mut Pod) -> Outcome {
         };
         if !events.iter().any(is_silence) {
             return Err(format!("nothing says by which silence it was decided: {events:?}"));
+        }
+        let ended_by = if starved { EndedBy::Starvation } else { EndedBy::Silence };
+        let published = pod.table(host, host).peer(2).map(|record| record.ended_by);
+        if published != Some(ended_by) {
+            return Err(format!("to others it was {published:?}, and not {ended_by:?}"));
         }
     }
     pod.hosts[2].processes.clear();

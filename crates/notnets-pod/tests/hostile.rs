@@ -11,7 +11,7 @@ use notnets_memory::{Coherence, LINE_WORDS, Part, ReadMemory, WORD, WriteMemory,
 use notnets_pod::agent::{Agent, Identity, Phase, Start};
 use notnets_pod::packet::{FromProcess, ToProcess};
 use notnets_pod::table::{
-    Control, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, PeerRecord,
+    Control, EndedBy, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, PeerRecord,
     ProcessEntry, ProcessId, ServiceEntry,
 };
 
@@ -138,6 +138,7 @@ impl Villain<'_> {
             seen_epoch: random.word(),
             claims: random.word(),
             claim_changes: random.below(2),
+            ended_by: EndedBy::default(),
         };
         self.control().set_peer(0, &record);
     }

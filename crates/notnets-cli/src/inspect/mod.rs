@@ -10,6 +10,7 @@ use notnets_core::name::Name;
 use notnets_memory::process::peer_credentials;
 
 use crate::failure::Failure;
+use crate::observe::agents;
 use crate::observe::processes::{self, Process};
 use crate::observe::report::Report;
 use crate::place::Place;
@@ -38,7 +39,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let long = Duration::try_from_secs_f64(args.stuck_after)
         .map_err(|error| Failure::new(format!("--stuck-after {}: {error}", args.stuck_after)))?;
-    let reports: Vec<_> = targets(args)?.iter().map(|process| Report::new(process, long)).collect();
+    let targets = targets(args)?;
+    let in_a_pod: Vec<_> = targets.iter().map(agents::is_in_a_pod).collect();
+    let of_agents = if in_a_pod.contains(&true) { agents::findings() } else { Vec::new() };
+    let mut reports: Vec<_> = targets.iter().map(|process| Report::new(process, long)).collect();
+    for (report, _) in reports.iter_mut().zip(in_a_pod).filter(|(_, in_a_pod)| *in_a_pod) {
+        report.findings.extend_from_slice(&of_agents);
+    }
     let mut output = String::new();
     for report in &reports {
         if args.json {

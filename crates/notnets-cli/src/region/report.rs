@@ -39,6 +39,8 @@ pub struct Shown {
     #[serde(flatten)]
     division: Division,
     by_host: Vec<Host>,
+    /// What is remarkable about hosts, and what to do, in sentences.
+    findings: Vec<String>,
     faults: usize,
 }
 
@@ -158,6 +160,7 @@ impl Shown {
         Self {
             division: Division::new(path, region),
             by_host: survey.hosts.iter().enumerate().map(host).collect(),
+            findings: findings(region.superblock().lease_ms, survey),
             faults: survey.problems.len(),
         }
     }
@@ -182,6 +185,12 @@ impl Shown {
         let sides = [Left, Left, Left, Right, Right, Right, Left];
         let mut text = self.division.text() + "\n";
         text += &table(&headings, &sides, &rows.collect::<Vec<_>>(), width());
+        if !self.findings.is_empty() {
+            text.push('\n');
+        }
+        for finding in &self.findings {
+            writeln!(text, "! {finding}").expect("a string");
+        }
         match self.faults {
             0 => {}
             n => writeln!(text, "\n{n} faults: see `notnets region fsck`").expect("a string"),
@@ -296,6 +305,53 @@ impl HeldFor {
             }
         }
     }
+}
+
+/// What there is to say about hosts that were marked dead, or will be.
+fn findings(lease_ms: u32, survey: &Survey) -> Vec<String> {
+    let hosts = survey.hosts.iter().enumerate();
+    hosts.filter_map(|(host, found)| Some(format!("host {host}: {}", finding(lease_ms, found)?))).collect()
+}
+
+fn finding(lease_ms: u32, host: &HostSurvey) -> Option<String> {
+    let by = |starved, before| {
+        let by = host.burials.iter().filter(|said| (said.starved, said.before) == (starved, before));
+        let by: Vec<_> = by.map(|said| format!("host {}", said.by)).collect();
+        (!by.is_empty()).then(|| by.join(", "))
+    };
+    if matches!(host.presence, Presence::Never | Presence::Left) {
+        return None;
+    }
+    if let Some(by) = by(true, false) {
+        return Some(format!(
+            "marked dead by {by}, as its agent does not run though its processes do: give the agent a \
+             processor, or SIGCONT if it was stopped"
+        ));
+    }
+    if let Some(by) = by(false, false) {
+        return Some(format!(
+            "marked dead by {by}, as its heart does not beat, and there was no sign of its processes: see \
+             there whether it is up, and start its agent"
+        ));
+    }
+    if host.presence == Presence::Silent {
+        return Some(format!(
+            "its heart does not beat, for which others mark it dead after {lease_ms} ms: see there whether its \
+             agent runs"
+        ));
+    }
+    if let Some(by) = by(true, true) {
+        return Some(format!(
+            "its life before was ended by {by}, as its agent did not run though its processes did: give the \
+             agent a processor of its own, or the pod a longer lease"
+        ));
+    }
+    by(false, true).map(|by| {
+        format!(
+            "its life before was ended by {by}, as its heart did not beat: the log of its agent says how late \
+             it came, and why"
+        )
+    })
 }
 
 /// In a word.

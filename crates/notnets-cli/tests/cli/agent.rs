@@ -64,8 +64,8 @@ fn until(region: &Path, expected: &[&str]) {
         let output = notnets(region).args(["region", "show"]).arg(region).output().unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();
         let (_, hosts) = shown.split_once("HOST").expect("a table");
-        let states: Vec<_> =
-            hosts.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let rows = hosts.lines().skip(1).take_while(|line| !line.is_empty());
+        let states: Vec<_> = rows.filter_map(|line| line.split_whitespace().nth(1)).collect();
         if states == expected {
             return;
         }
@@ -154,7 +154,7 @@ async fn a_starved_agent_is_told_from_a_dead_host() {
     let mut watching = Agent(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let starved = agent(directory.path(), &region, "1");
     until(&region, &["running", "running", "never"]);
-    let (_processes, mut client) = calls_between(directory.path()).await;
+    let (processes, mut client) = calls_between(directory.path()).await;
     let calling = tokio::spawn(async move { while client.echo(EchoRequest::default()).await.is_ok() {} });
     let pid = rustix::process::Pid::from_child(&starved.0);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
@@ -164,6 +164,16 @@ async fn a_starved_agent_is_told_from_a_dead_host() {
     });
     let line = in_time(line).await.unwrap().expect("the other agent goes on");
     assert!(line.contains("its agent has not run, though its processes have"), "{line}");
+    let shown = notnets(&region).args(["region", "show"]).arg(&region).output().unwrap().stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    let finding =
+        "! host 1: marked dead by host 0, as its agent does not run though its processes do: give the";
+    assert!(shown.contains(finding), "{shown}");
+    let server = processes[0].0.id().to_string();
+    let said = notnets(&region).args(["inspect", &server]).output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    let finding = format!("! an agent of this host, process {}, is stopped: ", starved.0.id());
+    assert!(said.contains(&finding), "{said}");
     // Its processes have been let go of all the same.
     in_time(calling).await.unwrap();
 }

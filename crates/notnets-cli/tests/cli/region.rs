@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use notnets_memory::OwnMemory;
 use notnets_memory::region::Region;
 use notnets_pod::table::{
-    Control, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, PeerRecord,
+    Control, EndedBy, ExtentEntry, ExtentState, HostIncarnation, HostRecord, HostState, Hosts, PeerRecord,
 };
 
 fn region(arguments: &[&str], path: &Path) -> Output {
@@ -117,6 +117,41 @@ fn what_is_lost_and_to_whom_is_told() {
     }]);
     assert_eq!(object(succeeds(&["fsck", "--json"], &path))["held"], expected);
     assert_eq!(object(succeeds(&["show", "--json"], &path))["by_host"][0]["held"], expected);
+}
+
+#[test]
+fn who_has_marked_a_host_dead_and_why_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("region");
+    succeeds(&["format", "--create", "8M", "--hosts", "3", "--heartbeat", "10ms"], &path);
+    let region = Region::open(&path).unwrap();
+    let (layout, uuid) = (*region.layout(), region.superblock().uuid);
+    let host = |host: u16, said: &[(u16, PeerRecord)]| {
+        let control = layout.control(host.into());
+        let control = Control::of_own(region.own(control).unwrap().carve(control.len()), layout, uuid, host);
+        let (incarnation, state) = (life(host), HostState::Running);
+        control.set_host(&HostRecord { incarnation, state, ..HostRecord::default() });
+        said.iter().for_each(|(of, record)| control.set_peer(*of, record));
+    };
+    let dead = |dead, ended_by| PeerRecord { dead, ended_by, ..PeerRecord::default() };
+    let former = PeerRecord { known: life(2), ..dead(life(9), EndedBy::Starvation) };
+    host(0, &[(1, dead(life(1), EndedBy::Starvation)), (2, PeerRecord { known: life(7), ..former })]);
+    host(1, &[(0, dead(life(0), EndedBy::Silence)), (2, former)]);
+    host(2, &[(0, dead(life(0), EndedBy::Silence)), (1, dead(life(1), EndedBy::Silence))]);
+    let said = succeeds(&["show"], &path);
+    let findings: Vec<_> = said.lines().filter(|line| line.starts_with('!')).collect();
+    let begins = [
+        "! host 0: marked dead by host 1, host 2, as its heart does not beat, and there was no sign of its proc",
+        "! host 1: marked dead by host 0, as its agent does not run though its processes do: give the agent a p",
+        "! host 2: its heart does not beat, for which others mark it dead after 2000 ms: see there whether its a",
+    ];
+    assert!(findings.iter().zip(begins).all(|(said, begins)| said.starts_with(begins)), "{said}");
+    assert_eq!(findings.len(), begins.len());
+}
+
+/// A life of a host.
+fn life(number: u16) -> HostIncarnation {
+    HostIncarnation([number.into(), 7])
 }
 
 #[test]

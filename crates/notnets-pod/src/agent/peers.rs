@@ -9,7 +9,8 @@ use super::{Agent, AgentError, AgentEvent, HostEnd, Lapse};
 use crate::mailbox::{MAIL_HEADER, MailReader, MailWriter};
 use crate::packet::ToProcess;
 use crate::table::{
-    Control, Entry, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessEntry, ProcessId, ServiceEntry,
+    Control, EndedBy, Entry, HostIncarnation, HostRecord, HostState, PeerRecord, ProcessEntry, ProcessId,
+    ServiceEntry,
 };
 
 /// A message.
@@ -266,6 +267,12 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         peer.mail = None;
         peer.services.clear();
         peer.published.dead = peer.published.known;
+        peer.published.ended_by = match why {
+            HostEnd::Silent(_) => EndedBy::Silence,
+            HostEnd::Starved(_) => EndedBy::Starvation,
+            HostEnd::Left => EndedBy::Leave,
+            HostEnd::Replaced => EndedBy::Replacement,
+        };
         self.own.control.set_peer(host, &peer.published);
         self.report(AgentEvent::HostDown { host, incarnation, why });
         self.report_all_gone(host, false, |_| false);
