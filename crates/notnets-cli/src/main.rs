@@ -148,7 +148,9 @@ const DESCRIPTORS: usize = 16;
 fn descriptors() -> Result<(), Failure> {
     let open = (0..DESCRIPTORS).map(|_| File::open("/dev/null"));
     open.collect::<io::Result<Vec<_>>>().map(drop).map_err(|error| {
-        Failure::new(format!("cannot open as many files as it needs, /dev/null {DESCRIPTORS} times: {error}; see `ulimit -n`"))
+        Failure::new(format!(
+            "cannot open as many files as it needs, /dev/null {DESCRIPTORS} times: {error}; see `ulimit -n`"
+        ))
     })
 }
 

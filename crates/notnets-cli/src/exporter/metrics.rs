@@ -36,6 +36,7 @@ pub fn of(processes: &[Process]) -> String {
     counts(&ends, &mut out);
     segments(&ends, &mut out);
     payloads(&ends, &mut out);
+    memory(processes, &mut out);
     calls(&ends, &mut out);
     open_calls(&ends, &mut out);
     out.metric("notnets_processes", Kind::Gauge, "Processes whose counters could be read.");
@@ -181,7 +182,7 @@ fn links(ends: &[End], out: &mut Exposition) {
 }
 
 /// What links count, as metrics of their own.
-const COUNTED: [(Count, &str, &str); 12] = [
+const COUNTED: [(Count, &str, &str); 13] = [
     (Count::MessagesSent, "notnets_sent_messages_total", "Messages that were sent."),
     (Count::MessagesReceived, "notnets_received_messages_total", "Messages that have come."),
     (Count::BytesSent, "notnets_sent_bytes_total", "Bytes of data that were sent."),
@@ -195,6 +196,11 @@ const COUNTED: [(Count, &str, &str); 12] = [
         "Packets that came through the links' sockets: doorbells, mostly.",
     ),
     (Count::Parks, "notnets_parks_total", "Times that links went to sleep."),
+    (
+        Count::PollsInVain,
+        "notnets_polls_in_vain_total",
+        "Times that links were polled for as long as that may pay off, and nothing came.",
+    ),
     (
         Count::Unanswered,
         "notnets_calls_unanswered_total",
@@ -274,6 +280,19 @@ fn payloads(ends: &[End], out: &mut Exposition) {
     for end in ends {
         for (kind, tally) in end.counts.payloads.present() {
             out.value(bytes, &end.labels.with("kind", kind.name()), tally.bytes);
+        }
+    }
+}
+
+/// Of processes, and not of their ends.
+fn memory(processes: &[Process], out: &mut Exposition) {
+    let name = "notnets_memory_bytes";
+    out.metric(name, Kind::Gauge, "Bytes of shared memory that the process has mapped, by kind.");
+    for process in processes.iter().take(ENDS) {
+        let pid = process.pid.to_string();
+        let labels = Labels::new([("pid", &pid), ("command", &process.command)]);
+        for (kind, bytes) in process.memory() {
+            out.value(name, &labels.with("kind", kind), bytes);
         }
     }
 }

@@ -8,7 +8,7 @@ use notnets_core::stats::{Count, Counts};
 use crate::observe::findings::seconds;
 use crate::observe::report::{End, Link, Method, Open, Report, Sums, Times, method_name};
 use crate::table::{age, aligned};
-use crate::units::micros;
+use crate::units::{bytes, micros};
 
 /// All of a report.
 pub fn of(report: &Report) -> String {
@@ -19,6 +19,12 @@ pub fn of(report: &Report) -> String {
     text.push('\n');
     for finding in &report.findings {
         text += &format!("  ! {finding}\n");
+    }
+    let memory = report.memory.iter().filter(|(_, size)| **size > 0);
+    let memory: Vec<_> =
+        memory.map(|(kind, size)| format!("{} {}", bytes(*size), kind.replace('_', " "))).collect();
+    if !memory.is_empty() {
+        text += &format!("  shared memory: {}\n", memory.join(", "));
     }
     for server in &report.servers {
         text += &format!("\nserves {}, for {}\n", server.names, age(server.since, SystemTime::now()));
@@ -67,9 +73,10 @@ fn sums(Sums(counts): &Sums, text: &mut String) {
         counts.of(Count::FramesReceived)
     );
     *text += &format!(
-        "  waking: {} doorbells rung, {} received, slept {} times for {} in all\n",
+        "  waking: {} doorbells rung, {} received, polled in vain {} times, slept {} times for {} in all\n",
         counts.of(Count::DoorbellsRung),
         counts.of(Count::DoorbellsReceived),
+        counts.of(Count::PollsInVain),
         counts.of(Count::Parks),
         seconds(Duration::try_from_secs_f64(counts.parked_seconds).unwrap_or_default())
     );

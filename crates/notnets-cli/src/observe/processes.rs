@@ -1,7 +1,9 @@
 //! The processes of this host that have counters.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use notnets_core::stats::mapped::{self, MappedBytes};
 use notnets_core::stats::{Snapshot, find};
 
 /// A process, and what it has counted.
@@ -17,6 +19,8 @@ pub struct Process {
     pub is_stopped: bool,
     /// A look at its counters: one for each server, and one for all links on which it is the client.
     pub counters: Vec<Snapshot>,
+    /// Shared memory that it has mapped for links and payloads.
+    pub mapped: MappedBytes,
 }
 
 /// The processes that have counters and may be looked into.
@@ -42,7 +46,16 @@ pub fn look(pid: u32) -> Option<Process> {
         uid: field("Uid:").and_then(|uids| uids.split_whitespace().next()?.parse().ok()),
         is_stopped: field("State:").is_some_and(|state| state.starts_with(['T', 't'])),
         counters,
+        mapped: mapped::of_process(pid),
     })
+}
+
+impl Process {
+    /// Bytes of its shared memory, by kind.
+    pub fn memory(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.counters.iter().map(|counters| counters.used_bytes).sum();
+        self.mapped.by_kind().into_iter().chain([("counters", counters)]).collect()
+    }
 }
 
 /// What a process is called; empty if there is none.

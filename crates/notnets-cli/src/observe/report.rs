@@ -24,6 +24,8 @@ pub struct Report {
     pub stopped: bool,
     /// What is wrong or remarkable, in sentences.
     pub findings: Vec<String>,
+    /// Bytes of shared memory that it has mapped, by kind.
+    pub memory: BTreeMap<&'static str, u64>,
     /// Its servers.
     pub servers: Vec<End>,
     /// The links on which it is the client.
@@ -153,6 +155,7 @@ impl Report {
             uid: process.uid,
             stopped: process.is_stopped,
             findings: findings(process, long, &super::processes::look),
+            memory: process.memory(),
             servers: ends(true).map(End::new).collect(),
             clients: ends(false).next().map(End::new),
         }

@@ -1,5 +1,6 @@
 //! What happened between two looks at the processes of this host.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use notnets_core::stats::{Count, Counts, Histogram, LinkSnapshot, MethodSnapshot, Snapshot};
@@ -36,6 +37,10 @@ pub struct ProcessRates {
     pub names: Vec<String>,
     /// What is wrong or remarkable, in sentences.
     pub findings: Vec<String>,
+    /// Bytes of shared memory that it has mapped for links and payloads.
+    pub mapped_bytes: u64,
+    /// Bytes of all its shared memory, by kind.
+    pub memory: BTreeMap<&'static str, u64>,
     /// What its servers did, together.
     pub served: Activity,
     /// What it did as a client.
@@ -103,6 +108,8 @@ pub struct Activity {
     pub waits_per_second: f64,
     pub doorbells_per_second: f64,
     pub parks_per_second: f64,
+    /// Times that polling found nothing for as long as it may take.
+    pub polls_in_vain_per_second: f64,
     /// Bytes of further segments that are open now, of both sides.
     pub memory_bytes: u64,
 }
@@ -163,6 +170,8 @@ impl ProcessRates {
             stopped: process.is_stopped,
             names: process.counters.iter().filter(|end| end.serves).map(|end| end.names.clone()).collect(),
             findings,
+            mapped_bytes: process.mapped.sum(),
+            memory: process.memory(),
             ..Self::default()
         };
         for counters in &process.counters {
@@ -270,6 +279,7 @@ impl Activity {
             .sum::<f64>();
         self.doorbells_per_second += rate(Count::DoorbellsRung);
         self.parks_per_second += rate(Count::Parks);
+        self.polls_in_vain_per_second += rate(Count::PollsInVain);
     }
 }
 

@@ -47,7 +47,6 @@ pub fn processes(interval: &Interval) -> Table {
         let links = process.served.links.saturating_add(process.called.links);
         let parked = process.served.links_parked + process.called.links_parked;
         let open = process.served.calls.open.saturating_add(process.called.calls.open);
-        let memory = process.served.memory_bytes.saturating_add(process.called.memory_bytes);
         let failed = process.served.calls.failed_per_second + process.called.calls.failed_per_second;
         Row {
             of: Subject::Process(process.pid),
@@ -63,7 +62,7 @@ pub fn processes(interval: &Interval) -> Table {
                 time(main.calls.p50_us),
                 time(main.calls.p99_us),
                 count(open),
-                size(memory),
+                size(process.mapped_bytes),
                 count(process.findings.len() as u64),
             ],
         }
@@ -104,6 +103,7 @@ pub fn links(process: &ProcessRates) -> Table {
             "SENT/s",
             "RECEIVED/s",
             "WAITS/s",
+            "VAIN/s",
             "RINGS/s",
             "MEMORY",
         ],
@@ -177,11 +177,12 @@ fn of_calls(calls: &Calls) -> [Cell; 5] {
     ]
 }
 
-fn of_data(activity: &Activity) -> [Cell; 5] {
+fn of_data(activity: &Activity) -> [Cell; 6] {
     [
         size(activity.sent_bytes_per_second as u64),
         size(activity.received_bytes_per_second as u64),
         rate(activity.waits_per_second),
+        rate(activity.polls_in_vain_per_second),
         rate(activity.doorbells_per_second),
         size(activity.memory_bytes),
     ]

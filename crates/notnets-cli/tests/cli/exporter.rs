@@ -108,6 +108,8 @@ async fn processes_are_scraped() {
     assert_eq!(scrape.of("notnets_process_stopped", &server), [0.0]);
     assert!(scrape.of("notnets_received_frames_total", &server)[0] > 0.0);
     assert!(scrape.of("notnets_received_messages_total", &server)[0] > 0.0);
+    let memory = |kind| scrape.of("notnets_memory_bytes", &[&pid, kind]);
+    assert!(memory("kind=\"own_segments\"")[0] > 0.0 && memory("kind=\"peer_segments\"")[0] > 0.0);
     // This process is the client, perhaps of other tests' servers, too.
     let own = format!("pid=\"{}\"", std::process::id());
     assert!(scrape.of("notnets_links_open", &[&own, "role=\"client\"", "name=\"\""])[0] >= 1.0);

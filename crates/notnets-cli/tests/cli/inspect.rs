@@ -52,6 +52,9 @@ async fn calls_and_what_they_wait_for_are_told() {
         echo["p50_us"].as_f64() <= echo["max_us"].as_f64() && echo["p50_us"].as_f64() > Some(0.0),
         "{echo}"
     );
+    for kind in ["own_segments", "peer_segments", "counters"] {
+        assert!(said["memory"][kind].as_u64() > Some(0), "{}", said["memory"]);
+    }
     let link = &server["links"][0];
     assert_eq!((&link["transport"], &link["peer_pid"]), (&json!("memory"), &json!(std::process::id())));
     let open = &link["open"][0];
@@ -78,6 +81,7 @@ async fn calls_and_what_they_wait_for_are_told() {
         "/notnets.probe.Probe/Echo",
         "OPEN CALL",
         " by memory",
+        "shared memory: ",
     ] {
         assert!(words.out().contains(part), "no {part:?} in {}", words.out());
     }
@@ -91,6 +95,25 @@ async fn calls_and_what_they_wait_for_are_told() {
     assert!(says(&said, "the process is stopped"), "{said}");
     assert!(says(&said, finding), "{said}");
     call.abort();
+}
+
+#[tokio::test]
+async fn polling_that_finds_nothing_is_counted() {
+    let world = World::new();
+    let proxy = world.proxy("notnets:///seldom", &http2_server().await).await;
+    let mut client = world.client(&proxy.address).await;
+    in_time(async {
+        loop {
+            client.echo(EchoRequest::default()).await.expect("a reply");
+            // Meanwhile nothing comes. Where others want the processor, the link may sleep at once.
+            let said = world.run(["inspect", "seldom", "--json"]).await.json();
+            let counts = &said["servers"][0]["counts"];
+            if counts["polls_in_vain"].as_u64() > Some(0) {
+                return assert!(counts["parks"].as_u64() > Some(0), "{counts}");
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

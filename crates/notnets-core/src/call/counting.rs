@@ -5,7 +5,7 @@ use notnets_memory::{ReadMemory, WriteMemory};
 use super::{Connection, Deadline, Failure, StreamId};
 use crate::code::Code;
 use crate::link::segments::SegmentBytes;
-use crate::stats::{Counted, LinkCounters, WaitsFor, Want};
+use crate::stats::{Count, Counted, LinkCounters, WaitsFor, Want};
 
 impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
     /// Has calls, frames and waits counted there.
@@ -36,6 +36,14 @@ impl<T, W: WriteMemory, R: ReadMemory> Connection<T, W, R> {
         if let Some(counters) = &mut self.counters {
             let arena = self.lanes.arena();
             counters.park(|| arena.lent_as_seen());
+        }
+    }
+
+    /// The link was polled for as long as that may pay off.
+    #[cold]
+    pub fn count_poll_in_vain(&mut self) {
+        if let Some(counters) = &mut self.counters {
+            counters.count(Count::PollsInVain, 1);
         }
     }
 

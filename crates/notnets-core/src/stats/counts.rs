@@ -42,11 +42,13 @@ pub enum Count {
     OverByteRate,
     /// Times that more of a request was read later, because its user has sent as many bytes as it may.
     ReadLater,
+    /// Times that the link was polled for as long as that may pay off, and nothing came.
+    PollsInVain,
 }
 
 impl Count {
     /// All of them, in the order of their words.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::FramesSent,
         Self::BytesSent,
         Self::FramesReceived,
@@ -65,6 +67,7 @@ impl Count {
         Self::OverCallRate,
         Self::OverByteRate,
         Self::ReadLater,
+        Self::PollsInVain,
     ];
 
     /// A name for programs.
@@ -88,6 +91,7 @@ impl Count {
             Self::OverCallRate => "calls_over_call_rate",
             Self::OverByteRate => "calls_over_byte_rate",
             Self::ReadLater => "reads_put_off",
+            Self::PollsInVain => "polls_in_vain",
         }
     }
 }

@@ -9,8 +9,8 @@ use notnets_memory::{PAGE, WORD};
 use super::counts::Count;
 use crate::call::PayloadKind;
 
-/// `NNSTATS5`.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS5");
+/// `NNSTATS6`.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS6");
 
 /// Bytes before the areas of the links: a page, and an area for those that have ended.
 pub(super) const HEAD: usize = 64 * 1024;

@@ -14,6 +14,7 @@ pub mod find;
 mod histogram;
 mod layout;
 mod link;
+pub mod mapped;
 mod of_clients;
 mod snapshot;
 mod text;

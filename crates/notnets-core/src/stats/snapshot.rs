@@ -7,7 +7,7 @@ use std::time::Duration;
 use notnets_memory::{PAGE, PeerMemory, PeerSegment, ReadMemory, Ticks};
 
 use super::histogram::Histogram;
-use super::layout::{AREA, ENDED, HEAD, MAGIC, SEGMENT, block, call, link, method, process};
+use super::layout::{AREA, ENDED, HEAD, LINKS, MAGIC, SEGMENT, block, call, link, method, process};
 use super::text::read_text;
 use super::{Counts, WaitsFor};
 use crate::call::{PayloadKind, Payloads, Tally};
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub names: String,
     /// When it began to count, in seconds since 1970.
     pub since: u64,
+    /// Bytes of the segment that were ever used, at most.
+    pub used_bytes: u64,
     /// Links that are open.
     pub links_open: u64,
     /// Links there have been.
@@ -213,6 +215,7 @@ impl Snapshot {
             serves: head.load(process::SERVES) != 0,
             names: read_text(head, process::NAMES, process::NAMES_WORDS),
             since: head.load(process::SINCE),
+            used_bytes: (HEAD + AREA * links_of(head).min(LINKS)) as u64,
             links_open: head.load(process::LINKS_OPEN),
             links_total: head.load(process::LINKS_TOTAL),
             unlisted: head.load(process::UNLISTED),

@@ -101,6 +101,8 @@ pub struct Budget {
     limits: (u64, u64),
     /// How long this wait may poll.
     limit: u64,
+    /// A wait has polled for that long, and nothing came.
+    in_vain: bool,
     scheduler: Scheduler,
 }
 
@@ -134,6 +136,7 @@ impl Budget {
             penalty: 1,
             limits: (REPLY, REQUEST),
             limit: REPLY,
+            in_vain: false,
             scheduler: Scheduler::new(),
         }
     }
@@ -149,7 +152,11 @@ impl Budget {
         let idle = self.idle_at(now);
         self.limit = if what == WaitFor::Reply { self.limits.0 } else { self.limits.1 };
         match self.wait {
-            Wait::Spin => idle < LINGER,
+            Wait::Spin if idle < LINGER => true,
+            Wait::Spin => {
+                self.in_vain = true;
+                false
+            }
             Wait::Park => false,
             Wait::Adaptive if self.parked_waits > 0 || rest::rests(now) || quota::rests(now) => false,
             Wait::Adaptive if idle < self.limit => true,
@@ -158,6 +165,12 @@ impl Budget {
                 false
             }
         }
+    }
+
+    /// Returns `true` once after a wait has polled for as long as it may, and nothing came.
+    #[inline]
+    pub fn was_in_vain(&mut self) -> bool {
+        std::mem::take(&mut self.in_vain)
     }
 
     /// Polls for a moment from `now` on, unless others should have this thread or core.
@@ -210,6 +223,7 @@ impl Budget {
     }
 
     fn penalize(&mut self) {
+        self.in_vain = true;
         self.parked_waits = self.penalty;
         self.penalty = (self.penalty * 2).min(MAX_PENALTY);
     }
@@ -277,6 +291,21 @@ mod tests {
     fn parks_when_it_does_not_pay() {
         let mut budget = Budget::new(Wait::Adaptive);
         assert!(waits(&mut budget, 10_000, 1_000_000) < 50);
+    }
+
+    #[test]
+    fn polling_in_vain_is_told_once() {
+        let end = START.add_nanos(LINGER);
+        for (wait, in_vain) in [(Wait::Adaptive, true), (Wait::Park, false), (Wait::Spin, true)] {
+            let mut budget = Budget::new(wait);
+            budget.allows(START, WaitFor::Reply);
+            assert!(!budget.was_in_vain(), "{wait}");
+            assert!(!budget.allows(end, WaitFor::Reply));
+            assert_eq!([budget.was_in_vain(), budget.was_in_vain()], [in_vain, false], "{wait}");
+            budget.arrived(1, || end);
+            let parks_at_once = !budget.allows(end, WaitFor::Reply);
+            assert!(!(parks_at_once && budget.was_in_vain()), "{wait}");
+        }
     }
 
     #[test]

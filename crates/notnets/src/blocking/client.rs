@@ -347,6 +347,9 @@ impl Client {
 
     #[cold]
     fn park(&mut self, deadline: Option<Timestamp>) {
+        if self.waiting.was_in_vain() {
+            self.link.session.calls().count_poll_in_vain();
+        }
         if self.link.arm() {
             self.look_at_socket(earlier(deadline, self.link.session.poll_timeout()));
             self.link.at_the_clock(clock::now());

@@ -373,7 +373,11 @@ impl<H: Handler> Loop<H> {
         }
         let is_told = self.stopper.is_stopped() || self.acceptor.is_taken_over();
         let mut may_sleep = !is_told || self.stopping;
+        let in_vain = self.waiting.was_in_vain();
         for served in &mut self.links {
+            if in_vain {
+                served.link.session.calls().count_poll_in_vain();
+            }
             may_sleep &= served.link.arm();
         }
         self.look_around(if may_sleep { self.wakes_at() } else { Some(Timestamp::ZERO) });

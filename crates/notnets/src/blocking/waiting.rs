@@ -63,6 +63,11 @@ impl Waiting {
         self.busy.is_multiple_of(SOCKETS_AFTER)
     }
 
+    /// Returns `true` once after it has polled for as long as it may, and nothing came.
+    pub fn was_in_vain(&mut self) -> bool {
+        self.budget.was_in_vain()
+    }
+
     /// Nothing is there.
     #[inline]
     pub fn idle(&mut self) -> Next {

@@ -203,7 +203,7 @@ impl Link {
                 break;
             }
             let now = clock::now();
-            if !state.budget.allows(now, WaitFor::Reply) {
+            if !state.may_wait(now, WaitFor::Reply) {
                 state.stop_polling(stream, 0);
                 if state.session.arm(clock::now) {
                     break;

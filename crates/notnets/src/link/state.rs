@@ -88,7 +88,17 @@ impl State {
     /// Returns `true` if whoever drives this link may poll on at `now`, rather than park.
     pub(super) fn may_poll(&mut self, now: Timestamp) -> bool {
         let what = if self.session.calls().open_streams() > 0 { WaitFor::Reply } else { WaitFor::Request };
-        !self.session.is_over() && self.budget.allows(now, what)
+        !self.session.is_over() && self.may_wait(now, what)
+    }
+
+    /// The same, for this kind of arrival.
+    #[inline]
+    pub(super) fn may_wait(&mut self, now: Timestamp, what: WaitFor) -> bool {
+        let may = self.budget.allows(now, what);
+        if !may && self.budget.was_in_vain() {
+            self.session.calls().count_poll_in_vain();
+        }
+        may
     }
 
     /// Polls the lane for a moment.
