@@ -26,8 +26,8 @@ impl MappedBytes {
     }
 }
 
-/// What a process has mapped; nothing for one that this process may not look into. Memory of a pod's region is
-/// not told from other files.
+/// What a process has mapped; nothing for one that this process may not look into. Memory of a pod's region
+/// is not told from other files.
 pub fn of_process(pid: u32) -> MappedBytes {
     sum(&fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default())
 }
