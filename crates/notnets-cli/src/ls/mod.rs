@@ -108,7 +108,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         let text = if args.json {
             json(&listed)
         } else {
-            format!("{clear}names in {directory}\n\n{}", tables(&listed, SystemTime::now()))
+            format!("{clear}names in {}\n\n{}", place(&directory), tables(&listed, SystemTime::now()))
         };
         if is_nothing && !args.json {
             nothing(&directory)?;
@@ -139,6 +139,14 @@ fn origin(directory: &Directory) -> &'static str {
     }
 }
 
+/// A directory and why it is that one, in the words of the command line.
+fn place(directory: &Directory) -> String {
+    match directory.origin() {
+        Origin::Program => format!("{} (from --directory)", directory.path().display()),
+        _ => directory.to_string(),
+    }
+}
+
 impl Listed {
     fn filter(&mut self, text: &str) {
         self.names.retain(|served| served.name.contains(text));
@@ -153,11 +161,14 @@ impl Listed {
 fn nothing(directory: &Directory) -> Result<(), Failure> {
     let advice = "set NOTNETS_DIR to the directory that the servers use";
     if directory.path().exists() {
-        eprintln!("notnets: nothing is served in {directory}; if that is the wrong place, {advice}");
+        eprintln!("notnets: nothing is served in {}; if that is the wrong place, {advice}", place(directory));
     } else if directory.origin() == Origin::Variable {
-        return Err(Failure::new(format!("there is no directory {directory}: {advice}")));
+        return Err(Failure::new(format!("there is no directory {}: {advice}", place(directory))));
     } else {
-        eprintln!("notnets: nothing is served in {directory}, which does not exist; perhaps {advice}");
+        eprintln!(
+            "notnets: nothing is served in {}, which does not exist; perhaps {advice}",
+            place(directory)
+        );
     }
     Ok(())
 }
