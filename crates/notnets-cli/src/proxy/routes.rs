@@ -10,6 +10,7 @@ use http::uri::Authority;
 use http::{HeaderValue, Request, Response};
 use notnets::Channel;
 use notnets::http2::bridge::Bridge;
+use notnets::http2::counted::Counted;
 use notnets::http2::{self, client};
 use notnets::names::Channels;
 use notnets::tls::ClientTls;
@@ -55,7 +56,7 @@ enum Way {
 /// The connections of a client to an upstream.
 #[derive(Clone)]
 enum Connections {
-    Direct(client::Client),
+    Direct(Counted),
     Channel(Channel),
 }
 
@@ -97,24 +98,31 @@ impl Upstream {
     /// # Errors
     /// `UNAVAILABLE` with what was tried.
     pub async fn reach(&self) -> Result<(), Status> {
-        match self.connections()? {
-            Connections::Direct(client) => client.ready().await,
-            Connections::Channel(channel) => channel.wait_until_connected().await,
+        match &self.way {
+            // Without a call, there is nothing to be counted.
+            Way::Direct(address, options) => self.client(address, *options).ready().await,
+            Way::Channels(channels) => channel(channels)?.wait_until_connected().await,
         }
     }
 
     fn connections(&self) -> Result<Connections, Status> {
         match &self.way {
             Way::Direct(address, options) => {
-                let tls = self.tls.as_ref().map(|(_, tls)| tls.clone());
-                Ok(Connections::Direct(client::Client::with(address.clone(), *options, tls, None)))
+                let client = self.client(address, *options);
+                Ok(Connections::Direct(Counted::new(client, &address.to_string())))
             }
-            Way::Channels(channels) => {
-                let channel = channels.connect_lazy();
-                channel.map(Connections::Channel).map_err(|error| Status::unavailable(error.to_string()))
-            }
+            Way::Channels(channels) => channel(channels).map(Connections::Channel),
         }
     }
+
+    fn client(&self, address: &http2::Address, options: client::Options) -> client::Client {
+        let tls = self.tls.as_ref().map(|(_, tls)| tls.clone());
+        client::Client::with(address.clone(), options, tls, None)
+    }
+}
+
+fn channel(channels: &Channels) -> Result<Channel, Status> {
+    channels.connect_lazy().map_err(|error| Status::unavailable(error.to_string()))
 }
 
 impl Routes {

@@ -29,7 +29,8 @@ fn says(said: &Value, finding: &str) -> bool {
 #[tokio::test]
 async fn calls_and_what_they_wait_for_are_told() {
     let world = World::new();
-    let proxy = world.proxy("notnets:///inventory", &http2_server().await).await;
+    let server = http2_server().await;
+    let proxy = world.proxy("notnets:///inventory", &server).await;
     let mut client = world.client(&proxy.address).await;
     for _ in 0..3 {
         in_time(client.echo(EchoRequest::default())).await.expect("a reply");
@@ -72,6 +73,17 @@ async fn calls_and_what_they_wait_for_are_told() {
     assert!(
         open.iter().any(|open| open["waits_for"] == "peer" && open["method"] == "/notnets.probe.Probe/Wait")
     );
+
+    // What the proxy calls is counted as well, though no link leads there.
+    let calls = world.run(["inspect", &proxy.pid().to_string(), "--json"]).await.json();
+    let link = &calls["clients"]["links"][0];
+    assert_eq!((&link["transport"], &link["target"]), (&json!("http2"), &json!(server)));
+    assert_eq!(link["open"][0]["method"], "/notnets.probe.Probe/Wait");
+    let methods = calls["clients"]["methods"].as_array().expect("a list");
+    let echo = methods.iter().find(|method| method["method"] == "/notnets.probe.Probe/Echo");
+    let echo = echo.expect("it was called");
+    assert_eq!((&echo["started"], &echo["ended"]), (&json!(3), &json!({ "OK": 3 })));
+    assert!(echo["p50_us"].as_f64() > Some(0.0), "{echo}");
 
     let words = world.run(["inspect", &proxy.pid().to_string(), "--stuck-after", "0.05"]).await;
     for part in [

@@ -16,6 +16,7 @@ mod layout;
 mod link;
 pub mod mapped;
 mod of_clients;
+mod outside;
 mod snapshot;
 mod text;
 
@@ -38,6 +39,7 @@ pub use histogram::Histogram;
 pub(crate) use link::{Counted, Want};
 pub use link::{LinkAbout, LinkCounters, WaitsFor};
 pub use of_clients::of_clients;
+pub use outside::{OutsideCall, OutsideCalls};
 pub use snapshot::{LinkSnapshot, MethodSnapshot, OpenCall, Refusals, Snapshot, Transport};
 
 /// What an area of a link takes when it is first written to, about.

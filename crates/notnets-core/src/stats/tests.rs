@@ -193,3 +193,33 @@ fn no_call_is_seen_twice_or_not_at_all() {
     worker.join().unwrap();
     assert_eq!(Snapshot::read(&descriptor).unwrap().calls(), 2_000);
 }
+
+#[test]
+fn calls_past_all_links_are_those_of_a_link() {
+    let calls = OutsideCalls::to("far:1").unwrap();
+    let mut answered = calls.begin("/a.B/C", None);
+    answered.end(Code::NOT_FOUND);
+    answered.fail(Code::UNAVAILABLE, "it has ended before");
+    drop(answered);
+    drop(calls.begin("/a.B/C", None));
+    calls.sent(10, 1);
+    calls.received(20, 2);
+    let mut open = calls.begin("/a.B/D", None);
+    (0..100).for_each(|n| calls.begin(&format!("/a.B/{n}"), None).end(Code::OK));
+    let seen = look(&of_clients().unwrap());
+    let link = seen.links.iter().find(|link| link.target == "far:1").unwrap();
+    assert_eq!((link.transport, link.peer_pid), (Transport::Http2, None));
+    let method = |path: &str| link.methods.iter().find(|method| method.path == path).unwrap();
+    let of_c = method("/a.B/C");
+    assert_eq!((of_c.started, of_c.times.count()), (2, 2));
+    let by_status = |code: Code| of_c.by_status[code.0 as usize];
+    assert_eq!((by_status(Code::NOT_FOUND), by_status(Code::CANCELLED)), (1, 1));
+    assert!(method("").started > 0, "paths have no end, counters have");
+    let of = |count| link.counts.of(count);
+    assert_eq!((of(Count::BytesSent), of(Count::MessagesReceived), of(Count::Unanswered)), (10, 2, 1));
+    assert_eq!(link.open.iter().map(|call| call.method.as_str()).collect::<Vec<_>>(), ["/a.B/D"]);
+    open.fail(Code::UNAVAILABLE, "gone");
+    let seen = look(&of_clients().unwrap());
+    let link = seen.links.iter().find(|link| link.target == "far:1").unwrap();
+    assert!(link.open.is_empty() && link.failure.contains("gone"), "{}", link.failure);
+}

@@ -12,6 +12,7 @@ mod authority;
 pub mod bridge;
 pub mod client;
 mod connection;
+pub mod counted;
 mod exchange;
 mod last_words;
 pub mod listener;
