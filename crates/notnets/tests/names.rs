@@ -13,7 +13,7 @@ use common::{Running, within};
 use notnets::names::{Address, BoxError, Fixed, Pick, Resolve};
 use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
 use notnets::{Channel, ErrorKind, Server};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// A server that can be stopped, and ends at once when it is dropped.
 struct Host {
@@ -330,6 +330,21 @@ async fn an_applications_own_resolver_is_followed() {
     assert_eq!(status.message(), "no server of `test`; at a list there is none");
 }
 
+/// As a name of which DNS says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_of_which_nothing_is_heard_keeps_no_call_from_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_silent, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let at = directory.path().to_owned();
+    let named = Channel::named("test").or_resolved("silence", Sent(receiver)).or("notnets:///test");
+    let channel = named.settings(|endpoint| endpoint.directory(at)).connect_lazy().unwrap();
+    let brief = Request::new(ARE).timeout(Duration::from_millis(20));
+    let status = within("a call", channel.unary_call(brief, "")).await.unwrap_err();
+    assert_eq!(status.code(), Code::DEADLINE_EXCEEDED, "there may be a server yet: {status:?}");
+    let _host = Host::serve(directory.path(), "test", "it");
+    assert_eq!(who(&channel).await, "it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_keeps_no_call_from_another() {
     let directory = tempfile::tempdir().unwrap();
@@ -386,30 +401,43 @@ impl Handler for Once {
     }
 }
 
-/// Servers appear, stop and are killed under load, at two places. Each call has one outcome, a right reply or
-/// `UNAVAILABLE`, and none is executed twice; one that says it was never executed was not.
+/// A server of one of the places of `chaos`.
+struct Chaotic {
+    place: usize,
+    running: Running,
+}
+
+/// Servers appear, stop, are killed and are replaced under load, at three places: replicas in memory, a server
+/// that has its name for itself and is taken over, and one over HTTP/2. Each call has one outcome, a right reply
+/// or `UNAVAILABLE`, and none is executed twice; one that says it was never executed was not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chaos() {
-    for seed in 0..4 {
+    const REPLICAS: usize = 0;
+    const SOLE: usize = 1;
+    const FAR: usize = 2;
+    for seed in 0..6 {
         println!("seed {seed}");
         let mut random = Random(seed);
         let directory = tempfile::tempdir().unwrap();
         let executed: Arc<std::sync::Mutex<HashMap<String, usize>>> = Arc::default();
         let at = directory.path().to_owned();
         let pick = [Pick::First, Pick::RoundRobin, Pick::LeastOutstanding][random.below(3)];
-        let channel = Channel::named("test").local("notnets:///near").or("notnets:///far").pick(pick);
+        let far = format!("unix:{}", directory.path().join("far.sock").display());
+        let places = ["notnets:///replicas", "notnets:///sole", &far];
+        // Calls go by memory and by HTTP/2 in turns, whichever comes first.
+        let nearest = random.below(places.len());
+        let target = (0..places.len()).map(|n| places[(nearest + n) % places.len()]);
+        let target = target.collect::<Vec<_>>().join(", ");
+        let channel = Channel::named("test").local(&target).pick(pick);
         let channel = channel.settings(|endpoint| endpoint.directory(at)).connect_lazy().unwrap();
-        let serve = |name: &str| {
-            let server = Server::builder().directory(directory.path()).replica(true);
+        let serve = |place: usize| {
+            let server = Server::builder().directory(directory.path());
+            let server = server.replica(place == REPLICAS).take_over(place == SOLE);
             let server = server.add_rpc_service("test.Once", Once(Arc::clone(&executed)));
-            let bound = server.bind_blocking(format!("notnets:///{name}")).unwrap();
-            let (stop, stopped) = oneshot::channel::<()>();
-            let task = tokio::spawn(async move {
-                bound.serve_with_shutdown(async { drop(stopped.await) }).await.unwrap();
-            });
-            (stop, task)
+            let bound = server.bind_blocking(places[place]).unwrap();
+            Chaotic { place, running: Running::start(bound) }
         };
-        let mut servers = vec![serve("near"), serve("far")];
+        let mut servers = vec![serve(REPLICAS), serve(SOLE), serve(FAR)];
         let stop = Arc::new(AtomicUsize::new(0));
         let callers: Vec<_> = (0..8)
             .map(|caller| {
@@ -435,18 +463,28 @@ async fn chaos() {
             })
             .collect();
         for _ in 0..40 {
-            let name = ["near", "far"][random.below(2)];
-            match random.below(4) {
-                0 | 1 if servers.len() < 6 => servers.push(serve(name)),
-                2 if servers.len() > 1 => {
-                    let (stop, task) = servers.swap_remove(random.below(servers.len()));
-                    let _is_there = stop.send(());
-                    within("stopping", task).await.unwrap();
+            match random.below(6) {
+                0 if servers.len() < 6 => servers.push(serve(REPLICAS)),
+                1 | 2 => {
+                    let place = [SOLE, FAR][random.below(2)];
+                    let present = servers.iter().position(|server| server.place == place);
+                    match present {
+                        None => servers.push(serve(place)),
+                        // Nobody tells the old one: its successor does.
+                        Some(old) if place == SOLE => {
+                            let old = std::mem::replace(&mut servers[old], serve(place));
+                            within("being replaced", old.running.ended()).await;
+                        }
+                        Some(_) => {}
+                    }
+                }
+                3 | 4 if servers.len() > 1 => {
+                    let server = servers.swap_remove(random.below(servers.len()));
+                    server.running.stop().await;
                 }
                 _ if servers.len() > 1 => {
-                    let (_stop, task) = servers.swap_remove(random.below(servers.len()));
-                    task.abort();
-                    let _ended = within("ending", task).await;
+                    let server = servers.swap_remove(random.below(servers.len()));
+                    server.running.kill().await;
                 }
                 _ => {}
             }

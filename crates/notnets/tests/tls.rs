@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Running, within};
 use notnets::names::{Builder, Pick};
 use notnets::rpc::{Code, Handler, Method, Request, ServerCall, Status};
@@ -223,6 +225,18 @@ async fn a_handshake_that_never_ends_is_given_up() {
     assert_eq!(call(&channel, "").await.unwrap(), "it");
     running.stop().await;
     drop(silent);
+}
+
+/// A server that says nothing fails calls no later than others that are not there.
+#[tokio::test]
+async fn a_server_that_never_answers_a_handshake_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}", silent.local_addr().unwrap());
+    let tls = ClientTlsConfig::new().ca_certificate(Authority::new().certificate());
+    let named = named(&address).tls_config(tls).unwrap();
+    let sentence =
+        refused(named.settings(|endpoint| endpoint.connect_timeout(Duration::from_millis(50)))).await;
+    assert!(sentence.contains("no answer within 50ms"), "{sentence}");
 }
 
 #[test]

@@ -125,6 +125,11 @@ impl Running {
         within("stopping", &mut self.task).await.unwrap();
     }
 
+    /// Ends by itself.
+    pub async fn ended(mut self) {
+        within("ending", &mut self.task).await.unwrap();
+    }
+
     /// Ends at once, with all links.
     pub async fn kill(mut self) {
         self.task.abort();
