@@ -407,9 +407,9 @@ struct Chaotic {
     running: Running,
 }
 
-/// Servers appear, stop, are killed and are replaced under load, at three places: replicas in memory, a server
-/// that has its name for itself and is taken over, and one over HTTP/2. Each call has one outcome, a right reply
-/// or `UNAVAILABLE`, and none is executed twice; one that says it was never executed was not.
+/// Servers appear, stop, are killed and are replaced under load, at three places: replicas in memory, a
+/// server that has its name for itself and is taken over, and one over HTTP/2. Each call has one outcome, a
+/// right reply or `UNAVAILABLE`, and none is executed twice; one that says it was never executed was not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chaos() {
     const REPLICAS: usize = 0;

@@ -29,8 +29,8 @@ fn says(said: &Value, finding: &str) -> bool {
 #[tokio::test]
 async fn calls_and_what_they_wait_for_are_told() {
     let world = World::new();
-    let server = http2_server().await;
-    let proxy = world.proxy("notnets:///inventory", &server).await;
+    let upstream = http2_server().await;
+    let proxy = world.proxy("notnets:///inventory", &upstream).await;
     let mut client = world.client(&proxy.address).await;
     for _ in 0..3 {
         in_time(client.echo(EchoRequest::default())).await.expect("a reply");
@@ -77,7 +77,8 @@ async fn calls_and_what_they_wait_for_are_told() {
     // What the proxy calls is counted as well, though no link leads there.
     let calls = world.run(["inspect", &proxy.pid().to_string(), "--json"]).await.json();
     let link = &calls["clients"]["links"][0];
-    assert_eq!((&link["transport"], &link["target"]), (&json!("http2"), &json!(server)));
+    assert_eq!(link["transport"], "http2");
+    assert!(upstream.ends_with(link["target"].as_str().expect("an address")), "{link}");
     assert_eq!(link["open"][0]["method"], "/notnets.probe.Probe/Wait");
     let methods = calls["clients"]["methods"].as_array().expect("a list");
     let echo = methods.iter().find(|method| method["method"] == "/notnets.probe.Probe/Echo");
