@@ -12,6 +12,9 @@ use super::tables::{Cell, Table};
 /// Findings that are shown at most: they must not take the tables' place.
 const FINDINGS: usize = 5;
 
+/// So much of the first column is shown at least. Columns to the right are left out for that.
+const FIRST: u16 = 16;
+
 const KEYS: &str = "Enter more  Esc back  Tab table  s sort  r reverse  / filter  q end";
 
 /// Draws a page.
@@ -41,17 +44,24 @@ fn last_line(app: &App) -> String {
 
 /// `chosen` are the row and the column by which it is sorted, of the table that keys go to.
 fn table(frame: &mut Frame<'_>, area: Rect, table: &Table, chosen: Option<(usize, usize)>) {
-    let headings = table.headings.iter().enumerate().map(|(column, heading)| {
+    let widths = widths(table, area.width.saturating_sub(2));
+    let shown = widths.len();
+    let headings = table.headings.iter().enumerate().take(shown).map(|(column, heading)| {
         let is_sorted = chosen.is_some_and(|(_, sort)| sort == column);
         let style = if is_sorted { Modifier::BOLD | Modifier::UNDERLINED } else { Modifier::BOLD };
         drawn(heading, column, table).style(Style::default().add_modifier(style))
     });
     let rows = table.rows.iter().map(|row| {
-        DrawnRow::new(row.cells.iter().enumerate().map(|(column, cell)| drawn(cell.text(), column, table)))
+        let cells = row.cells.iter().enumerate().take(shown);
+        DrawnRow::new(cells.map(|(column, cell)| drawn(cell.text(), column, table)))
     });
     let mut state = TableState::default().with_selected(chosen.map(|(row, _)| row));
-    let title = if chosen.is_some() { format!("> {}", table.title) } else { table.title.clone() };
-    let widget = DrawnTable::new(rows, widths(table))
+    let mut title = if chosen.is_some() { format!("> {}", table.title) } else { table.title.clone() };
+    let hidden = table.headings.len() - shown;
+    if hidden > 0 {
+        title += &format!(", {hidden} more columns in a wider terminal");
+    }
+    let widget = DrawnTable::new(rows, widths)
         .header(DrawnRow::new(headings))
         .row_highlight_style(Modifier::REVERSED)
         .block(Block::bordered().title(title));
@@ -65,13 +75,19 @@ fn drawn<'a>(text: &'a str, column: usize, table: &Table) -> Drawn<'a> {
     Drawn::from(if is_number { text.right_aligned() } else { text })
 }
 
-/// The first column gives way where there is no room.
-fn widths(table: &Table) -> impl Iterator<Item = Constraint> {
-    (0..table.headings.len()).map(|column| {
+/// The widths of the columns that fit: where there is no room the first one gives way, and then the last ones
+/// are left out, since of a number that is cut off another one would be read.
+fn widths(table: &Table, room: u16) -> Vec<Constraint> {
+    let width = |column: usize| {
         let cells = table.rows.iter().map(|row| row.cells[column].text().chars().count());
-        let width = cells.chain([table.headings[column].len()]).max().unwrap_or(0) as u16;
-        if column == 0 { Constraint::Fill(1) } else { Constraint::Length(width) }
-    })
+        cells.chain([table.headings[column].len()]).max().unwrap_or(0) as u16
+    };
+    let mut used = width(0).min(FIRST);
+    let others = (1..table.headings.len()).map(width).take_while(|width| {
+        used += width + 1;
+        used <= room
+    });
+    std::iter::once(Constraint::Fill(1)).chain(others.map(Constraint::Length)).collect()
 }
 
 #[cfg(test)]
@@ -84,11 +100,15 @@ mod tests {
     use crate::top::rates::{Interval, LinkRates, MethodRates, ProcessRates};
 
     fn drawn(app: &mut App, interval: &Interval) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(110, 20)).expect("a buffer");
+        drawn_in(110, app, interval)
+    }
+
+    fn drawn_in(width: u16, app: &mut App, interval: &Interval) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, 20)).expect("a buffer");
         let page = app.page(interval);
         terminal.draw(|frame| draw(frame, &page, app)).expect("a buffer");
         let buffer = terminal.backend().buffer();
-        let line = |y| (0..110).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
         (0..20).map(line).collect()
     }
 
@@ -128,6 +148,20 @@ mod tests {
         let lines = drawn(&mut app, &interval);
         assert_eq!(lines[19], "/x_");
         assert!(!lines.iter().any(|line| line.contains("/s.S/M")), "{lines:?}");
+    }
+
+    #[test]
+    fn columns_without_room_are_left_out_and_not_cut() {
+        let (mut app, mut interval) = (App::default(), interval());
+        app.press(KeyCode::Enter.into(), &interval);
+        interval.processes[0].links[0].activity.calls.calls_per_second = 1_234_567.0;
+        let lines = drawn_in(62, &mut app, &interval);
+        assert!(lines[6].contains("> links, ") && lines[6].contains(" more columns in a wider"), "{lines:?}");
+        let headings: Vec<_> = lines[7].trim_matches('│').split_whitespace().collect();
+        assert!(headings.starts_with(&["LINK", "BY", "STATE", "CALLS/s"]), "{lines:?}");
+        let all = super::super::tables::links(&interval.processes[0]).headings;
+        assert!(headings.len() < all.len() && all.starts_with(&headings), "{lines:?}");
+        assert!(lines[8].contains("1: cart <- ?") && lines[8].contains(" 1234567 "), "{lines:?}");
     }
 
     #[test]
