@@ -1,16 +1,17 @@
 //! Where what is in a stats segment (`docs/protocol.md`, "Stats"). Offsets are in words of 8 bytes.
 //!
 //! A segment begins with what is known of the process, and the counters of links that have ended, put
-//! together. Then comes an area for each link. Both have the same counters in the same places: a page of
-//! them, and blocks, each for a method.
+//! together. Then comes an area for each link. Both have the same counters in the same places, and then blocks,
+//! each for a method. What a link with one method writes lies on one page.
 
-use notnets_memory::{PAGE, WORD};
+use notnets_memory::{OwnMemory, PAGE, ReadMemory, WORD, WriteMemory};
 
 use super::counts::Count;
+use super::text::write_text;
 use crate::call::PayloadKind;
 
-/// `NNSTATS6`.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS6");
+/// `NNSTATS7`.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"NNSTATS7");
 
 /// Bytes before the areas of the links: a page, and an area for those that have ended.
 pub(super) const HEAD: usize = 64 * 1024;
@@ -51,7 +52,7 @@ pub(super) mod process {
     pub const NAMES_WORDS: usize = 128;
 }
 
-/// The first page of an area.
+/// An area, up to the blocks of methods.
 pub(super) mod link {
     use super::{Count, PayloadKind};
 
@@ -73,6 +74,10 @@ pub(super) mod link {
     pub const SEGMENTS_OFFERED: usize = 7;
     /// Bytes of the peer's further segments that are mapped here.
     pub const SEGMENTS_MAPPED: usize = 8;
+    /// How many methods have a block of their own.
+    pub const METHODS: usize = 9;
+    /// 1 once calls were counted of methods that have none.
+    pub const OTHERS: usize = 10;
     /// What is at the other end: a text.
     pub const TARGET: usize = 16;
     pub const TARGET_WORDS: usize = 16;
@@ -81,17 +86,17 @@ pub(super) mod link {
     pub const FAILURE_WORDS: usize = 16;
 
     /// From here on there are counters, which are added to those of all ended links.
-    pub const COUNTERS: usize = 64;
+    pub const COUNTERS: usize = 48;
     /// Where the first is of those of [`Count`], in its order.
     pub const COUNTS: usize = COUNTERS;
     /// How long it has slept, in ticks.
     pub const PARKED_TICKS: usize = COUNTS + Count::ALL.len();
     /// Two for each kind of large payload: frames and bytes.
-    pub const PAYLOADS: usize = 96;
+    pub const PAYLOADS: usize = 70;
     pub const COUNTERS_END: usize = PAYLOADS + 2 * PayloadKind::ALL.len();
 
     /// Calls that are open.
-    pub const CALLS: usize = 256;
+    pub const CALLS: usize = 96;
     /// As many are listed.
     pub const CALLS_LISTED: usize = 64;
 }
@@ -109,11 +114,11 @@ pub(super) mod call {
     pub const METHOD: usize = 3;
 }
 
-/// The block of a method. The first of an area is that of all methods that have none.
+/// The block of a method.
 pub(super) mod method {
     pub const WORDS: usize = 160;
-    /// The first, in an area.
-    pub const FIRST: usize = super::PAGE / super::WORD;
+    /// Where they begin in an area.
+    pub const FIRST: usize = super::link::CALLS + super::link::CALLS_LISTED * super::call::WORDS;
     /// Its path: a text. Without one, there is no method.
     pub const PATH: usize = 0;
     pub const PATH_WORDS: usize = 16;
@@ -128,19 +133,47 @@ pub(super) mod method {
     pub const TIMES: usize = 36;
     pub const BUCKETS: usize = WORDS - TIMES;
 
-    /// How many an area of these bytes has room for.
+    /// How many methods have one in an area of these bytes.
     pub const fn count(bytes: usize) -> usize {
-        (bytes / super::WORD - FIRST) / WORDS
+        (bytes / super::WORD - FIRST) / WORDS - 1
     }
 }
 
-/// The first word of a block, by its number.
-#[inline]
-pub(super) fn block(number: usize) -> usize {
-    method::FIRST + number * method::WORDS
+/// The block of all methods that have none. It comes after that of the first method: most links have no more
+/// than one.
+const OTHERS: usize = method::FIRST + method::WORDS;
+
+/// The first word of the block of a method, by its number.
+fn block(number: usize) -> usize {
+    let place = if number == 0 { 0 } else { number + 1 };
+    method::FIRST + place * method::WORDS
+}
+
+/// The blocks in an area of these bytes that are in use. To look at others would make memory of them.
+pub(super) fn blocks(area: &impl ReadMemory, bytes: usize) -> impl Iterator<Item = usize> {
+    let others = (area.load(link::OTHERS) != 0).then_some(OTHERS);
+    // Pairs with the store in `add_method`: their paths are there.
+    let methods = area.load_acquire(link::METHODS).min(method::count(bytes) as u64);
+    others.into_iter().chain((0..methods as usize).map(block))
+}
+
+/// Gives a method a block of its own, if the area of these bytes has room for one more.
+pub(super) fn add_method(area: &OwnMemory, bytes: usize, path: &str) -> Option<usize> {
+    let methods = area.load(link::METHODS) as usize;
+    let block = (methods < method::count(bytes)).then(|| block(methods))?;
+    write_text(area, block + method::PATH, method::PATH_WORDS, path);
+    // Pairs with the load in `blocks`.
+    area.store_release(link::METHODS, methods as u64 + 1);
+    Some(block)
+}
+
+/// Says that calls are counted of methods that have no block of their own. Returns theirs.
+pub(super) fn use_others(area: &OwnMemory) -> usize {
+    area.store(link::OTHERS, 1);
+    OTHERS
 }
 
 const _: () = assert!(link::PARKED_TICKS < link::PAYLOADS && link::COUNTERS_END <= link::CALLS);
-const _: () = assert!((link::CALLS + link::CALLS_LISTED * call::WORDS) * WORD <= PAGE);
+const _: () = assert!(OTHERS * WORD <= PAGE);
 const _: () = assert!((process::NAMES + process::NAMES_WORDS) * WORD <= PAGE);
 const _: () = assert!(method::count(AREA) == 22 && method::count(ENDED) == 44);

@@ -7,7 +7,7 @@ use notnets_memory::{OwnMemory, OwnWords, Ticks, WORD, WriteMemory};
 
 use super::counts::Count;
 use super::histogram::bucket;
-use super::layout::{AREA, block, call, link, method};
+use super::layout::{AREA, add_method, call, link, method, use_others};
 use super::text::write_text;
 use super::{Stats, seconds_now};
 use crate::call::{PayloadKind, StreamId};
@@ -16,8 +16,6 @@ use crate::code::Code;
 use crate::link::segments::SegmentBytes;
 use crate::link::{IdentitySource, PeerIdentity};
 
-/// The first word of the block of all methods that have none of their own.
-const OTHERS: u16 = method::FIRST as u16;
 /// A string that is no method's, as far as is known.
 const UNKNOWN: u16 = 0;
 /// A call that is in no place of the list.
@@ -43,8 +41,6 @@ pub struct LinkCounters {
     fine_bits: u32,
     /// The first words of the blocks of the methods whose strings have these ids.
     by_string: Vec<u16>,
-    /// Blocks that are in use.
-    methods: usize,
     /// Places of the list of calls that are free, a bit for each.
     free: u64,
     parked_since: u64,
@@ -117,13 +113,13 @@ impl LinkCounters {
         let fork = ForkGuard::new().ok();
         let fine_bits = clock.fine_bits();
         let (by_string, free) = (Vec::new(), u64::MAX);
-        Self { area, stats, clock, fine_bits, by_string, methods: 1, free, parked_since: 0, fork }
+        Self { area, stats, clock, fine_bits, by_string, free, parked_since: 0, fork }
     }
 
     /// The first word of the block of a method whose path is the link's string with that id.
     #[inline]
     pub(crate) fn method(&mut self, string: Option<u16>, path: &str) -> u16 {
-        let Some(string) = string else { return OTHERS };
+        let Some(string) = string else { return self.others() };
         match self.by_string.get(string as usize) {
             Some(method) if *method != UNKNOWN => *method,
             _ => self.new_method(string as usize, path),
@@ -132,17 +128,20 @@ impl LinkCounters {
 
     #[cold]
     fn new_method(&mut self, string: usize, path: &str) -> u16 {
-        let mut method = OTHERS;
-        if self.methods < method::count(AREA) {
-            method = block(self.methods) as u16;
-            write_text(self.area.memory(), block(self.methods) + method::PATH, method::PATH_WORDS, path);
-            self.methods += 1;
-        }
+        let method = match add_method(self.area.memory(), AREA, path) {
+            Some(block) => block as u16,
+            None => self.others(),
+        };
         if self.by_string.len() <= string {
             self.by_string.resize(string + 1, UNKNOWN);
         }
         self.by_string[string] = method;
         method
+    }
+
+    #[cold]
+    fn others(&mut self) -> u16 {
+        use_others(self.area.memory()) as u16
     }
 
     /// A call begins.

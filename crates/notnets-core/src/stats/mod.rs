@@ -31,7 +31,9 @@ use notnets_memory::{
 
 use crate::code::Code;
 use crate::link::admission::Rejection;
-use layout::{AREA, ENDED, HEAD, LINKS, MAGIC, block, link as link_word, method, process};
+use layout::{
+    AREA, ENDED, HEAD, LINKS, MAGIC, add_method, blocks, link as link_word, method, process, use_others,
+};
 use text::{read_text, write_text};
 
 pub use counts::{Count, Counts};
@@ -216,16 +218,13 @@ fn create() -> Result<OwnSegment, SegmentError> {
 fn add_all(ended: &OwnMemory, area: &OwnMemory) {
     let counters = link_word::COUNTERS..link_word::COUNTERS_END;
     counters.for_each(|word| ended.add(word, area.load(word)));
-    let blocks = (0..method::count(AREA)).map(block);
-    let used = blocks.take_while(|block| *block == method::FIRST || area.load(*block) != 0);
-    let mut end = method::FIRST;
-    for from in used {
+    for from in blocks(area, AREA) {
         let to = block_for(ended, area, from);
         let counters = method::STARTED..method::WORDS;
         counters.for_each(|word| ended.add(to + word, area.load(from + word)));
-        end = from + method::WORDS;
+        area.copy_in(from * WORD, &[0; method::WORDS * WORD]);
     }
-    area.copy_in(0, &vec![0; end * WORD]);
+    area.copy_in(0, &[0; method::FIRST * WORD]);
 }
 
 /// The block of a method among those of ended links, which is made if there is room and the server has it: a
@@ -235,22 +234,11 @@ fn block_for(ended: &OwnMemory, area: &OwnMemory, from: usize) -> usize {
     let calls = area.load(from + method::STARTED);
     let unknown = area.load(from + method::STATUS + Code::UNIMPLEMENTED.0 as usize);
     if path.is_empty() {
-        return method::FIRST;
+        return use_others(ended);
     }
-    let others = (1..method::count(ENDED)).map(block);
-    for to in others {
-        if ended.load(to) == 0 {
-            if calls == unknown {
-                break;
-            }
-            write_text(ended, to, method::PATH_WORDS, &path);
-            return to;
-        }
-        if read_text(ended, to, method::PATH_WORDS) == path {
-            return to;
-        }
-    }
-    method::FIRST
+    let known = blocks(ended, ENDED).find(|at| read_text(ended, *at, method::PATH_WORDS) == path);
+    let new = || (calls != unknown).then(|| add_method(ended, ENDED, &path)).flatten();
+    known.or_else(new).unwrap_or_else(|| use_others(ended))
 }
 
 fn seconds_now() -> u64 {

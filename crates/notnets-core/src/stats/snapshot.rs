@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use notnets_memory::{PAGE, PeerMemory, PeerSegment, ReadMemory, Ticks};
+use notnets_memory::{PAGE, PeerMemory, PeerSegment, ReadMemory, Ticks, WORD};
 
 use super::histogram::Histogram;
-use super::layout::{AREA, ENDED, HEAD, LINKS, MAGIC, SEGMENT, block, call, link, method, process};
+use super::layout::{AREA, ENDED, HEAD, LINKS, MAGIC, SEGMENT, blocks, call, link, method, process};
 use super::text::read_text;
 use super::{Counts, WaitsFor};
 use crate::call::{PayloadKind, Payloads, Tally};
@@ -107,7 +107,7 @@ pub enum Transport {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MethodSnapshot {
     /// Its path, `/package.Service/Method`. Empty for all methods that have no counters of their own: a link
-    /// counts 21 by themselves, and keeps those that a server does not have apart only while it is open.
+    /// counts 22 by themselves, and keeps those that a server does not have apart only while it is open.
     pub path: String,
     /// Calls that were begun.
     pub started: u64,
@@ -317,7 +317,7 @@ fn open_call(area: &PeerMemory, at: usize, clock: &Clock) -> Option<OpenCall> {
         return None;
     }
     let word = area.load(at + call::METHOD);
-    let method = usize::from(word as u16).min(block(method::count(AREA) - 1));
+    let method = usize::from(word as u16).min(AREA / WORD - method::WORDS);
     let deadline = area.load(at + call::DEADLINE);
     Some(OpenCall {
         stream,
@@ -340,28 +340,19 @@ fn counts(area: &PeerMemory, clock: &Clock) -> Counts {
 
 /// The methods of which there were any calls.
 fn methods(area: &PeerMemory, bytes: usize, clock: &Clock) -> Vec<MethodSnapshot> {
-    let mut methods = Vec::new();
-    for number in 0..method::count(bytes) {
-        let at = block(number);
-        if number > 0 && area.load(at + method::PATH) == 0 {
-            break;
-        }
-        let started = area.load(at + method::STARTED);
-        if started == 0 {
-            continue;
-        }
-        methods.push(MethodSnapshot {
+    blocks(area, bytes)
+        .filter(|at| area.load(at + method::STARTED) > 0)
+        .map(|at| MethodSnapshot {
             path: read_text(area, at + method::PATH, method::PATH_WORDS),
-            started,
+            started: area.load(at + method::STARTED),
             by_status: std::array::from_fn(|status| area.load(at + method::STATUS + status)),
             seconds: clock.seconds(area.load(at + method::TICKS)),
             times: Histogram {
                 counts: std::array::from_fn(|bucket| area.load(at + method::TIMES + bucket)),
                 unit: clock.unit,
             },
-        });
-    }
-    methods
+        })
+        .collect()
 }
 
 /// What ticks are.

@@ -146,7 +146,7 @@ fn there_may_be_more_of_everything_than_there_is_room_for() {
     let begin = |nth| counters.begin(StreamId::new(nth), others, None, WaitsFor::Peer);
     let mut calls: Vec<_> = (1..=100).map(begin).collect();
     let seen = look(&stats);
-    assert_eq!((seen.calls(), seen.links[0].open.len(), seen.links[0].methods.len()), (200, 64, 22));
+    assert_eq!((seen.calls(), seen.links[0].open.len(), seen.links[0].methods.len()), (200, 64, 23));
     calls.iter_mut().for_each(|counted| counters.end(counted, Code::OK));
     assert_eq!(look(&stats).links[0].open.len(), 0);
     drop((open, counters));
