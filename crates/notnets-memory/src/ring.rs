@@ -130,7 +130,7 @@ impl<W: WriteMemory, R: ReadMemory> RingWriter<W, R> {
 /// The first word of a sealed slot.
 #[inline]
 fn sealed(seal: Seal, sequence: u64, descriptor: &Descriptor) -> u64 {
-    let check = seal.at(sequence).of(*descriptor);
+    let check = seal.of(std::iter::once(sequence).chain(*descriptor));
     u64::from(check) << 32 | sequence & LOW
 }
 
