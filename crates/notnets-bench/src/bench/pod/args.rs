@@ -95,6 +95,7 @@ impl PodArgs {
             host_gb_per_s: self.bandwidth,
             device_gb_per_s: self.device_bandwidth,
             cache_kib: self.cache.map(|kib| kib as usize),
+            uncounted: false,
         }
     }
 }

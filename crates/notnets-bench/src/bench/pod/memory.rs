@@ -29,6 +29,9 @@ pub struct Memory {
     /// Kibibytes of the cache of each process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_kib: Option<usize>,
+    /// There is no model, and lines are not counted: that takes as long as a small look does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncounted: bool,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -38,6 +41,9 @@ fn is_zero(number: &u64) -> bool {
 impl Memory {
     /// This machine's memory, of which lines are counted.
     pub const LOCAL: Self = Self::line(0);
+
+    /// This machine's memory, and no model of it.
+    pub const UNCOUNTED: Self = Self { uncounted: true, ..Self::LOCAL };
 
     /// What is reported of CXL memory that is not far, by the latency of a line alone.
     pub const TYPICAL: Self = Self::line(250);
@@ -52,12 +58,20 @@ impl Memory {
     ];
 
     const fn kind(line_ns: u64, write_ns: u64, host: f64, device: f64) -> Self {
-        Self { line_ns, write_ns, host_gb_per_s: Some(host), device_gb_per_s: Some(device), cache_kib: None }
+        let (host_gb_per_s, device_gb_per_s) = (Some(host), Some(device));
+        Self { write_ns, host_gb_per_s, device_gb_per_s, ..Self::line(line_ns) }
     }
 
     /// Memory in which fetching a line takes so many nanoseconds, and that is all.
     pub const fn line(line_ns: u64) -> Self {
-        Self { line_ns, write_ns: 0, host_gb_per_s: None, device_gb_per_s: None, cache_kib: None }
+        Self {
+            line_ns,
+            write_ns: 0,
+            host_gb_per_s: None,
+            device_gb_per_s: None,
+            cache_kib: None,
+            uncounted: false,
+        }
     }
 
     /// The model's own time for so many bytes that are read one behind the other, in microseconds.
@@ -73,6 +87,9 @@ impl Memory {
     /// # Errors
     /// When there are no such queues.
     pub fn begin(&self, queues: &Path, host: usize) -> Result {
+        if self.uncounted {
+            return Ok(());
+        }
         let file = OpenOptions::new().read(true).write(true).open(queues)?;
         let bytes = |gigabytes: f64| (gigabytes * 1e9) as u64;
         let memory = FarMemory {
