@@ -8,7 +8,8 @@
 //! | word | content |
 //! | --- | --- |
 //! | 0 | how often something was noted (low half); how often the names below have changed (high half) |
-//! | 1–7 | the last links on which something was pushed: the reader's numbers for them, 0 for none |
+//! | 1–6 | the last links on which something was pushed: the reader's numbers for them, 0 for none |
+//! | 7 | in the line for the watcher of the same host: 1 while any side of this process is parked |
 //!
 //! A look finds that something was noted, and names the links; if the names have changed since the look
 //! before, it could be any link. So one busy link among a thousand costs no look at the others.
@@ -17,23 +18,33 @@
 //! note, and what was pushed before the note can be seen after the look that finds it. Names are published
 //! before the word that tells of them, on the same line.
 //!
+//! **A watcher of a process of which no side is parked can sleep** until one [is](Parked): the first that
+//! parks says so, and then rings the watcher. The watcher takes what was rung, looks for a while, and then
+//! sees whether a side is parked before it sleeps.
+//!
 //! | atomic | pairs with |
 //! | --- | --- |
 //! | writer: `store_release(word 0)` | reader: `load_acquire(word 0)`: all before it is there |
 //! | reader: fence before it looks who is armed | parker: fence in [`ArmedFlag::arm_local`] |
+//! | parker: `store_release(word 7)` before it rings | watcher: `load_acquire(word 7)` after it took what was rung |
 //!
 //! [`ArmedFlag::arm_local`]: crate::doorbell::ArmedFlag::arm_local
 
 #[cfg(loom)]
 use loom::sync::Mutex;
+use std::os::fd::OwnedFd;
 #[cfg(not(loom))]
 use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::process::ForkGuard;
 use crate::{LINE_WORDS, OwnMemory, PeerMemory, ReadMemory, WriteMemory};
 
 /// Links that a line names.
-pub const NAMED: usize = LINE_WORDS - 1;
+pub const NAMED: usize = LINE_WORDS - 2;
+/// The word that says whether a side is parked.
+const PARKED: usize = LINE_WORDS - 1;
 
 /// A line that this process writes: for one remote process, or for the watcher of its own host.
 #[derive(Debug)]
@@ -50,6 +61,69 @@ struct Noted {
     names: [u32; NAMED],
     /// The name that has to go for another.
     oldest: usize,
+    /// Sides of this process that are parked.
+    parked: usize,
+}
+
+/// A watcher that was rung looks for this long at least, before it may sleep again.
+pub const AWAKE: Duration = Duration::from_millis(10);
+/// So one that was rung this lately needs not be rung again: it sees who is parked before it sleeps.
+const LATELY: Duration = Duration::from_millis(5);
+
+/// Wakes the watcher of this host, as long as there is one to ring.
+#[derive(Debug, Default)]
+pub struct WatcherBell(Mutex<Bell>);
+
+#[derive(Debug, Default)]
+struct Bell {
+    event: Option<OwnedFd>,
+    rung: Option<Instant>,
+}
+
+impl WatcherBell {
+    /// From now on this event is counted up to ring. It is rung once: sides may be parked already.
+    pub fn set(&self, event: OwnedFd) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Bell { event: Some(event), rung: None };
+        self.ring();
+    }
+
+    /// Rings, unless it was rung lately. To be called after it was said that a side is parked.
+    fn ring(&self) {
+        let mut bell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Bell { event: Some(event), rung } = &mut *bell else { return };
+        let now = Instant::now();
+        if rung.is_none_or(|rung| now - rung >= LATELY) {
+            *rung = Some(now);
+            // That it can't be means that it was rung already.
+            let _ = rustix::io::write(&*event, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// A side that is parked, until this is dropped.
+#[derive(Debug)]
+pub struct Parked {
+    line: Arc<ActivityLine>,
+    /// In a forked child the line is not mapped.
+    fork: Option<ForkGuard>,
+}
+
+impl Parked {
+    /// Says so in the line for the watcher of this host, and wakes it if it may sleep.
+    pub fn new(line: &Arc<ActivityLine>, bell: &WatcherBell) -> Self {
+        if line.park() {
+            bell.ring();
+        }
+        Self { line: Arc::clone(line), fork: ForkGuard::new().ok() }
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        if self.fork.is_some_and(|fork| !fork.is_forked_child()) {
+            self.line.unpark();
+        }
+    }
 }
 
 impl<W: WriteMemory> ActivityLine<W> {
@@ -73,6 +147,27 @@ impl<W: WriteMemory> ActivityLine<W> {
         // Pairs with the load in `ActivityWatch::look`.
         self.line.store_release(0, u64::from(noted.changes) << 32 | u64::from(noted.count));
         self.line.publish(0, 1);
+    }
+
+    /// One more side of this process is parked. Returns `true` if it is the first: then **the watcher has to
+    /// be rung**, for it may sleep.
+    fn park(&self) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.parked += 1;
+        if noted.parked == 1 {
+            // Pairs with the load in `ActivityWatch::is_any_parked`.
+            self.line.store_release(PARKED, 1);
+        }
+        noted.parked == 1
+    }
+
+    /// One side less is.
+    fn unpark(&self) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.parked -= 1;
+        if noted.parked == 0 {
+            self.line.store_release(PARKED, 0);
+        }
     }
 
     #[cold]
@@ -144,9 +239,16 @@ impl<R: ReadMemory> ActivityWatch<R> {
         Activity::On(self.names)
     }
 
+    /// Returns `true` if a side of the process that writes this line is parked. Of a process of another host
+    /// that is not told.
+    pub fn is_any_parked(&self) -> bool {
+        // Pairs with the store in `ActivityLine::park`.
+        self.is_near && self.line.load_acquire(PARKED) != 0
+    }
+
     fn any(&mut self) -> Activity {
         // They were published before the word that was seen, and are on its line.
-        self.names = self.line.load_each(1).map(|name: u64| name as u32);
+        self.names = std::array::from_fn(|place| self.line.load(1 + place) as u32);
         // Pairs with the fence in `ArmedFlag::arm_local`.
         self.line.fence();
         Activity::Any
@@ -172,7 +274,7 @@ mod tests {
         assert_eq!(watch.look(), Activity::Any, "a new name");
         for _ in 0..3 {
             line.note(7);
-            assert_eq!(watch.look(), Activity::On([7, 0, 0, 0, 0, 0, 0]));
+            assert_eq!(watch.look(), Activity::On([7, 0, 0, 0, 0, 0]));
             assert_eq!(watch.look(), Activity::None);
         }
         for link in 1..=NAMED as u32 {
@@ -180,11 +282,25 @@ mod tests {
         }
         assert_eq!(watch.look(), Activity::Any);
         line.note(3);
-        assert_eq!(watch.look(), Activity::On([7, 1, 2, 3, 4, 5, 6]), "7 was named all along");
+        assert_eq!(watch.look(), Activity::On([6, 1, 2, 3, 4, 5]), "7 had to go");
         line.note(8);
         assert_eq!(watch.look(), Activity::Any);
         line.note(7);
         assert_eq!(watch.look(), Activity::Any, "8 has taken the place of 7");
+    }
+
+    #[test]
+    fn a_watcher_sees_whether_any_side_is_parked() {
+        let memory = Heap::new(LINE_WORDS);
+        let (line, watch) = (ActivityLine::new(memory.clone()), ActivityWatch::near(memory));
+        assert!(!watch.is_any_parked());
+        assert!(line.park() && watch.is_any_parked());
+        assert!(!line.park(), "another was");
+        line.unpark();
+        assert!(watch.is_any_parked());
+        line.unpark();
+        assert!(!watch.is_any_parked());
+        assert!(line.park(), "again the first");
     }
 
     #[test]
@@ -194,7 +310,7 @@ mod tests {
         watch.look();
         line.noted.lock().unwrap().count = u32::MAX;
         line.note(1);
-        assert_eq!(watch.look(), Activity::On([1, 0, 0, 0, 0, 0, 0]), "names have not changed");
+        assert_eq!(watch.look(), Activity::On([1, 0, 0, 0, 0, 0]), "names have not changed");
     }
 }
 
@@ -234,6 +350,31 @@ mod loom_tests {
             let (active, rung, mut watch) = watcher.join().unwrap();
             let later = watch.look() != Activity::None;
             assert!(seen || rung || (!active && later), "it sleeps, and nobody will look");
+        });
+    }
+
+    /// A watcher that finds no side parked, and sleeps, is rung by the next that parks.
+    #[test]
+    fn no_side_parks_beside_a_watcher_that_sleeps() {
+        use loom::sync::atomic::{AtomicBool, Ordering};
+        loom::model(|| {
+            let memory = Heap::new(LINE_WORDS);
+            let line = Arc::new(ActivityLine::new(memory.clone()));
+            let bell = Arc::new(AtomicBool::new(false));
+            line.park();
+            let (waker, rung) = (Arc::clone(&line), Arc::clone(&bell));
+            let parker = loom::thread::spawn(move || {
+                if waker.park() {
+                    rung.store(true, Ordering::Release);
+                }
+            });
+            let other = loom::thread::spawn(move || line.unpark());
+            let watch = ActivityWatch::near(memory);
+            bell.swap(false, Ordering::AcqRel);
+            let sleeps = !watch.is_any_parked();
+            parker.join().unwrap();
+            other.join().unwrap();
+            assert!(!sleeps || bell.load(Ordering::Acquire), "it sleeps, and nobody will look");
         });
     }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::activity::ActivityLine;
+use crate::activity::{ActivityLine, Parked, WatcherBell};
 use crate::arena::{Arena, BadReference, Loan, PeerArena, Reference, Releases};
 use crate::doorbell::{ArmedFlag, Doorbell};
 use crate::ring::{BadTaken, Descriptor, RingReader, RingWriter};
@@ -263,6 +263,8 @@ pub struct Lanes<W = OwnMemory, R = PeerMemory> {
     silent: bool,
     /// How those who poll learn that they should.
     notes: Option<Notes<W>>,
+    /// While this side is parked, for descriptors and for space.
+    parked: [Option<Parked>; 2],
 }
 
 /// The lines in which a side between hosts notes what it does, and the number of its link in each.
@@ -272,6 +274,8 @@ pub struct Notes<W = OwnMemory> {
     pub pushed: (Arc<ActivityLine<W>>, u32),
     /// Says to this side's host that it waits for room, with its own.
     pub waits: (Arc<ActivityLine<W>>, u32),
+    /// Where it says that it is parked, and what wakes the watcher of its host then.
+    pub parks: (Arc<ActivityLine>, Arc<WatcherBell>),
 }
 
 impl Lanes {
@@ -367,6 +371,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             freed: false,
             silent: false,
             notes: None,
+            parked: [None, None],
         })
     }
 
@@ -510,12 +515,25 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
 
     /// Asks to be rung for descriptors. Returns whether there is one already: then don't sleep.
     pub fn arm_frames(&mut self) -> bool {
-        if self.silent {
-            self.frames.arm_local(&self.own_armed);
-        } else {
+        if !self.silent {
             self.frames.arm(&self.own_armed);
+            return self.is_ready();
         }
+        self.frames.arm_local(&self.own_armed);
         self.is_ready()
+    }
+
+    /// Between hosts: this side is armed, and sleeps until something comes. Without this a side that expects
+    /// nothing may be rung some milliseconds later.
+    #[cold]
+    pub fn park(&mut self) {
+        self.park_for(FRAMES);
+    }
+
+    fn park_for(&mut self, what: usize) {
+        let Self { notes: Some(notes), parked, .. } = self else { return };
+        let (line, bell) = &notes.parks;
+        parked[what].get_or_insert_with(|| Parked::new(line, bell));
     }
 
     /// Asks to be rung when the peer takes descriptors or releases blocks. The caller must try again
@@ -526,6 +544,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
             if let Some(Notes { waits: (line, link), .. }) = &self.notes {
                 line.note(*link);
             }
+            self.park_for(SPACE);
         } else {
             self.space.arm(&self.own_armed);
         }
@@ -536,6 +555,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn disarm_frames(&mut self) {
         if self.silent {
             self.frames.disarm_local(&self.own_armed);
+            self.parked[FRAMES] = None;
         } else {
             self.frames.disarm(&self.own_armed);
         }
@@ -546,6 +566,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn disarm_space(&mut self) {
         if self.silent {
             self.space.disarm_local(&self.own_armed);
+            self.parked[SPACE] = None;
         } else {
             self.space.disarm(&self.own_armed);
         }

@@ -6,6 +6,9 @@
 //! fences, looks again, and sleeps until its doorbell rings. The watcher may die, and another may begin:
 //! meanwhile processes look for themselves.
 //!
+//! While no side is parked the watcher naps until it is rung: the first side that parks says so, and rings it,
+//! unless it has done so lately. Once rung, the watcher does not nap for longer than that.
+//!
 //! *Armed* lies in memory of the receiving host, which is coherent; but a store of it is in the store
 //! buffer of its processor until a fence, or until some time later.
 
@@ -45,6 +48,12 @@ pub enum Fault {
     ActivityInherited,
     /// Processes wait for a watcher that is dead.
     NobodyLooksInstead,
+    /// The first side that parks does not ring the watcher.
+    WatcherNotRung,
+    /// It rings the watcher, and then says that it is parked.
+    RungBeforeParked,
+    /// The watcher naps though it was rung so lately that it is not rung again.
+    NapsTooEarly,
 }
 
 /// The model.
@@ -54,6 +63,8 @@ pub struct Wake {
     pub fault: Option<Fault>,
     /// Processes look now and then, whether there is a watcher or not.
     pub looks_rarely: bool,
+    /// The watcher naps while no side is parked.
+    pub naps: bool,
     /// Frames that are sent in all, over any of the links.
     pub frames: u8,
 }
@@ -71,6 +82,20 @@ pub struct State {
     deaths: u8,
     /// The process looks for itself.
     looks: bool,
+    /// The watcher was rung, and has not taken that.
+    bell: bool,
+    /// How long ago it was last rung.
+    rung: Ago,
+}
+
+/// How long ago the watcher was rung.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Ago {
+    /// It is not rung again.
+    Lately,
+    /// It is rung again, and does not nap yet.
+    AWhile,
+    Long,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +106,8 @@ struct Side {
     armed: bool,
     buffered: Option<bool>,
     rung: bool,
+    /// It is among those that are said to be parked.
+    parked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +118,8 @@ enum At {
     Armed,
     /// It has fenced.
     Fenced,
+    /// It is the first that parks, and has done half of saying so: it rings the watcher last.
+    Rings,
     Asleep,
 }
 
@@ -99,6 +128,8 @@ enum Watcher {
     Dead,
     /// What it has seen in the activity line.
     Waits(Option<u8>),
+    /// The same, until it is rung.
+    Naps(u8),
     /// It looks at this side next. Which sides were armed before, if it has looked first.
     Looks {
         seen: u8,
@@ -130,6 +161,8 @@ pub enum Action {
     Return,
     /// The process hears of that.
     HandOver,
+    /// Time passes since the watcher was rung.
+    Pass,
     /// A store leaves the store buffer.
     Drain(usize),
     /// A line is written back by itself: a link's, or the activity line.
@@ -185,12 +218,19 @@ impl Wake {
             }
             At::Fenced => {
                 let found = !self.lacks(Fault::ArmedAfterLook) && self.looks(state, link);
-                let side = &mut state.sides[link];
                 if found {
-                    side.wake();
+                    state.sides[link].wake();
                 } else {
-                    side.at = At::Asleep;
+                    self.park(state, link);
                 }
+            }
+            At::Rings => {
+                if self.lacks(Fault::RungBeforeParked) {
+                    state.sides[link].parked = true;
+                } else {
+                    state.ring();
+                }
+                state.sides[link].at = At::Asleep;
             }
             At::Asleep => {
                 if std::mem::take(&mut state.sides[link].rung) {
@@ -198,6 +238,21 @@ impl Wake {
                 }
             }
         }
+    }
+
+    fn park(&self, state: &mut State, link: usize) {
+        if !self.naps {
+            state.sides[link].at = At::Asleep;
+            return;
+        }
+        let is_first = !state.is_any_parked();
+        let rings = is_first && state.rung != Ago::Lately && !self.lacks(Fault::WatcherNotRung);
+        if rings && self.lacks(Fault::RungBeforeParked) {
+            state.ring();
+        } else {
+            state.sides[link].parked = true;
+        }
+        state.sides[link].at = if rings { At::Rings } else { At::Asleep };
     }
 
     /// The watcher's look at the activity line, with what it has seen of *armed* if it looks there first.
@@ -208,10 +263,21 @@ impl Wake {
             state.watcher = Watcher::Waits(Some(count));
         } else if seen != Some(count) {
             state.watcher = Watcher::Looks { seen: count, next: 0, before };
+        } else if self.naps
+            && !state.is_any_parked()
+            && (state.rung == Ago::Long || self.lacks(Fault::NapsTooEarly))
+        {
+            state.watcher = Watcher::Naps(count);
         }
     }
 
     fn watch(&self, state: &mut State) {
+        if let Watcher::Naps(seen) = state.watcher {
+            if std::mem::take(&mut state.bell) {
+                state.watcher = Watcher::Waits(Some(seen));
+            }
+            return;
+        }
         let Watcher::Looks { seen, next, before } = state.watcher else {
             if !self.lacks(Fault::ArmedLoadedFirst) {
                 self.look_at_activity(state, [false; LINKS]);
@@ -252,6 +318,9 @@ impl Wake {
             Action::Notice => state.looks = true,
             Action::Return => state.watcher = Watcher::Waits(None),
             Action::HandOver => state.looks = false,
+            Action::Pass => {
+                state.rung = if state.rung == Ago::Lately { Ago::AWhile } else { Ago::Long };
+            }
             Action::Drain(link) => state.sides[link].drain(),
             Action::WriteBack(line) => {
                 state.frames.get_mut(line).unwrap_or(&mut state.activity).write_back();
@@ -264,7 +333,7 @@ impl Wake {
 
     /// What the processes and the watcher go on to do, without anybody's help.
     fn work(&self, state: &State) -> Vec<Action> {
-        let mut work = vec![Action::Finish, Action::Watch];
+        let mut work = vec![Action::Finish, Action::Watch, Action::Pass];
         work.extend((0..LINKS).flat_map(|link| [Action::Side(link), Action::Drain(link)]));
         if self.lacks(Fault::ArmedLoadedFirst) {
             work.push(Action::WatchLate(state.sides.map(|side| side.armed)));
@@ -286,6 +355,17 @@ impl Wake {
     }
 }
 
+impl State {
+    fn ring(&mut self) {
+        self.bell = true;
+        self.rung = Ago::Lately;
+    }
+
+    fn is_any_parked(&self) -> bool {
+        self.sides.iter().any(|side| side.parked)
+    }
+}
+
 impl Side {
     fn drain(&mut self) {
         if let Some(armed) = self.buffered.take() {
@@ -295,6 +375,7 @@ impl Side {
 
     fn wake(&mut self) {
         self.at = At::Work;
+        self.parked = false;
         self.buffered = Some(false);
         self.drain();
     }
@@ -305,7 +386,7 @@ impl Model for Wake {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let side = Side { at: At::Work, taken: 0, armed: false, buffered: None, rung: false };
+        let side = Side { at: At::Work, taken: 0, armed: false, buffered: None, rung: false, parked: false };
         vec![State {
             frames: [const { 0 }; LINKS].map(Line::new),
             activity: Line::new(0),
@@ -314,6 +395,8 @@ impl Model for Wake {
             watcher: Watcher::Waits(None),
             deaths: 0,
             looks: false,
+            bell: false,
+            rung: Ago::Long,
         }]
     }
 
@@ -349,6 +432,9 @@ impl Model for Wake {
             }),
             Property::sometimes("a side is woken by the watcher", |_, state: &State| {
                 state.sides.iter().any(|side| side.at == At::Asleep && side.rung)
+            }),
+            Property::sometimes("the watcher naps, and is rung", |model: &Self, state: &State| {
+                !model.naps || matches!(state.watcher, Watcher::Naps(_)) && state.bell
             }),
             Property::sometimes(
                 "all frames are taken while there is no watcher",

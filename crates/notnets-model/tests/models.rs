@@ -78,8 +78,16 @@ fn wake() {
     ] {
         breaks(fault, Wake { fault: Some(fault), ..wake }, property);
     }
+    let naps = Wake { naps: true, frames: 2, ..wake };
+    holds("wake, with naps", naps);
+    for fault in [WatcherNotRung, RungBeforeParked, NapsTooEarly] {
+        breaks(fault, Wake { fault: Some(fault), ..naps }, property);
+    }
     // Where memory does not keep lines in order, a rare look makes up for it.
-    holds("wake, out of order", Wake { fault: Some(LinesOutOfOrder), looks_rarely: true, frames: 2 });
+    holds(
+        "wake, out of order",
+        Wake { fault: Some(LinesOutOfOrder), looks_rarely: true, frames: 2, naps: false },
+    );
 }
 
 #[test]

@@ -7,6 +7,10 @@ const SPIN: Duration = Duration::from_micros(20);
 /// The first sleep after that; each next one is a quarter longer.
 const NAP: Duration = Duration::from_micros(50);
 
+/// Once nothing has come for this long, sleeps may take so many times as long.
+const SILENCE: Duration = Duration::from_secs(1);
+const SILENT: u32 = 4;
+
 /// Nanoseconds by which the kernel may let a sleep take longer.
 pub(crate) const TIMER_SLACK: u64 = 5000;
 
@@ -39,13 +43,20 @@ impl Backoff {
         self.nap = NAP;
     }
 
+    /// The next sleep is a short one again.
+    pub(crate) fn shorten(&mut self) {
+        self.nap = NAP;
+    }
+
     /// Returns `true` while it is too early to sleep.
     pub(crate) fn spins(&self, now: Instant) -> bool {
         now - self.last < self.spin
     }
 
-    /// How long to sleep now, and at most `longest`.
-    pub(crate) fn next_nap(&mut self, longest: Duration) -> Duration {
+    /// How long to sleep now, and at most `longest`, or some times that after a silence.
+    pub(crate) fn next_nap(&mut self, longest: Duration, now: Instant) -> Duration {
+        let is_silent = now.saturating_duration_since(self.last) >= SILENCE;
+        let longest = if is_silent { longest * SILENT } else { longest };
         let nap = self.nap.min(longest);
         self.nap = (self.nap + self.nap / 4).min(longest);
         nap
@@ -62,15 +73,17 @@ mod tests {
         let mut backoff = Backoff::new(begin);
         assert!(backoff.spins(begin) && !backoff.spins(begin + SPIN));
         let longest = Duration::from_micros(500);
-        let naps: Vec<_> = (0..20).map(|_| backoff.next_nap(longest)).collect();
+        let naps: Vec<_> = (0..20).map(|_| backoff.next_nap(longest, begin)).collect();
         assert_eq!(naps[0], NAP);
         assert!(naps.is_sorted());
         assert_eq!(naps.last(), Some(&longest));
-        let later = begin + Duration::from_secs(1);
+        let later = begin + SILENCE;
+        let naps: Vec<_> = (0..10).map(|_| backoff.next_nap(longest, later)).collect();
+        assert_eq!(naps.last(), Some(&(longest * SILENT)), "nothing has come for long");
         backoff.reset(later);
         assert!(backoff.spins(later));
-        assert_eq!(backoff.next_nap(longest), NAP);
-        assert_eq!(Backoff::new(begin).next_nap(Duration::from_micros(1)), Duration::from_micros(1));
+        assert_eq!(backoff.next_nap(longest, later), NAP);
+        assert_eq!(Backoff::new(begin).next_nap(Duration::from_micros(1), begin), Duration::from_micros(1));
     }
 
     #[test]

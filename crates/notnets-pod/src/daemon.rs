@@ -9,7 +9,7 @@ mod watchman;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -153,13 +153,22 @@ pub struct Daemon {
     watchman: Watchman,
 }
 
+/// The descriptor that a packet comes with.
+#[derive(Clone, Copy, Debug)]
+enum Attached {
+    None,
+    Region,
+    /// Of the event that wakes the watcher.
+    Bell,
+}
+
 /// A process at the other end of a socket.
 #[derive(Debug)]
 struct Connection {
     socket: OwnedFd,
     pidfd: Option<OwnedFd>,
     identity: Identity,
-    unread: VecDeque<(Vec<u8>, bool)>,
+    unread: VecDeque<(Vec<u8>, Attached)>,
     over: bool,
     /// One that has said nothing is closed then.
     expires: Timestamp,
@@ -184,7 +193,7 @@ impl Daemon {
             RendezvousError::NameInUse { path, .. } => DaemonError::InUse(path),
             error => error.into(),
         })?;
-        let watchman = Watchman::new(region.clone(), host, WAKE_LATENCY);
+        let watchman = Watchman::new(region.clone(), host, WAKE_LATENCY).map_err(io_error("make a bell"))?;
         let mut daemon = Self {
             watchman,
             region,
@@ -432,14 +441,14 @@ impl Daemon {
         let (token, before) = match FromProcess::decode(&bytes) {
             Ok(FromProcess::Join { token, before }) => (token, before),
             Ok(FromProcess::Look) => {
-                connection.push(ToProcess::Region { host: self.host }.encode(), true);
-                connection.flush(self.region.descriptor());
+                connection.push(ToProcess::Region { host: self.host }.encode(), Attached::Region);
+                connection.flush(&self.region, &self.watchman);
                 return None;
             }
             Ok(FromProcess::LeaveHost) => {
                 self.leave();
-                connection.push(ToProcess::HostLeft { host: self.host }.encode(), false);
-                connection.flush(self.region.descriptor());
+                connection.push(ToProcess::HostLeft { host: self.host }.encode(), Attached::None);
+                connection.flush(&self.region, &self.watchman);
                 return None;
             }
             _ => {
@@ -457,8 +466,8 @@ impl Daemon {
             Err(text) => {
                 let Identity { pid, uid, .. } = connection.identity;
                 self.refusals.log(Some(pid), uid, &text);
-                connection.push(ToProcess::Refused(text).encode(), false);
-                connection.flush(self.region.descriptor());
+                connection.push(ToProcess::Refused(text).encode(), Attached::None);
+                connection.flush(&self.region, &self.watchman);
             }
         }
         None
@@ -479,12 +488,17 @@ impl Daemon {
                         match FromProcess::decode(&bytes) {
                             Ok(FromProcess::Watch { link, place }) => {
                                 let watched = self.watchman.add(*process, link, place, descriptor);
-                                connection.push(ToProcess::Watching { link, watched }.encode(), false);
+                                connection
+                                    .push(ToProcess::Watching { link, watched }.encode(), Attached::None);
                             }
                             Ok(FromProcess::Unwatch { link }) => self.watchman.remove(*process, link),
                             Ok(FromProcess::WakeWithin { wake_us }) => {
                                 let latency = Duration::from_micros(wake_us.into());
                                 self.watchman.set_latency_of(*process, latency);
+                            }
+                            Ok(FromProcess::WantBell) => {
+                                self.watchman.expect_bell(*process);
+                                connection.push(ToProcess::Bell.encode(), Attached::Bell);
                             }
                             Ok(packet) => agent.handle(*process, packet),
                             Err(_) => {
@@ -526,27 +540,33 @@ impl Daemon {
         while let Some((process, packet)) = agent.poll() {
             self.looks = 0;
             if let Some(connection) = self.processes.get_mut(&process) {
-                connection.push(packet.encode(), matches!(packet, ToProcess::Joined { .. }));
+                let joins = matches!(packet, ToProcess::Joined { .. });
+                connection.push(packet.encode(), if joins { Attached::Region } else { Attached::None });
                 if connection.over {
                     agent.cut_off(process);
                 }
             }
         }
         for connection in self.processes.values_mut() {
-            connection.flush(self.region.descriptor());
+            connection.flush(&self.region, &self.watchman);
         }
     }
 }
 
 impl Connection {
-    fn push(&mut self, packet: Vec<u8>, with_region: bool) {
-        self.unread.push_back((packet, with_region));
+    fn push(&mut self, packet: Vec<u8>, attached: Attached) {
+        self.unread.push_back((packet, attached));
         self.over |= self.unread.len() > MAX_UNREAD;
     }
 
-    fn flush(&mut self, region: BorrowedFd<'_>) {
-        while let Some((packet, with_region)) = self.unread.front() {
-            match wire::send(&self.socket, packet, with_region.then_some(region)) {
+    fn flush(&mut self, region: &Region, watchman: &Watchman) {
+        while let Some((packet, attached)) = self.unread.front() {
+            let descriptor = match attached {
+                Attached::None => None,
+                Attached::Region => Some(region.descriptor()),
+                Attached::Bell => Some(watchman.bell()),
+            };
+            match wire::send(&self.socket, packet, descriptor) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     self.over = true;

@@ -98,6 +98,8 @@ pub enum FromProcess {
         /// In microseconds.
         wake_us: u32,
     },
+    /// It wants the bell: it will ring when a side of it parks and no other is parked.
+    WantBell,
 }
 
 /// A packet from the agent.
@@ -176,6 +178,9 @@ pub enum ToProcess {
         /// Whether the agent watches it. Else there is no room for more.
         watched: bool,
     },
+    /// The answer to [`FromProcess::WantBell`]. Comes with the descriptor of an event, which is counted up to
+    /// ring.
+    Bell,
 }
 
 /// A packet that does not parse.
@@ -264,6 +269,7 @@ impl FromProcess {
                 out.put_u8(20);
                 out.put_u32_le(*wake_us);
             }
+            Self::WantBell => out.put_u8(21),
         }
         out
     }
@@ -305,6 +311,7 @@ impl FromProcess {
             18 => Self::Watch { link: fields.try_get_u32_le()?, place: place(&mut fields)? },
             19 => Self::Unwatch { link: fields.try_get_u32_le()? },
             20 => Self::WakeWithin { wake_us: fields.try_get_u32_le()? },
+            21 => Self::WantBell,
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -376,6 +383,7 @@ impl ToProcess {
                 out.put_slice(&[16, u8::from(*watched)]);
                 out.put_u32_le(*link);
             }
+            Self::Bell => out.put_u8(17),
         }
         out
     }
@@ -425,6 +433,7 @@ impl ToProcess {
                 Self::Listen { host: fields.try_get_u16_le()?, again }
             }
             16 => Self::Watching { watched: flag(&mut fields)?, link: fields.try_get_u32_le()? },
+            17 => Self::Bell,
             _ => return Err(BadPodPacket),
         };
         whole(packet, fields)
@@ -564,6 +573,7 @@ mod tests {
             FromProcess::Watch { link: 7, place: link_place(None, Some(RegionOffset(64))) },
             FromProcess::Unwatch { link: 7 },
             FromProcess::WakeWithin { wake_us: 20 },
+            FromProcess::WantBell,
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);
@@ -589,6 +599,7 @@ mod tests {
             ToProcess::Listen { host: 3, again: true },
             ToProcess::Watching { link: 7, watched: true },
             ToProcess::Watching { link: 7, watched: false },
+            ToProcess::Bell,
         ] {
             let bytes = packet.encode();
             assert!(bytes.len() <= MAX_PACKET);

@@ -84,6 +84,8 @@ pub struct HostRecord {
     pub claims: bool,
     /// Its agent watches links for its processes.
     pub watches: bool,
+    /// It can be woken by a bell when it has nothing to watch.
+    pub has_bell: bool,
     /// Tells this boot of the host from others, for the host itself.
     pub boot: u32,
 }
@@ -229,7 +231,7 @@ impl Hosts {
 
 impl HostRecord {
     fn encode(&self) -> [u64; LINE_FIELDS] {
-        let abilities = u64::from(self.claims) | u64::from(self.watches) << 1;
+        let abilities = u64::from(self.claims) | u64::from(self.watches) << 1 | u64::from(self.has_bell) << 2;
         let state = self.state as u64 | abilities << 8 | u64::from(self.boot) << 32;
         [
             self.incarnation.0[0],
@@ -258,6 +260,7 @@ impl HostRecord {
             },
             claims: state >> 8 & 1 == 1,
             watches: state >> 9 & 1 == 1,
+            has_bell: state >> 10 & 1 == 1,
             boot: (state >> 32) as u32,
         })
     }

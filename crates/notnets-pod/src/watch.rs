@@ -232,6 +232,12 @@ impl Watch {
         counts.rings - before
     }
 
+    /// Returns `true` if something may come for a parked side, which has to be looked for.
+    pub fn has_to_look(&self) -> bool {
+        self.lines.values().any(|line| line.watch.is_any_parked())
+            || self.links.values().any(|watched| !watched.place.is_noted())
+    }
+
     /// Ends links whose memory is lost.
     pub fn end_lost(&self) {
         let links = self.links.values().map(|watched| (watched.place.peer, &*watched.socket));

@@ -84,6 +84,7 @@ impl Villain<'_> {
             state: HostState::Running,
             claims: random.below(2) == 0,
             watches: true,
+            has_bell: true,
             boot: random.word() as u32,
         };
         self.control().set_host(&record);

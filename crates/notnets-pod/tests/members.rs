@@ -191,6 +191,7 @@ fn pass(from: &mut Established, to: &mut Established, n: u64) {
         let bytes: Vec<u8> = (0..n % 1000).map(|i| (i + n) as u8).collect();
         let ready = to.lanes.arm_frames();
         assert!(!ready, "nothing is there yet");
+        to.lanes.park();
         let mut loan = from.lanes.loan(bytes.len(), bytes.len()).unwrap();
         from.lanes.arena().write(&mut loan, &bytes);
         let words = from.lanes.arena().commit(loan, 0).to_words();

@@ -391,7 +391,13 @@ impl<T, W: WriteMemory, R: ReadMemory> Session<T, W, R> {
             return false;
         }
         self.connection.count_park();
-        if self.connection.open_streams() > answered && self.connection.lanes().is_unrung() {
+        let is_owed = self.connection.open_streams() > answered;
+        if self.connection.lanes().is_silent() {
+            // A client that waits for no answer is sent hardly anything.
+            if is_owed || self.connection.role_accepts() {
+                self.connection.lanes().park();
+            }
+        } else if is_owed && self.connection.lanes().is_unrung() {
             self.nudge_later(now);
         }
         true

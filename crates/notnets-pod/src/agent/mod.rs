@@ -124,7 +124,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             && start.now.saturating_sub(before.beat_at) < lease;
         let (record, phase) = if resumes {
             // The one before may have been of an earlier version.
-            (HostRecord { claims: true, watches: true, ..before }, Phase::Running)
+            (HostRecord { claims: true, watches: true, has_bell: true, ..before }, Phase::Running)
         } else {
             // A host that is there overwrites the claim with its next heartbeat. One that may only be asleep
             // is waited for; an agent of this boot has ended.
@@ -261,6 +261,7 @@ fn claim(before: HostRecord, start: Start) -> HostRecord {
         state: HostState::Claiming,
         claims: true,
         watches: true,
+        has_bell: true,
         boot: start.boot,
     }
 }

@@ -307,7 +307,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             FromProcess::Heard { host } => self.on_heard(host),
             FromProcess::Leave => self.end(process, false),
             // They are for the thread that watches.
-            FromProcess::Watch { .. } | FromProcess::Unwatch { .. } | FromProcess::WakeWithin { .. } => {}
+            FromProcess::Watch { .. }
+            | FromProcess::Unwatch { .. }
+            | FromProcess::WakeWithin { .. }
+            | FromProcess::WantBell => {}
         }
     }
 

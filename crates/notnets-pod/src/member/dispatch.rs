@@ -22,6 +22,7 @@ pub(super) fn on_packet(
     match packet {
         ToProcess::Joined { .. }
         | ToProcess::Refused(_)
+        | ToProcess::Bell
         | ToProcess::Region { .. }
         | ToProcess::HostLeft { .. } => {}
         ToProcess::Granted(extent) => grant(state, extent),

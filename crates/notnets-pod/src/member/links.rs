@@ -196,7 +196,9 @@ impl Member {
         let lanes = own.open(&region, start, geometry, seals).map_err(PodError::Lane)?;
         let lanes = match lines {
             Some(Lines { pushed: (pushed, _), waits: (waits, _) }) => {
-                lanes.with_notes(Notes { pushed: (pushed, peer.link), waits: (waits, link) })
+                let bell = Arc::clone(&self.state().bell);
+                let parks = (Arc::clone(&waits), bell);
+                lanes.with_notes(Notes { pushed: (pushed, peer.link), waits: (waits, link), parks })
             }
             None => lanes,
         };

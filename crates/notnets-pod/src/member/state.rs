@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use notnets_memory::PeerMemory;
+use notnets_memory::activity::WatcherBell;
 use notnets_memory::process::ForkGuard;
 use notnets_memory::region::pool::Pool;
 use notnets_memory::region::{OwnPart, Region, RegionOffset};
@@ -68,6 +69,8 @@ pub(super) struct State {
     /// Links that this process watches itself, and whether its agent can do so.
     pub(super) watch: Watch,
     agent_watches: bool,
+    /// Wakes the agent's watcher.
+    pub(super) bell: Arc<WatcherBell>,
     /// Memory that was granted under former numbers of this process: of each part the agent is told once
     /// nothing of it is used.
     pub(super) former: Vec<Pool>,
@@ -252,6 +255,7 @@ impl State {
             activity: ActivityLines::default(),
             watch: Watch::new(region.clone(), id.host, id.process),
             agent_watches: false,
+            bell: Arc::default(),
             region,
             incarnation,
             id,
@@ -300,15 +304,17 @@ impl State {
 
     /// From now on the agent is asked to watch, if it can. Returns what to ask it first.
     pub(super) fn hand_links_over(&mut self) -> Vec<FromProcess> {
-        self.agent_watches = self.host_control().host().is_some_and(|record| record.watches);
+        let record = self.host_control().host();
+        self.agent_watches = record.is_some_and(|record| record.watches);
         if !self.agent_watches {
             return Vec::new();
         }
+        let bell = record.filter(|record| record.has_bell).map(|_| FromProcess::WantBell);
         let links = self.links.iter();
         let watched = links.filter_map(|(link, one)| {
             one.state.end().map(|end| FromProcess::Watch { link: *link, place: end.place })
         });
-        self.wake_within_packet().into_iter().chain(watched).collect()
+        self.wake_within_packet().into_iter().chain(bell).chain(watched).collect()
     }
 
     /// Returns `true` if the agent is asked to watch links.

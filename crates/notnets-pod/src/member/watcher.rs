@@ -82,7 +82,8 @@ pub(super) fn start(
     let closings = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("watch links' sockets"))?;
     let mut state = State::new(region, incarnation, id, wake_latency);
     // It has no links yet.
-    state.hand_links_over();
+    let asked = state.hand_links_over();
+    state.to_agent.extend(asked);
     let state = Mutex::new(state);
     let fork = ForkGuard::new().map_err(|cause| PodError::Io { step: "tell forks by a page", cause })?;
     let (changed, dropped) = (Condvar::new(), Mutex::default());
@@ -285,10 +286,12 @@ impl Watcher {
                     self.agent = AgentLink::lost();
                     return true;
                 }
-                Received::Packet(bytes, _) => {
+                Received::Packet(bytes, descriptor) => {
                     received = true;
-                    if let Ok(packet) = ToProcess::decode(&bytes) {
-                        arrivals.extend(on_packet(state, &self.shared, packet));
+                    match (ToProcess::decode(&bytes), descriptor) {
+                        (Ok(ToProcess::Bell), Some(bell)) => state.bell.set(bell),
+                        (Ok(packet), _) => arrivals.extend(on_packet(state, &self.shared, packet)),
+                        (Err(_), _) => {}
                     }
                 }
             }
@@ -443,10 +446,10 @@ impl Watcher {
             first.extend(state.payloads.repeat());
             first.extend(asked);
         }
-        use FromProcess::{Claim, GrantPayloads, Return, Unclaim, Unwatch, WakeWithin, Watch};
+        use FromProcess::{Claim, GrantPayloads, Return, Unclaim, Unwatch, WakeWithin, WantBell, Watch};
         let is_void = |packet: &_| {
             let memory = matches!(packet, Return(_) | GrantPayloads | Claim(_) | Unclaim(_));
-            memory || matches!(packet, Watch { .. } | Unwatch { .. } | WakeWithin { .. })
+            memory || matches!(packet, Watch { .. } | Unwatch { .. } | WakeWithin { .. } | WantBell)
         };
         state.to_agent.retain(|packet| !is_void(packet));
         first.extend(state.unclaimed(self.shared.token).into_iter().map(FromProcess::Return));
@@ -465,7 +468,7 @@ impl Watcher {
         }
         let pause = match latency {
             Some(_) if spins => Duration::ZERO,
-            Some(latency) => self.backoff.next_nap(latency),
+            Some(latency) => self.backoff.next_nap(latency, now),
             None => patience.min(IDLE),
         };
         let bell = PollFd::new(&self.shared.bell, PollFlags::IN);
