@@ -365,7 +365,7 @@ mod loom_tests {
             let (waker, rung) = (Arc::clone(&line), Arc::clone(&bell));
             let parker = loom::thread::spawn(move || {
                 if waker.park() {
-                    rung.store(true, Ordering::Release);
+                    rung.swap(true, Ordering::AcqRel);
                 }
             });
             let other = loom::thread::spawn(move || line.unpark());
@@ -374,7 +374,7 @@ mod loom_tests {
             let sleeps = !watch.is_any_parked();
             parker.join().unwrap();
             other.join().unwrap();
-            assert!(!sleeps || bell.load(Ordering::Acquire), "it sleeps, and nobody will look");
+            assert!(!sleeps || bell.swap(false, Ordering::AcqRel), "it sleeps, and nobody will look");
         });
     }
 
