@@ -26,7 +26,7 @@
 //! | --- | --- |
 //! | writer: `store_release(word 0)` | reader: `load_acquire(word 0)`: all before it is there |
 //! | reader: fence before it looks who is armed | parker: fence in [`ArmedFlag::arm_local`] |
-//! | parker: `store_release(word 7)` before it rings | watcher: `load_acquire(word 7)` after it took what was rung |
+//! | parker: `store_release(word 7)` before it rings | watcher: `load_acquire(word 7)` after it was rung |
 //!
 //! [`ArmedFlag::arm_local`]: crate::doorbell::ArmedFlag::arm_local
 
@@ -166,6 +166,7 @@ impl<W: WriteMemory> ActivityLine<W> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.parked -= 1;
         if noted.parked == 0 {
+            // Pairs with the load in `ActivityWatch::is_any_parked`.
             self.line.store_release(PARKED, 0);
         }
     }

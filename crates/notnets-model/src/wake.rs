@@ -6,8 +6,8 @@
 //! fences, looks again, and sleeps until its doorbell rings. The watcher may die, and another may begin:
 //! meanwhile processes look for themselves.
 //!
-//! While no side is parked the watcher naps until it is rung: the first side that parks says so, and rings it,
-//! unless it has done so lately. Once rung, the watcher does not nap for longer than that.
+//! While no side is parked the watcher naps until it is rung: the first side that parks says so, and rings
+//! it, unless it has done so lately. Once rung, the watcher does not nap for longer than that.
 //!
 //! *Armed* lies in memory of the receiving host, which is coherent; but a store of it is in the store
 //! buffer of its processor until a fence, or until some time later.

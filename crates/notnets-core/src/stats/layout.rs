@@ -1,8 +1,8 @@
 //! Where what is in a stats segment (`docs/protocol.md`, "Stats"). Offsets are in words of 8 bytes.
 //!
 //! A segment begins with what is known of the process, and the counters of links that have ended, put
-//! together. Then comes an area for each link. Both have the same counters in the same places, and then blocks,
-//! each for a method. What a link with one method writes lies on one page.
+//! together. Then comes an area for each link. Both have the same counters in the same places, and then
+//! blocks, each for a method. What a link with one method writes lies on one page.
 
 use notnets_memory::{OwnMemory, PAGE, ReadMemory, WORD, WriteMemory};
 
