@@ -147,6 +147,8 @@ pub struct ProcessEntry {
     pub alive: bool,
     /// It does not count any more, but it runs, and may use memory of the pod.
     pub lingers: bool,
+    /// Then: it has let go of its links, and reads nothing by them.
+    pub links_gone: bool,
     /// How often its number has been given.
     pub generation: u32,
     /// Its process id on its host.
@@ -301,7 +303,7 @@ impl ProcessEntry {
         };
         fields[0] = pair(state, self.generation);
         fields[1] = pair(self.pid, self.uid);
-        fields[2] = self.gid.into();
+        fields[2] = pair(self.gid, self.links_gone.into());
         fields[3] = self.start_time;
         fields[4..6].copy_from_slice(&self.token);
         fields[6..10].copy_from_slice(&self.exposed.0);
@@ -318,6 +320,7 @@ impl ProcessEntry {
             pid: low(fields[1]),
             uid: high(fields[1]),
             gid: low(fields[2]),
+            links_gone: high(fields[2]) != 0,
             start_time: fields[3],
             token: [fields[4], fields[5]],
             exposed: Hosts([fields[6], fields[7], fields[8], fields[9]]),

@@ -92,7 +92,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         for former in 0..self.processes.len() as u16 {
             let known = &mut self.processes[usize::from(former)];
             if former != process && known.lingers && known.entry().is_of(entry.pid, entry.token) {
-                (known.unsettled, known.has_links) = (false, false);
+                known.unsettled = false;
+                known.set_has_links(false);
                 self.keep_claims(former);
                 self.review_lingering(former);
             }

@@ -35,7 +35,7 @@ pub(super) struct Process {
     pub(super) unsettled: bool,
     /// It does not count any more, but still runs, and has not said that it has let go of its links: it may
     /// read what peers have written.
-    pub(super) has_links: bool,
+    has_links: bool,
     /// Other processes, of this host as well, with which it has exchanged anything.
     pub(super) contacts: BTreeSet<ProcessId>,
     waiting: Vec<ToProcess>,
@@ -62,6 +62,13 @@ impl Process {
     fn set_lingers(&mut self, lingers: bool) {
         self.lingers = lingers;
         self.entry.lingers = lingers;
+    }
+
+    /// Says whether it may use its links though it does not count. In the table as well: who has left the pod
+    /// and runs on does not come back to an agent that begins later.
+    pub(super) fn set_has_links(&mut self, has_links: bool) {
+        self.has_links = has_links;
+        self.entry.links_gone = !has_links;
     }
 
     /// Returns `true` if it may read what others have written.
@@ -167,6 +174,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             start_time,
             token,
             lingers: false,
+            links_gone: false,
             exposed: Hosts::default(),
         };
         self.own.control.set_process(process, &known.entry);
@@ -184,7 +192,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
         known.entry.alive = false;
         known.joined = false;
         // One that was back, and had told all, leaves the pod when it closes its connection.
-        known.has_links = runs && !known.told_all;
+        known.set_has_links(runs && !known.told_all);
         known.contacts.clear();
         known.waiting.clear();
         let uses_memory = self.own.is_granted_any(process, known.entry.generation) || known.may_read();
@@ -208,7 +216,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     pub fn reap(&mut self, process: u16) {
         if let Some(known) = self.processes.get_mut(usize::from(process)).filter(|known| known.lingers) {
             known.set_lingers(false);
-            known.has_links = false;
+            known.set_has_links(false);
             let entry = known.entry;
             self.own.control.set_process(process.into(), &entry);
             self.release_memory(process);
@@ -226,11 +234,8 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// One that lingers may use no memory any more.
     pub(super) fn review_lingering(&mut self, process: u16) {
         let known = &mut self.processes[usize::from(process)];
-        let lingers = self.own.is_granted_any(process, known.entry.generation) || known.may_read();
-        if known.lingers != lingers {
-            known.set_lingers(lingers);
-            self.own.control.set_process(process.into(), &known.entry);
-        }
+        known.set_lingers(self.own.is_granted_any(process, known.entry.generation) || known.may_read());
+        self.own.control.set_process(process.into(), &known.entry);
     }
 
     /// Processes that are not connected: those that have to come back after the agent's restart, and those
@@ -473,9 +478,10 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             // It may have been let go of by the agent before us.
             let holds = holders.contains(&(process as u16, known.entry.generation)) || known.unsettled;
             let lingered = known.entry.lingers;
-            let still_runs = !known.entry.alive && (ends || lingered) && runs(&known.entry);
-            known.has_links = still_runs && !known.entry.exposed.is_empty();
-            known.set_lingers(!known.entry.alive && (holds || known.has_links) && runs(&known.entry));
+            let runs_on = !known.entry.alive && runs(&known.entry);
+            let had_links = ends || lingered && !known.entry.links_gone;
+            known.set_has_links(runs_on && had_links && !known.entry.exposed.is_empty());
+            known.set_lingers(runs_on && (holds || known.has_links));
             known.unsettled &= known.entry.alive || known.lingers;
             if ends || found == Entry::Damaged || lingered != known.lingers {
                 self.own.control.set_process(process, &known.entry);

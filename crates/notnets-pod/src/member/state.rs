@@ -508,6 +508,19 @@ impl State {
         entries.any(|entry| entry.lingers && entry.token == token)
     }
 
+    /// … and that it may use links under it.
+    pub(super) fn lingers_with_links(&self, token: [u64; 2]) -> bool {
+        let control = self.host_control();
+        let mut entries =
+            (0..self.region.layout().processes()).filter_map(|process| control.process(process));
+        entries.any(|entry| entry.lingers && !entry.links_gone && entry.token == token)
+    }
+
+    /// The present life of this host, if its record can be read.
+    pub(super) fn life_of_host(&self) -> Option<HostIncarnation> {
+        self.host_control().host().map(|record| record.incarnation)
+    }
+
     /// Extents that are granted to this process and that it does not have: the agent stopped before it said
     /// so, or before it heard that they were given back.
     pub(super) fn unclaimed(&self, token: [u64; 2]) -> Vec<u32> {

@@ -8,6 +8,7 @@
 //!
 //! The agent, the bell and closed links are looked at when the kernel reports that something is there.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
@@ -229,14 +230,22 @@ impl Watcher {
     fn resign(&mut self, state: &mut State, let_go: bool) {
         let lease = Duration::from_millis(state.region.superblock().lease_ms.into());
         let mut told = false;
-        let holds = |state: &State| {
-            let token = self.shared.token;
-            state.lingers(token) || !state.unclaimed_of_former(token).is_empty()
+        let mut last_words = self.last_words(state, let_go);
+        // An agent that begins a life of its host later is told, too.
+        let mut told_life = None;
+        let token = self.shared.token;
+        let holds = |state: &State| state.lingers(token) || !state.unclaimed_of_former(token).is_empty();
+        let has_links = |state: &State, told_life| {
+            state.life_of_host().is_some_and(|life| Some(life) != told_life)
+                && state.lingers_with_links(token)
         };
-        while state.is_listed() || let_go && holds(state) {
+        while state.is_listed() || let_go && holds(state) || !let_go && has_links(state, told_life) {
             match &self.agent {
                 AgentLink::Up(agent) => {
-                    told = told || self.tell_of_end(agent, state, let_go).is_ok();
+                    told = told || say_last(agent, &mut last_words, let_go).is_ok();
+                    if told {
+                        told_life = Some(state.incarnation);
+                    }
                     poll_ready([PollFd::new(agent, PollFlags::IN)], RETRY);
                     while let Received::Packet(..) = wire::receive(agent) {}
                     if matches!(wire::receive(agent), Received::Closed) {
@@ -251,7 +260,7 @@ impl Watcher {
                         Ok(joined) => {
                             self.agent = AgentLink::Up(joined.socket);
                             (state.incarnation, state.id) = (joined.incarnation, joined.id);
-                            told = false;
+                            (told, last_words) = (false, self.last_words(state, let_go));
                         }
                         Err(_) => std::thread::sleep(pause),
                     }
@@ -260,16 +269,16 @@ impl Watcher {
         }
     }
 
-    fn tell_of_end(&self, agent: &OwnedFd, state: &State, let_go: bool) -> io::Result<()> {
+    /// What the agent has to hear from a process that leaves. It has let go of its links in any case.
+    fn last_words(&self, state: &mut State, let_go: bool) -> VecDeque<FromProcess> {
         if !let_go {
-            return Ok(shutdown(agent, Shutdown::Write)?);
+            // What it still reads it claims, and under no other number than its last.
+            return state.payloads.repeat().into_iter().chain([FromProcess::Ready]).collect();
         }
-        for extent in state.unclaimed_of_former(self.shared.token) {
-            wire::send(agent, &FromProcess::Return(extent).encode(), None)?;
-        }
+        let unclaimed = state.unclaimed_of_former(self.shared.token);
         // It claims nothing either, under any number.
-        wire::send(agent, &FromProcess::Ready.encode(), None)?;
-        wire::send(agent, &FromProcess::Leave.encode(), None)
+        let claims_nothing = [FromProcess::Ready, FromProcess::Leave];
+        unclaimed.into_iter().map(FromProcess::Return).chain(claims_nothing).collect()
     }
 
     /// Receives packets from the agent.
@@ -491,6 +500,18 @@ impl Watcher {
         self.some_closed |= closed;
         self.asked = Instant::now();
     }
+}
+
+/// Says what is left to say to the agent. One that has not let go of all then closes its side.
+fn say_last(agent: &OwnedFd, words: &mut VecDeque<FromProcess>, let_go: bool) -> io::Result<()> {
+    while let Some(packet) = words.front() {
+        wire::send(agent, &packet.encode(), None)?;
+        words.pop_front();
+    }
+    if !let_go {
+        shutdown(agent, Shutdown::Write)?;
+    }
+    Ok(())
 }
 
 /// Waits until one of them is ready, and no longer than `pause`. Returns which of them are, or may be.
