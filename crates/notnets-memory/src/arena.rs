@@ -380,9 +380,11 @@ impl<W: WriteMemory, R: ReadMemory> Arena<W, R> {
         Some((memory, releases))
     }
 
-    /// How many blocks are lent to the reader, but for those that this side has seen to be released.
-    pub fn lent_as_seen(&self) -> usize {
-        self.pools.iter().map(|pool| pool.lent.len()).sum()
+    /// How many blocks are lent to the reader, and of how many bytes together, but for those that this side
+    /// has seen to be released.
+    pub fn lent_as_seen(&self) -> (usize, usize) {
+        let lent = self.pools.iter().map(|pool| (pool.lent.len(), pool.lent.len() * pool.block_bytes));
+        lent.fold((0, 0), |(blocks, bytes), (more, of)| (blocks + more, bytes + of))
     }
 
     /// How many blocks are lent to the reader and not yet released.

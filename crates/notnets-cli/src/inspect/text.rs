@@ -163,7 +163,8 @@ fn link_in_words(link: &Link, text: &mut String) {
         *text += &format!("    further segments, {whose}: {bytes} bytes\n");
     }
     if link.blocks_out > 0 {
-        *text += &format!("    blocks that the peer had when the link slept last: {}\n", link.blocks_out);
+        let (blocks, held) = (link.blocks_out, bytes(link.bytes_out));
+        *text += &format!("    blocks that the peer had when the link slept last: {blocks}, of {held}\n");
     }
     if let Some(failure) = &link.last_failure {
         *text += &format!("    last failure: {failure}\n");

@@ -203,6 +203,7 @@ mod tests {
             target: String::new(),
             parked: None,
             blocks_out: 3,
+            bytes_out: 3072,
             segments_offered: 0,
             segments_mapped: 0,
             failure: String::new(),

@@ -78,6 +78,8 @@ pub struct Link {
     pub parked_seconds: Option<f64>,
     /// Blocks of this side that the peer had when the link slept last.
     pub blocks_out: u64,
+    /// Bytes of those blocks.
+    pub bytes_out: u64,
     /// Bytes of this side's further segments.
     pub segments_offered: u64,
     /// Bytes of the peer's further segments.
@@ -194,6 +196,7 @@ impl Link {
             target: link.target.clone(),
             parked_seconds: link.parked.map(|parked| parked.as_secs_f64()),
             blocks_out: link.blocks_out,
+            bytes_out: link.bytes_out,
             segments_offered: link.segments_offered,
             segments_mapped: link.segments_mapped,
             last_failure: Some(link.failure.clone()).filter(|failure| !failure.is_empty()),

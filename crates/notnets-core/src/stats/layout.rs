@@ -78,6 +78,8 @@ pub(super) mod link {
     pub const METHODS: usize = 9;
     /// 1 once calls were counted of methods that have none.
     pub const OTHERS: usize = 10;
+    /// Bytes of those [blocks](BLOCKS_OUT).
+    pub const BYTES_OUT: usize = 11;
     /// What is at the other end: a text.
     pub const TARGET: usize = 16;
     pub const TARGET_WORDS: usize = 16;

@@ -272,12 +272,14 @@ impl LinkCounters {
 
     /// The link sleeps from now on.
     #[inline]
-    pub(crate) fn park(&mut self, blocks_out: impl FnOnce() -> usize) {
+    pub(crate) fn park(&mut self, out: impl FnOnce() -> (usize, usize)) {
         if self.parked_since == 0 {
             self.parked_since = self.clock.now();
             self.count(Count::Parks, 1);
             self.area.store(link::PARKED_SINCE, self.parked_since);
-            self.area.store(link::BLOCKS_OUT, blocks_out() as u64);
+            let (blocks, bytes) = out();
+            self.area.store(link::BLOCKS_OUT, blocks as u64);
+            self.area.store(link::BYTES_OUT, bytes as u64);
         }
     }
 

@@ -75,6 +75,8 @@ pub struct LinkSnapshot {
     pub parked: Option<Duration>,
     /// Blocks of this side that the peer had when the link slept last.
     pub blocks_out: u64,
+    /// Bytes of those blocks.
+    pub bytes_out: u64,
     /// Bytes of this side's further segments that the peer may have mapped.
     pub segments_offered: u64,
     /// Bytes of the peer's further segments that are mapped here.
@@ -301,6 +303,7 @@ impl LinkSnapshot {
             target: read_text(area, link::TARGET, link::TARGET_WORDS),
             parked: (parked_since > 0).then(|| clock.since(parked_since)),
             blocks_out: area.load(link::BLOCKS_OUT),
+            bytes_out: area.load(link::BYTES_OUT),
             segments_offered: area.load(link::SEGMENTS_OFFERED),
             segments_mapped: area.load(link::SEGMENTS_MAPPED),
             failure: read_text(area, link::FAILURE, link::FAILURE_WORDS),
