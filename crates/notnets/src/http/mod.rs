@@ -55,12 +55,14 @@ pub(crate) use connect_info::ConnectInfo;
 pub use direct::Responding;
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use direct::{DirectCall, DirectService, Halves, answer, takes};
+#[cfg(any(feature = "http2", all(feature = "client", feature = "stubs")))]
+pub(crate) use head::timeout;
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use head::trailer_entries;
 #[cfg(feature = "stubs")]
 pub(crate) use head::{application_entries, boxed};
 #[cfg(all(feature = "client", feature = "stubs"))]
-pub(crate) use head::{response_head, timeout, trailers};
+pub(crate) use head::{response_head, trailers};
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use request_body::RequestBody;
 #[cfg(feature = "http2")]
