@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What whoever depends on a published crate relies on.
 
-# Each published crate with none of its features, with each alone, and with all.
+# Each published crate with none of its features, with each alone, and with all; and what a page offers.
 step_features() {
     local lines name features feature
     lines=$(published '"\(.name) \(.features | keys - ["default"] | join(" "))"')
@@ -14,6 +14,9 @@ step_features() {
             check_features "$name" "${features// /,}"
         fi
     done <<<"$lines"
+    # Stubs are for those of the two that are enabled.
+    check_features notnets client,stubs
+    check_features notnets server,stubs
 }
 
 # check_features CRATE FEATURES: clippy and not check, as only it makes errors of

@@ -17,14 +17,19 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 
 use super::decoded::Decoding;
-use crate::http::{RequestBody, ResponseBody};
+#[cfg(feature = "server")]
+use crate::http::RequestBody;
+#[cfg(feature = "client")]
+use crate::http::ResponseBody;
 use crate::rpc::Pieces;
 
 /// A body that can put messages together.
 pub(super) trait MessageBody: Body<Data = Bytes, Error = Status> + Pieces {}
 
+#[cfg(feature = "server")]
 impl MessageBody for RequestBody {}
 
+#[cfg(feature = "client")]
 impl MessageBody for ResponseBody {}
 
 impl MessageBody for tonic::body::Body {}
