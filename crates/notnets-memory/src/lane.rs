@@ -536,6 +536,11 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
         parked[what].get_or_insert_with(|| Parked::new(line, bell));
     }
 
+    #[cold]
+    fn unpark(&mut self, what: usize) {
+        self.parked[what] = None;
+    }
+
     /// Asks to be rung when the peer takes descriptors or releases blocks. The caller must try again
     /// before it sleeps.
     pub fn arm_space(&mut self) {
@@ -555,7 +560,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn disarm_frames(&mut self) {
         if self.silent {
             self.frames.disarm_local(&self.own_armed);
-            self.parked[FRAMES] = None;
+            self.unpark(FRAMES);
         } else {
             self.frames.disarm(&self.own_armed);
         }
@@ -566,7 +571,7 @@ impl<W: WriteMemory, R: ReadMemory> Lanes<W, R> {
     pub fn disarm_space(&mut self) {
         if self.silent {
             self.space.disarm_local(&self.own_armed);
-            self.parked[SPACE] = None;
+            self.unpark(SPACE);
         } else {
             self.space.disarm(&self.own_armed);
         }

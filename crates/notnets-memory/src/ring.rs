@@ -170,6 +170,12 @@ impl<W: WriteMemory, R: ReadMemory> RingReader<W, R> {
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         let Some(seal) = self.seal else { return self.look() == self.popped + 1 };
+        self.is_sealed_ready(seal)
+    }
+
+    /// Apart, so that links within a host do not bear its frame.
+    #[inline(never)]
+    fn is_sealed_ready(&mut self, seal: Seal) -> bool {
         self.found = self.found.take().or_else(|| self.unsealed(seal, self.look()));
         self.found.is_some()
     }
