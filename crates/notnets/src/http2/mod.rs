@@ -20,6 +20,7 @@ mod liveness;
 mod lobby;
 mod observed;
 mod peer;
+mod pieces;
 pub mod pings;
 mod replay;
 pub mod server;

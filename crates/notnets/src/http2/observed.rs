@@ -5,10 +5,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::pieces::{PIECE, poll_read};
 
 /// A frame's head: length (3 bytes), type, flags, stream (4 bytes).
 pub const FRAME_HEAD: usize = 9;
@@ -23,25 +26,22 @@ const TLS_ALERT: [u8; 2] = [0x15, 3];
 /// How long a connection's task may read on before others have a turn. An end that sends small frames without
 /// a pause (pings, say) would keep the runtime to itself: what tokio lets a task read at once is a megabyte.
 const TURN: Duration = Duration::from_micros(100);
-/// How much is read at a time from an end after a read that has taken a turn.
-const PIECE: usize = 1024;
-
 /// When something was last received.
 #[derive(Clone)]
-pub struct Received(Arc<Mutex<tokio::time::Instant>>);
+pub struct Received(Arc<Mutex<Instant>>);
 
 impl Received {
     fn now() -> Self {
-        Self(Arc::new(Mutex::new(tokio::time::Instant::now())))
+        Self(Arc::new(Mutex::new(Instant::now())))
     }
 
     /// The time of the last byte; at first, when the connection was made.
-    pub fn last(&self) -> tokio::time::Instant {
+    pub fn last(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
+    fn set(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
@@ -80,6 +80,7 @@ struct Turn {
 pub struct Observed<S> {
     stream: S,
     turn: Option<Turn>,
+    /// A read has taken a turn.
     in_pieces: bool,
     received: Received,
     beginning: Vec<u8>,
@@ -120,10 +121,11 @@ impl<S> Observed<S> {
     }
 
     fn observe(&mut self, bytes: &[u8]) {
+        let now = Instant::now();
         if let Some(turn) = &mut self.turn {
-            turn.last_read = Instant::now();
+            turn.last_read = now;
         }
-        self.received.touch();
+        self.received.set(now);
         if self.begun.is_none() {
             return;
         }
@@ -136,19 +138,6 @@ impl<S> Observed<S> {
             // That it is not waited for is no fault.
             let _ = begun.send(Beginning(std::mem::take(&mut self.beginning)));
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> Observed<S> {
-    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.in_pieces || buf.remaining() <= PIECE {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let mut bytes = [0; PIECE];
-        let mut piece = ReadBuf::new(&mut bytes);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut piece);
-        buf.put_slice(piece.filled());
-        read
     }
 }
 
@@ -172,7 +161,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let Poll::Ready(read) = self.poll_stream(cx, buf) else {
+        let at_most = if self.in_pieces { PIECE } else { usize::MAX };
+        let Poll::Ready(read) = poll_read(&mut self.stream, at_most, cx, buf) else {
             self.turn = None;
             return Poll::Pending;
         };

@@ -16,10 +16,10 @@ use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::pieces::{PIECE, poll_read};
+
 /// Calls that may wait for their first turn while more is read.
 const WAITING: usize = 32;
-/// How much is read at a time while calls come in such numbers.
-const PIECE: usize = 1024;
 
 /// The calls of one connection that wait for their first turn.
 #[derive(Clone, Default)]
@@ -119,14 +119,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InTurns<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let piece = ready!(self.turns.poll_piece(cx));
-        if piece >= buf.remaining() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let mut bytes = [0; PIECE];
-        let mut part = ReadBuf::new(&mut bytes);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut part);
-        buf.put_slice(part.filled());
-        read
+        poll_read(&mut self.stream, piece, cx, buf)
     }
 }
 
