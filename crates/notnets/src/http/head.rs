@@ -173,6 +173,7 @@ pub(crate) fn trailers(metadata: Metadata, status: Code) -> HeaderMap {
 }
 
 thread_local! {
+    // Of each thread, so that none waits for another that makes it, in a forked child for ever.
     static OK: HeaderMap = ok();
 }
 

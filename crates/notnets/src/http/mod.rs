@@ -55,6 +55,8 @@ pub(crate) use connect_info::ConnectInfo;
 pub use direct::Responding;
 #[cfg(all(feature = "server", feature = "stubs"))]
 pub(crate) use direct::{DirectCall, DirectService, Halves, answer, takes};
+#[cfg(feature = "http2")]
+pub(crate) use head::grpc_status;
 #[cfg(any(feature = "http2", all(feature = "client", feature = "stubs")))]
 pub(crate) use head::timeout;
 #[cfg(all(feature = "server", feature = "stubs"))]

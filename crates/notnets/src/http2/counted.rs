@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use notnets_core::messages::Messages;
 use notnets_core::stats::{OutsideCall, OutsideCalls};
@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::client::Client;
-use crate::http::timeout;
+use crate::http::{grpc_status, timeout};
 use crate::rpc::{Code, Deadline};
 
 /// A client whose calls are counted.
@@ -46,51 +46,45 @@ impl Service<Request<Body>> for Counted {
         let Some(calls) = self.calls.clone() else { return self.client.call(request) };
         let deadline = timeout(request.headers()).map(|left| Deadline::after(left).time());
         let mut call = calls.begin(request.uri().path(), deadline);
-        let request = request.map(|body| Body::new(Sent { body, calls, messages: Messages::default() }));
+        let request = request.map(|body| sent(body, calls));
         let response = self.client.call(request);
         Box::pin(async move {
             let response = response.await.inspect_err(|status| fail(&mut call, status))?;
-            if let Some(status) = status_in(response.headers()) {
+            if let Some(status) = grpc_status(response.headers()) {
                 call.end(status);
                 return Ok(response);
             }
-            Ok(response.map(|body| Body::new(Received { body, call, messages: Messages::default() })))
+            Ok(response.map(|body| received(body, call)))
         })
     }
-}
-
-/// The status of a call, if it is there.
-fn status_in(headers: &HeaderMap) -> Option<Code> {
-    let status = headers.get(Status::GRPC_STATUS)?;
-    Some(status.to_str().ok().and_then(|status| status.parse().ok()).map_or(Code::UNKNOWN, Code))
 }
 
 fn fail(call: &mut OutsideCall, status: &Status) {
     call.fail(Code(status.code() as u32), status.message());
 }
 
-/// The body of a request.
-struct Sent {
+/// What polling a body came to.
+type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+
+/// A body that is looked at.
+struct Seen<F> {
     body: Body,
-    calls: Arc<OutsideCalls>,
-    messages: Messages,
+    see: F,
 }
 
-impl HttpBody for Sent {
+impl<F: FnMut(&Polled) + Send + Unpin + 'static> Seen<F> {
+    fn body(body: Body, see: F) -> Body {
+        Body::new(Self { body, see })
+    }
+}
+
+impl<F: FnMut(&Polled) + Unpin> HttpBody for Seen<F> {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            let ended = self.messages.after(data);
-            self.calls.sent(data.len(), ended);
-        }
+        (self.see)(&polled);
         polled
     }
 
@@ -101,45 +95,33 @@ impl HttpBody for Sent {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// The body of a request.
+fn sent(body: Body, calls: Arc<OutsideCalls>) -> Body {
+    let mut messages = Messages::default();
+    Seen::body(body, move |polled| {
+        if let Poll::Ready(Some(Ok(frame))) = polled
+            && let Some(data) = frame.data_ref()
+        {
+            calls.sent(data.len(), messages.after(data));
+        }
+    })
 }
 
 /// The body of a response. Its trailers end the call.
-struct Received {
-    body: Body,
-    call: OutsideCall,
-    messages: Messages,
-}
-
-impl HttpBody for Received {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let Self { call, messages, .. } = &mut *self;
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    call.of().received(data.len(), messages.after(data));
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    call.end(status_in(trailers).unwrap_or(Code::UNKNOWN));
-                }
+fn received(body: Body, mut call: OutsideCall) -> Body {
+    let mut messages = Messages::default();
+    Seen::body(body, move |polled| match polled {
+        Poll::Ready(Some(Ok(frame))) => {
+            if let Some(data) = frame.data_ref() {
+                call.of().received(data.len(), messages.after(data));
+            } else if let Some(trailers) = frame.trailers_ref() {
+                call.end(grpc_status(trailers).unwrap_or(Code::UNKNOWN));
             }
-            Poll::Ready(Some(Err(status))) => fail(call, status),
-            Poll::Ready(None) => call.fail(Code::UNKNOWN, "the server has ended the call without a status"),
-            Poll::Pending => {}
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+        Poll::Ready(Some(Err(status))) => fail(&mut call, status),
+        Poll::Ready(None) => call.fail(Code::UNKNOWN, "the server has ended the call without a status"),
+        Poll::Pending => {}
+    })
 }
