@@ -23,6 +23,11 @@ pub struct PeerCredentials {
     pub gid: u32,
 }
 
+impl PeerCredentials {
+    /// Those of somebody whom the kernel does not vouch for. Its user exists nowhere.
+    pub const NOBODY: Self = Self { pid: None, uid: u32::MAX, gid: u32::MAX };
+}
+
 /// The credentials of the peer of a connected Unix socket (`SO_PEERCRED`).
 ///
 /// # Errors

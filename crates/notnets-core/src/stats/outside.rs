@@ -34,9 +34,8 @@ impl OutsideCalls {
     /// Has calls to `target` counted among those of this process's links. `None` without memory for that.
     pub fn to(target: &str) -> Option<Arc<Self>> {
         // Whoever is there has not said so.
-        let credentials = PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX };
         let peer = PeerIdentity {
-            credentials,
+            credentials: PeerCredentials::NOBODY,
             incarnation: Default::default(),
             label: None,
             user_agent: String::new(),

@@ -30,9 +30,6 @@ use crate::location::Location;
 use crate::tls::ServerTls;
 use crate::{Channel, Endpoint, Error};
 
-/// A client over TCP has no user that the kernel knows: this one exists nowhere.
-const NOBODY: PeerCredentials = PeerCredentials { pid: None, uid: u32::MAX, gid: u32::MAX };
-
 /// Addresses that are bound.
 #[derive(Debug)]
 pub(super) struct OverHttp2(Vec<Place>);
@@ -112,9 +109,11 @@ fn begin(
 ) -> Option<Served<Bridge<Channel>>> {
     let (credentials, connect_info) = match origin {
         // Whoever reaches the port may connect.
-        Origin::Tcp { local, remote } => (NOBODY, ConnectInfo::tcp(*local, *remote)),
+        Origin::Tcp { local, remote } => (PeerCredentials::NOBODY, ConnectInfo::tcp(*local, *remote)),
         #[cfg(feature = "tls")]
-        Origin::Tls { local, remote, shown } => (NOBODY, ConnectInfo::tls(*local, *remote, shown)),
+        Origin::Tls { local, remote, shown } => {
+            (PeerCredentials::NOBODY, ConnectInfo::tls(*local, *remote, shown))
+        }
         #[cfg(not(feature = "tls"))]
         Origin::Tls { shown, .. } => shown.never(),
         Origin::Unix(credentials) => (*credentials, ConnectInfo::unknown()),
