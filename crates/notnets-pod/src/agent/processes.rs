@@ -33,9 +33,6 @@ pub(super) struct Process {
     pub(super) claims_before: BTreeSet<ExtentId>,
     /// It may have claims that were made before the agent began.
     pub(super) unsettled: bool,
-    /// It does not count any more, but still runs, and has not said that it has let go of its links: it may
-    /// read what peers have written.
-    has_links: bool,
     /// Other processes, of this host as well, with which it has exchanged anything.
     pub(super) contacts: BTreeSet<ProcessId>,
     waiting: Vec<ToProcess>,
@@ -64,16 +61,21 @@ impl Process {
         self.entry.lingers = lingers;
     }
 
-    /// Says whether it may use its links though it does not count. In the table as well: who has left the pod
-    /// and runs on does not come back to an agent that begins later.
+    /// Returns `true` if it does not count any more, but still runs, and has not said that it has let go of
+    /// its links: it may read what peers have written.
+    fn has_links(&self) -> bool {
+        !self.entry.alive && !self.entry.links_gone
+    }
+
+    /// Says whether it has links when it does not count. In the table: who has left the pod and runs on does
+    /// not come back to an agent that begins later.
     pub(super) fn set_has_links(&mut self, has_links: bool) {
-        self.has_links = has_links;
         self.entry.links_gone = !has_links;
     }
 
     /// Returns `true` if it may read what others have written.
     fn may_read(&self) -> bool {
-        self.unsettled || self.has_links || !self.claims.is_empty() || !self.claims_before.is_empty()
+        self.unsettled || self.has_links() || !self.claims.is_empty() || !self.claims_before.is_empty()
     }
 }
 
@@ -249,7 +251,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
     /// Returns `true` while a process has not come back since our restart, or has a number of before, and
     /// may read what any other wrote.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.processes.iter().any(|known| known.entry.alive && !known.told_all || known.has_links)
+        self.processes.iter().any(|known| known.entry.alive && !known.told_all || known.has_links())
     }
 
     /// Returns `true` if a process with that number and generation lives here.
@@ -481,7 +483,7 @@ impl<W: WriteMemory, R: ReadMemory> Agent<W, R> {
             let runs_on = !known.entry.alive && runs(&known.entry);
             let had_links = ends || lingered && !known.entry.links_gone;
             known.set_has_links(runs_on && had_links && !known.entry.exposed.is_empty());
-            known.set_lingers(runs_on && (holds || known.has_links));
+            known.set_lingers(runs_on && (holds || known.has_links()));
             known.unsettled &= known.entry.alive || known.lingers;
             if ends || found == Entry::Damaged || lingered != known.lingers {
                 self.own.control.set_process(process, &known.entry);

@@ -18,7 +18,7 @@ use super::payloads::{Claim, ClaimInbox, Hold, Payloads};
 use super::segments::Inbox;
 use super::{OnArrival, PodError};
 use crate::packet::FromProcess;
-use crate::table::{Control, Entry, ExtentId, HostIncarnation, ProcessId};
+use crate::table::{Control, Entry, ExtentId, HostIncarnation, ProcessEntry, ProcessId};
 use crate::watch::{self, LinkPlace, Watch};
 use notnets_core::link::segments::SegmentEvent;
 use notnets_core::name::Name;
@@ -502,18 +502,18 @@ impl State {
 
     /// Returns `true` while the agent takes it that this process uses memory under a former number.
     pub(super) fn lingers(&self, token: [u64; 2]) -> bool {
-        let control = self.host_control();
-        let mut entries =
-            (0..self.region.layout().processes()).filter_map(|process| control.process(process));
-        entries.any(|entry| entry.lingers && entry.token == token)
+        !self.lingering(token).is_empty()
     }
 
     /// … and that it may use links under it.
     pub(super) fn lingers_with_links(&self, token: [u64; 2]) -> bool {
+        self.lingering(token).iter().any(|entry| !entry.links_gone)
+    }
+
+    fn lingering(&self, token: [u64; 2]) -> Vec<ProcessEntry> {
         let control = self.host_control();
-        let mut entries =
-            (0..self.region.layout().processes()).filter_map(|process| control.process(process));
-        entries.any(|entry| entry.lingers && !entry.links_gone && entry.token == token)
+        let entries = (0..self.region.layout().processes()).filter_map(|process| control.process(process));
+        entries.filter(|entry| entry.lingers && entry.token == token).collect()
     }
 
     /// The present life of this host, if its record can be read.
