@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use notnets_core::stats::Transport;
 
-use super::processes::{Process, command};
+use super::processes::{Process, command, pids};
 
 /// For so long agents are looked at. One that gets its turn runs several times meanwhile, as its heart beats.
 const LOOK: Duration = Duration::from_millis(300);
 
 /// What there is to say of agents, to a process that is in a pod.
 pub fn findings() -> Vec<String> {
-    let agents: Vec<_> = processes().filter(|pid| is_agent(*pid)).collect();
+    let agents: Vec<_> = pids().filter(|pid| is_agent(*pid)).collect();
     let before: Vec<_> = agents.iter().map(|pid| Turns::of(*pid)).collect();
     if !agents.is_empty() {
         sleep(LOOK);
@@ -33,11 +33,6 @@ pub fn is_in_a_pod(process: &Process) -> bool {
         names.chain(counters.links.iter().map(|link| link.target.as_str())).any(is_of_a_pod)
             || counters.links.iter().any(|link| matches!(link.transport, Transport::Pod { .. }))
     })
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn is_agent(pid: u32) -> bool {

@@ -25,11 +25,15 @@ pub struct Process {
 
 /// The processes that have counters and may be looked into.
 pub fn all() -> Vec<Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut all: Vec<_> = pids.filter_map(look).collect();
+    let mut all: Vec<_> = pids().filter_map(look).collect();
     all.sort_unstable_by_key(|process| process.pid);
     all
+}
+
+/// The processes of this host.
+pub fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// A look at one process. `None` if it has no counters, or may not be looked into.
